@@ -9,7 +9,7 @@ from sae_workflow import settings
 from sae.comparison import fronts, intervals
 from sae.comparison.scores import across_groups
 from sae.core import files
-from sae.report.tables import Settings
+from sae.report.tables import ComparisonSettings
 
 
 class Experiment(NamedTuple):
@@ -21,7 +21,7 @@ class Experiment(NamedTuple):
     """
 
     metrics: pd.DataFrame
-    names: Settings
+    names: ComparisonSettings
 
     @property
     def tuning(self) -> pd.DataFrame:
@@ -40,12 +40,14 @@ def read(results: Path, *overlays: str, experiment: str | None = None) -> Experi
     """Read the experiment in a folder that is named like it, or named here."""
     config = settings.read("config.yaml", *overlays)
     plan = settings.claims_plan(config, experiment or results.name)
-    names = Settings.model_validate(plan)
+    names = ComparisonSettings.model_validate(plan)
     metrics = across_groups(files.read_parquet(results / "metrics.parquet"))
     return Experiment(fronts.of_protocol(metrics, names.fronts), names)
 
 
-def over_blocks(cells: pd.Series, names: Settings) -> tuple[float, float, float]:
+def over_blocks(
+    cells: pd.Series, names: ComparisonSettings
+) -> tuple[float, float, float]:
     """Return the mean of cells over (dataset, family) blocks, half its interval, and p.
 
     Args:

@@ -266,7 +266,7 @@ def scores(
     )["binary"]
     dead = int((codes.firing_counts() == 0).sum())
     return {
-        "r2": _residuals.fit(coder, x["test"], codes).r2,
+        "r2": _residuals.score_reconstruction(coder, x["test"], codes).r2,
         "ms": ms,
         "purity": pure,
         "dead": dead,

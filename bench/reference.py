@@ -153,7 +153,9 @@ def rebuild(folder: Path, overlays: list[str]) -> None:
     """Write the tables, the claims and the figures of a folder from its rows."""
     config = settings.read(str(ROOT / "config.yaml"), *overlays)
     experiment = files.read_json(folder / MADE_BY)["experiment"]
-    plan = tables.Settings.model_validate(settings.claims_plan(config, experiment))
+    plan = tables.ComparisonSettings.model_validate(
+        settings.claims_plan(config, experiment)
+    )
     names = Names.model_validate(settings.names(config, experiment))
     page = folder / "README.md"
     shown = (

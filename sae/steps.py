@@ -40,6 +40,9 @@ STEPS = {
         "build a dataset's index and splits",
         "compute.decode_workers",
     ),
+    "annotate": Step(
+        "sae.data.concepts:build", "find what people call a dataset's images"
+    ),
     "embed": Step(
         "sae.data.embed:embed",
         "embed a dataset",

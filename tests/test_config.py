@@ -127,7 +127,7 @@ def test_every_entry_of_a_dataset_or_backbone_says_what_may_be_written():
             "experiments/demo/seed",
             [1],
             "experiments.demo.seed",
-            "no such key; allowed: backbones, board, by_dataset, datasets.*; did you mean .seeds.\\?$",
+            "no such key; allowed: backbones, board, by_dataset, concepts, datasets.*; did you mean .seeds.\\?$",
         ),
         (
             "experiments/demo/lambdas",
@@ -407,7 +407,7 @@ def test_every_entry_of_a_dataset_or_backbone_says_what_may_be_written():
             "datasets/fashion_mnist/artifacts",
             ["a"],
             "datasets.fashion_mnist.artifacts",
-            "'a'.*allowed: dinov2",
+            "'a'.*allowed: cldr_annotations, dinov2",
         ),
         (
             "datasets/imagenet/root",
@@ -513,7 +513,7 @@ def test_every_entry_of_a_dataset_or_backbone_says_what_may_be_written():
             "backbones/efficientnet_lite0/artifacts",
             ["x"],
             "backbones.efficientnet_lite0.artifacts",
-            "allowed: dinov2",
+            "allowed: cldr_annotations, dinov2",
         ),
         (
             "backbones/efficientnet_lite0/loader",
@@ -1339,7 +1339,7 @@ OURS = {
             "metric",
             "= ()",
             "= ('other',)",
-            r"has READS = \('other',\), which must be .* among train, val, test, others, siblings",
+            r"has READS = \('other',\), which must be .* among train, val, test, others, siblings, concepts",
         ),
         (
             "metric",

@@ -89,37 +89,37 @@ class Bank:
         del content["file"]
         files.write_json(self.file, content)
 
-    def siblings(self, entry: BankedSae) -> list[BankedSae]:
+    def siblings(self, sae: BankedSae) -> list[BankedSae]:
         """Return the SAEs that differ from one of the bank in the seed alone.
 
         Those that diverged are left out.
         """
         return [
-            sae
-            for sae in self.saes
-            if sae.ok
-            and sae.seed != entry.seed
-            and sae.protocol == entry.protocol
-            and sae.method == entry.method
-            and sae.name == entry.name
+            candidate
+            for candidate in self.saes
+            if candidate.ok
+            and candidate.seed != sae.seed
+            and candidate.protocol == sae.protocol
+            and candidate.method == sae.method
+            and candidate.name == sae.name
         ]
 
-    def open(self, entry: BankedSae) -> Coder:
+    def open(self, sae: BankedSae) -> Coder:
         """Check and load one SAE of the bank.
 
         If its link is gone, it is made again from the store.
 
         Args:
-            entry: One that is `ok`.
+            sae: One that is `ok`.
 
         Raises:
             UserError: The SAE is neither in the bank nor in the store, or was altered.
         """
-        assert entry.path is not None and entry.sha256 is not None
-        path = self.file.parent / entry.path
+        assert sae.path is not None and sae.sha256 is not None
+        path = self.file.parent / sae.path
 
         if not path.exists():
-            stored_folder = self.file.parent / self.store / entry.key
+            stored_folder = self.file.parent / self.store / sae.key
             if not (stored_folder / path.name).is_file():
                 raise UserError(
                     f"{path} is gone, and {stored_folder} too; delete {self.file} and "
@@ -129,7 +129,7 @@ class Bank:
 
         real_folder = path.resolve().parent
         advice = f"delete {real_folder} and {self.file}, and run again"
-        files.check_sum(path, entry.sha256, self.file, advice)
+        files.check_sum(path, sae.sha256, self.file, advice)
         return saefile.load(path)
 
 

@@ -89,11 +89,11 @@ class ValidationSplit:
 
 
 @dataclass(frozen=True)
-class Cell:
+class CellData:
     """The data that the SAEs of a cell are trained on.
 
-    Its files are opened when they are first asked for, and stay open. A cell that is
-    sent to another process arrives there with none of them open.
+    Its files are opened when they are first asked for, and stay open. Data that are
+    sent to another process arrive there with none of them open.
 
     Attributes:
         folder: Folder of the splits' embeddings.
@@ -108,8 +108,8 @@ class Cell:
     device: str
 
     def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
-        """Leave out the cached properties when the cell is pickled."""
-        return Cell, (self.folder, self.input_norm, self.input_scale, self.device)
+        """Leave out the cached properties when the data are pickled."""
+        return CellData, (self.folder, self.input_norm, self.input_scale, self.device)
 
     @functools.cached_property
     def embeddings(self) -> np.ndarray:
@@ -147,21 +147,21 @@ class RequestedSae:
 
     Attributes:
         plan: Plan of its cell.
-        cell: What it is trained on.
+        cell_data: What it is trained on.
         member: Its names and settings.
         made_by: All that decides it. Its key is the hash of this.
         folder: Its folder in the store, named by its key.
     """
 
     plan: Plan
-    cell: Cell
+    cell_data: CellData
     member: Member
     made_by: dict[str, Any]
     folder: Path
 
 
-def cell_of(plan: Plan, activations_dir: Path, device: str) -> Cell:
-    """Return the cell of a plan, with the scale of its inputs.
+def cell_data_of(plan: Plan, activations_dir: Path, device: str) -> CellData:
+    """Return the data of a plan's cell, with the scale of its inputs.
 
     Args:
         activations_dir: Folder of the splits' embeddings.
@@ -184,7 +184,7 @@ def cell_of(plan: Plan, activations_dir: Path, device: str) -> Cell:
     input_scale = 1.0
     if plan.recipe["unit_variance"]:
         input_scale = float(training_variance**-0.5)
-    return Cell(activations_dir, input_norm, input_scale, device)
+    return CellData(activations_dir, input_norm, input_scale, device)
 
 
 def _variance_after_norm(
@@ -201,7 +201,7 @@ def _variance_after_norm(
     embeddings = activations.read(split_folder).embeddings
     normed = Inputs(embeddings, input_norm, 1.0, "cpu")
     variance = float(inputs.total_variance(normed))
-    if inputs.differ(normed, variance):
+    if inputs.rows_differ(normed, variance):
         return variance
 
     count = len(embeddings)
@@ -224,23 +224,27 @@ class Trainer:
     """
 
     def __init__(
-        self, plan: Plan, cell: Cell, place: Place, side_by_side: Map | None = None
+        self,
+        plan: Plan,
+        cell_data: CellData,
+        place: Place,
+        side_by_side: Map | None = None,
     ) -> None:
         """Begin with an empty bank.
 
         Args:
             plan: Plan of the cell.
-            cell: What its SAEs are trained on.
+            cell_data: What its SAEs are trained on.
             place: Where they come from and go to.
             side_by_side: A map over several processes (`sae.core.workers.pool`).
                 Without it SAEs train in this process, one after the other.
         """
         self._plan = plan
-        self._cell = cell
+        self._cell_data = cell_data
         self._place = place
         self._side_by_side = side_by_side
         manifest = files.read_json(
-            cell.folder / "train/manifest.json", "manifest of activations"
+            cell_data.folder / "train/manifest.json", "manifest of activations"
         )
         self._training_split_sha256 = manifest["sha256"]
         self._training_versions = functools.cache(store.training_versions)
@@ -249,7 +253,7 @@ class Trainer:
             dataset=plan.dataset,
             backbone=plan.backbone,
             k=plan.k,
-            input_scale=cell.input_scale,
+            input_scale=cell_data.input_scale,
             store=os.path.relpath(place.store, place.bank.parent),
             saes=[],
             facts={},
@@ -279,7 +283,7 @@ class Trainer:
         newly_trained = self._train_all(list(to_train.values()))
 
         bank_size = len(self.bank.saes)
-        entries = []
+        banked_saes = []
         for number, request in enumerate(requests, 1):
             headway.tell(
                 bank_size + number - 1, bank_size + len(requests), "SAEs trained"
@@ -301,10 +305,10 @@ class Trainer:
                 _describe(stored_sae, request.made_by["settings"]),
                 "" if is_new else ", found in the store",
             )
-            entries.append(self._link(request, stored_sae))
+            banked_saes.append(self._link(request, stored_sae))
 
-        self.bank = replace(self.bank, saes=[*self.bank.saes, *entries])
-        return entries
+        self.bank = replace(self.bank, saes=[*self.bank.saes, *banked_saes])
+        return banked_saes
 
     def _train_all(self, requests: list[RequestedSae]) -> Iterator[StoredSae]:
         """Return an iterator that trains SAEs into the store.
@@ -325,8 +329,8 @@ class Trainer:
         """
         unfinished = self._place.unfinished
         keys = {request.folder.name for request in requests}
-        for entry in self.bank.saes:
-            keys.update((entry.key, entry.trained))
+        for sae in self.bank.saes:
+            keys.update((sae.key, sae.trained))
 
         # A job that was killed in a later round has noted more keys: they stay.
         if unfinished.exists():
@@ -352,13 +356,13 @@ class Trainer:
         made_by = {
             "data": self._training_split_sha256,
             "settings": deciding_settings,
-            "input_scale": self._cell.input_scale,
+            "input_scale": self._cell_data.input_scale,
             "versions": code_versions,
-            "device": torch.device(self._cell.device).type,
+            "device": torch.device(self._cell_data.device).type,
         }
         return RequestedSae(
             plan=self._plan,
-            cell=self._cell,
+            cell_data=self._cell_data,
             member=member,
             made_by=made_by,
             folder=self._place.store / store.store_key(made_by),
@@ -431,16 +435,16 @@ def _describe(stored_sae: StoredSae, settings: dict[str, Any]) -> str:
 
 def _train_in_worker(request: RequestedSae) -> StoredSae:
     """Train one SAE in a process that trains several SAEs of a cell."""
-    return _train_one(replace(request, cell=_opened_cell(request.cell)))
+    return _train_one(replace(request, cell_data=_opened_data(request.cell_data)))
 
 
 @functools.lru_cache(maxsize=1)
-def _opened_cell(cell: Cell) -> Cell:
-    """Return the equal cell that this process trained on before, if there was one.
+def _opened_data(cell_data: CellData) -> CellData:
+    """Return the equal data that this process trained on before, if there were any.
 
-    Each request arrives with a cell that has no file open; the earlier one has.
+    Each request arrives with data that have no file open; the earlier ones have.
     """
-    return cell
+    return cell_data
 
 
 def _train_one(request: RequestedSae) -> StoredSae:
@@ -456,7 +460,7 @@ def _train_one(request: RequestedSae) -> StoredSae:
     start = time.perf_counter()
     with files.atomic_directory(request.folder) as temporary_folder:
         try:
-            coder, log_rows = _train_or_take(request.member, request.cell)
+            coder, log_rows = _train_or_take(request.member, request.cell_data)
         except Diverged as divergence:
             log_rows = divergence.rows
             status = "diverged"
@@ -496,7 +500,7 @@ def _train_one(request: RequestedSae) -> StoredSae:
 
 def _names_and_origin(request: RequestedSae) -> dict[str, Any]:
     """Return the metadata of an SAE's file that say its names and what made it."""
-    manifest = files.read_json(request.cell.folder / "train/manifest.json")
+    manifest = files.read_json(request.cell_data.folder / "train/manifest.json")
     return {
         "method": request.member.method,
         "trial": request.member.trial,
@@ -544,7 +548,7 @@ def _sae_within_budget(
     if not isinstance(trained_select, Threshold) or is_made_elsewhere(objective):
         return trained_sae
 
-    validation = request.cell.validation
+    validation = request.cell_data.validation
     made_by = {
         **trained_sae.made_by,
         "thresholds": {
@@ -584,7 +588,9 @@ def _sae_within_budget(
     return rescaled_sae
 
 
-def _train_or_take(member: Member, cell: Cell) -> tuple[Coder, list[dict[str, Any]]]:
+def _train_or_take(
+    member: Member, cell_data: CellData
+) -> tuple[Coder, list[dict[str, Any]]]:
     """Train an SAE or, if it was made elsewhere, take it from its file.
 
     Returns:
@@ -598,13 +604,18 @@ def _train_or_take(member: Member, cell: Cell) -> tuple[Coder, list[dict[str, An
 
     if is_made_elsewhere(objective):
         options = settings.of(objective)
-        coder, scores = objective.take(options, settings, cell.embeddings)
+        coder, scores = objective.take(options, settings, cell_data.embeddings)
         return coder, [{"step": -1, "epoch": 0, "lr": 0.0} | scores]
 
     coder, log_rows = train(
-        cell.training_inputs, settings, objective, penalty, _log_row, cell.moments
+        cell_data.training_inputs,
+        settings,
+        objective,
+        penalty,
+        _log_row,
+        cell_data.moments,
     )
-    coder.input_scale = cell.input_scale
+    coder.input_scale = cell_data.input_scale
     return coder, log_rows
 
 

@@ -43,7 +43,8 @@ class MadeBy(Options):
         protocols: {name: the options that decide how many trials a method has}.
         metrics: {name: its version and options}.
         columns: {score: the metric that gave it}.
-        cells: {"dataset / backbone": fingerprints and precision of the embeddings}.
+        cells: {"dataset / backbone": fingerprints and precision of the embeddings}, of
+            all cells of this pair.
         families: {backbone: its family}; records of before the third version of the
             comparison have none, and their backbones count as families of their own.
         intervals: How wide intervals are.
@@ -124,7 +125,7 @@ def joined(results: Sequence[Result]) -> tuple[pd.DataFrame, list[str]]:
     parts: list[readings.Readings] = []
     omissions: list[str] = []
     for result in results:
-        metrics, left_out = _fitting(result, results[0])
+        metrics, left_out = _comparable_rows(result, results[0])
         omissions += left_out
 
         made_by = result.made_by
@@ -154,7 +155,7 @@ def _free_name(method: str, experiment: str, names_on_board: set[str]) -> str:
     return name
 
 
-def _fitting(result: Result, first: Result) -> tuple[pd.DataFrame, list[str]]:
+def _comparable_rows(result: Result, first: Result) -> tuple[pd.DataFrame, list[str]]:
     """Return the rows of a result that may stand beside those of the first folder.
 
     Args:
@@ -254,13 +255,16 @@ def _drop_other_embeddings(
     The whole dataset goes, since a backbone may judge the latents of all others.
     """
     omissions = []
-    for cell in sorted(theirs.cells.keys() & ours.cells.keys()):
-        if theirs.cells[cell] == ours.cells[cell]:
+    # Of each pair, "dataset / backbone", what made its embeddings.
+    of_theirs = theirs.cells
+    of_ours = ours.cells
+    for pair in sorted(of_theirs.keys() & of_ours.keys()):
+        if of_theirs[pair] == of_ours[pair]:
             continue
-        dataset = cell.partition(" / ")[0]
+        dataset = pair.partition(" / ")[0]
         omissions.append(
-            f"{theirs.experiment}: {dataset} left out: {cell} is "
-            f"{theirs.cells[cell]}, not {ours.cells[cell]}"
+            f"{theirs.experiment}: {dataset} left out: {pair} is "
+            f"{of_theirs[pair]}, not {of_ours[pair]}"
         )
         metrics = metrics[metrics["dataset"] != dataset]
     return metrics, omissions

@@ -22,7 +22,7 @@ from sae.comparison.methods import Methods
 from sae.comparison.published import BASELINE, REG1, REG1_ALL, REG2, REG2_ALL
 from sae.comparison.scores import RUN, SCORES, by_run, diverged
 from sae.config.rule import ClaimRule
-from sae.scoring.selection import CELL, chosen, of_chosen
+from sae.scoring.selection import CELL, chosen_rows, curves_of_chosen
 
 HOLDS = "holds"
 IN_PART = "holds in part"
@@ -40,7 +40,7 @@ class Evidence:
 
     Attributes:
         picked: One row for each cell, method and seed: the SAE that was chosen
-            (:func:`sae.scoring.selection.chosen`).
+            (:func:`sae.scoring.selection.chosen_rows`).
         tables: The paper's numbers.
         rule: The rule of intervals and verdicts.
         names: The experiment's methods.
@@ -64,7 +64,7 @@ class Evidence:
             rule: The rule of intervals and verdicts.
             names: The experiment's methods.
         """
-        self.picked = chosen(metrics, "test", names.compared)
+        self.picked = chosen_rows(metrics, "test", names.compared)
         self.tables = tables
         self.rule = rule
         self.names = names
@@ -76,7 +76,9 @@ class Evidence:
         self._rows = pd.concat([self.picked, ablations])
 
         # NMSE (y) of codes that are cut to another k at inference (x).
-        robustness = of_chosen(self.picked, curves[curves["curve"] == "robustness"])
+        robustness = curves_of_chosen(
+            self.picked, curves[curves["curve"] == "robustness"]
+        )
         relative_k = robustness["x"] / robustness["k"]
         self._robustness = robustness.assign(relative=relative_k)
 

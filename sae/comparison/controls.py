@@ -41,7 +41,7 @@ def compare(
     MS is across groups, where a dataset has groups.
 
     Args:
-        picked: Of :func:`sae.scoring.selection.chosen`, on test.
+        picked: Of :func:`sae.scoring.selection.chosen_rows`, on test.
         names: The experiment's methods.
         scores: Names in `SCORES`; of all of these, more is better.
         rule: The rule of intervals.
@@ -101,7 +101,7 @@ def imported_beside(
     They are not compared at the same R^2.
 
     Args:
-        picked: Of :func:`sae.scoring.selection.chosen`, on test, MS across groups.
+        picked: Of :func:`sae.scoring.selection.chosen_rows`, on test, MS across groups.
         names: The experiment's methods.
         scores: Names in `SCORES`.
 

@@ -24,7 +24,7 @@ def by_cell(
     """Return each method's detection in each cell, means over seeds.
 
     Args:
-        picked: Of :func:`sae.scoring.selection.chosen`, on test.
+        picked: Of :func:`sae.scoring.selection.chosen_rows`, on test.
         latents: latents.parquet.
         names: The experiment's methods.
 

@@ -166,14 +166,17 @@ def validation_trials(metrics: pd.DataFrame, rule: FrontRule) -> pd.DataFrame:
     return trials.assign(feasible=front.feasible(trials, rule))
 
 
-def _names_options(trials: pd.Series, options: Iterable[str]) -> np.ndarray:
-    """Say which trials name each of these options, such as "auxk_alpha0.1-lr0.002".
+def _names_options(trial_names: pd.Series, options: Iterable[str]) -> np.ndarray:
+    """Say which trials' names, such as "auxk_alpha0.1-lr0.002", have these options.
 
     The columns of the options do not tell: a trial that leaves an option out has the
     value of the recipe there.
     """
-    named = [all(f"-{name}" in f"-{trial}" for name in options) for trial in trials]
-    return np.array(named, dtype=bool)
+    has_options = [
+        all(f"-{option}" in f"-{trial_name}" for option in options)
+        for trial_name in trial_names
+    ]
+    return np.array(has_options, dtype=bool)
 
 
 def effects(
@@ -294,7 +297,8 @@ class TestedSae(NamedTuple):
     scores: dict[str, float]
 
 
-TestScores = dict[tuple[Any, ...], dict[int, TestedSae]]  # {trial: {seed: SAE}}
+# {values of the columns `TRIAL`: {seed: SAE}}
+TestScores = dict[tuple[Any, ...], dict[int, TestedSae]]
 
 
 def read_test_scores(metrics: pd.DataFrame) -> TestScores:
@@ -307,8 +311,8 @@ def read_test_scores(metrics: pd.DataFrame) -> TestScores:
 
     saes = map(TestedSae, ended_well, r2, scores.to_dict("records"))
     tests: TestScores = {}
-    for (*trial, seed), sae in zip(keys, saes, strict=True):
-        tests.setdefault(tuple(trial), {})[int(seed)] = sae
+    for (*trial_key, seed), sae in zip(keys, saes, strict=True):
+        tests.setdefault(tuple(trial_key), {})[int(seed)] = sae
     return tests
 
 
@@ -355,7 +359,7 @@ class _Front:
         return set.intersection(*(set(self.saes[place]) for place in places))
 
 
-class _Line(NamedTuple):
+class _SeedFront(NamedTuple):
     """A front as it stands with one seed, without vertices that diverged.
 
     Attributes:
@@ -524,40 +528,44 @@ class _FrontPair:
         fresh = self.rule.tuning is not None and seed != self.rule.tuning
         row = self.row(width, status="ok", seed=seed, lost="; ".join(lost), fresh=fresh)
 
-        method_line = self.line(self.method_front, seed)
-        baseline_line = self.line(self.baseline_front, seed)
-        if not method_line.places or not baseline_line.places:
+        of_method = self.with_seed(self.method_front, seed)
+        of_baseline = self.with_seed(self.baseline_front, seed)
+        if not of_method.places or not of_baseline.places:
             return row
-        window = self.window_of_seed(width, seed, method_line, baseline_line)
+        window = self.window_of_seed(width, seed, of_method, of_baseline)
         if window.reach < window.floor - TOLERANCE:
             return row
 
-        of_method = self.mean(self.method_front, method_line, window, seed)
-        of_baseline = self.mean(self.baseline_front, baseline_line, window, seed)
+        method_mean = self.mean(self.method_front, of_method, window, seed)
+        baseline_mean = self.mean(self.baseline_front, of_baseline, window, seed)
         better = SCORES[self.score].better
         return dataclasses.replace(
             row,
-            effect=better * (of_method.score - of_baseline.score),
-            level=of_baseline.score,
-            r2_difference=of_method.r2 - of_baseline.r2,
-            vertices=of_method.weights,
-            baseline_vertices=of_baseline.weights,
+            effect=better * (method_mean.score - baseline_mean.score),
+            level=baseline_mean.score,
+            r2_difference=method_mean.r2 - baseline_mean.r2,
+            vertices=method_mean.weights,
+            baseline_vertices=baseline_mean.weights,
         )
 
-    def line(self, side: _Front, seed: int) -> _Line:
+    def with_seed(self, side: _Front, seed: int) -> _SeedFront:
         """Return a front with one seed, without the vertices that diverged."""
         places = side.standing(seed)
         if self.reading == VALIDATION:
-            return _Line(places, side.r2[places])
+            return _SeedFront(places, side.r2[places])
         test_r2 = np.array([side.saes[place][seed].r2 for place in places])
         order = np.argsort(-test_r2, kind="stable")
-        return _Line([places[n] for n in order], test_r2[order])
+        return _SeedFront([places[n] for n in order], test_r2[order])
 
     def window_of_seed(
-        self, width: float, seed: int, method_line: _Line, baseline_line: _Line
+        self,
+        width: float,
+        seed: int,
+        of_method: _SeedFront,
+        of_baseline: _SeedFront,
     ) -> Window:
         """Return where both fronts are read with one seed."""
-        reach = float(min(method_line.r2[0], baseline_line.r2[0]))
+        reach = float(min(of_method.r2[0], of_baseline.r2[0]))
         if self.reading == VALIDATION:
             baseline_r2 = self.baseline_front.r2
             diverged = self.baseline_front.diverged(seed)
@@ -569,18 +577,20 @@ class _FrontPair:
             best_r2 = self.best_r2
         else:
             # The last vertex has the highest score on validation.
-            highest = baseline_line.places.index(max(baseline_line.places))
-            floor = float(baseline_line.r2[highest])
-            best_r2 = float(baseline_line.r2[0])
+            highest = of_baseline.places.index(max(of_baseline.places))
+            floor = float(of_baseline.r2[highest])
+            best_r2 = float(of_baseline.r2[0])
         return Window(best_r2 - width, best_r2, floor, reach)
 
-    def mean(self, side: _Front, line: _Line, window: Window, seed: int) -> _Mean:
+    def mean(
+        self, side: _Front, seed_front: _SeedFront, window: Window, seed: int
+    ) -> _Mean:
         """Return the mean of a front over a window, on test, with one seed."""
         score = 0.0
         r2 = 0.0
         texts = []
-        weights = front.weights(line.r2, window)
-        for place, weight in zip(line.places, weights, strict=True):
+        weights = front.weights(seed_front.r2, window)
+        for place, weight in zip(seed_front.places, weights, strict=True):
             # A vertex that weighs nothing may lack the score.
             if weight > 0:
                 sae = side.saes[place][seed]

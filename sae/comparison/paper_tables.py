@@ -13,7 +13,7 @@ import pandas as pd
 from sae.comparison import published
 from sae.comparison.methods import Methods
 from sae.comparison.scores import RUN, SCORES, Score, diverged, values
-from sae.scoring.selection import chosen
+from sae.scoring.selection import chosen_rows
 
 # From this share of dead latents on a baseline is marked as badly trained.
 DEAD_LIMIT = 0.05
@@ -178,7 +178,7 @@ def measured(number: int, metrics: pd.DataFrame, names: Methods) -> pd.DataFrame
     spec = TABLES[number]
     cell_columns = ["backbone", "dataset", "k"]  # in the order of `CELL`
     diverged_saes = diverged(metrics, [*cell_columns, "method"])
-    picked = chosen(metrics, "test", names.compared)
+    picked = chosen_rows(metrics, "test", names.compared)
 
     rows = []
     for cell, picked_in_cell in picked.groupby(cell_columns, sort=False):
@@ -207,7 +207,7 @@ def measured(number: int, metrics: pd.DataFrame, names: Methods) -> pd.DataFrame
     )
 
 
-class _Line(NamedTuple):
+class _TableLine(NamedTuple):
     """A line of a table in one cell: its names and its runs.
 
     Attributes:
@@ -224,7 +224,7 @@ class _Line(NamedTuple):
 
 def _lines_of_cell(
     spec: Table, picked: pd.DataFrame, metrics: pd.DataFrame, names: Methods
-) -> Iterator[_Line]:
+) -> Iterator[_TableLine]:
     """Yield the lines of a table in one cell.
 
     Args:
@@ -233,7 +233,7 @@ def _lines_of_cell(
     """
     if not spec.of_pairs:
         for method in names.order(picked["method"]):
-            yield _Line(method, None, picked[picked["method"] == method])
+            yield _TableLine(method, None, picked[picked["method"] == method])
         return
 
     for base, ablation in names.pairs:
@@ -243,7 +243,7 @@ def _lines_of_cell(
         of_base = picked[(picked["method"] == base) & ~picked["fallback"]]
         runs = of_base.merge(of_ablation, on=RUN, suffixes=("", OF_ABLATION))
         if len(runs):
-            yield _Line(base, ablation, runs)
+            yield _TableLine(base, ablation, runs)
 
 
 def _marks(runs: pd.DataFrame, diverged_saes: str | None, names: Methods) -> str:

@@ -69,6 +69,14 @@ _PURITY = "Share of a latent's images that are of its most frequent class"
 _ABOVE = f"{_PURITY}, minus the same under permuted labels."
 _PROBE = "Accuracy of linear probes on few activations, mean over how many."
 _DEAD = "Latents that no training image activates."
+_MATCH = (
+    "How well latents match the keywords that people gave the images: F1 minus chance, "
+    "mean over concepts."
+)
+_PAIRS = (
+    "How surely latents switch where a picture changes in one attribute alone, mean "
+    "over attributes; 1 if always."
+)
 _STABILITY = "How well another seed finds the same latents."
 # By name. Where metrics went through `across_groups`, "ms" is across groups in datasets
 # that have groups.
@@ -169,6 +177,22 @@ SCORES = {
     "purity_coarse": Score("purity_binary_coarse", "binary_coarse"),
     "purity_coarse_null": Score(
         "purity_binary_coarse", "binary_coarse-null", minus="purity_binary_null_coarse"
+    ),
+    "concepts_match": Score(
+        "concepts_match",
+        "concepts_match",
+        "match with concepts",
+        _MATCH,
+        **_OWN_FRONT,
+        chance=0,
+    ),
+    "concepts_pairs": Score(
+        "concepts_pairs",
+        "concepts_pairs",
+        "switching with attributes",
+        _PAIRS,
+        **_OWN_FRONT,
+        chance=0,
     ),
     "probe_auc": Score("probe_auc", "AUC", "probe AUC", _PROBE, **_JUDGED),
     "probe_auc_above_1": Score("probe_auc_above_1", "AUC_above_1"),

@@ -134,13 +134,11 @@ def head_of(kind: str, name: str) -> registry.Head:
         ):
             said = "which is no metric of val that reads train, val and others alone"
             raise UserError(f"{file} reads {metric}, {said}; {_HOW}")
-    if (
-        kind == "metric"
-        and "others" in head.constants["READS"]
-        and head.constants["STAGE"] != "score"
-    ):
+    for beside in ("others", "concepts") if kind == "metric" else ():
         stage = head.constants["STAGE"]
-        raise UserError(
-            f"{file} has STAGE = {stage!r}, which gets no 'others' to read: make it 'score'; {_HOW}"
-        )
+        if beside in head.constants["READS"] and stage != "score":
+            raise UserError(
+                f"{file} has STAGE = {stage!r}, which gets no {beside!r} to read: make "
+                f"it 'score'; {_HOW}"
+            )
     return head

@@ -18,7 +18,7 @@ import yaml
 from sae.config.entries import head_of
 from sae.config.extends import resolved
 from sae.config.methods import OF_A_PENALTY, checked, resolve
-from sae.config.models import Config, Entry, Recipe, entry_model
+from sae.config.models import Config, Entry, RecipeEntry, entry_model
 from sae.config.problems import Problems
 from sae.core import paths, registry
 from sae.core.errors import UserError
@@ -166,6 +166,7 @@ def load(
         f"{kind}s": _entries(kind, written, raw, artifacts, problems)
         for kind in ENTRIES
     }
+    entries["datasets"] = _with_concepts(entries["datasets"], artifacts, problems)
     config = resolve(written.model_copy(update=entries), raw["methods"], problems)
     problems.end()
     taken = paths.shared().union(reserved, MEANT_OTHERWISE)
@@ -208,6 +209,28 @@ def _entries(
                     f"{section}.{name}.artifacts", artifact_names(built.spec), artifacts
                 )
     return found
+
+
+def _with_concepts(
+    datasets: dict[str, Any], artifacts: Collection[str] | None, problems: Problems
+) -> dict[str, Any]:
+    """Return the datasets, each with its `concepts` by the model of their source."""
+    complete = {}
+    for name, dataset in datasets.items():
+        key = f"datasets.{name}.concepts"
+        written = dataset.concepts
+        model = problems.tried(
+            f"{key}.source", entry_model, "annotation", written.source
+        )
+        if model is None:
+            continue
+        built = problems.build(model, written.model_dump(exclude_unset=True), key)
+        if built is None:
+            continue
+        if artifacts is not None:
+            problems.known(f"{key}.artifacts", artifact_names(built.spec), artifacts)
+        complete[name] = dataset.model_copy(update={"concepts": built})
+    return complete
 
 
 def _check_json(key: str, value: Any, problems: Problems) -> None:
@@ -330,7 +353,7 @@ def _check_by_dataset(config: Config, experiment: str, problems: Problems) -> bo
         return False
     common = config.training[spec.training].model_dump()
     recipes = [
-        problems.build(Recipe, common | own, f"{key}.{dataset}")
+        problems.build(RecipeEntry, common | own, f"{key}.{dataset}")
         for dataset, own in spec.by_dataset.items()
     ]
     return None not in recipes
@@ -534,14 +557,14 @@ def _check_method(
     said = {*method.recipe, *method.sweep, *own}
     recipes = _recipes(config, experiment)
     for where, common in recipes.items():
-        problems.build(Recipe, common | method.recipe, f"methods.{name}")
+        problems.build(RecipeEntry, common | method.recipe, f"methods.{name}")
         if common["steps"] and "epochs" in said and "steps" not in said:
             text = f"{where} counts steps, so that epochs of {name} would change nothing; give it steps"
             problems.add(f"{key}.methods", text)
     for k in spec.k:
         trials = config.sweep(experiment, method.at or name, k)
         strange = trials.keys() - {
-            *Recipe.model_fields,
+            *RecipeEntry.model_fields,
             *method.options,
             *(OF_A_PENALTY if method.penalty else ()),
         }

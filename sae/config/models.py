@@ -116,8 +116,8 @@ class Limited(Options):
         return value
 
 
-class Recipe(Limited, recipe.Recipe):
-    """How SAEs are trained, whatever the method."""
+class RecipeEntry(Limited, recipe.Recipe):
+    """An entry of `training`: how SAEs are trained, whatever the method."""
 
     extends: Extends = None
 
@@ -131,6 +131,13 @@ class Gallery(Limited):
     """One of the experiment's; the first, if not given."""
     k: Count | None = None
     """One of the experiment's; the first, if not given."""
+
+
+class Concepts(Limited):
+    """Concepts say how an experiment scores the match of latents with them."""
+
+    test: Literal["all", "baselines"] = "all"
+    """Whose test scores are computed: of all, or of baselines and controls alone."""
 
 
 class Experiment(Limited):
@@ -161,6 +168,8 @@ class Experiment(Limited):
     """By metric: options that differ from those of `metrics`, or {} to have one that is `optional` there."""
     gallery: Gallery = Gallery()
     """The cell that the galleries show."""
+    concepts: Concepts = Concepts()
+    """How the match of latents with concepts is scored."""
     protocols: Annotated[dict[str, dict[str, Any]], Field(min_length=1)] = Field(
         {"paper": {}}
     )
@@ -292,7 +301,7 @@ class Entry(Limited, extra="allow"):
         Of later options (`sae.core.options.Later`) it has those that are not at the value
         that their absence stands for, whether they are written or not.
         """
-        no_content = {"label", "family"}
+        no_content = {"label", "family", "concepts"}
         written = self.model_dump(
             by_alias=True, exclude_unset=True, exclude_none=True, exclude=no_content
         )
@@ -314,6 +323,20 @@ class Entry(Limited, extra="allow"):
         return as_record(self.laid_over(overrides), exclude=NO_OPTIONS)
 
 
+class Annotation(Entry):
+    """An annotation says where the names of a dataset's images come from."""
+
+    source: str
+    """A file in sae/data/annotations/, or one of your own."""
+
+
+def _file_of_concepts(written: Any) -> Any:
+    """Return the mapping that a path of a CSV stands for; all else as it is."""
+    if isinstance(written, str):
+        return {"source": "csv", "file": written}
+    return written
+
+
 class Dataset(Entry):
     """An entry of `datasets`."""
 
@@ -324,6 +347,10 @@ class Dataset(Entry):
     label: Label = None
     duplicates: Literal["allow"] | None = None
     """Whether the same image may lie in several splits; an error, if not given."""
+    concepts: Annotated[Annotation, BeforeValidator(_file_of_concepts)] = Annotation(
+        source="classes"
+    )
+    """What people call its images: a CSV, or a `source` with options; the classes."""
 
 
 class ImageDataset(Dataset):
@@ -386,7 +413,7 @@ class Protocol(Entry):
 
 
 def entry_model(
-    kind: Literal["dataset", "backbone", "metric", "protocol"], name: str
+    kind: Literal["dataset", "backbone", "annotation", "metric", "protocol"], name: str
 ) -> type[Entry]:
     """The class of what may be written of an entry: what all of its kind have, :func:`extended` by its own options."""
     constants = head_of(kind, name).constants
@@ -395,6 +422,8 @@ def entry_model(
         common = ImageDataset if constants.get("HAS_IMAGES", True) else Dataset
     elif kind == "backbone":
         common = Network if constants.get("READS_IMAGES", True) else Backbone
+    elif kind == "annotation":
+        common = Annotation
     return extended(common, kind, name)
 
 
@@ -487,7 +516,7 @@ class Config(Options):
     """Grids of datasets, backbones, k, methods and seeds; each is a target of Snakemake."""
     methods: dict[Name, Method] = Field(min_length=1)
     """Ways to train an SAE, which experiments compare."""
-    training: dict[Name, Recipe] = Field(min_length=1)
+    training: dict[Name, RecipeEntry] = Field(min_length=1)
     """Recipes: how SAEs are trained, whatever the method."""
     datasets: dict[Name, Dataset]
     """Where images come from (docs/data.md)."""
@@ -504,7 +533,7 @@ class Config(Options):
     compute: Compute
     """The machine."""
 
-    def recipe(self, experiment: str, dataset: str) -> Recipe:
+    def recipe(self, experiment: str, dataset: str) -> RecipeEntry:
         """Return the recipe that trains an experiment's SAEs on a dataset.
 
         What a method says itself, or a trial, still holds instead.
@@ -516,7 +545,9 @@ class Config(Options):
         common = self.training[spec.training]
         if dataset not in spec.by_dataset:
             return common
-        return Recipe.model_validate(common.model_dump() | spec.by_dataset[dataset])
+        return RecipeEntry.model_validate(
+            common.model_dump() | spec.by_dataset[dataset]
+        )
 
     def sweep(self, experiment: str, method: str, k: int) -> dict[str, list]:
         """{option: values} that a method's trials in an experiment go through; {} if it has but one trial."""

@@ -12,6 +12,9 @@ DATASETS = f"{RESULTS}/datasets/{{dataset}}"
 DOWNLOAD = f"{DATASETS}/download.json"
 INDEX = f"{DATASETS}/index.parquet"
 DATASET = f"{DATASETS}/manifest.json"
+# What people call the images: its hashes and source, then the tables.
+CONCEPTS = f"{DATASETS}/concepts.json"
+CONCEPT_TABLES = [f"{DATASETS}/{name}.parquet" for name in ("concepts", "attributes")]
 
 ACTIVATIONS = f"{RESULTS}/activations/{{dataset}}/{{backbone}}"
 EMBEDDINGS = f"{ACTIVATIONS}/{{split}}/embeddings.npy"

@@ -1,10 +1,11 @@
-"""Annotations of a dataset: keywords that people gave its pictures, and pairs that differ in one attribute.
+"""Annotations of a dataset: keywords of its pictures, and what pairs of them differ in.
 
 They lie beside the dataset's index: `concepts.parquet` has a row for each image and
 keyword, `attributes.parquet` one for each image and attribute, and `concepts.json` says
 where they come from and holds the hashes of both. No embedding depends on them.
 """
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,23 +19,24 @@ from sae.core.errors import UserError
 from sae.data import artifacts
 from sae.data.entries import entry
 
+VERSION = 1
 KEYWORDS = ["image_id", "concept"]
 ATTRIBUTES = ["image_id", "attribute", "value", "drawing"]
-MANIFEST, KEYWORD_FILE, ATTRIBUTE_FILE = (
-    "concepts.json",
-    "concepts.parquet",
-    "attributes.parquet",
-)
+# Between several concepts in one text; no concept's name has it.
+SEPARATOR = " | "
+MANIFEST = "concepts.json"
+KEYWORD_FILE = "concepts.parquet"
+ATTRIBUTE_FILE = "attributes.parquet"
 
 
 @dataclass(frozen=True)
 class Annotations:
-    """What people say of a dataset's pictures.
+    """Annotations hold what people say of a dataset's pictures.
 
     Attributes:
         keywords: A row for each image and keyword: `image_id`, `concept`.
-        attributes: A row for each image and attribute: `image_id`, `attribute`, `value`,
-            `drawing`. Pictures of one drawing differ in that attribute alone.
+        attributes: A row for each image and attribute: `image_id`, `attribute`,
+            `value`, `drawing`. Pictures of one drawing differ in that attribute alone.
     """
 
     keywords: pd.DataFrame
@@ -48,8 +50,8 @@ class Attribute:
     Attributes:
         values: The names of its values, sorted.
         value_numbers: (images,) places in `values`, -1 of an image without one.
-        drawing_numbers: (images,) which pictures differ in this attribute alone; -1 of an
-            image without a value.
+        drawing_numbers: (images,) which pictures differ in this attribute alone; -1 of
+            an image without a value.
     """
 
     values: list[str]
@@ -121,35 +123,42 @@ def check(annotations: Annotations, index: pd.DataFrame) -> None:
 
     Raises:
         UserError: columns are missing, an image is not in the index or has one keyword
-            or attribute twice.
+            or attribute twice, or a keyword has the separator in it.
     """
     tables = (
         ("keywords", annotations.keywords, KEYWORDS, KEYWORDS),
         ("attributes", annotations.attributes, ATTRIBUTES, ATTRIBUTES[:2]),
     )
-    for what, table, columns, key in tables:
+    for kind, table, columns, key in tables:
         if list(table.columns) != columns:
             raise UserError(
-                f"{what} have columns {list(table.columns)}, expected {columns}"
+                f"{kind} have columns {list(table.columns)}, expected {columns}"
             )
         unknown = table.loc[~table["image_id"].isin(index["image_id"]), "image_id"]
         if len(unknown):
             raise UserError(
-                f"{what} name image {unknown.iloc[0]!r}, which is not in the dataset"
+                f"{kind} name image {unknown.iloc[0]!r}, which is not in the dataset"
             )
         repeated = table[table.duplicated(key)]
         if len(repeated):
             first = repeated.iloc[0]
             raise UserError(
-                f"{what}: image {first['image_id']!r} has {first[key[1]]!r} twice"
+                f"{kind}: image {first['image_id']!r} has {first[key[1]]!r} twice"
             )
+    names = annotations.keywords["concept"]
+    with_separator = names[names.str.contains(SEPARATOR.strip(), regex=False)]
+    if len(with_separator):
+        raise UserError(
+            f"the keyword {with_separator.iloc[0]!r} contains "
+            f"{SEPARATOR.strip()!r}, which parts keywords; write it without"
+        )
 
 
-def read(dataset_dir: Path) -> Annotations:
+def load_annotations(dataset_dir: Path) -> Annotations:
     """Read the annotations beside a dataset's index.
 
     Raises:
-        UserError: they are missing, altered, or of another index.
+        UserError: they are missing or altered.
     """
     manifest = files.read_json(dataset_dir / MANIFEST, "manifest of concepts")
     for name, digest in manifest["sha256"].items():
@@ -158,6 +167,15 @@ def read(dataset_dir: Path) -> Annotations:
         files.read_parquet(dataset_dir / KEYWORD_FILE),
         files.read_parquet(dataset_dir / ATTRIBUTE_FILE),
     )
+
+
+def sums(dataset_dir: Path) -> dict[str, str]:
+    """Return the hashes of the annotations beside a dataset's index, by file.
+
+    Raises:
+        UserError: they are missing.
+    """
+    return files.read_json(dataset_dir / MANIFEST, "manifest of concepts")["sha256"]
 
 
 def of_images(annotations: Annotations, image_ids: pd.Series) -> SplitConcepts:
@@ -171,11 +189,12 @@ def of_images(annotations: Annotations, image_ids: pd.Series) -> SplitConcepts:
     names = sorted(annotations.keywords["concept"].unique())
     concept_number = pd.Series(np.arange(len(names)), index=names)
 
-    here = annotations.keywords[annotations.keywords["image_id"].isin(place.index)]
-    rows = place.loc[here["image_id"]].to_numpy()
-    columns = concept_number.loc[here["concept"]].to_numpy()
+    is_of_split = annotations.keywords["image_id"].isin(place.index)
+    keywords = annotations.keywords[is_of_split]
+    rows = place.loc[keywords["image_id"]].to_numpy()
+    columns = concept_number.loc[keywords["concept"]].to_numpy()
     holds = scipy.sparse.csr_matrix(
-        (np.ones(len(here)), (rows, columns)), shape=(len(image_ids), len(names))
+        (np.ones(len(keywords)), (rows, columns)), shape=(len(image_ids), len(names))
     )
 
     attributes = {}
@@ -191,6 +210,36 @@ def of_images(annotations: Annotations, image_ids: pd.Series) -> SplitConcepts:
         drawing_numbers[rows] = drawings.loc[of_split.index].to_numpy()
         attributes[str(name)] = Attribute(values, value_numbers, drawing_numbers)
     return SplitConcepts(names, holds, attributes)
+
+
+def from_keywords(
+    keywords: Mapping[str, Sequence[Iterable[str]]],
+) -> dict[str, SplitConcepts]:
+    """Return annotations without attributes of keywords in lists.
+
+    Args:
+        keywords: {split: for each of its images, its keywords}; a keyword that stands
+            twice counts once.
+
+    Returns:
+        {split: its annotations}; the concepts are those of all splits.
+    """
+    rows = [
+        (f"{split}/{number}", word)
+        for split, images in keywords.items()
+        for number, of_image in enumerate(images)
+        for word in sorted(set(of_image))
+    ]
+    annotations = Annotations(
+        pd.DataFrame(rows, columns=KEYWORDS, dtype="str"), no_attributes()
+    )
+    return {
+        split: of_images(
+            annotations,
+            pd.Series([f"{split}/{number}" for number in range(len(images))]),
+        )
+        for split, images in keywords.items()
+    }
 
 
 def no_attributes() -> pd.DataFrame:

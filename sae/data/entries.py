@@ -19,11 +19,8 @@ from sae.core.options import (
     without_absent,
 )
 
-NAMED_BY = {
-    "dataset": "type",
-    "backbone": "loader",
-    "annotation": "source",
-}  # the key of a mapping that names its entry
+# The key of a mapping that names its entry.
+NAMED_BY = {"dataset": "type", "backbone": "loader", "annotation": "source"}
 
 
 class _OfAll(Options, extra="ignore"):

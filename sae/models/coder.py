@@ -345,7 +345,7 @@ class Coder(nn.Module):
             xhat (N, d) in the space of the prepared inputs.
         """
         _, scale, shift = self.standardise(x)
-        return restore(self.decode(codes), scale, shift)
+        return undo_standardise(self.decode(codes), scale, shift)
 
     def prepare(
         self, embeddings: Float[np.ndarray, "samples d"]
@@ -370,7 +370,7 @@ class Coder(nn.Module):
         )
 
 
-def restore(
+def undo_standardise(
     x_hat: Float[Tensor, "samples d"],
     scale: Float[Tensor, "samples 1"] | None,
     shift: Float[Tensor, "samples 1"] | None,

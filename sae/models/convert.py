@@ -15,9 +15,9 @@ from torch import Tensor
 
 from sae.core import arguments, files, registry
 from sae.core.errors import UserError
-from sae.models import foreign, saefile
+from sae.models import checkpoints, saefile
+from sae.models.checkpoints import Options
 from sae.models.coder import Coder, TopK
-from sae.models.foreign import Options
 
 progress = logging.getLogger("sae.progress")
 AUTO = "auto"
@@ -39,7 +39,7 @@ class ImportedSae:
         coder: the same SAE in this project's form.
     """
 
-    checkpoint: foreign.Checkpoint
+    checkpoint: checkpoints.Checkpoint
     importer: ModuleType
     coder: Coder
 
@@ -113,7 +113,7 @@ def import_(
     input_space_doubt = ""
     if check is not None:
         r2 = _check_against_format(imported, files.read_array(check), str(check))
-        input_space_doubt = doubt(coder, r2, f"the embeddings of {check}")
+        input_space_doubt = describe_doubt(coder, r2, f"the embeddings of {check}")
         check_note = (
             f"; codes and reconstructions of embeddings of {check} are the format's own"
         )
@@ -130,7 +130,7 @@ def import_(
         )
 
 
-def doubt(coder: Coder, r2: float, embeddings_name: str) -> str:
+def describe_doubt(coder: Coder, r2: float, embeddings_name: str) -> str:
     """Return why the input space of an SAE is in doubt; '' where R^2 is above 0.
 
     Args:
@@ -149,7 +149,7 @@ def doubt(coder: Coder, r2: float, embeddings_name: str) -> str:
 
 def _import_checkpoint(place: str, format: str, options: Options) -> ImportedSae:
     """Read a checkpoint, and make a coder of it whose metadata say where it is from."""
-    checkpoint = foreign.read_checkpoint(place)
+    checkpoint = checkpoints.read_checkpoint(place)
     format_name = format
     if format == AUTO:
         format_name = _detect_format(checkpoint)
@@ -168,7 +168,7 @@ def _import_checkpoint(place: str, format: str, options: Options) -> ImportedSae
     return ImportedSae(checkpoint, importer, coder)
 
 
-def _detect_format(checkpoint: foreign.Checkpoint) -> str:
+def _detect_format(checkpoint: checkpoints.Checkpoint) -> str:
     """Return the name of the one importer that a checkpoint looks like.
 
     Raises:
@@ -194,7 +194,7 @@ def _detect_format(checkpoint: foreign.Checkpoint) -> str:
         raise UserError(
             f"{checkpoint.path}: its format is not plain "
             f"({', '.join(fitting) or 'none'} fit; tensors: "
-            f"{foreign.list_names(tensor_names)}); say --format"
+            f"{checkpoints.list_names(tensor_names)}); say --format"
         )
     return fitting[0]
 
@@ -290,9 +290,9 @@ def _rows_to_compare(
         )
     step = -(-len(array) // MOST_ROWS_COMPARED)  # Rounded up.
     rows = array[::step].astype(np.float64)
-    if not (np.abs(rows) < foreign.LARGEST_NUMBER).all():
+    if not (np.abs(rows) < checkpoints.LARGEST_NUMBER).all():
         raise UserError(
-            f"{name} holds NaN, or numbers beyond {foreign.LARGEST_NUMBER:g}, in "
+            f"{name} holds NaN, or numbers beyond {checkpoints.LARGEST_NUMBER:g}, in "
             f"{len(rows)} rows that were looked at"
         )
     return rows.astype(np.float32)
@@ -324,7 +324,7 @@ def _r2(
 
 
 def _check_close(
-    checkpoint: foreign.Checkpoint, kind: str, theirs: Tensor, ours: Tensor
+    checkpoint: checkpoints.Checkpoint, kind: str, theirs: Tensor, ours: Tensor
 ) -> None:
     """Check that the format's values and the coder's differ by rounding alone.
 

@@ -232,7 +232,7 @@ def total_variance(x: "np.ndarray | Tensor | Inputs") -> float:
     return squares / row_count
 
 
-def differ(x: Inputs, variance: float) -> bool:
+def rows_differ(x: Inputs, variance: float) -> bool:
     """Return whether the rows of (N, d) differ by more than rounding.
 
     Args:

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from sae.bank.plan import Member, Plan, named
 from sae.bank.read import Bank
-from sae.bank.train import Place, Trainer, cell_of
+from sae.bank.train import Place, Trainer, cell_data_of
 from sae.core import files, registry, workers
 from sae.core.errors import UserError
 from sae.core.options import Count, from_record
@@ -60,8 +60,8 @@ def train(
     choices: dict[str, Choice] = {}
     validation_tables = []
     with workers.pool(at_once) as side_by_side:
-        cell = cell_of(plan, activations_dir, device)
-        trainer = Trainer(plan, cell, place, side_by_side)
+        cell_data = cell_data_of(plan, activations_dir, device)
+        trainer = Trainer(plan, cell_data, place, side_by_side)
         for name, options in plan.protocols.items():
             metrics = {
                 metric: stage.options_of(metric, plan.metrics.get(metric))
@@ -107,9 +107,9 @@ def _follow(
     while True:
         # Rows that were computed in an earlier turn are read again.
         metrics_by_sae = [
-            (entry, list(protocol.METRICS))
-            for entry in trainer.bank.saes
-            if entry.protocol == name
+            (sae, list(protocol.METRICS))
+            for sae in trainer.bank.saes
+            if sae.protocol == name
         ]
         validation, _, _ = scorer.score(trainer.bank, metrics_by_sae)
         scorer.write()
@@ -145,11 +145,11 @@ def _check_no_other_protocol_has(
     """
     # By names, since an SAE that diverged has no path in the bank.
     path_by_key = {table_key(member): path for path, member in members.items()}
-    for entry in bank.saes:
-        key = (entry.method, entry.name, entry.seed)
+    for sae in bank.saes:
+        key = (sae.method, sae.name, sae.seed)
         if key in path_by_key:
             raise UserError(
-                f"{plan.cell}: protocols {entry.protocol} and {name} both ask for "
+                f"{plan.cell}: protocols {sae.protocol} and {name} both ask for "
                 f"{path_by_key[key]}: give one of them a trial or seed of its own"
             )
 
@@ -178,9 +178,9 @@ def _write_bank(bank: Bank, choices: Mapping[str, Choice]) -> None:
     for choice in choices.values():
         judged.update(choice.judged)
     saes = []
-    for entry in bank.saes:
-        is_judged = entry.ok and (entry.method, entry.name, entry.seed) in judged
-        saes.append(replace(entry, judged=is_judged))
+    for sae in bank.saes:
+        is_judged = sae.ok and (sae.method, sae.name, sae.seed) in judged
+        saes.append(replace(sae, judged=is_judged))
     facts = {name: choice.facts for name, choice in choices.items()}
     replace(bank, saes=saes, facts=facts).write()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -54,7 +55,7 @@ class History:
         """Say whether all of some SAEs were trained."""
         return named(members).keys() <= self.trained.keys()
 
-    def of(self, members: Iterable[Member]) -> pd.DataFrame:
+    def rows_of(self, members: Iterable[Member]) -> pd.DataFrame:
         """Return the rows of `validation` of some SAEs, as far as they were trained."""
         member_keys = {table_key(member) for member in members}
         row_keys = zip(
@@ -65,6 +66,11 @@ class History:
         )
         is_of_members = np.array([key in member_keys for key in row_keys], dtype=bool)
         return self.validation.loc[is_of_members]
+
+    def of(self, members: Iterable[Member]) -> pd.DataFrame:
+        """Call :meth:`rows_of` by the name that it had before."""
+        warnings.warn("History.of is rows_of now", FutureWarning, stacklevel=2)
+        return self.rows_of(members)
 
 
 @dataclass(frozen=True)

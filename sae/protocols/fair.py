@@ -63,43 +63,51 @@ class StepsOptions(Base):
     """The length of training: steps double until the baseline gains less than both."""
 
     first: Count
+    """The first length that is tried, in steps."""
     gain_r2: Share
+    """Steps double again where R^2 gains at least this, or MS `gain_ms`."""
     gain_ms: Share
+    """Steps double again where MS gains at least this, or R^2 `gain_r2`."""
 
 
 class Options(Base):
     """The rule; an experiment adds its ranges and its longest training."""
 
     lr: Range
+    """[lowest, highest] learning rate, drawn evenly in the logarithm."""
     encoder_scale: Range
+    """[lowest, highest] scale of the first encoder, drawn evenly in the logarithm."""
     auxk_alpha: Range
-    """Drawn from evenly in the logarithm."""
+    """[lowest, highest] weight of AuxK, drawn evenly in the logarithm."""
     points: Count
     """Trials of each method at the common points."""
     refined: Count
-    """How many of these are refined."""
+    """How many of these trials are refined."""
     values: Count
-    """Trials around each of these."""
+    """Trials around each one that is refined."""
     design_seed: Seed
+    """The seed of the points."""
     steps: StepsOptions
     most_steps: dict[str, Count] | None = Field(
         None,
-        description="By dataset: longer SAEs are not trained. "
+        description="By dataset: the most steps that an SAE may train. "
         "If it is not given, every method sets its own number of steps.",
     )
     ranges: dict[str, Ranges] = Field(
         {},
-        description="By method, its own options: [lowest, highest], "
+        description="By method: the ranges of its own options, [lowest, highest] "
         "or {k8: [lowest, highest], ...}.",
     )
     tuning: Seed
     """The seed of every trial."""
     fresh: Annotated[list[Seed], Field(min_length=1), AfterValidator(distinct)]
-    """The seeds of what is judged."""
+    """The seeds of the SAEs that are judged."""
     widths: Annotated[list[Share], Field(min_length=1), AfterValidator(distinct)]
-    """Of the windows below R*; the first is the headline."""
+    """The widths of the windows below R*; the first is the headline."""
     l0: float = Field(ge=1)
+    """The highest L0 of a feasible trial, as a multiple of k."""
     firing: float = Field(ge=0, le=1)
+    """The smallest share of latents that a feasible trial has firing."""
 
     @field_validator("fresh")
     @classmethod
@@ -658,7 +666,7 @@ def _score_trials(history: History, members: list[Member]) -> pd.DataFrame:
         dict), status, k, r2, l0, firing (the share of latents that fires on training
         images), feasible, and each score of `FRONT_SCORES`.
     """
-    rows = history.of(members)
+    rows = history.rows_of(members)
     ms = "ms_mean_alive"
     # Where all diverged there are no columns of scores: they become NaN.
     names = ["r2", "l0", "dead_train", "m", ms, f"{ms}_across_groups", DETECTION]

@@ -39,10 +39,10 @@ def next(history: History) -> list[Member]:
         return trial_members
     _check_baselines(history)
 
-    options_of_trial = {
+    trial_by_name = {
         (member.method, member.name): member.trial for member in trial_members
     }
-    chosen_trials = {
+    chosen_names = {
         (row["method"], row["seed"]): row["trial"] for row in choose(history).rows
     }
     at_members = []
@@ -50,11 +50,11 @@ def next(history: History) -> list[Member]:
         if spec.at is None:
             continue
         for seed in plan.seeds:
-            trial = chosen_trials.get((spec.at, seed))
+            trial_name = chosen_names.get((spec.at, seed))
             # On fallback there is nothing to train at.
-            if trial is not None:
-                trial_options = options_of_trial[spec.at, trial]
-                at_members.append(plan.member(method, trial_options, seed, NAME))
+            if trial_name is not None:
+                trial = trial_by_name[spec.at, trial_name]
+                at_members.append(plan.member(method, trial, seed, NAME))
     return trial_members + at_members
 
 
@@ -63,7 +63,7 @@ def choose(history: History) -> Choice:
 
     Judged is what was chosen.
     """
-    validation = history.of(_trials(history.plan))
+    validation = history.rows_of(_trials(history.plan))
     rows = chosen(validation, history.plan.methods)
     judged = {
         (row["method"], row["trial"], row["seed"])
@@ -131,8 +131,8 @@ def chosen(
                 "method": method,
                 "seed": int(seed),
                 "tolerance": TOLERANCE,
-                "trial": decision.trial,
-                "role": None if decision.trial is None else "candidate",
+                "trial": decision.trial_name,
+                "role": None if decision.trial_name is None else "candidate",
                 "status": decision.status,
                 "r2": decision.r2,
                 "bar": decision.bar,
@@ -143,9 +143,12 @@ def chosen(
 
 @dataclass(frozen=True)
 class _Decision:
-    """The choice for a method and a seed; :func:`chosen` explains the fields."""
+    """The choice for a method and a seed; :func:`chosen` explains the fields.
 
-    trial: str | None
+    `trial_name` is its column `trial`.
+    """
+
+    trial_name: str | None
     status: str
     r2: float
     bar: float
@@ -182,7 +185,7 @@ def _decide(
     bar = math.nan
     if spec.against:
         other = _decide(validation, methods, spec.against, seed)
-        bar = other.bar if other.trial is None else other.r2
+        bar = other.bar if other.trial_name is None else other.r2
 
     acceptable = trials[(trials["status"] == "ok") & trials["r2"].notna()]
     status = "chosen"
@@ -195,10 +198,10 @@ def _decide(
             if "lambda" in spec.sweep and largest == trials["lambda"].max():
                 status = "edge"
     if acceptable.empty:
-        return _Decision(trial=None, status="fallback", r2=math.nan, bar=bar)
+        return _Decision(trial_name=None, status="fallback", r2=math.nan, bar=bar)
 
     best = acceptable.loc[acceptable["r2"].idxmax()]
-    return _Decision(trial=best["trial"], status=status, r2=best["r2"], bar=bar)
+    return _Decision(trial_name=best["trial"], status=status, r2=best["r2"], bar=bar)
 
 
 def _trials(plan: Plan) -> list[Member]:

@@ -12,15 +12,15 @@ from sae.comparison.scores import across_groups
 from sae.config.rule import ClaimRule
 from sae.core import files
 from sae.report.markup import markdown
-from sae.report.tables import Settings
-from sae.scoring.selection import CELL, under
+from sae.report.tables import ComparisonSettings
+from sae.scoring.selection import CELL, rows_under
 
 
 def write(
     metrics_file: Path,
     curves_file: Path,
     published_folder: Path,
-    settings: Settings,
+    settings: ComparisonSettings,
     out: Path,
 ) -> None:
     """Write `out`/claims.csv (columns `COLUMNS`) and `out`/claims.md.
@@ -29,9 +29,9 @@ def write(
         metrics_file, curves_file: metrics.parquet and curves.parquet.
         published_folder: the paper's tables as CSV.
         out: the folder to write into.
-        settings: :class:`Settings`.
+        settings: :class:`ComparisonSettings`.
     """
-    metrics = across_groups(under(files.read_parquet(metrics_file), "paper"))
+    metrics = across_groups(rows_under(files.read_parquet(metrics_file), "paper"))
     tables = published.read(published_folder)
     evidence = Evidence(
         metrics, files.read_parquet(curves_file), tables, settings.claims, settings

@@ -12,7 +12,7 @@ from sae.core import files
 from sae.core.errors import UserError
 from sae.report import style
 from sae.report.names import Names
-from sae.scoring.selection import CELL, chosen, of_chosen
+from sae.scoring.selection import CELL, chosen_rows, curves_of_chosen
 
 _BY = [*CELL, "method"]
 _HEIGHT = 1.45  # inches, of a panel
@@ -51,10 +51,10 @@ def chosen_points(results: Path, names: Names, curve: str) -> pd.DataFrame:
 
 def _runs(results: Path, names: Names, curve: str) -> pd.DataFrame:
     points = files.read_parquet(results / "curves.parquet")
-    picked = chosen(
+    picked = chosen_rows(
         files.read_parquet(results / "metrics.parquet"), "test", names.compared
     )
-    return of_chosen(
+    return curves_of_chosen(
         picked, points[(points["curve"] == curve) & (points["split"] == "test")]
     )
 

@@ -30,11 +30,11 @@ from sae.report import fronts as of_fronts
 from sae.report.markup import latex, markdown, prose
 from sae.report.names import Names
 from sae.scoring.front import ENDPOINTS
-from sae.scoring.selection import chosen, under
+from sae.scoring.selection import chosen_rows, rows_under
 
 
-class Settings(Names):
-    """How things are printed, the rule of intervals, and that of fronts.
+class ComparisonSettings(Names):
+    """How things are printed, and by which rules methods are compared.
 
     Attributes:
         claims: The rule of the paper's claims; its confidence and fewest blocks hold for
@@ -157,7 +157,7 @@ def write(
     metrics_file: Path,
     latents_file: Path,
     published_folder: Path,
-    settings: Settings,
+    settings: ComparisonSettings,
     out: Path,
     *,
     beside: Sequence[Path] = (),
@@ -174,11 +174,11 @@ def write(
         latents_file: latents.parquet.
         published_folder: the paper's tables as CSV.
         out: the folder to write into.
-        settings: :class:`Settings`.
+        settings: :class:`ComparisonSettings`.
         beside: folders of other experiments' results, whose methods stand on the board too.
     """
     metrics, tables = (
-        under(files.read_parquet(metrics_file), "paper"),
+        rows_under(files.read_parquet(metrics_file), "paper"),
         published.read(published_folder),
     )
     # Both hold labels, which are no markup: notes and captions are paragraphs of it.
@@ -221,7 +221,7 @@ def write(
         made[f"table{number}.tex"] = (
             latex(shown, caption) + "\n" + latex(theirs, their_caption)
         )
-    picked = chosen(metrics, "test", settings.compared)
+    picked = chosen_rows(metrics, "test", settings.compared)
     worth = controls.compare(picked, settings, WORTH, settings.claims)
     said = (
         [markdown(of_controls.as_text(worth, settings)), of_controls.NOTES]
@@ -247,7 +247,7 @@ def write(
 
 
 def _fronts(
-    metrics: pd.DataFrame, picked: pd.DataFrame, names: Settings
+    metrics: pd.DataFrame, picked: pd.DataFrame, names: ComparisonSettings
 ) -> dict[str, str]:
     """Return the tables of fronts and their page, {file name: text}.
 
@@ -296,7 +296,7 @@ def _fronts(
     return texts | {"fronts.md": "\n\n".join(parts) + "\n"}
 
 
-def _scale(picked: pd.DataFrame, names: Settings) -> pd.DataFrame:
+def _scale(picked: pd.DataFrame, names: ComparisonSettings) -> pd.DataFrame:
     """Return the controls' differences in what methods are judged by.
 
     They are over all datasets together, where there are several, with MS across groups.
@@ -307,7 +307,7 @@ def _scale(picked: pd.DataFrame, names: Settings) -> pd.DataFrame:
     return worth[several] if several.any() else worth
 
 
-def _sensitivity(metrics: pd.DataFrame, names: Settings) -> pd.DataFrame:
+def _sensitivity(metrics: pd.DataFrame, names: ComparisonSettings) -> pd.DataFrame:
     """Return the means of the endpoints under other bounds of what is feasible."""
     parts = []
     of_protocol = fronts.of_protocol(metrics, names.fronts)

@@ -2,7 +2,7 @@
 
 import reprlib
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,11 +12,12 @@ from numpy.typing import ArrayLike
 
 from sae.core import registry
 from sae.core.errors import UserError
+from sae.data.concepts import SplitConcepts, from_keywords
 from sae.data.store import Activations
 from sae.models.apply import Encoder, check_embeddings
 from sae.models.coder import Coder
-from sae.models.convert import doubt
-from sae.models.inputs import Inputs, differ, total_variance
+from sae.models.convert import describe_doubt
+from sae.models.inputs import Inputs, rows_differ, total_variance
 from sae.scoring.stage import options_of
 from sae.scoring.subject import Curve, PerLatent, Subject
 
@@ -37,6 +38,8 @@ def score(
     train_judges: Mapping[str, Float[np.ndarray, "train_images judge_dim"]]
     | None = None,
     train_labels: ArrayLike | None = None,
+    concepts: Sequence[Iterable[str]] | None = None,
+    train_concepts: Sequence[Iterable[str]] | None = None,
     metrics: Iterable[str] | None = None,
 ) -> dict[str, Any]:
     """Return the columns that metrics give of one SAE on held-out embeddings.
@@ -82,10 +85,13 @@ def score(
         train_judges: {backbone: (N', d') its embeddings of the images of `train`}, of
             the same judges, for `detection`.
         train_labels: (N',) classes of the images of `train`.
+        concepts: (N,) what people call each image: any number of keywords, or none.
+        train_concepts: (N',) keywords of the images of `train`, for `concepts`.
         metrics: names of `sae.scoring.metrics`; by default those whose file says
             `ALONE` and whose `READS` is given: all of them need held-out embeddings,
             `firing` also `train`, `independent` also `judges`, and `detection` `train`,
-            `judges` and `train_judges`.
+            `judges` and `train_judges`, and `concepts` `train`, `concepts` and
+            `train_concepts`.
 
     Raises:
         UserError: something is of a wrong type or shape, not finite or missing, all
@@ -109,12 +115,14 @@ def score(
     _set_labels(
         splits, {"test": ("labels", labels), "train": ("train_labels", train_labels)}
     )
-    subject = Subject(coder, splits, judged)
+    keywords = _read_concepts(splits, {"train": train_concepts, "test": concepts})
+    subject = Subject(coder, splits, judged, concepts=keywords)
 
     is_given = {
         "train": train is not None,
         "others": bool(judged),
         "train_judges": bool(train_judges),
+        "concepts": bool(keywords),
     }
     names = default_metrics(is_given) if metrics is None else _check_names(metrics)
 
@@ -128,7 +136,7 @@ def score(
             )
         columns.update(columns_of_metric)
 
-    reason = doubt(coder, columns.get("r2", 1), "these embeddings")
+    reason = describe_doubt(coder, columns.get("r2", 1), "these embeddings")
     if reason:
         warnings.warn(f"the SAE {reason}", stacklevel=2)
     if groups is None:
@@ -186,7 +194,8 @@ def _compute(
         )
     lacking = [need for need in _needs(module.READS) if not is_given.get(need)]
     if lacking or "test" not in module.SPLITS:
-        arguments = ["judges" if need == "others" else need for need in lacking]
+        in_call = {"others": "judges", "concepts": "concepts and train_concepts"}
+        arguments = [in_call.get(need, need) for need in lacking]
         reads = ", ".join(arguments) or "no held-out split"
         raise UserError(f"metric {name} reads {reads}, which is not given here")
 
@@ -329,6 +338,60 @@ def _read_judges(
     return embeddings
 
 
+def _read_concepts(
+    splits: Mapping[str, Activations], keywords: Mapping[str, Any]
+) -> dict[str, SplitConcepts]:
+    """Check keywords.
+
+    Args:
+        splits: the images that they are of.
+        keywords: {"train": `train_concepts`, "test": `concepts`}, as the caller gave
+            them.
+
+    Returns:
+        {split: what people call its images}, of both splits or of none.
+
+    Raises:
+        UserError: one of the two is given alone, or is of another form.
+    """
+    keywords_by_split = {
+        split: values for split, values in keywords.items() if values is not None
+    }
+    if not keywords_by_split:
+        return {}
+    arguments = {"train": "train_concepts", "test": "concepts"}
+    if keywords_by_split.keys() != keywords.keys() or "train" not in splits:
+        raise UserError(
+            "latents are matched with concepts on training images: give concepts, "
+            "train_concepts and train together"
+        )
+    for split, argument in arguments.items():
+        _check_keywords(argument, keywords_by_split[split], len(splits[split].index))
+    return from_keywords(keywords_by_split)
+
+
+def _check_keywords(argument: str, keywords: Any, row_count: int) -> None:
+    """Check the keywords of the images of a split.
+
+    Raises:
+        UserError: they are no sequence with some texts for each image.
+    """
+    is_sequence = isinstance(keywords, Sequence) and not isinstance(keywords, str)
+    if not is_sequence or len(keywords) != row_count:
+        shown = f"{len(keywords)} entries" if is_sequence else reprlib.repr(keywords)
+        raise UserError(
+            f"{argument} has {shown} for {row_count} embeddings; give a list of "
+            "keywords for each image, [['cat', 'animal'], [], ...]"
+        )
+    for number, of_image in enumerate(keywords):
+        is_list = isinstance(of_image, Iterable) and not isinstance(of_image, str)
+        if not is_list or not all(isinstance(word, str) for word in of_image):
+            raise UserError(
+                f"{argument}[{number}] is {reprlib.repr(of_image)}; give a list of "
+                "keywords for each image, [['cat', 'animal'], [], ...]"
+            )
+
+
 def _check_variance(
     name: str, embeddings: Float[np.ndarray, "images dim"], norm: str = "none"
 ) -> None:
@@ -338,7 +401,7 @@ def _check_variance(
         UserError: they have no variance.
     """
     x = Inputs(embeddings, norm, 1.0, "cpu")
-    if differ(x, total_variance(x)):
+    if rows_differ(x, total_variance(x)):
         return
     reason = "it has one row"
     if len(embeddings) > 1:

@@ -69,9 +69,9 @@ def collect(
 
     metrics = mark(pd.DataFrame(joined.rows), selection.to_pandas())
     metrics = _in_order(metrics, joined.swept)
-    references_by_cell = _read_references(references)
+    top1_by_pair = _read_references(references)
     if "probe_top1" in metrics:
-        metrics["probe_top1_raw"] = _reference_column(metrics, references_by_cell)
+        metrics["probe_top1_raw"] = _reference_column(metrics, top1_by_pair)
 
     table = pa.Table.from_pandas(metrics, preserve_index=False)
     files.write_parquet(out / "metrics.parquet", table.replace_schema_metadata())
@@ -81,7 +81,8 @@ def collect(
 
     made_by = dict(settings or {})
     made_by["columns"] = joined.owners
-    made_by["cells"] = dict(_describe_cell(manifest) for manifest in activations)
+    # The key is older than the word: a cell has a k besides.
+    made_by["cells"] = dict(_describe_pair(manifest) for manifest in activations)
     files.write_json(out / "made_by.json", made_by)
 
     files.write_parquet(out / "selection.parquet", selection)
@@ -143,24 +144,24 @@ def _read_references(
     references: Iterable[Path],
 ) -> dict[tuple[str, str], float | None]:
     """Return {(dataset, backbone): the top-1 of a probe on the embeddings}."""
-    top1_by_cell = {}
+    top1_by_pair = {}
     for file in references:
         reference = files.read_json(file, "probe")
-        cell = (reference["dataset"], reference["backbone"])
-        top1_by_cell[cell] = reference["top1"]
-    return top1_by_cell
+        pair = (reference["dataset"], reference["backbone"])
+        top1_by_pair[pair] = reference["top1"]
+    return top1_by_pair
 
 
 def _reference_column(
-    metrics: pd.DataFrame, top1_by_cell: dict[tuple[str, str], float | None]
+    metrics: pd.DataFrame, top1_by_pair: dict[tuple[str, str], float | None]
 ) -> pd.Series:
     """Return the reference of each row that has a probe, NaN elsewhere."""
-    cells = zip(metrics["dataset"], metrics["backbone"], strict=True)
-    top1 = pd.Series([top1_by_cell[cell] for cell in cells], metrics.index, dtype=float)
+    pairs = zip(metrics["dataset"], metrics["backbone"], strict=True)
+    top1 = pd.Series([top1_by_pair[pair] for pair in pairs], metrics.index, dtype=float)
     return top1.where(metrics["probe_top1"].notna())
 
 
-def _describe_cell(manifest_file: Path) -> tuple[str, dict[str, Any]]:
+def _describe_pair(manifest_file: Path) -> tuple[str, dict[str, Any]]:
     """Return "dataset / backbone", and the fingerprints of both."""
     manifest = files.read_json(manifest_file, "manifest of activations")
     kinds = ("dataset", "backbone")

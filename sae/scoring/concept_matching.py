@@ -1,9 +1,9 @@
 """Match latents with concepts: which latents stand for a concept, and how well.
 
-A concept is a set of images that people have given one keyword. All matrices are sparse,
-(images, latents) or (images, concepts), with 1 where a latent fires or a concept holds.
-Each image has a weight, 1 over the size of its group in its split, so that each group of
-near-duplicates weighs 1.
+A concept is a set of images that people have given one keyword. All matrices are
+sparse, (images, latents) or (images, concepts), with 1 where a latent fires or a
+concept holds. Each image has a weight, 1 over the size of its group in its split, so
+that each group of near-duplicates weighs 1.
 
 Kin to matching with annotated concepts in arXiv:2606.24716; latents are chosen on one
 split and scored on another one.
@@ -17,6 +17,9 @@ from jaxtyping import Bool, Float, Int
 
 # A gain of F0.5 below this is rounding.
 LEAST_GAIN = 1e-9
+# Concepts whose candidates, of all latents, are looked at at once.
+AT_ONCE = 1024
+SMALLEST = np.finfo(np.float64).tiny
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,10 @@ class ChosenLatents:
 
     latents: Int[np.ndarray, "steps concepts"]
     gains: Float[np.ndarray, "steps concepts"]
+
+    def take(self, places: Int[np.ndarray, " some"]) -> "ChosenLatents":
+        """Return the latents of some of the concepts."""
+        return ChosenLatents(self.latents[:, places], self.gains[:, places])
 
 
 def group_weights(groups: Int[np.ndarray, " images"]) -> Float[np.ndarray, " images"]:
@@ -52,9 +59,9 @@ def f_score(
     Returns:
         The score, 0 where nothing fires. The three arguments are broadcast.
     """
-    weighed = (1 + beta**2) * matched
     total = beta**2 * concept + fired
-    return np.divide(weighed, total, out=np.zeros(np.shape(total)), where=total > 0)
+    # Where the total is 0, nothing is matched either, and the score is 0.
+    return (1 + beta**2) * matched / np.maximum(total, SMALLEST)
 
 
 def choose_latents(
@@ -74,16 +81,42 @@ def choose_latents(
         weights: Of the images.
         most: Latents for a concept at most.
     """
+    columns = concepts.tocsc()
+    weighted_fires = (scipy.sparse.diags_array(weights) @ fires).tocsr()
+    parts = [
+        _choose_latents(
+            fires, weighted_fires, columns[:, start : start + AT_ONCE], weights, most
+        )
+        for start in range(0, max(concepts.shape[1], 1), AT_ONCE)
+    ]
+    return ChosenLatents(
+        np.hstack([part.latents for part in parts]),
+        np.hstack([part.gains for part in parts]),
+    )
+
+
+def _choose_latents(
+    fires: scipy.sparse.csr_matrix,
+    weighted_fires: scipy.sparse.csr_matrix,
+    concepts: scipy.sparse.csc_matrix,
+    weights: Float[np.ndarray, " images"],
+    most: int,
+) -> ChosenLatents:
+    """Choose latents for so few concepts that (concepts, latents) fits into memory.
+
+    Args:
+        weighted_fires: (images, latents) the weight of an image on which a latent
+            fires.
+    """
     concept_count = concepts.shape[1]
     every_concept = np.arange(concept_count)
-    weighted_fires = scipy.sparse.diags_array(weights) @ fires
     concept_weight = (concepts.T @ weights)[:, None]
 
     # What a latent would add to what the chosen ones match and fire on.
-    added_match = (concepts.T @ weighted_fires).toarray()
-    added_fire = np.tile(fires.T @ weights, (concept_count, 1))
-    alone_match = added_match.copy()
-    alone_fire = added_fire.copy()
+    added_match = _weight_in_both(concepts, weighted_fires)
+    added_fire = (fires.T @ weights)[None, :]
+    alone_match = added_match
+    alone_fire = added_fire
 
     latents = np.full((most, concept_count), -1)
     gains = np.zeros((most, concept_count))
@@ -105,19 +138,28 @@ def choose_latents(
         if step == most - 1 or not is_open.any():
             break
 
-        # What lies in the union already adds nothing.
-        union = fires_for(ChosenLatents(latents, gains), fires)
-        union_match = (union.multiply(concepts).T @ weights)[:, None]
-        union_fire = (union.T @ weights)[:, None]
-        added_match = alone_match - _overlap(union.multiply(concepts), weighted_fires)
-        added_fire = alone_fire - _overlap(union, weighted_fires)
+        # What lies in the union already adds nothing. Concepts that chose the same
+        # latents have the same union, so each is intersected with all latents once.
+        sets, set_of_concept = np.unique(latents, axis=1, return_inverse=True)
+        union_of_set = fires_for(ChosenLatents(sets, np.zeros(sets.shape)), fires)
+        fire_of_set = union_of_set.T @ weights
+        added_of_set = alone_fire - _weight_in_both(union_of_set, weighted_fires)
+        union_fire = fire_of_set[set_of_concept][:, None]
+        added_fire = added_of_set[set_of_concept]
+
+        union = union_of_set[:, set_of_concept]
+        matched = union.multiply(concepts).tocsr()
+        union_match = (matched.T @ weights)[:, None]
+        added_match = alone_match - _weight_in_both(matched, weighted_fires)
     return ChosenLatents(latents, gains)
 
 
-def _overlap(
-    images_of_concepts: scipy.sparse.spmatrix, weighted_fires: scipy.sparse.spmatrix
-) -> Float[np.ndarray, "concepts latents"]:
-    return (images_of_concepts.tocsr().T @ weighted_fires).toarray()
+def _weight_in_both(
+    images: scipy.sparse.csr_matrix, weighted_fires: scipy.sparse.csr_matrix
+) -> Float[np.ndarray, "sets latents"]:
+    """Return for each column of `images` the weight of those that a latent fires on."""
+    # Both are of compressed rows: else SciPy would sort the larger one anew.
+    return (images.T.tocsr() @ weighted_fires).toarray()
 
 
 def fires_for(
@@ -159,7 +201,7 @@ def f1_of_latents(
 ) -> Float[np.ndarray, "concepts latents"]:
     """Return F1 of each latent alone as a guess of each concept."""
     weighted_fires = scipy.sparse.diags_array(weights) @ fires
-    matched = (concepts.T @ weighted_fires).toarray()
+    matched = _weight_in_both(concepts, weighted_fires.tocsr())
     return f_score(
         matched, (fires.T @ weights)[None, :], (concepts.T @ weights)[:, None], 1.0
     )
@@ -170,8 +212,9 @@ def draw_moved_rows(
 ) -> Int[np.ndarray, " images"]:
     """Draw for each image the one whose concepts it gets under chance.
 
-    Concepts are moved between whole groups: the images of a group get those of one other
-    group, in turn. So a concept keeps its weight, and near-duplicates stay together.
+    Concepts are moved between whole groups: the images of a group get those of one
+    other group, in turn. So a concept keeps its weight, and near-duplicates stay
+    together.
     """
     _, group_numbers, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     rows_by_group = np.argsort(group_numbers, kind="stable")
@@ -228,7 +271,8 @@ def swap_rate(
         chosen: The latents of each value, chosen on training images.
         fires: (images, latents).
         values: Each image's value of the attribute, -1 where it has none.
-        drawings: Each image's drawing; the pictures of one differ in the attribute alone.
+        drawings: Each image's drawing; the pictures of one differ in the attribute
+            alone.
 
     Returns:
         The rate, NaN without a pair, and the number of drawings that have one.

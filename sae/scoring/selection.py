@@ -11,7 +11,7 @@ import pandas as pd
 from sae.scoring.rows import CELL
 
 
-def under(table: pd.DataFrame, protocol: str) -> pd.DataFrame:
+def rows_under(table: pd.DataFrame, protocol: str) -> pd.DataFrame:
     """Return the rows of a table of SAEs, or of choices, that belong to a protocol."""
     return table[table["protocol"] == protocol]
 
@@ -34,7 +34,7 @@ def mark(metrics: pd.DataFrame, selection: pd.DataFrame) -> pd.DataFrame:
         A copy, its rows in the same order; the rows of one SAE agree on all splits.
     """
     method_and_seed = [*CELL, "method", "seed"]
-    choices = under(selection, "paper")
+    choices = rows_under(selection, "paper")
     choices = choices.reindex(columns=[*method_and_seed, "trial", "status"])
     choices = choices.astype({"seed": int, "status": object})
     choices = choices.rename(columns={"trial": "chosen_trial", "status": "verdict"})
@@ -54,7 +54,7 @@ def mark(metrics: pd.DataFrame, selection: pd.DataFrame) -> pd.DataFrame:
     return metrics.assign(selected=selected.to_numpy(bool), selection=verdict)
 
 
-def chosen(
+def chosen_rows(
     metrics: pd.DataFrame, split: str, against: Mapping[str, str | None]
 ) -> pd.DataFrame:
     """Return a row for each cell, method and seed of one split: its selected SAE.
@@ -100,12 +100,12 @@ def chosen(
     return pd.concat(parts_with_rows or parts, ignore_index=True)
 
 
-def of_chosen(picked: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
+def curves_of_chosen(picked: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
     """Return the curves of chosen SAEs, under the method that they stand for.
 
     Args:
-        picked: what :func:`chosen` returned. On fallback another method's curve stands
-            for a method, as its numbers do.
+        picked: what :func:`chosen_rows` returned. On fallback another method's curve
+            stands for a method, as its numbers do.
         points: curves.parquet, with columns dataset, backbone, k, method, trial, seed,
             curve, x, y.
 

@@ -190,7 +190,7 @@ def _compress(
     )
 
 
-class Fit(NamedTuple):
+class SoftmaxFit(NamedTuple):
     """A fit, and where the next one may start.
 
     Attributes:
@@ -220,8 +220,8 @@ def fit(
     C: float,
     tol: float,
     max_passes: int,
-    start: Fit | None = None,
-) -> Fit:
+    start: SoftmaxFit | None = None,
+) -> SoftmaxFit:
     """Fit on X (N, m), by Newton's method.
 
     Args:
@@ -244,7 +244,7 @@ def fit(
         weight_norm = _norm(weights[:-1])
         has_converged = gradient_norm <= tol * weight_norm
         if has_converged or objective.passes >= max_passes:
-            return Fit(weights, has_converged, objective.passes)
+            return SoftmaxFit(weights, has_converged, objective.passes)
 
         # The nearer the optimum, the more exact a step.
         forcing = min(FORCING, gradient_norm / weight_norm if weight_norm else 1.0)

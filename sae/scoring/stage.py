@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+from pydantic import Field
 
 from sae.bank.read import Bank, BankedSae
 from sae.bank.read import read as read_bank
@@ -27,7 +28,7 @@ from sae.core import files, headway, registry, versions
 from sae.core.errors import UserError
 from sae.core.options import Options, as_record, from_record
 from sae.core.paths import TABLES_OF_STAGE
-from sae.data import store
+from sae.data import concepts, store
 from sae.data.splits import SPLITS
 from sae.models.coder import Coder
 from sae.scoring import rows
@@ -40,15 +41,18 @@ log = logging.getLogger(__name__)
 progress = logging.getLogger("sae.progress")
 
 
-class Settings(Options):
-    """Settings say which metrics a stage is asked for.
+class StageSettings(Options):
+    """Settings of a stage say which metrics it is asked for.
 
     Attributes:
         metrics: {name: its options, or None for the defaults}; metrics of other stages
             are passed over.
+        tested: {metric: the methods whose test scores it computes}; of a metric that is
+            not named, those of all methods.
     """
 
     metrics: dict[str, dict[str, Any] | None]
+    tested: dict[str, list[str]] = Field({})
 
 
 class StageTables(NamedTuple):
@@ -93,10 +97,11 @@ def run(
     stage: str,
     bank_file: Path,
     activations_dir: Path,
-    settings: Settings,
+    settings: StageSettings,
     out: Path,
     *,
     others: dict[str, Path] | None = None,
+    concepts_dir: Path | None = None,
     device: str = "cpu",
 ) -> None:
     """Score a bank; write `out`/metrics.parquet, curves.parquet and latents.parquet.
@@ -112,6 +117,7 @@ def run(
         settings: metrics with their options; those of other stages are passed over.
         out: the folder to write into.
         others: {backbone: folder of its splits} of the experiment's other backbones.
+        concepts_dir: folder of the dataset's annotations (`sae.data.concepts`).
         device: of PyTorch: cpu, cuda, cuda:1, mps, or auto for the best there is.
 
     Raises:
@@ -128,16 +134,24 @@ def run(
     for_all = [name for name in of_stage if name not in for_judged]
 
     work = []
-    for entry in bank.saes:
-        names = for_all + for_judged if entry.judged else for_all
+    for banked_sae in bank.saes:
+        names = for_all + for_judged if banked_sae.judged else for_all
         if names:
-            work.append((entry, names))
+            work.append((banked_sae, names))
 
     options = {
         name: options_of(name, settings.metrics[name]) for name in for_all + for_judged
     }
     row_folder = out.parent / ".rows" / stage
-    scorer = Scorer(options, activations_dir, others or {}, row_folder, device)
+    scorer = Scorer(
+        options,
+        activations_dir,
+        others or {},
+        row_folder,
+        device,
+        concepts_dir=concepts_dir,
+        tested=settings.tested,
+    )
     with scorer.kept():
         stage_tables = scorer.score(bank, work)
     for name, table in zip(TABLES_OF_STAGE, stage_tables, strict=True):
@@ -181,6 +195,8 @@ class Scorer:
         folder: of the row stores.
         device: of PyTorch.
         splits: a metric's other splits are left out.
+        concepts_dir: folder of the annotations of the bank's images.
+        tested: as in :class:`StageSettings`.
     """
 
     def __init__(
@@ -191,6 +207,9 @@ class Scorer:
         folder: Path,
         device: str,
         splits: Sequence[str] = SPLITS,
+        *,
+        concepts_dir: Path | None = None,
+        tested: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         # Code and its version are read together: an edit while the stage runs belongs
         # to the next run.
@@ -215,6 +234,8 @@ class Scorer:
             split: activations / split for split in SPLITS if split in splits_read
         }
         self._other_folders = others
+        self._concepts_dir = concepts_dir
+        self._tested = tested or {}
         self._sums_of = functools.cache(_sums_of)
         self._kept_for_all: dict[Hashable, Any] = {}
         self.asked = 0
@@ -252,17 +273,17 @@ class Scorer:
             UserError: what a metric gives is not right, or has the name of another
                 column.
         """
-        swept = rows.columns(entry.trial for entry in bank.saes)
+        swept = rows.columns(banked_sae.trial for banked_sae in bank.saes)
         table_rows = _TableRows()
-        for number, (entry, metrics) in enumerate(work):
+        for number, (banked_sae, metrics) in enumerate(work):
             headway.tell(number, len(work), "SAEs scored")
-            description = _describe(bank, entry, swept)
-            for split, scores in self._score_sae(bank, entry, metrics).items():
-                table_rows.add(entry, description, split, scores)
+            description = _describe(bank, banked_sae, swept)
+            for split, scores in self._score_sae(bank, banked_sae, metrics).items():
+                table_rows.add(banked_sae, description, split, scores)
         return table_rows.to_tables()
 
     def _score_sae(
-        self, bank: Bank, entry: BankedSae, metrics: list[str]
+        self, bank: Bank, banked_sae: BankedSae, metrics: list[str]
     ) -> dict[str, dict[str, MetricScores]]:
         """Score one SAE.
 
@@ -277,49 +298,53 @@ class Scorer:
             for name in metrics:
                 if split not in self._modules[name].SPLITS:
                     continue
+                tested_methods = self._tested.get(name, [banked_sae.method])
+                if split == "test" and banked_sae.method not in tested_methods:
+                    continue
                 scores = scores_by_split.setdefault(split, {})
-                if not entry.ok:
+                if not banked_sae.ok:
                     continue
 
-                key = self._key(name, split, bank, entry)
+                key = self._key(name, split, bank, banked_sae)
                 row_store = self._row_stores[name]
                 self.asked += 1
                 if key not in row_store:
                     if subject is None:
-                        subject = self._open(bank, entry)
-                    computed = self._compute(name, split, bank, entry, subject)
+                        subject = self._open(bank, banked_sae)
+                    computed = self._compute(name, split, bank, banked_sae, subject)
                     row_store.add(key, vars(computed))
                     self.computed += 1
                 scores[name] = MetricScores(**row_store.use(key))
         return scores_by_split
 
-    def _open(self, bank: Bank, entry: BankedSae) -> Subject:
+    def _open(self, bank: Bank, banked_sae: BankedSae) -> Subject:
         """Open an SAE and the images that it is scored on."""
-        log.info("score %s", entry.path)
+        log.info("score %s", banked_sae.path)
         return Subject(
-            bank.open(entry).to(self._device),
+            bank.open(banked_sae).to(self._device),
             self._activations,
             self._other_embeddings,
             self._kept_for_all,
             bank.backbone,
+            self._concepts,
         )
 
     def _compute(
-        self, name: str, split: str, bank: Bank, entry: BankedSae, subject: Subject
+        self, name: str, split: str, bank: Bank, banked_sae: BankedSae, subject: Subject
     ) -> MetricScores:
         """Compute one metric of one SAE on one split, and check what it gives."""
         module = self._modules[name]
         view = subject.limited({split, *module.READS})
         if "siblings" in module.READS:
-            view.siblings = _Siblings(bank, bank.siblings(entry), self._device)
+            view.siblings = _Siblings(bank, bank.siblings(banked_sae), self._device)
         scores = module.score(view, split, self._options[name])
         return _checked(name, scores, subject.coder.m)
 
-    def _key(self, name: str, split: str, bank: Bank, entry: BankedSae) -> str:
+    def _key(self, name: str, split: str, bank: Bank, banked_sae: BankedSae) -> str:
         """Return the key of a row: a hash of all that decides it."""
         reads = self._modules[name].READS
         identity: dict[str, Any] = {
-            "sae": entry.sha256,
+            "sae": banked_sae.sha256,
             "split": split,
             "data": {
                 split_read: self._sums_of(folder)
@@ -342,8 +367,10 @@ class Scorer:
             }
             # A name decides only who is a judge of whom.
             identity["backbone"] = bank.backbone
+        if "concepts" in reads and self._concepts_dir is not None:
+            identity["concepts"] = concepts.sums(self._concepts_dir)
         if "siblings" in reads:
-            siblings = bank.siblings(entry)
+            siblings = bank.siblings(banked_sae)
             identity["siblings"] = sorted(str(sibling.sha256) for sibling in siblings)
         return files.sha256_text(files.dumps(identity))
 
@@ -352,6 +379,17 @@ class Scorer:
         """Images of the splits that metrics read, by split."""
         return {
             split: store.read(folder) for split, folder in self._split_folders.items()
+        }
+
+    @functools.cached_property
+    def _concepts(self) -> dict[str, concepts.SplitConcepts]:
+        """Annotations of the images of the splits that metrics read, by split."""
+        if self._concepts_dir is None:
+            return {}
+        annotations = concepts.load_annotations(self._concepts_dir)
+        return {
+            split: concepts.of_images(annotations, images.index["image_id"])
+            for split, images in self._activations.items()
         }
 
     @functools.cached_property
@@ -381,7 +419,7 @@ class _TableRows:
 
     def add(
         self,
-        entry: BankedSae,
+        banked_sae: BankedSae,
         description: dict[str, Any],
         split: str,
         scores_by_metric: dict[str, MetricScores],
@@ -389,7 +427,7 @@ class _TableRows:
         """Add what all metrics gave of one SAE on one split.
 
         Args:
-            entry: the SAE.
+            banked_sae: the SAE that was scored.
             description: the columns that describe it (:func:`_describe`).
 
         Raises:
@@ -399,7 +437,7 @@ class _TableRows:
         key = {name: row[name] for name in KEY}
         latent_columns: dict[str, list[Any]] = {}
         for metric, scores in scores_by_metric.items():
-            own_latent_columns = scores.latent_columns(entry.judged)
+            own_latent_columns = scores.latent_columns(banked_sae.judged)
             self._claim("scalars", metric, scores.scalars, tuple(description))
             self._claim("curves", metric, scores.curves)
             self._claim("latents", metric, own_latent_columns)
@@ -412,7 +450,7 @@ class _TableRows:
 
         self._metrics.append(row)
         if latent_columns:
-            latent_count = entry.settings["m"]
+            latent_count = banked_sae.settings["m"]
             key_columns = {name: [value] * latent_count for name, value in key.items()}
             number = {"latent": list(range(latent_count))}
             self._latents.append(pa.table(key_columns | number | latent_columns))
@@ -458,16 +496,16 @@ class _TableRows:
 class _Siblings(Sequence[Coder]):
     """The coders of an SAE's siblings, each opened when it is asked for."""
 
-    def __init__(self, bank: Bank, entries: list[BankedSae], device: str) -> None:
+    def __init__(self, bank: Bank, saes: list[BankedSae], device: str) -> None:
         self._bank = bank
-        self._entries = entries
+        self._saes = saes
         self._device = device
 
     def __getitem__(self, number: Any) -> Any:
-        return self._bank.open(self._entries[number]).to(self._device)
+        return self._bank.open(self._saes[number]).to(self._device)
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._saes)
 
 
 def _sums_of(folder: Path) -> dict[str, str]:
@@ -501,7 +539,7 @@ def _check_same_images(
         )
 
 
-def _describe(bank: Bank, entry: BankedSae, swept: list[str]) -> dict[str, Any]:
+def _describe(bank: Bank, banked_sae: BankedSae, swept: list[str]) -> dict[str, Any]:
     """Return the columns that describe an SAE in a table of scores.
 
     Args:
@@ -511,16 +549,16 @@ def _describe(bank: Bank, entry: BankedSae, swept: list[str]) -> dict[str, Any]:
         Its key, without the split; what trained it; swept options, `lambda` first; its
         status, size and steps.
     """
-    settings = entry.settings
+    settings = banked_sae.settings
     description: dict[str, Any] = {
         "dataset": bank.dataset,
         "backbone": bank.backbone,
         "k": bank.k,
-        "method": entry.method,
-        "trial": entry.name,
-        "seed": entry.seed,
+        "method": banked_sae.method,
+        "trial": banked_sae.name,
+        "seed": banked_sae.seed,
         "split": None,
-        "protocol": entry.protocol,
+        "protocol": banked_sae.protocol,
     }
     for name in ("objective", "penalty", "mask"):
         description[name] = settings.get(name)
@@ -529,10 +567,10 @@ def _describe(bank: Bank, entry: BankedSae, swept: list[str]) -> dict[str, Any]:
     for name in ("lambda", *sorted(set(swept) - {"lambda"})):
         description[name] = all_options.get(name)
 
-    description["status"] = entry.status
+    description["status"] = banked_sae.status
     description["m"] = settings["m"]
     # As planned, where the plan counts steps: a diverged SAE took fewer.
-    description["steps"] = settings.get("steps") or entry.step + 1
+    description["steps"] = settings.get("steps") or banked_sae.step + 1
     return description
 
 

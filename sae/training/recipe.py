@@ -48,7 +48,7 @@ class Recipe(Options):
     adam_beta1: float = Field(0.9, ge=0, lt=1)
     """How much of the last step's direction Adam keeps."""
     adam_beta2: float = Field(0.999, ge=0, lt=1)
-    """How much it keeps of the mean square by which it divides."""
+    """How much Adam keeps of the mean square by which it divides."""
     decay_fraction: float = Field(ge=0, le=1)
     """The share of steps, at the end, over which lr falls linearly to 0."""
     auxk_alpha: float = Field(ge=0)

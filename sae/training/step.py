@@ -25,7 +25,7 @@ from torch import Tensor
 
 from sae.core.errors import UserError
 from sae.core.options import Options
-from sae.models.coder import Coder, restore
+from sae.models.coder import Coder, undo_standardise
 from sae.models.inputs import Inputs
 from sae.training.auxk import auxk_loss
 from sae.training.picks import Picks, compute_activations
@@ -76,7 +76,7 @@ class EncodedBatch:
             sums: for each sample the sum of its codes times their decoder rows, to
                 which the decoder's bias is still to be added.
         """
-        x_hat = restore(sums + self.coder.b_dec, self.scale, self.shift)
+        x_hat = undo_standardise(sums + self.coder.b_dec, self.scale, self.shift)
         return self.x - x_hat
 
 

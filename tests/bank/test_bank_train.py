@@ -16,7 +16,7 @@ from sae.__main__ import main
 from sae.bank import store
 from sae.bank import train as train_module
 from sae.bank.read import read
-from sae.bank.train import Place, Trainer, cell_of
+from sae.bank.train import Place, Trainer, cell_data_of
 from sae.config.entries import splits_of_others
 from sae.core import files, registry, versions, workers
 from sae.core.errors import UserError
@@ -202,8 +202,8 @@ def test_saes_trained_side_by_side_have_the_bytes_of_those_trained_one_by_one(
     place = Place(workspace.folder / "store2", workspace.folder / "a/bank.json")
     with workers.pool(2) as side_by_side:
         cell_plan = plan(METHODS)
-        cell = cell_of(cell_plan, workspace.activations, "cpu")
-        trainer = Trainer(cell_plan, cell, place, side_by_side)
+        cell_data = cell_data_of(cell_plan, workspace.activations, "cpu")
+        trainer = Trainer(cell_plan, cell_data, place, side_by_side)
         saes = trainer.bring(paper._trials(both_seeds))
 
     assert len(saes) == 8

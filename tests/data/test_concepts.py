@@ -6,7 +6,7 @@ import pytest
 from sae.core import files
 from sae.core.errors import UserError
 from sae.data import concepts, indexing
-from sae.data.annotations import cldr_emoji
+from sae.data.annotations import classes, cldr_emoji, wordnet
 
 INDEX = indexing.frame(
     ["a.png", "b.png", "c.png"],
@@ -35,7 +35,7 @@ def write_csv(folder, text):
 def test_keywords_of_ones_own_are_read_in_the_order_of_a_split(dataset_dir, tmp_path):
     text = "image,concept\nc.png,animal\na.png,pet\na.png,animal\n"
     concepts.build(dataset_dir, write_csv(tmp_path, text), None)
-    annotations = concepts.read(dataset_dir)
+    annotations = concepts.load_annotations(dataset_dir)
     split = concepts.of_images(annotations, pd.Series(["b.png", "a.png"]))
     assert split.names == ["animal", "pet"]
     assert split.holds.toarray().tolist() == [[0, 0], [1, 1]]
@@ -64,12 +64,14 @@ def test_altered_annotations_are_refused(dataset_dir):
     path = dataset_dir / "concepts.parquet"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(UserError, match=r"concepts\.parquet"):
-        concepts.read(dataset_dir)
+        concepts.load_annotations(dataset_dir)
 
 
 def test_classes_are_concepts_where_nothing_else_is_said(dataset_dir):
     concepts.build(dataset_dir, {"source": "classes"}, None)
-    split = concepts.of_images(concepts.read(dataset_dir), INDEX["image_id"])
+    split = concepts.of_images(
+        concepts.load_annotations(dataset_dir), INDEX["image_id"]
+    )
     assert split.names == ["cat", "dog"]
     assert split.holds.toarray().tolist() == [[1, 0], [0, 1], [0, 1]]
 
@@ -107,3 +109,49 @@ def test_attributes_follow_from_code_points(points, expected):
 
 def test_keywords_are_those_of_the_emoji_without_its_tone():
     assert cldr_emoji.without_tone(["1F469", "1F3FD", "200D", "FE0F"]) == "1F469-200D"
+
+
+def test_an_image_is_all_that_wordnet_says_its_class_is(tmp_path):
+    index = indexing.frame(
+        ["n00000004_1", "n00000005_7", "ILSVRC2012_val_00000001"],
+        ["a", "b", "c"],
+        ["train", "train", "test"],
+        [0, 1, 1],
+        ["tench", "crane", "crane"],
+    )
+    is_a = "n00000001 n00000002\nn00000002 n00000004\nn00000003 n00000005\n"
+    is_a += "n00000001 n00000003\nn00000002 n00000005\n"
+    (tmp_path / "wordnet.is_a.txt").write_text(is_a)
+    words = "n00000001\tentity\nn00000002\tanimal, beast\nn00000003\tcrane, machine\n"
+    words += "n00000004\ttench, Tinca\nn00000005\tcrane\nn00000006\tunused\n"
+    (tmp_path / "words.txt").write_text(words)
+
+    spec = wordnet.Options(root=str(tmp_path))
+    keywords = wordnet.load(spec, None, index).keywords
+    by_image = keywords.groupby("image_id")["concept"].agg(set).to_dict()
+    of_crane = {"crane (n00000005)", "crane (n00000003)", "animal", "entity"}
+    assert by_image == {
+        "n00000004_1": {"tench", "animal", "entity"},
+        "n00000005_7": of_crane,
+        "ILSVRC2012_val_00000001": of_crane,
+    }
+
+    (tmp_path / "wordnet.is_a.txt").write_text("n00000001\n")
+    with pytest.raises(
+        UserError, match=r"is_a.txt line 1 is 'n00000001', expected two"
+    ):
+        wordnet.load(spec, None, index)
+    (tmp_path / "words.txt").unlink()
+    assert set(wordnet.load(spec, None, index).keywords["concept"]) == {
+        "tench",
+        "crane",
+    }
+
+
+def test_several_labels_in_one_class_name_are_parted():
+    index = indexing.frame(
+        ["a", "b"], ["a", "b"], ["train", "test"], label_name=["Cat; Pet", ""]
+    )
+    spec = classes.Options(separator="; ")
+    rows = classes.load(spec, None, index).keywords.to_numpy().tolist()
+    assert rows == [["a", "Cat"], ["a", "Pet"]]

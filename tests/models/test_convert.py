@@ -32,7 +32,7 @@ import sae
 from sae.__main__ import main
 from sae.core import registry
 from sae.core.errors import UserError
-from sae.models import convert, foreign, saefile
+from sae.models import checkpoints, convert, saefile
 from sae.models.apply import Encoder
 from sae.models.coder import Threshold, TopK
 
@@ -119,7 +119,7 @@ def test_an_input_space_that_cannot_be_right_is_told(tmp_path, caplog):
     with pytest.warns(UserWarning, match="worse than their mean does") as warned:
         sae.score(convert.load(place), np.load(embeddings_file))
     assert warned[0].filename == __file__
-    assert convert.doubt(convert.load(place), 0.1, "x") == ""
+    assert convert.describe_doubt(convert.load(place), 0.1, "x") == ""
 
 
 def test_the_input_space_is_what_the_options_say_else_what_the_checkpoint_says(
@@ -320,7 +320,7 @@ def test_a_repository_is_asked_for_its_folder_alone(tmp_path, monkeypatch):
     with pytest.raises(
         UserError, match="the Hugging Face hub does not give it: no network"
     ):
-        foreign.read_checkpoint("someone/saes")
+        checkpoints.read_checkpoint("someone/saes")
 
 
 def test_selections_are_what_the_formats_say(tmp_path):

@@ -44,4 +44,4 @@ def test_listed_trials_change_nothing_of_what_protocol_paper_trains_and_chooses(
         ("topk", "auxk_alpha0.1-lr0.01", "listed", False),
         ("reg1", "lambda0.01-lr0.003", "listed", False),
     ]
-    assert len({entry.sha256 for entry in saes}) == len(saes)
+    assert len({sae.sha256 for sae in saes}) == len(saes)

@@ -205,6 +205,19 @@ def make_history(cell, trained, r2_of):
     )
 
 
+def test_rows_of_some_saes_are_in_the_order_of_the_table(cell_of_three_seeds):
+    trials = paper.next(make_history(cell_of_three_seeds, [], None))
+    history = make_history(cell_of_three_seeds, trials, r2_by_seed)
+    rows = history.rows_of([trials[3], trials[1]])
+    assert [*rows["trial"]] == [trials[1].name, trials[3].name]
+    assert [*rows["seed"]] == [trials[1].settings.seed, trials[3].settings.seed]
+    assert history.rows_of([]).empty
+
+    # A protocol of a user may call it by its earlier name.
+    with pytest.warns(FutureWarning, match="rows_of"):
+        assert history.of(trials[:2]).equals(history.rows_of(trials[:2]))
+
+
 def r2_by_seed(member):
     """Return .5 of some trials of reg1 and .7 of all else.
 

@@ -18,7 +18,7 @@ from sae.config.rule import ClaimRule
 from sae.core import files
 from sae.report import claims as page
 from sae.report.names import Names
-from sae.report.tables import Settings
+from sae.report.tables import ComparisonSettings
 
 RULE = ClaimRule(**yaml.safe_load((ROOT / "config.yaml").read_text())["claims"])
 FEW_RESAMPLES = RULE.model_copy(update={"resamples": 100})
@@ -292,7 +292,7 @@ def test_another_method_gets_two_claims_of_ours_beside_what_it_is_compared_with(
     files.write_parquet(tmp_path / "metrics.parquet", metrics)
     files.write_parquet(tmp_path / "curves.parquet", points)
     written = (tmp_path / "metrics.parquet", tmp_path / "curves.parquet")
-    settings = Settings(claims=FEW_RESAMPLES, methods=methods)
+    settings = ComparisonSettings(claims=FEW_RESAMPLES, methods=methods)
     page.write(*written, PAPER, settings, tmp_path)
 
     table = pd.read_csv(tmp_path / "claims.csv").set_index("claim")
@@ -432,7 +432,7 @@ def test_claims_are_those_of_protocol_paper_alone(tmp_path):
     )
     written = (tmp_path / "metrics.parquet", tmp_path / "curves.parquet")
     files.write_parquet(written[1], points)
-    settings = Settings(claims=FEW_RESAMPLES, methods=METHODS)
+    settings = ComparisonSettings(claims=FEW_RESAMPLES, methods=METHODS)
     for folder, rows in (
         ("paper", metrics),
         ("both", pd.concat([metrics, of_protocol_fair])),

@@ -12,7 +12,7 @@ from sae.config.rule import ClaimRule
 from sae.report import controls as of_controls
 from sae.report import tables
 from sae.report.names import Names
-from sae.scoring.selection import chosen
+from sae.scoring.selection import chosen_rows
 
 NAMES = Names(
     methods={
@@ -66,7 +66,7 @@ def metrics():
 
 def test_a_score_that_a_control_has_as_high_tells_nothing():
     found = controls.compare(
-        chosen(metrics(), "test", NAMES.compared), NAMES, tables.WORTH, RULE
+        chosen_rows(metrics(), "test", NAMES.compared), NAMES, tables.WORTH, RULE
     )
     assert set(found["score"]) == {"ms"}  # The others were not measured.
     flags = found.set_index(["dataset", "control"])["tells_nothing"].unstack()
@@ -96,7 +96,7 @@ def test_a_score_that_a_control_has_as_high_tells_nothing():
 
 
 def test_with_few_blocks_there_is_no_interval_and_no_flag():
-    picked = chosen(metrics(), "test", NAMES.compared).query("dataset == 'emoji'")
+    picked = chosen_rows(metrics(), "test", NAMES.compared).query("dataset == 'emoji'")
     found = controls.compare(
         picked[picked["backbone"] != "a"], NAMES, tables.WORTH, RULE
     )
@@ -129,7 +129,7 @@ def test_over_all_datasets_near_duplicates_do_not_count():
         "ms_mean_alive_across_groups",
     ] -= 0.1
     found = controls.compare(
-        chosen(table, "test", NAMES.compared), NAMES, tables.WORTH, RULE
+        chosen_rows(table, "test", NAMES.compared), NAMES, tables.WORTH, RULE
     )
     of = found[found["control"] == "pca"].set_index(["dataset", "score"])["difference"]
     assert ("all datasets", "ms_across") not in of.index

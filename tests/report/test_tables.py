@@ -222,7 +222,9 @@ def written(frame, settings, folder):
         "resamples": 100
     }
     both = folder / "metrics.parquet", folder / "latents.parquet"
-    tables.write(*both, PAPER, tables.Settings(**settings, claims=rule), folder)
+    tables.write(
+        *both, PAPER, tables.ComparisonSettings(**settings, claims=rule), folder
+    )
     return {
         n: (read(folder / f"table{n}.csv"), (folder / f"table{n}.md").read_text())
         for n in paper_tables.TABLES

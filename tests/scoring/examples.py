@@ -134,7 +134,7 @@ class TinyBank:
             "options": {},
             "m": 16,
         }
-        entry = BankedSae(
+        banked_sae = BankedSae(
             method=method,
             protocol=protocol,
             trial=trial,
@@ -148,7 +148,7 @@ class TinyBank:
             path=str(path) if status == "ok" else None,
             judged=judged,
         )
-        self.saes.append(entry)
+        self.saes.append(banked_sae)
         self.write()
 
     def write(self):

@@ -31,7 +31,7 @@ def test_the_same_arguments_give_the_numbers_of_metrics_csv(tmp_path):
     bank = TinyBank(tmp_path / "bank.json")
     bank.add("topk", coder=coder(0), judged=True)
     others = {"judge": tmp_path / "judge"}
-    metrics = stage.Settings(metrics=dict.fromkeys(NAMES))
+    metrics = stage.StageSettings(metrics=dict.fromkeys(NAMES))
     stage.run(
         "score", bank.file, tmp_path / "b", metrics, tmp_path / "out", others=others
     )

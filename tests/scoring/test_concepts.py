@@ -38,6 +38,9 @@ class FakeSubject:
     def once_for_all(self, key, make):
         return make()
 
+    def once(self, key, make):
+        return make()
+
 
 class FakeSplit:
     def __init__(self, rows):
@@ -121,7 +124,9 @@ def test_rare_concepts_and_concepts_that_are_one_do_not_count():
     subject = FakeSubject(
         {s: c.holds.toarray() > 0 for s, c in concepts.items()}, concepts
     )
-    task = metric.make_task(subject, "test", metric.Options())
+    options = metric.Options()
+    train = metric.training_side(subject, options)
+    task = metric.make_task(subject, "test", train, options)
     assert task.names == ["concept 0", "concept 3"]
 
 

@@ -204,7 +204,7 @@ def test_siblings_are_the_other_seeds_of_a_trial_and_a_new_one_computes_anew(tmp
     bank.add("topk", seed=2, status="diverged")
 
     def run():
-        settings = stage.Settings(metrics={"stability": None})
+        settings = stage.StageSettings(metrics={"stability": None})
         stage.run("score", bank.file, tmp_path / "own", settings, tmp_path / "out")
         return files.read_parquet(tmp_path / "out/metrics.parquet").set_index("method")
 

@@ -15,6 +15,7 @@ from support.pretend_device import DEVICE, TO_CPU, pretend_device
 from sae.core import files, registry
 from sae.data import synthetic
 from sae.data.backbones import generated
+from sae.data.concepts import from_keywords
 from sae.data.store import Activations
 from sae.models import inputs
 from sae.models.coder import Coder, Threshold
@@ -74,7 +75,12 @@ def scores_on(device, name, kind, split, images):
     """Return {score: its numbers} of one metric for an SAE on a device."""
     module = registry.load("metric", name)
     splits, others = images
-    subject = Subject(make_coder(kind, 0).to(device), splits, others, {}, "b")
+    class_names = {name: part.index["label_name"] for name, part in splits.items()}
+    keywords = from_keywords(
+        {name: [[word] for word in words] for name, words in class_names.items()}
+    )
+    sae = make_coder(kind, 0).to(device)
+    subject = Subject(sae, splits, others, {}, "b", keywords)
     view = subject.limited({split, *module.READS})
     view.siblings = [make_coder(kind, seed).to(device) for seed in (1, 2)]
     options = registry.head("metric", name).options(**OPTIONS.get(name, {}))
@@ -131,7 +137,7 @@ def test_a_stage_opens_each_sae_on_its_device(cell):
                 "score",
                 cell / "bank.json",
                 cell / "embeddings",
-                stage.Settings(metrics=metrics),
+                stage.StageSettings(metrics=metrics),
                 cell / device / "score",
                 device=device,
             )

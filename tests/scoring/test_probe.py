@@ -113,7 +113,7 @@ def test_where_a_fit_starts_does_not_decide_where_it_ends(problem):
     away = 2 * torch.randn(
         cold.weights.shape, generator=torch.Generator().manual_seed(0)
     )
-    far = softmax_solver.Fit(away, True, 0)
+    far = softmax_solver.SoftmaxFit(away, True, 0)
     for start in (softmax_solver.fit(on_device, y, 5, 1.0, 0.001, 5000), far):
         warm = softmax_solver.fit(on_device, y, 5, 100.0, 0.001, 5000, start)
         # Both within 0.001 of the optimum; and the larger C was tried, though its start

@@ -20,7 +20,7 @@ def make_mean_predictor(x):
 def test_r2_of_the_mean_predictor_is_zero_even_far_from_the_origin():
     x = torch.randn(500, 7, generator=torch.Generator().manual_seed(0)) + 30.0
     sae = make_mean_predictor(x)
-    fit = _residuals.fit(sae, x, sae.encode(x))
+    fit = _residuals.score_reconstruction(sae, x, sae.encode(x))
     assert fit.r2 == pytest.approx(0, abs=1e-6)
     assert fit.r2_dim_mean == pytest.approx(0, abs=1e-6)
     assert sae.encode(x).l0() == 0
@@ -33,7 +33,7 @@ def test_r2_equals_scikit_learn_and_constant_dimensions_are_left_out():
     sae = Coder(6, 12, 3)
     sae.initialise(x.mean(dim=0), seed=0)
     codes = sae.encode(x)
-    fit = _residuals.fit(sae, x, codes)
+    fit = _residuals.score_reconstruction(sae, x, codes)
     x_hat = (
         codes.matrix().toarray() @ sae.W_dec.detach().numpy()
         + sae.b_dec.detach().numpy()

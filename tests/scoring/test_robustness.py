@@ -28,7 +28,9 @@ def test_incremental_decode_equals_separate_decodes_whatever_the_selection(
     sae, x = example
     ks = robustness.k_grid(4, 16)
     assert ks == [1, 2, 3, 4, 6, 8, 11, 16]
-    separate = [_residuals.fit(sae, x, sae.encode(x, TopK(k))).nmse for k in ks]
+    separate = [
+        _residuals.score_reconstruction(sae, x, sae.encode(x, TopK(k))).nmse for k in ks
+    ]
     sae.select = select or sae.select
     np.testing.assert_allclose(robustness.nmse_by_k(sae, x, ks), separate, rtol=1e-5)
 

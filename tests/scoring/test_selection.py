@@ -9,7 +9,7 @@ from protocols.test_paper import METHODS, reg1, topk
 
 from sae.protocols import paper
 from sae.scoring import rows
-from sae.scoring.selection import chosen, mark, of_chosen
+from sae.scoring.selection import chosen_rows, curves_of_chosen, mark
 
 CELL = {"dataset": "d", "backbone": "b", "k": 4}
 
@@ -67,7 +67,7 @@ def test_on_fallback_the_numbers_and_curves_are_those_of_the_method_it_is_agains
     reg1_of_seed_0 = marked[(marked["method"] == "reg1") & (marked["seed"] == 0)]
     assert set(reg1_of_seed_0["selection"]) == {"fallback"}
 
-    picked = chosen(marked, "test", {"topk": None, "reg1": "topk"})
+    picked = chosen_rows(marked, "test", {"topk": None, "reg1": "topk"})
     by_method = picked.set_index(["method", "seed"])
     assert by_method["fallback"].to_dict() == {
         ("topk", 0): 0,
@@ -90,7 +90,7 @@ def test_on_fallback_the_numbers_and_curves_are_those_of_the_method_it_is_agains
         "method": "topk",
         "y": 0.25,
     }
-    curves = of_chosen(picked, pd.DataFrame([point])).set_index("method")
+    curves = curves_of_chosen(picked, pd.DataFrame([point])).set_index("method")
     assert curves["y"].to_dict() == {"topk": 0.25, "reg1": 0.25}
 
 
@@ -98,12 +98,12 @@ def test_a_fallback_on_a_fallback_goes_on_and_one_on_nothing_has_no_row(marked):
     reg2 = marked[marked["method"] == "reg1"].assign(method="reg2")
     with_reg2 = pd.concat([marked, reg2], ignore_index=True)
     against = {"topk": None, "reg1": "topk", "reg2": "reg1"}
-    picked = chosen(with_reg2, "test", against)
+    picked = chosen_rows(with_reg2, "test", against)
     reg2_of_seed_0 = picked[(picked["method"] == "reg2") & (picked["seed"] == 0)]
     assert reg2_of_seed_0["source"].tolist() == ["topk"]
     assert reg2_of_seed_0["fallback"].tolist() == [True]
     # A method that is not asked for is left out.
-    without_baseline = chosen(marked, "test", {"reg1": None})
+    without_baseline = chosen_rows(marked, "test", {"reg1": None})
     assert without_baseline[["method", "seed"]].to_numpy().tolist() == [["reg1", 1]]
 
 

@@ -77,7 +77,7 @@ class Cell:
             name,
             self.bank.file,
             self.folder / "own",
-            stage.Settings(metrics=metrics),
+            stage.StageSettings(metrics=metrics),
             out,
             **options,
         )
@@ -109,11 +109,11 @@ class Cell:
 def cell(tmp_path, monkeypatch):
     """A cell that notes which SAEs are opened."""
     cell = Cell(tmp_path)
-    open_entry = Bank.open
+    open_sae = Bank.open
 
-    def note_and_open(bank, entry):
-        cell.opened.append(entry.path)
-        return open_entry(bank, entry)
+    def note_and_open(bank, sae):
+        cell.opened.append(sae.path)
+        return open_sae(bank, sae)
 
     monkeypatch.setattr(Bank, "open", note_and_open)
     return cell
@@ -321,8 +321,7 @@ def choose_judged(cell, trial="lambda0.001", at=True):
         cell.bank.add("reg1_all", {"lambda": 0.001}, coder=coder(7))
     chosen = {(choice["method"], choice["trial"]) for choice in choices}
     cell.bank.saes[:] = [
-        replace(entry, judged=(entry.method, entry.name) in chosen)
-        for entry in cell.bank.saes
+        replace(sae, judged=(sae.method, sae.name) in chosen) for sae in cell.bank.saes
     ]
     cell.bank.write()
     return {"others": {"judge": cell.folder / "judge"}}
@@ -443,7 +442,7 @@ def test_an_experiment_is_joined_into_tidy_tables(cell, join, tmp_path):
     assert len(joined("selection")) == 2
 
     # Where every integer is known they stay integers.
-    cell.bank.saes[:] = [entry for entry in cell.bank.saes if entry.ok]
+    cell.bank.saes[:] = [sae for sae in cell.bank.saes if sae.ok]
     cell.bank.add("topk", seed=1, coder=coder(9))
     cell.run("score", QUICK)
     metrics = join(top1=0.75)("metrics")

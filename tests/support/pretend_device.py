@@ -271,12 +271,18 @@ def pretend_device(place=DEVICE):
     """
     fused = _foreach_utils._get_fused_kernels_supported_devices()
     tensor_of = torch.tensor
+    arange = torch.arange
     autocast = torch.autocast
+    calls = CallsWithoutDriver(place)
 
     def make_tensor(content, *, device=None, **options):
         # PyTorch itself would make one without numbers.
         made = tensor_of(content, **options)
         return made if device is None else made.to(device)
+
+    def make_range(*arguments, device=None, **options):
+        # `embedding_bag` calls it inside its own call, which `calls` does not see.
+        return arange(*arguments, device=calls.inner(device), **options)
 
     def start_autocast(device_type, *arguments, **options):
         # PyTorch has none for this device.
@@ -285,6 +291,7 @@ def pretend_device(place=DEVICE):
 
     replacements = {
         "tensor": make_tensor,
+        "arange": make_range,
         "autocast": start_autocast,
         # In inference mode PyTorch would hand over operations whole that it else parts.
         "inference_mode": torch.no_grad,
@@ -308,5 +315,5 @@ def pretend_device(place=DEVICE):
         swaps = torch.__future__.get_swap_module_params_on_conversion()
         changes.callback(torch.__future__.set_swap_module_params_on_conversion, swaps)
         torch.__future__.set_swap_module_params_on_conversion(True)
-        changes.enter_context(CallsWithoutDriver(place))
+        changes.enter_context(calls)
         yield changes.enter_context(PretendDevice(place))

@@ -28,7 +28,7 @@ def stored_keys(config_file: str) -> dict[str, object]:
     from sae_workflow import settings
 
     from sae.bank.read import BankedSae
-    from sae.bank.train import Cell, Place, Trainer
+    from sae.bank.train import CellData, Place, Trainer
     from sae.core import files
     from sae.core.options import from_record
     from sae.data import dataset as datasets
@@ -55,9 +55,10 @@ def stored_keys(config_file: str) -> dict[str, object]:
         for split in ("train", "val", "test"):
             path = scratch / "activations" / split / "manifest.json"
             files.write_json(path, {"sha256": sums})
-        cell = Cell(scratch / "activations", plan.recipe["input_norm"], 1.0, "cpu")
+        input_norm = plan.recipe["input_norm"]
+        cell_data = CellData(scratch / "activations", input_norm, 1.0, "cpu")
         place = Place(scratch / "store", scratch / "bank/bank.json")
-        trainer = Trainer(plan, cell, place)
+        trainer = Trainer(plan, cell_data, place)
         members = [
             plan.member(name, trial, 0, "paper")
             for name, method in plan.methods.items()
@@ -68,12 +69,13 @@ def stored_keys(config_file: str) -> dict[str, object]:
 
         records = settings.stages(config, EXPERIMENT)["score"]
         options = {name: stage.options_of(name, of) for name, of in records.items()}
-        scorer = stage.Scorer(options, cell.folder, {}, scratch / "rows", "cpu")
-        entry = BankedSae(
+        scorer = stage.Scorer(options, cell_data.folder, {}, scratch / "rows", "cpu")
+        banked_sae = BankedSae(
             "topk", "paper", {}, 0, {}, "key", "key", "s" * 64, "ok", 1, None, False
         )
         row_keys = {
-            name: scorer._key(name, "test", trainer.bank, entry) for name in options
+            name: scorer._key(name, "test", trainer.bank, banked_sae)
+            for name in options
         }
 
     report = settings.report_plan(config, EXPERIMENT)["config"]

@@ -14,6 +14,7 @@ from unittest import mock
 import pytest
 import torch
 from support.pretend_device import (
+    CUDA,
     DEVICE,
     MPS,
     TO_DEVICE,
@@ -163,6 +164,24 @@ def test_a_step_waits_for_the_device_only_where_it_is_logged(
         assert waits == (Counter({TO_DEVICE: 1}) if step % 3 == 0 else Counter())
 
 
+@pytest.mark.parametrize("objective", ESTIMATING_A_THRESHOLD)
+def test_on_cuda_a_threshold_is_estimated_in_double_precision_and_calibrated(
+    objective, monkeypatch
+):
+    run = train_on_device(objective, None, "float32", CUDA)
+    unlogged = {*range(STEPS)} - {row["step"] for row in run.rows}
+    assert unlogged
+    assert all(not run.waits_in_step[step] for step in unlogged)
+
+    # Where a CPU goes the device's way, nothing differs, the estimate neither.
+    s = recipe(objective)
+    monkeypatch.setattr(picks, "_GROUP", s.m * s.batch_size + 1)
+    monkeypatch.setattr(auxk, "dead_picks", auxk.dead_picks_masked)
+    same_way, same_rows = tensors_and_log(data(n=IMAGES), s)
+    assert run.rows == same_rows
+    torch.testing.assert_close(run.tensors, same_way, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("tied", [False, True])
 def test_inputs_that_stay_on_disk_train_the_same_sae(tied, monkeypatch):
     stored = data(n=IMAGES).numpy().astype("float16")
@@ -177,20 +196,18 @@ def test_inputs_that_stay_on_disk_train_the_same_sae(tied, monkeypatch):
     torch.testing.assert_close(*trained, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("resident", [True, False])
-def test_thresholds_are_calibrated_on_a_device(resident, monkeypatch):
+@pytest.mark.parametrize("place", [CUDA, MPS], ids=str)
+@pytest.mark.parametrize("open_inputs", [inputs.prepare, inputs.Inputs])
+def test_thresholds_are_calibrated_on_a_device(open_inputs, place):
     x = data(n=200)
     s = recipe("jumprelu")
     coder, _ = loop.train(x, s, *entries(s))
     assert isinstance(coder.select, Threshold)
     theta = torch.linspace(0, 1, s.m)
     expected = calibrate(coder, x, theta, 3)
-    if not resident:
-        monkeypatch.setattr(inputs, "RESIDENT", 0)
-    with pretend_device():
-        x = inputs.open_inputs(x.numpy(), "none", 1.0, DEVICE)
-        assert isinstance(x, torch.Tensor) is resident
-        got = calibrate(coder.to(DEVICE), x, theta.to(DEVICE), 3)
-        assert got.device == DEVICE
+    with pretend_device(place):
+        x_there = open_inputs(x.numpy(), "none", 1.0, place)
+        got = calibrate(coder.to(place), x_there, theta.to(place), 3)
+        assert got.device == place
         got = got.cpu()
     torch.testing.assert_close(got, expected, rtol=0, atol=0)

@@ -24,6 +24,7 @@ KINDS = (
     "protocols",
     "figures",
     "datasets",
+    "annotations",
     "backbones",
 )
 
@@ -64,6 +65,7 @@ def run(tmp_path_factory, digits):
     }.items():
         checkout.config[kind] |= {name: config[kind][name] for name in names}
     checkout.config["figures"] = ["fig5", "firing"]
+    checkout.config["metrics"] |= {"concepts": {}}
     checkout.experiment |= {"datasets": ["colours"], "backbones": ["mean_colour"]}
     checkout.experiment |= {
         "methods": ["topk", "runner_up", "jittered"],
@@ -86,7 +88,7 @@ def test_a_method_against_the_board(run):
     contender = settings.made_by(settings.load(config, said_in), "contender")
     fair = board.read(ROOT / "docs/results/fair")
     cells = fair.metrics.query("dataset == 'emoji_vendors_split1' and k == 32")
-    kept, said = board._fitting(
+    kept, said = board._comparable_rows(
         fair, board.Result(cells, board.MadeBy.model_validate(contender))
     )
     assert said == ["fair: cells left out, which contender does not have: 9"]

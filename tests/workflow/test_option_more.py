@@ -208,9 +208,9 @@ def test_the_board_takes_results_of_before_the_option(keys):
         board.Result(metrics, from_record(board.MadeBy, keys[when]["made_by"]))
         for when in ("before", "after")
     )
-    kept, omissions = board._fitting(theirs, ours)
+    kept, omissions = board._comparable_rows(theirs, ours)
     assert not omissions
-    assert len(kept) == len(board._fitting(ours, ours)[0]) > 0
+    assert len(kept) == len(board._comparable_rows(ours, ours)[0]) > 0
 
 
 def test_an_option_at_the_value_that_absence_stands_for_is_as_if_not_written(keys):

@@ -184,7 +184,13 @@ def test_metrics_are_sorted_into_stages_with_all_their_options():
     stages = settings.stages(CONFIG, "paper")
     assert list(stages) == ["score", "robustness", "probe"]
     of_all = ["reconstruction", "firing", "monosemanticity", "purity", "recovery"]
-    assert list(stages["score"]) == [*of_all, "independent", "detection", "latents"]
+    assert list(stages["score"]) == [
+        *of_all,
+        "concepts",
+        "independent",
+        "detection",
+        "latents",
+    ]
     expected = {
         "C": [0.1, 1.0, 10.0],
         "tol": 0.01,

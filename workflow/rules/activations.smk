@@ -31,6 +31,34 @@ rule dataset:
         )
 
 
+# What people call the images, and in what they differ; no embedding depends on it.
+rule annotate:
+    input:
+        lambda w: artifact_files(cfg.datasets[w.dataset].concepts.spec),
+        lambda w: settings.concept_files(cfg, w.dataset),
+        index=paths.INDEX,
+        manifest=paths.DATASET,
+    output:
+        paths.CONCEPT_TABLES,
+        manifest=paths.CONCEPTS,
+    log:
+        f"{paths.LOGS}/annotate/{{dataset}}.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        **asks("annotate"),
+    params:
+        settings=lambda w: dumps(cfg.datasets[w.dataset].concepts.spec),
+        meaning=says("annotate", lambda w: settings.concept_files(cfg, w.dataset)),
+        artifacts=paths.ARTIFACTS,
+        dataset=lambda w: paths.DATASETS.format(**w),
+    shell:
+        command(
+            "annotate",
+            "--dataset {params.dataset} --spec {params.settings:q} --artifacts {params.artifacts}",
+        )
+
+
 # With several shards, each is a job that leaves its part in an undeclared folder, from which it takes up again after a
 # kill; the last job joins the parts. Shards and workers change no result, so they are resources, not parameters.
 SHARDS = COMPUTE.embed_shards

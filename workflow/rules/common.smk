@@ -162,6 +162,12 @@ def of_others(rule):
     }
 
 
+def concepts_of(w):
+    """What people call the images of a job's dataset, where a metric of the experiment reads it."""
+    files = [paths.CONCEPTS, *paths.CONCEPT_TABLES] if settings.reads_concepts(cfg, w.experiment) else []
+    return [file.format(**w) for file in files]
+
+
 def named_others(rule):
     """NAME=FOLDER of each of them."""
 
@@ -177,7 +183,7 @@ def stage_params(stage):
     """The parameters of the job of a stage of scoring."""
     return {
         "stage": stage,
-        "settings": lambda w: dumps({"metrics": settings.stages(cfg, w.experiment).get(stage, {})}),
+        "settings": lambda w: dumps(settings.stage_settings(cfg, w.experiment, stage)),
         "meaning": says(stage),
         "device": COMPUTE.device,
         "activations": lambda w: paths.ACTIVATIONS.format(**w),

@@ -14,6 +14,7 @@ rule site:
         scores=[paths.METRICS, paths.METRICS_CSV, paths.CURVES, paths.LATENTS, paths.ALL_SELECTIONS, paths.MADE_BY],
         banks=lambda w: of_banks(w.experiment, paths.BANK),
         datasets=lambda w: of_banks(w.experiment, paths.DATASET),
+        concepts=lambda w: at([paths.CONCEPTS, *paths.CONCEPT_TABLES], dataset=settings.annotated(cfg, w.experiment)),
         manifests=lambda w: of_embedded(w.experiment, paths.EMBEDDINGS_MANIFEST, split=["train", "test"]),
         embeddings=lambda w: ancient(of_banks(w.experiment, paths.EMBEDDINGS, split="test")),
         pages=own("sae/report/site/index.html") + own("sae/report/site/assets/*"),

@@ -14,6 +14,7 @@ rule score:
     input:
         **splits_of(*SPLITS),
         **of_others("score"),
+        concepts=concepts_of,
         bank=rules.train.output.bank,
     output:
         stage_tables("score"),
@@ -27,8 +28,10 @@ rule score:
     params:
         **stage_params("score"),
         others=named_others("score"),
+        # Only the folder: that it is read at all follows from the metrics, and the files are inputs.
+        concepts=lambda w: f"--concepts {paths.DATASETS.format(**w)}" if concepts_of(w) else "",
     shell:
-        f"{SCORE} --others {{params.others}}"
+        f"{SCORE} --others {{params.others}} {{params.concepts}}"
 
 
 # How the chosen SAEs reconstruct at other k than they were trained with.

@@ -38,6 +38,8 @@ def files_of(config: Config, experiment: str) -> list[str]:
         ]
 
     files = of_banks(paths.DATASET)
+    if settings.reads_concepts(config, experiment):
+        files += of_banks(paths.CONCEPTS)
     for place in embedded:
         one_place = {name: [value] for name, value in place.items()}
         files += filled(paths.EMBEDDINGS_MANIFEST, **one_place, split=SPLITS)

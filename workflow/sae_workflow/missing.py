@@ -260,7 +260,7 @@ def _place(config: Config, method: str, coming: Collection[str] = ()) -> Iterato
     )
     if _there(place, coming):
         return
-    from sae.models.foreign import (
+    from sae.models.checkpoints import (
         REPOSITORY,
     )  # Imports torch, which a plan does without.
 
@@ -324,8 +324,10 @@ def artifacts(config: Config, experiment: str) -> Iterator[str]:
 def artifacts_of(config: Config, experiment: str) -> list[str]:
     """The artifacts of an experiment's datasets and backbones, each once."""
     spec = config.experiments[experiment]
+    annotated = settings.annotated(config, experiment)
     entries = [
         *(config.datasets[name] for name in spec.datasets),
+        *(config.datasets[name].concepts for name in annotated),
         *(config.backbones[name] for name in spec.embedding),
     ]
     return list(

@@ -140,7 +140,7 @@ _SECTIONS: dict[str, Any] = {
     "experiments": models.Experiment,
     "experiments: gallery": models.Gallery,
     "methods": models.Method,
-    "training": models.Recipe,
+    "training": models.RecipeEntry,
     "datasets": models.ImageDataset,
     "backbones": models.Network,
     "metrics": models.Metric,

@@ -256,6 +256,46 @@ def _metric_plan(config: Config, experiment: str, name: str) -> Plan:
     return as_record(metric.model_copy(update=filled), exclude=NO_OPTIONS)
 
 
+def stage_settings(config: Config, experiment: str, stage: str) -> Plan:
+    """Return the settings of a stage (`sae.scoring.stage.StageSettings`)."""
+    metrics = stages(config, experiment).get(stage, {})
+    plan: Plan = {"metrics": metrics}
+    withheld = [name for name in metrics if name in _reading_concepts(config)]
+    if withheld and config.experiments[experiment].concepts.test == "baselines":
+        plan["tested"] = dict.fromkeys(withheld, baselines(config, experiment))
+    return plan
+
+
+def baselines(config: Config, experiment: str) -> list[str]:
+    """Return the methods that are compared with no other one: baselines, controls."""
+    return [
+        name
+        for name in config.experiments[experiment].methods
+        if config.methods[name].control
+        or not (config.methods[name].against or config.methods[name].imported)
+    ]
+
+
+def reads_concepts(config: Config, experiment: str) -> bool:
+    """Return whether an experiment has a metric that reads annotations."""
+    metrics = stages(config, experiment).get("score", {})
+    return any(name in metrics for name in _reading_concepts(config))
+
+
+def annotated(config: Config, experiment: str) -> list[str]:
+    """Return the datasets of an experiment whose annotations a metric reads."""
+    spec = config.experiments[experiment]
+    return spec.datasets if reads_concepts(config, experiment) else []
+
+
+def _reading_concepts(config: Config) -> list[str]:
+    return [
+        name
+        for name, metric in config.metrics.items()
+        if "concepts" in metric.constants["READS"]
+    ]
+
+
 def read_by(protocols: Iterable[str]) -> list[str]:
     """The metrics that protocols read on validation."""
     heads = [registry.head("protocol", name) for name in protocols]
@@ -552,6 +592,13 @@ def dataset_files(config: Config, dataset: str) -> list[str]:
     return [
         pattern.format(**entry.spec) for pattern in entry.constants.get("FILES", ())
     ]
+
+
+def concept_files(config: Config, dataset: str) -> list[str]:
+    """Return the files of one's own that say what people call a dataset's images."""
+    annotation = config.datasets[dataset].concepts
+    patterns = annotation.constants.get("FILES", ())
+    return [pattern.format(**annotation.spec) for pattern in patterns]
 
 
 def given_embeddings(config: Config, dataset: str, backbone: str) -> list[str]:

@@ -176,6 +176,11 @@ class Job:
         return "dataset", self.config.datasets[self.of.dataset].type
 
     @property
+    def annotation(self) -> versions.Name:
+        """The source of what people call its dataset's images."""
+        return "annotation", self.config.datasets[self.of.dataset].concepts.source
+
+    @property
     def loader(self) -> versions.Name:
         """The loader of its backbone."""
         return "backbone", self.config.backbones[self.of.backbone].loader
@@ -461,6 +466,14 @@ STAGES: dict[str, Stage] = {
             costs.decoding(job.data) * job.config.datasets[job.of.dataset].has_images
         ),
         cores=lambda job: (max(1, job.compute.decode_workers),) * 2,
+    ),
+    "annotate": Stage(
+        "annotate",
+        paths.CONCEPTS,
+        each("dataset", settings.annotated),
+        meaning=lambda job: [("data", "concepts"), job.annotation],
+        like="dataset",
+        sizes=lambda job: {"images": sum(job.data["rows"].values()) / MB},
     ),
     "embed_shard": replace(
         _EMBED,

@@ -17,7 +17,7 @@ from sae.core import headway
 
 # {bar: its rules}, in the order in which they run.
 BARS = {
-    "data": ("artifact", "weights", "imported", "download", "dataset"),
+    "data": ("artifact", "weights", "imported", "download", "dataset", "annotate"),
     "embed": ("embed_shard", "embed"),
     "train": ("train",),
     "score": ("score", "robustness", "probe", "probe_embeddings"),

@@ -1,29 +1,35 @@
-"""A dataset's own classes as concepts: the fine ones, and the coarse ones where it has them."""
+"""A dataset's classes are its concepts: the fine ones, and coarse ones if any."""
 
 from pathlib import Path
 
 import pandas as pd
 
 from sae.core import options
-from sae.data.concepts import Annotations, no_attributes
+from sae.data.concepts import KEYWORDS, Annotations, no_attributes
 
 VERSION = 1
 
 
 class Options(options.Options):
-    """There is nothing to choose."""
+    """Options say how class names are read."""
+
+    separator: str | None = None
+    """What parts several labels in one class name, as `; ` in those of Open Images."""
 
 
 def load(
-    _spec: Options, _artifacts_root: str | Path | None, index: pd.DataFrame
+    spec: Options, _artifacts_root: str | Path | None, index: pd.DataFrame
 ) -> Annotations:
-    """Load what `sae.data.annotations` says; a dataset without classes has no concepts."""
+    """Load class names as keywords; a dataset without classes has none."""
     tables = []
     for column in ("label_name", "label_coarse_name"):
-        labelled = index[index[column].notna()]
-        table = pd.DataFrame(
-            {"image_id": labelled["image_id"], "concept": labelled[column].astype(str)}
+        names = index[column].astype("str")
+        if spec.separator is not None:
+            names = names.str.split(spec.separator).explode()
+        named = names[names.notna() & (names != "")]
+        image_ids = index["image_id"].loc[named.index]
+        tables.append(
+            pd.DataFrame({"image_id": image_ids.array, "concept": named.array})
         )
-        tables.append(table)
     keywords = pd.concat(tables, ignore_index=True).drop_duplicates(ignore_index=True)
-    return Annotations(keywords, no_attributes())
+    return Annotations(keywords[KEYWORDS], no_attributes())

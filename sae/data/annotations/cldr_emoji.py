@@ -1,7 +1,7 @@
-"""English keywords of emoji by Unicode CLDR, and what emoji differ in: skin tone, sex, vendor.
+"""English keywords of emoji by Unicode CLDR; emoji differ in skin tone, sex and vendor.
 
-Keywords are of an emoji without its skin tone, as CLDR lists them. For images whose id is
-VENDOR/CODE-POINTS, as those of the dataset type `emoji` are.
+Keywords are of an emoji without its skin tone, as CLDR lists them. This is for images
+whose id is VENDOR/CODE-POINTS, as those of the dataset type `emoji` are.
 """
 
 import json
@@ -62,8 +62,8 @@ def load(
         points = [point.upper().zfill(4) for point in code_points.split("-")]
         if not slash or not all(is_code_point(point) for point in points):
             raise UserError(
-                f"image {image_id!r} is not called VENDOR/CODE-POINTS: cldr_emoji is for "
-                "datasets of type emoji"
+                f"image {image_id!r} is not called VENDOR/CODE-POINTS: cldr_emoji is "
+                "for datasets of type emoji"
             )
         keyword_rows += [
             (image_id, word) for word in words.get(without_tone(points), [])
@@ -82,7 +82,7 @@ def load(
 
 
 def read_keywords(package: Path) -> dict[str, list[str]]:
-    """Return {code points with - between, without selectors: keywords} of CLDR's English.
+    """Return CLDR's English keywords by code points, with - between, without selectors.
 
     Raises:
         UserError: the package lacks them.
@@ -115,8 +115,8 @@ def without_tone(points: list[str]) -> str:
 def attributes_of(vendor: str, points: list[str]) -> list[tuple[str, str, str]]:
     """Return what an emoji's picture has: (attribute, value, drawing).
 
-    Pictures of one drawing differ in the attribute alone. A picture of several people may
-    have several tones or sexes; then it has no single value and is left out.
+    Pictures of one drawing differ in the attribute alone. A picture of several people
+    may have several tones or sexes; then it has no single value and is left out.
     """
     plain = "-".join(point for point in points if point != SELECTOR)
     attributes = [("vendor", vendor, plain)]

@@ -1,4 +1,4 @@
-"""Keywords of one's own: a CSV with the columns `image` and `concept`, a row for each keyword of an image.
+"""Keywords of one's own: a CSV with a row `image,concept` for each keyword of an image.
 
 `image` is the `image_id` of the dataset's index; of a folder of images that is the path
 below its root. An image may have any number of keywords, or none.
@@ -14,11 +14,12 @@ from sae.data import csv_tables
 from sae.data.concepts import Annotations, no_attributes
 
 VERSION = 1
+FILES = ("{file}",)
 COLUMNS = ["image", "concept"]
 
 
 class Options(options.Options):
-    """Where the keywords lie."""
+    """Options say where the keywords lie."""
 
     file: str
     """The CSV, relative to the working directory, or absolute."""
@@ -32,7 +33,7 @@ def load(
     Raises:
         UserError: the file cannot be read, or a row of it is not right; names the row.
     """
-    known = frozenset(index["image_id"])
+    image_ids = frozenset(index["image_id"])
     pairs: dict[tuple[str, str], int] = {}
     try:
         rows = list(csv_tables.read_rows(spec.file))
@@ -48,17 +49,18 @@ def load(
     for number, row in enumerate(rows[1:], 2):
         if not row:
             continue
-        where = f"concepts {spec.file} row {number}"
+        place = f"concepts {spec.file} row {number}"
         if len(row) != len(COLUMNS) or not row[0] or not row[1].strip():
-            raise UserError(f"{where} is {','.join(row)!r}, expected 'image,concept'")
-        image, concept = row[0], row[1].strip()
-        if image not in known:
+            raise UserError(f"{place} is {','.join(row)!r}, expected 'image,concept'")
+        image = row[0]
+        concept = row[1].strip()
+        if image not in image_ids:
             raise UserError(
-                f"{where} names the image {image!r}, which the dataset does not have; "
+                f"{place} names the image {image!r}, which the dataset does not have; "
                 f"its images are called like {index['image_id'].iloc[0]!r}"
             )
         first = pairs.setdefault((image, concept), number)
         if first != number:
-            raise UserError(f"{where} says the same as row {first}")
+            raise UserError(f"{place} says the same as row {first}")
     keywords = pd.DataFrame([*pairs], columns=["image_id", "concept"], dtype="str")
     return Annotations(keywords, no_attributes())

@@ -4,7 +4,7 @@
 
 - `fits(checkpoint) -> bool`: whether a checkpoint looks like this format.
 - `read(checkpoint, options) -> Coder`: the SAE in this project's form. `options` are a
-  `sae.models.foreign.Options`.
+  `sae.models.checkpoints.Options`.
 - `forward(checkpoint, k, x) -> (z, xhat)`: codes (N, m) and reconstructions (N, d) of
   the format's own inputs x (N, d), by its own arithmetic, plainly written. `k` is what
   a Top-k SAE keeps. `--check` compares them with those of the coder.
@@ -15,6 +15,6 @@ be read without its settings: it tells such a checkpoint where the settings are 
 normalises them itself; `x` are then raw embeddings.
 
 What an entry reads of the settings is a class of its own, derived from
-`sae.models.foreign.CheckpointSettings`. Its tensors come from
+`sae.models.checkpoints.CheckpointSettings`. Its tensors come from
 `Checkpoint.take_tensors`.
 """

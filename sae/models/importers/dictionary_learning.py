@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sae.core.errors import UserError
 from sae.core.options import like
-from sae.models import foreign
+from sae.models import checkpoints
 from sae.models.coder import Coder
 
 LINEAR_AXES = {"encoder.weight": "md", "decoder.weight": "dm"}
@@ -55,21 +55,21 @@ ClassName = Annotated[
 ]
 
 
-class TrainerConfig(foreign.CheckpointSettings):
+class TrainerConfig(checkpoints.CheckpointSettings):
     """The settings of the trainer that made an SAE."""
 
     dict_class: ClassName | None = None
-    activation_dim: foreign.Size | None = None
-    dict_size: foreign.Size | None = None
-    group_sizes: list[foreign.Size] | None = None
-    k: foreign.Size | None = None
+    activation_dim: checkpoints.Size | None = None
+    dict_size: checkpoints.Size | None = None
+    group_sizes: list[checkpoints.Size] | None = None
+    k: checkpoints.Size | None = None
 
 
-class DictionaryLearningConfig(foreign.CheckpointSettings):
+class DictionaryLearningConfig(checkpoints.CheckpointSettings):
     """The settings in config.json; `made_by` is in this project's exports."""
 
     trainer: TrainerConfig = TrainerConfig()
-    made_by: foreign.CoderSettings = foreign.CoderSettings()
+    made_by: checkpoints.CoderSettings = checkpoints.CoderSettings()
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,10 @@ class DictionaryLearningSae:
 
     config: DictionaryLearningConfig
     class_name: str
-    tensors: foreign.Tensors
+    tensors: checkpoints.Tensors
 
 
-def fits(checkpoint: foreign.Checkpoint) -> bool:
+def fits(checkpoint: checkpoints.Checkpoint) -> bool:
     """Return whether settings or tensors are those of a class of the library."""
     names = checkpoint.tensors.keys()
     trainer = checkpoint.config.get("trainer")
@@ -103,7 +103,7 @@ def fits(checkpoint: foreign.Checkpoint) -> bool:
     return is_linear and has_decoder_bias and "activation" not in checkpoint.config
 
 
-def _class_by_tensors(checkpoint: foreign.Checkpoint) -> str:
+def _class_by_tensors(checkpoint: checkpoints.Checkpoint) -> str:
     """Return which class of the library an SAE is, by its tensors."""
     names = checkpoint.tensors.keys()
     if "group_sizes" in names:
@@ -121,7 +121,7 @@ def _class_by_tensors(checkpoint: foreign.Checkpoint) -> str:
     return "AutoEncoderTopK"
 
 
-def _read_sae(checkpoint: foreign.Checkpoint) -> DictionaryLearningSae:
+def _read_sae(checkpoint: checkpoints.Checkpoint) -> DictionaryLearningSae:
     """Read the settings, the class and the tensors of a checkpoint."""
     config = checkpoint.read_settings(DictionaryLearningConfig)
     trainer = config.trainer
@@ -143,7 +143,9 @@ def _read_sae(checkpoint: foreign.Checkpoint) -> DictionaryLearningSae:
 
 
 def _stated_k(
-    checkpoint: foreign.Checkpoint, config_k: int | None, options: foreign.Options
+    checkpoint: checkpoints.Checkpoint,
+    config_k: int | None,
+    options: checkpoints.Options,
 ) -> int | None:
     """Return the k that a checkpoint states: that of the tensor `k`, else `trainer.k`.
 
@@ -153,7 +155,7 @@ def _stated_k(
     if "k" not in checkpoint.tensors:
         return config_k
     tensor_content = {"k": checkpoint.tensors["k"].tolist()}
-    tensor_k = foreign.CoderSettings.parse(tensor_content, checkpoint.path).k
+    tensor_k = checkpoints.CoderSettings.parse(tensor_content, checkpoint.path).k
     if options.k is None and config_k not in (None, tensor_k):
         raise UserError(
             f"{checkpoint.settings_file}: trainer.k is {config_k}, its tensor k is "
@@ -162,7 +164,7 @@ def _stated_k(
     return tensor_k
 
 
-def read(checkpoint: foreign.Checkpoint, options: foreign.Options) -> Coder:
+def read(checkpoint: checkpoints.Checkpoint, options: checkpoints.Options) -> Coder:
     """Return the SAE of a checkpoint as a coder."""
     sae = _read_sae(checkpoint)
     W_enc = sae.tensors["W_enc"]
@@ -181,14 +183,14 @@ def read(checkpoint: foreign.Checkpoint, options: foreign.Options) -> Coder:
     elif sae.class_name == "AutoEncoder":
         theta = torch.zeros_like(b_enc)
 
-    tensors = foreign.CoderTensors(W_enc, b_enc, sae.tensors["W_dec"], b_dec, theta)
+    tensors = checkpoints.CoderTensors(W_enc, b_enc, sae.tensors["W_dec"], b_dec, theta)
     settings = options.completed_by(sae.config.made_by)
     checkpoint_k = _stated_k(checkpoint, sae.config.trainer.k, options)
-    return foreign.make_coder(checkpoint, settings, tensors, checkpoint_k)
+    return checkpoints.make_coder(checkpoint, settings, tensors, checkpoint_k)
 
 
 def forward(
-    checkpoint: foreign.Checkpoint, k: int, x: Float[Tensor, "samples d"]
+    checkpoint: checkpoints.Checkpoint, k: int, x: Float[Tensor, "samples d"]
 ) -> tuple[Float[Tensor, "samples m"], Float[Tensor, "samples d"]]:
     """Return codes and reconstructions, by the library's own steps."""
     sae = _read_sae(checkpoint)
@@ -205,5 +207,5 @@ def forward(
     else:
         codes = (pre_activations + t["b_enc"]).relu()
         if sae.class_name != "AutoEncoder":
-            codes = foreign.select_dense(codes, k, t.get("threshold"))
+            codes = checkpoints.select_dense(codes, k, t.get("threshold"))
     return codes, codes @ t["W_dec"] + t["b_dec"]

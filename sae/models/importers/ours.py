@@ -4,40 +4,40 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sae.core.errors import UserError
-from sae.models import foreign, saefile
+from sae.models import checkpoints, saefile
 from sae.models.coder import Coder
 
 
-class SaeFileHeader(foreign.CoderSettings):
+class SaeFileHeader(checkpoints.CoderSettings):
     """The header of a file, which states all that other checkpoints may leave open."""
 
-    k: foreign.Size
-    input_norm: foreign.Norm
-    input_scale: foreign.Scale
+    k: checkpoints.Size
+    input_norm: checkpoints.Norm
+    input_scale: checkpoints.Scale
 
 
-def fits(checkpoint: foreign.Checkpoint) -> bool:
+def fits(checkpoint: checkpoints.Checkpoint) -> bool:
     """Return whether the file's header is that of this project."""
     header_keys = {"select", "input_norm", "input_scale", "seal"}
     return header_keys <= checkpoint.config.keys()
 
 
-def read(checkpoint: foreign.Checkpoint, options: foreign.Options) -> Coder:
+def read(checkpoint: checkpoints.Checkpoint, options: checkpoints.Options) -> Coder:
     """Return the SAE of a file, whose seal is checked."""
     header = checkpoint.read_settings(SaeFileHeader)
     sealed = saefile.load(checkpoint.path)
     t = sealed.tensors()
-    tensors = foreign.CoderTensors(
+    tensors = checkpoints.CoderTensors(
         t["W_enc"], t["b_enc"], t["W_dec"], t["b_dec"], t.get("theta")
     )
     settings = options.completed_by(header)
-    coder = foreign.make_coder(checkpoint, settings, tensors, header.k)
+    coder = checkpoints.make_coder(checkpoint, settings, tensors, header.k)
     coder.metadata = sealed.metadata
     return coder
 
 
 def forward(
-    checkpoint: foreign.Checkpoint, k: int, x: Float[Tensor, "samples d"]
+    checkpoint: checkpoints.Checkpoint, k: int, x: Float[Tensor, "samples d"]
 ) -> tuple[Float[Tensor, "samples m"], Float[Tensor, "samples d"]]:
     """Return codes and reconstructions, by the formula of `sae.models.coder`.
 
@@ -52,5 +52,5 @@ def forward(
         )
     t = sealed.tensors()
     activations = ((x - t["b_dec"]) @ t["W_enc"] + t["b_enc"]).relu()
-    codes = foreign.select_dense(activations, k, t.get("theta"))
+    codes = checkpoints.select_dense(activations, k, t.get("theta"))
     return codes, codes @ t["W_dec"] + t["b_dec"]

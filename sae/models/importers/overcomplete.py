@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from sae.core import files
 from sae.core.errors import UserError
-from sae.models import foreign
+from sae.models import checkpoints
 from sae.models.coder import Coder
 
 REQUIRED_AXES = {
@@ -49,12 +49,12 @@ class OvercompleteSae:
     theta: Float[Tensor, " m"] | None
 
 
-def fits(checkpoint: foreign.Checkpoint) -> bool:
+def fits(checkpoint: checkpoints.Checkpoint) -> bool:
     """Return whether the tensors have Overcomplete's names."""
     return "dictionary._weights" in checkpoint.tensors
 
 
-def _read_sae(checkpoint: foreign.Checkpoint) -> OvercompleteSae:
+def _read_sae(checkpoint: checkpoints.Checkpoint) -> OvercompleteSae:
     """Read the tensors of a checkpoint, and of the file `b_dec.npy` beside it.
 
     Raises:
@@ -96,11 +96,11 @@ def _read_sae(checkpoint: foreign.Checkpoint) -> OvercompleteSae:
     )
 
 
-def read(checkpoint: foreign.Checkpoint, options: foreign.Options) -> Coder:
+def read(checkpoint: checkpoints.Checkpoint, options: checkpoints.Options) -> Coder:
     """Return the SAE of a checkpoint as a coder."""
     sae = _read_sae(checkpoint)
     made_by = checkpoint.read_made_by()
-    tensors = foreign.CoderTensors(
+    tensors = checkpoints.CoderTensors(
         W_enc=sae.encoder_weight.T,
         # A coder subtracts b_dec from its inputs.
         b_enc=sae.encoder_bias + sae.b_dec @ sae.encoder_weight.T,
@@ -109,14 +109,14 @@ def read(checkpoint: foreign.Checkpoint, options: foreign.Options) -> Coder:
         theta=sae.theta,
     )
     settings = options.completed_by(made_by)
-    return foreign.make_coder(checkpoint, settings, tensors, made_by.k)
+    return checkpoints.make_coder(checkpoint, settings, tensors, made_by.k)
 
 
 def forward(
-    checkpoint: foreign.Checkpoint, k: int, x: Float[Tensor, "samples d"]
+    checkpoint: checkpoints.Checkpoint, k: int, x: Float[Tensor, "samples d"]
 ) -> tuple[Float[Tensor, "samples m"], Float[Tensor, "samples d"]]:
     """Return codes and reconstructions, by the library's own steps."""
     sae = _read_sae(checkpoint)
     activations = (x @ sae.encoder_weight.T + sae.encoder_bias).relu()
-    codes = foreign.select_dense(activations, k, sae.theta)
+    codes = checkpoints.select_dense(activations, k, sae.theta)
     return codes, codes @ sae.W_dec + sae.b_dec

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sae.core.errors import UserError
-from sae.models import foreign
+from sae.models import checkpoints
 from sae.models.coder import Coder
 
 COMMON_AXES = {"W_enc": "dm", "W_dec": "md", "b_dec": "d"}
@@ -23,30 +23,30 @@ MORE_AXES = {
 }
 
 
-class SaelensConfig(foreign.CheckpointSettings):
+class SaelensConfig(checkpoints.CheckpointSettings):
     """The settings in cfg.json; `metadata` of this project's exports has more."""
 
     architecture: Literal["topk", "jumprelu", "standard", "gated"]
-    d_in: foreign.Size | None = None
-    d_sae: foreign.Size | None = None
-    k: foreign.Factor | None = None
+    d_in: checkpoints.Size | None = None
+    d_sae: checkpoints.Size | None = None
+    k: checkpoints.Factor | None = None
     apply_b_dec_to_input: bool = True
     rescale_acts_by_decoder_norm: bool = False
     normalize_activations: Literal["none", "constant_norm_rescale", "layer_norm"] = (
         "none"
     )
     reshape_activations: Literal["none"] = "none"
-    metadata: foreign.CoderSettings = foreign.CoderSettings()
+    metadata: checkpoints.CoderSettings = checkpoints.CoderSettings()
 
 
-def fits(checkpoint: foreign.Checkpoint) -> bool:
+def fits(checkpoint: checkpoints.Checkpoint) -> bool:
     """Return whether settings and tensors have SAELens' names."""
     return "architecture" in checkpoint.config and checkpoint.tensors.keys() >= TENSORS
 
 
 def _take_tensors(
-    checkpoint: foreign.Checkpoint, config: SaelensConfig
-) -> foreign.Tensors:
+    checkpoint: checkpoints.Checkpoint, config: SaelensConfig
+) -> checkpoints.Tensors:
     """Return the tensors that the architecture has, by SAELens' names."""
     more_axes = MORE_AXES.get(config.architecture, {"b_enc": "m"})
     return checkpoint.take_tensors(
@@ -54,12 +54,12 @@ def _take_tensors(
     )
 
 
-def read(checkpoint: foreign.Checkpoint, options: foreign.Options) -> Coder:
+def read(checkpoint: checkpoints.Checkpoint, options: checkpoints.Options) -> Coder:
     """Return the SAE of a checkpoint as a coder.
 
     Raises:
         UserError: decoder norms rescale its activations before a threshold, or as
-            :func:`foreign.make_coder`.
+            :func:`checkpoints.make_coder`.
     """
     config = checkpoint.read_settings(SaelensConfig)
     t = _take_tensors(checkpoint, config)
@@ -101,17 +101,17 @@ def read(checkpoint: foreign.Checkpoint, options: foreign.Options) -> Coder:
         W_enc = ratio * W_enc
         W_dec = W_dec / ratio
         b_dec = b_dec / ratio
-    tensors = foreign.CoderTensors(W_enc, b_enc, W_dec, b_dec, theta)
+    tensors = checkpoints.CoderTensors(W_enc, b_enc, W_dec, b_dec, theta)
     checkpoint_k = config.k or config.metadata.k
-    return foreign.make_coder(checkpoint, settings, tensors, checkpoint_k)
+    return checkpoints.make_coder(checkpoint, settings, tensors, checkpoint_k)
 
 
 def _coder_settings(
-    checkpoint: foreign.Checkpoint,
+    checkpoint: checkpoints.Checkpoint,
     config: SaelensConfig,
-    options: foreign.Options,
+    options: checkpoints.Options,
     d: int,
-) -> foreign.CoderSettings:
+) -> checkpoints.CoderSettings:
     """Return the input space of an SAE, and the k of the options.
 
     Raises:
@@ -132,18 +132,20 @@ def _coder_settings(
             f"{' and '.join(input_options)} out"
         )
     if normalisation == "layer_norm":
-        return foreign.CoderSettings(k=options.k, input_norm="unit_l2_layernorm")
-    return foreign.CoderSettings(k=options.k, input_norm="unit_l2", input_scale=d**0.5)
+        return checkpoints.CoderSettings(k=options.k, input_norm="unit_l2_layernorm")
+    return checkpoints.CoderSettings(
+        k=options.k, input_norm="unit_l2", input_scale=d**0.5
+    )
 
 
-def normalises(checkpoint: foreign.Checkpoint) -> bool:
+def normalises(checkpoint: checkpoints.Checkpoint) -> bool:
     """Return whether the SAE takes embeddings as they come, and normalises them."""
     config = checkpoint.read_settings(SaelensConfig)
     return config.normalize_activations != "none"
 
 
 def forward(
-    checkpoint: foreign.Checkpoint, k: int, x: Float[Tensor, "samples d"]
+    checkpoint: checkpoints.Checkpoint, k: int, x: Float[Tensor, "samples d"]
 ) -> tuple[Float[Tensor, "samples m"], Float[Tensor, "samples d"]]:
     """Return codes and reconstructions, by SAELens' own steps.
 
@@ -178,7 +180,7 @@ def forward(
         if config.architecture != "topk":
             theta = t.get("threshold", 0.0)
         pre_activations = (inputs @ t["W_enc"] + t["b_enc"]) * decoder_norm
-        codes = foreign.select_dense(pre_activations, k, theta).relu()
+        codes = checkpoints.select_dense(pre_activations, k, theta).relu()
 
     reconstructions = (codes / decoder_norm) @ t["W_dec"] + t["b_dec"]
     return codes, reconstructions * scale + shift

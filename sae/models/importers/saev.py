@@ -12,36 +12,36 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae.models import foreign
+from sae.models import checkpoints
 from sae.models.coder import Coder
 
 AXES = {"W_enc": "dm", "b_enc": "m", "W_dec": "md", "b_dec": "d"}
 
 
-class ActivationParameters(foreign.CheckpointSettings):
+class ActivationParameters(checkpoints.CheckpointSettings):
     """The parameters of an activation."""
 
-    top_k: foreign.Size | None = None
+    top_k: checkpoints.Size | None = None
 
 
-class ActivationConfig(foreign.CheckpointSettings):
+class ActivationConfig(checkpoints.CheckpointSettings):
     """The activation that follows the encoder."""
 
     cls: Literal["TopK", "BatchTopK", "Relu"]
     params: ActivationParameters = ActivationParameters()
 
 
-class SparseAutoencoderConfig(foreign.CheckpointSettings):
+class SparseAutoencoderConfig(checkpoints.CheckpointSettings):
     """The sizes of an SAE: d_model and d_sae, in older files d_vit and exp_factor."""
 
     activation: ActivationConfig
-    d_model: foreign.Size | None = None
-    d_sae: foreign.Size | None = None
-    d_vit: foreign.Size | None = None
-    exp_factor: foreign.Size | None = None
+    d_model: checkpoints.Size | None = None
+    d_sae: checkpoints.Size | None = None
+    d_vit: checkpoints.Size | None = None
+    exp_factor: checkpoints.Size | None = None
 
 
-class SaevHeader(foreign.CheckpointSettings):
+class SaevHeader(checkpoints.CheckpointSettings):
     """The settings in the line of JSON."""
 
     PLACE = "line of JSON in front of its tensors"
@@ -59,17 +59,17 @@ class SaevSae:
     """
 
     top_k: int | None
-    tensors: foreign.Tensors
+    tensors: checkpoints.Tensors
     theta: Float[Tensor, " m"] | None
 
 
-def fits(checkpoint: foreign.Checkpoint) -> bool:
+def fits(checkpoint: checkpoints.Checkpoint) -> bool:
     """Return whether the header is saev's."""
     has_config = isinstance(checkpoint.config.get("cfg"), dict)
     return has_config and "schema" in checkpoint.config
 
 
-def _read_sae(checkpoint: foreign.Checkpoint) -> SaevSae:
+def _read_sae(checkpoint: checkpoints.Checkpoint) -> SaevSae:
     """Read the settings and tensors of a checkpoint."""
     config = checkpoint.read_settings(SaevHeader).cfg
     activation = config.activation
@@ -79,7 +79,7 @@ def _read_sae(checkpoint: foreign.Checkpoint) -> SaevSae:
     stated_d = {"cfg.d_model": config.d_model, "cfg.d_vit": config.d_vit}
     stated_m = {
         "cfg.d_sae": config.d_sae,
-        "cfg.d_vit * exp_factor": foreign.multiply_known(
+        "cfg.d_vit * exp_factor": checkpoints.multiply_known(
             config.d_vit, config.exp_factor
         ),
     }
@@ -93,11 +93,11 @@ def _read_sae(checkpoint: foreign.Checkpoint) -> SaevSae:
     return SaevSae(activation.params.top_k, tensors, theta)
 
 
-def read(checkpoint: foreign.Checkpoint, options: foreign.Options) -> Coder:
+def read(checkpoint: checkpoints.Checkpoint, options: checkpoints.Options) -> Coder:
     """Return the SAE of a checkpoint as a coder."""
     sae = _read_sae(checkpoint)
     t = sae.tensors
-    tensors = foreign.CoderTensors(
+    tensors = checkpoints.CoderTensors(
         W_enc=t["W_enc"],
         # A coder subtracts b_dec from its inputs.
         b_enc=t["b_enc"] + t["b_dec"] @ t["W_enc"],
@@ -105,12 +105,12 @@ def read(checkpoint: foreign.Checkpoint, options: foreign.Options) -> Coder:
         b_dec=t["b_dec"],
         theta=sae.theta,
     )
-    settings = options.completed_by(foreign.CoderSettings())
-    return foreign.make_coder(checkpoint, settings, tensors, sae.top_k)
+    settings = options.completed_by(checkpoints.CoderSettings())
+    return checkpoints.make_coder(checkpoint, settings, tensors, sae.top_k)
 
 
 def forward(
-    checkpoint: foreign.Checkpoint, k: int, x: Float[Tensor, "samples d"]
+    checkpoint: checkpoints.Checkpoint, k: int, x: Float[Tensor, "samples d"]
 ) -> tuple[Float[Tensor, "samples m"], Float[Tensor, "samples d"]]:
     """Return codes and reconstructions, by the library's own steps."""
     sae = _read_sae(checkpoint)
@@ -118,5 +118,5 @@ def forward(
     activations = x @ t["W_enc"] + t["b_enc"]
     if sae.theta is not None:
         activations = activations.relu()
-    codes = foreign.select_dense(activations, k, sae.theta)
+    codes = checkpoints.select_dense(activations, k, sae.theta)
     return codes, codes @ t["W_dec"] + t["b_dec"]

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sae.core.errors import UserError
-from sae.models import foreign
+from sae.models import checkpoints
 from sae.models.coder import Coder
 
 AXES = {
@@ -25,16 +25,16 @@ AXES = {
 TENSORS = set(AXES)
 
 
-class VisaebenchConfig(foreign.CheckpointSettings):
+class VisaebenchConfig(checkpoints.CheckpointSettings):
     """The settings in config.json."""
 
     PLACE = "config.json beside it"
     activation: Literal["topk", "batchtopk", "jumprelu"]
-    input_dim: foreign.Size | None = None
-    hidden_dim: foreign.Size | None = None
-    expansion_factor: foreign.Factor | None = None
-    k: foreign.Size | None = None
-    threshold: foreign.Number | None = None
+    input_dim: checkpoints.Size | None = None
+    hidden_dim: checkpoints.Size | None = None
+    expansion_factor: checkpoints.Factor | None = None
+    k: checkpoints.Size | None = None
+    threshold: checkpoints.Number | None = None
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class VisaebenchSae:
     """
 
     config: VisaebenchConfig
-    tensors: foreign.Tensors
+    tensors: checkpoints.Tensors
     theta: Float[Tensor, " m"] | None
 
     @property
@@ -57,12 +57,12 @@ class VisaebenchSae:
         return self.theta is not None and self.config.activation == "batchtopk"
 
 
-def fits(checkpoint: foreign.Checkpoint) -> bool:
+def fits(checkpoint: checkpoints.Checkpoint) -> bool:
     """Return whether settings and tensors have ViSAEBench's names."""
     return checkpoint.tensors.keys() >= TENSORS and "activation" in checkpoint.config
 
 
-def _read_sae(checkpoint: foreign.Checkpoint) -> VisaebenchSae:
+def _read_sae(checkpoint: checkpoints.Checkpoint) -> VisaebenchSae:
     """Read the settings and tensors of a checkpoint.
 
     Raises:
@@ -73,7 +73,7 @@ def _read_sae(checkpoint: foreign.Checkpoint) -> VisaebenchSae:
     axes = dict(AXES)
     if config.activation != "topk" and "threshold" in checkpoint.tensors:
         axes["threshold"] = "m?"
-    product = foreign.multiply_known(config.input_dim, config.expansion_factor)
+    product = checkpoints.multiply_known(config.input_dim, config.expansion_factor)
     stated_m = {
         "hidden_dim": config.hidden_dim,
         "input_dim * expansion_factor": None if product is None else round(product),
@@ -91,7 +91,7 @@ def _read_sae(checkpoint: foreign.Checkpoint) -> VisaebenchSae:
     return VisaebenchSae(config, tensors, theta)
 
 
-def read(checkpoint: foreign.Checkpoint, options: foreign.Options) -> Coder:
+def read(checkpoint: checkpoints.Checkpoint, options: checkpoints.Options) -> Coder:
     """Return the SAE of a checkpoint as a coder."""
     sae = _read_sae(checkpoint)
     t = sae.tensors
@@ -102,7 +102,7 @@ def read(checkpoint: foreign.Checkpoint, options: foreign.Options) -> Coder:
     if theta is not None and sae.keeps_equal:
         # The next smaller float: a coder keeps what is above its threshold.
         theta = torch.nextafter(theta, torch.full_like(theta, -torch.inf))
-    tensors = foreign.CoderTensors(
+    tensors = checkpoints.CoderTensors(
         W_enc=W_enc,
         # A coder subtracts b_dec from its inputs.
         b_enc=t["encoder.bias"] + b_dec @ W_enc,
@@ -110,12 +110,12 @@ def read(checkpoint: foreign.Checkpoint, options: foreign.Options) -> Coder:
         b_dec=b_dec,
         theta=theta,
     )
-    settings = options.completed_by(foreign.CoderSettings())
-    return foreign.make_coder(checkpoint, settings, tensors, sae.config.k)
+    settings = options.completed_by(checkpoints.CoderSettings())
+    return checkpoints.make_coder(checkpoint, settings, tensors, sae.config.k)
 
 
 def forward(
-    checkpoint: foreign.Checkpoint, k: int, x: Float[Tensor, "samples d"]
+    checkpoint: checkpoints.Checkpoint, k: int, x: Float[Tensor, "samples d"]
 ) -> tuple[Float[Tensor, "samples m"], Float[Tensor, "samples d"]]:
     """Return codes and reconstructions, by the library's own steps."""
     sae = _read_sae(checkpoint)
@@ -124,5 +124,5 @@ def forward(
     if sae.theta is not None and sae.keeps_equal:
         codes = activations * (activations >= sae.theta)
     else:
-        codes = foreign.select_dense(activations, k, sae.theta)
+        codes = checkpoints.select_dense(activations, k, sae.theta)
     return codes, codes @ t["decoder.weight"] + t["decoder.bias"]

@@ -21,7 +21,7 @@ from sae.core import files
 from sae.core.paths import trial_name
 from sae.report import style
 from sae.report.names import MARKERS, Names
-from sae.scoring.selection import chosen, under
+from sae.scoring.selection import chosen_rows, rows_under
 
 READS = ["metrics.parquet"]
 CAPTION = (
@@ -41,7 +41,7 @@ _ZERO: dict[str, Any] = {"color": "#444444", "linewidth": 0.8}
 
 def draw(results: Path, names: Names) -> Figure:
     """Rows are dataset and quantity, columns backbones and options, lines k, method and its other swept options."""
-    metrics = across_groups(under(files.read_parquet(results / READS[0]), "paper"))
+    metrics = across_groups(rows_under(files.read_parquet(results / READS[0]), "paper"))
     swept = _swept(metrics, names)
     if swept.empty:
         return style.nothing(
@@ -69,7 +69,7 @@ def draw(results: Path, names: Names) -> Figure:
                 (metrics["dataset"] == dataset) & (metrics["backbone"] == backbone)
             ]
             picked, of_option = (
-                chosen(of_cells, split, names.compared),
+                chosen_rows(of_cells, split, names.compared),
                 swept[swept["option"] == option],
             )
             here = of_option[

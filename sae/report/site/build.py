@@ -17,6 +17,7 @@ from sae.core import files
 from sae.data.store import Activations
 from sae.models.coder import Coder
 from sae.report.site import images, latents, pack
+from sae.report.site.concepts import ShownConcepts, is_scored, stands_for_payload
 from sae.report.site.start import Found
 
 HERE = Path(__file__).parent
@@ -92,6 +93,8 @@ def add_cell(
     test: Activations,
     baselines: Sequence[str],
     own: Sequence[str] = (),
+    number: int = 0,
+    concepts: ShownConcepts | None = None,
 ) -> tuple[list[np.ndarray], list[Found]]:
     """Write the files of a cell's SAEs.
 
@@ -102,6 +105,8 @@ def add_cell(
         test: The test images' embeddings.
         baselines: The methods that others are compared with.
         own: Columns of latents that metrics of one's own gave.
+        number: The place of the cell in the site's list.
+        concepts: Those of the test images, where the dataset has any.
 
     Returns:
         The highest images of each SAE, and what `start` reads of them.
@@ -109,11 +114,13 @@ def add_cell(
     classes, labels = images.classes(test.index)
     groups = test.index["group"].to_numpy() if test.grouped else None
     tops, found, base = list[np.ndarray](), list[Found](), None
+    concepts_by_sae: list[dict[str, Any]] = []
     for sae in saes:
         others = {other.number: other.coder for other in saes if other is not sae}
-        given = (
+        codes = latents.encode(sae.coder, test.embeddings)
+        made, top = latents.payload(
             sae.coder,
-            test.embeddings,
+            codes,
             sae.table,
             classes,
             labels,
@@ -121,9 +128,12 @@ def add_cell(
             others,
             sae.siblings,
             own,
+            concepts,
         )
-        made, top = latents.payload(*given)
         pack.put(site, f"saes/{sae.number}", made)
+        if concepts is not None and is_scored(sae.table):
+            of_sae = stands_for_payload(sae.table, codes, concepts)
+            concepts_by_sae.append({"sae": sae.number, **of_sae})
         pair = None
         if base:
             latent, cosine = latents.nearest(sae.coder, base[1].coder, 1)
@@ -131,6 +141,8 @@ def add_cell(
         found.append(Found(place, sae.method, sae.table.reset_index(drop=True), pair))
         base = base or ((found[-1], sae) if sae.method in baselines[:1] else None)
         tops.append(top)
+    if concepts is not None:
+        pack.put(site, f"concepts/{number}", {"saes": concepts_by_sae})
     return tops, found
 
 

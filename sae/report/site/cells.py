@@ -11,13 +11,22 @@ from sae.comparison.outcomes import headline
 from sae.core import files
 from sae.report.names import Names
 from sae.scoring.front import MS
+from sae.scoring.metrics import concepts as names_of_latents
 from sae.scoring.rows import KEY
 
 BINS = 40
 POINTS = 100  # of a training curve, at most
 # What a latent without a score counts as, by the column of latents.parquet; other columns begin with `ms`.
 NOTHING = {"detection": 0.5, "detection_random": 0.5}
-NO_SCORES = (*KEY, "n_active", "top_class", "latent", "selected", "ms_across_groups")
+NO_SCORES = (
+    *KEY,
+    "n_active",
+    "top_class",
+    "latent",
+    "selected",
+    "ms_across_groups",
+    *names_of_latents.SHOWN,
+)
 
 
 def shown(bank: Bank, names: Names, selection: pd.DataFrame) -> dict[str, BankedSae]:

@@ -15,18 +15,29 @@ from sae.comparison import fronts
 from sae.comparison.scores import across_groups
 from sae.core import files, registry
 from sae.core.errors import UserError
+from sae.data import concepts as annotations
 from sae.data import dataset as datasets
 from sae.data import store
+from sae.data.concepts import MANIFEST
+from sae.data.store import Activations
 from sae.report import gallery
 from sae.report.names import Names, printed
 from sae.report.site import build, cells, downloads, images, overview, pack, start
 from sae.report.site import latents as latents_of
 from sae.report.site.build import Shown
+from sae.report.site.concepts import ShownConcepts, choose_shown, read_index
+from sae.scoring.metrics import concepts as concepts_metric
 from sae.scoring.rows import CELL
 
 
-class Settings(Names):
-    """How things are printed, and of the experiment its name, its figures, and what of the config it uses."""
+class SiteSettings(Names):
+    """How things are printed, and what the site says of the experiment itself.
+
+    Attributes:
+        experiment: Its name.
+        figures: Its figures, by name.
+        config: What it uses of the config.
+    """
 
     experiment: str
     figures: list[str]
@@ -38,7 +49,7 @@ def write(
     activations_root: Path,
     datasets_root: Path,
     artifacts_root: Path,
-    settings: Settings,
+    settings: SiteSettings,
     out: Path,
     *,
     times: Path | None = None,
@@ -50,7 +61,7 @@ def write(
         results: folder of the experiment's scores, tables, figures, claims and SAEs.
         activations_root: folder with a folder for each dataset, and in it for each backbone, of embeddings.
         datasets_root, artifacts_root: folders of the datasets' indices, and of fetched artifacts.
-        settings: :class:`Settings`.
+        settings: :class:`SiteSettings`.
         out: the folder to write.
         times: JSON of what the jobs took: `jobs`, rows of step, jobs, minutes, longest, memory.
         device: of PyTorch: cpu, cuda, cuda:1, mps, or auto for the best there is.
@@ -59,7 +70,7 @@ def write(
         UserError: a file is missing or was altered, or backbones saw other test images.
     """
     downloads.check(results, settings.figures)
-    made = _Experiment(results, activations_root, settings, device)
+    made = _Experiment(results, activations_root, datasets_root, settings, device)
     with build.folder(out) as site:
         for number, place in enumerate(made.places):
             made.add(site, number, place)
@@ -81,7 +92,12 @@ class _Experiment:
     """
 
     def __init__(
-        self, results: Path, activations: Path, names: Settings, device: str
+        self,
+        results: Path,
+        activations: Path,
+        datasets_root: Path,
+        names: SiteSettings,
+        device: str,
     ) -> None:
         self.results, self.activations, self.names, self.device = (
             results,
@@ -89,6 +105,7 @@ class _Experiment:
             names,
             device,
         )
+        self.datasets_root = datasets_root
         self.metrics = across_groups(files.read_parquet(results / "metrics.parquet"))
         self.selection = files.read_parquet(results / "selection.parquet")
         curves, latents = (
@@ -107,6 +124,8 @@ class _Experiment:
         )
         self.numbers = overview.Numbers(self.places, names.order(names.methods))
         self.tests: dict[str, pd.DataFrame] = {}
+        self.concepts: dict[str, ShownConcepts | None] = {}
+        self._annotation_sources: list[dict[str, Any]] = []
         self._tops: dict[str, list[np.ndarray]] = {}
         self._cells, self._saes = list[dict[str, Any]](), list[dict[str, Any]]()
         self._found, self._left_out, self._judged = (
@@ -146,6 +165,9 @@ class _Experiment:
             raise UserError(
                 f"{self.activations / dataset}: backbones saw other test images; embed them again"
             )
+        if dataset not in self.concepts:
+            self.concepts[dataset] = self._read_concepts(dataset, backbone, test)
+        concepts = self.concepts[dataset]
         shown = []
         for method, entry in of_methods.items():
             sae = self.numbers.saes[(*place, method, entry.name, entry.seed)] = len(
@@ -159,7 +181,9 @@ class _Experiment:
                 )
                 coder = bank.open(entry).to(self.device)
                 if table.empty and method in unchosen:
-                    table = latents_of.without_scores(coder, test.embeddings)
+                    table = latents_of.without_scores(
+                        latents_of.encode(coder, test.embeddings)
+                    )
                 siblings = [
                     bank.open(other).to(self.device)
                     for other in bank.siblings(entry)
@@ -182,7 +206,9 @@ class _Experiment:
                 about | {"alive": (row["m"] - row["dead"]).iloc[0], "scores": scores}
             )
         own = [score["id"] for score in self.own_latents]
-        tops, found = build.add_cell(site, place, shown, test, names.baselines, own)
+        tops, found = build.add_cell(
+            site, place, shown, test, names.baselines, own, number, concepts
+        )
         self._tops[dataset] = self._tops.get(dataset, []) + tops
         self._found += [sae for sae in found if sae.method not in unchosen]
         lost = [
@@ -206,8 +232,30 @@ class _Experiment:
         cell |= {
             "images": list(self.tests).index(dataset),
             "saes": [one.number for one in shown],
+            "concepts": concepts is not None,
         }
         self._cells.append(cell | {"chance": {"ms": floor[0] if floor else None}})
+
+    def _read_concepts(
+        self, dataset: str, backbone: str, test: Activations
+    ) -> ShownConcepts | None:
+        """Read the concepts of a dataset; None where the metric counted none there."""
+        metrics = self.metrics
+        if "concepts_count" not in metrics:
+            return None
+        is_here = (metrics["dataset"] == dataset) & (metrics["split"] == "test")
+        if not (metrics.loc[is_here, "concepts_count"] > 0).any():
+            return None
+        folder = self.datasets_root / dataset
+        manifest = files.read_json(folder / MANIFEST, "manifest of concepts")
+        self._annotation_sources += manifest["artifacts"]
+        return choose_shown(
+            annotations.load_annotations(folder),
+            read_index(self.activations / dataset / backbone / "train"),
+            test,
+            concepts_metric.Options(**self.names.config["metrics"]["concepts"]),
+            gallery.credit(manifest["artifacts"]),
+        )
 
     def add_images(
         self, site: Path, number: int, dataset: str, root: Path, artifacts: Path
@@ -226,7 +274,8 @@ class _Experiment:
             open_image,
             self._tops[dataset],
         )
-        lost = images.write(site, number, dataset, *given)
+        concepts = self.concepts[dataset]
+        lost = images.write(site, number, dataset, *given, concepts)
         label = self.names.dataset(dataset)
         broken = "are broken and not in the dataset"
         self._left_out += images_left_out(label, broken, manifest["broken"])
@@ -302,6 +351,7 @@ class _Experiment:
             for manifest in manifests
             for source in manifest["artifacts"]
         }
+        sources.update((source["name"], source) for source in self._annotation_sources)
         fields = ("name", "version", "citation", "licence", "homepage")
         return {
             "config": yaml.safe_dump(

@@ -1,10 +1,12 @@
 """The site of any SAEs, imported ones among them: no workflow, no labels and no images are needed."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from PIL import Image
 
@@ -14,7 +16,10 @@ from sae.comparison.scores import across_groups
 from sae.core import files, registry
 from sae.core.errors import UserError
 from sae.data import archives, pictures, store
+from sae.data import concepts as annotated
 from sae.data import dataset as datasets
+from sae.data.annotations import csv
+from sae.data.concepts import SplitConcepts
 from sae.data.store import Activations
 from sae.models import convert
 from sae.models.apply import check_embeddings, image_paths
@@ -24,10 +29,17 @@ from sae.report.names import Names
 from sae.report.site import build, cells, overview, pack, start
 from sae.report.site import images as pictured
 from sae.report.site.build import Shown
+from sae.report.site.concepts import (
+    ShownConcepts,
+    choose_shown,
+    group_numbers,
+    read_index,
+)
 from sae.scoring import alone
+from sae.scoring.metrics import concepts as names_metric
 from sae.scoring.rows import CELL
 from sae.scoring.stage import options_of
-from sae.scoring.subject import Subject
+from sae.scoring.subject import PerLatent, Subject
 
 progress = logging.getLogger("sae.progress")
 METRICS = ("reconstruction", "monosemanticity", "purity", "density")
@@ -43,6 +55,7 @@ def explore(
     dataset: Path | None = None,
     artifacts: Path = Path("results/artifacts"),
     images: Path | None = None,
+    concepts: Path | None = None,
     device: str = "cpu",
 ) -> None:
     """Write a site that shows what any SAEs have learned, side by side: open index.html of the folder `out`.
@@ -58,11 +71,18 @@ def explore(
         artifacts: folder of fetched artifacts, which its images may be in.
         images: a folder of images to show instead: paths are those of the embeddings' index; of a .npy file the
             sorted images of the folder are its rows.
+        concepts: a CSV with the columns image,concept: keywords of images, of which
+            latents get names. Latents are chosen for concepts on training images and
+            scored on test images: of a folder of splits these are train and test. One
+            set of images is halved by a seed, and the site shows the half that is not
+            used for choosing. Near-duplicates that no `group` joins may lie in both
+            halves, which makes names look better than they are.
         device: of PyTorch: cpu, cuda, cuda:1, mps, or auto for the best there is.
 
     Raises:
         UserError: an SAE or the embeddings cannot be read or do not fit each other, names or images are too few, or
-            `out` holds something else.
+            `out` holds something else; a row of `concepts` is not right, or none of its
+            concepts counts.
     """
     if (
         out.exists()
@@ -87,6 +107,10 @@ def explore(
             f"{said}: give --sae one or more, and --method a name for each of them"
         )
     test, open_image, credit = _data(activations, dataset, artifacts, images)
+    named: NamedImages | None = None
+    if concepts is not None:
+        named = read_named_images(concepts, activations, test)
+        test = named.splits["test"]
     for given, coder in zip(sae, coders, strict=True):
         check_embeddings(
             test.embeddings, coder.d, str(activations), f"what {given} takes"
@@ -97,20 +121,32 @@ def explore(
         list[Shown](),
         list[dict[str, Any]](),
     )
+    # What a metric keeps of the images for all SAEs.
+    shared: dict[Hashable, Any] = {}
     for number, (name, coder) in enumerate(zip(ids, coders, strict=True)):
         label = name if coder.k == k else f"{name} (k = {coder.k})"
         looks[name] = MethodRelations(
             label=label, imported=coder.metadata["imported"] != "ours"
         )
         subject = Subject(coder, {"test": test})
-        found = {
+        metrics: tuple[str, ...] = METRICS
+        if named is not None:
+            subject = Subject(
+                coder, named.splits, shared=shared, concepts=named.concepts_by_split
+            )
+            metrics = (*METRICS, "concepts")
+        scores = {
             key: value
-            for metric in METRICS
+            for metric in metrics
             for key, value in _scores(metric, subject).items()
+        }
+        found = {k: v for k, v in scores.items() if not isinstance(v, PerLatent)}
+        names_of_latents = {
+            k: v.values for k, v in scores.items() if k in names_metric.SHOWN
         }
         table = pd.DataFrame(
             {key: of.values for key, of in _scores("latents", subject).items()}
-        )
+        ).assign(**names_of_latents)
         shown.append(
             Shown(
                 number,
@@ -120,7 +156,7 @@ def explore(
             )
         )
         rows.append({"m": coder.m, **found})
-        if doubt := convert.doubt(coder, found["r2"], "these embeddings"):
+        if doubt := convert.describe_doubt(coder, found["r2"], "these embeddings"):
             progress.warning("%s: it %s", name, doubt)
     about = test.manifest
     names = Names(
@@ -129,7 +165,14 @@ def explore(
         backbones={about["backbone"]["name"]: None},
     )
     compose(
-        out, names, shown, across_groups(pd.DataFrame(rows)), test, open_image, credit
+        out,
+        names,
+        shown,
+        across_groups(pd.DataFrame(rows)),
+        test,
+        open_image,
+        credit,
+        None if named is None else named.shown,
     )
     said = (
         ""
@@ -137,6 +180,93 @@ def explore(
         else "; without images, for which there are --dataset and --images"
     )
     progress.info("%s: open it in a browser%s", out / "index.html", said)
+
+
+@dataclass(frozen=True)
+class NamedImages:
+    """Training and test images with keywords of one's own.
+
+    Attributes:
+        splits: "train", on which latents are chosen for concepts, and "test".
+        concepts_by_split: The keywords of both.
+        shown: What the site says of the test images.
+    """
+
+    splits: dict[str, Activations]
+    concepts_by_split: dict[str, SplitConcepts]
+    shown: ShownConcepts
+
+
+def read_named_images(
+    concepts: Path, activations: Path, test: Activations
+) -> NamedImages:
+    """Read keywords of one's own, and the training images that names need.
+
+    Args:
+        concepts: A CSV with the columns image,concept.
+        activations: A folder of splits, of which train is read, or one set of images,
+            of which a half becomes the training images.
+        test: The test images of the folder, or that set.
+
+    Raises:
+        UserError: a row of the CSV is not right, none of its concepts counts, or the
+            folder of splits has no train.
+    """
+    if activations.suffix == ".npy" or (activations / "manifest.json").exists():
+        train, test = halve(test)
+        progress.info(
+            "names of latents are chosen on %s images and tested on %s others, which "
+            "the site shows",
+            len(train.index),
+            len(test.index),
+        )
+    elif (activations / "train/manifest.json").exists():
+        train = store.read(activations / "train")
+    else:
+        raise UserError(
+            f"{activations} has no train beside test: names of latents are chosen on "
+            "training images and tested on others; embed train as well, or give one "
+            "set of images (a .npy file, or the folder of one split), which is halved"
+        )
+    splits = {"train": train, "test": test}
+    indices = [train.index, test.index]
+    if (activations / "val/manifest.json").exists():
+        # It is not used, but the keywords may be of all images.
+        indices.append(read_index(activations / "val").index)
+    index = pd.concat(indices, ignore_index=True)
+    annotations = csv.load(csv.Options(file=str(concepts)), None, index)
+    annotated.check(annotations, index)
+
+    options = names_metric.Options()
+    shown = choose_shown(annotations, train, test, options, credit="")
+    if not shown.names:
+        raise UserError(
+            f"none of the concepts of {concepts} counts: a concept needs "
+            f"{options.least_train} of {len(train.index)} training images and "
+            f"{options.least_split} of {len(test.index)} test images, in "
+            f"{options.least_train_groups} and {options.least_split_groups} groups"
+        )
+    concepts_by_split = {
+        split: annotated.of_images(annotations, images.index["image_id"])
+        for split, images in splits.items()
+    }
+    return NamedImages(splits, concepts_by_split, shown)
+
+
+def halve(images: Activations) -> tuple[Activations, Activations]:
+    """Return two halves of some images, drawn by a seed; groups stay together."""
+    groups = group_numbers(images)
+    shuffled = np.random.default_rng(0).permutation(groups.max() + 1)
+    is_first = np.isin(groups, shuffled[: len(shuffled) // 2])
+    first, second = (
+        Activations(
+            store.rows_of(images.embeddings, np.flatnonzero(chosen)),
+            images.index[chosen].reset_index(drop=True),
+            images.manifest,
+        )
+        for chosen in (is_first, ~is_first)
+    )
+    return first, second
 
 
 def compose(
@@ -147,6 +277,7 @@ def compose(
     test: Activations,
     open_image: Callable[[str], Image.Image] | None,
     credit: str,
+    concepts: ShownConcepts | None = None,
 ) -> None:
     """Write a site of one cell, of SAEs and their scores.
 
@@ -154,6 +285,7 @@ def compose(
         names: of one dataset and one backbone; its methods are those of `shown`.
         metrics: a row of scores for each SAE: m, r2, l0, ms_floor, ms_mean_alive and what else there is.
         credit: whose pictures the images are.
+        concepts: those of the test images, where there are any.
     """
     (dataset,), (backbone,), first = names.datasets, names.backbones, shown[0].coder
     place, ids = (dataset, backbone, first.k), [one.method for one in shown]
@@ -173,6 +305,7 @@ def compose(
         "m": first.m,
         "d": first.d,
         "images": 0,
+        "concepts": concepts is not None,
     }
     about = overview.empty() | {
         "experiment": out.name,
@@ -209,8 +342,10 @@ def compose(
         settings.append({"method": number, "trial": TRIAL, "settings": said})
     about["answer"] = about["answer"][:3]
     with build.folder(out) as site:
-        tops, found = build.add_cell(site, place, shown, test, ids)
-        lost = pictured.write(site, 0, dataset, test.index, credit, open_image, tops)
+        tops, found = build.add_cell(site, place, shown, test, ids, concepts=concepts)
+        lost = pictured.write(
+            site, 0, dataset, test.index, credit, open_image, tops, concepts
+        )
         made = {
             "distributions": cells.distributions(
                 {one.number: one.table for one in shown}

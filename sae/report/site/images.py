@@ -17,6 +17,7 @@ from PIL import Image
 from sae.data import pictures
 from sae.report.names import printed
 from sae.report.site import pack
+from sae.report.site.concepts import ShownConcepts, images_payload
 
 ALL, MOST = 4096, 12_288
 SIDE, ACROSS, QUALITY = (
@@ -72,6 +73,7 @@ def write(
     credit: str,
     open_image: Callable[[str], Image.Image] | None,
     tops: Sequence[np.ndarray],
+    concepts: ShownConcepts | None = None,
 ) -> list[str]:
     """Write `images/{number}` and its sheets; the names of the images that could not be read.
 
@@ -80,6 +82,7 @@ def write(
         credit: whose pictures these are.
         open_image: None where there are no images.
         tops: see :func:`shown`.
+        concepts: those of the test images, where the dataset has any.
     """
     names, labels = classes(index)
     place, lost, small = np.full(len(index), -1), list[str](), list[Image.Image]()
@@ -109,6 +112,8 @@ def write(
         "classes": [printed(name) for name in names],
     }
     payload |= {"side": side, "sheets": len(sheets), "credit": credit}
+    if concepts is not None:
+        payload.update(images_payload(concepts))
     place = np.where(place < 0, pack.NONE["u32"], place)
     pack.put(folder, f"images/{number}", payload | {"place": pack.packed(place, "u32")})
     return lost

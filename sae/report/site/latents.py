@@ -5,14 +5,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy.sparse
 import torch
+from jaxtyping import Float
 from torch.nn import functional
 
 from sae.core import registry
 from sae.core.errors import UserError
 from sae.models.coder import Coder
 from sae.report.site import pack
+from sae.report.site.concepts import ShownConcepts, is_scored, latent_columns
 from sae.scoring.metrics import _purity
+from sae.scoring.metrics import concepts as names_of_latents
 from sae.scoring.metrics.purity import labellings
 
 NEAREST = 10
@@ -27,7 +31,7 @@ def shown_columns() -> list[str]:
 
 def payload(
     coder: Coder,
-    embeddings: np.ndarray,
+    codes: scipy.sparse.csc_matrix,
     table: pd.DataFrame,
     classes: Sequence[str],
     labels: np.ndarray,
@@ -35,11 +39,12 @@ def payload(
     others: Mapping[int, Coder],
     siblings: Sequence[Coder] = (),
     own: Sequence[str] = (),
+    concepts: ShownConcepts | None = None,
 ) -> tuple[dict[str, Any], np.ndarray]:
     """What `saes/{n}` holds, and (m, 10) the rows of each latent's highest images, -1 where it has fewer.
 
     Args:
-        embeddings: (N, d) of the test images.
+        codes: (N, m) of the test images.
         table: m rows by latent: n_active, and of :func:`shown_columns` and top_class what was
             measured.
         labels: (N,) places in `classes`, -1 of an image without one.
@@ -47,6 +52,7 @@ def payload(
         others: by number, the other SAEs of the cell.
         siblings: SAEs that differ from this one in their seed alone.
         own: columns of the table that metrics of one's own gave.
+        concepts: those of the test images, where the dataset has any.
 
     Raises:
         UserError: the table is not of this SAE.
@@ -55,7 +61,6 @@ def payload(
         raise UserError(
             f"latents.parquet has {len(table)} rows of an SAE of {coder.m} latents; run the scores again"
         )
-    codes = coder.encode(coder.open_inputs(embeddings)).by_latent()
     offsets, fires = codes.indptr.astype(np.int64), np.diff(codes.indptr)
     # Within a latent by the exact activations; of equal ones the first image comes first.
     order = np.lexsort(
@@ -66,7 +71,9 @@ def payload(
     scores = {
         name: table[name].to_numpy(float)
         for name in (*shown_columns(), *own)
-        if name in table and table[name].notna().any()
+        if name not in names_of_latents.SHOWN
+        and name in table
+        and table[name].notna().any()
     }
     if "purity" in scores and (labels >= 0).all():
         found, _, _ = _purity.per_latent(codes, labellings(labels, groups)[1:])
@@ -81,11 +88,13 @@ def payload(
         columns["top_class"] = pack.index(
             table["top_class"].map(places).fillna(-1).astype(int), len(classes)
         )
+    if concepts is not None and is_scored(table):
+        columns.update(latent_columns(table, concepts))
     alike, cosine = nearest(coder, coder, NEAREST)
-    made: dict[str, Any] = {"m": coder.m, "images": len(embeddings), "latents": columns}
+    made: dict[str, Any] = {"m": coder.m, "images": codes.shape[0], "latents": columns}
     made["codes"] = {
         "offsets": pack.packed(offsets, "u32"),
-        "image": pack.index(images, len(embeddings)),
+        "image": pack.index(images, codes.shape[0]),
     }
     made["codes"]["value"] = pack.packed(values, "f16")
     made["nearest"] = {
@@ -105,17 +114,22 @@ def payload(
     )
 
 
-def without_scores(coder: Coder, embeddings: np.ndarray) -> pd.DataFrame:
+def encode(
+    coder: Coder, embeddings: Float[np.ndarray, "images dim"]
+) -> scipy.sparse.csc_matrix:
+    """Return an SAE's codes (images, m) of the test images."""
+    return coder.encode(coder.open_inputs(embeddings)).by_latent()
+
+
+def without_scores(codes: scipy.sparse.csc_matrix) -> pd.DataFrame:
     """Return the table of latents of an SAE that was not scored latent by latent.
 
     Args:
-        coder: The SAE.
-        embeddings: (N, d) of the test images.
+        codes: (images, m) of the test images.
 
     Returns:
         (m rows) `n_active`: on how many images each latent fires.
     """
-    codes = coder.encode(coder.open_inputs(embeddings)).by_latent()
     return pd.DataFrame({"n_active": np.diff(codes.indptr)})
 
 

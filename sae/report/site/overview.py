@@ -16,6 +16,7 @@ from sae.report.fronts import JUDGED, SCALE
 from sae.report.names import Names
 from sae.scoring import front
 from sae.scoring.front import ENDPOINTS
+from sae.scoring.metrics import concepts
 from sae.scoring.rows import CELL
 
 KEY = [*CELL, "method", "trial", "seed"]
@@ -54,6 +55,12 @@ GLOSSARY = {
     "undecided": "Neither: the interval is too wide, or the readings disagree.",
     "measured": "A latent is measured if it fires often enough for detection.",
     "control": "Not trained, or only in part: a score that it has as high says nothing about what was learned.",
+    "concept": "A keyword that people gave images; it counts with enough images in "
+    "training and test.",
+    "name": "The concept that a latent's firing tells best on test, by F1, where "
+    "chance seldom tells one as well.",
+    "stands for": "Up to three latents stand for a concept: where it holds, one of "
+    "them should fire. They are chosen on training images and scored on test.",
     "stability": "How alike a latent's direction is to the most alike one of other seeds.",
 }
 PAPER = {
@@ -134,7 +141,7 @@ def own_latent_scores(
     Returns:
         A row of `id`, `label` and `what` for each numeric column that the library lacks.
     """
-    known = ("ms", "detection", "purity", "n_active", "top_class")
+    known = ("ms", "detection", "purity", "n_active", "top_class", *concepts.SHOWN)
     about = {*KEY, "split", "latent", "selected"}
     columns = [
         name

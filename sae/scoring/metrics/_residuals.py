@@ -17,7 +17,7 @@ from sae.models.inputs import Inputs
 CHUNK = 4096
 
 
-class Fit(NamedTuple):
+class ReconstructionScores(NamedTuple):
     """Scores of a reconstruction around the evaluated split's own mean.
 
     Attributes:
@@ -52,7 +52,9 @@ def mean_of(
 
 
 @torch.no_grad()
-def fit(coder: Coder, x: Float[Tensor, "images dim"] | Inputs, codes: Codes) -> Fit:
+def score_reconstruction(
+    coder: Coder, x: Float[Tensor, "images dim"] | Inputs, codes: Codes
+) -> ReconstructionScores:
     """Score how well codes reconstruct prepared inputs.
 
     Args:
@@ -83,7 +85,7 @@ def fit(coder: Coder, x: Float[Tensor, "images dim"] | Inputs, codes: Codes) -> 
     variance = variance_of_dim.numpy()
     nmse = float(residual.sum() / variance.sum())
     r2_of_dim = 1 - residual[varies] / variance[varies]
-    return Fit(
+    return ReconstructionScores(
         r2=1 - nmse,
         r2_dim_mean=float(r2_of_dim.mean()),
         nmse=nmse,

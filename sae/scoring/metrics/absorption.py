@@ -41,7 +41,9 @@ class Options(Base):
     """Options say how classes are found, and when one is absorbed."""
 
     share: Share = Field(
-        0.4, description="of the projection, that another latent carries"
+        0.4,
+        description="share of the projection that another latent carries, from which "
+        "on the class is absorbed",
     )
     C: Positive = Field(
         1.0, description="inverse strength of the regressions' l2 penalty"

@@ -1,9 +1,9 @@
-"""Whether latents mean what people call pictures: match with keywords, and switching with an attribute.
+"""Score whether latents mean what people call pictures.
 
-Keywords and attributes are the dataset's (`sae.data.concepts`). Latents are chosen for a
-concept on training images and scored on the split (`sae.scoring.concept_matching`; kin to
-arXiv:2606.24716). A concept counts with enough images and groups in both splits; of
-concepts that hold for the same images one counts.
+Keywords and attributes are the dataset's (`sae.data.concepts`). Latents are chosen for
+a concept on training images and scored on the split (`sae.scoring.concept_matching`;
+kin to arXiv:2606.24716). A concept counts with enough images and groups in both splits;
+of concepts that hold for the same images one counts.
 
 `concepts_match`: the mean over concepts of F1 minus chance. `concepts_f1`,
 `concepts_chance`: its two parts; chance moves keywords between whole groups in both
@@ -11,14 +11,16 @@ splits, and chooses latents again. `concepts_ceiling`: F1 of a linear probe on t
 embeddings, its threshold chosen on train. `concepts_count`: concepts that count.
 `concepts_pairs_{attribute}`: how surely latents switch where a picture changes in that
 attribute alone, 1 if always; `concepts_drawings_{attribute}`: of how many drawings.
-`concepts_named`: the share of the dictionary that has a name. On test, per latent:
-`concept`, the one of its best F1, with `concept_f1`, `concept_precision`,
-`concept_recall`, and `named`, whether that F1 passes what chance gives it.
-Of more than `MOST_TRAIN` training images a seeded sample stands for all.
+`concepts_pairs`: the mean of these over attributes.
+`concepts_named`: the share of the dictionary that has a name.
+
+On test, per latent: `concept`, the one of its best F1, with `concept_f1`,
+`concept_precision`, `concept_recall`, `named`, whether that F1 passes what chance gives
+it, and `stands_for`, the concepts that it was chosen for on training images. Of more
+than `MOST_TRAIN` training images a seeded sample stands for all.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -26,11 +28,12 @@ from jaxtyping import Float, Int
 
 from sae.core.options import Count, Seed
 from sae.core.options import Options as Base
-from sae.data.concepts import SplitConcepts
+from sae.data.concepts import SEPARATOR, SplitConcepts
 from sae.data.store import rows_of
 from sae.models.codes import Codes
 from sae.models.inputs import unit_rows
 from sae.scoring import concept_matching as matching
+from sae.scoring.concept_matching import ChosenLatents
 from sae.scoring.subject import PerLatent, Scores, Subject
 
 VERSION = 1
@@ -38,7 +41,14 @@ STAGE = "score"
 SPLITS = ("val", "test")
 READS = ("train", "concepts")
 ALONE = True
-SHOWN = ("concept_f1", "concept_precision", "concept_recall", "named")
+SHOWN = (
+    "concept",
+    "concept_f1",
+    "concept_precision",
+    "concept_recall",
+    "named",
+    "stands_for",
+)
 MOST_TRAIN = 100_000  # training images; of more a seeded sample stands for all
 RIDGE = 1e-2  # Of the probe, as a share of the mean variance of a dimension.
 NAME_LEVEL = 0.95  # A name's F1 passes that share of what chance gives.
@@ -60,19 +70,23 @@ class Options(Base):
     draws: Count = 20
     """Draws of chance."""
     seed: Seed = 0
-    """Of these."""
+    """The seed of the draws of chance."""
 
 
 @dataclass(frozen=True)
 class Side:
-    """One split as this metric reads it.
+    """One split as this metric reads it; the same for all SAEs.
 
     Attributes:
-        holds: (images, concepts) sparse, of the concepts that count.
+        annotations: of its images.
+        concepts: (concepts,) which of the dataset's concepts are read, by number.
+        holds: (images, concepts) sparse, of these.
         groups: (images,) numbers of groups.
         weights: (images,) 1 over the size of an image's group.
     """
 
+    annotations: SplitConcepts
+    concepts: Int[np.ndarray, " concepts"]
     holds: scipy.sparse.csr_matrix
     groups: Int[np.ndarray, " images"]
     weights: Float[np.ndarray, " images"]
@@ -80,54 +94,85 @@ class Side:
 
 @dataclass(frozen=True)
 class Task:
-    """The concepts of a dataset that count for one split; the same for all SAEs.
+    """The concepts that count for one split; the same for all SAEs.
 
     Attributes:
-        names: Of the concepts.
-        train, split: Both sides, in the order of their images.
-        train_rows: The training images that are read.
-        train_concepts, split_concepts: All annotations of both sides.
+        names: of the concepts.
+        places: (concepts,) their places among the concepts of the training side.
+        held_out: the split, with these concepts.
         ceiling: (concepts,) F1 of a linear probe on the embeddings.
     """
 
     names: list[str]
-    train: Side
-    split: Side
-    train_rows: Int[np.ndarray, " images"]
-    train_concepts: SplitConcepts
-    split_concepts: SplitConcepts
+    places: Int[np.ndarray, " concepts"]
+    held_out: Side
     ceiling: Float[np.ndarray, " concepts"]
 
 
+@dataclass(frozen=True)
+class Match:
+    """The latents of one SAE that stand for concepts, chosen on training images.
+
+    Attributes:
+        fires: (images, latents) sparse, 1 where a latent fires on a training image.
+        chosen: the latents of each concept of the training side.
+        by_chance: those of each draw in which keywords are moved between groups.
+    """
+
+    fires: scipy.sparse.csr_matrix
+    chosen: ChosenLatents
+    by_chance: list[ChosenLatents]
+
+
 def score(subject: Subject, split: str, options: Options) -> Scores:
-    """Score the match of one SAE's latents with concepts; nothing where no concept counts."""
+    """Score the match of one SAE's latents with concepts.
+
+    Returns:
+        Nothing where nobody says what people call the images.
+    """
     if not {"train", split} <= subject.concepts.keys():
         return {}
-    key = ("concepts", split, options.model_dump_json())
-    task = subject.once_for_all(key, lambda: make_task(subject, split, options))
-    train_fires = firing(subject.codes("train", MOST_TRAIN))
+    options_text = options.model_dump_json()
+    train = subject.once_for_all(
+        ("concepts", "train", options_text), lambda: training_side(subject, options)
+    )
+    task = subject.once_for_all(
+        ("concepts", split, options_text),
+        lambda: make_task(subject, split, train, options),
+    )
+    match = subject.once(
+        ("concepts", options_text), lambda: match_on_train(subject, train, options)
+    )
     split_fires = firing(subject.codes(split))
-    scores: dict[str, Any] = {"concepts_count": len(task.names)}
 
+    scores: Scores = {"concepts_count": len(task.names)}
     if task.names:
-        chosen = matching.choose_latents(
-            train_fires, task.train.holds, task.train.weights, options.latents
-        )
+        held_out = task.held_out
+        chosen = match.chosen.take(task.places)
         f1 = matching.f1_of_chosen(
-            chosen, split_fires, task.split.holds, task.split.weights
+            chosen, split_fires, held_out.holds, held_out.weights
         )
-        chance, name_bar = draw_chance(task, train_fires, split_fires, options)
+        chance, name_bar = chance_on_split(task, match, split_fires, options)
         scores["concepts_match"] = float((f1 - chance).mean())
         scores["concepts_f1"] = float(f1.mean())
         scores["concepts_chance"] = float(chance.mean())
         scores["concepts_ceiling"] = float(task.ceiling.mean())
-        scores |= name_latents(task, split_fires, name_bar, split == "test")
+        scores.update(name_latents(task, split_fires, name_bar, split == "test"))
+        if split == "test":
+            stands_for = concepts_of_latents(chosen, task.names, split_fires.shape[1])
+            scores["stands_for"] = PerLatent(stands_for, of_judged=True)
 
-    for name in sorted(task.split_concepts.attributes):
-        rate, drawings = pair_rate(task, name, train_fires, split_fires, options)
+    rates = []
+    for name in sorted(task.held_out.annotations.attributes):
+        rate, drawings = pair_rate(
+            name, train, task.held_out, match.fires, split_fires, options
+        )
         if drawings:
+            rates.append(rate)
             scores[f"concepts_pairs_{name}"] = rate
             scores[f"concepts_drawings_{name}"] = drawings
+    if rates:
+        scores["concepts_pairs"] = float(np.mean(rates))
     return scores
 
 
@@ -139,46 +184,74 @@ def firing(codes: Codes) -> scipy.sparse.csr_matrix:
     )
 
 
-def make_task(subject: Subject, split: str, options: Options) -> Task:
-    """Find the concepts that count, and how well a linear probe finds them."""
-    train_rows = subject.splits["train"].drawn(MOST_TRAIN)
-    train_concepts = take_rows(subject.concepts["train"], train_rows)
-    split_concepts = subject.concepts[split]
-    train_groups = group_numbers(subject, "train")[train_rows]
-    split_groups = group_numbers(subject, split)
-
+def training_side(subject: Subject, options: Options) -> Side:
+    """Read the training images, and the concepts that hold for enough of them."""
+    rows = subject.splits["train"].drawn(MOST_TRAIN)
+    annotations = take_rows(subject.concepts["train"], rows)
+    groups = group_numbers(subject, "train")[rows]
     is_enough = counts_enough(
-        train_concepts.holds,
-        train_groups,
-        options.least_train,
-        options.least_train_groups,
-    ) & counts_enough(
-        split_concepts.holds,
-        split_groups,
+        annotations.holds, groups, options.least_train, options.least_train_groups
+    )
+    return make_side(annotations, np.flatnonzero(is_enough), groups)
+
+
+def make_side(
+    annotations: SplitConcepts,
+    concepts: Int[np.ndarray, " concepts"],
+    groups: Int[np.ndarray, " images"],
+) -> Side:
+    """Return a split with some concepts."""
+    holds = annotations.holds[:, concepts]
+    return Side(annotations, concepts, holds, groups, matching.group_weights(groups))
+
+
+def make_task(subject: Subject, split: str, train: Side, options: Options) -> Task:
+    """Find the concepts that count, and how well a linear probe finds them."""
+    annotations = subject.concepts[split]
+    groups = group_numbers(subject, split)
+    is_enough = counts_enough(
+        annotations.holds[:, train.concepts],
+        groups,
         options.least_split,
         options.least_split_groups,
     )
-    both = scipy.sparse.vstack([train_concepts.holds, split_concepts.holds]).tocsc()
-    numbers = first_of_equal_columns(both, np.flatnonzero(is_enough))
+    all_images = scipy.sparse.vstack(
+        [train.holds, annotations.holds[:, train.concepts]]
+    )
+    places = first_of_equal_columns(all_images.tocsc(), np.flatnonzero(is_enough))
+    held_out = make_side(annotations, train.concepts[places], groups)
 
-    train = Side(
-        train_concepts.holds[:, numbers],
-        train_groups,
-        matching.group_weights(train_groups),
-    )
-    held_out = Side(
-        split_concepts.holds[:, numbers],
-        split_groups,
-        matching.group_weights(split_groups),
-    )
-    train_embeddings = rows_of(subject.embeddings("train"), train_rows)
+    rows = subject.splits["train"].drawn(MOST_TRAIN)
     ceiling = probe_ceiling(
-        train_embeddings, train, subject.embeddings(split), held_out
+        rows_of(subject.embeddings("train"), rows),
+        train.holds[:, places],
+        train.weights,
+        subject.embeddings(split),
+        held_out,
     )
-    names = [train_concepts.names[number] for number in numbers]
-    return Task(
-        names, train, held_out, train_rows, train_concepts, split_concepts, ceiling
+    names = [annotations.names[number] for number in held_out.concepts]
+    return Task(names, places, held_out, ceiling)
+
+
+def match_on_train(subject: Subject, train: Side, options: Options) -> Match:
+    """Choose the latents of each concept on training images, and by chance."""
+    fires = firing(subject.codes("train", MOST_TRAIN))
+    keywords = [train.holds]
+    for draw in range(options.draws):
+        generator = np.random.default_rng([options.seed, draw, 0])
+        rows = matching.draw_moved_rows(train.groups, generator)
+        keywords.append(train.holds[rows])
+
+    # Concepts of all draws side by side: a call takes longer than a concept.
+    all_chosen = matching.choose_latents(
+        fires, scipy.sparse.hstack(keywords), train.weights, options.latents
     )
+    concept_count = train.holds.shape[1]
+    chosen, *by_chance = (
+        all_chosen.take(np.arange(concept_count) + start * concept_count)
+        for start in range(len(keywords))
+    )
+    return Match(fires, chosen, by_chance)
 
 
 def take_rows(
@@ -224,47 +297,39 @@ def counts_enough(
 
 def first_of_equal_columns(
     columns: scipy.sparse.csc_matrix, numbers: Int[np.ndarray, " some"]
-) -> list[int]:
+) -> Int[np.ndarray, " kept"]:
     """Return those numbers whose column differs from the column of each earlier one."""
-    kept: list[int] = []
-    seen: set[bytes] = set()
+    distinct_numbers: list[int] = []
+    patterns: set[bytes] = set()
     for number in numbers:
         rows = columns.indices[columns.indptr[number] : columns.indptr[number + 1]]
         pattern = np.sort(rows).tobytes()
-        if pattern not in seen:
-            seen.add(pattern)
-            kept.append(int(number))
-    return kept
+        if pattern not in patterns:
+            patterns.add(pattern)
+            distinct_numbers.append(int(number))
+    return np.array(distinct_numbers, dtype=np.int64)
 
 
-def draw_chance(
-    task: Task,
-    train_fires: scipy.sparse.csr_matrix,
-    split_fires: scipy.sparse.csr_matrix,
-    options: Options,
+def chance_on_split(
+    task: Task, match: Match, split_fires: scipy.sparse.csr_matrix, options: Options
 ) -> tuple[Float[np.ndarray, " concepts"], Float[np.ndarray, " latents"]]:
-    """Draw what chance gives: keywords are moved between whole groups.
+    """Score what chance gives: keywords are moved between whole groups.
 
     Returns:
         The mean F1 of each concept, and for each latent the F1 that its best concept
         has to pass to be its name.
     """
+    held_out = task.held_out
     f1_sums = np.zeros(len(task.names))
     best_f1 = np.zeros((options.draws, split_fires.shape[1]))
-    for draw in range(options.draws):
-        generator = np.random.default_rng([options.seed, draw])
-        train_rows = matching.draw_moved_rows(task.train.groups, generator)
-        split_rows = matching.draw_moved_rows(task.split.groups, generator)
-        moved_train = task.train.holds[train_rows]
-        moved_split = task.split.holds[split_rows]
+    for draw, chosen_on_train in enumerate(match.by_chance):
+        generator = np.random.default_rng([options.seed, draw, 1])
+        rows = matching.draw_moved_rows(held_out.groups, generator)
+        moved = held_out.holds[rows]
 
-        chosen = matching.choose_latents(
-            train_fires, moved_train, task.train.weights, options.latents
-        )
-        f1_sums += matching.f1_of_chosen(
-            chosen, split_fires, moved_split, task.split.weights
-        )
-        f1_alone = matching.f1_of_latents(split_fires, moved_split, task.split.weights)
+        chosen = chosen_on_train.take(task.places)
+        f1_sums += matching.f1_of_chosen(chosen, split_fires, moved, held_out.weights)
+        f1_alone = matching.f1_of_latents(split_fires, moved, held_out.weights)
         best_f1[draw] = f1_alone.max(axis=0)
     return f1_sums / options.draws, np.quantile(best_f1, NAME_LEVEL, axis=0)
 
@@ -275,9 +340,10 @@ def name_latents(
     name_bar: Float[np.ndarray, " latents"],
     of_each: bool,
 ) -> Scores:
-    """Return the share of latents with a name, and with `of_each` what each is called."""
-    weights = task.split.weights
-    f1 = matching.f1_of_latents(fires, task.split.holds, weights)
+    """Return the share of latents with a name; with `of_each` what each is called."""
+    holds = task.held_out.holds
+    weights = task.held_out.weights
+    f1 = matching.f1_of_latents(fires, holds, weights)
     best = f1.argmax(axis=0)
     latents = np.arange(f1.shape[1])
     best_f1 = f1[best, latents]
@@ -288,8 +354,8 @@ def name_latents(
 
     fired = fires.T @ weights
     weighted_fires = scipy.sparse.diags_array(weights) @ fires
-    matched = (task.split.holds.T @ weighted_fires).toarray()[best, latents]
-    concept_weight = (task.split.holds.T @ weights)[best]
+    matched = (holds.T @ weighted_fires).toarray()[best, latents]
+    concept_weight = (holds.T @ weights)[best]
     is_firing = fired > 0
     precision = np.divide(
         matched, fired, out=np.full(len(fired), np.nan), where=is_firing
@@ -298,37 +364,55 @@ def name_latents(
         task.names[number] if fires_at_all else None
         for number, fires_at_all in zip(best, is_firing, strict=True)
     ]
-    scores["concept"] = PerLatent(names)
-    scores["concept_f1"] = PerLatent(np.where(is_firing, best_f1, np.nan))
-    scores["concept_precision"] = PerLatent(precision)
-    scores["concept_recall"] = PerLatent(
-        np.where(is_firing, matched / concept_weight, np.nan)
-    )
-    scores["named"] = PerLatent(is_named.astype(float))
+    f1_or_nan = np.where(is_firing, best_f1, np.nan)
+    recall = np.where(is_firing, matched / concept_weight, np.nan)
+    scores["concept"] = PerLatent(names, of_judged=True)
+    scores["concept_f1"] = PerLatent(f1_or_nan, of_judged=True)
+    scores["concept_precision"] = PerLatent(precision, of_judged=True)
+    scores["concept_recall"] = PerLatent(recall, of_judged=True)
+    scores["named"] = PerLatent(is_named.astype(float), of_judged=True)
     return scores
 
 
+def concepts_of_latents(
+    chosen: ChosenLatents, names: list[str], m: int
+) -> list[str | None]:
+    """Return for each of m latents the concepts that it was chosen to stand for.
+
+    Returns:
+        (m,) names joined by `SEPARATOR`, None of a latent that stands for no concept.
+    """
+    names_by_latent: list[list[str]] = [[] for _ in range(m)]
+    for latents in chosen.latents:
+        for name, latent in zip(names, latents, strict=True):
+            if latent >= 0:
+                names_by_latent[latent].append(name)
+    return [SEPARATOR.join(sorted(of_latent)) or None for of_latent in names_by_latent]
+
+
 def pair_rate(
-    task: Task,
     attribute_name: str,
+    train: Side,
+    held_out: Side,
     train_fires: scipy.sparse.csr_matrix,
     split_fires: scipy.sparse.csr_matrix,
     options: Options,
 ) -> tuple[float, int]:
     """Return how surely latents switch with an attribute, and of how many drawings.
 
-    The latents of each value are chosen on those training images that have the attribute:
-    what tells one value from the others is asked, not what tells such images from all.
+    The latents of each value are chosen on those training images that have the
+    attribute: what tells one value from the others is asked, not what tells such images
+    from all.
     """
-    on_train = task.train_concepts.attributes[attribute_name]
-    on_split = task.split_concepts.attributes[attribute_name]
+    on_train = train.annotations.attributes[attribute_name]
+    on_split = held_out.annotations.attributes[attribute_name]
     has_value = np.flatnonzero(on_train.value_numbers >= 0)
     value_numbers = on_train.value_numbers[has_value]
     holds = scipy.sparse.csr_matrix(
         (np.ones(len(has_value)), (np.arange(len(has_value)), value_numbers)),
         shape=(len(has_value), len(on_train.values)),
     )
-    weights = matching.group_weights(task.train.groups[has_value])
+    weights = matching.group_weights(train.groups[has_value])
     chosen = matching.choose_latents(
         train_fires[has_value], holds, weights, options.latents
     )
@@ -339,42 +423,43 @@ def pair_rate(
 
 def probe_ceiling(
     train_embeddings: np.ndarray,
-    train: Side,
+    train_holds: scipy.sparse.csr_matrix,
+    train_weights: Float[np.ndarray, " train_images"],
     split_embeddings: np.ndarray,
-    split: Side,
+    held_out: Side,
 ) -> Float[np.ndarray, " concepts"]:
     """Return F1 of a linear probe on embeddings for each concept, by ridge regression.
 
     Its threshold is the one of highest F1 on the training images.
     """
-    if not train.holds.shape[1]:
+    if not train_holds.shape[1]:
         return np.zeros(0)
     train_rows = unit_rows(np.asarray(train_embeddings, dtype=np.float32))
     split_rows = unit_rows(np.asarray(split_embeddings, dtype=np.float32))
-    mean = np.average(train_rows, axis=0, weights=train.weights)
+    mean = np.average(train_rows, axis=0, weights=train_weights)
     train_rows = (train_rows - mean).astype(np.float64)
     split_rows = (split_rows - mean).astype(np.float64)
 
-    weighted = train_rows * train.weights[:, None]
+    weighted = train_rows * train_weights[:, None]
     gram = weighted.T @ train_rows
     ridge = RIDGE * np.trace(gram) / len(gram)
-    targets = (train.holds.T @ weighted).T
+    targets = (train_holds.T @ weighted).T
     directions = np.linalg.solve(gram + ridge * np.eye(len(gram)), targets)
 
-    f1 = np.zeros(train.holds.shape[1])
-    train_holds = train.holds.tocsc()
-    split_holds = split.holds.tocsc()
+    f1 = np.zeros(train_holds.shape[1])
+    train_columns = train_holds.tocsc()
+    split_columns = held_out.holds.tocsc()
     for concept in range(len(f1)):
         on_train = train_rows @ directions[:, concept]
         on_split = split_rows @ directions[:, concept]
-        train_truth = train_holds[:, [concept]].toarray().ravel() > 0
-        split_truth = split_holds[:, [concept]].toarray().ravel() > 0
-        threshold = best_threshold(on_train, train_truth, train.weights)
+        train_truth = train_columns[:, [concept]].toarray().ravel() > 0
+        split_truth = split_columns[:, [concept]].toarray().ravel() > 0
+        threshold = best_threshold(on_train, train_truth, train_weights)
         guess = on_split >= threshold
         f1[concept] = matching.f_score(
-            split.weights[guess & split_truth].sum(),
-            split.weights[guess].sum(),
-            split.weights[split_truth].sum(),
+            held_out.weights[guess & split_truth].sum(),
+            held_out.weights[guess].sum(),
+            held_out.weights[split_truth].sum(),
             1.0,
         )
     return f1

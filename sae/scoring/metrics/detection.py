@@ -76,20 +76,26 @@ class Options(Base):
         list[Literal["highest", "random"]],
         Field(min_length=1),
         AfterValidator(distinct),
-    ] = Field(["highest"])
-    """Which firing images are shown: those of highest activation, or random ones; of each group one at most."""
+    ] = Field(
+        ["highest"],
+        description="Which firing images are shown: those of highest activation, or "
+        "random ones; of each group one at most.",
+    )
     draws: Count = 5
-    """Draws of the images on which it does not fire."""
+    """Draws of the images on which the latent does not fire; scores are their mean."""
     seed: Seed = 0
-    """Of these."""
+    """The seed of these draws, and of random firing images."""
     least_train: Count = 20
     """Training images on which a latent has to fire to be measured."""
-    least_test: Count = 5
-    """Likewise of test images; on validation in proportion to its size, but 2 at least."""
+    least_test: Count = Field(
+        5,
+        description="Test images on which a latent has to fire to be measured; on "
+        "validation in proportion to its size, but 2 at least.",
+    )
     most: Share = 0.5
-    """The share of the training images on which it may fire."""
+    """The largest share of the training images on which a measured latent fires."""
     families: dict[str, str] | None = None
-    """{backbone: family}; by default as the backbones' entries say"""
+    """{backbone: its family}; by default as the backbones' entries say."""
 
 
 def score(subject: Subject, split: str, options: Options) -> Scores:

@@ -28,7 +28,7 @@ class Options(Base):
     """Options say who judges whom."""
 
     families: dict[str, str] | None = None
-    """{backbone: family}; by default as the backbones' entries say"""
+    """{backbone: its family}; by default as the backbones' entries say."""
 
 
 def score(subject: Subject, split: str, options: Options) -> Scores:

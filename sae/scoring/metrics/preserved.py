@@ -33,7 +33,9 @@ _PART = 4096
 class Options(Base):
     """Options say how the classifier is fitted."""
 
-    C: Positive = Field(10.0, description="inverse strength of its l2 penalty")
+    C: Positive = Field(
+        10.0, description="inverse strength of the classifier's l2 penalty"
+    )
     max_train: Count = Field(
         10_000, description="training images; of more, a seeded sample is drawn"
     )

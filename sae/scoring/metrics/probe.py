@@ -57,11 +57,13 @@ class Options(Base):
     )
     tol: Positive = Field(
         0.01,
-        description="a fit's weights are this near the optimum, as a share of their norm",
+        description="a fit's weights are this near the optimum, as a share of their "
+        "norm",
     )
     max_passes: Count = Field(
         5000,
-        description="passes over the codes at each C after which a fit ends unconverged",
+        description="passes over the codes at each C after which a fit ends "
+        "unconverged",
     )
     max_train: Count = Field(
         100_000, description="training images; of more, a seeded sample is drawn"
@@ -242,7 +244,7 @@ def fit(
 
     trials: list[_Trial] = []
     # Of earlier ones only the numbers are kept: weights of the whole grid are large.
-    last_fits: list[softmax_solver.Fit] = []
+    last_fits: list[softmax_solver.SoftmaxFit] = []
     for C in grid:
         fitted = softmax_solver.fit(
             features["train"],
@@ -274,7 +276,9 @@ def fit(
     )
 
 
-def _extrapolate(fits: list[softmax_solver.Fit]) -> softmax_solver.Fit | None:
+def _extrapolate(
+    fits: list[softmax_solver.SoftmaxFit],
+) -> softmax_solver.SoftmaxFit | None:
     """Return where the next fit starts.
 
     It is as far beyond the last fit as that is from the one before it.

@@ -17,5 +17,7 @@ ALONE = True
 def score(subject: Subject, split: str, options: Options) -> Scores:
     """Return `r2`, `r2_dim_mean`, `nmse`, `constant_dims` and `l0` of one SAE."""
     codes = subject.codes(split)
-    fit = _residuals.fit(subject.coder, subject.inputs(split), codes)
-    return {**fit._asdict(), "l0": codes.l0()}
+    scores = _residuals.score_reconstruction(
+        subject.coder, subject.inputs(split), codes
+    )
+    return {**scores._asdict(), "l0": codes.l0()}

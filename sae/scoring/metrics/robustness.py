@@ -11,7 +11,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from sae.core.options import Options
-from sae.models.coder import Coder, TopK, gather_sum, restore
+from sae.models.coder import Coder, TopK, gather_sum, undo_standardise
 from sae.models.inputs import Inputs
 from sae.scoring.metrics import _residuals
 from sae.scoring.subject import Curve, Scores, Subject
@@ -34,7 +34,7 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
     scores: Scores = {"robustness": Curve(ks, nmse_by_k(coder, x, ks))}
     if not isinstance(coder.select, TopK):
         codes = subject.codes(split)
-        nmse = _residuals.fit(coder, x, codes).nmse
+        nmse = _residuals.score_reconstruction(coder, x, codes).nmse
         scores["robustness_own"] = Curve([codes.l0()], [nmse])
     return scores
 
@@ -86,7 +86,7 @@ def nmse_by_k(
                     indices[:, last_k:k].contiguous(),
                     coder.W_dec,
                 )
-                restored = restore(x_hat, scale, shift).cpu()
+                restored = undo_standardise(x_hat, scale, shift).cpu()
                 residual[number] += (exact - restored).square_().sum()
                 last_k = k
     return (residual / variance).numpy()

@@ -38,7 +38,7 @@ class Options(Base):
         10_000, description="training images; of more, a seeded sample is drawn"
     )
     classes: Count = Field(
-        30, description="of more classes, this many are drawn, seeded"
+        30, description="classes that are probed; of more, a seeded sample is drawn"
     )
 
 

@@ -25,8 +25,12 @@ VERSION = 1
 class Options(Base):
     """The options of HierarchicalTopK."""
 
-    budgets: list[Count] | None = Field(None, min_length=1)
-    """Those below k count, and k itself; null: k/8, 2k/8, ... and k, rounded up."""
+    budgets: list[Count] | None = Field(
+        None,
+        min_length=1,
+        description="How many latents each reconstruction takes: the budgets below k, "
+        "and k itself. null: k/8, 2k/8, ... and k, rounded up.",
+    )
 
 
 class Objective(topk.Objective):

@@ -12,7 +12,7 @@ from sae.core.errors import UserError
 from sae.core.options import Options as Base
 from sae.models import saefile
 from sae.models.coder import Coder, TopK
-from sae.models.convert import doubt
+from sae.models.convert import describe_doubt
 from sae.models.inputs import prepare, total_variance
 from sae.training.loop import untrained_row
 from sae.training.recipe import Settings
@@ -82,7 +82,7 @@ def take(
     x = prepare(rows, coder.input_norm, coder.input_scale)
     row = untrained_row(coder, x, total_variance(x))
     if not row["r2"] > 0:
-        complaint = doubt(coder, row["r2"], "the training embeddings")
+        complaint = describe_doubt(coder, row["r2"], "the training embeddings")
         raise UserError(
             f"{sae_name} {complaint}, `import: {{ place: ..., input_norm: ..., "
             "input_scale: ... }`"

@@ -159,6 +159,63 @@ def sae(
     }
 
 
+CONCEPTS = [f"concept / {HOSTILE}", ARABIC, "plain concept"]
+# Of each concept the latents that stand for it, under the first method: two, one, none.
+STANDING = [[3, 0], [1], []]
+NAMED = 3  # Latents that have a name: latent j that of concept j.
+IN_TWO_TONES = 20  # Images, of which each two are a pair.
+
+
+def named(latent_count: int) -> dict[str, Any]:
+    """The columns of names: of the first latents; others have a best concept and no name."""
+    latents = np.arange(latent_count)
+    return {
+        "concept": packed(latents % len(CONCEPTS), "u16"),
+        "named": packed(latents < NAMED, "u8"),
+        "concept_f1": packed(0.62 - 0.01 * latents, "f16"),
+        "concept_precision": packed(np.full(latent_count, 0.5), "f16"),
+        "concept_recall": packed(np.full(latent_count, 0.8), "f16"),
+    }
+
+
+def matching(sae_number: int) -> dict[str, Any]:
+    """How the latents of one SAE match the concepts."""
+    latents = np.full((len(CONCEPTS), 2), 2**16 - 1)
+    for concept, standing in enumerate(STANDING):
+        latents[concept, : len(standing)] = standing
+    alone = np.where(latents < 2**16 - 1, [[0.5, 0.25]], np.nan)
+    return {
+        "sae": sae_number,
+        "f1": packed([0.7, 0.4, 0], "f32"),
+        "latents": packed(latents, "u16"),
+        "alone": packed(alone, "f32"),
+    }
+
+
+def annotated(images: int) -> dict[str, Any]:
+    """What people call the images: concept c every image whose number c + 2 divides; and pairs."""
+    holding = [np.arange(0, images, c + 2) for c in range(len(CONCEPTS))]
+    offsets = np.concatenate([[0], np.cumsum([len(of) for of in holding])])
+    number = np.arange(images)
+    in_pair = number < IN_TWO_TONES
+    return {
+        "concepts": {
+            "names": CONCEPTS,
+            "offsets": packed(offsets, "u32"),
+            "image": packed(np.concatenate(holding), "u16"),
+        },
+        "attributes": [
+            {
+                "name": f"tone {HOSTILE}",
+                "values": ["light", ARABIC],
+                "value": packed(np.where(in_pair, number % 2, 65535), "u16"),
+                "drawing": packed(np.where(in_pair, number // 2, 65535), "u16"),
+            }
+        ],
+        "concept_credit": f"Keywords of someone. Licence: {HOSTILE}",
+    }
+
+
 def pictures(
     folder: Path,
     number: int,
@@ -178,6 +235,7 @@ def pictures(
         "dataset": "d", "ids": ids, "label": packed(label, "u16"), "classes": classes, "side": SIDE, "sheets": sheets,
         "place": packed(np.where(np.arange(images) < thumbnails, np.arange(images), 2**32 - 1), "u32"),
         "credit": f"Someone. Licence: CC BY 4.0. {HOSTILE}",
+        **annotated(images),
     })  # fmt: skip
     for sheet in range(sheets):
         of = np.zeros((ACROSS**2, 3), np.uint8)
@@ -506,6 +564,7 @@ def write(
             "d": 16,
             "images": 0,
             "saes": [0, 1],
+            "concepts": True,
         },
         {
             "dataset": "e",
@@ -520,6 +579,9 @@ def write(
     found = [codes(rng, m, images, k) for _ in range(2)] + [codes(rng, m, 100, 8)]
     payloads = [sae(rng, m, found[n], images, len(classes), [1 - n]) for n in (0, 1)]
     payloads.append(sae(rng, m, found[2], 100, 0, []))
+    # The first method's latents are matched with concepts, the second's are not.
+    payloads[0]["latents"].update(named(m))
+    put(folder, "concepts/0", {"saes": [matching(0)]})
     for n, payload in enumerate(payloads):
         put(folder, f"saes/{n}", payload)
     alive = [int((np.diff(code["offsets"]) > 0).sum()) for code in found]

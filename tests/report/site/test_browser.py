@@ -32,6 +32,9 @@ VIEWS = {
     "find": f"#/image/{CELL}",
     "image": f"#/image/{CELL}/0",
     "compare": f"#/compare/{CELL}",
+    "concepts": f"#/concepts/{CELL}",
+    "concept": f"#/concept/{CELL}/{quote(sample.CONCEPTS[0], safe='')}",
+    "pair": f"#/image/{CELL}/4?pair=5",
     "files": "#/files",
     "bare": "#/latent/e/b/8/topk/1",
     "nowhere": "#/nowhere",
@@ -195,7 +198,7 @@ def test_numbers_are_the_data(visit, site):
     page.get_by_role("button", name="MS").click()
     ms = sample.unpacked(latents["ms"])
     known = np.sort(ms[~np.isnan(ms)])[::-1]
-    shown = column(page, "Latents", 3)
+    shown = column(page, "Latents", 5)
     assert shown[: len(known)] == [f"{value:.3f}" for value in known]
     order = [int(text) for text in column(page, "Latents", 1)]
     assert list(ms[order[: len(known)]]) == list(known)
@@ -289,10 +292,10 @@ def test_filters_stand_in_the_address(visit):
 def test_sorting_and_filters_of_latents(visit):
     page = visit(VIEWS["latents"])
     # They come by detection.
-    down = [float(text) for text in column(page, "Latents", 4) if text != "–"]
+    down = [float(text) for text in column(page, "Latents", 6) if text != "–"]
     assert down == sorted(down, reverse=True)
     page.get_by_role("button", name="Detection").click()
-    up = column(page, "Latents", 4)
+    up = column(page, "Latents", 6)
     known = [float(text) for text in up if text != "–"]
     assert known == sorted(known) and up[: len(known)] == [
         f"{value:.3f}" for value in known
@@ -304,7 +307,7 @@ def test_sorting_and_filters_of_latents(visit):
     other = visit(page.url.split("index.html")[1])
     assert column(other, "Latents", 1) == column(page, "Latents", 1)
     page.get_by_label("Show").select_option("all")
-    page.get_by_label("Number or class").fill("7")
+    page.get_by_label("Number, class or concept").fill("7")
     assert column(page, "Latents", 1) == ["7"]
 
 
@@ -370,7 +373,83 @@ def test_image_to_latents(visit, site):
     links[0].click()
     page.wait_for_url("**#/latent/**")
     settled(page)
-    assert page.locator("h1").inner_text().startswith("Latent ")
+    # A name is its title, in which nothing is read as HTML.
+    assert page.locator("h1").inner_text() == f"C{sample.CONCEPTS[0][1:]}, F1 0.62"
+
+
+def test_a_latent_is_titled_by_its_name(visit):
+    page = visit(f"#/latent/{CELL}/topk/2")
+    assert page.locator("h1").inner_text() == "Plain concept, F1 0.60"
+    text = page.locator("main").inner_text()
+    assert "Latent 2 of Baseline" in text
+    assert "“plain concept”: 50 % of its images have it" in text
+    go(page, f"#/latent/{CELL}/topk/3")
+    assert page.locator("h1").inner_text() == "Latent 3 of Baseline: no name"
+    text = page.locator("main").inner_text()
+    assert "No name. It fits" in text
+    # It was chosen for a concept all the same.
+    assert f"to stand for {sample.CONCEPTS[0]}." in text
+    go(page, f"#/latent/{CELL}/{SECOND}/3")
+    assert page.locator("h1").inner_text().endswith(": name not scored here")
+    assert "No name" not in page.locator("main").inner_text()
+    go(page, "#/latent/e/b/8/topk/1")
+    assert page.locator("h1").inner_text() == "Latent 1 of Baseline"
+
+
+def test_concepts_and_the_latents_that_stand_for_them(visit):
+    page = visit(VIEWS["concepts"])
+    assert column(page, "Concepts", 1) == sample.CONCEPTS
+    assert column(page, "Concepts", 2) == ["0.700", "0.400", "0.000"]
+    assert column(page, "Concepts", 3) == ["150", "100", "75"]
+    notice = page.locator(".notice").inner_text()
+    assert notice.startswith("Not scored here:") and sample.HOSTILE in notice
+    page.get_by_role("button", name="F1, Baseline").click()
+    assert column(page, "Concepts", 1) == sample.CONCEPTS[::-1]
+    page.get_by_label("F1 under any method").select_option("0.3")
+    assert len(column(page, "Concepts", 1)) == 2
+    other = visit(page.url.split("index.html")[1])
+    assert column(other, "Concepts", 1) == sample.CONCEPTS[1::-1]
+
+    page.get_by_label("Concept", exact=True).fill("CONCEPT / <")
+    page.locator('table[aria-label="Concepts"] tbody th a').click()
+    page.wait_for_url("**#/concept/**")
+    settled(page)
+    links = page.locator(".card h3 a").all()
+    latents = [int(link.get_attribute("href").rsplit("/", 1)[1]) for link in links]
+    assert latents == sample.STANDING[0]
+    assert "F1 0.50 for it" in page.locator(".card").first.inner_text()
+
+    # From a method's latents to those of every method.
+    go(page, VIEWS["latents"])
+    page.get_by_label("Number, class or concept").fill("plain con")
+    page.get_by_label("Show").select_option("all")
+    assert column(page, "Latents", 1) == ["2"]
+    page.get_by_role("link", name="plain concept").click()
+    page.wait_for_url("**#/concept/**")
+    settled(page)
+    text = page.locator("main").inner_text()
+    assert "No latent stands for it." in text and "Others that have its name" in text
+
+
+def test_the_latents_that_switch_within_a_pair(visit, site):
+    page = visit(f"#/image/{CELL}/4")
+    partners = page.locator("section", has=page.get_by_text("in one attribute alone"))
+    assert partners.locator("ul.strip a").count() == 1
+    partners.locator("ul.strip a").click()
+    page.wait_for_url("**pair=5")
+    settled(page)
+    switches = page.locator("section", has=page.get_by_text("Latents that switch"))
+    for number, method in ((0, "topk"), (1, SECOND)):
+        code = site[1]["codes"][number]
+        latents = np.repeat(np.arange(48), np.diff(code["offsets"]))
+        first, second = (set(latents[code["image"] == image]) for image in (4, 5))
+        links = switches.locator(f'.card h3 a[href*="/{method}/"]').all()
+        shown = [int(link.get_attribute("href").rsplit("/", 1)[1]) for link in links]
+        assert sorted(shown) == sorted(first ^ second) and len(shown) > 0
+    go(page, f"#/image/{CELL}/40")
+    assert "one attribute alone" not in page.locator("main").inner_text()
+    go(page, f"#/image/{CELL}/4?pair=6")
+    assert "do not differ in one attribute" in page.locator("main").inner_text()
 
 
 def test_compare(visit, site):

@@ -33,7 +33,11 @@ def of(sae, x, others=(), **more):
     )
     given = {"classes": ["a", "b"], "labels": np.arange(N) % 2, "groups": None} | more
     return latents.payload(
-        sae, x, given.pop("table", table), others=dict(enumerate(others, 7)), **given
+        sae,
+        latents.encode(sae, x),
+        given.pop("table", table),
+        others=dict(enumerate(others, 7)),
+        **given,
     )
 
 

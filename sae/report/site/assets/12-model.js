@@ -100,7 +100,43 @@ SITE.imagesOf = async (cell) => {
     id: (i) => ids?.[i] ?? `image ${i}`,
     group: (i) => (label && !none(label, label[i]) ? classes[label[i]] : null),
     shown: (i) => Boolean(place && sheets && !none(place, place[i])),
+    ...conceptsOfImages(data),
   };
+};
+
+/** What people call images: {concepts (names, or null), having(concept), conceptsOf(image), partners(image)}. */
+function conceptsOfImages({ concepts, attributes = [] }) {
+  const having = (concept) => [...concepts.image.slice(concepts.offsets[concept], concepts.offsets[concept + 1])];
+  return {
+    concepts: concepts?.names.length ? concepts.names : null,
+    having,
+    conceptsOf: (image) => upTo(concepts?.names.length ?? 0).filter((concept) => having(concept).includes(image)),
+    partners: (image) => attributes.map((attribute) => partnersIn(attribute, image)).filter(Boolean),
+  };
+}
+
+/** The images that differ from one in an attribute alone, {name, value, partners: [{image, value}]}; null where none does. */
+function partnersIn({ name, values, value, drawing }, image) {
+  if (none(drawing, drawing[image])) return null;
+  const others = upTo(drawing.length).filter((other) => drawing[other] === drawing[image] && value[other] !== value[image]);
+  return { name, value: values[value[image]], partners: others.map((other) => ({ image: other, value: values[value[other]] })) };
+}
+
+/**
+ * A promise of how a cell's SAEs match concepts: {of(n), standsFor(n, latent)}; of(n) is null of an SAE that is not
+ * scored, else {f1, standing(concept)}, which gives [{latent, alone}], the best alone first.
+ */
+SITE.conceptsOf = async (cell) => {
+  const { saes = [] } = cell.concepts ? await read(`concepts/${cell.index}`) : {};
+  const matches = new Map(saes.map(({ sae, f1, latents, alone }) => {
+    const steps = f1.length ? latents.length / f1.length : 0;
+    const standing = (concept) => upTo(steps).map((step) => concept * steps + step).filter((place) => !none(latents, latents[place]))
+      .map((place) => ({ latent: latents[place], alone: alone[place] }));
+    return [sae, { f1, standing }];
+  }));
+  const of = (n) => matches.get(n) ?? null;
+  const standsFor = (n, latent) => upTo(of(n)?.f1.length ?? 0).filter((concept) => of(n).standing(concept).some((one) => one.latent === latent));
+  return { of, standsFor };
 };
 
 // -- one SAE
@@ -133,6 +169,18 @@ class Sae {
   main(j, images) {
     const column = this.latents.top_class;
     return column && !none(column, column[j]) ? images.classes[column[j]] ?? null : null;
+  }
+
+  /** Whether its latents were matched with concepts on the test images. */
+  get isNamed() {
+    return Boolean(this.latents.named);
+  }
+
+  /** The concept that a latent tells best: {concept (a number, or null), f1, precision, recall, isName (above chance)}. */
+  called(j) {
+    const { concept, concept_f1: f1, concept_precision: precision, concept_recall: recall, named } = this.latents;
+    if (!named) return { concept: null, isName: false };
+    return { concept: none(concept, concept[j]) ? null : concept[j], f1: f1[j], precision: precision[j], recall: recall[j], isName: named[j] === 1 };
   }
 
   /** What fires on an image, [{latent, value, rank}], highest first; rank is its place among the latent's images. */

@@ -25,6 +25,9 @@ SITE.strip = (cell, images, entries, size = 64, query = {}) => h("ul.strip", ent
   return h("li", h("a", { href: href("image", [...cell.place, image], query), title, "data-image": image }, SITE.thumbnail(images, image, size)));
 }));
 
-/** Whose pictures these are. */
-SITE.credit = ({ credit }) => credit && h("p.soft", { dir: "auto" }, "Pictures: ", name(credit));
+/** Whose pictures and keywords these are. */
+SITE.credit = ({ credit, concept_credit: keywords }) => [
+  credit && h("p.soft", { dir: "auto" }, "Pictures: ", name(credit)),
+  keywords && h("p.soft", { dir: "auto" }, "Keywords: ", name(keywords)),
+];
 })();

@@ -78,7 +78,8 @@ SITE.lacking = (cell, query) => {
 /** Links to what else there is of a cell. */
 SITE.cellLinks = (cell, except) => {
   const saes = SITE.saesOf(cell);
-  const views = [["cell", "Cell"], ...(saes.length ? [["image", "Images"]] : []), ...(saes.length > 1 ? [["compare", "Compare"]] : [])];
+  const views = [["cell", "Cell"], ...(saes.length ? [["image", "Images"]] : []), ...(saes.length > 1 ? [["compare", "Compare"]] : []),
+    ...(cell.concepts ? [["concepts", "Concepts"]] : [])];
   return h("p.links", views.filter(([view]) => view !== except).map(([view, text]) => link(href(view, cell.place), text)),
     saes.map(({ id, method }) => h("span", link(href("latents", [...cell.place, id]), "Latents of ", name(SITE.label.method(method))))));
 };
@@ -107,10 +108,14 @@ SITE.facts = (sae, j, images) => {
   return note([often, ...scores].join(" · "), main && [" · mostly ", name(main)]);
 };
 
-/** A latent as a card: number, what is `said` of it, its highest images (`most`), facts. */
-SITE.latentCard = (cell, images, about, sae, j, said = "", most = 6, size = 48) => h(".card",
-  h("h3", link(SITE.latentHref(cell, about, j), `Latent ${j}`), " ", soft(said)),
-  SITE.strip(cell, images, sae.firing(j, most), size), SITE.facts(sae, j, images));
+/** A latent as a card: its name or number, what is `said` of it, its highest images (`most`), facts. */
+SITE.latentCard = (cell, images, about, sae, j, said = "", most = 6, size = 48) => {
+  const called = SITE.latentName(sae, images, j);
+  const instead = called ? `latent ${j}` : SITE.whyUnnamed(sae, images, j);
+  const more = [instead, instead && said && ", ", said];
+  return h(".card", h("h3", link(SITE.latentHref(cell, about, j), called ?? `Latent ${j}`), " ", soft(more)),
+    SITE.strip(cell, images, sae.firing(j, most), size), SITE.facts(sae, j, images));
+};
 
 /** The activation of a latent on an image, and which place the image has among those on which it fires. */
 SITE.standing = (sae, { latent, value, rank }) => `activation ${short(value)}, no. ${count(rank + 1)} of its ${SITE.pictures(sae.active(latent))}`;

@@ -9,12 +9,15 @@ SITE.views.latent = async ({ parts, query }) => {
   const cell = SITE.cell(parts);
   const about = SITE.saeOf(cell, parts[3]);
   const j = Number(parts[4]);
-  const [sae, images] = await Promise.all([SITE.sae(about.n), SITE.imagesOf(cell)]);
+  const [sae, images, matching] = await Promise.all([SITE.sae(about.n), SITE.imagesOf(cell), SITE.conceptsOf(cell)]);
   if (!(Number.isInteger(j) && j >= 0 && j < sae.m)) throw SITE.answer(`This SAE has latents 0 to ${sae.m - 1}.`);
   const of = { cell, about, sae, images, j, firing: sae.firing(j) };
-  return SITE.page([`Latent ${j} of `, name(SITE.label.method(about.method))],
-    note(SITE.cellName(cell)), steps(of), SITE.facts(sae, j, images),
-    of.firing.length ? [highest(of), intervals(of), h(".pair", histogram(of), classes(of))]
+  const numbered = [`Latent ${j} of `, name(SITE.label.method(about.method))];
+  const called = SITE.latentName(sae, images, j);
+  const unnamed = SITE.whyUnnamed(sae, images, j);
+  return SITE.page(called ?? [numbered, unnamed && soft(`: ${unnamed}`)],
+    note(called && [numbered, ", "], SITE.cellName(cell)), steps(of), SITE.facts(sae, j, images),
+    of.firing.length ? [highest(of), SITE.aboutName(of, matching), intervals(of), h(".pair", histogram(of), classes(of))]
       : SITE.words("dead"),
     scores(of), await match(of, query.get("with")), like(of), SITE.credit(images));
 };

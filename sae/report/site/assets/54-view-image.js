@@ -15,16 +15,22 @@ SITE.views.image = async ({ parts, query }) => {
   const i = parts[3] === undefined ? "" : Number(parts[3]);
   if (i !== "" && !(Number.isInteger(i) && i >= 0 && i < size)) throw SITE.answer(`There are images 0 to ${size - 1}.`);
   const methods = { a: a.id, b: b?.id };
+  const partner = query.has("pair") ? Number(query.get("pair")) : null;
   const to = (at, said = methods) => href("image", [...cell.place, at], said);
   const picker = (key, text) => SITE.methodPicker(text, SITE.saesOf(cell), methods[key], (id) => go(to(i, { ...methods, [key]: id })));
-  const bar = SITE.cellBar(cell, (at) => href("image", [...at.place, at.dataset === cell.dataset ? i : ""], methods), b && [picker("a", "First method"), picker("b", "Second method")]);
+  const bar = SITE.cellBar(cell, (at) => href("image", [...at.place, at.dataset === cell.dataset ? i : ""], methods),
+    b && partner === null && [picker("a", "First method"), picker("b", "Second method")]);
   if (i === "") return page("What fires on an image?", bar, finder(cell, images, size, methods), credit(images));
   const at = { cell, images };
-  return page(["What fires on ", name(images.id(i))], bar, SITE.lacking(cell, query),
-    h(".bar", SITE.thumbnail(images, i, 128), h("",
+  const title = partner === null ? ["What fires on ", name(images.id(i))] : ["What switches between ", name(images.id(i)), " and ", name(images.id(partner))];
+  return page(title, bar, SITE.lacking(cell, query),
+    h(".bar", partner === null && SITE.thumbnail(images, i, 128), h("",
       h("p", `Test image ${i} of ${count(size)}`, images.group(i) && [", class ", name(images.group(i))]),
-      h("p.links", i > 0 && link(to(i - 1), "← Previous"), i < size - 1 && link(to(i + 1), "Next →"), link(to(""), "Find another")))),
-    b ? two(at, i, [a, first], [b, second]) : section("Latents that fire", h(".rows", first.firingOn(i).map((one) => card(at, [a, first], one)))),
+      images.conceptsOf(i).length > 0 && h("p", "Concepts: ", SITE.conceptLinks(cell, images, images.conceptsOf(i))),
+      h("p.links", i > 0 && link(to(i - 1), "← Previous"), i < size - 1 && link(to(i + 1), "Next →"), link(to(""), "Find another"), partner !== null && link(to(i), "All that fires on it")))),
+    SITE.partners(images, i, partner, (other) => to(i, { ...methods, pair: other })),
+    partner !== null ? await SITE.switches(cell, images, i, partner)
+      : b ? two(at, i, [a, first], [b, second]) : section("Latents that fire", h(".rows", first.firingOn(i).map((one) => card(at, [a, first], one)))),
     credit(images));
 };
 

@@ -47,7 +47,8 @@ function column(cell, images, about, sae, j) {
   const firing = sae.firing(j);
   const each = Math.min(EACH, Math.floor(firing.length / 3));
   const starts = { most: 0, middling: Math.floor((firing.length - each) / 2), least: firing.length - each };
-  return h(".card", h("h3", SITE.methodLabel(about.method), ", ", link(SITE.latentHref(cell, about, j), `latent ${j}`)), SITE.facts(sae, j, images),
+  return h(".card", h("h3", SITE.methodLabel(about.method), ", ", link(SITE.latentHref(cell, about, j), `latent ${j}`), " ",
+    soft(SITE.latentName(sae, images, j) ?? SITE.whyUnnamed(sae, images, j))), SITE.facts(sae, j, images),
     Object.entries(starts).map(([part, from]) => [soft(part), SITE.strip(cell, images, firing.slice(from, from + each), 44)]));
 }
 })();
