@@ -353,8 +353,8 @@ def _check_by_dataset(config: Config, experiment: str, problems: Problems) -> bo
         return False
     common = config.training[spec.training].model_dump()
     recipes = [
-        problems.build(RecipeEntry, common | own, f"{key}.{dataset}")
-        for dataset, own in spec.by_dataset.items()
+        problems.build(RecipeEntry, common | differences, f"{key}.{dataset}")
+        for dataset, differences in spec.by_dataset.items()
     ]
     return None not in recipes
 
@@ -556,10 +556,13 @@ def _check_method(
     }
     said = {*method.recipe, *method.sweep, *own}
     recipes = _recipes(config, experiment)
-    for where, common in recipes.items():
+    for common_key, common in recipes.items():
         problems.build(RecipeEntry, common | method.recipe, f"methods.{name}")
         if common["steps"] and "epochs" in said and "steps" not in said:
-            text = f"{where} counts steps, so that epochs of {name} would change nothing; give it steps"
+            text = (
+                f"{common_key} counts steps, so that epochs of {name} would change "
+                "nothing; give it steps"
+            )
             problems.add(f"{key}.methods", text)
     for k in spec.k:
         trials = config.sweep(experiment, method.at or name, k)
@@ -585,12 +588,12 @@ def _recipes(config: Config, experiment: str) -> dict[str, dict[str, Any]]:
     spec = config.experiments[experiment]
     recipes = {}
     for dataset in spec.datasets:
-        where = (
+        recipe_key = (
             f"experiments.{experiment}.by_dataset.{dataset}"
             if dataset in spec.by_dataset
             else f"training.{spec.training}"
         )
-        recipes[where] = config.recipe(experiment, dataset).model_dump()
+        recipes[recipe_key] = config.recipe(experiment, dataset).model_dump()
     return recipes
 
 
@@ -607,9 +610,9 @@ def _check_at_most_m(
     Args:
         common_key: Of the recipe, one of :func:`_recipes`.
     """
-    spec, method = config.experiments[experiment], config.methods[name]
+    method = config.methods[name]
     common = _recipes(config, experiment)[common_key]
-    own = spec.sweep.get(name, {})
+    swept_here = config.experiments[experiment].sweep.get(name, {})
     trials = config.sweep(experiment, method.at or name, k)
     recipe = common | method.recipe
     m = min(trials.get("m", [recipe["m"]]))
@@ -617,17 +620,23 @@ def _check_at_most_m(
 
     set_here = {*method.recipe, *trials}
     swept = f"experiments.{experiment}.sweep.{name}"
-    of_m = swept if "m" in own else f"methods.{name}" if "m" in set_here else common_key
+    of_m = (
+        swept
+        if "m" in swept_here
+        else f"methods.{name}"
+        if "m" in set_here
+        else common_key
+    )
     of_auxk_k = f"methods.{name}" if {"m", "auxk_k"} & set_here else of_m
     auxk_k_key = next(
-        (f"{swept}.{option}" for option in ("auxk_k", "m") if option in own),
+        (f"{swept}.{option}" for option in ("auxk_k", "m") if option in swept_here),
         f"{of_auxk_k}.auxk_k",
     )
-    of_k = f"experiments.{experiment}.k"
-    for option, value, where in (("k", k, of_k), ("auxk_k", auxk_k, auxk_k_key)):
+    k_key = f"experiments.{experiment}.k"
+    for option, value, key in (("k", k, k_key), ("auxk_k", auxk_k, auxk_k_key)):
         if value > m:
             problems.add(
-                where,
+                key,
                 f"{option} = {value} is larger than m = {m} of {of_m}; "
                 f"allowed: 1 to {m}",
             )
