@@ -127,7 +127,7 @@ def test_every_entry_of_a_dataset_or_backbone_says_what_may_be_written():
             "experiments/demo/seed",
             [1],
             "experiments.demo.seed",
-            "no such key; allowed: backbones, board, concepts, datasets.*; did you mean .seeds.\\?$",
+            "no such key; allowed: backbones, board, by_dataset, concepts, datasets.*; did you mean .seeds.\\?$",
         ),
         (
             "experiments/demo/lambdas",
@@ -900,6 +900,12 @@ SWEEP = r"experiments\.smoke\.sweep\.topk"
             {"experiments/smoke/sweep/topk": {"auxk_k": {"k8": [65]}}},
             rf"{SWEEP}\.auxk_k: .*65 is larger",
         ),
+        # A dataset may have fewer latents.
+        (
+            {"experiments/smoke/by_dataset": {"fashion_mnist_smoke": {"m": 63}}},
+            r"experiments\.smoke\.by_dataset\.fashion_mnist_smoke\.auxk_k: "
+            "auxk_k = 64 is larger than m = 63",
+        ),
         # A method that is `at` another one is trained at what that one sweeps.
         (
             {
@@ -912,6 +918,20 @@ SWEEP = r"experiments\.smoke\.sweep\.topk"
 )
 def test_auxk_k_is_at_most_m_wherever_they_are_said(change, said):
     assert re.search(rf"config key {said}", refused(changed(change)))
+
+
+@pytest.mark.parametrize(
+    ("by_dataset", "said"),
+    [
+        ({"emojis": {"m": 64}}, "by_dataset: 'emojis' is not known; allowed: .*emoji"),
+        ({"emoji": {"width": 64}}, r"by_dataset\.emoji\.width: .*"),
+        ({"emoji": {"steps": 0}}, r"by_dataset\.emoji\.steps: 0 should be"),
+        ({"emoji": {"m": 2**25}}, r"by_dataset\.emoji\.m: .*fits no machine"),
+    ],
+)
+def test_a_mistake_in_what_an_experiment_says_of_a_dataset(by_dataset, said):
+    raw = changed({"experiments/demo/by_dataset": by_dataset})
+    assert re.search(rf"config key experiments\.demo\.{said}", refused(raw))
 
 
 def test_an_at_method_sets_nothing_that_the_other_sweeps():

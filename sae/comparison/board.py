@@ -9,7 +9,7 @@ each omission says what was left out.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import pandas as pd
 from pydantic import Field
@@ -20,7 +20,7 @@ from sae.comparison.methods import Methods
 from sae.comparison.scores import COMPARED, SCORES, across_groups
 from sae.core import files
 from sae.core.errors import UserError
-from sae.core.options import Options, from_record
+from sae.core.options import Later, Options, from_record
 from sae.scoring.rows import CELL
 
 MADE_BY = "made_by.json"
@@ -39,6 +39,7 @@ class MadeBy(Options):
         versions: {"training loop": its version, ...}, with those of objectives,
             penalties and protocols.
         recipe: The experiment's.
+        by_dataset: {dataset: options of the recipe that differ there}.
         protocols: {name: the options that decide how many trials a method has}.
         metrics: {name: its version and options}.
         columns: {score: the metric that gave it}.
@@ -54,6 +55,7 @@ class MadeBy(Options):
     fronts: fronts.FrontRule
     versions: dict[str, str]
     recipe: dict[str, Any]
+    by_dataset: Annotated[dict[str, dict[str, Any]], Later({})] = Field(default={})
     protocols: dict[str, dict[str, Any]]
     metrics: dict[str, Any]
     columns: dict[str, str] = Field(default={})
@@ -197,6 +199,11 @@ def _mismatch(theirs: MadeBy, ours: MadeBy) -> str | None:
         ),
         _Condition("protocols", theirs.protocols_of_fronts, ours.protocols_of_fronts),
         _Condition("recipe", theirs.recipe, ours.recipe),
+        _Condition(
+            "recipe of a dataset",
+            _by_shared_dataset(theirs, ours),
+            _by_shared_dataset(ours, theirs),
+        ),
         _Condition("fronts", theirs.fronts, ours.fronts),
     ]
     columns = theirs.columns_made_otherwise(ours) & FEASIBILITY_COLUMNS
@@ -212,6 +219,16 @@ def _mismatch(theirs: MadeBy, ours: MadeBy) -> str | None:
                 f"{of_theirs}, not {of_ours}"
             )
     return None
+
+
+def _by_shared_dataset(made_by: MadeBy, compared: MadeBy) -> dict[str, dict[str, Any]]:
+    """Return what an experiment says of single datasets that another one has, too."""
+    compared_datasets = {cell.split(" / ")[0] for cell in compared.cells}
+    return {
+        dataset: options
+        for dataset, options in made_by.by_dataset.items()
+        if dataset in compared_datasets
+    }
 
 
 def _drop_foreign_cells(

@@ -282,6 +282,9 @@ def _check_experiment(config: Config, experiment: str, problems: Problems) -> No
     }
     for part, value in spec.gallery.model_dump(exclude_none=True).items():
         problems.known(f"{key}.gallery.{part}", [value], cell[part])
+    known.append(
+        _check_by_dataset(config, experiment, problems) if all(known) else False
+    )
     if not all(known):
         return
     if [*spec.protocols] == ["listed"]:
@@ -339,6 +342,21 @@ def _check_experiment(config: Config, experiment: str, problems: Problems) -> No
     ) > MOST_SAES:
         text = f"it asks for {saes:,} SAEs; the most is {MOST_SAES:,}: sweep fewer values, or part it into several"
         problems.add(key, text)
+
+
+def _check_by_dataset(config: Config, experiment: str, problems: Problems) -> bool:
+    """Check the options of the recipe that an experiment says of single datasets."""
+    spec = config.experiments[experiment]
+    key = f"experiments.{experiment}.by_dataset"
+    # A part of an experiment has some of its datasets.
+    if not problems.known(key, spec.by_dataset, config.datasets):
+        return False
+    common = config.training[spec.training].model_dump()
+    recipes = [
+        problems.build(RecipeEntry, common | differences, f"{key}.{dataset}")
+        for dataset, differences in spec.by_dataset.items()
+    ]
+    return None not in recipes
 
 
 def _check_fair(
@@ -536,16 +554,20 @@ def _check_method(
         *config.methods[method.at or name].sweep,
         *spec.sweep.get(method.at or name, {}),
     }
-    recipe = config.training[spec.training].model_dump() | method.recipe
-    problems.build(RecipeEntry, recipe, f"methods.{name}")
     said = {*method.recipe, *method.sweep, *own}
-    if recipe["steps"] and "epochs" in said and "steps" not in said:
-        text = f"training.{spec.training} counts steps, so that epochs of {name} would change nothing; give it steps"
-        problems.add(f"{key}.methods", text)
+    recipes = _recipes(config, experiment)
+    for common_key, common in recipes.items():
+        problems.build(RecipeEntry, common | method.recipe, f"methods.{name}")
+        if common["steps"] and "epochs" in said and "steps" not in said:
+            text = (
+                f"{common_key} counts steps, so that epochs of {name} would change "
+                "nothing; give it steps"
+            )
+            problems.add(f"{key}.methods", text)
     for k in spec.k:
         trials = config.sweep(experiment, method.at or name, k)
         strange = trials.keys() - {
-            *recipe,
+            *RecipeEntry.model_fields,
             *method.options,
             *(OF_A_PENALTY if method.penalty else ()),
         }
@@ -557,27 +579,64 @@ def _check_method(
                 f"{key}.methods",
                 f"{name} has the penalty {method.penalty}, but no lambda; set or sweep it",
             )
-        # k and auxk_k are at most m, in every trial.
-        m, auxk_k = (
-            min(trials.get("m", [recipe["m"]])),
-            max(trials.get("auxk_k", [recipe["auxk_k"]])),
-        )
-        set_here, swept = {*method.recipe, *trials}, f"{key}.sweep.{name}"
-        of_m = (
-            swept
-            if "m" in own
-            else f"methods.{name}"
-            if "m" in set_here
+        for common_key in recipes:
+            _check_at_most_m(config, experiment, name, k, common_key, problems)
+
+
+def _recipes(config: Config, experiment: str) -> dict[str, dict[str, Any]]:
+    """Return the recipes of an experiment's datasets, by the key that says each."""
+    spec = config.experiments[experiment]
+    recipes = {}
+    for dataset in spec.datasets:
+        recipe_key = (
+            f"experiments.{experiment}.by_dataset.{dataset}"
+            if dataset in spec.by_dataset
             else f"training.{spec.training}"
         )
-        of_auxk_k = f"methods.{name}" if {"m", "auxk_k"} & set_here else of_m
-        here = next(
-            (f"{swept}.{option}" for option in ("auxk_k", "m") if option in own),
-            f"{of_auxk_k}.auxk_k",
-        )
-        for option, value, where in (("k", k, f"{key}.k"), ("auxk_k", auxk_k, here)):
-            if value > m:
-                problems.add(
-                    where,
-                    f"{option} = {value} is larger than m = {m} of {of_m}; allowed: 1 to {m}",
-                )
+        recipes[recipe_key] = config.recipe(experiment, dataset).model_dump()
+    return recipes
+
+
+def _check_at_most_m(
+    config: Config,
+    experiment: str,
+    name: str,
+    k: int,
+    common_key: str,
+    problems: Problems,
+) -> None:
+    """Check that k and auxk_k are at most m, in every trial of a method.
+
+    Args:
+        common_key: Of the recipe, one of :func:`_recipes`.
+    """
+    method = config.methods[name]
+    common = _recipes(config, experiment)[common_key]
+    swept_here = config.experiments[experiment].sweep.get(name, {})
+    trials = config.sweep(experiment, method.at or name, k)
+    recipe = common | method.recipe
+    m = min(trials.get("m", [recipe["m"]]))
+    auxk_k = max(trials.get("auxk_k", [recipe["auxk_k"]]))
+
+    set_here = {*method.recipe, *trials}
+    swept = f"experiments.{experiment}.sweep.{name}"
+    of_m = (
+        swept
+        if "m" in swept_here
+        else f"methods.{name}"
+        if "m" in set_here
+        else common_key
+    )
+    of_auxk_k = f"methods.{name}" if {"m", "auxk_k"} & set_here else of_m
+    auxk_k_key = next(
+        (f"{swept}.{option}" for option in ("auxk_k", "m") if option in swept_here),
+        f"{of_auxk_k}.auxk_k",
+    )
+    k_key = f"experiments.{experiment}.k"
+    for option, value, key in (("k", k, k_key), ("auxk_k", auxk_k, auxk_k_key)):
+        if value > m:
+            problems.add(
+                key,
+                f"{option} = {value} is larger than m = {m} of {of_m}; "
+                f"allowed: 1 to {m}",
+            )

@@ -162,6 +162,8 @@ class Experiment(Limited):
     """By method: values of any of its options or of the recipe, a list or one list per k; each point is a trial."""
     training: str
     """The recipe that trains its SAEs, a name from `training`."""
+    by_dataset: dict[str, dict[str, Any]] = Field({})
+    """By dataset: options of the recipe that differ there, such as `m` and `steps`."""
     metrics: dict[str, dict[str, Any]] = Field({})
     """By metric: options that differ from those of `metrics`, or {} to have one that is `optional` there."""
     gallery: Gallery = Gallery()
@@ -536,6 +538,22 @@ class Config(Options):
     """Which SAEs a cell trains, and which of them count, with options."""
     compute: Compute
     """The machine."""
+
+    def recipe(self, experiment: str, dataset: str) -> RecipeEntry:
+        """Return the recipe that trains an experiment's SAEs on a dataset.
+
+        What a method says itself, or a trial, still holds instead.
+
+        Raises:
+            pydantic.ValidationError: what is said of the dataset is not right.
+        """
+        spec = self.experiments[experiment]
+        common = self.training[spec.training]
+        if dataset not in spec.by_dataset:
+            return common
+        return RecipeEntry.model_validate(
+            common.model_dump() | spec.by_dataset[dataset]
+        )
 
     def sweep(self, experiment: str, method: str, k: int) -> dict[str, list]:
         """{option: values} that a method's trials in an experiment go through; {} if it has but one trial."""

@@ -95,14 +95,16 @@ def load(spec: dict[str, Any], artifacts_root: str | Path | None) -> Dataset:
 def reader(
     spec: dict[str, Any], artifacts_root: str | Path | None
 ) -> Callable[[str], Image.Image]:
-    """The function that opens an image. A type that has a `reader` does not list its images for this."""
+    """Return the function that opens an image.
+
+    A type that has a `reader` or an `opener` does not list its images for this.
+    """
     module, options = entry("dataset", spec)
-    found = (
-        module.reader(options)
-        if hasattr(module, "reader")
-        else module.load(options, artifacts_root).open
-    )
-    return _guarded(spec, found)
+    if hasattr(module, "reader"):
+        return _guarded(spec, module.reader(options))
+    if hasattr(module, "opener"):
+        return _guarded(spec, module.opener(options, artifacts_root))
+    return _guarded(spec, module.load(options, artifacts_root).open)
 
 
 def _guarded(

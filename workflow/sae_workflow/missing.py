@@ -110,8 +110,13 @@ def local(config: Config, experiment: str) -> Iterator[str]:
             yield from _embeddings(config, name, backbone)
         if not Path(paths.DATASET.format(dataset=name)).exists():
             yield from _wrong_dataset(config, name)
-        if dataset.get("download") and not root.exists():
-            yield f"dataset {name}: will be downloaded to {root} by torchvision, which needs the internet"
+        # The root alone tells nothing: datasets share it, and a download may have ended.
+        is_downloaded = Path(paths.DOWNLOAD.format(dataset=name)).exists()
+        if dataset.get("download") and not is_downloaded:
+            yield (
+                f"dataset {name}: what {root} lacks will be downloaded by torchvision, "
+                "which needs the internet"
+            )
     for name in spec.embedding:
         yield from _weights(config, name)
         made = (

@@ -131,7 +131,7 @@ def bank_plan(
         backbone=backbone,
         k=k,
         seeds=spec.seeds,
-        recipe=as_record(config.training[spec.training]),
+        recipe=as_record(config.recipe(experiment, dataset)),
         methods=methods,
         protocols={
             name: config.protocols[name].options(own)
@@ -432,6 +432,7 @@ def made_by(config: Config, experiment: str) -> Plan:
             f"{kind} {name}": versions.of(kind, name) for kind, name in sorted(made_by)
         },
         "recipe": as_record(config.training[spec.training], exclude=["log_every"]),
+        **recipes_by_dataset(config, experiment),
         "protocols": {
             p: {k: v for k, v in o.items() if k not in of_cells}
             for p, o in protocols.items()
@@ -443,6 +444,18 @@ def made_by(config: Config, experiment: str) -> Plan:
         "families": families(config, experiment),
         "intervals": config.claims.model_dump(include={"confidence", "min_blocks"}),
     }
+
+
+def recipes_by_dataset(config: Config, experiment: str) -> Plan:
+    """Return what of the recipe differs for a dataset; nothing where nothing does."""
+    spec = config.experiments[experiment]
+    by_dataset = {}
+    for dataset in spec.datasets:
+        options = dict(spec.by_dataset.get(dataset, {}))
+        options.pop("log_every", None)
+        if options:
+            by_dataset[dataset] = options
+    return {"by_dataset": by_dataset} if by_dataset else {}
 
 
 def families(config: Config, experiment: str) -> dict[str, str]:

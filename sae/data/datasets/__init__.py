@@ -10,6 +10,8 @@ It may also have:
 
     reader(spec) -> function from a row's `path` to a PIL image
         Without it, `load` is called for the function.
+    opener(spec, artifacts_root) -> function from a row's `path` to a PIL image
+        Instead of `reader`, for images that lie in artifacts.
     download(spec) -> {part: number of images}
         For mappings with `download: true`: downloads the images that are missing to below the root.
     check_early(spec)
