@@ -221,13 +221,13 @@ def _mismatch(theirs: MadeBy, ours: MadeBy) -> str | None:
     return None
 
 
-def _by_shared_dataset(made_by: MadeBy, other: MadeBy) -> dict[str, dict[str, Any]]:
+def _by_shared_dataset(made_by: MadeBy, compared: MadeBy) -> dict[str, dict[str, Any]]:
     """Return what an experiment says of single datasets that another one has, too."""
-    datasets_of_other = {cell.split(" / ")[0] for cell in other.cells}
+    compared_datasets = {cell.split(" / ")[0] for cell in compared.cells}
     return {
         dataset: options
         for dataset, options in made_by.by_dataset.items()
-        if dataset in datasets_of_other
+        if dataset in compared_datasets
     }
 
 

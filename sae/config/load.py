@@ -362,8 +362,8 @@ def _check_by_dataset(config: Config, experiment: str, problems: Problems) -> bo
         return False
     common = config.training[spec.training].model_dump()
     recipes = [
-        problems.build(RecipeEntry, common | own.recipe, f"{key}.{dataset}")
-        for dataset, own in spec.by_dataset.items()
+        problems.build(RecipeEntry, common | differences.recipe, f"{key}.{dataset}")
+        for dataset, differences in spec.by_dataset.items()
     ]
     return None not in recipes
 
@@ -641,10 +641,13 @@ def _check_method(
     }
     said = {*method.recipe, *method.sweep, *own}
     recipes = _recipes(config, experiment)
-    for where, common in recipes.items():
+    for common_key, common in recipes.items():
         problems.build(RecipeEntry, common | method.recipe, f"methods.{name}")
         if common["steps"] and "epochs" in said and "steps" not in said:
-            text = f"{where} counts steps, so that epochs of {name} would change nothing; give it steps"
+            text = (
+                f"{common_key} counts steps, so that epochs of {name} would change "
+                "nothing; give it steps"
+            )
             problems.add(f"{key}.methods", text)
     for k in spec.every_k:
         trials = config.sweep(experiment, method.at or name, k)
@@ -701,10 +704,10 @@ def _check_at_most_m(
     problems: Problems,
 ) -> None:
     """Check that k and auxk_k are at most m, in a method's trials on a dataset."""
-    spec, method = config.experiments[experiment], config.methods[name]
+    method = config.methods[name]
     common_key = _recipe_key(config, experiment, dataset)
     common = config.recipe(experiment, dataset).model_dump()
-    own = spec.sweep.get(name, {})
+    swept_here = config.experiments[experiment].sweep.get(name, {})
     trials = config.sweep(experiment, method.at or name, k)
     recipe = common | method.recipe
     m = min(trials.get("m", [recipe["m"]]))
@@ -712,17 +715,23 @@ def _check_at_most_m(
 
     set_here = {*method.recipe, *trials}
     swept = f"experiments.{experiment}.sweep.{name}"
-    of_m = swept if "m" in own else f"methods.{name}" if "m" in set_here else common_key
+    of_m = (
+        swept
+        if "m" in swept_here
+        else f"methods.{name}"
+        if "m" in set_here
+        else common_key
+    )
     of_auxk_k = f"methods.{name}" if {"m", "auxk_k"} & set_here else of_m
     auxk_k_key = next(
-        (f"{swept}.{option}" for option in ("auxk_k", "m") if option in own),
+        (f"{swept}.{option}" for option in ("auxk_k", "m") if option in swept_here),
         f"{of_auxk_k}.auxk_k",
     )
-    of_k = _k_key(config, experiment, dataset)
-    for option, value, where in (("k", k, of_k), ("auxk_k", auxk_k, auxk_k_key)):
+    k_key = _k_key(config, experiment, dataset)
+    for option, value, key in (("k", k, k_key), ("auxk_k", auxk_k, auxk_k_key)):
         if value > m:
             problems.add(
-                where,
+                key,
                 f"{option} = {value} is larger than m = {m} of {of_m}; "
                 f"allowed: 1 to {m}",
             )

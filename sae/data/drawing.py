@@ -47,7 +47,7 @@ def renderer() -> str:
     return f"resvg_py {version('resvg_py')} {constants}"
 
 
-def draw_all(svgs: Mapping[str, bytes], folder: Path, what: str) -> None:
+def draw_all(svgs: Mapping[str, bytes], folder: Path, heading: str) -> None:
     """Draw the SVGs that a folder lacks, in a process that can be lost.
 
     For each there is then NAME.png in the folder, or NAME.txt that says why not. What
@@ -56,13 +56,13 @@ def draw_all(svgs: Mapping[str, bytes], folder: Path, what: str) -> None:
     Args:
         svgs: {name, which may have folders: content}.
         folder: For one :func:`renderer` and one source alone.
-        what: What lines of progress begin with.
+        heading: What lines of progress begin with.
 
     Raises:
         UserError: the process ended for a reason that lies in no picture.
     """
     missing = _missing([*svgs], folder)
-    clock = Clock(what, len(svgs), len(missing))
+    clock = Clock(heading, len(svgs), len(missing))
     while missing:
         process = multiprocessing.get_context("fork").Process(
             target=_draw_each, args=(missing, svgs, folder, clock)
@@ -73,22 +73,21 @@ def draw_all(svgs: Mapping[str, bytes], folder: Path, what: str) -> None:
         finally:
             process.kill()  # Only where this process is stopped meanwhile.
 
-        left = _missing(missing, folder)
+        missing = _missing(missing, folder)
         if process.exitcode in ENDED_BY_PICTURE:
             reason = (
                 f"it took more than {MOST_SECONDS} s"
                 if process.exitcode == -signal.SIGPROF
                 else f"the renderer ended by signal {-process.exitcode}"
             )
-            files.write_text(_failure_file(folder, left[0]), reason)
-            left = left[1:]
+            files.write_text(_failure_file(folder, missing[0]), reason)
+            missing = missing[1:]
         elif process.exitcode:
             raise UserError(
-                f"{what}: the process that draws ended with {process.exitcode} at "
-                f"{left[0]}; run again, it goes on there"
+                f"{heading}: the process that draws ended with {process.exitcode} at "
+                f"{missing[0]}; run again, it goes on there"
             )
-        clock = Clock(what, len(svgs), len(left))
-        missing = left
+        clock = Clock(heading, len(svgs), len(missing))
     files.write_text(folder / COMPLETE, f"{len(svgs)} pictures\n")
 
 

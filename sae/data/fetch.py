@@ -236,8 +236,8 @@ def _from_apt(source: dict[str, str], scratch: Path, _wanted: list[str]) -> Path
     return scratch / "tree"
 
 
-def _from_deb(source: dict[str, str], scratch: Path, wanted: list[str]) -> Path:
-    (file,) = wanted
+def _from_deb(source: dict[str, str], scratch: Path, file_names: list[str]) -> Path:
+    (file,) = file_names
     return _debian_package(source["deb"], scratch).rename(scratch / file).parent
 
 

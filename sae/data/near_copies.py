@@ -75,10 +75,10 @@ def stem(file_name: str) -> str:
     """
     words = re.split(r"[^a-z0-9]+", file_name.lower())
     without_numbers = [word.strip("0123456789") for word in words]
-    kept = [word for word in without_numbers if word and word not in COLOURS]
-    while len(kept) > 1 and len(kept[-1]) <= 2:
-        kept.pop()
-    return " ".join(kept or filter(None, words))
+    telling = [word for word in without_numbers if word and word not in COLOURS]
+    while len(telling) > 1 and len(telling[-1]) <= 2:
+        telling.pop()
+    return " ".join(telling or filter(None, words))
 
 
 def common_stems(stems: Sequence[str]) -> list[str]:
@@ -102,20 +102,20 @@ def groups_of(
 
     Args:
         names: Of the pictures, unique.
-        stems: Of the pictures, :func:`stem`.
+        stems: Of the pictures, :func:`stem`; in a series, what only copies share.
         signs: Of the pictures.
         is_series: Which pictures are of series whose members are alike and yet are what
-            they are, such as flags: they are joined to the pixel alone.
+            they are, such as flags: they are joined by equal stems, or to the pixel.
 
     Returns:
         The group of each picture: the first of its members' names.
     """
     count = len(names)
     edges = _edges_of_equals([f"pixels {sign.digest}" for sign in signs])
-    own_stems = common_stems(stems)
+    whole_stems = common_stems(stems)
     edges += _edges_of_equals(
         [
-            f"series {row}" if is_series[row] else f"stem {own_stems[row]}"
+            f"series {stems[row]}" if is_series[row] else f"stem {whole_stems[row]}"
             for row in range(count)
         ]
     )
@@ -157,5 +157,6 @@ def _edges_of_likeness(
         alike = rows[place + 1 :][differing_bits <= MOST_BITS]
         differences = thumbnails[alike] - thumbnails[row]
         root_mean_square = np.sqrt(np.square(differences).mean(axis=1))
-        edges += [(row, other) for other in alike[root_mean_square <= MOST_DIFFERENCE]]
+        near_copies = alike[root_mean_square <= MOST_DIFFERENCE]
+        edges += [(row, near_copy) for near_copy in near_copies]
     return edges

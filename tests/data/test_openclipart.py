@@ -172,6 +172,10 @@ def test_near_copies_are_in_one_split_and_series_stay_what_they_are(tmp_path):
         "signs_and_symbols/flags/land2": svg(
             striped(5) + "<rect width='9' height='9'/>"
         ),
+        # The same card in two decks, and another card.
+        "recreation/games/cards/simple/simple_c_10": svg(striped(6)),
+        "recreation/games/cards/white/white_c_10": svg(striped(7)),
+        "recreation/games/cards/white/white_c_1": svg(striped(8)),
     }
     # Enough others for three splits.
     others = {f"food/{letter}bcd": svg(striped(ord(letter))) for letter in "qrstuv"}
@@ -184,6 +188,13 @@ def test_near_copies_are_in_one_split_and_series_stay_what_they_are(tmp_path):
         frozenset({"food/plain", "food/nearly"}),
         frozenset({"signs_and_symbols/flags/land1"}),
         frozenset({"signs_and_symbols/flags/land2"}),
+        frozenset(
+            {
+                "recreation/games/cards/simple/simple_c_10",
+                "recreation/games/cards/white/white_c_10",
+            }
+        ),
+        frozenset({"recreation/games/cards/white/white_c_1"}),
         *(frozenset({name}) for name in others),
     }
     assert (index.groupby("group")["split"].nunique() == 1).all()
@@ -278,7 +289,7 @@ def test_keywords_are_concepts_but_for_those_that_say_of_a_file(package):
     out = package / "out"
     dataset.build("clips", SPEC | {"max_broken": 2}, package, out)
     concepts.build(out, {"source": "openclipart", "artifacts": ["clips"]}, package)
-    keywords = concepts.read(out).keywords
+    keywords = concepts.load_annotations(out).keywords
     assert keywords["concept"].unique().tolist() == ["cat"]
     assert keywords["image_id"].tolist() == [f"animals/cats/cat{n}" for n in range(3)]
 

@@ -69,8 +69,9 @@ def load(
         UserError: an image is not in the package.
     """
     svgs = read_package(artifacts.only_file(artifacts_root, spec.artifacts[0]))
-    no_concepts = {word for words in NO_CONCEPTS.values() for word in words}
-    no_concepts |= {name.partition("/")[0].replace("_", " ") for name in svgs}
+    listed_words = {word for words in NO_CONCEPTS.values() for word in words}
+    coarse_classes = {name.partition("/")[0].replace("_", " ") for name in svgs}
+    no_concepts = listed_words | coarse_classes
 
     rows: list[tuple[str, str]] = []
     for image_id in index["image_id"]:

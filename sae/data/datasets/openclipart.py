@@ -9,7 +9,8 @@ is not drawn, or a link to a picture that nobody has.
 
 `label_coarse` is the folder at the top, `label` the folder in which a picture lies.
 Near-copies are one `group` (`sae.data.near_copies`), but flags, road signs and playing
-cards stay what they are: these are joined only where they show the same to the pixel.
+cards stay what they are: these are joined only where they show the same to the pixel,
+and a card with the same card of the other decks.
 """
 
 import functools
@@ -39,6 +40,8 @@ SERIES = (
     "transportation/roadsigns/",
     "recreation/games/cards/",
 )
+# Each deck has a folder, and its cards the folder's name, suit and rank: bordered_c_10.
+CARD = re.compile(r"(recreation/games/cards)/([a-z]+)/\2_([a-z]+_[a-z0-9]+)")
 # A Debian package is an ar archive: after a line, members with a header of 60 bytes.
 AR_START = b"!<arch>\n"
 AR_HEADER = 60
@@ -96,7 +99,7 @@ def load(spec: Options, artifacts_root: str | Path | None) -> Dataset:
 
     group_of_drawn = near_copies.groups_of(
         drawn,
-        [near_copies.stem(name.rpartition("/")[2]) for name in drawn],
+        [drawing_of(name) for name in drawn],
         signs,
         np.array([name.startswith(SERIES) for name in drawn]),
     )
@@ -130,10 +133,23 @@ def opener(
     return functools.partial(drawing.open_drawing, folder)
 
 
+def drawing_of(name: str) -> str:
+    """Return what near-copies have in common, by the path of a picture.
+
+    That is the stem of its name, but in a series the whole path, and of a playing card
+    the path without its deck.
+    """
+    if not name.startswith(SERIES):
+        return near_copies.stem(name.rpartition("/")[2])
+    card = CARD.fullmatch(name)
+    return f"{card[1]}/{card[3]}" if card else name
+
+
 def folder_of_drawings(spec: Options, package: Path) -> Path:
     """Return where the pictures of a package lie once they are drawn: beside it."""
-    what = [files.sha256(package), sorted(spec.without), drawing.renderer()]
-    return package.parent / f"drawn-{files.sha256_text(files.dumps(what))[:16]}"
+    pixels_rest_on = [files.sha256(package), sorted(spec.without), drawing.renderer()]
+    key = files.sha256_text(files.dumps(pixels_rest_on))[:16]
+    return package.parent / f"drawn-{key}"
 
 
 def public_pictures(package: Path, without: list[str]) -> dict[str, bytes]:
@@ -167,7 +183,8 @@ def public_pictures(package: Path, without: list[str]) -> dict[str, bytes]:
             public[name] = svg
         else:
             omissions.add("pictures without a mark of public domain", name)
-    if strange := sorted(set(without) - tops):
+    strange = sorted(set(without) - tops)
+    if strange:
         raise UserError(
             f"dataset openclipart, key without: {package} has no folder "
             f"{strange[0]!r}; it has {', '.join(sorted(tops))}"
@@ -248,12 +265,12 @@ def describe(svg: bytes) -> Description:
             # cc:license names one, and cc:License says what it allows.
             marks += element.attrib.values()
         elif name == "subject":
-            items = [
-                item.text or ""
-                for item in element.iter()
-                if drawing.local_name(item.tag) == "li"
+            words = [
+                entry.text or ""
+                for entry in element.iter()
+                if drawing.local_name(entry.tag) == "li"
             ]
-            keywords += [item.strip() for item in items if item.strip()]
+            keywords += [word.strip() for word in words if word.strip()]
     return Description(bool(marks) and all(map(is_mark, marks)), keywords)
 
 
