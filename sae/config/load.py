@@ -394,15 +394,18 @@ def _check_fair(
         sorted(set(spec.datasets) - most_steps.keys()) if tuning.most_steps else []
     ):
         problems.add(f"{key}.most_steps", f"no number of steps for {name}")
-    for name in (
-        sorted(n for n, m in tuned.items() if "steps" not in m.recipe)
-        if not most_steps
-        else []
-    ):
-        problems.add(
-            f"{key}.most_steps",
-            f"it must say how many steps {name} may train, which sets none of its own",
-        )
+    says_steps = {
+        dataset
+        for dataset, overrides in spec.by_dataset.items()
+        if overrides.recipe.get("steps")
+    }
+    if not most_steps and not says_steps >= set(spec.datasets):
+        for name in sorted(n for n, m in tuned.items() if "steps" not in m.recipe):
+            problems.add(
+                f"{key}.most_steps",
+                f"it must say how many steps {name} may train, which sets none of its "
+                "own, and neither does by_dataset for each dataset",
+            )
     for name, most in most_steps.items():
         if most < tuning.steps.first:
             problems.add(

@@ -141,8 +141,8 @@ class Options(Base):
     steps: StepsOptions
     most_steps: dict[str, Count] | None = Field(
         None,
-        description="By dataset: the most steps that an SAE may train. "
-        "If it is not given, every method sets its own number of steps.",
+        description="By dataset: the most steps that an SAE may train. If it is not "
+        "given, every method sets its own number of steps, or `by_dataset` does.",
     )
     ranges: dict[str, Ranges] = Field(
         {},
