@@ -91,15 +91,13 @@ def keep(results: Path, into: Path, overlays: list[str]) -> None:
             name: pd.concat([table, others[name]], ignore_index=True)
             for name, table in found.items()
         }
-    spec = settings.read(str(ROOT / "config.yaml"), *overlays).experiments.get(
-        made_by["experiment"]
-    )
-    if spec is None:
-        raise SystemExit(
-            f"the config has no experiment {made_by['experiment']}: see --config"
-        )
-    order = pd.MultiIndex.from_product(
-        [spec.datasets, spec.backbones, spec.k], names=CELL
+    config = settings.read(str(ROOT / "config.yaml"), *overlays)
+    experiment = made_by["experiment"]
+    if experiment not in config.experiments:
+        raise SystemExit(f"the config has no experiment {experiment}: see --config")
+    banks = settings.banks(config, experiment)
+    order = pd.MultiIndex.from_tuples(
+        [tuple(bank[part] for part in CELL) for bank in banks], names=CELL
     )
     if unknown := sorted({*cells} - {*order}):
         raise SystemExit(

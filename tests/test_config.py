@@ -927,11 +927,46 @@ def test_auxk_k_is_at_most_m_wherever_they_are_said(change, said):
         ({"emoji": {"width": 64}}, r"by_dataset\.emoji\.width: .*"),
         ({"emoji": {"steps": 0}}, r"by_dataset\.emoji\.steps: 0 should be"),
         ({"emoji": {"m": 2**25}}, r"by_dataset\.emoji\.m: .*fits no machine"),
+        ({"emoji": {"k": 4}}, r"by_dataset\.emoji\.k: .*write \[4\]"),
+        ({"emoji": {"k": [4, 4]}}, r"by_dataset\.emoji\.k: .*there twice"),
+        (
+            {"emoji": {"k": [8, 2**20]}},
+            r"by_dataset\.emoji\.k: k = 1048576 is larger than m",
+        ),
+        ({"emoji": {"k": [8, 64]}}, r"sweep\.reg1\.lambda: no grid for k64"),
+        (
+            {"emoji": {"k": [8]}, "fashion_mnist": {"k": [8]}},
+            r"sweep\.reg1\.lambda: 'k32' is not known",
+        ),
     ],
 )
 def test_a_mistake_in_what_an_experiment_says_of_a_dataset(by_dataset, said):
     raw = changed({"experiments/demo/by_dataset": by_dataset})
     assert re.search(rf"config key experiments\.demo\.{said}", refused(raw))
+
+
+def test_a_gallery_shows_a_k_of_its_dataset():
+    raw = changed(
+        {
+            "experiments/demo/by_dataset": {"emoji": {"k": [8]}},
+            "experiments/demo/gallery": {"dataset": "emoji", "k": 32},
+        }
+    )
+    said = r"config key experiments\.demo\.gallery\.k: 32 is not known; allowed: 8"
+    assert re.search(said, refused(raw))
+
+
+def test_a_part_of_an_experiment_takes_over_the_grids_of_its_own_k():
+    raw = changed(
+        {
+            "experiments/demo/by_dataset": {"emoji": {"k": [8]}},
+            "experiments/mine": {"extends": "demo", "datasets": ["emoji"]},
+        }
+    )
+    found = settings.load(raw).experiments
+    for method in ("reg1", "reg2"):
+        assert [*found["mine"].sweep[method]["lambda"]] == ["k8"]
+        assert [*found["demo"].sweep[method]["lambda"]] == ["k8", "k32"]
 
 
 def test_an_at_method_sets_nothing_that_the_other_sweeps():
@@ -1528,7 +1563,7 @@ def test_entries_from_outside_are_checked_like_ours(extensions):
         (
             "datasets/mine",
             {"type": "mine", "plase": "x"},
-            r"datasets\.mine\.plase: .*allowed: .*label, .*place, type",
+            r"datasets\.mine\.plase: .*allowed: .*label, .*place, train_share, type",
         ),
         (
             "backbones/mine/depth",
@@ -1624,6 +1659,73 @@ def test_reading_the_config_imports_no_heavy_library():
 
 FAIR = "experiments/fair/protocols/fair"
 LISTED = "experiments/demo/protocols/listed/trials"
+
+
+POINT = {"lr": 0.001, "encoder_scale": 0.1, "auxk_alpha": 0.3}
+GRID = {
+    "most_steps": RAW["experiments"]["fair"]["protocols"]["fair"]["most_steps"],
+    "points": [POINT, POINT | {"lr": 0.002, "alone": True}],
+    "own_values": {
+        "reg1": {"lambda": [0.1]},
+        "reg2": {"lambda": {"k16": [1], "k32": [2]}},
+    },
+}
+
+
+def test_a_grid_of_points_is_right():
+    tuning = settings.load(changed({FAIR: GRID})).experiments["fair"].protocols["fair"]
+    assert tuning == GRID
+
+
+@pytest.mark.parametrize(
+    ("written", "key", "said"),
+    [
+        ({"points": []}, "points", "at least 1 item"),
+        ({"points": "six"}, "points", "valid integer"),
+        ({"points": [{"lr": 0.1}]}, "points.0.encoder_scale", "required"),
+        ({"points": [POINT | {"rate": 1}]}, "points.0.rate", "no such key; allowed"),
+        ({"points": [POINT | {"lr": 100}]}, "points.0.lr.0", "at most 10"),
+        ({"points": [POINT, POINT]}, "points", "lr 0.001, .* is there twice"),
+        ({"points": [POINT | {"alone": True}]}, "points", "all are `alone`"),
+        ({"points": 6}, "own_values", "for points that are listed"),
+        ({"refined": 2}, "refined", "none is drawn; leave it out"),
+        (
+            {"ranges": {"reg1": {"lambda": [1, 2]}}},
+            "ranges",
+            "none is drawn; write `own_values",
+        ),
+        (
+            {"own_values": {"reg1": {"lambda": [1]}}},
+            "own_values.reg2",
+            "but no list of lambda",
+        ),
+        (
+            {"own_values": GRID["own_values"] | {"reg2": {"lambda": {"k16": [1]}}}},
+            "own_values.reg2.lambda",
+            "no list for k32",
+        ),
+        (
+            {"own_values": GRID["own_values"] | {"topk": {"lr": [1]}}},
+            "own_values.topk",
+            "'lr' is not known",
+        ),
+        (
+            {"own_values": GRID["own_values"] | {"reg1": {"lambda": [1, 1]}}},
+            "own_values.reg1.lambda",
+            "there twice",
+        ),
+        (
+            {"own_values": GRID["own_values"] | {"pca": {"m": [2]}}},
+            "fair.own_values",
+            "'pca' is not known",
+        ),
+    ],
+)
+def test_a_mistake_in_a_grid_of_points(written, key, said):
+    message = refused(changed({FAIR: GRID | written}))
+    assert any(
+        f"{key}:" in line and re.search(said, line) for line in message.splitlines()
+    ), message
 
 
 @pytest.mark.parametrize(

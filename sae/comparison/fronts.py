@@ -43,7 +43,7 @@ from sae.comparison.scores import (
     SCORES,
     values,
 )
-from sae.core.options import Options, Share
+from sae.core.options import Later, Options, Share
 from sae.scoring import front
 from sae.scoring.front import ENDPOINTS, Window
 from sae.scoring.rows import CELL
@@ -65,6 +65,8 @@ class FrontRule(Options):
         tuning: The seed of the trials, where others were trained for vertices alone.
         tuned: Options that a trial has to have to count. Trials that only find out how
             long a cell trains lack some of them.
+        grid: Whether trials are at listed points, so that none was put where another
+            one promised most.
     """
 
     l0: Annotated[float, Field(ge=1)] = 1.02
@@ -72,6 +74,7 @@ class FrontRule(Options):
     widths: list[Share] = Field(default=[0.01, 0.005, 0.02])
     tuning: int | None = None
     tuned: list[str] = Field(default=[])
+    grid: Annotated[bool, Later(False)] = False
 
     @property
     def protocol(self) -> str | None:

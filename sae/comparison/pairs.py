@@ -2,8 +2,10 @@
 
 At a *common point* a method and its baseline have the same learning rate, encoder
 scale, AuxK weight and steps, and the method its own options at the middle of their
-ranges. The two are twins. Where both are feasible, the pair's effect is the difference
-on test of
+ranges. The two are twins. Of a grid, whose points are listed, the method has one trial
+a point for each listed value of its own options, and all of these are twins of the
+baseline's trial there; points at which the baseline is alone have none. Where both are
+feasible, the pair's effect is the difference on test of
 
     score + kappa R^2,
 
@@ -54,7 +56,8 @@ def effects(
                 continue
             of_baseline = trials[trials["method"] == baseline]
             price = kappa(of_baseline, score)
-            twins = _twins(trials[trials["method"] == method], of_baseline, options)
+            of_method = trials[trials["method"] == method]
+            twins = _twins(of_method, of_baseline, options, is_grid=rule.grid)
             cells = _cell_means(twins, score, price)
             parts.append(cells.assign(method=method, score=score))
     not_empty = [part for part in parts if len(part)]
@@ -108,22 +111,29 @@ def _tested_trials(metrics: pd.DataFrame, rule: FrontRule) -> pd.DataFrame:
 
 
 def _twins(
-    of_method: pd.DataFrame, of_baseline: pd.DataFrame, options: list[str]
+    of_method: pd.DataFrame,
+    of_baseline: pd.DataFrame,
+    options: list[str],
+    *,
+    is_grid: bool,
 ) -> pd.DataFrame:
-    """Return a row for each common point at which both twins are feasible.
+    """Return a row for each pair of twins that are both feasible.
 
     Args:
         of_method: The method's trials, of :func:`_tested_trials`.
         of_baseline: The baseline's.
         options: The swept options.
+        is_grid: Whether every value of the method's own options was tried at all of its
+            points.
 
     Returns:
         Columns of the method's twin end in `_own`, those of the baseline's in `_base`.
     """
     shared = [name for name in options if of_baseline[name].notna().any()]
     own_options = [name for name in options if name not in shared]
-    # At common points the own options of a method have one value a cell, their middle.
-    if own_options:
+    # At points that were drawn, own options have one value a cell, their middle; trials
+    # with other values were put where the method promised most.
+    if own_options and not is_grid:
         of_method = _with_most_frequent(of_method, own_options)
     point = [*CELL, *shared]
     twins = of_method.merge(of_baseline, on=point, suffixes=("_own", "_base"))

@@ -25,7 +25,7 @@ def _of_methods(words: Any, methods: list[Any]) -> Any:
     if not isinstance(words, dict):
         return words  # Which the types of a config refuse.
     found = dict(words)
-    for key in ("protocols", "sweep", "ranges", "trials"):
+    for key in ("protocols", "sweep", "ranges", "own_values", "trials"):
         if isinstance(said := words.get(key), dict):
             of_protocols = {name: _of_methods(of, methods) for name, of in said.items()}
             found[key] = (
@@ -176,7 +176,7 @@ def _without_what_is_not_there(words: Any, own: Any) -> Any:
     kept = dict(words)
 
     if "sweep" not in own and isinstance(words.get("sweep"), dict):
-        names_of_k = {f"k{k}" for k in lists["k"]}
+        names_of_k = {f"k{k}" for k in _every_k(words)}
         kept["sweep"] = {
             method: {
                 option: _grids_of(grid, names_of_k) for option, grid in grids.items()
@@ -189,7 +189,7 @@ def _without_what_is_not_there(words: Any, own: Any) -> Any:
         shown_of = {
             "dataset": lists["datasets"],
             "backbone": lists["backbones"],
-            "k": lists["k"],
+            "k": _every_k(words),
         }
         kept["gallery"] = {
             part: value
@@ -201,6 +201,19 @@ def _without_what_is_not_there(words: Any, own: Any) -> Any:
             name for name in words["judges"] if name not in lists["backbones"]
         ]
     return kept
+
+
+def _every_k(words: Words) -> list[Any]:
+    """Every k of an experiment's datasets, some of which may have their own."""
+    by_dataset = words.get("by_dataset")
+    if not isinstance(by_dataset, dict):
+        return words["k"]
+    every_k: list[Any] = []
+    for dataset in words["datasets"]:
+        of_dataset = by_dataset.get(dataset) if isinstance(dataset, str) else None
+        budgets = of_dataset.get("k") if isinstance(of_dataset, dict) else None
+        every_k += budgets if isinstance(budgets, list) else words["k"]
+    return every_k
 
 
 def _grids_of(grid: Any, names_of_k: set[str]) -> Any:

@@ -275,18 +275,20 @@ def _check_experiment(config: Config, experiment: str, problems: Problems) -> No
     known.append(problems.known(f"{key}.judges", spec.judges, config.backbones))
     known.append(problems.known(f"{key}.training", [spec.training], config.training))
     known.append(problems.known(f"{key}.sweep", spec.sweep, spec.methods))
-    cell: dict[str, list] = {
-        "dataset": spec.datasets,
-        "backbone": spec.backbones,
-        "k": spec.k,
-    }
-    for part, value in spec.gallery.model_dump(exclude_none=True).items():
-        problems.known(f"{key}.gallery.{part}", [value], cell[part])
+    cell = {"dataset": spec.datasets, "backbone": spec.backbones}
+    for part, names in cell.items():
+        name = getattr(spec.gallery, part)
+        if name is not None:
+            problems.known(f"{key}.gallery.{part}", [name], names)
     known.append(
         _check_by_dataset(config, experiment, problems) if all(known) else False
     )
     if not all(known):
         return
+    if spec.gallery.k is not None:
+        pictured = config.shown_dataset(experiment)
+        budgets = spec.k_of(pictured) if pictured else spec.every_k
+        problems.known(f"{key}.gallery.k", [spec.gallery.k], budgets)
     if [*spec.protocols] == ["listed"]:
         problems.add(f"{key}.protocols", "listed chooses nothing; add paper or fair")
     for section in ("metrics", "protocols"):
@@ -324,28 +326,35 @@ def _check_experiment(config: Config, experiment: str, problems: Problems) -> No
     _check_grids(config, experiment, problems)
     for name in spec.methods:
         _check_method(config, experiment, name, problems)
-        given, cells = (
-            config.methods[name].imported,
-            itertools.product(spec.datasets, spec.backbones, spec.k),
-        )
-        if given and not any(given.belongs_to(*cell) for cell in cells):
+        imported = config.methods[name].imported
+        cells = [
+            (dataset, backbone, k)
+            for dataset, backbone in itertools.product(spec.datasets, spec.backbones)
+            for k in spec.k_of(dataset)
+        ]
+        if imported and not any(imported.belongs_to(*cell) for cell in cells):
             problems.add(
                 f"{key}.methods",
                 f"{name} belongs to a dataset, backbone or k that is not here; leave it out",
             )
     sweeps = [
-        config.sweep(experiment, name, k) for name in spec.methods for k in spec.k
+        config.sweep(experiment, name, k)
+        for dataset in spec.datasets
+        for k in spec.k_of(dataset)
+        for name in spec.methods
     ]
     trials = sum(math.prod(map(len, sweep.values())) for sweep in sweeps)
-    if (
-        saes := trials * len(spec.seeds) * len(spec.datasets) * len(spec.backbones)
-    ) > MOST_SAES:
+    saes = trials * len(spec.seeds) * len(spec.backbones)
+    if saes > MOST_SAES:
         text = f"it asks for {saes:,} SAEs; the most is {MOST_SAES:,}: sweep fewer values, or part it into several"
         problems.add(key, text)
 
 
 def _check_by_dataset(config: Config, experiment: str, problems: Problems) -> bool:
-    """Check the options of the recipe that an experiment says of single datasets."""
+    """Check the options of the recipe that an experiment says of single datasets.
+
+    Their own k are checked with the experiment's (:func:`_check_at_most_m`).
+    """
     spec = config.experiments[experiment]
     key = f"experiments.{experiment}.by_dataset"
     # A part of an experiment has some of its datasets.
@@ -353,7 +362,7 @@ def _check_by_dataset(config: Config, experiment: str, problems: Problems) -> bo
         return False
     common = config.training[spec.training].model_dump()
     recipes = [
-        problems.build(RecipeEntry, common | differences, f"{key}.{dataset}")
+        problems.build(RecipeEntry, common | differences.recipe, f"{key}.{dataset}")
         for dataset, differences in spec.by_dataset.items()
     ]
     return None not in recipes
@@ -362,12 +371,15 @@ def _check_by_dataset(config: Config, experiment: str, problems: Problems) -> bo
 def _check_fair(
     config: Config, experiment: str, tuning: Any, problems: Problems
 ) -> None:
-    """What protocol `fair` needs: a baseline, a limit of steps for every dataset, a range of every option it draws."""
+    """Check what protocol `fair` needs beside a right form.
+
+    It needs a baseline, a limit of steps for every dataset, and a range or values of
+    every option of a method's own.
+    """
     spec, key = (
         config.experiments[experiment],
         f"experiments.{experiment}.protocols.fair",
     )
-    ks = [f"k{k}" for k in spec.k]
     tuned = {name: m for name in spec.methods if (m := config.methods[name]).tuned}
     if all(method.against for method in tuned.values()):
         problems.add(
@@ -382,15 +394,18 @@ def _check_fair(
         sorted(set(spec.datasets) - most_steps.keys()) if tuning.most_steps else []
     ):
         problems.add(f"{key}.most_steps", f"no number of steps for {name}")
-    for name in (
-        sorted(n for n, m in tuned.items() if "steps" not in m.recipe)
-        if not most_steps
-        else []
-    ):
-        problems.add(
-            f"{key}.most_steps",
-            f"it must say how many steps {name} may train, which sets none of its own",
-        )
+    says_steps = {
+        dataset
+        for dataset, overrides in spec.by_dataset.items()
+        if overrides.recipe.get("steps")
+    }
+    if not most_steps and not says_steps >= set(spec.datasets):
+        for name in sorted(n for n, m in tuned.items() if "steps" not in m.recipe):
+            problems.add(
+                f"{key}.most_steps",
+                f"it must say how many steps {name} may train, which sets none of its "
+                "own, and neither does by_dataset for each dataset",
+            )
     for name, most in most_steps.items():
         if most < tuning.steps.first:
             problems.add(
@@ -402,35 +417,107 @@ def _check_fair(
             key,
             f"training.{spec.training} is tied: its encoder has no scale of its own to tune",
         )
-    problems.known(f"{key}.ranges", tuning.ranges, tuned)
+    if isinstance(tuning.points, int):
+        if tuning.own_values:
+            text = "it is for points that are listed; list them, or write ranges"
+            problems.add(f"{key}.own_values", text)
+        _check_tuned_options(config, experiment, tuning.ranges, "range", problems)
+    else:
+        _check_grid(config, experiment, tuning, problems)
+        _check_tuned_options(config, experiment, tuning.own_values, "list", problems)
+
+
+# Of protocol `fair`: what it reads only where it draws points.
+_OF_DRAWN_POINTS = (
+    "encoder_scale",
+    "auxk_alpha",
+    "refined",
+    "values",
+    "design_seed",
+    "ranges",
+)
+
+
+def _check_grid(
+    config: Config, experiment: str, tuning: Any, problems: Problems
+) -> None:
+    """Check the points that protocol `fair` lists, and that it draws none beside."""
+    spec = config.experiments[experiment]
+    key = f"experiments.{experiment}.protocols.fair"
+    unread = {*spec.protocols["fair"]} & {*_OF_DRAWN_POINTS}
+    if tuning.ranges:
+        unread.add("ranges")
+    for name in sorted(unread):
+        instead = "; write `own_values`" if name == "ranges" else "; leave it out"
+        text = f"points are listed, so that none is drawn{instead}"
+        problems.add(f"{key}.{name}", text)
+    if tuning.own_values and all(point.alone for point in tuning.points):
+        text = "all are `alone`, so that the methods of `own_values` have none; leave some so"
+        problems.add(f"{key}.points", text)
+    baselines = [
+        config.methods[name]
+        for name in spec.methods
+        if config.methods[name].tuned and not config.methods[name].against
+    ]
+    for place, point in enumerate(tuning.points):
+        values = {name: [value] for name, value in point.common.items()}
+        for method in baselines:
+            checked(f"{key}.points.{place}", values, method, problems)
+
+
+def _check_tuned_options(
+    config: Config,
+    experiment: str,
+    of_methods: Mapping[str, Mapping[str, Any]],
+    form: str,
+    problems: Problems,
+) -> None:
+    """Check what protocol `fair` says of methods' own options.
+
+    Args:
+        of_methods: {method: {option: values, or {k8: values, ...}}}.
+        form: "range" where values are [lowest, highest], of `ranges`; "list" where they
+            are what is tried, of `own_values`.
+    """
+    spec = config.experiments[experiment]
+    key = f"experiments.{experiment}.protocols.fair"
+    section = f"{key}.ranges" if form == "range" else f"{key}.own_values"
+    tuned = {name: m for name in spec.methods if (m := config.methods[name]).tuned}
+    names_of_k = [f"k{k}" for k in spec.every_k]
+    problems.known(section, of_methods, tuned)
     for name, method in tuned.items():
-        own, where = tuning.ranges.get(name, {}), f"{key}.ranges.{name}"
+        of_options = of_methods.get(name, {})
+        method_key = f"{section}.{name}"
         usual = config.training[spec.training].model_dump() | method.options
-        drawn = {
-            option: ends
-            for option, ends in own.items()
+        fractional = {
+            option: values
+            for option, values in of_options.items()
             if not isinstance(usual.get(option), int)
         }
         checked(
-            where,
-            drawn,
+            method_key,
+            fractional,
             method,
             problems,
             taken=("lr", "encoder_scale", "auxk_alpha", "steps"),
         )
-        for option in sorted(own.keys() - drawn):
+        for option in sorted(of_options.keys() - fractional):
             problems.add(
-                f"{where}.{option}",
-                "a whole number, which is not drawn from a range; sweep it instead",
+                f"{method_key}.{option}",
+                "a whole number, which is not tuned here; sweep it instead",
             )
-        if method.penalty and method.lam is None and "lambda" not in own:
+        if method.penalty and method.lam is None and "lambda" not in of_options:
             problems.add(
-                where,
-                f"{name} has the penalty {method.penalty}, but no range of lambda",
+                method_key,
+                f"{name} has the penalty {method.penalty}, but no {form} of lambda",
             )
-        for option, ends in own.items():
-            if isinstance(ends, dict) and (missing := [k for k in ks if k not in ends]):
-                problems.add(f"{where}.{option}", f"no range for {', '.join(missing)}")
+        for option, values in of_options.items():
+            if not isinstance(values, dict):
+                continue
+            missing = [k for k in names_of_k if k not in values]
+            if missing:
+                text = f"no {form} for {', '.join(missing)}"
+                problems.add(f"{method_key}.{option}", text)
 
 
 def _check_listed(
@@ -466,7 +553,7 @@ def _check_listed(
 def _check_grids(config: Config, experiment: str, problems: Problems) -> None:
     """Check that what an experiment sweeps by k has a grid for each of its k, and for no other."""
     spec, key = config.experiments[experiment], f"experiments.{experiment}"
-    names_of_k = [f"k{k}" for k in spec.k]
+    names_of_k = [f"k{k}" for k in spec.every_k]
     origin = problems.origin(f"{key}.sweep")
     # What the experiment took over, and lacks: {option: its k}.
     inherited_missing: dict[str, list[str]] = {}
@@ -518,12 +605,13 @@ def _sweep_to_write(config: Config, experiment: str) -> str:
             if isinstance(grids, dict):
                 distance = {
                     k: {other: abs(math.log(int(other[1:]) / k)) for other in grids}
-                    for k in spec.k
+                    for k in spec.every_k
                 }
                 nearest = {
-                    k: min(distance[k], key=distance[k].__getitem__) for k in spec.k
+                    k: min(distance[k], key=distance[k].__getitem__)
+                    for k in spec.every_k
                 }
-                grids = {f"k{k}": [*grids[nearest[k]]] for k in spec.k}
+                grids = {f"k{k}": [*grids[nearest[k]]] for k in spec.every_k}
             elif option not in of_experiment:
                 continue  # The method itself says it.
             sweep.setdefault(name, {})[option] = grids
@@ -564,7 +652,7 @@ def _check_method(
                 "nothing; give it steps"
             )
             problems.add(f"{key}.methods", text)
-    for k in spec.k:
+    for k in spec.every_k:
         trials = config.sweep(experiment, method.at or name, k)
         strange = trials.keys() - {
             *RecipeEntry.model_fields,
@@ -579,39 +667,49 @@ def _check_method(
                 f"{key}.methods",
                 f"{name} has the penalty {method.penalty}, but no lambda; set or sweep it",
             )
-        for common_key in recipes:
-            _check_at_most_m(config, experiment, name, k, common_key, problems)
+    for dataset in spec.datasets:
+        for k in spec.k_of(dataset):
+            _check_at_most_m(config, experiment, name, dataset, k, problems)
 
 
 def _recipes(config: Config, experiment: str) -> dict[str, dict[str, Any]]:
     """Return the recipes of an experiment's datasets, by the key that says each."""
+    return {
+        _recipe_key(config, experiment, dataset): config.recipe(
+            experiment, dataset
+        ).model_dump()
+        for dataset in config.experiments[experiment].datasets
+    }
+
+
+def _recipe_key(config: Config, experiment: str, dataset: str) -> str:
+    """Return the key that says the recipe of an experiment's dataset."""
     spec = config.experiments[experiment]
-    recipes = {}
-    for dataset in spec.datasets:
-        recipe_key = (
-            f"experiments.{experiment}.by_dataset.{dataset}"
-            if dataset in spec.by_dataset
-            else f"training.{spec.training}"
-        )
-        recipes[recipe_key] = config.recipe(experiment, dataset).model_dump()
-    return recipes
+    if dataset in spec.by_dataset and spec.by_dataset[dataset].recipe:
+        return f"experiments.{experiment}.by_dataset.{dataset}"
+    return f"training.{spec.training}"
+
+
+def _k_key(config: Config, experiment: str, dataset: str) -> str:
+    """Return the key that says the budgets k of an experiment's dataset."""
+    spec = config.experiments[experiment]
+    if dataset in spec.by_dataset and spec.by_dataset[dataset].k is not None:
+        return f"experiments.{experiment}.by_dataset.{dataset}.k"
+    return f"experiments.{experiment}.k"
 
 
 def _check_at_most_m(
     config: Config,
     experiment: str,
     name: str,
+    dataset: str,
     k: int,
-    common_key: str,
     problems: Problems,
 ) -> None:
-    """Check that k and auxk_k are at most m, in every trial of a method.
-
-    Args:
-        common_key: Of the recipe, one of :func:`_recipes`.
-    """
+    """Check that k and auxk_k are at most m, in a method's trials on a dataset."""
     method = config.methods[name]
-    common = _recipes(config, experiment)[common_key]
+    common_key = _recipe_key(config, experiment, dataset)
+    common = config.recipe(experiment, dataset).model_dump()
     swept_here = config.experiments[experiment].sweep.get(name, {})
     trials = config.sweep(experiment, method.at or name, k)
     recipe = common | method.recipe
@@ -632,7 +730,7 @@ def _check_at_most_m(
         (f"{swept}.{option}" for option in ("auxk_k", "m") if option in swept_here),
         f"{of_auxk_k}.auxk_k",
     )
-    k_key = f"experiments.{experiment}.k"
+    k_key = _k_key(config, experiment, dataset)
     for option, value, key in (("k", k, k_key), ("auxk_k", auxk_k, auxk_k_key)):
         if value > m:
             problems.add(

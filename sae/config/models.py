@@ -19,6 +19,7 @@ from sae.core import registry
 from sae.core.errors import UserError
 from sae.core.options import (
     Count,
+    Later,
     OfOptions,
     Options,
     Positive,
@@ -133,6 +134,21 @@ class Gallery(Limited):
     """One of the experiment's; the first, if not given."""
 
 
+class OfDataset(Limited, extra="allow"):
+    """What differs for a dataset; keys beside k are options of the recipe."""
+
+    # k is no option of the recipe: it parts cells, as a dataset and a backbone do.
+    k: Annotated[list[Count], Field(min_length=1), AfterValidator(distinct)] | None = (
+        None
+    )
+    """How many latents may be active for an image, instead of the experiment's `k`."""
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The options of the recipe that differ for the dataset."""
+        return dict(self.model_extra or {})
+
+
 class Concepts(Limited):
     """Concepts say how an experiment scores the match of latents with them."""
 
@@ -162,8 +178,8 @@ class Experiment(Limited):
     """By method: values of any of its options or of the recipe, a list or one list per k; each point is a trial."""
     training: str
     """The recipe that trains its SAEs, a name from `training`."""
-    by_dataset: dict[str, dict[str, Any]] = Field({})
-    """By dataset: options of the recipe that differ there, such as `m` and `steps`."""
+    by_dataset: dict[str, OfDataset] = Field({})
+    """By dataset: options of the recipe that differ there, such as `m`; or its `k`."""
     metrics: dict[str, dict[str, Any]] = Field({})
     """By metric: options that differ from those of `metrics`, or {} to have one that is `optional` there."""
     gallery: Gallery = Gallery()
@@ -181,6 +197,17 @@ class Experiment(Limited):
     def embedding(self) -> list[str]:
         """The backbones that embed its images: those of its SAEs, then those that judge alone."""
         return [*self.backbones, *self.judges]
+
+    def k_of(self, dataset: str) -> list[int]:
+        """Return the budgets k at which SAEs are trained on a dataset."""
+        budgets = self.by_dataset.get(dataset, OfDataset()).k
+        return self.k if budgets is None else budgets
+
+    @property
+    def every_k(self) -> list[int]:
+        """The budgets k of all its datasets, each once."""
+        budgets = [k for dataset in self.datasets for k in self.k_of(dataset)]
+        return list(dict.fromkeys(budgets))
 
 
 class _Import(Limited):
@@ -370,6 +397,8 @@ class ImageDataset(Dataset):
     )
     max_megapixels: Positive | None = None
     """A larger image counts as unreadable, by its header; 89, if not given."""
+    train_share: Annotated[float, Field(gt=0, le=1), Later(1.0)] = 1.0
+    """The share of its training groups that is kept; val and test stay."""
 
 
 class Backbone(Entry):
@@ -552,8 +581,19 @@ class Config(Options):
         if dataset not in spec.by_dataset:
             return common
         return RecipeEntry.model_validate(
-            common.model_dump() | spec.by_dataset[dataset]
+            common.model_dump() | spec.by_dataset[dataset].recipe
         )
+
+    def shown_dataset(self, experiment: str) -> str | None:
+        """Return the dataset that galleries show: the first with images, if not said.
+
+        It is None where an experiment has embeddings alone.
+        """
+        spec = self.experiments[experiment]
+        pictured = [name for name in spec.datasets if self.datasets[name].has_images]
+        if not pictured:
+            return None
+        return spec.gallery.dataset or pictured[0]
 
     def sweep(self, experiment: str, method: str, k: int) -> dict[str, list]:
         """{option: values} that a method's trials in an experiment go through; {} if it has but one trial."""

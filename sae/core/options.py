@@ -229,6 +229,14 @@ def by_container(value: Any) -> str:
     return "mapping" if isinstance(value, dict) else "list"
 
 
+def by_list(value: Any) -> str:
+    """Return the tag of a value that may be a number or a list.
+
+    An error then speaks of the form that was meant.
+    """
+    return "list" if isinstance(value, list) else "number"
+
+
 def distinct(values: list) -> list:
     """The same list.
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from PIL import Image
 
@@ -19,7 +20,7 @@ from sae.data import artifacts, pictures
 from sae.data.clock import Clock
 from sae.data.entries import content as content_of
 from sae.data.entries import entry
-from sae.data.splits import SPLITS
+from sae.data.splits import SPLITS, choose_share
 
 VERSION = 1
 progress = logging.getLogger("sae.progress")
@@ -74,7 +75,8 @@ def load(spec: dict[str, Any], artifacts_root: str | Path | None) -> Dataset:
         artifacts_root: folder of fetched artifacts; None for a dataset without any.
 
     Raises:
-        UserError: the type is unknown, a name is no text, or the index breaks the contract (:func:`check`).
+        UserError: the type is unknown, a name is no text, the index breaks the contract
+            (:func:`check`), or `train_share` is said of a dataset without images.
     """
     try:
         module, options = entry("dataset", spec)
@@ -89,7 +91,41 @@ def load(spec: dict[str, Any], artifacts_root: str | Path | None) -> Dataset:
             f"dataset type {spec['type']}{place}: {said}: {advice}"
         ) from None
     check(spec, dataset)
+    if spec.get("train_share", 1) != 1:
+        dataset = _with_share_of_train(spec, dataset)
+        check(spec, dataset)
     return replace(dataset, open=_guarded(spec, dataset.open))
+
+
+def _with_share_of_train(spec: dict[str, Any], dataset: Dataset) -> Dataset:
+    """Return a dataset with a share of its training groups, `train_share` of its entry.
+
+    The rows that stay keep their order. Groups are drawn class by class, by the coarse
+    classes where there are any, with the `split_seed` of the entry, or 0.
+
+    Raises:
+        UserError: it has no images: given embeddings belong to all rows, one by one.
+    """
+    if not getattr(registry.load("dataset", spec["type"]), "HAS_IMAGES", True):
+        raise UserError(
+            f"dataset type {spec['type']}: train_share is for datasets of images, since "
+            "given embeddings belong to its rows one by one; leave it out"
+        )
+    index = dataset.index
+    is_train = (index["split"] == "train").to_numpy()
+    train = index[is_train]
+    groups = train["group"] if dataset.grouped else train["image_id"]
+    has_coarse = train["label_coarse"].notna().all()
+    classes = train["label_coarse"] if has_coarse else train["label"]
+
+    is_kept = np.ones(len(index), dtype=bool)
+    is_kept[is_train] = choose_share(
+        groups,
+        classes.fillna(-1),
+        spec["train_share"],
+        spec.get("split_seed") or 0,
+    )
+    return replace(dataset, index=index[is_kept].reset_index(drop=True))
 
 
 def reader(

@@ -1,7 +1,7 @@
 """The door to datasets and backbones: a mapping of config.yaml, which JSON brings, becomes the entry's `Options`."""
 
 from types import ModuleType
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -9,6 +9,7 @@ from sae.core import registry
 from sae.core.errors import UserError
 from sae.core.options import (
     Count,
+    Later,
     Options,
     Positive,
     Precision,
@@ -34,6 +35,7 @@ class _OfAll(Options, extra="ignore"):
     max_broken: Whole = 0
     max_megapixels: Positive | None = None
     duplicates: Literal["allow"] | None = None
+    train_share: Annotated[float, Field(gt=0, le=1), Later(1.0)] = 1.0
     image_size: Count | None = None
     precision: Precision | Literal["auto"] = "float32"
     dtype: Literal["float32", "float16"] = "float32"
@@ -71,7 +73,7 @@ def content(
         spec: Its mapping in the config (`sae.core.options.Later` says what is later).
     """
     options = registry.head(kind, spec[NAMED_BY[kind]]).options
-    return without_absent(spec, later_options(options))
+    return without_absent(spec, later_options(_OfAll) | later_options(options))
 
 
 def _checked(model: type[Options], words: dict[str, Any], what: str) -> Options:

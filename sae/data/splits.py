@@ -49,6 +49,43 @@ def grouped_split(
     return np.array(order)[chosen[member]]
 
 
+def choose_share(
+    groups: ArrayLike, strata: ArrayLike, share: float, seed: int
+) -> np.ndarray:
+    """Choose a share of the groups, about the same share of every stratum.
+
+    The groups of a stratum are put in seeded random order and spread evenly from 0 to 1.
+    Those nearest to 0 are chosen, of all strata together: so the number of groups is
+    right although strata are small, and a smaller share is part of a larger one.
+
+    Args:
+        groups: N group names; a group is chosen as a whole.
+        strata: N labels. A group belongs to the stratum of its first row.
+        share: of the groups, from 0 to 1.
+        seed: of the random order.
+
+    Returns:
+        N booleans: whether the row's group is chosen.
+    """
+    groups = np.asarray(groups)
+    _, first_row, group_of_row = np.unique(
+        groups, return_index=True, return_inverse=True
+    )
+    stratum_of_group = np.asarray(strata)[first_row]
+    rng = np.random.default_rng(seed)
+    place = np.empty(len(first_row))
+    for stratum in np.unique(stratum_of_group):
+        in_order = rng.permutation(np.flatnonzero(stratum_of_group == stratum))
+        # Without a random start every small stratum would lose, or keep, its last group.
+        start = rng.random()
+        place[in_order] = (np.arange(len(in_order)) + start) / len(in_order)
+
+    chosen_count = round(share * len(place))
+    is_chosen = np.zeros(len(place), dtype=bool)
+    is_chosen[np.argsort(place, kind="stable")[:chosen_count]] = True
+    return is_chosen[group_of_row]
+
+
 def balanced_rows(labels: ArrayLike, count: int, seed: int) -> np.ndarray:
     """`count` row numbers, the same number of each class (the first classes get the remainder), in random order.
 

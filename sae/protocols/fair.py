@@ -17,6 +17,18 @@ three with one tuning seed:
    reaches no further. By these alone a method is judged. `at` methods train at the
    vertex that weighs most in the first window.
 
+A run may list its points instead of drawing them, so that every cell has the same ones:
+
+    points:
+      - { lr: 0.001, encoder_scale: 0.1, auxk_alpha: 0.3 }
+      - { lr: 0.001, encoder_scale: 0.3, auxk_alpha: 0.1, alone: true }
+    own_values: { reg1: { lambda: { k8: [0.001, 0.003], k16: [0.001, 0.003] } } }
+
+Then a method that `own_values` names trains at each point with each of these values of
+its own options, but not at points that are `alone`: these give the other methods, such
+as Top-k, as many trials. Nothing is refined: there is no round 3. The range of lr says
+at which rates round 1 trains.
+
 docs/protocol.md has the rule, and says what rests on it.
 """
 
@@ -24,17 +36,37 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    field_validator,
+)
 
 from sae.bank.plan import Member, Plan
 from sae.core.errors import UserError
-from sae.core.options import Count, Range, Ranges, Seed, Share, distinct
+from sae.core.options import (
+    Count,
+    Grid,
+    Later,
+    OfOptions,
+    Positive,
+    Range,
+    Ranges,
+    Seed,
+    Share,
+    by_list,
+    distinct,
+)
 from sae.core.options import Options as Base
 from sae.protocols._history import Choice, History, Sizes, table_key
 from sae.scoring import front
@@ -70,6 +102,21 @@ class StepsOptions(Base):
     """Steps double again where MS gains at least this, or R^2 `gain_r2`."""
 
 
+class PointOptions(Base):
+    """A listed point: options that every method has, to three significant digits."""
+
+    lr: Positive
+    encoder_scale: Positive
+    auxk_alpha: Positive
+    alone: bool = False
+    """Whether only methods without own options train there."""
+
+    @property
+    def common(self) -> dict[str, float]:
+        """{option: value} of the options that every method has."""
+        return {name: float(f"{getattr(self, name):.3g}") for name in COMMON}
+
+
 class Options(Base):
     """The rule; an experiment adds its ranges and its longest training."""
 
@@ -79,24 +126,33 @@ class Options(Base):
     """[lowest, highest] scale of the first encoder, drawn evenly in the logarithm."""
     auxk_alpha: Range
     """[lowest, highest] weight of AuxK, drawn evenly in the logarithm."""
-    points: Count
-    """Trials of each method at the common points."""
+    points: Annotated[
+        Annotated[Count, Tag("number")]
+        | Annotated[list[PointOptions], Field(min_length=1), Tag("list")],
+        Discriminator(by_list),
+    ]
+    """Trials of each method at the common points, which are drawn; or these points."""
     refined: Count
-    """How many of these trials are refined."""
+    """How many of these trials are refined, where points are drawn."""
     values: Count
     """Trials around each one that is refined."""
     design_seed: Seed
-    """The seed of the points."""
+    """The seed of the points that are drawn."""
     steps: StepsOptions
     most_steps: dict[str, Count] | None = Field(
         None,
-        description="By dataset: the most steps that an SAE may train. "
-        "If it is not given, every method sets its own number of steps.",
+        description="By dataset: the most steps that an SAE may train. If it is not "
+        "given, every method sets its own number of steps, or `by_dataset` does.",
     )
     ranges: dict[str, Ranges] = Field(
         {},
         description="By method: the ranges of its own options, [lowest, highest] "
         "or {k8: [lowest, highest], ...}.",
+    )
+    own_values: Annotated[dict[str, OfOptions[Grid]], Later({})] = Field(
+        {},
+        description="By method, where points are listed: values of its own options, a "
+        "list or {k8: a list, ...}; each is tried at every point that is not alone.",
     )
     tuning: Seed
     """The seed of every trial."""
@@ -108,6 +164,21 @@ class Options(Base):
     """The highest L0 of a feasible trial, as a multiple of k."""
     firing: float = Field(ge=0, le=1)
     """The smallest share of latents that a feasible trial has firing."""
+
+    @field_validator("points")
+    @classmethod
+    def _check_no_point_twice(
+        cls, points: int | list[PointOptions]
+    ) -> int | list[PointOptions]:
+        if isinstance(points, int):
+            return points
+        seen_points = []
+        for point in points:
+            if point.common in seen_points:
+                values = [f"{name} {value:g}" for name, value in point.common.items()]
+                raise ValueError(f"{', '.join(values)} is there twice; leave one out")
+            seen_points.append(point.common)
+        return points
 
     @field_validator("fresh")
     @classmethod
@@ -144,7 +215,7 @@ def next(history: History) -> list[Member]:
     if not history.has(members):
         return members
 
-    # Round 3: further points around the best trials of each method.
+    # Round 3: further points around the best trials of each method; not of a grid.
     refined_by_method = _refined_points(history, lengths, points_by_method)
     members += _flatten(refined_by_method)
     if not history.has(members):
@@ -182,7 +253,15 @@ def at_most(plan: Plan, options: Options) -> Sizes:
     are possible. Chosen are the refined trials and what is judged, with as many
     vertices as are to be expected.
     """
-    trial_counts = dict.fromkeys(plan.tuned, options.points)
+    trial_counts = {
+        method: options.points
+        if isinstance(options.points, int)
+        else len(_listed_trials(options, method, plan.k))
+        for method in plan.tuned
+    }
+    refined_count = 0
+    if isinstance(options.points, int):
+        refined_count = options.refined * options.values
     most_steps = None
     if options.most_steps:
         most_steps = options.most_steps[plan.dataset]
@@ -199,7 +278,7 @@ def at_most(plan: Plan, options: Options) -> Sizes:
 
     chosen_counts = dict(judged_counts)
     for method in trial_counts:
-        chosen_counts[method] += options.refined * options.values
+        chosen_counts[method] += refined_count
 
     return Sizes(
         trials=sum(trial_counts.values()),
@@ -322,21 +401,54 @@ def _baseline(plan: Plan) -> str:
 
 
 def _common_points(history: History, lengths: _Lengths) -> dict[str, list[Member]]:
-    """Return {method: its trials at the common points}, own options in the middle."""
+    """Return {method: its trials at the common points}, which are drawn or listed."""
     options = history.options
-    common_box = {name: getattr(options, name) for name in COMMON}
-    common_points = _draw_points(history, common_box, options.points, "points")
+    plan = history.plan
     points_by_method = {}
-    for method in history.plan.tuned:
-        middle = {
-            name: math.sqrt(low * high)
-            for name, (low, high) in _own_ranges(history, method).items()
-        }
+    for method in plan.tuned:
+        if isinstance(options.points, int):
+            trials = _drawn_trials(history, method)
+        else:
+            trials = _listed_trials(options, method, plan.k)
         points_by_method[method] = [
-            _tuning_member(history, lengths, method, {**point, **middle})
-            for point in common_points
+            _tuning_member(history, lengths, method, trial) for trial in trials
         ]
     return points_by_method
+
+
+def _drawn_trials(history: History, method: str) -> list[dict[str, float]]:
+    """Return a method's trials at points that are drawn, own options in the middle."""
+    options = history.options
+    common_box = {name: getattr(options, name) for name in COMMON}
+    middle = {
+        name: math.sqrt(low * high)
+        for name, (low, high) in _own_ranges(history, method).items()
+    }
+    # Every method has the same scramble.
+    common_points = _draw_points(history, common_box, options.points, "points")
+    return [{**point, **middle} for point in common_points]
+
+
+def _listed_trials(options: Options, method: str, k: int) -> list[dict[str, float]]:
+    """Return a method's trials at the points that are listed.
+
+    Args:
+        options: The rule, whose `points` are a list.
+        method: Its name. If it has no values of its own it trains once at every point,
+            else with each combination of them at every point that is not `alone`.
+        k: The cell's.
+    """
+    own_values = {}
+    for name, values in sorted(options.own_values.get(method, {}).items()):
+        # The rule has one list for all cells, or {k8: a list, ...}.
+        own_values[name] = values[f"k{k}"] if isinstance(values, dict) else values
+    assert not isinstance(options.points, int)
+    points = [p for p in options.points if not (own_values and p.alone)]
+    return [
+        {**point.common, **dict(zip(own_values, combination, strict=True))}
+        for point in points
+        for combination in itertools.product(*own_values.values())
+    ]
 
 
 def _own_ranges(history: History, method: str) -> dict[str, Sequence[float]]:
@@ -436,8 +548,11 @@ def _refined_points(
     """Return {method: further trials around those of its points that promise most}.
 
     They differ in the method's own options; if it has none, in the common ones nearby.
+    Where points are listed there are none.
     """
     options = history.options
+    if not isinstance(options.points, int):
+        return {method: [] for method in history.plan.tuned}
     refined_by_method: dict[str, list[Member]] = {}
     for method in history.plan.tuned:
         refined_by_method[method] = []
@@ -525,8 +640,8 @@ class _Fronts:
             raise UserError(
                 f"{plan.cell}: no trial of {baseline} is feasible under protocol fair "
                 f"(L0 at most {options.l0:g} k, and {options.firing:.0%} of the "
-                "latents or more fire on training images): its ranges of lr and "
-                "auxk_alpha do not fit this cell"
+                "latents or more fire on training images): its values of lr "
+                "and auxk_alpha do not fit this cell"
             )
         return reach
 

@@ -75,6 +75,14 @@ def draw_methods(ax: Axes, points: pd.DataFrame, names: Names) -> None:
         )
 
 
+def ks_by_dataset(points: pd.DataFrame) -> dict[str, list[int]]:
+    """Return the training k of each dataset that has points, from low to high."""
+    return {
+        str(dataset): sorted(of_dataset["k"].unique())
+        for dataset, of_dataset in points.groupby("dataset", sort=False)
+    }
+
+
 def grid_by_k(
     points: pd.DataFrame,
     names: Names,
@@ -82,21 +90,29 @@ def grid_by_k(
     x_label: str,
     finish: Callable[[Axes, pd.DataFrame], None],
 ) -> Figure:
-    """A figure of curves: a row per dataset and backbone, a column per training k.
+    """A figure of curves: a row per dataset and backbone, a panel per k of the dataset.
 
     Args:
         points: what :func:`chosen_curves` returned.
         finish: called with a panel and its points after the lines are drawn.
     """
-    places, ks = (
-        points[["dataset", "backbone"]].drop_duplicates().to_numpy(),
-        sorted(points["k"].unique()),
-    )
-    figure, axes = style.panels(len(places), len(ks), _HEIGHT, 0.6, sharex="col")
+    places = points[["dataset", "backbone"]].drop_duplicates().to_numpy()
+    ks_of = ks_by_dataset(points)
+    column_count = max(map(len, ks_of.values()), default=0)
+    figure, axes = style.panels(len(places), column_count, _HEIGHT, 0.6, sharex="col")
     if points.empty:
         return style.nothing(figure, "not defined for these datasets")
+    titled_ks: list[int] = []
     for (dataset, backbone), row in zip(places, axes, strict=True):
-        for k, ax in zip(ks, row, strict=True):
+        ks = ks_of[dataset]
+        for ax in row[len(ks) :]:
+            ax.set_axis_off()
+        # The rows below one that is titled are of the same k.
+        if ks != titled_ks:
+            for k, ax in zip(ks, row, strict=False):
+                ax.set_title(f"trained with k = {k}")
+            titled_ks = ks
+        for k, ax in zip(ks, row, strict=False):
             here = points[
                 (points["dataset"] == dataset)
                 & (points["backbone"] == backbone)
@@ -111,8 +127,7 @@ def grid_by_k(
             for label in (names.dataset(dataset), names.backbone(backbone))
         ]
         row[0].set_ylabel("\n".join([*labels, y_label]))
-    for k, top, bottom in zip(ks, axes[0], axes[-1], strict=True):
-        top.set_title(f"trained with k = {k}")
+    for bottom in axes[-1]:
         bottom.set_xlabel(x_label)
     return figure
 

@@ -67,3 +67,20 @@ def test_a_loss_of_r2_is_never_credited(metrics):
 
 def test_without_common_points_there_are_no_pairs(metrics):
     assert pairs.effects(metrics, AGAINST, FrontRule()).empty
+
+
+def test_of_a_grid_every_own_value_has_a_twin_and_lone_points_have_none():
+    trials = [
+        ("topk", 1, None, 0.70, 0.50, 0.70),
+        ("topk", 2, None, 0.69, 0.53, 0.72),
+        ("topk", 7, None, 0.60, 0.20, 0.30),  # There the baseline is alone.
+        ("reg", 1, 0.1, 0.70, 0.51, 0.70),
+        ("reg", 1, 0.3, 0.70, 0.54, 0.70),
+        ("reg", 2, 0.1, 0.69, 0.55, 0.72),
+        ("reg", 2, 0.3, 0.69, 0.59, 0.72),
+    ]
+    metrics = pd.DataFrame([row for trial in trials for row in trial_row(*trial)])
+    rule = FrontRule(tuning=0, tuned=["lr"], grid=True)
+    ms = pairs.effects(metrics, AGAINST, rule).set_index("score").loc["ms"]
+    assert ms["points"] == 4
+    assert ms["effect"] == pytest.approx((0.01 + 0.04 + 0.02 + 0.06) / 4)

@@ -21,7 +21,8 @@ from sae.core.options import (
 from sae.training.recipe import Recipe
 
 # The options that each class had when keys became additive. Do not add to it: mark a
-# new option `Later`. A new entry has no line here.
+# new option `Later`. A new entry has no line here; a class that is new within an old
+# entry, such as a listed point of `fair`, has those that it began with.
 FIRST_OPTIONS = json.loads((ROOT / "tests/support/first_options.json").read_text())
 
 

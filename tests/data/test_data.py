@@ -14,9 +14,9 @@ from support.embeddings import write_split
 from sae.core import files
 from sae.core.errors import UserError
 from sae.data import store
-from sae.data.dataset import load
+from sae.data.dataset import build, load
 from sae.data.datasets.emoji import neutral
-from sae.data.splits import balanced_rows, grouped_split
+from sae.data.splits import balanced_rows, choose_share, grouped_split
 
 
 def test_no_group_crosses_splits_and_strata_keep_their_shares():
@@ -45,6 +45,91 @@ def test_no_group_crosses_splits_and_strata_keep_their_shares():
             groups, strata, {"train": 0.7, "val": 0.1, "test": 0.2}, seed=1
         )
     ).any()
+
+
+def test_a_share_of_groups_is_exact_of_every_stratum_alike_and_part_of_a_larger_one():
+    rng = np.random.default_rng(0)
+    groups = rng.permutation(np.repeat(np.arange(400), rng.integers(1, 12, 400)))
+    strata = groups % 150  # Of two or three groups each.
+    chosen = {
+        share: choose_share(groups, strata, share, seed=0) for share in (0.25, 0.5, 1.0)
+    }
+    for share, is_chosen in chosen.items():
+        by_group = pd.Series(is_chosen).groupby(groups)
+        assert (by_group.min() == by_group.max()).all()
+        assert by_group.first().sum() == 400 * share
+    assert (chosen[0.25] <= chosen[0.5]).all()
+    assert (chosen[0.25] != choose_share(groups, strata, 0.25, seed=1)).any()
+
+    # Large strata all give the same share, to a group.
+    strata = groups % 10
+    is_chosen = choose_share(groups, strata, 0.25, seed=0)
+    table = pd.DataFrame({"group": groups, "stratum": strata, "chosen": is_chosen})
+    by_stratum = table.drop_duplicates("group").groupby("stratum")["chosen"].sum()
+    assert set(by_stratum) == {10}
+
+
+def folder_of_images(root, splits):
+    """Write images of one colour each, {split: {class: how many}}."""
+    number = 0
+    for split, classes in splits.items():
+        for name, count in classes.items():
+            (root / split / name).mkdir(parents=True)
+            for image in range(count):
+                number += 1
+                Image.new("RGB", (8, 8), (number, 0, 0)).save(
+                    root / split / name / f"{image:02}.png"
+                )
+
+
+def test_a_dataset_of_fewer_training_images_is_part_of_it(tmp_path):
+    held_out = {"a": 2, "b": 1}
+    train = {"a": 12, "b": 4}
+    folder_of_images(
+        tmp_path / "images", {"train": train, "val": held_out, "test": held_out}
+    )
+    spec = {"type": "image_folder", "root": str(tmp_path / "images")}
+    manifests = {}
+    indexes = {}
+    for share in (None, 1, 0.5, 0.25):
+        own = {} if share is None else {"train_share": share}
+        build("mine", spec | own, None, tmp_path / f"{share}")
+        manifests[share] = files.read_json(tmp_path / f"{share}" / "manifest.json")
+        indexes[share] = files.read_parquet(tmp_path / f"{share}" / "index.parquet")
+
+    whole = indexes[None]
+    pd.testing.assert_frame_equal(indexes[1], whole)
+    assert manifests[1]["fingerprint"] == manifests[None]["fingerprint"]
+    fingerprints = {manifests[share]["fingerprint"] for share in (1, 0.5, 0.25)}
+    assert len(fingerprints) == 3
+
+    for share, counts in ((0.5, {"a": 6, "b": 2}), (0.25, {"a": 3, "b": 1})):
+        part = indexes[share]
+        # The rows that stay are in their order, all of val and test among them.
+        kept = whole[whole["image_id"].isin(part["image_id"])]
+        pd.testing.assert_frame_equal(part, kept.reset_index(drop=True))
+        assert manifests[share]["images"] == {
+            "train": 16 * share,
+            "val": 3,
+            "test": 3,
+        }
+        of_train = part[part["split"] == "train"]
+        assert of_train["label_name"].value_counts().to_dict() == counts
+    assert set(indexes[0.25]["image_id"]) < set(indexes[0.5]["image_id"])
+
+
+def test_a_share_of_given_embeddings_is_refused(tmp_path):
+    spec = {
+        "type": "generated",
+        "counts": {"train": 9, "val": 9, "test": 9},
+        "classes": 2,
+        "seed": 0,
+        "train_share": 0.5,
+    }
+    with pytest.raises(UserError, match="train_share is for datasets of images"):
+        load(spec, None)
+    with pytest.raises(UserError, match=r"train_share: .*less than or equal to 1"):
+        load(spec | {"train_share": 2.0}, None)
 
 
 def test_balanced_rows():

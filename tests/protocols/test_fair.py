@@ -9,6 +9,7 @@ import math
 import pandas as pd
 import pytest
 from bank.common import RECIPE, REG1, method, plan
+from pydantic import ValidationError
 from scipy.stats import qmc
 
 from sae.bank.plan import named
@@ -306,3 +307,83 @@ def test_no_more_saes_are_trained_than_costs_reckon(concave_run):
     assert len(refined) + len(judged) <= sizes.after
     assert sum(sizes.by_method.values()) == sizes.trials + sizes.after
     assert sizes.most_steps == 80
+
+
+POINTS = [
+    {"lr": 0.001, "encoder_scale": 0.1, "auxk_alpha": 0.3},
+    {"lr": 0.001, "encoder_scale": 1.0, "auxk_alpha": 0.01, "alone": True},
+    {"lr": 0.004, "encoder_scale": 0.1, "auxk_alpha": 0.3},
+    {"lr": 0.004, "encoder_scale": 1.0, "auxk_alpha": 0.01, "alone": True},
+]
+GRID = {
+    "points": POINTS,
+    "own_values": {"reg1": {"lambda": {"k4": [0.01, 0.03], "k8": [9.0]}}},
+    "ranges": {},
+}
+
+
+def tried(members, method):
+    """Return (lr, encoder scale, AuxK's alpha, lambda) of a method's SAEs."""
+    return [
+        (s.lr, s.encoder_scale, s.auxk_alpha, s.lam)
+        for s in settings_of(members, method)
+    ]
+
+
+def test_listed_points_are_tried_as_they_stand_and_not_refined():
+    rounds, history = run_protocol(**GRID)
+    *lengths, points, judged = rounds
+    assert [{m.settings.steps for m in members} for members in lengths] == [
+        {10},
+        {20},
+        {40},
+        {80},
+    ]
+    assert tried(points, "topk") == [
+        (0.001, 0.1, 0.3, None),
+        (0.001, 1.0, 0.01, None),
+        (0.004, 0.1, 0.3, None),
+        (0.004, 1.0, 0.01, None),
+    ]
+    assert tried(points, "reg1") == [
+        (0.001, 0.1, 0.3, 0.01),
+        (0.001, 0.1, 0.3, 0.03),
+        (0.004, 0.1, 0.3, 0.01),
+        (0.004, 0.1, 0.3, 0.03),
+    ]
+    assert {m.settings.steps for m in points} == {80}
+
+    tried_points = {(m.method, m.name) for m in points}
+    assert {m.settings.seed for m in judged} == {3, 4, 5}
+    of_tuned = {(m.method, m.name) for m in judged if m.method != "reg1_all"}
+    assert of_tuned <= tried_points
+    assert {row["method"] for row in fair.choose(history).rows} == {"topk", "reg1"}
+
+
+def test_the_sizes_of_a_grid_are_those_of_its_rounds():
+    rounds, _ = run_protocol(**GRID)
+    rule = RULE | GRID
+    cell = plan(METHODS, recipe=SCALED_RECIPE, protocols={"fair": rule})
+    sizes = fair.at_most(cell, fair.Options(**rule))
+    assert sizes.trials == sum(map(len, rounds[:-1]))
+    assert sizes.after == sizes.judged >= len(rounds[-1])
+
+
+def test_a_method_that_has_no_own_values_trains_at_every_point():
+    rounds, _ = run_protocol(
+        **GRID | {"own_values": {}},
+        methods={
+            "topk": method(),
+            "reg1": method(**REG1 | {"lambda": 0.02}),
+        },
+    )
+    points = rounds[-2]
+    assert len(settings_of(points, "reg1")) == 4
+    assert {s.lam for s in settings_of(points, "reg1")} == {0.02}
+
+
+def test_points_that_are_equal_when_rounded_are_refused():
+    twice = [POINTS[0], POINTS[1] | {"alone": False}, POINTS[1] | {"lr": 0.0010001}]
+    message = "lr 0.001, encoder_scale 1, auxk_alpha 0.01 is there twice"
+    with pytest.raises(ValidationError, match=message):
+        fair.Options(**RULE | {"points": twice})

@@ -552,3 +552,25 @@ def test_gains_are_drawn_by_cell_with_the_share_that_is_measured(tmp_path):
             if line.get_marker() not in ("", "None", None)
         ]
         np.testing.assert_allclose(np.ravel(points), expected)
+
+
+def test_a_dataset_of_other_k_has_panels_of_its_own_k_alone():
+    cells = [("d1", "b1", 8), ("d2", "b1", 4), ("d2", "b1", 16)]
+    points = pd.DataFrame(
+        [
+            {"dataset": d, "backbone": b, "k": k, "method": "topk", "x": x, "y": 1 / x}
+            for d, b, k in cells
+            for x in (1, 2)
+        ]
+    )
+    finished = []
+    figure = curves.grid_by_k(
+        points, NAMES, "y", "x", lambda ax, here: finished.append((ax, *here["k"]))
+    )
+    assert [ks for _, *ks in finished] == [[8, 8], [4, 4], [16, 16]]
+    titles = [ax.get_title() for ax, *_ in finished]
+    assert titles == [f"trained with k = {k}" for k in (8, 4, 16)]
+    shown = [ax for ax in figure.axes if ax.axison]
+    assert shown == [ax for ax, *_ in finished]
+    assert all(ax.get_ylabel() for ax in (finished[0][0], finished[1][0]))
+    plt.close(figure)

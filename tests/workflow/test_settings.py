@@ -10,6 +10,7 @@ import pytest
 import yaml
 from conftest import ROOT
 from sae_workflow import costs, forecast, missing, publish, run, schema, settings
+from sae_workflow.stages import STAGES
 
 from sae.core import registry
 from sae.core.errors import UserError
@@ -106,6 +107,71 @@ def test_a_dataset_may_have_another_recipe_and_the_others_keep_theirs():
         for cell, config in zip(cells, (CONFIG, changed), strict=True)
     ]
     assert sizes[1] < sizes[0]
+
+
+def test_a_dataset_may_have_another_k_and_then_has_no_cell_of_the_experiments():
+    def give_own_k(raw):
+        demo = raw["experiments"]["demo"]
+        demo["by_dataset"] = {"emoji": {"m": 128, "k": [4]}}
+        for sweep in demo["sweep"].values():
+            sweep["lambda"]["k4"] = [0.5, 0.25]
+
+    changed = with_changes(give_own_k)
+    banks = settings.banks(changed, "demo")
+    assert {(bank["dataset"], bank["k"]) for bank in banks} == {
+        ("emoji", 4),
+        ("fashion_mnist", 8),
+        ("fashion_mnist", 32),
+    }
+    assert len(banks) == 9
+    assert settings.embedded(changed, "demo") == settings.embedded(CONFIG, "demo")
+
+    plan = settings.bank_plan(changed, "demo", *CELL, 4)
+    assert plan.k == plan.member("topk", {}, 0, "paper").settings.k == 4
+    assert plan.methods["reg1"].sweep == {"lambda": [0.25, 0.5]}
+    assert plan.recipe == settings.bank_plan(CONFIG, "demo", *CELL, 8).recipe | {
+        "m": 128
+    }
+    # k is no option of the recipe, in which two experiments on one board must agree.
+    assert settings.made_by(changed, "demo")["by_dataset"] == {"emoji": {"m": 128}}
+    probe = settings.stages(changed, "demo")["probe"]["probe"]
+    assert probe["largest"] == 4
+    assert settings.gallery(changed, "demo")["k"] == 4
+    probed = STAGES["probe_embeddings"].jobs(changed, "demo")
+    assert len(probed) == len({tuple(job.values()) for job in probed}) == 6
+
+    # Where k alone is said, recipes are those of the experiment.
+    def give_k_alone(raw):
+        give_own_k(raw)
+        raw["experiments"]["demo"]["by_dataset"] = {"emoji": {"k": [4]}}
+
+    assert "by_dataset" not in settings.made_by(with_changes(give_k_alone), "demo")
+
+
+def test_a_grid_of_points_is_told_to_fronts_and_counted():
+    def list_points(raw):
+        fair = raw["experiments"]["fair"]["protocols"]["fair"]
+        del fair["ranges"]
+        common = {"encoder_scale": 0.1, "auxk_alpha": 0.3}
+        fair["points"] = [{"lr": lr} | common for lr in (0.001, 0.002)]
+        fair["points"].append(common | {"lr": 0.004, "alone": True})
+        fair["own_values"] = {
+            "reg1": {"lambda": [0.001, 0.003]},
+            "reg2": {"lambda": {"k16": [0.01], "k32": [0.01, 0.02, 0.03]}},
+        }
+
+    changed = with_changes(list_points)
+    assert settings.made_by(changed, "fair")["fronts"]["grid"] is True
+    assert "grid" not in settings.made_by(CONFIG, "fair")["fronts"]
+    assert "own_values" not in settings.made_by(changed, "fair")["protocols"]["fair"]
+    cell = ("emoji_vendors_split1", "dinov2_vit_s14", 16)
+    _, sizes = costs.sizes(settings.bank_plan(changed, "fair", *cell))
+    lengths = 3 * 4  # Three rates at 250, 500, 1,000 and 2,000 steps.
+    assert sizes.trials == lengths + 3 + 2 * 2 + 2 * 1
+    assert sizes.by_method["reg1"] == 2 * 2 + sizes.by_method["reg2"] - 2 * 1
+    # The option changes no record of a rule that draws its points.
+    plan_as_before = settings.bank_plan(CONFIG, "fair", *cell)
+    assert "own_values" not in plan_as_before.protocols["fair"]
 
 
 def test_an_experiments_sweep_is_laid_over_the_methods_own():

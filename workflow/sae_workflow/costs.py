@@ -164,6 +164,8 @@ def data_of(config: Config, dataset: str) -> dict[str, Any]:
     if "val_fraction" in spec and "train" in rows and "val" not in rows:
         rows["val"] = round(rows["train"] * spec["val_fraction"])
         rows["train"] -= rows["val"]
+    if "train" in rows:
+        rows["train"] = round(rows["train"] * spec.get("train_share", 1))
     counted = (
         {split: rows[split] for split in SPLITS} if set(SPLITS) <= set(rows) else None
     )

@@ -101,7 +101,7 @@ def banks(config: Config, experiment: str) -> list[dict[str, Any]]:
         {"dataset": d, "backbone": b, "k": k}
         for d in spec.datasets
         for b in spec.backbones
-        for k in spec.k
+        for k in spec.k_of(d)
     ]
 
 
@@ -245,7 +245,7 @@ def _metric_plan(config: Config, experiment: str, name: str) -> Plan:
     spec = config.experiments[experiment]
     metric = config.metrics[name].laid_over(spec.metrics.get(name, {}))
     facts = {
-        "smallest_k": min(spec.k),
+        "smallest_k": min(spec.every_k),
         "families": {b: config.backbones[b].family for b in spec.embedding},
     }
     filled = {
@@ -341,10 +341,14 @@ def gallery(config: Config, experiment: str) -> dict[str, Any] | None:
     None where the experiment has embeddings alone, or no protocol `paper`, whose choices galleries show.
     """
     spec = config.experiments[experiment]
-    pictured = [d for d in spec.datasets if config.datasets[d].has_images]
-    if not pictured or "paper" not in spec.protocols:
+    dataset = config.shown_dataset(experiment)
+    if dataset is None or "paper" not in spec.protocols:
         return None
-    default = {"dataset": pictured[0], "backbone": spec.backbones[0], "k": min(spec.k)}
+    default = {
+        "dataset": dataset,
+        "backbone": spec.backbones[0],
+        "k": min(spec.k_of(dataset)),
+    }
     return default | spec.gallery.model_dump(exclude_none=True)
 
 
@@ -421,6 +425,7 @@ def made_by(config: Config, experiment: str) -> Plan:
     }
     of_cells = (
         "ranges",
+        "own_values",
         "most_steps",
         "trials",
     )  # These are of methods and data, not of how many trials there are.
@@ -451,7 +456,9 @@ def recipes_by_dataset(config: Config, experiment: str) -> Plan:
     spec = config.experiments[experiment]
     by_dataset = {}
     for dataset in spec.datasets:
-        options = dict(spec.by_dataset.get(dataset, {}))
+        if dataset not in spec.by_dataset:
+            continue
+        options = spec.by_dataset[dataset].recipe
         options.pop("log_every", None)
         if options:
             by_dataset[dataset] = options
@@ -473,6 +480,8 @@ def fronts_plan(config: Config, experiment: str) -> Plan:
     if "fair" in own:
         common = registry.head("protocol", "fair").constants["COMMON"]
         rule |= {"tuning": fair.tuning, "tuned": sorted(common)}
+        if not isinstance(fair.points, int):
+            rule["grid"] = True
     return rule
 
 

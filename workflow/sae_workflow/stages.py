@@ -368,11 +368,14 @@ def _scored(stage: str) -> Callable[[Config, str], list[Wildcards]]:
 
 
 def _probed(config: Config, experiment: str) -> list[Wildcards]:
-    banks = _scored("probe")(config, experiment)
+    # Embeddings are probed once for all k.
+    places = [
+        (bank["dataset"], bank["backbone"])
+        for bank in _scored("probe")(config, experiment)
+    ]
     return [
-        {"dataset": b["dataset"], "backbone": b["backbone"]}
-        for b in banks
-        if b["k"] == banks[0]["k"]
+        {"dataset": dataset, "backbone": backbone}
+        for dataset, backbone in dict.fromkeys(places)
     ]
 
 

@@ -12,11 +12,12 @@ CAPTION = "Mean activation by rank within the sample, before the Top-k, at the m
 
 
 def draw(results: Path, names: Names) -> Figure:
-    """A row per dataset, a column per backbone, at the middle training k."""
+    """A row per dataset, a column per backbone, at the dataset's middle training k."""
     points = curves.chosen_curves(results, names, "rank_profile", optional=True)
-    ks = sorted(points["k"].unique())
-    k = ks[len(ks) // 2] if ks else None
-    points = points[points["k"] == k]
+    middle_k = {}
+    for dataset, ks in curves.ks_by_dataset(points).items():
+        middle_k[dataset] = ks[len(ks) // 2]
+    points = points[points["k"] == points["dataset"].map(middle_k)]
     datasets, backbones = points["dataset"].unique(), points["backbone"].unique()
     figure, axes = style.panels(
         len(datasets), len(backbones), 2.1, 0.5, sharex=True, sharey="row"
@@ -33,7 +34,7 @@ def draw(results: Path, names: Names) -> Figure:
                 ],
                 names,
             )
-            ax.axvline(k, color=style.GREY, linestyle=":", linewidth=1)
+            ax.axvline(middle_k[dataset], color=style.GREY, linestyle=":", linewidth=1)
             ax.set_xscale("log")
             ax.set_yscale("symlog", linthresh=1e-3)
             ax.set_title(style.fit(style.place(names, dataset, backbone), width))
@@ -43,11 +44,12 @@ def draw(results: Path, names: Names) -> Figure:
         row[0].set_ylim(bottom=0)
     for ax in axes[-1]:
         ax.set_xlabel("rank within the sample")
+    shown_k = ", ".join(str(k) for k in dict.fromkeys(middle_k.values()))
     style.legend(
         figure,
         [
             *style.handles(names, points["method"]),
-            style.reference(f"k = {k}", linestyle=":"),
+            style.reference(f"k = {shown_k}", linestyle=":"),
         ],
     )
     return figure

@@ -32,16 +32,23 @@ def draw(results: Path, names: Names) -> Figure:
     of_protocol = fronts.of_protocol(across_groups(metrics), rule)
     points = fronts.validation_trials(of_protocol, rule)
     measured = [name for name in ENDPOINTS if points[name].notna().any()]
-    places = points[["backbone", "k"]].drop_duplicates().to_numpy()
+    places_by_dataset = {
+        dataset: rows[["backbone", "k"]].drop_duplicates().to_numpy()
+        for dataset, rows in points.groupby("dataset", sort=False)
+    }
+    column_count = max(map(len, places_by_dataset.values()), default=0)
     lines = [
         (dataset, name) for dataset in points["dataset"].unique() for name in measured
     ]
-    figure, axes = style.panels(len(lines), len(places), 1.7, 0.7)
+    figure, axes = style.panels(len(lines), column_count, 1.7, 0.7)
     if not lines:
         return style.nothing(figure, "not measured in this experiment")
-    width = figure.get_figwidth() / len(places)
+    width = figure.get_figwidth() / column_count
     for row, (dataset, name) in zip(axes, lines, strict=True):
-        for ax, (backbone, k) in zip(row, places, strict=True):
+        places = places_by_dataset[dataset]
+        for ax in row[len(places) :]:
+            ax.set_axis_off()
+        for ax, (backbone, k) in zip(row, places, strict=False):
             cell = points[(points[CELL] == [dataset, backbone, k]).all(axis=1)]
             _panel(ax, cell, name, names, compared, rule)
             place = (

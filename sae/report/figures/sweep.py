@@ -76,7 +76,8 @@ def draw(results: Path, names: Names) -> Figure:
                 of_option.index.isin(of_cells.index) & (of_option["split"] == split)
             ]
             _panel(ax, here, picked, column, looks, names, ks)
-            notes = _values(picked, column, of_option, names, ks)
+            ks_here = sorted(of_cells["k"].unique())
+            notes = _values(picked, column, of_option, names, ks_here)
             if split == "val":
                 notes = [
                     style.place(names, dataset, backbone),
