@@ -1,4 +1,4 @@
-"""What users pass to the library, checked: an error names the argument and its value."""
+"""Check what users pass to the library: an error names the argument and its value."""
 
 import operator
 import os
@@ -25,7 +25,7 @@ def device_name(device: Any) -> str:
             f"device is {reprlib.repr(device)}; give the name of a device, such as "
             "'cpu', 'cuda' or 'auto'"
         )
-    return workers.device(str(device))
+    return workers.available_device(str(device))
 
 
 def whole_number(name: str, value: Any, allowed: str, least: int | None = None) -> int:

@@ -197,7 +197,9 @@ def test_saes_trained_side_by_side_have_the_bytes_of_those_trained_one_by_one(
     trained_alone = workspace.train("a", both_seeds)
 
     log = workspace.folder / "log"
-    monkeypatch.setattr(workers, "_jobs", [workers.Job("train", None, (), log)])
+    monkeypatch.setattr(
+        workers, "_steps", [workers.RunningStep("train", None, (), log)]
+    )
     monkeypatch.setattr(workers, "_threads", [1])
     place = Place(workspace.folder / "store2", workspace.folder / "a/bank.json")
     with workers.pool(2) as side_by_side:
