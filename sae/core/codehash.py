@@ -206,7 +206,7 @@ def _imported_from(statement: ast.Import | ast.ImportFrom, importer: str) -> str
 
 
 class _ModuleMeaning:
-    """What a module means, as a value that JSON can hold.
+    """The meaning of a module, as a value that JSON can hold.
 
     The syntax tree is walked here, not by `ast.dump`, which prints fields that come and
     go between versions of Python. A node becomes [its type, {field: its meaning}],
@@ -228,11 +228,15 @@ class _ModuleMeaning:
         self._importers = importers
         self._binding_counts = _count_bindings(tree)
 
+        # What a name stands for is found out before the walk, since it holds in the
+        # whole file, wherever the name is imported.
+        #
         # {local name: hash of the imported module for which it always stands}
         self._hash_of_alias: dict[str, str] = {}
-        # Local names of the project's errors, such as `UserError`.
+        # Local names of what comes from `sae.core.errors`, such as `UserError`.
         self._errors: set[str] = set()
-        # Local names of classes, and of all that comes from rooms other than the core.
+        # Local names of this module's classes, and of all that is imported from the
+        # project's rooms other than the core.
         self._project_names: set[str] = set()
         self._note_names(tree)
 
@@ -277,7 +281,8 @@ class _ModuleMeaning:
         if module is None:
             return
         local_name = imported.local_name
-        # A name that is also bound otherwise, as an argument say, stays a name.
+        # A name that is also bound otherwise, as an argument say, does not always stand
+        # for what is imported.
         is_bound_once = self._is_bound_once(local_name)
         is_module = is_from and not imported.attribute
         if is_module and is_bound_once:
@@ -303,13 +308,13 @@ class _ModuleMeaning:
         if isinstance(node, ast.Name) and node.id in self._hash_of_alias:
             return ["module", self._hash_of_alias[node.id]]
         if isinstance(node, ast.Constant):
-            # 1, 1.0 and True are equal to Python, but do not mean the same.
+            # JSON has no bytes and no complex numbers, so that text stands for a value.
             return ["constant", type(node.value).__name__, repr(node.value)]
         if isinstance(node, ast.Call) and self._is_error(node.func):
             return ["Call", self._meaning(node.func)]
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
             exception_class = node.exc.func
-            if not self._is_of_project(exception_class):
+            if not self._is_project_exception(exception_class):
                 return ["Raise", self._meaning(exception_class)]
         return [type(node).__name__, self._meanings_of_fields(node)]
 
@@ -328,17 +333,20 @@ class _ModuleMeaning:
         return meanings
 
     def _meaning_of_list(self, nodes: list[Any]) -> list[Any]:
-        """Return the meanings of nodes, those of imports joined at the beginning."""
+        """Return the meanings of nodes, those of imports joined at the beginning.
+
+        What only tells people something is left out.
+        """
         imports = []
-        others = []
+        counted_nodes = []
         for node in nodes:
             if isinstance(node, ast.Import | ast.ImportFrom):
                 imports.append(node)
             elif not self._is_for_people(node):
-                others.append(node)
+                counted_nodes.append(node)
 
         import_rows = self._import_rows(imports)
-        meanings = [self._meaning(node) for node in others]
+        meanings = [self._meaning(node) for node in counted_nodes]
         if import_rows:
             return [["import", import_rows], *meanings]
         return meanings
@@ -378,7 +386,7 @@ class _ModuleMeaning:
         """Say whether a call's function is an error class of `sae.core.errors`."""
         return isinstance(function, ast.Name) and function.id in self._errors
 
-    def _is_of_project(self, exception_class: ast.expr) -> bool:
+    def _is_project_exception(self, exception_class: ast.expr) -> bool:
         """Say whether an exception's class is of this module or of another room.
 
         An exception of that kind may bring more than words to whoever catches it.

@@ -142,22 +142,34 @@ def call_with_options(function: Callable[..., Any], values: Mapping[str, Any]) -
     Returns:
         What the function returns.
     """
-    arguments = inspect.signature(function).bind_partial()
+    # These know which arguments a call gives by position and which by name.
+    bound_arguments = inspect.signature(function).bind_partial()
     for parameter in _parameters(function):
         value_type = _value_type(parameter)
         if dataclasses.is_dataclass(value_type):
             # Its fields are options of their own.
             value = call_with_options(typing.cast(type, value_type), values)
         else:
-            value = values[parameter.name]
-            # argparse collects several words as a list.
-            is_tuple = typing.get_origin(value_type) is tuple
-            if value and is_tuple:
-                value = tuple(value)
-            if value and value_type == _PATHS_BY_NAME:
-                value = dict(value)
-        arguments.arguments[parameter.name] = value
-    return function(*arguments.args, **arguments.kwargs)
+            value = _collected(values[parameter.name], value_type)
+        bound_arguments.arguments[parameter.name] = value
+    return function(*bound_arguments.args, **bound_arguments.kwargs)
+
+
+def _collected(value: Any, value_type: Any) -> Any:
+    """Return several words, which argparse collects as a list, as their type says.
+
+    Args:
+        value: The value of an option. One that holds nothing, such as the default None,
+            stays as it is.
+        value_type: The type of the option's parameter.
+    """
+    if not value:
+        return value
+    if value_type == _PATHS_BY_NAME:
+        return dict(value)
+    if typing.get_origin(value_type) is tuple:
+        return tuple(value)
+    return value
 
 
 def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:

@@ -93,8 +93,8 @@ def hold_back(held: bool, *numbers: int) -> None:
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows.
         return
-    how = signal.SIG_BLOCK if held else signal.SIG_UNBLOCK
-    signal.pthread_sigmask(how, numbers)
+    action = signal.SIG_BLOCK if held else signal.SIG_UNBLOCK
+    signal.pthread_sigmask(action, numbers)
 
 
 def disk_error(error: BaseException) -> int | None:

@@ -72,9 +72,9 @@ class Options(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _fill_record(cls, settings: Any, info: ValidationInfo) -> Any:
+    def _fill_record(cls, settings: Any, validation: ValidationInfo) -> Any:
         """Add the later options that a record lacks, at what their absence means."""
-        if info.context is RECORD and isinstance(settings, Mapping):
+        if validation.context is RECORD and isinstance(settings, Mapping):
             return {**later_options(cls), **settings}
         return settings
 

@@ -54,7 +54,7 @@ _ALLOWED_IN_OPTIONS = (
 
 
 class Head(NamedTuple):
-    """What is known of an entry without running it.
+    """The facts about an entry that are known without running it.
 
     Attributes:
         constants: its constants: names in capitals with a literal value.
@@ -191,6 +191,7 @@ def _read_head(kind: str, name: str, file: Path) -> Head:
     statements = [node for node in tree.body if _is_for_options(node)]
     options_place = f"{kind} {name}: the class Options of {file}"
 
+    # `__name__` becomes the `__module__` of the classes.
     namespace: dict[str, Any] = {"__name__": f"{kind}.{name}", **file_constants}
     try:
         code = compile(ast.Module(statements, []), str(file), "exec", dont_inherit=True)
@@ -205,7 +206,7 @@ def _read_head(kind: str, name: str, file: Path) -> Head:
     for node in statements:
         if not isinstance(node, ast.ClassDef):
             continue
-        # Methods run later. What they need must be there too.
+        # Its methods run later, and need names that are there.
         unknown_names = sorted(_names_from_file(node) - known_names)
         if unknown_names:
             raise UserError(

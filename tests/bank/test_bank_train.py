@@ -322,7 +322,7 @@ def test_the_key_follows_data_settings_and_versions_and_no_names(
         trained_key(seeds=[1]),
         trained_key(k=3),
     ]
-    monkeypatch.setattr(versions, "of", lambda *_: "2")
+    monkeypatch.setattr(versions, "version_of", lambda *_: "2")
     other_keys.append(trained_key())
     monkeypatch.undo()
     write_activations(workspace.activations, n=201)
