@@ -21,7 +21,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from sae.core import codehash, command, faults, files, own, workers
+from sae.core import codehash, command, extension_failures, faults, files, workers
 from sae.core.errors import UserError
 from sae.core.options import Count
 from sae.steps import FOR_USERS, STEPS
@@ -70,10 +70,14 @@ def _commands() -> str:
 
 def _describe(sub: argparse.ArgumentParser, function: Callable[..., None]) -> None:
     sub.description = (inspect.getdoc(function) or "").partition("\n\nArgs:")[0]
-    command.add(sub, function)
-    if any(parameter.name == "device" for parameter, _ in command.options(function)):
+    command.add_options(sub, function)
+    if any(
+        parameter.name == "device" for parameter, _ in command.command_options(function)
+    ):
         text = "CPU threads of torch; results depend on it"
-        sub.add_argument("--threads", type=command.reader(Count), default=1, help=text)
+        sub.add_argument(
+            "--threads", type=command.word_parser(Count), default=1, help=text
+        )
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -83,7 +87,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     words, started = sys.argv[1:] if argv is None else argv, time.monotonic()
     a, _ = parser().parse_known_args(words)
-    job = workers.Job(a.step, a.extensions, tuple(a.code), a.log)
+    job = workers.RunningStep(a.step, a.extensions, tuple(a.code), a.log)
     # First the hash of the code, then its import: what runs is what was hashed.
     if code := _tried(job, job.begin) or _tried(job, STEPS[job.step].load):
         return code
@@ -91,19 +95,19 @@ def main(argv: list[str] | None = None) -> int:
     return _tried(job, lambda: _run(job, a, started))
 
 
-def _run(job: workers.Job, a: argparse.Namespace, started: float) -> None:
+def _run(job: workers.RunningStep, a: argparse.Namespace, started: float) -> None:
     # Imports are done: signals may come again. The workflow's shell had held Ctrl-C back, too.
     faults.hold_back(False, *faults.SIGNALS)
     if hasattr(a, "threads"):
         workers.start_torch(a.threads)
-        a.device = workers.device(a.device)
-    command.call(STEPS[job.step].load(), vars(a))
+        a.device = workers.available_device(a.device)
+    command.call_with_options(STEPS[job.step].load(), vars(a))
     job.check_code()  # Again: files of an extension that are not Python may have been read at any time.
     if job.log:
         _write_usage(job.log.with_suffix(".tsv"), time.monotonic() - started)
 
 
-def _tried(job: workers.Job, work: Callable[[], object]) -> int:
+def _tried(job: workers.RunningStep, work: Callable[[], object]) -> int:
     """The exit code of some work, after what is to be said of its failure."""
     log = logging.getLogger("sae")
     try:
@@ -120,7 +124,7 @@ def _tried(job: workers.Job, work: Callable[[], object]) -> int:
             told = fault[1] == 128 + signal.SIGINT and "SAE_RUN" in os.environ
             log.log(logging.INFO if told else logging.ERROR, "error: %s", fault[0])
             return fault[1]
-        theirs = own.explain(error, job.step)
+        theirs = extension_failures.explain(error, job.step)
         if theirs:
             log.error(
                 "error: %s%s",

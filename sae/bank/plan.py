@@ -20,7 +20,7 @@ from pydantic import (
 
 from sae.core import paths
 from sae.core.errors import UserError
-from sae.core.options import Options, later_options, told, without_absent
+from sae.core.options import Options, describe_problems, later_options, without_absent
 from sae.training.recipe import Recipe, Settings, later_options_of, rounded
 
 # Options of the recipe that say what the inputs are: one choice for a whole cell.
@@ -208,7 +208,7 @@ class Plan(Options):
         try:
             settings = Settings(**values, options=entry_options)
         except ValidationError as error:
-            raise UserError(f"method {method}: {told(error)}") from None
+            raise UserError(f"method {method}: {describe_problems(error)}") from None
         return Member(method, trial, settings, protocol)
 
     def _check_options(self, method: str, trial: dict[str, Any]) -> None:

@@ -151,7 +151,7 @@ def intact_sae(folder: Path) -> StoredSae | None:
     """
     try:
         stored_sae = StoredSae.read(folder)
-        seals.read(folder / LOG_FILE)
+        seals.read_sealed(folder / LOG_FILE)
         if stored_sae.sha256 is not None:
             files.check_sum(folder / SAE_FILE, stored_sae.sha256, folder / RESULT_FILE)
     except UserError as error:

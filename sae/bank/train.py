@@ -30,8 +30,9 @@ from sae.bank import store
 from sae.bank.plan import Member, Plan
 from sae.bank.read import Bank, BankedSae
 from sae.bank.store import StoredSae
-from sae.core import files, headway, paths, registry, versions
+from sae.core import files, paths, registry, versions
 from sae.core.errors import UserError
+from sae.core.progress import report_progress
 from sae.core.workers import Map
 from sae.data import store as activations
 from sae.models import inputs, saefile
@@ -285,7 +286,7 @@ class Trainer:
         bank_size = len(self.bank.saes)
         banked_saes = []
         for number, request in enumerate(requests, 1):
-            headway.tell(
+            report_progress(
                 bank_size + number - 1, bank_size + len(requests), "SAEs trained"
             )
             stored_sae = saes_by_folder[request.folder]

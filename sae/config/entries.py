@@ -98,7 +98,8 @@ def head_of(kind: str, name: str) -> registry.Head:
     Raises:
         UserError: it cannot be read, or the file lacks what its kind needs; in one line.
     """
-    head, file = registry.head(kind, name), registry.locate(registry.module(kind, name))
+    head = registry.head(kind, name)
+    file = registry.locate(registry.module_name(kind, name))
     given = not head.constants.get("READS_IMAGES", True) or head.constants.get(
         "MADE_ELSEWHERE", False
     )

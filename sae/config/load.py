@@ -169,7 +169,7 @@ def load(
     entries["datasets"] = _with_concepts(entries["datasets"], artifacts, problems)
     config = resolve(written.model_copy(update=entries), raw["methods"], problems)
     problems.end()
-    taken = paths.shared().union(reserved, MEANT_OTHERWISE)
+    taken = paths.shared_folders().union(reserved, MEANT_OTHERWISE)
     for name in config.experiments:
         if name in taken:
             problems.add(

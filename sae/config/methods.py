@@ -11,7 +11,7 @@ from sae.config.extends import check, written_out
 from sae.config.models import Config, Method, Sweep, Trained, extended
 from sae.config.problems import Problems
 from sae.core import paths, registry
-from sae.core.options import in_words
+from sae.core.options import describe_problem
 from sae.training.recipe import rounded
 
 KINDS = ("objective", "penalty")
@@ -245,9 +245,13 @@ def _grid(
                 .model_dump(by_alias=True)[option]
             )
         except ValidationError as error:
-            problems.add(f"{key}.{i}", in_words(error.errors()[0]))
+            problems.add(f"{key}.{i}", describe_problem(error.errors()[0]))
             continue
-        text = paths.written(trained) if isinstance(trained, str | int | float) else ""
+        text = (
+            paths.value_in_path(trained)
+            if isinstance(trained, str | int | float)
+            else ""
+        )
         if not re.fullmatch("[A-Za-z0-9_.+-]+", text):
             problems.add(
                 f"{key}.{i}", f"{value!r} cannot stand in a path, so it cannot be swept"

@@ -470,7 +470,7 @@ def extended(common: type[Model], kind: str, name: str) -> type[Model]:
     Raises:
         UserError: the entry's file is not right, or an option in it has a name that is taken.
     """
-    is_own = registry.module(kind, name).startswith(registry.EXTENSIONS)
+    is_own = registry.module_name(kind, name).startswith(registry.EXTENSIONS)
     # One's own may be another at the next call (`registry.extend`); of the others a class takes long to make.
     return (_extended.__wrapped__ if is_own else _extended)(common, kind, name, is_own)
 
@@ -486,7 +486,7 @@ def _extended(common: type[Model], kind: str, name: str, is_own: bool) -> type[M
         *head.options.model_fields,
         *dir(head.options),
     }:
-        file = registry.locate(registry.module(kind, name))
+        file = registry.locate(registry.module_name(kind, name))
         raise UserError(
             f"{name} has an option {min(twice)!r}, a name that is taken: rename it in {file}"
         )

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from sae.core import registry
-from sae.core.errors import UserError, meant
-from sae.core.options import Options, in_words
+from sae.core.errors import UserError, did_you_mean
+from sae.core.options import Options, describe_problem
 
 Model = TypeVar("Model", bound=Options)
 Result = TypeVar("Result")
@@ -74,7 +74,8 @@ class Problems:
         for name in wrong:
             there = ", ".join(sorted(map(str, allowed))) or "none"
             self.add(
-                key, f"{name!r} is not known; allowed: {there}{meant(name, allowed)}"
+                key,
+                f"{name!r} is not known; allowed: {there}{did_you_mean(name, allowed)}",
             )
         return not wrong
 
@@ -109,7 +110,7 @@ class Problems:
                 first, *rest = [*_parts(e["loc"], data)] or [""]
                 self.add(
                     ".".join(filter(None, (key, places.get(first, first), *rest))),
-                    in_words(e),
+                    describe_problem(e),
                 )
             return None
 

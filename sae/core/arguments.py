@@ -1,4 +1,4 @@
-"""What users pass to the library, checked: an error names the argument and its value."""
+"""Check what users pass to the library: an error names the argument and its value."""
 
 import operator
 import os
@@ -25,7 +25,7 @@ def device_name(device: Any) -> str:
             f"device is {reprlib.repr(device)}; give the name of a device, such as "
             "'cpu', 'cuda' or 'auto'"
         )
-    return workers.device(str(device))
+    return workers.available_device(str(device))
 
 
 def whole_number(name: str, value: Any, allowed: str, least: int | None = None) -> int:
@@ -41,17 +41,17 @@ def whole_number(name: str, value: Any, allowed: str, least: int | None = None) 
         UserError: it is of another type, as 8.0 and True are, or below `least`.
     """
     try:
-        whole = operator.index(value)
+        number = operator.index(value)
     except (TypeError, ValueError, RuntimeError):  # An array or tensor of several.
-        whole = None
-    if whole is None or isinstance(value, bool | np.bool_):
+        number = None
+    if number is None or isinstance(value, bool | np.bool_):
         raise UserError(
             f"{name} is {reprlib.repr(value)}, of type {type(value).__name__}; give a "
             f"whole number: {allowed}"
         )
-    if least is not None and whole < least:
-        raise UserError(f"{name} is {whole}; give {allowed}")
-    return whole
+    if least is not None and number < least:
+        raise UserError(f"{name} is {number}; give {allowed}")
+    return number
 
 
 def file_path(name: str, value: Any) -> Path:

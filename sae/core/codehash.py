@@ -1,14 +1,20 @@
-"""A hash of what code means: the syntax trees of its modules and of all that they import from the project.
+"""Hash what code means: its syntax trees, and those of all that it imports from here.
 
-It covers what can change a number, no more. Comments, docstrings, blank lines, formatting and the order of imports do
-not count, nor what a logger, a warning or an error says, nor a file's `VERSION` (`sae.core.versions`). The room
-`sae.core` does not count at all: nothing there can change a number. Neither do the names and places of modules: an
-import counts as the content hash of what it imports, and so does a name that stands for an imported module. So a move
-or a renaming changes nothing. The names of functions do count, and so does what is imported under which name, and where
-an error is raised: somebody may catch it.
+The hash covers what can change a number, no more. These do not count:
 
-A process reads each file of code once. What it hashes is what it runs (:func:`run_what_is_hashed`), whatever happens to
-the files meanwhile.
+- comments, docstrings, blank lines, formatting, and the order of imports;
+- what a logger, a warning or an error says;
+- a file's `VERSION`, which `sae.core.versions` records beside the hash;
+- the room `sae.core`: nothing there can change a number;
+- the names and places of modules. An import counts as the hash of the module that it
+  imports, and so does a name that stands for an imported module. So a move or a
+  renaming of a module changes nothing.
+
+The names of functions do count, and so does what is imported under which name, and
+where an error is raised: somebody may catch it.
+
+A process reads each file of code once. What it hashes is what it runs
+(:func:`run_what_is_hashed`), whatever happens to the files meanwhile.
 """
 
 import ast
@@ -16,7 +22,8 @@ import functools
 import importlib.util
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -26,274 +33,436 @@ from sae.core import registry
 from sae.core.errors import UserError
 from sae.core.files import dumps, sha256, sha256_text
 
+_CORE = "sae.core"
+_ERRORS = "sae.core.errors"
+# Libraries whose import alone changes no number: what they are used for is not hashed.
+_FOR_MESSAGES = ("logging", "warnings")
+# Files of extensions that are hashed as code, or hold notes or a configuration.
+_NO_DATA = (".py", ".pyc", ".md", ".yaml", ".yml")
 
-def code_hash(*modules: str) -> str:
-    """Hash of the meaning of `modules` (dotted names) and of what they import; 16 hex digits.
+# {(module, package of extensions at that time): hash of what the module means}. A new
+# package (`registry.extend`) may have other modules of the same names.
+_module_hashes: dict[tuple[str, ModuleType | None], str] = {}
 
-    For an entry outside the project, all files in its folder of extensions that are not Python count too.
+
+def code_hash(*module_names: str) -> str:
+    """Return a hash of what modules mean, and of what they import from the project.
+
+    If one of them is an extension, the hash also covers the data files in the folder of
+    extensions: those that are neither Python, notes nor configuration.
+
+    Args:
+        module_names: Dotted names, such as "sae.scoring.metrics.probe".
+
+    Returns:
+        16 hex digits.
 
     Raises:
-        UserError: there is no such module, it is not valid Python, or modules import each other in a circle.
+        UserError: There is no such module, it is not valid Python, or modules import
+            each other in a circle.
     """
-    hashes: list[Any] = [_module_hash(name, ()) for name in modules]
-    if any(name.split(".")[0] == registry.EXTENSIONS for name in modules):
-        hashes.append(_other_files(registry.roots()[registry.EXTENSIONS]))
+    hashes: list[Any] = [_hash_module(name, importers=()) for name in module_names]
+    if any(_package(name) == registry.EXTENSIONS for name in module_names):
+        extensions_folder = registry.roots()[registry.EXTENSIONS]
+        hashes.append(_hash_data_files(extensions_folder))
     return sha256_text(dumps(hashes))[:16]
 
 
 def run_what_is_hashed() -> None:
-    """Import the modules of the project from now on as the hash reads them, not from their files or Python's cache.
+    """Import the project's modules from now on as the hash reads them.
 
-    Only the few that the start of a step itself takes (`sae.core.files` and its like) are there already.
+    Neither their files as they are then nor Python's cache of compiled code is used.
+    Modules that are imported before this call, `sae.core.files` and its like, stay.
     """
-    sys.meta_path.insert(0, _Loader)
+    sys.meta_path.insert(0, _HashedCodeLoader)
 
 
-class _Loader(SourceFileLoader):
+class _HashedCodeLoader(SourceFileLoader):
+    """Find and load the project's modules from the syntax trees that are hashed."""
+
     @staticmethod
     def find_spec(
         name: str, _path: Sequence[str] | None, _target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        file = registry.locate(name) if _is_ours(name) else None
-        return (
-            importlib.util.spec_from_file_location(
-                name, loader=_Loader(name, str(file))
-            )
-            if file
-            else None
-        )
+        """Return where a module of the project is; None leaves it to other finders."""
+        if not _is_of_project(name):
+            return None
+        file = registry.locate(name)
+        if file is None:
+            return None
+        loader = _HashedCodeLoader(name, str(file))
+        return importlib.util.spec_from_file_location(name, loader=loader)
 
     def get_code(self, fullname: str) -> CodeType:
-        return compile(_tree(fullname), self.path, "exec", dont_inherit=True)
+        """Compile the syntax tree of a module."""
+        return compile(_syntax_tree(fullname), self.path, "exec", dont_inherit=True)
 
 
-_CORE = "sae.core"
-_NO_DATA = (".py", ".pyc", ".md", ".yaml", ".yml")
-_known: dict[tuple, str] = {}
+def _hash_module(name: str, importers: tuple[str, ...]) -> str:
+    """Return the hash of what a module means; of one of `sae.core`, a constant.
 
+    Args:
+        name: Its dotted name.
+        importers: The modules whose hash needs this one, each imported by the one
+            before it.
 
-def _module_hash(name: str, importers: tuple[str, ...]) -> str:
+    Raises:
+        UserError: The module is one of its importers, does not exist or is not valid
+            Python.
+    """
     if _is_core(name):
         return _CORE
     if name in importers:
-        raise UserError(
-            f"modules import each other in a circle: {' -> '.join((*importers, name))}"
-        )
-    key = (
-        name,
-        registry.extensions(),
-    )  # `registry.extend` makes that package anew.
-    if key not in _known:
-        _known[key] = sha256_text(
-            dumps(_Meaning(_tree(name), name, (*importers, name)).value)
-        )
-    return _known[key]
+        circle = " -> ".join((*importers, name))
+        raise UserError(f"modules import each other in a circle: {circle}")
+
+    key = (name, registry.extensions())
+    if key not in _module_hashes:
+        meaning = _ModuleMeaning(_syntax_tree(name), name, (*importers, name))
+        _module_hashes[key] = sha256_text(dumps(meaning.value))
+    return _module_hashes[key]
 
 
-def _tree(name: str) -> ast.Module:
-    file = registry.locate(name)
+def _syntax_tree(module_name: str) -> ast.Module:
+    file = registry.locate(module_name)
     if file is None:
-        raise UserError(f"there is no module {name}")
+        raise UserError(f"there is no module {module_name}")
     return registry.parse(file)
 
 
-def _targets(
-    node: ast.Import | ast.ImportFrom, importer: str
-) -> Iterator[tuple[str | None, str, str]]:
-    """(module of the project or None, what of it, local name) of each name that an import binds.
+def _package(module_name: str) -> str:
+    return module_name.split(".")[0]
 
-    `from sae.core.files import sha256` binds a function of a module, `from sae.core import files` a module.
+
+def _is_of_project(module_name: str) -> bool:
+    return _package(module_name) in ("sae", registry.EXTENSIONS)
+
+
+def _is_core(module_name: str) -> bool:
+    return module_name == _CORE or module_name.startswith(f"{_CORE}.")
+
+
+@dataclass(frozen=True)
+class _ImportedName:
+    """A name that an import statement binds.
+
+    =================================== ================== =========== ============
+    statement                           module             attribute   local_name
+    =================================== ================== =========== ============
+    `from sae.core import files`        "sae.core.files"   ""          "files"
+    `from sae.core.files import dumps`  "sae.core.files"   "dumps"     "dumps"
+    `import sae.core.files as f`        "sae.core.files"   ""          "f"
+    `from os import path as p`          None               "os.path"   "p"
+    =================================== ================== =========== ============
+
+    Attributes:
+        module: The module of the project that is imported, or imported from; None for
+            other libraries.
+        attribute: What is imported from that module, "" for the module itself. Of
+            another library: the whole dotted name.
+        local_name: The name that stands for it in the importing module.
     """
-    base = "" if isinstance(node, ast.Import) else node.module or ""
-    if isinstance(node, ast.ImportFrom) and node.level:
-        # `from . import x` starts at the module's own package, each further dot one above.
-        source, parts = registry.locate(importer), importer.split(".")
-        own = (
-            parts if source is not None and source.name == "__init__.py" else parts[:-1]
-        )
-        base = ".".join([*own[: len(own) - node.level + 1], *([base] if base else [])])
-    for a in node.names:
-        inner, local = f"{base}.{a.name}" if base else a.name, a.asname or a.name
-        if not _is_ours(inner):
-            yield None, inner, local
-        elif not base or registry.locate(inner):
-            yield inner, "", local
+
+    module: str | None
+    attribute: str
+    local_name: str
+
+
+def _imported_names(
+    statement: ast.Import | ast.ImportFrom, importer: str
+) -> Iterator[_ImportedName]:
+    """Yield the names that an import statement of the module `importer` binds."""
+    source = _imported_from(statement, importer)
+    for alias in statement.names:
+        dotted_name = f"{source}.{alias.name}" if source else alias.name
+        local_name = alias.asname or alias.name
+        if not _is_of_project(dotted_name):
+            yield _ImportedName(None, dotted_name, local_name)
+        elif not source or registry.locate(dotted_name):
+            yield _ImportedName(dotted_name, "", local_name)
         else:
-            yield base if registry.locate(base) else None, a.name, local
+            # A function, class or constant. A folder without __init__.py is no module.
+            module = source if registry.locate(source) else None
+            yield _ImportedName(module, alias.name, local_name)
 
 
-def _is_ours(name: str) -> bool:
-    return name.split(".")[0] in ("sae", registry.EXTENSIONS)
+def _imported_from(statement: ast.Import | ast.ImportFrom, importer: str) -> str:
+    """Return the dotted name after `from`, made absolute; "" for `import ...`."""
+    if isinstance(statement, ast.Import):
+        return ""
+    if not statement.level:
+        return statement.module or ""
+
+    # One dot is the importer's own package, each further dot is one package above.
+    package_parts = importer.split(".")
+    importer_file = registry.locate(importer)
+    is_package = importer_file is not None and importer_file.name == "__init__.py"
+    if not is_package:
+        package_parts = package_parts[:-1]
+    parts = package_parts[: len(package_parts) - statement.level + 1]
+    if statement.module:
+        parts.append(statement.module)
+    return ".".join(parts)
 
 
-def _is_core(name: str) -> bool:
-    return name == _CORE or name.startswith(f"{_CORE}.")
+class _ModuleMeaning:
+    """The meaning of a module, as a value that JSON can hold.
 
+    The syntax tree is walked here, not by `ast.dump`, which prints fields that come and
+    go between versions of Python. A node becomes [its type, {field: its meaning}],
+    without the fields that are empty.
 
-class _Meaning:
-    """What a module means, as a value for JSON.
-
-    This is a walk of its own, since `ast.dump` prints fields that come and go between Python versions.
+    Attributes:
+        value: The meaning of the whole module.
     """
 
     def __init__(self, tree: ast.Module, name: str, importers: tuple[str, ...]) -> None:
-        self.name, self.importers, self.names = name, importers, _bound(tree)
-        self.modules: dict[str, str] = {}
-        self.errors: set[str] = set()
-        self.ours = {
-            node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)
-        }
-        for node in ast.walk(tree):
-            for module, rest, local in (
-                _targets(node, name)
-                if isinstance(node, ast.Import | ast.ImportFrom)
-                else ()
-            ):
-                # A name that is bound in two ways, by an argument say, stays a name.
-                if (
-                    isinstance(node, ast.ImportFrom)
-                    and module
-                    and not rest
-                    and self.names[local] == 1
-                ):
-                    self.modules[local] = _module_hash(module, importers)
-                if module == f"{_CORE}.errors" and self.names[local] == 1:
-                    self.errors.add(local)
-                elif module and not _is_core(module):
-                    self.ours.add(local)
-        self.loggers = {
-            log for node in tree.body if (log := _logger(node)) and self.names[log] == 1
-        }
-        # `VERSION` is recorded beside the hash, so it is left out of it. Extensions keep it in: a helper's `VERSION`
-        # appears nowhere else.
-        self.version = [
-            node
-            for node in tree.body
-            if name.startswith("sae.") and _assigned(node) == "VERSION"
-        ]
-        self.value = self.of(tree)
+        """Work out what the module means.
 
-    def of(self, node: Any) -> Any:
-        """The meaning of a node, of a list of them, or of a value in a node's field."""
-        if isinstance(node, ast.Name) and node.id in self.modules:
-            return ["module", self.modules[node.id]]
-        if isinstance(node, ast.Constant):
-            return ["constant", type(node.value).__name__, repr(node.value)]
-        if (
-            isinstance(node, ast.Call)
-            and isinstance(node.func, ast.Name)
-            and node.func.id in self.errors
-        ):
-            return ["Call", self.of(node.func)]
-        if (
-            isinstance(node, ast.Raise)
-            and isinstance(node.exc, ast.Call)
-            and not self._carries(node.exc.func)
-        ):
-            return ["Raise", self.of(node.exc.func)]
-        if isinstance(node, ast.AST):
-            fields = {}
-            for key, value in ast.iter_fields(node):
-                found = self.of(value)
-                if key == "body" and found == []:
-                    found = ["pass"]
-                if found not in (None, []) and not (
-                    isinstance(node, ast.Assert) and key == "msg"
-                ):
-                    fields[key] = found
-            return [type(node).__name__, fields]
-        if isinstance(node, list):
-            imports = self.imported(
-                [v for v in node if isinstance(v, ast.Import | ast.ImportFrom)]
-            )
-            rest = [
-                self.of(v)
-                for v in node
-                if not isinstance(v, ast.Import | ast.ImportFrom) and not self._says(v)
+        Args:
+            tree: The syntax tree of the module.
+            name: Its dotted name.
+            importers: As :func:`_hash_module` takes them, with the module itself last.
+        """
+        self._module_name = name
+        self._importers = importers
+        self._binding_counts = _count_bindings(tree)
+
+        # What a name stands for is found out before the walk, since it holds in the
+        # whole file, wherever the name is imported.
+        #
+        # {local name: hash of the imported module for which it always stands}
+        self._hash_of_alias: dict[str, str] = {}
+        # Local names of what comes from `sae.core.errors`, such as `UserError`.
+        self._errors: set[str] = set()
+        # Local names of this module's classes, and of all that is imported from the
+        # project's rooms other than the core.
+        self._project_names: set[str] = set()
+        self._note_names(tree)
+
+        # Local names of this module's loggers.
+        self._loggers: set[str] = set()
+        for statement in tree.body:
+            logger = _logger_made_by(statement)
+            if logger is not None and self._is_bound_once(logger):
+                self._loggers.add(logger)
+
+        # `VERSION` is recorded beside the hash. Extensions keep it in the hash: the
+        # `VERSION` of a helper is recorded nowhere else.
+        self._version_statements: list[ast.stmt] = []
+        if name.startswith("sae."):
+            self._version_statements = [
+                statement
+                for statement in tree.body
+                if _assigned_name(statement) == "VERSION"
             ]
-            return [["import", imports], *rest] if imports else rest
-        return node
 
-    def _carries(self, exception: ast.expr) -> bool:
-        """Whether an exception is one of the project's rooms, which may bring more than words to who catches it."""
+        self.value = self._meaning(tree)
+
+    def _note_names(self, tree: ast.Module) -> None:
+        """Fill in what the names of classes and of imports stand for."""
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                self._project_names.add(node.name)
+            if not isinstance(node, ast.Import | ast.ImportFrom):
+                continue
+            for imported in _imported_names(node, self._module_name):
+                self._note_import(imported, isinstance(node, ast.ImportFrom))
+
+    def _note_import(self, imported: _ImportedName, is_from: bool) -> None:
+        """Fill in what an imported name stands for.
+
+        Args:
+            imported: The name.
+            is_from: Whether it is of a `from` statement; `import a.b` binds `a`, not
+                the module `a.b`.
+        """
+        module = imported.module
+        if module is None:
+            return
+        local_name = imported.local_name
+        # A name that is also bound otherwise, as an argument say, does not always stand
+        # for what is imported.
+        is_bound_once = self._is_bound_once(local_name)
+        is_module = is_from and not imported.attribute
+        if is_module and is_bound_once:
+            self._hash_of_alias[local_name] = _hash_module(module, self._importers)
+        if module == _ERRORS and is_bound_once:
+            self._errors.add(local_name)
+        if not _is_core(module):
+            self._project_names.add(local_name)
+
+    def _is_bound_once(self, name: str) -> bool:
+        return self._binding_counts[name] == 1
+
+    def _meaning(self, node: Any) -> Any:
+        """Return the meaning of a node, of a list of them, or of a field's plain value.
+
+        An error's message does not count: of a call of an error of the project, and of
+        the raising of an error of Python's or of another library, the class remains.
+        """
+        if isinstance(node, list):
+            return self._meaning_of_list(node)
+        if not isinstance(node, ast.AST):
+            return node
+        if isinstance(node, ast.Name) and node.id in self._hash_of_alias:
+            return ["module", self._hash_of_alias[node.id]]
+        if isinstance(node, ast.Constant):
+            # JSON has no bytes and no complex numbers, so that text stands for a value.
+            return ["constant", type(node.value).__name__, repr(node.value)]
+        if isinstance(node, ast.Call) and self._is_error(node.func):
+            return ["Call", self._meaning(node.func)]
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+            exception_class = node.exc.func
+            if not self._is_project_exception(exception_class):
+                return ["Raise", self._meaning(exception_class)]
+        return [type(node).__name__, self._meanings_of_fields(node)]
+
+    def _meanings_of_fields(self, node: ast.AST) -> dict[str, Any]:
+        """Return {field: its meaning} of a node's fields that are not empty."""
+        meanings: dict[str, Any] = {}
+        for field, child in ast.iter_fields(node):
+            if isinstance(node, ast.Assert) and field == "msg":
+                continue
+            meaning = self._meaning(child)
+            # A body whose docstring or log message is left out is as one with `pass`.
+            if field == "body" and meaning == []:
+                meaning = ["pass"]
+            if meaning is not None and meaning != []:
+                meanings[field] = meaning
+        return meanings
+
+    def _meaning_of_list(self, nodes: list[Any]) -> list[Any]:
+        """Return the meanings of nodes, those of imports joined at the beginning.
+
+        What only tells people something is left out.
+        """
+        imports = []
+        counted_nodes = []
+        for node in nodes:
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                imports.append(node)
+            elif not self._is_for_people(node):
+                counted_nodes.append(node)
+
+        import_rows = self._import_rows(imports)
+        meanings = [self._meaning(node) for node in counted_nodes]
+        if import_rows:
+            return [["import", import_rows], *meanings]
+        return meanings
+
+    def _import_rows(
+        self, statements: Iterable[ast.Import | ast.ImportFrom]
+    ) -> list[list[str | None]]:
+        """Return what import statements mean, in an order that hangs on no module name.
+
+        Returns:
+            For each name [hash of the module, or None for another library; what of the
+            module; local name]. The local name is "" where it stands for a module.
+        """
+        rows: list[list[str | None]] = []
+        for statement in statements:
+            for imported in _imported_names(statement, self._module_name):
+                if self._is_import_for_messages(imported):
+                    continue
+                module_hash = None
+                if imported.module is not None:
+                    module_hash = _hash_module(imported.module, self._importers)
+                local_name = imported.local_name
+                if local_name in self._hash_of_alias:
+                    local_name = ""
+                rows.append([module_hash, imported.attribute, local_name])
+
+        # Of two with the same local name the later one holds, so their order is kept.
+        # Modules have no local name here, and are sorted by their hashes.
+        return sorted(rows, key=lambda row: (row[2], "" if row[2] else row[0]))
+
+    def _is_import_for_messages(self, imported: _ImportedName) -> bool:
+        """Say whether an import is of a library that only tells people something."""
+        is_library = imported.module is None and imported.attribute in _FOR_MESSAGES
+        return is_library and self._binding_counts[imported.local_name] <= 1
+
+    def _is_error(self, function: ast.expr) -> bool:
+        """Say whether a call's function is an error class of `sae.core.errors`."""
+        return isinstance(function, ast.Name) and function.id in self._errors
+
+    def _is_project_exception(self, exception_class: ast.expr) -> bool:
+        """Say whether an exception's class is of this module or of another room.
+
+        An exception of that kind may bring more than words to whoever catches it.
+        """
         return any(
-            isinstance(node, ast.Name) and node.id in self.ours
-            for node in ast.walk(exception)
+            isinstance(node, ast.Name) and node.id in self._project_names
+            for node in ast.walk(exception_class)
         )
 
-    def _says(self, node: ast.AST) -> bool:
-        """Whether a statement is there for people alone: a docstring, a logger and its calls, a warning, `VERSION`."""
+    def _is_for_people(self, node: Any) -> bool:
+        """Say whether a statement changes no number, whatever it holds.
+
+        These are docstrings, `pass`, the making of a logger, calls of loggers and of
+        `warnings.warn`, and `VERSION`.
+        """
+        if isinstance(node, ast.Pass) or _is_docstring(node):
+            return True
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-            called = node.value.func
-            on = called.value if isinstance(called, ast.Attribute) else None
-            return isinstance(on, ast.Name) and (
-                on.id in self.loggers or ast.unparse(called) == "warnings.warn"
-            )
-        empty = isinstance(node, ast.Pass) or _is_docstring(node)
-        return empty or node in self.version or _logger(node) in self.loggers
+            return self._is_message(node.value)
+        if node in self._version_statements:
+            return True
+        return _logger_made_by(node) in self._loggers
 
-    def imported(
-        self, nodes: list[ast.Import | ast.ImportFrom]
-    ) -> list[list[str | None]]:
-        """[content hash or None, what of it, local name] of all that some imports bind, in an order of its own."""
-        rows = [
-            [
-                module and _module_hash(module, self.importers),
-                rest,
-                "" if local in self.modules else local,
-            ]
-            for module, rest, local in (
-                target for node in nodes for target in _targets(node, self.name)
-            )
-            if module or rest not in ("logging", "warnings") or self.names[local] > 1
-        ]
-        # Of two with the same local name the later one holds, so their order is kept.
-        return sorted(rows, key=lambda row: (row[2], row[0] if not row[2] else ""))
+    def _is_message(self, call: ast.Call) -> bool:
+        """Say whether a call is `logger.method(...)` or `warnings.warn(...)`."""
+        method = call.func
+        if not isinstance(method, ast.Attribute):
+            return False
+        owner = method.value
+        if not isinstance(owner, ast.Name):
+            return False
+        return owner.id in self._loggers or ast.unparse(method) == "warnings.warn"
 
 
-def _assigned(node: ast.AST) -> str | None:
-    """The name that a statement binds to a value, where it is one."""
-    targets = (
-        node.targets
-        if isinstance(node, ast.Assign)
-        else [node.target]
-        if isinstance(node, ast.AnnAssign)
-        else []
-    )
-    return (
-        targets[0].id
-        if len(targets) == 1 and isinstance(targets[0], ast.Name)
-        else None
-    )
+def _assigned_name(node: Any) -> str | None:
+    """Return the name that a statement assigns a value to; None if it does not."""
+    if isinstance(node, ast.Assign) and len(node.targets) == 1:
+        target = node.targets[0]
+    elif isinstance(node, ast.AnnAssign):
+        target = node.target
+    else:
+        return None
+    return target.id if isinstance(target, ast.Name) else None
 
 
-def _logger(node: ast.AST) -> str | None:
-    """The name of the logger that a statement makes."""
+def _logger_made_by(node: Any) -> str | None:
+    """Return the name of the logger that a statement makes; None if it makes none."""
     value = getattr(node, "value", None)
-    is_made = (
-        isinstance(value, ast.Call) and ast.unparse(value.func) == "logging.getLogger"
-    )
-    return _assigned(node) if is_made else None
+    if not isinstance(value, ast.Call):
+        return None
+    if ast.unparse(value.func) != "logging.getLogger":
+        return None
+    return _assigned_name(node)
 
 
-def _bound(tree: ast.Module) -> Counter[str]:
-    """How often each name is, or may be, bound in a file: in all mentions but reads, attributes and keywords."""
-    found: Counter[str] = Counter()
+def _count_bindings(tree: ast.Module) -> Counter[str]:
+    """Count how often each name is, or may be, bound in a file.
+
+    Every mention counts but a read, an attribute and a keyword of a call: targets of
+    assignments, imports, arguments, functions, classes, `global` and the like.
+    """
+    counts: Counter[str] = Counter()
     for node in ast.walk(tree):
         if isinstance(node, ast.alias):
-            found[node.asname or node.name] += 1
+            counts[node.asname or node.name] += 1
         elif isinstance(node, ast.Name):
-            found[node.id] += not isinstance(node.ctx, ast.Load)
+            if not isinstance(node.ctx, ast.Load):
+                counts[node.id] += 1
         elif not isinstance(
             node, ast.Attribute | ast.keyword | ast.Constant | ast.ImportFrom
         ):
+            # Other nodes hold the names that they bind as text, one or a list of them.
             for _, value in ast.iter_fields(node):
-                found.update(
-                    v
-                    for v in (value if isinstance(value, list) else [value])
-                    if isinstance(v, str)
-                )
-    return found
+                values = value if isinstance(value, list) else [value]
+                counts.update(name for name in values if isinstance(name, str))
+    return counts
 
 
 def _is_docstring(node: Any) -> bool:
@@ -304,23 +473,26 @@ def _is_docstring(node: Any) -> bool:
     )
 
 
-def _other_files(folder: Path) -> dict[str, str]:
-    """{path: SHA-256} of the data files in a folder: not Python, not hidden, neither notes nor a config laid over."""
-    found = {}
+def _hash_data_files(folder: Path) -> dict[str, str]:
+    """Return {path below the folder: SHA-256} of its data files.
+
+    A data file is not hidden, and neither Python, notes nor a configuration laid over
+    another.
+    """
+    hashes = {}
     for file in sorted(folder.rglob("*")):
         path = file.relative_to(folder)
-        if (
-            file.is_file()
-            and path.suffix not in _NO_DATA
-            and not any(part.startswith(".") for part in path.parts)
-        ):
-            stat = file.stat()
-            found[path.as_posix()] = _sha256(
-                file, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size
-            )
-    return found
+        is_hidden = any(part.startswith(".") for part in path.parts)
+        if is_hidden or path.suffix in _NO_DATA or not file.is_file():
+            continue
+        stat = file.stat()
+        hashes[path.as_posix()] = _hash_file(
+            file, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size
+        )
+    return hashes
 
 
 @functools.cache
-def _sha256(file: Path, *_state: int) -> str:
+def _hash_file(file: Path, *_state: int) -> str:
+    """Return the SHA-256 of a file; in another state it is read again."""
     return sha256(file)

@@ -1,4 +1,8 @@
-"""A command's options, from the parameters of the function that it runs: what they are is said there, once."""
+"""Make a command's options from the parameters of the function that it runs.
+
+What an option is stands in one place: its name, type and default in the function's
+signature, its text in the function's docstring.
+"""
 
 import dataclasses
 import inspect
@@ -6,129 +10,203 @@ import re
 import types
 import typing
 from argparse import ArgumentParser, ArgumentTypeError
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from sae.core.options import RECORD, told
+from sae.core.options import RECORD, describe_problems
 
-_MANY = (list, tuple, Sequence, Iterable)
-_NAMED = dict[str, Path]
+# A parameter of one of these types takes several words.
+_SEQUENCES = (list, tuple, Sequence, Iterable)
+# A parameter of this type takes words NAME=PATH.
+_PATHS_BY_NAME = dict[str, Path]
+# What is left out of the name of an option: `bank_file` is `--bank`.
+_SUFFIX = re.compile("_(dir|file|folder|root)$")
+
+# The block of a docstring that describes parameters, or a dataclass's fields.
+_DESCRIPTIONS = re.compile(r"^(?:Args|Attributes):\n((?: .*\n?|\n)+)", re.MULTILINE)
+# One entry of it, `name, name: text`, whose further lines stand further in.
+_DESCRIPTION = re.compile(r"^    (\w+(?:, \w+)*): (.*(?:\n     .*)*)", re.MULTILINE)
 
 
-def reader(form: Any) -> Callable[[str], Any]:
-    """A function that makes a value of this type of a word of the command line."""
-    adapter: TypeAdapter[Any] = TypeAdapter(form)
-    is_json = typing.get_origin(form) is dict or (
-        isinstance(form, type) and issubclass(form, BaseModel)
-    )
+class CommandOption(NamedTuple):
+    """An option of a command.
 
-    def read(text: str) -> Any:
+    Attributes:
+        parameter: The parameter of the function, or field of a dataclass, that gets the
+            option's value.
+        help: What a docstring says of it; "" if nothing.
+    """
+
+    parameter: inspect.Parameter
+    help: str
+
+
+def command_options(function: Callable[..., Any]) -> Iterator[CommandOption]:
+    """Yield the options of a command, in the order of the function's parameters.
+
+    A parameter that is a dataclass stands for the fields of the dataclass.
+
+    Args:
+        function: What the command runs, or a dataclass.
+    """
+    descriptions = _parameter_descriptions(function)
+    for parameter in _parameters(function):
+        value_type = _value_type(parameter)
+        if dataclasses.is_dataclass(value_type):
+            yield from command_options(typing.cast(type, value_type))
+        else:
+            yield CommandOption(parameter, descriptions.get(parameter.name, ""))
+
+
+def add_options(parser: ArgumentParser, function: Callable[..., Any]) -> None:
+    """Add the options of a command to its parser.
+
+    The parameter `bank_file: Path` is the option `--bank FILE`; a positional-only one
+    is a word without a flag. A list takes several words, a mapping of paths takes words
+    NAME=PATH. Other mappings and models take JSON, or @FILE with JSON in it.
+
+    Args:
+        parser: The parser of the command.
+        function: What the command runs.
+    """
+    for option in command_options(function):
+        parameter = option.parameter
+        value_type = _value_type(parameter)
+        # argparse takes % for the beginning of a placeholder.
+        settings: dict[str, Any] = {"help": option.help.replace("%", "%%")}
+
+        if value_type == _PATHS_BY_NAME:
+            settings["nargs"] = "*"
+            settings["type"] = _parse_named_path
+        elif typing.get_origin(value_type) in _SEQUENCES:
+            settings["nargs"] = "*"
+            settings["type"] = word_parser(typing.get_args(value_type)[0])
+        else:
+            settings["type"] = word_parser(value_type)
+
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            parser.add_argument(parameter.name, **settings)
+            continue
+
+        if parameter.default is parameter.empty:
+            settings["required"] = True
+        else:
+            settings["default"] = parameter.default
+        name = _SUFFIX.sub("", parameter.name).replace("_", "-")
+        parser.add_argument(
+            f"--{name}", dest=parameter.name, metavar=name.upper(), **settings
+        )
+
+
+def word_parser(value_type: Any) -> Callable[[str], Any]:
+    """Return a function that turns a word of the command line into a value of a type.
+
+    The function raises `ArgumentTypeError`, which argparse prints, if the word is no
+    such value.
+
+    Args:
+        value_type: A type that pydantic knows. A mapping or model is read as JSON, from
+            the word or, if that is @FILE, from the file.
+    """
+    adapter: TypeAdapter[Any] = TypeAdapter(value_type)
+    is_mapping = typing.get_origin(value_type) is dict
+    is_model = isinstance(value_type, type) and issubclass(value_type, BaseModel)
+
+    def parse(word: str) -> Any:
         try:
-            if is_json:
-                content = Path(text[1:]).read_bytes() if text.startswith("@") else text
-                return adapter.validate_json(content, context=RECORD)
-            return adapter.validate_python(text)
+            if not (is_mapping or is_model):
+                return adapter.validate_python(word)
+            json_text: str | bytes = word
+            if word.startswith("@"):
+                json_text = Path(word[1:]).read_bytes()
+            return adapter.validate_json(json_text, context=RECORD)
         except ValidationError as error:
-            raise ArgumentTypeError(told(error)) from None
+            raise ArgumentTypeError(describe_problems(error)) from None
         except OSError as error:
             raise ArgumentTypeError(f"not JSON: {error}") from None
 
-    return read
+    return parse
 
 
-def options(function: Callable[..., Any]) -> Iterator[tuple[inspect.Parameter, str]]:
-    """Those of a function or a dataclass, each with what the docstring says of it.
+def call_with_options(function: Callable[..., Any], values: Mapping[str, Any]) -> Any:
+    """Call a function, or make a dataclass, with the values of its options.
 
-    A parameter that is a dataclass stands for its fields.
+    Args:
+        function: What the command runs, or a dataclass.
+        values: {name of a parameter: its value}, as a parser with the options of
+            :func:`add_options` parsed them. Other names are passed over.
+
+    Returns:
+        What the function returns.
     """
-    texts = _described(function)
-    for name, parameter in inspect.signature(
-        function, eval_str=True
-    ).parameters.items():
-        if dataclasses.is_dataclass(parameter.annotation):
-            yield from options(typing.cast(type, parameter.annotation))
+    # These know which arguments a call gives by position and which by name.
+    bound_arguments = inspect.signature(function).bind_partial()
+    for parameter in _parameters(function):
+        value_type = _value_type(parameter)
+        if dataclasses.is_dataclass(value_type):
+            # Its fields are options of their own.
+            value = call_with_options(typing.cast(type, value_type), values)
         else:
-            yield parameter, texts.get(name, "")
+            value = _collected(values[parameter.name], value_type)
+        bound_arguments.arguments[parameter.name] = value
+    return function(*bound_arguments.args, **bound_arguments.kwargs)
 
 
-def add(parser: ArgumentParser, function: Callable[..., Any]) -> None:
-    """Add a function's options: `bank_file: Path` is `--bank FILE`.
+def _collected(value: Any, value_type: Any) -> Any:
+    """Return several words, which argparse collects as a list, as their type says.
 
-    A list takes several words, a mapping of paths NAME=PATH, other mappings and models JSON, or @FILE.
+    Args:
+        value: The value of an option. One that holds nothing, such as the default None,
+            stays as it is.
+        value_type: The type of the option's parameter.
     """
-    for parameter, text in options(function):
-        form = _form(parameter)
-        is_many = typing.get_origin(form) in _MANY
-        how: dict[str, Any] = {"help": text.replace("%", "%%")}
-        if is_many or form == _NAMED:
-            how["nargs"] = "*"
-        how["type"] = (
-            _pair
-            if form == _NAMED
-            else reader(typing.get_args(form)[0] if is_many else form)
-        )
-        if parameter.kind is parameter.POSITIONAL_ONLY:
-            parser.add_argument(parameter.name, **how)
-        else:
-            how |= (
-                {"required": True}
-                if parameter.default is parameter.empty
-                else {"default": parameter.default}
-            )
-            flag = re.sub("_(dir|file|folder|root)$", "", parameter.name).replace(
-                "_", "-"
-            )
-            parser.add_argument(
-                f"--{flag}", dest=parameter.name, metavar=flag.upper(), **how
-            )
+    if not value:
+        return value
+    if value_type == _PATHS_BY_NAME:
+        return dict(value)
+    if typing.get_origin(value_type) is tuple:
+        return tuple(value)
+    return value
 
 
-def call(function: Callable[..., Any], values: dict[str, Any]) -> Any:
-    """Call a function, or make a dataclass, with the values of its options."""
-    bound = inspect.signature(function, eval_str=True).bind_partial()
-    for name, parameter in bound.signature.parameters.items():
-        form = _form(parameter)
-        value = (
-            call(typing.cast(type, form), values)
-            if dataclasses.is_dataclass(form)
-            else values[name]
-        )
-        if value and (form == _NAMED or typing.get_origin(form) is tuple):
-            value = typing.get_origin(form)(value)
-        bound.arguments[name] = value
-    return function(*bound.args, **bound.kwargs)
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    """Return the parameters of a function, with annotations as types, not as text."""
+    signature = inspect.signature(function, eval_str=True)
+    return list(signature.parameters.values())
 
 
-def _form(parameter: inspect.Parameter) -> Any:
-    """Its type; of several the first one, which is what a word is read as."""
-    form = parameter.annotation
-    return typing.get_args(form)[0] if isinstance(form, types.UnionType) else form
+def _value_type(parameter: inspect.Parameter) -> Any:
+    """Return the type that a word is read as: of `Count | None`, say, `Count`."""
+    annotation = parameter.annotation
+    if isinstance(annotation, types.UnionType):
+        return typing.get_args(annotation)[0]
+    return annotation
 
 
-def _pair(text: str) -> tuple[str, Path]:
-    name, found, path = text.partition("=")
-    if not found:
-        raise ArgumentTypeError(f"{text!r} is not of the form NAME=PATH")
+def _parse_named_path(word: str) -> tuple[str, Path]:
+    """Return the name and the path of a word NAME=PATH."""
+    name, equals_sign, path = word.partition("=")
+    if not equals_sign:
+        raise ArgumentTypeError(f"{word!r} is not of the form NAME=PATH")
     return name, Path(path)
 
 
-def _described(function: Callable[..., Any]) -> dict[str, str]:
-    """{parameter: what the docstring says of it} under `Args`, or of a dataclass under `Attributes`."""
-    block = re.search(
-        r"^(?:Args|Attributes):\n((?: .*\n?|\n)+)",
-        f"{inspect.getdoc(function)}\n",
-        re.MULTILINE,
-    )
-    rows = re.findall(
-        r"^    (\w+(?:, \w+)*): (.*(?:\n     .*)*)",
-        block[1] if block else "",
-        re.MULTILINE,
-    )
-    return {
-        name: " ".join(said.split())
-        for names, said in rows
-        for name in names.split(", ")
-    }
+def _parameter_descriptions(function: Callable[..., Any]) -> dict[str, str]:
+    """Return {parameter: what the docstring says of it}, each in one line.
+
+    They stand under `Args` in the docstring of a function, under `Attributes` in that
+    of a dataclass.
+    """
+    docstring = inspect.getdoc(function) or ""
+    block = _DESCRIPTIONS.search(f"{docstring}\n")
+    if block is None:
+        return {}
+    descriptions = {}
+    for names, text in _DESCRIPTION.findall(block[1]):
+        one_line = " ".join(text.split())
+        for name in names.split(", "):
+            descriptions[name] = one_line
+    return descriptions

@@ -1,4 +1,7 @@
-"""Faults of the machine rather than of the input, each told in one line: of the disk, of memory, a signal to stop."""
+"""Faults of the machine rather than of the input, each explained in one line.
+
+These are a full or closed disk, a lack of memory, and a signal to stop.
+"""
 
 import errno
 import os
@@ -6,44 +9,72 @@ import signal
 from types import FrameType
 from typing import NoReturn
 
-_FREE = "Free some, then run again: what is finished is kept"
-_OPEN = "Make it writable, or work in a copy of this folder elsewhere, then run again"
-_DISK = {
-    errno.ENOSPC: f"could not be written: its file system is full (`df -h` and `df -i` say of what). {_FREE}",
-    errno.EDQUOT: f"could not be written: the disk quota there is used up. {_FREE}",
-    errno.EROFS: f"could not be written: its file system is read-only. {_OPEN}",
-    errno.EACCES: f"is closed to this user: permission denied (`ls -ld` shows owner and mode). {_OPEN}",
-    errno.EPERM: f"is closed to this user: operation not permitted (`ls -ld`, `lsattr -d`). {_OPEN}",
+_FREE_SOME = "Free some, then run again: what is finished is kept"
+_MAKE_WRITABLE = (
+    "Make it writable, or work in a copy of this folder elsewhere, then run again"
+)
+# {errno: what is wrong with a file}
+_DISK_FAULTS = {
+    errno.ENOSPC: (
+        "could not be written: its file system is full (`df -h` and `df -i` say of "
+        f"what). {_FREE_SOME}"
+    ),
+    errno.EDQUOT: (
+        f"could not be written: the disk quota there is used up. {_FREE_SOME}"
+    ),
+    errno.EROFS: (
+        f"could not be written: its file system is read-only. {_MAKE_WRITABLE}"
+    ),
+    errno.EACCES: (
+        "is closed to this user: permission denied (`ls -ld` shows owner and mode). "
+        f"{_MAKE_WRITABLE}"
+    ),
+    errno.EPERM: (
+        "is closed to this user: operation not permitted (`ls -ld`, `lsattr -d`). "
+        f"{_MAKE_WRITABLE}"
+    ),
 }
-# Libraries that write by themselves put these into the text of an exception of their own.
-_IN_TEXT = {
+# {errno: its text}, which libraries that write files themselves put into the message of
+# an exception of their own.
+_DISK_FAULT_TEXTS = {
     code: os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 }
-# What PyTorch says where it raises no MemoryError: on the CPU, on a GPU, of a process that the system ended.
-_NO_MEMORY = (
+# What PyTorch says where it raises no MemoryError: on the CPU, on a GPU, of a process
+# that the system killed.
+_MEMORY_FAULT_TEXTS = (
     os.strerror(errno.ENOMEM),
     "out of memory",
     "killed by signal: Killed",
     "terminated abruptly",
 )
+
+# The signals that ask a process to stop.
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_received: list[int] = []
+# Those of them that this process got.
+_received_signals: list[int] = []
 
 
 class Stopped(SystemExit):
-    """A signal asked this process to stop. Like KeyboardInterrupt it is no `Exception`: only clean-up code sees it."""
+    """A signal asked this process to stop.
+
+    Like KeyboardInterrupt it is no `Exception`, so that only clean-up code sees it.
+    """
 
 
 def stop_on_signals() -> None:
-    """Raise :class:`Stopped` at the first SIGTERM or SIGINT; further ones are ignored, so that clean-up can finish."""
+    """Raise :class:`Stopped` at the first SIGTERM or SIGINT.
+
+    Further ones are ignored, so that clean-up can finish.
+    """
 
     def stop(number: int, _frame: FrameType | None) -> NoReturn:
-        for each in SIGNALS:
-            signal.signal(each, signal.SIG_IGN)
-        # The processes that decode got the signal too. Torch would report their end as an error during the clean-up.
+        for stop_signal in SIGNALS:
+            signal.signal(stop_signal, signal.SIG_IGN)
+        # The processes that decode got the signal too. Torch would report their end as
+        # an error during the clean-up.
         if hasattr(signal, "SIGCHLD"):  # Not on Windows.
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        _received.append(number)
+        _received_signals.append(number)
         raise Stopped(128 + number)
 
     for number in SIGNALS:
@@ -52,52 +83,91 @@ def stop_on_signals() -> None:
 
 
 def hold_back(held: bool, *numbers: int) -> None:
-    """Whether signals wait, here and in what is started: in an import Python may drop what one raises, and go on."""
-    if hasattr(signal, "pthread_sigmask"):  # Not on Windows.
-        signal.pthread_sigmask(
-            signal.SIG_BLOCK if held else signal.SIG_UNBLOCK, numbers
-        )
+    """Let signals wait, or let them come again, here and in what is started.
+
+    During an import Python may drop the exception that a signal raises, and go on.
+
+    Args:
+        held: Whether they wait.
+        numbers: The signals.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows.
+        return
+    action = signal.SIG_BLOCK if held else signal.SIG_UNBLOCK
+    signal.pthread_sigmask(action, numbers)
 
 
 def disk_error(error: BaseException) -> int | None:
-    """The errno of a full or closed disk that caused an exception of any library; None for another cause."""
-    if isinstance(error, OSError) and error.errno in _DISK:
+    """Return the errno of a full or closed disk that caused an exception.
+
+    Args:
+        error: An exception of any library.
+
+    Returns:
+        None if the exception has another cause.
+    """
+    if isinstance(error, OSError) and error.errno in _DISK_FAULTS:
         return error.errno
-    return next((code for code, text in _IN_TEXT.items() if text in str(error)), None)
+    message = str(error)
+    for code, text in _DISK_FAULT_TEXTS.items():
+        if text in message:
+            return code
+    return None
 
 
 def explain(
-    error: BaseException, step: str, memory: str = ""
+    error: BaseException, step: str, memory_advice: str = ""
 ) -> tuple[str, int] | None:
-    """(one line for the user, exit code) of an exception that a fault caused; None for any other exception.
+    """Explain an exception that a fault of the machine caused.
 
     Args:
-        step: the name of the step that ran.
-        memory: what to do where it lacks memory.
+        error: The exception.
+        step: The name of the step that ran.
+        memory_advice: What to do where the step lacks memory.
+
+    Returns:
+        One line for the user, and the exit code; None for any other exception.
     """
-    # A process that decodes may have been stopped before this one; torch then reports that one's end.
-    stopped = _received[:1] or (
-        [signal.SIGTERM] if "killed by signal: Terminated" in str(error) else []
-    )
-    if stopped:
-        name = signal.Signals(stopped[0]).name
-        return (
-            f"{step} was told to stop ({name}); what it has finished is kept, run again to go on",
-            128 + stopped[0],
+    stop_signal = _stop_signal(error)
+    if stop_signal is not None:
+        name = signal.Signals(stop_signal).name
+        line = (
+            f"{step} was told to stop ({name}); what it has finished is kept, run "
+            "again to go on"
         )
-    if isinstance(error, MemoryError) or any(text in str(error) for text in _NO_MEMORY):
-        said = next(iter(str(error).splitlines()), type(error).__name__)
-        surely = (
-            "perhaps ran" if "abruptly" in said else "ran"
-        )  # A process ended, and nobody knows why.
-        return (
-            f"{step} {surely} out of memory ({said}): {memory or 'give it more'}; what is finished is kept",
-            1,
+        return line, 128 + stop_signal
+
+    if _lacks_memory(error):
+        message_lines = str(error).splitlines() or [type(error).__name__]
+        message = message_lines[0]
+        # A process ended abruptly, and nobody knows why.
+        ran = "perhaps ran" if "abruptly" in message else "ran"
+        line = (
+            f"{step} {ran} out of memory ({message}): "
+            f"{memory_advice or 'give it more'}; what is finished is kept"
         )
+        return line, 1
+
     code = disk_error(error)
-    if code is None:
-        return None
-    return (
-        f"{getattr(error, 'filename', None) or f'what {step} makes'} {_DISK[code]}",
-        1,
-    )
+    if code is not None:
+        file = getattr(error, "filename", None) or f"what {step} makes"
+        return f"{file} {_DISK_FAULTS[code]}", 1
+    return None
+
+
+def _stop_signal(error: BaseException) -> int | None:
+    """Return the signal that stopped this process, or one that works for it."""
+    if _received_signals:
+        return _received_signals[0]
+    # A process that decodes may have been stopped before this one; torch then reports
+    # the end of that process.
+    if "killed by signal: Terminated" in str(error):
+        return signal.SIGTERM
+    return None
+
+
+def _lacks_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError):
+        return True
+    message = str(error)
+    return any(text in message for text in _MEMORY_FAULT_TEXTS)

@@ -1,6 +1,7 @@
-"""Files that are either whole or absent: each is written under a temporary name, then renamed.
+"""Files that are either whole or absent.
 
-What a later step reads is sealed (`sae.core.seals`), or a sealed file beside it holds its SHA-256.
+Each is written under a temporary name, then renamed. What a later step reads is sealed
+(`sae.core.seals`), or a sealed file beside it holds its SHA-256.
 """
 
 import glob
@@ -27,14 +28,15 @@ if TYPE_CHECKING:
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it onto `path` on success, remove it on failure.
+    """Yield a temporary path beside `path`, which becomes `path` on success.
 
-    The bytes reach the disk before the rename, so that a crash leaves the old file or the new one, never half of one.
+    The bytes reach the disk before the rename, so that a crash leaves the old file or
+    the new one, never half of one. On failure the temporary file is removed.
 
     Raises:
-        OSError: as :func:`writing`.
+        OSError: As :func:`writing`.
     """
-    with _scratch(path) as temporary:
+    with _temporary_path(path) as temporary:
         yield temporary
         if not temporary.is_symlink():
             _sync(temporary)
@@ -46,7 +48,7 @@ def refusing_unwritable(path: str | Path) -> Iterator[None]:
     """Say in one line that `path` cannot be written.
 
     Raises:
-        UserError: the block raised an `OSError`. One of a full or closed disk goes on
+        UserError: The block raised an `OSError`. One of a full or closed disk goes on
             as it is, since `sae.core.faults` explains it.
     """
     try:
@@ -62,17 +64,22 @@ def refusing_unwritable(path: str | Path) -> Iterator[None]:
 @contextmanager
 def scratch_directory(path: str | Path) -> Iterator[Path]:
     """Yield a new temporary directory beside `path`; it is removed afterwards."""
-    with _scratch(path) as temporary:
+    with _temporary_path(path) as temporary:
         temporary.mkdir()
         yield temporary
 
 
 @contextmanager
 def atomic_directory(path: str | Path, *, replace: bool = False) -> Iterator[Path]:
-    """Yield a temporary directory beside `path`; on success bring its files to the disk and rename it to `path`.
+    """Yield a temporary directory beside `path`, which becomes `path` on success.
 
-    If `path` exists by then (another process made the same content first), the temporary directory is removed; or, with
-    `replace`, what was there goes as a whole.
+    Its files reach the disk before the rename. On failure the directory is removed.
+
+    Args:
+        path: The directory.
+        replace: What happens if `path` exists by then. By default another process made
+            the same content first, and the temporary directory is removed; with
+            `replace`, what was there goes as a whole.
     """
     path = Path(path)
     with scratch_directory(path) as temporary:
@@ -80,8 +87,9 @@ def atomic_directory(path: str | Path, *, replace: bool = False) -> Iterator[Pat
         for file in temporary.rglob("*"):
             if file.is_file():
                 _sync(file)
+
         if replace and path.exists():
-            with _scratch(path.with_name(f"{path.name}.old")) as old:
+            with _temporary_path(path.with_name(f"{path.name}.old")) as old:
                 os.rename(path, old)
                 os.rename(temporary, path)
             return
@@ -93,17 +101,18 @@ def atomic_directory(path: str | Path, *, replace: bool = False) -> Iterator[Pat
 
 
 @contextmanager
-def _scratch(path: str | Path) -> Iterator[Path]:
-    """Yield a new name beside `path` with this process's id; what stands there in the end is removed.
+def _temporary_path(path: str | Path) -> Iterator[Path]:
+    """Yield a new name beside `path` with this process's id.
 
-    So is what dead processes of this machine left.
+    What stands there in the end is removed, and so is what dead processes of this
+    machine left beside `path`.
     """
     path = Path(path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-            if is_left_over(left):
-                _remove(left)
+        for other_temporary in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+            if is_left_over(other_temporary):
+                _remove(other_temporary)
         temporary = path.with_name(f".{path.name}.{_host()}-{os.getpid()}.tmp")
         try:
             yield temporary
@@ -113,10 +122,14 @@ def _scratch(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Hold an exclusive lock on the file `path`, which is made if needed. A file system without locks gives none.
+    """Hold an exclusive lock on a file, which is made if needed.
+
+    A file system without locks gives none, and the block runs all the same.
 
     Args:
-        waiting: called once if another process holds the lock, before this one waits for it.
+        path: The file.
+        waiting: Called once if another process holds the lock, before this one waits
+            for it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a") as file:
@@ -134,22 +147,27 @@ def locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
 
 @contextmanager
 def writing(path: str | Path) -> Iterator[None]:
-    """Wrap the writing of `path`: a full or closed disk raises an OSError that names `path`.
+    """Let an error about a full or closed disk name `path`, which the block writes.
 
-    Libraries name no file or only the temporary one, and some raise exceptions of their own.
+    Libraries name no file or only the temporary one, and some raise exceptions of their
+    own.
 
     Raises:
-        OSError: the disk is full, its quota used up, read-only, or closed to this user.
+        OSError: The disk is full, its quota used up, read-only, or closed to this user.
     """
     try:
         yield
     except Exception as error:
         code = faults.disk_error(error)
+        if code is None:
+            raise
         # The error of a copy has the target in `filename2`.
-        named = getattr(error, "filename2", None) or getattr(error, "filename", None)
-        if code is None or (
-            named is not None and f"/.{Path(path).name}." not in str(named)
-        ):
+        error_path = getattr(error, "filename2", None)
+        if not error_path:
+            error_path = getattr(error, "filename", None)
+        # An error about another file names that file already.
+        is_temporary = f"/.{Path(path).name}." in str(error_path)
+        if error_path is not None and not is_temporary:
             raise
         raise OSError(code, os.strerror(code), str(path)) from error
 
@@ -157,18 +175,22 @@ def writing(path: str | Path) -> Iterator[None]:
 def link_or_copy(
     source: Path, target: Path, link: Callable[[Path, Path], Any] = os.link
 ) -> None:
-    """Make folder `target` hold the files of folder `source`: by hard links, which take no space, or by copies.
+    """Make a folder hold the files of another one, without the folders in it.
 
     Args:
-        link: makes a file of another one; where it fails, the file is copied.
+        source: The folder that has the files.
+        target: The folder that gets them; made if needed.
+        link: Makes a file of another one, by default as a hard link, which takes no
+            space. Where it fails, the file is copied.
     """
     target.mkdir(parents=True, exist_ok=True)
     for file in source.iterdir():
-        if not file.is_file() or (
-            (target / file.name).exists() and file.samefile(target / file.name)
-        ):
+        if not file.is_file():
             continue
-        with atomic_file(target / file.name) as temporary:
+        target_file = target / file.name
+        if target_file.exists() and file.samefile(target_file):
+            continue
+        with atomic_file(target_file) as temporary:
             try:
                 link(file, temporary)
             except OSError:
@@ -176,8 +198,11 @@ def link_or_copy(
 
 
 def _sync(file: Path) -> None:
-    # Opened for reading, since a linked file may be another user's. Windows syncs only files opened for writing.
-    with open(file, "r+b" if os.name == "nt" else "rb") as opened:
+    """Bring a file's bytes to the disk."""
+    # Opened for reading, since a linked file may be another user's. Windows syncs only
+    # files that are opened for writing.
+    mode = "r+b" if os.name == "nt" else "rb"
+    with open(file, mode) as opened:
         os.fsync(opened.fileno())
 
 
@@ -189,9 +214,12 @@ def _remove(path: Path) -> None:
 
 
 def is_left_over(path: Path) -> bool:
-    """Whether `path` is a temporary file or folder that a dead process of this machine left."""
-    temporary = re.fullmatch(rf"\..+\.{re.escape(_host())}-(\d+)\.tmp", path.name)
-    return temporary is not None and not is_alive(int(temporary[1]))
+    """Say whether a dead process of this machine left a temporary file or folder."""
+    host = re.escape(_host())
+    temporary_name = re.fullmatch(rf"\..+\.{host}-(\d+)\.tmp", path.name)
+    if temporary_name is None:
+        return False
+    return not is_alive(int(temporary_name[1]))
 
 
 def _host() -> str:
@@ -199,7 +227,10 @@ def _host() -> str:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process of this machine exists; on Windows, where the signal 0 is Ctrl-C, each passes for alive."""
+    """Say whether a process of this machine exists.
+
+    On Windows, where the signal 0 is Ctrl-C, each passes for alive.
+    """
     if os.name == "nt":
         return True
     try:
@@ -216,42 +247,48 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def dumps(value: Any) -> str:
-    """JSON in one canonical form: sorted keys, no spaces, no NaN."""
+    """Return JSON in one canonical form: sorted keys, no spaces, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def write_json(path: str | Path, content: dict[str, Any]) -> None:
-    """Write a sealed JSON file, indented and with sorted keys; beside those of `content` it has the key `seal`."""
+    """Write a sealed JSON file, indented and with sorted keys.
+
+    Args:
+        path: The file.
+        content: What it holds. The file has the key `seal` besides.
+    """
+    sealed_content = {**content, "seal": seals.BLANK}
+    text = json.dumps(sealed_content, indent=2, sort_keys=True, allow_nan=False)
     with atomic_file(path) as temporary:
-        text = json.dumps(
-            content | {"seal": seals.BLANK}, indent=2, sort_keys=True, allow_nan=False
-        )
         temporary.write_text(text + "\n", encoding="utf-8")
-        seals.seal(temporary)
+        seals.seal_file(temporary)
 
 
 def read_json(
     path: str | Path, what: str = "file", advice: str = seals.ADVICE
 ) -> dict[str, Any]:
-    """The content that :func:`write_json` wrote, its seal checked.
+    """Return the content that :func:`write_json` wrote, after a check of the seal.
 
     Args:
-        what: what error messages call the file.
-        advice: how they end.
+        path: The file.
+        what: What error messages call the file.
+        advice: How error messages end.
 
     Raises:
-        UserError: the file is missing or was altered.
+        UserError: The file is missing or was altered.
     """
-    content = json.loads(seals.read(path, what, advice))
+    content = json.loads(seals.read_sealed(path, what, advice))
     del content["seal"]
     return content
 
 
 def regular(path: str | Path) -> str | Path:
-    """The path of a file, or of a link to one.
+    """Return a path if it is that of a file, or of a link to one.
 
     Raises:
-        OSError: it is something else, or is not there. A pipe, say, would be waited for without end.
+        OSError: It is something else, or is not there. A pipe, say, would be waited for
+            without end.
     """
     if not stat.S_ISREG(Path(path).stat().st_mode):
         raise OSError(f"{path} is a folder, pipe, socket or device, not a file")
@@ -261,15 +298,19 @@ def regular(path: str | Path) -> str | Path:
 def read_foreign_json(
     path: str | Path, text: str | bytes | None = None
 ) -> dict[str, Any]:
-    """The settings in a JSON file that others wrote, or in a text of it.
+    """Return the settings in a JSON file that others wrote, which has no seal.
+
+    Args:
+        path: The file.
+        text: What the file holds, if it was read already.
 
     Raises:
-        UserError: it cannot be read, is not JSON, or holds no mapping.
+        UserError: The file cannot be read, is not JSON, or holds no mapping.
     """
     try:
-        content = json.loads(
-            Path(regular(path)).read_text(encoding="utf-8") if text is None else text
-        )
+        if text is None:
+            text = Path(regular(path)).read_text(encoding="utf-8")
+        content = json.loads(text)
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read as settings in JSON: {error}") from None
     if not isinstance(content, dict):
@@ -278,85 +319,99 @@ def read_foreign_json(
 
 
 def read_array(path: Path) -> "np.ndarray":
-    """The numbers in a file of `numpy.save`, as a memory map.
+    """Return the numbers in a file of `numpy.save`, as a memory map.
 
     Raises:
-        UserError: it cannot be read, or holds something else.
+        UserError: The file cannot be read, or holds something else.
     """
     import numpy as np
 
     if not path.is_file():
         raise UserError(f"{path} is no file")
     try:
-        found = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # Of NumPy's reader alone: at bytes that are no array it raises of many kinds.
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:
+        # At bytes that are no array NumPy's reader raises of many kinds.
         if isinstance(error, ValueError) and "Python objects in dtype" in str(error):
             raise UserError(
                 f"{path} holds Python objects, expected numbers: save it as floats"
             ) from None
-        said = "cut short, or not written by numpy.save"
-        raise UserError(
-            f"{path} cannot be read as an array: {error if isinstance(error, OSError) else said}"
-        ) from None
-    if not isinstance(found, np.ndarray):
+        reason: object = "cut short, or not written by numpy.save"
+        if isinstance(error, OSError):
+            reason = error
+        raise UserError(f"{path} cannot be read as an array: {reason}") from None
+
+    if not isinstance(array, np.ndarray):
         raise UserError(
             f"{path} holds several arrays; write one alone, with numpy.save"
         )
-    if found.dtype.kind not in "fiu":
-        raise UserError(f"{path} holds an array of {found.dtype}, expected numbers")
-    return found
+    # Floats, signed and unsigned integers.
+    if array.dtype.kind not in "fiu":
+        raise UserError(f"{path} holds an array of {array.dtype}, expected numbers")
+    return array
 
 
 def write_parquet(
-    path: str | Path, table: "pa.Table | pd.DataFrame", **how: Any
+    path: str | Path, table: "pa.Table | pd.DataFrame", **writer_options: Any
 ) -> None:
-    """Write a sealed parquet file; the same table gives the same bytes. The index of a data frame is left out.
+    """Write a sealed parquet file; the same table gives the same bytes.
 
     Args:
-        how: options of `pyarrow.parquet.ParquetWriter`.
+        path: The file.
+        table: What it holds. The index of a data frame is left out.
+        writer_options: Options of `pyarrow.parquet.ParquetWriter`.
     """
-    import pyarrow as pa  # Imported here because the step `fetch` does not need it.
+    # Imported here because the step `fetch` does not need it.
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     if not isinstance(table, pa.Table):
         table = pa.Table.from_pandas(table, preserve_index=False)
     with atomic_file(path) as temporary:
-        with pq.ParquetWriter(temporary, table.schema, **how) as writer:
+        with pq.ParquetWriter(temporary, table.schema, **writer_options) as writer:
             writer.write_table(table)
             writer.add_key_value_metadata({"seal": seals.BLANK})
-        seals.seal(temporary)
+        seals.seal_file(temporary)
 
 
 def read_table(path: str | Path) -> "pa.Table":
-    """The table that :func:`write_parquet` wrote; its seal is checked.
+    """Return the table that :func:`write_parquet` wrote, after a check of the seal.
 
     Raises:
-        UserError: the file is missing or was altered.
+        UserError: The file is missing or was altered.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    return pq.read_table(pa.BufferReader(seals.read(path, "table")))
+    return pq.read_table(pa.BufferReader(seals.read_sealed(path, "table")))
 
 
 def read_parquet(path: str | Path) -> "pd.DataFrame":
-    """As :func:`read_table`, as a data frame."""
+    """Return the data frame that :func:`write_parquet` wrote; its seal is checked.
+
+    Raises:
+        UserError: The file is missing or was altered.
+    """
     return read_table(path).to_pandas()
 
 
-def write_sums(path: str | Path, made: Iterable[Path]) -> None:
-    """Write the SHA-256 of files beside `path`, or below, that cannot hold a seal, as a sealed JSON file."""
-    write_json(
-        path,
-        {file.relative_to(Path(path).parent).as_posix(): sha256(file) for file in made},
-    )
+def write_sums(path: str | Path, hashed_files: Iterable[Path]) -> None:
+    """Write the SHA-256 of files that cannot hold a seal, as a sealed JSON file.
+
+    Args:
+        path: The JSON file.
+        hashed_files: The files, in the folder of `path` or below.
+    """
+    folder = Path(path).parent
+    sums = {file.relative_to(folder).as_posix(): sha256(file) for file in hashed_files}
+    write_json(path, sums)
 
 
 def check_sums(path: str | Path) -> None:
     """Check the files that :func:`write_sums` listed.
 
     Raises:
-        UserError: the list or one of the files is missing or was altered.
+        UserError: The list or one of the files is missing or was altered.
     """
     for name, digest in read_json(path, "list of sums").items():
         check_sum(Path(path).parent / name, digest, path)
@@ -368,26 +423,33 @@ def check_sum(
     source: str | Path,
     advice: str = "delete both and run again",
 ) -> None:
-    """Check a file whose SHA-256 the sealed file `source` holds.
+    """Check a file whose SHA-256 another file holds.
+
+    Args:
+        file: The file.
+        digest: The SHA-256 that it should have.
+        source: The sealed file that says so.
+        advice: How error messages end.
 
     Raises:
-        UserError: the file is missing or was altered.
+        UserError: The file is missing or was altered.
     """
     if not file.is_file():
         raise UserError(f"{file} is missing, {source} lists it; {advice}")
-    found = sha256(file)
-    if found != digest:
+    actual_digest = sha256(file)
+    if actual_digest != digest:
         raise UserError(
-            f"{file} was altered or cut short: SHA-256 {found}, {source} says {digest}; {advice}"
+            f"{file} was altered or cut short: SHA-256 {actual_digest}, {source} says "
+            f"{digest}; {advice}"
         )
 
 
 def sha256(path: str | Path) -> str:
-    """The SHA-256 of a file's bytes, as hex."""
+    """Return the SHA-256 of a file's bytes, as hex."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sha256_text(text: str) -> str:
-    """The SHA-256 of a string's UTF-8 bytes, as hex."""
+    """Return the SHA-256 of a string's UTF-8 bytes, as hex."""
     return hashlib.sha256(text.encode("utf-8")).hexdigest()

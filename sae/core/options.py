@@ -1,6 +1,8 @@
-"""What an entry's class `Options` is made of: its base class, and the types that several entries share.
+"""What an entry's class `Options` is made of.
 
-No torch here: the options of every entry are read while the Snakefile is parsed (`sae.core.registry.head`).
+This is its base class, and the types that several entries share. No torch here: the
+options of every entry are read while the Snakefile is parsed
+(`sae.core.registry.head`).
 """
 
 import math
@@ -23,21 +25,23 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from sae.core.errors import meant
+from sae.core.errors import did_you_mean
 
-_Form = TypeVar("_Form", bound="Options")
+_OptionsClass = TypeVar("_OptionsClass", bound="Options")
 
 
 @dataclass(frozen=True)
 class Later:
     """Marks an option that was added when results without it were already stored.
 
-    An option `momentum: Annotated[float, Later(0.0)] = 0.0` is in a key or a record only
-    where it is not 0.0, so that what was made before the option existed stays valid.
+    An option `momentum: Annotated[float, Later(0.0)] = 0.0` is in a key or a record
+    only where it is not 0.0, so that what was made before the option existed stays
+    valid.
 
     Attributes:
         absent: The value that everything made before the option existed has. It is a
-            literal that never changes: a new default is a new meaning, and changes keys.
+            literal that never changes: a new default is a new meaning, and changes
+            keys.
     """
 
     absent: Any
@@ -47,11 +51,15 @@ class Later:
 RECORD = {"is_record": True}
 
 
-# What names a stored result, or is kept beside it, is written by `as_record`. What reads
-# that again is `from_record`. Between the two an option can be added (`Later`), and what
-# is stored stays valid. These are functions: a name here may be an option of an entry.
+# What names a stored result, or is kept beside it, is written by `as_record` and read
+# again by `from_record`. Between the two an option can be added (`Later`), and what is
+# stored stays valid. These are functions, not methods: a method's name could be that of
+# an option of an entry.
 class Options(BaseModel):
-    """Typed settings: no unknown keys, no conversion between types, no NaN or infinity, never changed."""
+    """Typed settings, which never change once they are made.
+
+    There are no unknown keys, no conversion between types, no NaN and no infinity.
+    """
 
     model_config = ConfigDict(
         strict=True,
@@ -64,50 +72,59 @@ class Options(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _fill_record(cls, data: Any, info: ValidationInfo) -> Any:
-        if info.context is RECORD and isinstance(data, Mapping):
-            return later_options(cls) | dict(data)
-        return data
+    def _fill_record(cls, settings: Any, validation: ValidationInfo) -> Any:
+        """Add the later options that a record lacks, at what their absence means."""
+        if validation.context is RECORD and isinstance(settings, Mapping):
+            return {**later_options(cls), **settings}
+        return settings
 
     @model_validator(mode="wrap")
     @classmethod
-    def _list_allowed_keys(cls, data: Any, handler: Callable[[Any], Self]) -> Self:
-        """Let an error about an unknown key name the keys that there are."""
+    def _list_allowed_keys(cls, settings: Any, handler: Callable[[Any], Self]) -> Self:
+        """Let an error about an unknown key name the keys that there are.
+
+        An exception that a validator should not raise names the validator's line: it
+        may be of a user's entry.
+        """
         try:
-            return handler(data)
+            return handler(settings)
         except ValidationError as error:
+            problems = [cls._name_allowed_keys(problem) for problem in error.errors()]
+            raise ValidationError.from_exception_data(cls.__name__, problems) from None
+        except Exception as error:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            raise ValueError(
+                f"{place.filename} line {place.lineno} fails as it checks this: "
+                f"{type(error).__name__}: {error}"
+            ) from None
+
+    @classmethod
+    def _name_allowed_keys(cls, problem: Any) -> InitErrorDetails:
+        """Return a problem of pydantic's; one with an unknown key names the others."""
+        location = problem["loc"]
+        kind = PydanticCustomError(problem["type"], problem["msg"])
+        # A longer location is of a mapping below, whose own class has named its keys.
+        if problem["type"] == "extra_forbidden" and len(location) == 1:
             names = sorted(
                 field.alias or name for name, field in cls.model_fields.items()
             )
-            details = []
-            for e in error.errors():
-                kind = PydanticCustomError(e["type"], e["msg"])
-                if e["type"] == "extra_forbidden" and len(e["loc"]) == 1:
-                    there = f"{', '.join(names) or 'none'}{meant(e['loc'][0], names)}"
-                    kind = PydanticCustomError(
-                        "unknown_key", f"there is no such key; allowed: {there}"
-                    )
-                details.append(
-                    InitErrorDetails(type=kind, loc=e["loc"], input=e["input"])
-                )
-            raise ValidationError.from_exception_data(cls.__name__, details) from None
-        except (
-            Exception
-        ) as error:  # A fault of a validator, of somebody's own entry perhaps.
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            raise ValueError(
-                f"{place.filename} line {place.lineno} fails as it checks this: {type(error).__name__}: {error}"
-            ) from None
+            allowed = ", ".join(names) or "none"
+            kind = PydanticCustomError(
+                "unknown_key",
+                f"there is no such key; allowed: {allowed}"
+                f"{did_you_mean(location[0], names)}",
+            )
+        return InitErrorDetails(type=kind, loc=location, input=problem["input"])
 
 
-def later_options(form: type[Options]) -> dict[str, Any]:
+def later_options(options_class: type[Options]) -> dict[str, Any]:
     """Return the options of a class that are marked `Later`.
 
     Returns:
         {key: the value that its absence in a record stands for}.
     """
     absent_values: dict[str, Any] = {}
-    for name, field in form.model_fields.items():
+    for name, field in options_class.model_fields.items():
         for mark in field.metadata:
             if isinstance(mark, Later):
                 absent_values[field.alias or name] = mark.absent
@@ -127,48 +144,62 @@ def as_record(
         exclude: Names that are left out.
         mode: "json" makes values that JSON has, "python" leaves them.
     """
-    written = options.model_dump(by_alias=True, exclude={*exclude}, mode=mode)
+    record = options.model_dump(by_alias=True, exclude={*exclude}, mode=mode)
     for name, field in type(options).model_fields.items():
         key = field.alias or name
-        if key in written:
-            written[key] = _part_of_record(getattr(options, name), written[key], mode)
-    return without_absent(written, later_options(type(options)))
+        if key in record:
+            record[key] = _record_of_value(getattr(options, name), record[key], mode)
+    return without_absent(record, later_options(type(options)))
 
 
-def _part_of_record(value: Any, written: Any, mode: str) -> Any:
-    """Return a value of a record, with :func:`as_record` of the options that it holds."""
+def _record_of_value(value: Any, dumped: Any, mode: str) -> Any:
+    """Return a value as records have it, with :func:`as_record` of options in it.
+
+    Args:
+        value: The value of an option.
+        dumped: That value as pydantic dumps it, which is right for all but options.
+        mode: As :func:`as_record` takes it.
+    """
     if isinstance(value, Options):
         return as_record(value, mode=mode)
     if isinstance(value, list):
-        pairs = zip(value, written, strict=True)
-        return [_part_of_record(part, text, mode) for part, text in pairs]
+        return [
+            _record_of_value(element, dumped_element, mode)
+            for element, dumped_element in zip(value, dumped, strict=True)
+        ]
     if isinstance(value, dict):
-        pairs = zip(value.values(), written.items(), strict=True)
-        return {key: _part_of_record(part, text, mode) for part, (key, text) in pairs}
-    return written
+        record = {}
+        for element, (key, dumped_element) in zip(
+            value.values(), dumped.items(), strict=True
+        ):
+            record[key] = _record_of_value(element, dumped_element, mode)
+        return record
+    return dumped
 
 
-def from_record(form: type[_Form], record: Mapping[str, Any]) -> _Form:
+def from_record(
+    options_class: type[_OptionsClass], record: Mapping[str, Any]
+) -> _OptionsClass:
     """Read what :func:`as_record` wrote, before an option was added or after.
 
     Raises:
         pydantic.ValidationError: a key is missing, unknown or not right.
     """
-    return form.model_validate(record, context=RECORD)
+    return options_class.model_validate(record, context=RECORD)
 
 
 def without_absent(
-    written: Mapping[str, Any], absent_values: Mapping[str, Any]
+    options: Mapping[str, Any], absent_values: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return a mapping of options without those at the value that their absence stands for.
+    """Return options without those at the value that their absence stands for.
 
     Args:
-        written: {option: value}.
+        options: {option: value}.
         absent_values: {option: that value}, of later options.
     """
     return {
         name: value
-        for name, value in written.items()
+        for name, value in options.items()
         if name not in absent_values or not _is_same(value, absent_values[name])
     }
 
@@ -178,43 +209,89 @@ def _is_same(value: Any, absent: Any) -> bool:
     return isinstance(value, bool) == isinstance(absent, bool) and value == absent
 
 
-def in_words(error: Any) -> str:
-    """What an error of pydantic says, with the value, in the words of this project."""
-    value, said = error["input"], error["msg"].removeprefix("Value error, ")
-    if error["type"] in ("missing", "unknown_key"):
-        return "this key is required" if error["type"] == "missing" else said
-    shown = "null" if value is None else repr(value)
-    shown = shown if len(shown) <= 80 else shown[:77] + "..."
-    said = re.sub(
-        "^(Input|Dictionary|List|String) should", lambda _: f"{shown} should", said
-    )
-    said = re.sub(
-        r"a valid dictionary( or instance of \w+)?", "a mapping of keys to values", said
-    )
-    said = re.sub(r" after validation, not \d+$|, unable to parse .*", "", said)
-    said = re.sub(r"0\.0{9,}\d+|\d{25,}", lambda number: f"{float(number[0]):g}", said)
-    if error["type"] == "list_type" and isinstance(value, str | int | float):
-        said += f": write [{value}]"
-    if isinstance(value, str) and error["type"] == "float_type":
-        said += " (write 0.001 or 1.0e-3: YAML reads 1e-3 as text)"
-    if isinstance(value, float) and error["type"] == "int_type" and value.is_integer():
-        said += f": write {value:.0f}"
-    if isinstance(value, str) and error["type"] == "int_type":
-        said += " (it is text: write digits alone, without quotes)"
-    return said if said.startswith(shown) else f"{shown}: {said}"
+def describe_problems(error: ValidationError) -> str:
+    """Say all that pydantic finds wrong, each after its key."""
+    texts = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"] if part != "[key]")
+        text = describe_problem(problem)
+        texts.append(f"{key}: {text}" if key else text)
+    return "; ".join(texts)
 
 
-def told(error: ValidationError) -> str:
-    """All that pydantic finds wrong, in words, each after its key."""
-    places = (
-        (".".join(str(part) for part in e["loc"] if part != "[key]"), in_words(e))
-        for e in error.errors()
+def describe_problem(problem: Any) -> str:
+    """Say what pydantic finds wrong with one value, in the words of this project.
+
+    Args:
+        problem: One of `ValidationError.errors()`.
+    """
+    value = problem["input"]
+    kind = problem["type"]
+    message = problem["msg"].removeprefix("Value error, ")
+    if kind == "missing":
+        return "this key is required"
+    if kind == "unknown_key":
+        return message
+
+    value_text = "null" if value is None else repr(value)
+    if len(value_text) > 80:
+        value_text = value_text[:77] + "..."
+    message = _in_words_of_yaml(message, value_text) + _advice(kind, value)
+    if message.startswith(value_text):
+        return message
+    return f"{value_text}: {message}"
+
+
+def _in_words_of_yaml(message: str, value_text: str) -> str:
+    """Return a message of pydantic's without the words of Python and of pydantic.
+
+    Args:
+        message: Such as "Input should be a valid dictionary or instance of Wave".
+        value_text: The value that it speaks of, which stands for "Input".
+    """
+    # By a function, since a backslash in the value is no reference to a group.
+    message = re.sub(
+        "^(Input|Dictionary|List|String) should",
+        lambda _: f"{value_text} should",
+        message,
     )
-    return "; ".join(": ".join(filter(None, pair)) for pair in places)
+    message = re.sub(
+        r"a valid dictionary( or instance of \w+)?",
+        "a mapping of keys to values",
+        message,
+    )
+    message = re.sub(r" after validation, not \d+$|, unable to parse .*", "", message)
+    # Pydantic writes numbers such as 1e-10 and 1e300 with all their zeros.
+    return re.sub(
+        r"0\.0{9,}\d+|\d{25,}", lambda number: f"{float(number[0]):g}", message
+    )
+
+
+def _advice(kind: str, value: Any) -> str:
+    """Return what to write instead of a value of the wrong type, if it is likely.
+
+    Args:
+        kind: The kind of problem, in pydantic's words.
+        value: The value that was written.
+    """
+    if kind == "list_type" and isinstance(value, str | int | float):
+        return f": write [{value}]"
+    if kind == "float_type" and isinstance(value, str):
+        return " (write 0.001 or 1.0e-3: YAML reads 1e-3 as text)"
+    if kind == "int_type" and isinstance(value, float) and value.is_integer():
+        return f": write {value:.0f}"
+    if kind == "int_type" and isinstance(value, str):
+        return " (it is text: write digits alone, without quotes)"
+    return ""
 
 
 def like(pattern: str, words: str) -> AfterValidator:
-    """A check of texts; `words` say what fits the pattern."""
+    """Return a check that a text fits a pattern.
+
+    Args:
+        pattern: A regular expression for the whole text.
+        words: What to write, in words, for the error message.
+    """
 
     def check(text: str) -> str:
         if not re.fullmatch(pattern, text):
@@ -225,7 +302,10 @@ def like(pattern: str, words: str) -> AfterValidator:
 
 
 def by_container(value: Any) -> str:
-    """The tag of a value that may be a list or a mapping: an error then speaks of the form that was meant."""
+    """Return the tag of a value that may be a list or a mapping.
+
+    An error then speaks of the form that was meant.
+    """
     return "mapping" if isinstance(value, dict) else "list"
 
 
@@ -238,26 +318,26 @@ def by_list(value: Any) -> str:
 
 
 def distinct(values: list) -> list:
-    """The same list.
+    """Return a list whose values are all different.
 
     Raises:
-        ValueError: a value is there twice.
+        ValueError: A value is there twice.
     """
-    seen = set()
+    earlier_keys = set()
     for value in values:
         # Lists and mappings, whose hash Python does not take, are told apart by text.
         key = repr(value) if isinstance(value, list | dict) else value
-        if key in seen:
+        if key in earlier_keys:
             raise ValueError(f"{value} is there twice; leave one out")
-        seen.add(key)
+        earlier_keys.add(key)
     return values
 
 
 def ascending(ends: list[float]) -> list[float]:
-    """The same two numbers.
+    """Return the two ends of a range, the lower one first.
 
     Raises:
-        ValueError: they are not two, or the second is not the larger.
+        ValueError: They are not two, or the second is not the larger.
     """
     if len(ends) != 2 or not ends[0] < ends[1]:
         raise ValueError(f"{ends} is no range; write [lowest, highest]")
@@ -287,7 +367,7 @@ Precision = Literal["float32", "bfloat16"]
 
 
 class Counts(Options):
-    """How many images each split has."""
+    """Numbers of images that the splits have."""
 
     train: Count
     val: Count
@@ -295,7 +375,7 @@ class Counts(Options):
 
 
 class Images(Options):
-    """How many images each split must turn out to have, as far as that is known."""
+    """Numbers of images that the splits must turn out to have, where they are known."""
 
     train: Count | None = None
     val: Count | None = None

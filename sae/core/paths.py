@@ -1,4 +1,7 @@
-"""Where everything lies under results/: patterns whose {wildcards} the rules, housekeeping and tests fill in."""
+"""Where everything lies under results/.
+
+These are patterns, whose {wildcards} the rules, housekeeping and tests fill in.
+"""
 
 from typing import Any
 
@@ -42,13 +45,16 @@ STAGES = ("score", "robustness", "probe")
 TABLES_OF_STAGE = ("metrics", "curves", "latents")
 STAGE = f"{SCORES}/{{stage}}"
 STAGE_TABLE = f"{STAGE}/{{table}}.parquet"
-# Undeclared: what a stage has computed, one file a metric, of which it keeps the rows that still hold.
+# Undeclared: what a stage has computed, one file a metric, of which it keeps the rows
+# that still hold.
 ROWS = f"{SCORES}/.rows/{{stage}}/{{metric}}.parquet"
-# The same of what protocols read. Housekeeping alone looks at it: it takes every pattern of this file for known.
+# Undeclared: what a protocol has computed on validation, one file a metric. Only
+# housekeeping, which knows every pattern of this module, looks at this one.
 PROTOCOL_ROWS = f"{SCORES}/.rows/train/{{protocol}}/{{metric}}.parquet"
 PROBE_OF_EMBEDDINGS = f"{EXPERIMENT}/scores/{{dataset}}/{{backbone}}/embeddings.json"
 
-HUB = f"{EXPERIMENT}/hub"  # What `make publish` lays out for the Hugging Face hub.
+# What `make publish` lays out for the Hugging Face hub.
+HUB = f"{EXPERIMENT}/hub"
 METRICS = f"{EXPERIMENT}/metrics.parquet"
 METRICS_CSV = f"{EXPERIMENT}/metrics.csv"
 MADE_BY = f"{EXPERIMENT}/made_by.json"
@@ -81,30 +87,36 @@ SITE_SUMS = f"{EXPERIMENT}/report/index.sums.json"
 # Undeclared: a configuration other than config.yaml that the experiment was run with.
 CONFIGURATION = f"{EXPERIMENT}/configurations/{{configuration}}.json"
 
-# What a job said, and as .tsv beside it what it took.
-LOGS, EXPERIMENT_LOGS = f"{RESULTS}/logs", f"{EXPERIMENT}/logs"
+# What a job says goes to a log; what it took, as .tsv beside the log.
+LOGS = f"{RESULTS}/logs"
+EXPERIMENT_LOGS = f"{EXPERIMENT}/logs"
 
 
 def trial_name(trial: dict[str, Any]) -> str:
-    """A trial in paths: `lambda0.001-lr0.002`, names sorted; `default` where nothing is swept."""
-    return (
-        "-".join(f"{name}{written(value)}" for name, value in sorted(trial.items()))
-        or "default"
-    )
+    """Return a trial as paths name it.
+
+    Args:
+        trial: {swept option: its value}.
+
+    Returns:
+        `lambda0.001-lr0.002`, names sorted; `default` where nothing is swept.
+    """
+    parts = [f"{name}{value_in_path(value)}" for name, value in sorted(trial.items())]
+    return "-".join(parts) or "default"
 
 
-def written(value: Any) -> str:
-    """A swept value as paths print it."""
+def value_in_path(value: Any) -> str:
+    """Return a swept value as paths print it."""
     if isinstance(value, float):
         return format(value, "g")
     return value if isinstance(value, str) else str(value).lower()
 
 
-def shared() -> set[str]:
-    """The folders of results/ that are no experiment's."""
-    patterns = [
-        p
-        for p in globals().values()
-        if isinstance(p, str) and p.startswith(f"{RESULTS}/")
-    ]
-    return {pattern.split("/")[1] for pattern in patterns} - {EXPERIMENT.split("/")[1]}
+def shared_folders() -> set[str]:
+    """Return the names of the folders of results/ that are no experiment's."""
+    folders = set()
+    for pattern in globals().values():
+        if isinstance(pattern, str) and pattern.startswith(f"{RESULTS}/"):
+            folders.add(pattern.split("/")[1])
+    experiment_folder = EXPERIMENT.split("/")[1]
+    return folders - {experiment_folder}

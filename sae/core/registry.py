@@ -1,12 +1,14 @@
-"""A folder is a registry: `sae/training/penalties/my_penalty.py` is the penalty `my_penalty`.
+"""A folder is a registry: `sae/training/penalties/mine.py` is the penalty `mine`.
 
-Adding an entry is adding a file and naming it in config.yaml. The file may lie in the project or in a folder of one's
-own (`extensions` in config.yaml): there `penalties/my_penalty.py` is the module `sae_extensions.penalties.my_penalty`,
-and it may import helpers that lie beside it (`from sae_extensions import helper`). A name that begins with `_` is no
-entry.
+Adding an entry is adding a file and naming it in config.yaml. The file may lie in the
+project or in a folder of the user's (`extensions` in config.yaml): there
+`penalties/mine.py` is the module `sae_extensions.penalties.mine`, and it may import
+helpers that lie beside it (`from sae_extensions import helper`). A file whose name
+begins with `_` is no entry.
 
-What the workflow must know of an entry is its head: its constants and its options. The head is read
-without running the file, since an entry may import torch, which takes seconds.
+What the workflow must know of an entry is its head: its constants and its options. The
+head is read without running the file, since an entry may import torch, which takes
+seconds.
 """
 
 import ast
@@ -22,11 +24,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sae.core.errors import UserError, meant
+from sae.core.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from sae.core.options import Options
 
+# {kind of entry: the package whose modules are the entries}
 PACKAGES = {
     "dataset": "sae.data.datasets",
     "backbone": "sae.data.backbones",
@@ -39,14 +42,19 @@ PACKAGES = {
     "exporter": "sae.models.exporters",
     "figure": "sae.report.figures",
 }
+# The package of a user's entries.
 EXTENSIONS = "sae_extensions"
-# What an `Options` class may use beside the constants of its file.
-_LIGHT = ("pydantic", "typing", "sae.core.options")
-_ALLOWED = f"it may use constants of its file and what that imports by `from {' / '.join(_LIGHT)} import ...`"
+
+# What a class of options may use beside the constants of its file: these import fast.
+_OPTION_MODULES = ("pydantic", "typing", "sae.core.options")
+_ALLOWED_IN_OPTIONS = (
+    "it may use constants of its file and what that imports by "
+    f"`from {' / '.join(_OPTION_MODULES)} import ...`"
+)
 
 
 class Head(NamedTuple):
-    """What is known of an entry without running it.
+    """The facts about an entry that are known without running it.
 
     Attributes:
         constants: its constants: names in capitals with a literal value.
@@ -60,54 +68,80 @@ class Head(NamedTuple):
 
 
 def extend(folder: str | Path | None) -> None:
-    """Make the entries in a folder of one's own known to this process; None forgets those of an earlier call.
+    """Make the entries in a user's folder known to this process.
+
+    The folder of an earlier call is forgotten, and its modules with it.
+
+    Args:
+        folder: The folder of extensions; None: there is none.
 
     Raises:
-        UserError: the folder does not exist, a folder in it has the name of a kind where that of its entries is meant,
-            or a file in it has the name of an entry of the project.
+        UserError: The folder does not exist, a folder in it has the name of a kind
+            where that of its entries is meant, or a file in it has the name of an entry
+            of the project.
     """
-    for name in [m for m in sys.modules if m.split(".")[0] == EXTENSIONS]:
-        del sys.modules[name]
+    for module in list(sys.modules):
+        if module.split(".")[0] == EXTENSIONS:
+            del sys.modules[module]
     parse.cache_clear()
     if folder is None:
         return
+
     folder = Path(folder).resolve()
     if not folder.is_dir():
         raise UserError(f"extensions: {folder} is no folder")
     for kind in PACKAGES:
-        if (folder / kind).is_dir():
-            raise UserError(
-                f"extensions: {folder / kind} is no kind of entry; did you mean {_room(kind)}?"
-            )
-        taken = set(_own(kind)) & set(_entries(folder / _room(kind)))
-        if taken:
-            file = folder / _room(kind) / f"{min(taken)}.py"
-            raise UserError(
-                f"extensions: {file} has the name of a {kind} of the project; rename the file"
-            )
+        _check_folder_of_kind(folder, kind)
+
     package = types.ModuleType(EXTENSIONS, "Entries of one's own.")
     package.__path__ = [str(folder)]
     sys.modules[EXTENSIONS] = package
     importlib.invalidate_caches()
 
 
-def names(kind: str) -> list[str]:
-    """The entries of a kind, sorted."""
-    return sorted(_own(kind) + _external(kind))
-
-
-def module(kind: str, name: str) -> str:
-    """The dotted module name of an entry.
+def _check_folder_of_kind(extensions_folder: Path, kind: str) -> None:
+    """Check how a folder of extensions has the entries of one kind.
 
     Raises:
-        UserError: there is no such entry; the message lists those there are.
+        UserError: It has them in a folder of another name, `penalty` for `penalties`,
+            or one of them has the name of an entry of the project.
     """
-    if name in _own(kind):
+    misnamed_folder = extensions_folder / kind
+    if misnamed_folder.is_dir():
+        raise UserError(
+            f"extensions: {misnamed_folder} is no kind of entry; did you mean "
+            f"{_folder_name(kind)}?"
+        )
+
+    folder = extensions_folder / _folder_name(kind)
+    names_in_both = set(_library_entries(kind)) & set(_entries_in(folder))
+    if names_in_both:
+        file = folder / f"{min(names_in_both)}.py"
+        raise UserError(
+            f"extensions: {file} has the name of a {kind} of the project; rename the "
+            "file"
+        )
+
+
+def names(kind: str) -> list[str]:
+    """Return the names of the entries of a kind, sorted."""
+    return sorted(_library_entries(kind) + _extension_entries(kind))
+
+
+def module_name(kind: str, name: str) -> str:
+    """Return the dotted name of an entry's module.
+
+    Raises:
+        UserError: There is no such entry; the message lists those there are.
+    """
+    if name in _library_entries(kind):
         return f"{PACKAGES[kind]}.{name}"
-    if name in _external(kind):
-        return f"{EXTENSIONS}.{_room(kind)}.{name}"
+    if name in _extension_entries(kind):
+        return f"{EXTENSIONS}.{_folder_name(kind)}.{name}"
+    entries = names(kind)
     raise UserError(
-        f"there is no {kind} {name!r}; there are: {', '.join(names(kind))}{meant(name, names(kind))}"
+        f"there is no {kind} {name!r}; there are: {', '.join(entries)}"
+        f"{did_you_mean(name, entries)}"
     )
 
 
@@ -115,116 +149,167 @@ def load(kind: str, name: str) -> types.ModuleType:
     """Import and return the module of an entry.
 
     Raises:
-        UserError: there is no such entry, or its file cannot be imported.
+        UserError: There is no such entry, or the file of a user's entry cannot be
+            imported.
     """
-    dotted = module(kind, name)
+    dotted_name = module_name(kind, name)
     try:
-        return importlib.import_module(dotted)
+        return importlib.import_module(dotted_name)
     except (SyntaxError, ImportError) as error:
-        if dotted.startswith(EXTENSIONS):
-            raise UserError(
-                f"{kind} {name}: {locate(dotted)} cannot be imported: {error}"
-            ) from error
-        raise
+        if not dotted_name.startswith(EXTENSIONS):
+            raise
+        raise UserError(
+            f"{kind} {name}: {locate(dotted_name)} cannot be imported: {error}"
+        ) from error
 
 
 def head(kind: str, name: str) -> Head:
-    """The :class:`Head` of an entry; its file is not run.
+    """Return the :class:`Head` of an entry, whose file is not run.
 
     Raises:
-        UserError: there is no such entry, it is not valid Python, or its `Options` cannot be read.
+        UserError: There is no such entry, it is not valid Python, or its `Options`
+            cannot be read.
     """
-    file = locate(module(kind, name))
-    assert file is not None
-    # The library's own stay as they were first seen: with many modules loaded a class of options takes long to make.
-    read = _head if file.is_relative_to(roots()["sae"]) else _head.__wrapped__
-    return read(kind, name, file)
+    file = locate(module_name(kind, name))
+    assert file is not None  # An entry is a file.
+    if file.is_relative_to(roots()["sae"]):
+        return _read_library_head(kind, name, file)
+    return _read_head(kind, name, file)
 
 
-@functools.cache
-def _head(kind: str, name: str, file: Path) -> Head:
-    from sae.core.options import (
-        Options,
-    )  # Here: pydantic takes a third of a second, and most jobs do without.
+def _read_head(kind: str, name: str, file: Path) -> Head:
+    """Read the head of an entry from its file.
+
+    The classes of options alone are run, with the imports that they may use and the
+    constants of the file.
+    """
+    # Pydantic takes a third of a second to import, and most jobs do without.
+    from sae.core.options import Options
 
     tree = parse(file)
-    known = constants(tree)
-    light = [node for node in tree.body if _is_light(node)]
-    space: dict[str, Any] = {"__name__": f"{kind}.{name}", **known}
-    where = f"{kind} {name}: the class Options of {file}"
+    file_constants = constants(tree)
+    statements = [node for node in tree.body if _is_for_options(node)]
+    options_place = f"{kind} {name}: the class Options of {file}"
+
+    # `__name__` becomes the `__module__` of the classes.
+    namespace: dict[str, Any] = {"__name__": f"{kind}.{name}", **file_constants}
     try:
-        exec(
-            compile(ast.Module(light, []), str(file), "exec", dont_inherit=True), space
-        )
+        code = compile(ast.Module(statements, []), str(file), "exec", dont_inherit=True)
+        exec(code, namespace)
     except Exception as error:
         raise UserError(
-            f"{where} cannot be read ({type(error).__name__}: {error}): {_ALLOWED}"
+            f"{options_place} cannot be read ({type(error).__name__}: {error}): "
+            f"{_ALLOWED_IN_OPTIONS}"
         ) from None
-    for node in light:
-        if isinstance(node, ast.ClassDef):
-            taken = _globals(symtable.symtable(ast.unparse(node), "", "exec"))
-            if unknown := sorted(taken - {*space, *dir(builtins)}):
-                raise UserError(
-                    f"{kind} {name}: the class {node.name} of {file} uses {unknown[0]}: {_ALLOWED}"
-                )
-            if hasattr(space[node.name], "model_fields"):
-                _describe(space[node.name], node)
-    options = space.get("Options", Options)
+
+    known_names = {*namespace, *dir(builtins)}
+    for node in statements:
+        if not isinstance(node, ast.ClassDef):
+            continue
+        # Its methods run later, and need names that are there.
+        unknown_names = sorted(_names_from_file(node) - known_names)
+        if unknown_names:
+            raise UserError(
+                f"{kind} {name}: the class {node.name} of {file} uses "
+                f"{unknown_names[0]}: {_ALLOWED_IN_OPTIONS}"
+            )
+        if hasattr(namespace[node.name], "model_fields"):
+            _describe_fields(namespace[node.name], node)
+
+    options = namespace.get("Options", Options)
     if not (isinstance(options, type) and issubclass(options, Options)):
-        raise UserError(f"{where} must derive from sae.core.options.Options")
-    return Head(known, options, frozenset(_bound(tree)))
+        raise UserError(f"{options_place} must derive from sae.core.options.Options")
+    return Head(file_constants, options, frozenset(_names_bound_by(tree)))
+
+
+# The heads of the library stay as they were first read: with many modules loaded a
+# class of options takes long to make.
+_read_library_head = functools.cache(_read_head)
+
+
+def _is_for_options(node: ast.stmt) -> bool:
+    """Say whether a statement is a class of options, or an import that one may use."""
+    if isinstance(node, ast.ClassDef):
+        return node.name.endswith("Options")
+    if not isinstance(node, ast.ImportFrom) or node.level:
+        return False
+    if node.module in _OPTION_MODULES:
+        return True
+    # `from sae.core import options` imports one of the modules itself.
+    imported = [f"{node.module}.{alias.name}" for alias in node.names]
+    return any(module in _OPTION_MODULES for module in imported)
+
+
+def _names_from_file(node: ast.ClassDef) -> set[str]:
+    """Return the names that a class, or a function in it, takes from its file."""
+    return _global_names(symtable.symtable(ast.unparse(node), "", "exec"))
+
+
+def _global_names(table: symtable.SymbolTable) -> set[str]:
+    """Return the global names of a scope and of the scopes in it."""
+    global_names = set()
+    for symbol in table.get_symbols():
+        if symbol.is_global():
+            global_names.add(symbol.get_name())
+    for inner_table in table.get_children():
+        global_names.update(_global_names(inner_table))
+    return global_names
+
+
+def _describe_fields(options: "type[Options]", node: ast.ClassDef) -> None:
+    """Make the text below each field of a class of options its description.
+
+    Pydantic does so only for a class whose file was run.
+
+    Args:
+        options: The class.
+        node: Its statement in the file.
+    """
+    for field, text in zip(node.body, node.body[1:], strict=False):
+        if not isinstance(field, ast.AnnAssign) or not isinstance(text, ast.Expr):
+            continue
+        if not isinstance(field.target, ast.Name):
+            continue
+        name = field.target.id
+        if name in options.model_fields and isinstance(text.value, ast.Constant):
+            description = inspect.cleandoc(str(text.value.value))
+            options.model_fields[name].description = description
+    options.model_rebuild(force=True)
 
 
 def constants(tree: ast.Module) -> dict[str, Any]:
-    """{name: value} of a file's names in capitals with a literal value."""
-    found: dict[str, Any] = {}
+    """Return {name: value} of a file's names in capitals with a literal value."""
+    values: dict[str, Any] = {}
     for node in tree.body:
-        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
-            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
-            if isinstance(target, ast.Name) and target.id.isupper():
-                with contextlib.suppress(ValueError):  # Not a literal.
-                    found[target.id] = ast.literal_eval(node.value)
-    return found
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
+            continue
+        target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+        if isinstance(target, ast.Name) and target.id.isupper():
+            # A value that is computed raises ValueError.
+            with contextlib.suppress(ValueError):
+                values[target.id] = ast.literal_eval(node.value)
+    return values
 
 
-def _bound(tree: ast.Module) -> Iterator[str]:
-    """The names that a file binds outside functions and classes, also below `if` and `try`."""
+def _names_bound_by(tree: ast.Module) -> Iterator[str]:
+    """Yield the names that a file binds outside functions and classes.
+
+    Those bound below `if` and `try` are among them.
+    """
     for symbol in symtable.symtable(ast.unparse(tree), "", "exec").get_symbols():
         if symbol.is_assigned() or symbol.is_imported() or symbol.is_annotated():
             yield symbol.get_name()
 
 
-def _globals(table: symtable.SymbolTable) -> set[str]:
-    """The names that a class, or a function in it, takes from its file."""
-    own = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_global()}
-    return own.union(*map(_globals, table.get_children()))
-
-
-def _describe(options: "type[Options]", node: ast.ClassDef) -> None:
-    """Make the text below each field its description; pydantic finds it only where the file itself was run."""
-    for field, text in zip(node.body, node.body[1:], strict=False):
-        name = (
-            field.target.id
-            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
-            else ""
-        )
-        if (
-            name in options.model_fields
-            and isinstance(text, ast.Expr)
-            and isinstance(text.value, ast.Constant)
-        ):
-            options.model_fields[name].description = inspect.cleandoc(
-                str(text.value.value)
-            )
-    options.model_rebuild(force=True)
-
-
 @functools.cache
 def parse(file: Path) -> ast.Module:
-    """The syntax tree of a file, as it was when this process first looked, or looked first after :func:`extend`.
+    """Return the syntax tree of a file.
+
+    It is that of the file when this process first looked, or looked first after
+    :func:`extend`.
 
     Raises:
-        UserError: it is not valid Python; names the file and the line.
+        UserError: The file is not valid Python; names the file and the line.
     """
     try:
         return ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
@@ -236,61 +321,58 @@ def parse(file: Path) -> ast.Module:
         raise UserError(f"{file} is not UTF-8: {error}") from None
 
 
-def locate(dotted: str) -> Path | None:
-    """The file of a module or package of `sae` or of the extensions; None if there is none."""
-    top, *rest = dotted.split(".")
-    path = roots().get(top, Path("/nowhere")).joinpath(*rest)
-    return next(
-        (
-            file
-            for file in (path / "__init__.py", path.with_suffix(".py"))
-            if file.is_file()
-        ),
-        None,
-    )
+def locate(dotted_name: str) -> Path | None:
+    """Return the file of a module or package of `sae` or of the extensions.
+
+    Returns:
+        The `__init__.py` of a package; None if there is no such module.
+    """
+    top_package, *below = dotted_name.split(".")
+    root = roots().get(top_package)
+    if root is None:
+        return None
+    path = root.joinpath(*below)
+    for file in (path / "__init__.py", path.with_suffix(".py")):
+        if file.is_file():
+            return file
+    return None
 
 
 def extensions() -> types.ModuleType | None:
-    """Return the package of entries of one's own; each call of :func:`extend` makes another."""
+    """Return the package of a user's entries, which each call of :func:`extend` makes.
+
+    Returns:
+        None if there are no extensions.
+    """
     return sys.modules.get(EXTENSIONS)
 
 
 def roots() -> dict[str, Path]:
-    """{top-level package: its folder}: of the library, and of the extensions if there are any."""
-    found = {"sae": Path(__file__).parent.parent}
-    if EXTENSIONS in sys.modules:
-        found[EXTENSIONS] = Path(sys.modules[EXTENSIONS].__path__[0])
-    return found
+    """Return {top-level package: its folder}: `sae`, and the extensions if any."""
+    folders = {"sae": Path(__file__).parent.parent}
+    package = extensions()
+    if package is not None:
+        folders[EXTENSIONS] = Path(package.__path__[0])
+    return folders
 
 
-def _room(kind: str) -> str:
+def _folder_name(kind: str) -> str:
+    """Return the name of the folder with the entries of a kind, such as "penalties"."""
     return PACKAGES[kind].rpartition(".")[2]
 
 
-def _own(kind: str) -> list[str]:
-    return _entries(roots()["sae"].joinpath(*PACKAGES[kind].split(".")[1:]))
+def _library_entries(kind: str) -> list[str]:
+    """Return the names of the project's own entries of a kind, in no order."""
+    _, *below = PACKAGES[kind].split(".")
+    return _entries_in(roots()["sae"].joinpath(*below))
 
 
-def _external(kind: str) -> list[str]:
-    return (
-        _entries(roots()[EXTENSIONS] / _room(kind)) if EXTENSIONS in sys.modules else []
-    )
+def _extension_entries(kind: str) -> list[str]:
+    """Return the names of the user's entries of a kind, in no order."""
+    if extensions() is None:
+        return []
+    return _entries_in(roots()[EXTENSIONS] / _folder_name(kind))
 
 
-def _entries(folder: Path) -> list[str]:
+def _entries_in(folder: Path) -> list[str]:
     return [file.stem for file in folder.glob("*.py") if not file.name.startswith("_")]
-
-
-def _is_light(node: ast.stmt) -> bool:
-    """Whether a statement is a class of options, or imports what such a class may use."""
-    if isinstance(node, ast.ClassDef):
-        return node.name.endswith("Options")
-    if not isinstance(node, ast.ImportFrom) or node.level:
-        return False
-    return any(
-        name in _LIGHT
-        for name in (
-            node.module,
-            *(f"{node.module}.{alias.name}" for alias in node.names),
-        )
-    )

@@ -1,148 +1,202 @@
-"""Versions: what says whether a number still means what it did.
+"""Versions say whether a number still means what it did.
 
-Whatever gives numbers their meaning has a `VERSION` in its file: the entries of most registries (`metric probe` is
-sae/scoring/metrics/probe.py), and modules such as the loop of training (`training loop` is sae/training/loop.py). The
-lock file beside the library holds the hash of each one's code (`sae.core.codehash`) at that version. Code with another
-hash counts as something else, until somebody records that its numbers are what they were, or raises its `VERSION`.
+Whatever gives numbers their meaning has a `VERSION` in its file: the entries of most
+registries (`metric probe` is sae/scoring/metrics/probe.py), and modules such as the
+loop of training (`training loop` is sae/training/loop.py). The lock file beside the
+library holds the hash of each one's code (`sae.core.codehash`) at that version. Code
+with another hash counts as something else, until somebody records that its numbers are
+what they were, or raises its `VERSION`.
 """
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from sae.core import registry
 from sae.core.codehash import code_hash
 from sae.core.errors import UserError
 from sae.core.files import write_text
 
-Name = tuple[
-    str, str
-]  # A kind of the registry and an entry; or a room, and a file in it.
-_NO_NUMBERS = ("importer", "exporter", "figure")  # Kinds that give none their meaning.
+# A kind of the registry and an entry; or a room, and a file in it.
+Name = tuple[str, str]
+# Kinds that give no number its meaning.
+_KINDS_WITHOUT_NUMBERS = ("importer", "exporter", "figure")
 
 
-def of(kind: str, name: str) -> str:
-    """The version of an entry or of a module: "1", or "1+3f2a91bc" where its code is not the one that was recorded.
+class _CodeVersion(NamedTuple):
+    """The version that a file states, and the hash of its code at that version."""
 
-    An entry of one's own is never recorded; without a `VERSION` it has 1.
+    number: int
+    code: str
+
+
+def version_of(kind: str, name: str) -> str:
+    """Return the version of an entry or of a module, as keys and records have it.
+
+    Returns:
+        "1", or "1+3f2a91bc" where its code is not the one that was recorded. A user's
+        entry is never recorded; without a `VERSION` it has 1.
 
     Raises:
-        UserError: there is no such thing, or its `VERSION` is no whole number from 1.
+        UserError: There is no such thing, or its `VERSION` is no whole number from 1.
     """
-    version, digest = _now(kind, name)
-    is_recorded = _recorded().get((kind, name)) == (version, digest)
-    return str(version) if is_recorded else f"{version}+{digest[:8]}"
+    version = _current_version(kind, name)
+    if version == _recorded_versions().get((kind, name)):
+        return str(version.number)
+    return f"{version.number}+{version.code[:8]}"
 
 
 def joined(names: Iterable[Name]) -> str:
-    """The versions of several as one text: "metric probe 1, models inputs 1"."""
+    """Return several versions as one text: "metric probe 1, models inputs 1"."""
     return ", ".join(
-        f"{kind} {name} {of(kind, name)}" for kind, name in sorted(set(names))
+        f"{kind} {name} {version_of(kind, name)}" for kind, name in sorted(set(names))
     )
 
 
-def module(kind: str, name: str) -> str:
-    """The dotted name of what has a version.
+def module_name(kind: str, name: str) -> str:
+    """Return the dotted name of the module that has a version.
 
     Raises:
-        UserError: there is no such entry.
+        UserError: There is no such entry.
     """
-    return (
-        registry.module(kind, name)
-        if kind in registry.PACKAGES
-        else f"sae.{kind}.{name}"
-    )
+    if kind in registry.PACKAGES:
+        return registry.module_name(kind, name)
+    return f"sae.{kind}.{name}"
 
 
 def waiting() -> dict[Name, str]:
-    """What of the library is not as it was recorded: {it: what to do about it}."""
-    every, recorded, found = _every(), _recorded(), {}
-    for kind, name in sorted({*every, *recorded}):
-        now, known = (
-            _now(kind, name) if (kind, name) in every else None,
-            recorded.get((kind, name)),
-        )
-        if now == known:
-            continue
-        record = f"record it: `make versions RECORD='{kind} {name}'`"
-        if now is None:
-            record = f"it is gone: {record}"
-        elif known is None or now[0] != known[0]:
-            record = f"its version {now[0]} is not recorded: {record}"
-        else:
-            because = f"its code is not the one recorded for version {now[0]}: if its numbers are what they were"
-            record = f"{because}, {record}; else raise its VERSION"
-        found[kind, name] = record
-    return found
+    """Return what of the library is not as it was recorded.
+
+    Returns:
+        {name: what is not as it was, and what to do about it}.
+    """
+    library_names = _library_names()
+    recorded_versions = _recorded_versions()
+    advice_by_name = {}
+    for kind, name in sorted({*library_names, *recorded_versions}):
+        current = None
+        if (kind, name) in library_names:
+            current = _current_version(kind, name)
+        recorded = recorded_versions.get((kind, name))
+        if current != recorded:
+            how_to_record = f"record it: `make versions RECORD='{kind} {name}'`"
+            advice_by_name[kind, name] = _advice(current, recorded, how_to_record)
+    return advice_by_name
+
+
+def _advice(
+    current: _CodeVersion | None, recorded: _CodeVersion | None, how_to_record: str
+) -> str:
+    """Say why a version waits, and what to do about it.
+
+    Args:
+        current: The version now; None if the library has no such thing any more.
+        recorded: The version in the lock file; None if it has none.
+        how_to_record: The advice to record the version as it is now.
+    """
+    if current is None:
+        return f"it is gone: {how_to_record}"
+    if recorded is None or current.number != recorded.number:
+        return f"its version {current.number} is not recorded: {how_to_record}"
+    return (
+        f"its code is not the one recorded for version {current.number}: if its "
+        f"numbers are what they were, {how_to_record}; else raise its VERSION"
+    )
 
 
 def record(names: Iterable[Name]) -> None:
-    """Write into the lock file what versions and code these have now.
+    """Write the present versions and code hashes of some things into the lock file.
+
+    Args:
+        names: What is recorded. A thing that the library no longer has leaves the file.
 
     Raises:
-        UserError: there is no such thing, or its version was lowered: an older one may have left other numbers.
+        UserError: There is no such thing, or its version was lowered: an older one may
+            have left other numbers.
     """
-    every, recorded = _every(), _recorded()
+    library_names = _library_names()
+    versions = _recorded_versions()
     for kind, name in names:
-        known = recorded.pop((kind, name), None)
-        if (kind, name) in every:
-            now = recorded[kind, name] = _now(kind, name)
-            if known and now[0] < known[0]:
+        recorded = versions.pop((kind, name), None)
+        if (kind, name) in library_names:
+            current = _current_version(kind, name)
+            versions[kind, name] = current
+            if recorded is not None and current.number < recorded.number:
                 raise UserError(
-                    f"{kind} {name}: VERSION may only grow; it is {now[0]}, recorded is {known[0]}"
+                    f"{kind} {name}: VERSION may only grow; it is {current.number}, "
+                    f"recorded is {recorded.number}"
                 )
-        elif known is None:
+        elif recorded is None:
             raise UserError(
                 f"nothing of the library that has a version is called {kind} {name}"
             )
-    lines = [
-        f"{kind} {name} {version} {digest}\n"
-        for (kind, name), (version, digest) in sorted(recorded.items())
+
+    lines = []
+    for (kind, name), version in sorted(versions.items()):
+        lines.append(f"{kind} {name} {version.number} {version.code}\n")
+    write_text(_lock_file(), "".join(lines))
+
+
+def _library_names() -> list[Name]:
+    """Return the names of all of the library that has a version."""
+    name_by_module: dict[str, Name] = {}
+    for file in registry.roots()["sae"].glob("*/*.py"):
+        if "VERSION" in registry.constants(registry.parse(file)):
+            name = (file.parent.name, file.stem)
+            name_by_module[module_name(*name)] = name
+
+    # An entry that lies in a room itself, as protocols do, goes by its kind, not by its
+    # room, so that entries come last.
+    for kind in registry.PACKAGES:
+        if kind not in _KINDS_WITHOUT_NUMBERS:
+            for entry in registry.names(kind):
+                name_by_module[module_name(kind, entry)] = (kind, entry)
+
+    return [
+        name
+        for dotted_name, name in name_by_module.items()
+        if dotted_name.startswith("sae.")
     ]
-    write_text(_lock(), "".join(lines))
 
 
-def _every() -> list[Name]:
-    """All of the library that has a version."""
-    kinds = [kind for kind in registry.PACKAGES if kind not in _NO_NUMBERS]
-    entries = [(kind, name) for kind in kinds for name in registry.names(kind)]
-    files = [
-        f
-        for f in registry.roots()["sae"].glob("*/*.py")
-        if "VERSION" in registry.constants(registry.parse(f))
-    ]
-    # By their modules: an entry that lies in a room itself, as protocols do, goes by its kind.
-    found = {
-        module(*name): name
-        for name in [*((f.parent.name, f.stem) for f in files), *entries]
-    }
-    return [name for dotted, name in found.items() if dotted.startswith("sae.")]
+def _current_version(kind: str, name: str) -> _CodeVersion:
+    """Return the version that a file states, and the hash of its code.
 
-
-def _now(kind: str, name: str) -> tuple[int, str]:
-    """The version that a file states, and the hash of its code."""
-    dotted = module(kind, name)
-    digest, file = code_hash(dotted), registry.locate(dotted)
+    Raises:
+        UserError: There is no such file, or its `VERSION` is no whole number from 1.
+    """
+    dotted_name = module_name(kind, name)
+    code = code_hash(dotted_name)
+    file = registry.locate(dotted_name)
     assert file is not None  # Else there would be no hash.
-    version = registry.constants(registry.parse(file)).get("VERSION", 1)
-    if type(version) is not int or version < 1:
+    number = registry.constants(registry.parse(file)).get("VERSION", 1)
+    if type(number) is not int or number < 1:
         raise UserError(
-            f"{kind} {name}: VERSION of {file} is {version!r}, not a whole number from 1"
+            f"{kind} {name}: VERSION of {file} is {number!r}, not a whole number from 1"
         )
-    return version, digest
+    return _CodeVersion(number, code)
 
 
-def _recorded() -> dict[Name, tuple[int, str]]:
-    lines = _lock().read_text(encoding="utf-8").splitlines() if _lock().exists() else []
+def _recorded_versions() -> dict[Name, _CodeVersion]:
+    """Return the versions in the lock file.
+
+    Raises:
+        UserError: A line of the file is not KIND NAME VERSION HASH.
+    """
+    lock_file = _lock_file()
+    if not lock_file.exists():
+        return {}
+    versions = {}
     try:
-        rows = [line.split() for line in lines]
-        return {
-            (kind, name): (int(version), digest) for kind, name, version, digest in rows
-        }
+        for line in lock_file.read_text(encoding="utf-8").splitlines():
+            kind, name, number, code = line.split()
+            versions[kind, name] = _CodeVersion(int(number), code)
     except ValueError:  # A merge that was not finished, perhaps.
         raise UserError(
-            f"{_lock()} does not have KIND NAME VERSION HASH in every line"
+            f"{lock_file} does not have KIND NAME VERSION HASH in every line"
         ) from None
+    return versions
 
 
-def _lock() -> Path:
+def _lock_file() -> Path:
     return registry.roots()["sae"] / "versions.lock"

@@ -25,7 +25,7 @@ from PIL import Image
 from pydantic import TypeAdapter
 
 from sae.core import files
-from sae.core.errors import UserError, brief
+from sae.core.errors import UserError, in_one_line
 from sae.data.omissions import Omissions
 
 _BLOCK = 512  # a tar's header, and the unit of its padding
@@ -166,7 +166,8 @@ def parquet_file(path: str | Path, columns: Iterable[str] = ()) -> pq.ParquetFil
 
 def _damaged(path: str | Path, error: Exception) -> UserError:
     return UserError(
-        f"{path} is not a whole parquet file ({brief(error)}): copy or download it again"
+        f"{path} is not a whole parquet file ({in_one_line(error)}): copy or download "
+        "it again"
     )
 
 

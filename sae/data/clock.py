@@ -3,14 +3,14 @@
 import logging
 import time
 
-from sae.core import headway
+from sae.core.progress import report_progress
 
 progress = logging.getLogger("sae.progress")
 EVERY = 15.0  # seconds between two lines
 
 
 class Clock:
-    """Logs how much of some work is done and when it will end, and keeps `sae.core.headway` at it.
+    """Logs how much of some work is done and when it will end, and keeps `sae.core.progress` at it.
 
     Args:
         what: what lines begin with.
@@ -25,7 +25,7 @@ class Clock:
     def tell(self, images: int) -> None:
         """So many images more are done."""
         self.left -= images
-        headway.tell(self.total - self.left, self.total, "images")
+        report_progress(self.total - self.left, self.total, "images")
         if time.monotonic() - self.told > EVERY:
             self.told = time.monotonic()
             done, rate = self.total - self.left, self.rate()

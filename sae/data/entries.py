@@ -14,9 +14,9 @@ from sae.core.options import (
     Positive,
     Precision,
     Whole,
+    describe_problems,
     from_record,
     later_options,
-    told,
     without_absent,
 )
 
@@ -85,4 +85,4 @@ def _checked(model: type[Options], words: dict[str, Any], what: str) -> Options:
     try:
         return from_record(model, words)
     except ValidationError as error:
-        raise UserError(f"{what}: {told(error)}") from None
+        raise UserError(f"{what}: {describe_problems(error)}") from None

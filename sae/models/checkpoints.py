@@ -31,8 +31,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from sae.core import files
-from sae.core.errors import UserError, brief
-from sae.core.options import told
+from sae.core.errors import UserError, in_one_line
+from sae.core.options import describe_problems
 from sae.models.coder import Coder, Threshold
 
 TENSOR_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
@@ -83,7 +83,7 @@ class CheckpointSettings(BaseModel):
             return cls.model_validate(content)
         except ValidationError as error:
             raise UserError(
-                f"{source}: {told(error)}; others cannot be imported"
+                f"{source}: {describe_problems(error)}; others cannot be imported"
             ) from None
 
 
@@ -398,7 +398,7 @@ def find_checkpoint(place: str) -> Path:
     except Exception as error:
         raise UserError(
             f"{place} does not exist here, and the Hugging Face hub does not give it: "
-            f"{brief(error)}"
+            f"{in_one_line(error)}"
         ) from None
     path = Path(snapshot) / folder
     if not path.exists():
@@ -481,7 +481,9 @@ def _read_tensors(file: Path) -> tuple[Tensors, dict[str, Any]]:
             tensors[name] = tensor.float() if tensor.is_floating_point() else tensor
         return tensors, header
     except (SafetensorError, RuntimeError, OSError, ValueError) as error:
-        raise UserError(f"{file} cannot be read as tensors: {brief(error)}") from None
+        raise UserError(
+            f"{file} cannot be read as tensors: {in_one_line(error)}"
+        ) from None
 
 
 def _read_safetensors(file: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
@@ -528,7 +530,9 @@ def _unpickle_weights(file: Path, stream: BufferedReader) -> Mapping[Any, Any]:
                 f'made it: model = torch.load("{file.name}", weights_only=False); '
                 'torch.save(model.state_dict(), "state_dict.pt")'
             ) from None
-        reason = f" ({brief(error, 100)})" if isinstance(error, RuntimeError) else ""
+        reason = (
+            f" ({in_one_line(error, 100)})" if isinstance(error, RuntimeError) else ""
+        )
         raise UserError(
             f"{file} cannot be read as tensors: no file that torch.save wrote, or cut "
             f"short{reason}. Of other files, give .safetensors"

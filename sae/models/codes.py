@@ -11,8 +11,8 @@ import scipy.sparse
 from jaxtyping import Float, Int
 
 from sae.core.arguments import whole_number
+from sae.core.display import Shown
 from sae.core.errors import UserError
-from sae.core.shown import Shown
 
 
 @dataclass(frozen=True, repr=False)

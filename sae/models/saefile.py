@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sae.core import files, seals
 from sae.core.arguments import file_path
-from sae.core.errors import UserError, brief
+from sae.core.errors import UserError, in_one_line
 from sae.models.coder import Coder, Threshold, TopK
 
 NORMS = ("none", "unit_l2", "unit_l2_layernorm")
@@ -49,7 +49,7 @@ def save(coder: Coder, path: Path | str) -> None:
             f"{path} cannot be written ({error.strerror}): name a file in a folder "
             "that is there"
         ) from None
-    seals.seal(path)
+    seals.seal_file(path)
 
 
 def check_coder(coder: Any) -> None:
@@ -79,7 +79,7 @@ def load(path: Path | str) -> Coder:
         "sae.safetensors` makes one of it"
     )
     _check_readable(path, import_advice)
-    seals.read(
+    seals.read_sealed(
         path,
         "SAE file",
         "name a whole SAE file of this version of the project",
@@ -90,7 +90,7 @@ def load(path: Path | str) -> Coder:
         coder = _read_coder(path)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(
-            f"{path} is not a whole SAE file of this project ({brief(error)})"
+            f"{path} is not a whole SAE file of this project ({in_one_line(error)})"
         ) from None
     return coder.requires_grad_(False)
 

@@ -24,10 +24,11 @@ from pydantic import Field
 from sae.bank.read import Bank, BankedSae
 from sae.bank.read import read as read_bank
 from sae.config.entries import head_of, splits_of_others
-from sae.core import files, headway, registry, versions
+from sae.core import files, registry, versions
 from sae.core.errors import UserError
 from sae.core.options import Options, as_record, from_record
 from sae.core.paths import TABLES_OF_STAGE
+from sae.core.progress import report_progress
 from sae.data import concepts, store
 from sae.data.splits import SPLITS
 from sae.models.coder import Coder
@@ -276,7 +277,7 @@ class Scorer:
         swept = rows.columns(banked_sae.trial for banked_sae in bank.saes)
         table_rows = _TableRows()
         for number, (banked_sae, metrics) in enumerate(work):
-            headway.tell(number, len(work), "SAEs scored")
+            report_progress(number, len(work), "SAEs scored")
             description = _describe(bank, banked_sae, swept)
             for split, scores in self._score_sae(bank, banked_sae, metrics).items():
                 table_rows.add(banked_sae, description, split, scores)

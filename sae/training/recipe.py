@@ -23,7 +23,7 @@ from sae.core.options import (
 
 
 def rounded(value: Any) -> Any:
-    """Round a swept value to what paths print of it (`sae.core.paths.written`).
+    """Round a swept value to what paths print of it (`sae.core.paths.value_in_path`).
 
     So the value that is trained and the one in a path never differ.
     """

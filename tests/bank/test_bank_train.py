@@ -197,7 +197,9 @@ def test_saes_trained_side_by_side_have_the_bytes_of_those_trained_one_by_one(
     trained_alone = workspace.train("a", both_seeds)
 
     log = workspace.folder / "log"
-    monkeypatch.setattr(workers, "_jobs", [workers.Job("train", None, (), log)])
+    monkeypatch.setattr(
+        workers, "_steps", [workers.RunningStep("train", None, (), log)]
+    )
     monkeypatch.setattr(workers, "_threads", [1])
     place = Place(workspace.folder / "store2", workspace.folder / "a/bank.json")
     with workers.pool(2) as side_by_side:
@@ -320,7 +322,7 @@ def test_the_key_follows_data_settings_and_versions_and_no_names(
         trained_key(seeds=[1]),
         trained_key(k=3),
     ]
-    monkeypatch.setattr(versions, "of", lambda *_: "2")
+    monkeypatch.setattr(versions, "version_of", lambda *_: "2")
     other_keys.append(trained_key())
     monkeypatch.undo()
     write_activations(workspace.activations, n=201)

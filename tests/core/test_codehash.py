@@ -292,9 +292,9 @@ def test_rooms_hold_no_code():
 
 def test_stages_do_not_depend_on_each_other(monkeypatch):
     def hashed(module):
-        monkeypatch.setattr(codehash, "_known", {})
+        monkeypatch.setattr(codehash, "_module_hashes", {})
         codehash.code_hash(module)
-        return {name for name, _ in codehash._known}
+        return {name for name, _ in codehash._module_hashes}
 
     def rooms(module):
         return {name.split(".")[1] for name in hashed(module)}

@@ -53,8 +53,8 @@ def work(
 
 def called(*words):
     parser = argparse.ArgumentParser()
-    command.add(parser, work)
-    return command.call(work, vars(parser.parse_args(words)))
+    command.add_options(parser, work)
+    return command.call_with_options(work, vars(parser.parse_args(words)))
 
 
 NEEDED = ["it", "--settings", '{"name": "a", "k": 2}', "--store", "s", "--bank", "b"]
@@ -108,7 +108,7 @@ def test_a_wrong_word_is_one_line(words, said, capsys):
 
 
 def test_help_is_what_the_docstrings_say():
-    texts = {parameter.name: text for parameter, text in command.options(work)}
+    texts = {parameter.name: text for parameter, text in command.command_options(work)}
     assert (
         texts["store"] == "where it lies, 100 % of it."
         and texts["bank_file"] == texts["k"] == "of both."
@@ -122,7 +122,7 @@ def test_each_step_has_a_text_for_each_of_its_options(name, capsys):
     assert ended.value.code == 0
     assert [
         parameter.name
-        for parameter, text in command.options(STEPS[name].load())
+        for parameter, text in command.command_options(STEPS[name].load())
         if not text
     ] == []
 

@@ -183,7 +183,7 @@ def test_an_entry_may_import_what_lies_beside_it(extend):
         "helper.py": "ONE = 1\n",
     }
     extend(files)
-    assert registry.module("penalty", "mine") == "sae_extensions.penalties.mine"
+    assert registry.module_name("penalty", "mine") == "sae_extensions.penalties.mine"
     assert registry.load("penalty", "mine").SUM == 3
     # The same name elsewhere is another module, and its helper too.
     extend(files | {"helper.py": "ONE = 10\n"})

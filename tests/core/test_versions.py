@@ -12,8 +12,8 @@ from sae.core.errors import UserError
 
 
 def test_every_version_is_stated_and_recorded():
-    for kind, name in versions._every():
-        file = registry.locate(versions.module(kind, name))
+    for kind, name in versions._library_names():
+        file = registry.locate(versions.module_name(kind, name))
         assert "VERSION" in registry.constants(registry.parse(file)), (
             f"{file} has no VERSION"
         )
@@ -31,7 +31,7 @@ def edit(tmp_path, monkeypatch):
     shutil.copytree(
         ROOT / "sae", tmp_path / "sae", ignore=shutil.ignore_patterns("__pycache__")
     )
-    monkeypatch.setattr(codehash, "_known", {})
+    monkeypatch.setattr(codehash, "_module_hashes", {})
     known = registry.roots()
     monkeypatch.setattr(registry, "roots", lambda: known | {"sae": tmp_path / "sae"})
 
@@ -42,7 +42,7 @@ def edit(tmp_path, monkeypatch):
             assert re.search(old, file.read_text())
             file.write_text(re.sub(old, new, file.read_text()))
         registry.parse.cache_clear()
-        codehash._known.clear()
+        codehash._module_hashes.clear()
 
     def edit(files, old, new):
         edit_alone(files, old, new)
@@ -121,7 +121,8 @@ def test_what_is_recorded_keeps_its_key_and_a_raised_version_changes_its_own_alo
     assert "version 2 is not recorded" in versions.waiting()["metric", "sparse_probe"]
     versions.record(versions.waiting())
     assert (
-        changed() == {"sparse_probe"} and versions.of("metric", "sparse_probe") == "2"
+        changed() == {"sparse_probe"}
+        and versions.version_of("metric", "sparse_probe") == "2"
     )
     edit("scoring/metrics/sparse_probe.py", "VERSION = 2", "VERSION = 1")
     with pytest.raises(
@@ -159,7 +160,7 @@ def test_what_is_gone_leaves_the_lock_and_a_damaged_lock_is_named(edit, tmp_path
         UserError,
         match=r"versions\.lock does not have KIND NAME VERSION HASH in every line",
     ):
-        versions.of("metric", "probe")
+        versions.version_of("metric", "probe")
 
 
 @pytest.mark.parametrize(
@@ -179,7 +180,7 @@ def test_an_entry_of_ones_own_always_says_its_code(tmp_path, head, said):
         registry.extend(tmp_path)
         if said:
             assert (
-                re.fullmatch(said, versions.of("penalty", "mine"))
+                re.fullmatch(said, versions.version_of("penalty", "mine"))
                 and not versions.waiting()
             )
         else:
@@ -187,6 +188,6 @@ def test_an_entry_of_ones_own_always_says_its_code(tmp_path, head, said):
                 UserError,
                 match=r"penalty mine: VERSION of .*mine\.py is '2b', not a whole number",
             ):
-                versions.of("penalty", "mine")
+                versions.version_of("penalty", "mine")
     finally:
         registry.extend(None)

@@ -245,7 +245,7 @@ def test_what_is_no_sae_file_is_said_and_nobody_is_told_to_delete_it(tmp_path):
     for name, change in changes.items():
         header = json.dumps(metadata | change | {"seal": seals.BLANK})
         save_file(tensors, tmp_path / name, metadata={"sae": header})
-        seals.seal(tmp_path / name)
+        seals.seal_file(tmp_path / name)
 
     for name in ("cut", "text", "other", *changes):
         with pytest.raises(

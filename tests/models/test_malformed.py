@@ -151,7 +151,7 @@ def change_setting(place, dotted_key, value):
     if isinstance(file.header, dict):  # A file of this project.
         settings["seal"] = seals.BLANK
         replace(file, header={"sae": json.dumps(settings)}).write()
-        seals.seal(file.path)
+        seals.seal_file(file.path)
     else:
         replace(file, header=json.dumps(settings).encode() + b"\n").write()
     return file.path
@@ -743,7 +743,7 @@ def write_sealed(file, tensors, **settings):
     header |= settings
     header["seal"] = seals.BLANK
     save_file(tensors, file, metadata={"sae": json.dumps(header)})
-    seals.seal(file)
+    seals.seal_file(file)
     return file
 
 

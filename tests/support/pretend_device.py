@@ -22,7 +22,7 @@ Not seen here:
   PyTorch pins none without an accelerator. So a copy that would wait because its source
   is not pinned is not counted;
 - whether copying back one batch late, as on CUDA, saves any time;
-- what is asked about a device before it is used: `sae.core.workers.device` and
+- what is asked about a device before it is used: `sae.core.workers.available_device` and
   `sae.data.folding.has_bfloat16`.
 
 PyTorch can also register a device of Python code (`torch.utils.backend_registration`),

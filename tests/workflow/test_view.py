@@ -12,7 +12,7 @@ from sae_workflow import view
 from sae_workflow.stages import STAGES
 from sae_workflow.start import say
 
-from sae.core import headway
+from sae.core.progress import progress_path
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_the_time_left_follows_what_jobs_took(clock, tmp_path):
     clock(20).start(3, "train", cell, [tmp_path / "k8.log"])
     # Two at a time: in 30 s 40 s of work were done, of which 20 by the one that ended.
     assert clock(30).left() == pytest.approx((30 + 70) / (40 / 30))
-    headway.file_of(tmp_path / "k8.log").write_text(
+    progress_path(tmp_path / "k8.log").write_text(
         json.dumps({"done": 3, "total": 12, "what": "SAEs trained"})
     )
     assert (

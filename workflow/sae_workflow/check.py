@@ -46,7 +46,7 @@ class Check:
             if is_unsealed or file.suffix not in (".json", ".parquet"):
                 continue
             if file.suffix == ".parquet":
-                if (data := self._tried(seals.read, file)) and file == metrics:
+                if (data := self._tried(seals.read_sealed, file)) and file == metrics:
                     table = pq.read_table(pa.BufferReader(data))
             elif content := self._tried(files.read_json, file):
                 if file.name.endswith(".sums.json"):

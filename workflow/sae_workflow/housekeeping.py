@@ -118,7 +118,7 @@ def _units(
         {"method": name} for c, e in experiments for name in settings.imported(c, e)
     ]
     known, no_cell = (
-        paths.shared() | {e for _, e in experiments},
+        paths.shared_folders() | {e for _, e in experiments},
         "{experiment} has no such cell",
     )
     gone = {top.parent.name for top in RESULTS.glob("*/saes")} - known

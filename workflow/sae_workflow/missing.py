@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from sae.config.models import Config
 from sae.core import paths, registry
-from sae.core.errors import UserError, meant
+from sae.core.errors import UserError, did_you_mean
 from sae.data.artifacts import names as artifact_names
 from sae.data.entries import NAMED_BY, entry
 from sae.data.splits import SPLITS
@@ -86,7 +86,10 @@ def refuse_unknown(
             raise UserError(f"experiments.{name}.{line}")
         if is_rule(target) or Path(target).is_file():
             continue
-        if "/" not in name and name not in config.experiments.keys() | paths.shared():
+        if (
+            "/" not in name
+            and name not in config.experiments.keys() | paths.shared_folders()
+        ):
             raise unknown(config, name)
 
 
@@ -95,7 +98,7 @@ def unknown(config: Config, experiment: str) -> UserError:
     there = ", ".join(config.experiments)
     more = "those of a file of yours, given by make's CONFIG=FILE or snakemake's --configfile config.yaml FILE"
     said = f"there is no experiment {experiment!r} in the config; there are: {there}, and {more}"
-    return UserError(f"{said}{meant(experiment, config.experiments)}")
+    return UserError(f"{said}{did_you_mean(experiment, config.experiments)}")
 
 
 def local(config: Config, experiment: str) -> Iterator[str]:
@@ -248,7 +251,7 @@ def _found_early(
     """What `check_early` of an entry of the project says of its mapping; None where that is right."""
     name = spec[NAMED_BY[kind]]
     if (
-        registry.module(kind, name).startswith(registry.EXTENSIONS)
+        registry.module_name(kind, name).startswith(registry.EXTENSIONS)
         or "check_early" not in registry.head(kind, name).names
     ):
         return None

@@ -434,7 +434,8 @@ def made_by(config: Config, experiment: str) -> Plan:
         "methods": roles(config, experiment),
         "fronts": fronts_plan(config, experiment),
         "versions": {
-            f"{kind} {name}": versions.of(kind, name) for kind, name in sorted(made_by)
+            f"{kind} {name}": versions.version_of(kind, name)
+            for kind, name in sorted(made_by)
         },
         "recipe": as_record(config.training[spec.training], exclude=["log_every"]),
         **recipes_by_dataset(config, experiment),
@@ -443,7 +444,7 @@ def made_by(config: Config, experiment: str) -> Plan:
             for p, o in protocols.items()
         },
         "metrics": {
-            m: {"version": versions.of("metric", m), "options": options}
+            m: {"version": versions.version_of("metric", m), "options": options}
             for m, options in used.items()
         },
         "families": families(config, experiment),

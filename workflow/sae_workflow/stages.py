@@ -57,7 +57,7 @@ class Job:
     @property
     def _modules(self) -> str:
         own = STEPS[self.stage.step].function.partition(":")[0]
-        of = [versions.module(*name) for name in self.stage.meaning(self)]
+        of = [versions.module_name(*name) for name in self.stage.meaning(self)]
         return " ".join(dict.fromkeys([own, *of, *self.stage.beside(self)]))
 
     def memory(self, attempt: int) -> int:
@@ -436,21 +436,22 @@ STAGES: dict[str, Stage] = {
         "weights",
         paths.WEIGHTS,
         each("backbone", settings.hub_backbones),
-        lambda job: [versions.module(*job.loader)],
+        lambda job: [versions.module_name(*job.loader)],
     ),
     "imported": Stage(
         "import",
         paths.IMPORTED,
         each("method", settings.imported),
         lambda job: [
-            registry.module("importer", name) for name in registry.names("importer")
+            registry.module_name("importer", name)
+            for name in registry.names("importer")
         ],
     ),
     "download": Stage(
         "download",
         paths.DOWNLOAD,
         each("dataset", settings.downloaded),
-        lambda job: [versions.module(*job.dataset)],
+        lambda job: [versions.module_name(*job.dataset)],
     ),
     "dataset": Stage(
         "dataset",
@@ -534,7 +535,7 @@ STAGES: dict[str, Stage] = {
         "gallery",
         paths.GALLERY,
         lambda config, experiment: [{}] if settings.gallery(config, experiment) else [],
-        lambda job: [versions.module(*_shown(job).dataset)],
+        lambda job: [versions.module_name(*_shown(job).dataset)],
         computes=True,
         like="score",
         sizes=lambda job: bank_sizes(_shown(job).cell, _shown(job).plan),
@@ -543,12 +544,14 @@ STAGES: dict[str, Stage] = {
         "plot",
         paths.FIGURE_SUMS,
         each("figure", settings.figures),
-        lambda job: [registry.module("figure", job.of.figure)],
+        lambda job: [registry.module_name("figure", job.of.figure)],
     ),
     "site": Stage(
         "site",
         paths.SITE_SUMS,
-        beside=lambda job: [versions.module(*cell.dataset) for cell in _cells(job)],
+        beside=lambda job: [
+            versions.module_name(*cell.dataset) for cell in _cells(job)
+        ],
         computes=True,
         like="score",
         sizes=_of_site,

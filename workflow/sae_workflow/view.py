@@ -1,6 +1,6 @@
 """How far a run is: its stages, the jobs at work and how far inside them, the time that is left.
 
-Made of what Snakemake logs, and of the small files that jobs keep beside their logs (`sae.core.headway`).
+Made of what Snakemake logs, and of the small files that jobs keep beside their logs (`sae.core.progress`).
 `snakemake_logger_plugin_sae` shows it.
 """
 
@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from sae.core import headway
+from sae.core.progress import progress_path
 
 # {bar: its rules}, in the order in which they run.
 BARS = {
@@ -47,7 +47,7 @@ class Working:
     def far(self) -> tuple[int, int, str] | None:
         """(done, total, what) as it says itself; None where it does not."""
         try:
-            said = json.loads(headway.file_of(self.log).read_text()) if self.log else {}
+            said = json.loads(progress_path(self.log).read_text()) if self.log else {}
             return (
                 (said["done"], said["total"], said["what"])
                 if said.get("total")

@@ -18,7 +18,7 @@ from huggingface_hub.errors import (
 )
 from safetensors import SafetensorError
 
-from sae.core.errors import UserError, brief
+from sae.core.errors import UserError, in_one_line
 
 _SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".tar")
 # open_clip and timm assert where another would raise.
@@ -72,7 +72,7 @@ def fetch(repo: str, names: Sequence[str], instead: str) -> File:
             else "the hub cannot be reached"
         )
     except (OSError, HFValidationError) as error:
-        reason = brief(error)
+        reason = in_one_line(error)
     others = (
         f" (or {', '.join(names[1:])}, where the repo lacks it)" if names[1:] else ""
     )
@@ -122,6 +122,6 @@ def loading(file: str, model: str) -> Iterator[None]:
         yield
     except _BROKEN as error:
         raise UserError(
-            f"weights {file} cannot be loaded into {model}: {brief(error)}; name the model that they belong to, or "
-            "fetch them anew if the file is broken"
+            f"weights {file} cannot be loaded into {model}: {in_one_line(error)}; name the model that they "
+            "belong to, or fetch them anew if the file is broken"
         ) from None

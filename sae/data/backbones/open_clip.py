@@ -16,7 +16,7 @@ import open_clip
 from pydantic import Field, ValidationInfo, field_validator
 
 from sae.core import files, options
-from sae.core.errors import UserError, meant
+from sae.core.errors import UserError, did_you_mean
 from sae.data.backbone import Backbone
 from sae.data.backbones import _hub
 
@@ -68,7 +68,7 @@ def check_early(spec: Options) -> None:
     if name not in models:
         raise UserError(
             f"open_clip has no model {name!r}; `open_clip.list_models()` lists those there "
-            f"are{meant(name, models)}"
+            f"are{did_you_mean(name, models)}"
         )
     if open_clip.get_pretrained_cfg(name, tag_or_path):
         return
@@ -77,7 +77,7 @@ def check_early(spec: Options) -> None:
         there = ", ".join(tags) or "none"
         raise UserError(
             f"pretrained: {tag_or_path} is neither a tag of {name} (there are: {there}) nor "
-            f"a local path{meant(tag_or_path, tags)}"
+            f"a local path{did_you_mean(tag_or_path, tags)}"
         )
 
 

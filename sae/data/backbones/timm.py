@@ -15,7 +15,7 @@ from pydantic import ValidationInfo, field_validator
 from timm.data import create_transform, resolve_data_config
 
 from sae.core import files, options
-from sae.core.errors import UserError, meant
+from sae.core.errors import UserError, did_you_mean
 from sae.data.backbone import Backbone
 from sae.data.backbones import _hub
 
@@ -162,7 +162,7 @@ def _known(name: str) -> Any:
     if not known:
         raise UserError(
             f"timm has no model {name!r}; `timm.list_models(pretrained=True)` lists those "
-            f"there are{meant(name, timm.list_models(pretrained=True))}"
+            f"there are{did_you_mean(name, timm.list_models(pretrained=True))}"
         )
     return known
 

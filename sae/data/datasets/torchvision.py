@@ -18,7 +18,7 @@ from PIL import Image
 from pydantic import field_validator
 
 from sae.core import files, options
-from sae.core.errors import UserError, brief, meant
+from sae.core.errors import UserError, did_you_mean, in_one_line
 from sae.data import indexing
 from sae.data.dataset import Dataset
 from sae.data.pictures import UNREADABLE
@@ -74,7 +74,7 @@ def check_early(spec: Options) -> None:
     if name not in known:
         raise UserError(
             f"dataset type torchvision, key name: torchvision has no dataset {name!r}; it "
-            f"has: {', '.join(known)}{meant(name, known)}"
+            f"has: {', '.join(known)}{did_you_mean(name, known)}"
         )
 
 
@@ -166,7 +166,7 @@ def _said(error: BaseException) -> str:
         if isinstance(error, OSError | RuntimeError) or not str(error)
         else f"{type(error).__name__}: "
     )
-    return kind + brief(error)
+    return kind + in_one_line(error)
 
 
 def _fetch(make: Callable[..., Any], root: str, keywords: dict[str, Any]) -> None:

@@ -106,7 +106,7 @@ def of_paper(names: Names) -> dict[str, str]:
 
 def first_sentence(metric: str) -> str:
     """Return the first sentence of the docstring of a metric's file."""
-    file = registry.locate(registry.module("metric", metric))
+    file = registry.locate(registry.module_name("metric", metric))
     text = ast.get_docstring(registry.parse(file)) if file else None
     return " ".join((text or "").split("\n\n")[0].split()).partition(". ")[0]
 
@@ -120,7 +120,7 @@ def own_metrics(columns: Mapping[str, str]) -> dict[str, str]:
     own = {
         name
         for name in registry.names("metric")
-        if registry.module("metric", name).startswith(registry.EXTENSIONS)
+        if registry.module_name("metric", name).startswith(registry.EXTENSIONS)
     }
     return {
         column: first_sentence(metric)

@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 from training.common import data, entries, settings
 
 from sae.__main__ import main
-from sae.core import own, registry
+from sae.core import extension_failures, registry
 from sae.training import loop
 
 HEAD = """from matplotlib.figure import Figure
@@ -112,7 +112,7 @@ def test_what_a_process_that_decodes_reports_has_the_line_too(tmp_path):
                     collate_fn=opened,
                 )
             )
-        said = own.explain(caught.value, "dataset")
+        said = extension_failures.explain(caught.value, "dataset")
     finally:
         registry.extend(None)
     assert said.startswith(
@@ -153,7 +153,7 @@ def test_a_change_in_place_that_autograd_minds_names_the_penalty(tmp_path):
         s = settings(penalty="mine", mask="all", lam=0.1)
         with pytest.raises(RuntimeError) as caught:
             loop.train(data(), s, *entries(s))
-        said = own.explain(caught.value, "train")
+        said = extension_failures.explain(caught.value, "train")
     finally:
         registry.extend(None)
     assert (
@@ -161,5 +161,5 @@ def test_a_change_in_place_that_autograd_minds_names_the_penalty(tmp_path):
         in said
     )
     assert (
-        own.explain(caught.value, "train") is None
+        extension_failures.explain(caught.value, "train") is None
     )  # Without entries of one's own it is the project's fault.
