@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sae.core import files, registry
-from sae.report import controls, detection, fronts, tables
+from sae.report import controls, detection, fronts, paper_tables
 
 TABLES = {
     "tables/leaderboard.csv": (
@@ -39,8 +39,8 @@ TABLES = {
     "tables/detection.csv": ("Detection by how often latents fire", detection.NOTES),
     "tables/controls.csv": ("What the scores are worth", controls.NOTES),
     **{
-        f"tables/table{n}.csv": (f"Table {n}: {title}", tables.NOTES[n])
-        for n, title in tables.TITLES.items()
+        f"tables/table{number}.csv": (f"Table {number}: {text.title}", text.notes)
+        for number, text in paper_tables.TEXTS.items()
     },
     "claims.csv": ("Claims", "Each claim with its effect, interval and verdict."),
     "metrics.csv": ("Every score of every SAE", "A row for each SAE and split."),
