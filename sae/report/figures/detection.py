@@ -11,8 +11,9 @@ from sae.report.names import Names
 
 READS = ["metrics.parquet", "curves.parquet"]
 CAPTION = (
-    "How well a backbone of another family finds the images of a latent (AUC, test split; dotted: chance), mean over "
-    "the latents that fire on so many of the images: up to 1 %, 3 %, 10 % and all of them."
+    "How well a backbone of another family finds the images of a latent (AUC, "
+    "test split; dotted: chance), mean over the latents that fire on so many of "
+    "the images: up to 1 %, 3 %, 10 % and all of them."
 )
 
 

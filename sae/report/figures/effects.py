@@ -17,10 +17,12 @@ from sae.scoring.rows import CELL
 
 READS = ["metrics.parquet", "made_by.json"]
 CAPTION = (
-    "What each method has above its baseline at the same R², on test images; on top the one of highest detection. "
-    "Circle and bar: the mean over (dataset, family of backbones) blocks and its 95 % interval; filled where the "
-    "difference passes the test. Small dots: the cells. Shaded: differences that count as none. *: in a quarter of the "
-    "cells or more the method does not reach the R² at which the baseline is compared."
+    "What each method has above its baseline at the same R², on test images; on "
+    "top the one of highest detection. Circle and bar: the mean over (dataset, "
+    "family of backbones) blocks and its 95 % interval; filled where the "
+    "difference passes the test. Small dots: the cells. Shaded: differences that "
+    "count as none. *: in a quarter of the cells or more the method does not "
+    "reach the R² at which the baseline is compared."
 )
 
 

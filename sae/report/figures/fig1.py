@@ -12,8 +12,9 @@ from sae.report.names import Names
 
 READS = ["gallery/sample.parquet"]
 CAPTION = (
-    "Activations of one test image (the one with the baseline's median error) before the Top-k, sorted. In colour what "
-    "the Top-k, or a latent's threshold, keeps, in grey what it discards and the regularizers act on."
+    "Activations of one test image (the one with the baseline's median error) "
+    "before the Top-k, sorted. In colour what the Top-k, or a latent's "
+    "threshold, keeps, in grey what it discards and the regularizers act on."
 )
 
 

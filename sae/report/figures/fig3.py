@@ -8,7 +8,10 @@ from sae.report.figures import _images
 from sae.report.names import Names
 
 READS = ["gallery/images.parquet"]
-CAPTION = "The same latent (index, initialisation) without and with a regularizer, ranked by the baseline's MS."
+CAPTION = (
+    "The same latent (index, initialisation) without and with a regularizer, ranked "
+    "by the baseline's MS."
+)
 
 
 def draw(results: Path, names: Names) -> Figure:

@@ -8,7 +8,10 @@ from sae.report import curves, style
 from sae.report.names import Names
 
 READS = ["metrics.parquet", "curves.parquet"]
-CAPTION = "Mean activation by rank within the sample, before the Top-k, at the middle training k; dotted: k."
+CAPTION = (
+    "Mean activation by rank within the sample, before the Top-k, at the middle "
+    "training k; dotted: k."
+)
 
 
 def draw(results: Path, names: Names) -> Figure:

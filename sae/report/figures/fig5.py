@@ -13,8 +13,9 @@ from sae.report.names import Names
 
 READS = ["metrics.parquet", "curves.parquet"]
 CAPTION = (
-    "Normalised reconstruction error (1 - R², test) against the k used at inference, for SAEs trained with one k "
-    "(dotted); mean over seeds. A star: an SAE with thresholds as it is, at its mean number of active latents."
+    "Normalised reconstruction error (1 - R², test) against the k used at "
+    "inference, for SAEs trained with one k (dotted); mean over seeds. A star: "
+    "an SAE with thresholds as it is, at its mean number of active latents."
 )
 _STAR: dict[str, Any] = {"marker": "*", "markersize": 7.5, "linestyle": "none"}
 _STAR |= {"markeredgecolor": "#000000", "markeredgewidth": 0.5}

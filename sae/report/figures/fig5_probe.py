@@ -11,7 +11,10 @@ from sae.report import curves, style
 from sae.report.names import Names
 
 READS = ["metrics.parquet", "curves.parquet"]
-CAPTION = "Test top-1 of a linear probe on each image's k' largest activations; mean over seeds."
+CAPTION = (
+    "Test top-1 of a linear probe on each image's k' largest activations; mean over "
+    "seeds."
+)
 
 
 def draw(results: Path, names: Names) -> Figure:

@@ -17,11 +17,13 @@ from sae.scoring.rows import CELL
 
 READS = ["metrics.parquet", "made_by.json"]
 CAPTION = (
-    "R² against detection (how well a backbone of another family finds a latent's images; chance 0.5) and against MS "
-    "over alive latents, on the validation split: a point a trial, hollow where it is not feasible (too many dead "
-    "latents, or too many active ones). Lines: each method's front; shaded: where methods are compared, below the "
-    "baseline's best R² and not left of its vertex of highest score; ringed: the vertices that weigh there. Crosses: "
-    "controls, at their own R² where that lies in the panel."
+    "R² against detection (how well a backbone of another family finds a "
+    "latent's images; chance 0.5) and against MS over alive latents, on the "
+    "validation split: a point a trial, hollow where it is not feasible (too "
+    "many dead latents, or too many active ones). Lines: each method's front; "
+    "shaded: where methods are compared, below the baseline's best R² and not "
+    "left of its vertex of highest score; ringed: the vertices that weigh there. "
+    "Crosses: controls, at their own R² where that lies in the panel."
 )
 
 

@@ -25,9 +25,11 @@ from sae.scoring.selection import chosen_rows, rows_under
 
 READS = ["metrics.parquet"]
 CAPTION = (
-    "Difference from the method that each is against, by the swept option: R² on the validation split, which chooses "
-    "its value (ringed), and mean MS over alive latents on the test split (across groups, where images have groups). "
-    "Above: the values of that method by k. A cross at the bottom: an SAE there diverged; it has no value."
+    "Difference from the method that each is against, by the swept option: R² on "
+    "the validation split, which chooses its value (ringed), and mean MS over "
+    "alive latents on the test split (across groups, where images have groups). "
+    "Above: the values of that method by k. A cross at the bottom: an SAE there "
+    "diverged; it has no value."
 )
 # Score and split. The choice is made by the first, on val; the second is what it buys, on test.
 _ROWS = [("r2", "val"), ("ms", "test")]
