@@ -1,4 +1,7 @@
-"""Detection by how often a latent fires: of which latents a method's gain is, beside the controls."""
+"""Detection by how often a latent fires, beside the controls.
+
+It says of which latents a method's gain is.
+"""
 
 from pathlib import Path
 
@@ -18,23 +21,19 @@ CAPTION = (
 
 
 def draw(results: Path, names: Names) -> Figure:
-    """A row per dataset and backbone, a column per training k."""
+    """Draw a row per dataset and backbone, a column per training k."""
     points = curves.chosen_curves(
         results, names, "detection_by_frequency", optional=True
     )
     figure = curves.grid_by_k(points, names, "detection", "fires on up to", _finish)
     if len(points):
-        style.legend(
-            figure,
-            [
-                *style.handles(names, points["method"]),
-                style.reference("chance", linestyle=":"),
-            ],
-        )
+        chance = style.reference("chance", linestyle=":")
+        style.legend(figure, [*style.handles(names, points["method"]), chance])
     return figure
 
 
 def _finish(ax: Axes, points: pd.DataFrame) -> None:
+    """Draw chance, and ticks at the bounds of the bands of frequency."""
     ax.axhline(0.5, color=style.GREY, linestyle=":", linewidth=1)
     ax.set_xscale("log")
     ticks = sorted(points["x"].unique())

@@ -17,5 +17,5 @@ CAPTION = (
 
 
 def draw(results: Path, names: Names) -> Figure:
-    """A block per rank, a column per method."""
+    """Draw a block per rank, a column per method."""
     return _images.draw(results / READS[0], names, "fig2")

@@ -1,4 +1,7 @@
-"""Fig. 4: mean activation by rank, before the selection: Reg. 1 suppresses the tail, Reg. 2 raises the top ranks."""
+"""Fig. 4: mean activation by rank, before the selection.
+
+Reg. 1 suppresses the tail, Reg. 2 raises the top ranks.
+"""
 
 from pathlib import Path
 
@@ -15,12 +18,13 @@ CAPTION = (
 
 
 def draw(results: Path, names: Names) -> Figure:
-    """A row per dataset, a column per backbone, at the middle training k."""
+    """Draw a row per dataset, a column per backbone, at the middle training k."""
     points = curves.chosen_curves(results, names, "rank_profile", optional=True)
     ks = sorted(points["k"].unique())
     k = ks[len(ks) // 2] if ks else None
     points = points[points["k"] == k]
-    datasets, backbones = points["dataset"].unique(), points["backbone"].unique()
+    datasets = points["dataset"].unique()
+    backbones = points["backbone"].unique()
     figure, axes = style.panels(
         len(datasets), len(backbones), 2.1, 0.5, sharex=True, sharey="row"
     )
@@ -29,13 +33,10 @@ def draw(results: Path, names: Names) -> Figure:
     width = figure.get_figwidth() / len(backbones)
     for dataset, row in zip(datasets, axes, strict=True):
         for backbone, ax in zip(backbones, row, strict=True):
-            curves.draw_methods(
-                ax,
-                points[
-                    (points["dataset"] == dataset) & (points["backbone"] == backbone)
-                ],
-                names,
-            )
+            of_panel = points[
+                (points["dataset"] == dataset) & (points["backbone"] == backbone)
+            ]
+            curves.draw_methods(ax, of_panel, names)
             ax.axvline(k, color=style.GREY, linestyle=":", linewidth=1)
             ax.set_xscale("log")
             ax.set_yscale("symlog", linthresh=1e-3)
@@ -46,11 +47,6 @@ def draw(results: Path, names: Names) -> Figure:
         row[0].set_ylim(bottom=0)
     for ax in axes[-1]:
         ax.set_xlabel("rank within the sample")
-    style.legend(
-        figure,
-        [
-            *style.handles(names, points["method"]),
-            style.reference(f"k = {k}", linestyle=":"),
-        ],
-    )
+    reference = style.reference(f"k = {k}", linestyle=":")
+    style.legend(figure, [*style.handles(names, points["method"]), reference])
     return figure
