@@ -51,8 +51,8 @@ def render(results: Sequence[Path]) -> dict[str, str]:
     }
     names = Names.model_validate({"methods": methods})
     rules = experiments[0].made_by
-    first, *others = fronts.page(means, names, rules.fronts, rules.intervals)
-    paragraphs = ["# Leaderboard", first, *omissions, *others]
+    page = fronts.page(means, names, rules.fronts, rules.intervals)
+    paragraphs = ["# Leaderboard", page[0], *omissions, *page[1:]]
     return {
         "leaderboard.csv": means.to_csv(index=False, lineterminator="\n"),
         "leaderboard.md": "\n\n".join(paragraphs) + "\n",

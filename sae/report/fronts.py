@@ -26,7 +26,7 @@ NONE = (
     "Empty: no method of this experiment has trials beside a baseline's that are "
     "feasible."
 )
-OTHERS = [name for name in OWN_FRONTS if name not in JUDGED]
+OTHER_SCORES = [name for name in OWN_FRONTS if name not in JUDGED]
 WHAT_IF = """\
 The share of latents that must fire is a bound of what is feasible. With another bound the window and the fronts are
 other ones, whose vertices have no fresh seeds. So all are read with the seed of the tuning, and the rule's own bound
@@ -57,23 +57,23 @@ rule chose; they say what a difference is worth. Their intervals are those of
 controls.md."""
     return textwrap.fill(
         f"""\
-Baseline: its own score in the same reading, mean over cells. Effect, signed so that more
-is better: mean over blocks of the method's front minus the baseline's, over the window
+Baseline: its own score in the same reading, mean over cells. Effect, signed so that
+more is better: mean over blocks of the method's front minus the baseline's, over the window
 of {rule.widths[0]:g} of R2 below the baseline's best, chosen on validation and read on
-test. Detection and MS are read with fresh seeds, where they were trained; detection over
-the whole dictionary with the seed of the tuning. A block is a (dataset, family of
+test. Detection and MS are read with fresh seeds, where they were trained; detection
+over the whole dictionary with the seed of the tuning. A block is a (dataset, family of
 backbones). In brackets the {intervals.confidence:.0%} interval over blocks{datasets}.
 Up: cells in which the effect is above 0. At lower R2: cells in which the method ends
-left of where the baseline's score is highest, by {fronts.TOLERANCE:g} of R2 at most, and
-both are read there. dR2 is the price: the difference in test R2 at the same weights. Out
-of reach: cells in which it ends further left. No comparison: cells in which no trial is
+left of where the baseline's score is highest, by {fronts.TOLERANCE:g} of R2 at most,
+and both are read there. dR2 is the price: the difference in test R2 at the same weights.
+Out of reach: cells in which it ends further left. No comparison: cells in which no trial is
 feasible, all seeds diverged, fresh seeds are missing, or the score was not measured.
 Neither are in a mean. Outcome: detection is tested first, p < {intervals.level:.2g}
 after Holm over the methods that are in reach; then MS, over those whose detection
 passed. Higher or lower in these cells: it passed, and each dataset, equal test R2 and
 matched pairs have its sign. Equivalent: the interval lies within
-{outcomes.NEGLIGIBLE:g} of 0, uncorrected. Undecided, too, where the readings disagree in
-sign. This speaks of other families of backbones on these datasets, not of other
+{outcomes.NEGLIGIBLE:g} of 0, uncorrected. Undecided, too, where the readings disagree
+in sign. This speaks of other families of backbones on these datasets, not of other
 datasets. Too few blocks: fewer than {intervals.min_blocks}. A trial is feasible where
 its L0 is at most {rule.l0:g} k and {rule.firing:.0%} of its latents fire on training
 images.{controls} docs/protocol.md has the rule.""",
@@ -131,7 +131,7 @@ def page(
     other_readings = readings_table(means, names)
     paragraphs += ["## Other readings", markdown(other_readings), READINGS]
 
-    other_scores = score_table(means, names, OTHERS, datasets)
+    other_scores = score_table(means, names, OTHER_SCORES, datasets)
     if len(other_scores):
         title = "## Prices, and other scores"
         paragraphs += [title, markdown(other_scores), OWN_FRONTS_NOTES]
@@ -177,7 +177,7 @@ def judged_table(
     datasets: pd.DataFrame | None = None,
     controls: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """Return the endpoints and whole-dictionary detection, methods and then controls."""
+    """Return endpoints and whole-dictionary detection, methods and then controls."""
     lines = []
     scale = list(names.controls)[:SCALE]
     for score in JUDGED:
@@ -246,7 +246,7 @@ def score_table(
     scores: Iterable[str],
     datasets: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """Return effects in scores that judge no method, a line for each method and score."""
+    """Return effects in scores that judge no method, a line for each method."""
     lines = [
         _line(row, names, datasets)
         for score in scores
@@ -256,7 +256,7 @@ def score_table(
 
 
 def imported_table(imported: pd.DataFrame, names: Names) -> pd.DataFrame:
-    """Return SAEs that were made elsewhere, each score with the baseline's beside it."""
+    """Return SAEs that were made elsewhere, with the baseline beside each score."""
     lines = []
     for row in imported.to_dict("records"):
         line = {"method": names.method(row["method"])}

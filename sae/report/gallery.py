@@ -31,7 +31,7 @@ from sae.report.names import Names
 
 # Ranks shown, as shares of the latents ordered by MS from the highest.
 RANKS = (0.0, 0.1, 0.25, 0.5)
-# A latent must fire on this many images, so that its top, middle and bottom ones differ.
+# A latent must fire on so many images, so that its top, middle and bottom ones differ.
 ENOUGH = 30
 IMAGES = 10
 SIDE = 64  # pixels of a thumbnail

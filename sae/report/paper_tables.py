@@ -18,7 +18,7 @@ from sae.report.names import Names
 
 @dataclass(frozen=True)
 class TableText:
-    """What is printed around one of the paper's tables.
+    """The text around one of the paper's tables.
 
     Attributes:
         title: Its title, without the number.

@@ -34,11 +34,11 @@ WORTH = [name for name, score in SCORES.items() if score.worth]
 
 
 class ComparisonSettings(Names):
-    """How things are printed, and by which rules methods are compared.
+    """The labels of things, and the rules by which methods are compared.
 
     Attributes:
-        claims: The rule of the paper's claims; its confidence and fewest blocks hold for
-            fronts, too.
+        claims: The rule of the paper's claims; its confidence and fewest blocks hold
+            for fronts, too.
         fronts: The rule of fronts.
         families: {backbone: its family}.
     """
@@ -49,7 +49,7 @@ class ComparisonSettings(Names):
 
     @property
     def intervals(self) -> IntervalRule:
-        """How wide the intervals of fronts are."""
+        """The rule of the intervals of fronts."""
         rule = self.claims
         return IntervalRule(confidence=rule.confidence, min_blocks=rule.min_blocks)
 

@@ -80,7 +80,8 @@ def _draw_block(ax: Axes, rows: pd.DataFrame, images_across: int) -> None:
     for row in rows.to_dict("records"):
         line = len(PARTS) - 1 - PARTS.index(row["part"])
         image = Image.open(io.BytesIO(row["png"]), formats=["PNG"])
-        # A gap of 0.06 between images, and they stand in lines of equal height whatever their shape.
+        # A gap of 0.06 between images, and they stand in lines of equal height
+        # whatever their shape.
         extent = (row["place"] + 0.03, row["place"] + 0.97, line + 0.03, line + 0.97)
         ax.imshow(image, extent=extent, aspect="equal")
     ax.set(xlim=(0, images_across), ylim=(0, len(PARTS)), xticks=[], yticks=[])

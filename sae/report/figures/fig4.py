@@ -43,7 +43,8 @@ def draw(results: Path, names: Names) -> Figure:
             ax.set_title(style.fit(style.place(names, dataset, backbone), width))
             ax.grid(True, axis="y")
         row[0].set_ylabel("mean activation")
-        # After all panels are drawn: a limit ends the fitting of the axis, which they share.
+        # After all panels are drawn: a limit ends the fitting of the axis, which they
+        # share.
         row[0].set_ylim(bottom=0)
     for ax in axes[-1]:
         ax.set_xlabel("rank within the sample")

@@ -4,6 +4,7 @@ A point is a trial; each method's front and the window are drawn.
 """
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -105,8 +106,13 @@ def _panel(
         if method in windows:
             method_window = windows[method]._replace(reach=best_r2(rows))
             weighs = weights(front["r2"].to_numpy(float), method_window) > 0
-            ring = {"marker": "o", "markersize": 7, "markeredgewidth": 0.6}
-            ring = {**look, **_HOLLOW, **ring}
+            ring: dict[str, Any] = {
+                **look,
+                **_HOLLOW,
+                "marker": "o",
+                "markersize": 7,
+                "markeredgewidth": 0.6,
+            }
             ax.plot(front["r2"][weighs], front[name][weighs], **ring)
     if len(trained):
         low = trained["r2"].min()

@@ -1,4 +1,4 @@
-"""What each method gains in each cell, and what share of its latents it leaves measured.
+"""What each method gains in each cell, and what share of latents it leaves measured.
 
 A row a cell: on the left the effect on detection, on the right that on the share of
 latents that fire often enough for detection.

@@ -48,7 +48,7 @@ Look = dict[str, Any]  # keyword arguments of `Axes.plot`
 
 @dataclass(frozen=True)
 class _Looks:
-    """How lines and markers look.
+    """The looks of lines and markers.
 
     Attributes:
         names: How methods are printed.
@@ -129,8 +129,8 @@ def _swept_rows(metrics: pd.DataFrame, names: Names) -> pd.DataFrame:
     The option is lambda if it is swept, else the first by name.
 
     Returns:
-        Rows of metrics with columns `option`, `x` (its value), `others` (what the trials
-        say beside it), `against` (the method from which differences are drawn).
+        Rows of metrics with columns `option`, `x` (its value), `others` (what the
+        trials say beside it), `against` (the method from which differences are drawn).
     """
     tables = [metrics[:0]]
     for method in names.order(names.compared):
@@ -248,7 +248,7 @@ def _differences(rows: pd.DataFrame, chosen: pd.DataFrame, column: str) -> pd.Da
 
     Args:
         rows: Of :func:`_swept_rows`.
-        chosen: The chosen SAEs, among them those of the methods that others are against.
+        chosen: The chosen SAEs, among them those that differences are drawn from.
         column: Of which score.
 
     Returns:
@@ -282,7 +282,7 @@ def _reference_values(
 
 
 def _exceptions(rows: pd.DataFrame, names: Names) -> list[str]:
-    """Say for which methods and k the choice is at the sweep's end, or there is none."""
+    """Say where the choice is at the sweep's end, or there is none."""
     sentences = []
     meanings = {"edge": "at the sweep's end", "fallback": "nothing acceptable"}
     for selection, meaning in meanings.items():

@@ -54,7 +54,7 @@ class ShownSae:
 
 @dataclass
 class AddedCell:
-    """What is known of a cell once its SAEs have files.
+    """The images and SAEs of a cell, as later files of the site need them.
 
     Attributes:
         highest_images: Of each SAE (m, 10) rows of its latents' highest images, -1

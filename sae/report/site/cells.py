@@ -87,8 +87,9 @@ def best_reconstructing(
 ) -> dict[str, BankedSae]:
     """Return the trial of highest validation R² of each method without a chosen SAE.
 
-    Protocol `paper` chooses none where no trial reaches the baseline's R². Such a method
-    has something to look at all the same; it is marked, and in no mean and no claim.
+    Protocol `paper` chooses none where no trial reaches the baseline's R². Such a
+    method has something to look at all the same; it is marked, and in no mean and no
+    claim.
 
     Args:
         bank: The cell's SAEs.

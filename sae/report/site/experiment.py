@@ -39,7 +39,7 @@ Cell = tuple[Any, ...]  # dataset, backbone, k
 
 
 class SiteSettings(Names):
-    """How things are printed, and what the site says of the experiment itself.
+    """The labels of things, and what the site says of the experiment itself.
 
     Attributes:
         experiment: Its name.
@@ -63,7 +63,7 @@ def write(
     times: Path | None = None,
     device: str = "cpu",
 ) -> None:
-    """Write the site of an experiment into the folder `out`, which is replaced as a whole.
+    """Write the site of an experiment into a folder, which is replaced as a whole.
 
     Args:
         results: Folder of the experiment's scores, tables, figures, claims and SAEs.
@@ -113,7 +113,7 @@ class _CellTables:
 
 
 class _Experiment:
-    """What an experiment's site says, gathered cell by cell.
+    """The contents of an experiment's site, gathered cell by cell.
 
     Attributes:
         results: The folder of the experiment.
@@ -516,19 +516,19 @@ def _ms_by_chance(metrics: pd.DataFrame) -> float | None:
     return measured[0] if measured else None
 
 
-def images_left_out(label: str, why: str, image_ids: Collection[str]) -> list[str]:
+def images_left_out(label: str, problem: str, image_ids: Collection[str]) -> list[str]:
     """Return a sentence about images that are left out, with the first ten; or none.
 
     Args:
         label: Of the dataset.
-        why: What is the matter with them, such as "have no thumbnail".
+        problem: What is the matter with them, such as "have no thumbnail".
         image_ids: Which; of a mapping its keys.
     """
     if not image_ids:
         return []
     first = ", ".join(printed(image_id) for image_id in list(image_ids)[:10])
     more = ", ..." if len(image_ids) > 10 else ""
-    return [f"{label}: {len(image_ids)} images {why}: {first}{more}."]
+    return [f"{label}: {len(image_ids)} images {problem}: {first}{more}."]
 
 
 def _source_rows(sources: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

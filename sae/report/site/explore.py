@@ -187,8 +187,8 @@ def _method_names(
         names = _without_repeats(file_names)
     if len(names) != len(places) or len(set(names)) < len(names):
         raise UserError(
-            f"{len(places)} SAEs have {len(set(names))} different names: give --sae one "
-            "or more, and --method a name for each of them"
+            f"{len(places)} SAEs have {len(set(names))} different names: give --sae "
+            "one or more, and --method a name for each of them"
         )
     return names
 
@@ -230,7 +230,7 @@ def _relations(
 
 @dataclass(frozen=True)
 class SaeScores:
-    """What one SAE scores on the test images.
+    """The scores of one SAE on the test images.
 
     Attributes:
         of_sae: {score: value}.
@@ -597,7 +597,7 @@ def _read_viewed_images(
 
 
 def _read_array(file: Path, images: Path | None) -> Activations:
-    """Read a .npy file of embeddings (N, d); the sorted images of a folder are its rows.
+    """Read a .npy file of embeddings (N, d), whose rows are a folder's sorted images.
 
     Raises:
         UserError: images are not as many as rows.

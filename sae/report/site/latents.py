@@ -169,7 +169,7 @@ def _scores(
 def _purity_by_chance(
     codes: scipy.sparse.csc_matrix, labels: np.ndarray, groups: np.ndarray | None
 ) -> np.ndarray:
-    """Return (m,) the mean purity under permuted labels; NaN of latents that never fire."""
+    """Return (m,) the mean purity under permuted labels, NaN where a latent is dead."""
     permuted_labels = labellings(labels, groups)[1:]
     purity, _, _ = _purity.per_latent(codes, permuted_labels)
     fires = np.diff(codes.indptr) > 0
@@ -212,28 +212,30 @@ def without_scores(codes: scipy.sparse.csc_matrix) -> pd.DataFrame:
 
 
 @torch.no_grad()
-def nearest(coder: Coder, other: Coder, count: int) -> tuple[np.ndarray, np.ndarray]:
+def nearest(coder: Coder, target: Coder, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Find the latents of an SAE that are most like each latent of another one.
 
     Args:
         coder: The SAE whose latents are looked at.
-        other: The SAE in which the like ones are sought; it may be the same one. Then a
+        target: The SAE in which the like ones are sought; it may be the same one. Then a
             latent is not among its own.
         count: How many are sought for each latent.
 
     Returns:
-        (m, count) latents of `other`, those whose decoder rows have the highest cosine,
+        (m, count) latents of `target`, those whose decoder rows have the highest cosine,
         highest first, -1 where there are fewer; and the cosines, NaN there.
     """
     directions = functional.normalize(coder.W_dec, dim=1)
-    other_directions = functional.normalize(other.W_dec, dim=1)
-    most = min(count, other.m - (other is coder))
+    target_directions = functional.normalize(target.W_dec, dim=1)
+    most = min(count, target.m)
+    if target is coder:
+        most = min(count, target.m - 1)
     latents = np.full((coder.m, count), -1)
     cosines = np.full((coder.m, count), np.nan, np.float32)
     for start in range(0, coder.m, CHUNK):
         rows = slice(start, start + CHUNK)
-        chunk_cosines = directions[rows] @ other_directions.T
-        if other is coder:
+        chunk_cosines = directions[rows] @ target_directions.T
+        if target is coder:
             places = torch.arange(len(chunk_cosines), device=chunk_cosines.device)
             chunk_cosines[places, start + places] = -torch.inf
         highest_cosines, highest_latents = chunk_cosines.topk(most, dim=1)

@@ -66,7 +66,7 @@ Row = dict[str, Any]
 
 @dataclass
 class Overview:
-    """What the file `overview` holds, in this order.
+    """The contents of the file `overview`, in this order.
 
     Attributes:
         format: The format of the site's files.
@@ -231,7 +231,8 @@ def extension_latent_scores(
         sentence_by_column: Of :func:`extension_metrics`.
 
     Returns:
-        A row of `id`, `label` and `what` for each numeric column that the library lacks.
+        A row of `id`, `label` and `what` for each numeric column that the library does
+        not have.
     """
     scores_of_library = ("ms", "detection", "purity", "n_active", "top_class")
     library_prefixes = scores_of_library + tuple(concepts.SHOWN)

@@ -19,7 +19,7 @@ LARGEST = float(np.finfo(np.float16).max)
 
 
 def put(folder: Path, name: str, payload: dict[str, Any]) -> None:
-    """Write `folder`/data/`name`.js, which hands `payload` to the page under that name."""
+    """Write `folder`/data/`name`.js, which hands a payload to the page by that name."""
     path = folder / "data" / f"{name}.js"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(script(name, payload), encoding="ascii")

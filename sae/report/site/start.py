@@ -1,4 +1,4 @@
-"""Where to start: a few views, each chosen by a rule that stands beside it, not by hand."""
+"""Where to start: a few views, each chosen by a rule that stands beside it."""
 
 from __future__ import annotations
 
