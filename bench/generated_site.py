@@ -18,7 +18,7 @@ from sae.data.store import Activations
 from sae.models.coder import Coder
 from sae.report.names import Names
 from sae.report.site import explore
-from sae.report.site.build import Shown
+from sae.report.site.build import ShownSae
 
 D, CLASSES, K = 64, 200, 32
 
@@ -97,7 +97,7 @@ def _sae(
     directions: np.ndarray,
     m: int,
     test: Activations,
-) -> Shown:
+) -> ShownSae:
     """An SAE whose latents are directions of classes (CLASSES, D) with noise, and a table of random scores."""
     coder = Coder(D, m, K)
     rows = directions[np.arange(m) % CLASSES] + 1.5 * random.normal(size=(m, D))
@@ -117,7 +117,7 @@ def _sae(
         top_class=[f"class {n % CLASSES}" for n in range(m)],
     )
     table.loc[fires < 2, ["ms", "detection", "purity"]] = np.nan
-    return Shown(number, method, coder, table)
+    return ShownSae(number, method, coder, table)
 
 
 def _picture(path: str) -> Image.Image:

@@ -1,4 +1,7 @@
-"""What people read: tables, claims, figures (a file in `figures/` each), galleries and the site, from the tidy tables.
+"""What people read, from the tidy tables.
 
-Methods, datasets and backbones are ids here as everywhere; `names` says how an id is printed and drawn.
+These are tables, claims, figures (a file in `figures/` each), galleries and the site.
+
+Methods, datasets and backbones are ids here as everywhere; `names` says how an id is
+printed and drawn.
 """

@@ -11,36 +11,49 @@ from sae.report.names import Names
 
 
 def write(results: Sequence[Path], /, *, out: Path | None = None) -> None:
-    """Print one board of the methods of several results folders, mine first: what each has above its baseline.
+    """Print one board of the methods of several results folders, mine first.
+
+    The board says what each method has above its baseline.
 
     Args:
-        results: folders with metrics.csv or metrics.parquet and made_by.json: results/NAME, or what `make reference`
-            copied.
-        out: a folder to write leaderboard.csv and leaderboard.md into, too.
+        results: Folders with metrics.csv or metrics.parquet and made_by.json:
+            results/NAME, or what `make reference` copied.
+        out: A folder to write leaderboard.csv and leaderboard.md into, too.
 
     Raises:
         UserError: a folder lacks a file, or no rows are left to compare.
     """
-    made = render(list(map(Path, results)))
-    print(made["leaderboard.md"])
-    for name, text in made.items() if out else ():
-        files.write_text(Path(out or "") / name, text)
+    texts = render([Path(folder) for folder in results])
+    print(texts["leaderboard.md"])
+    if out is None:
+        return
+    for name, text in texts.items():
+        files.write_text(Path(out) / name, text)
 
 
 def render(results: Sequence[Path]) -> dict[str, str]:
-    """{'leaderboard.csv' and '.md': their text} of several results folders, mine first."""
+    """Return {'leaderboard.csv' and '.md': their text} of several results folders.
+
+    Args:
+        results: Folders as :func:`write` takes them. The rules of the first hold, and
+            its looks of methods that several have.
+    """
     if not results:
         raise UserError("name at least one folder of results, such as results/demo")
-    found = [board.read(folder) for folder in results]
-    means, omissions = board.joined(found)
+    experiments = [board.read(folder) for folder in results]
+    means, omissions = board.joined(experiments)
+
+    # Methods of earlier folders replace those of later ones.
     methods = {
         name: method
-        for result in reversed(found)
-        for name, method in result.made_by.methods.methods.items()
+        for experiment in reversed(experiments)
+        for name, method in experiment.made_by.methods.methods.items()
     }
-    first = found[0].made_by
     names = Names.model_validate({"methods": methods})
-    page = fronts.page(means, names, first.fronts, first.intervals)
-    text = "\n\n".join(["# Leaderboard", page[0], *omissions, *page[1:]]) + "\n"
-    csv = means.to_csv(index=False, lineterminator="\n")
-    return {"leaderboard.csv": csv, "leaderboard.md": text}
+    rules = experiments[0].made_by
+    page = fronts.page(means, names, rules.fronts, rules.intervals)
+    paragraphs = ["# Leaderboard", page[0], *omissions, *page[1:]]
+    return {
+        "leaderboard.csv": means.to_csv(index=False, lineterminator="\n"),
+        "leaderboard.md": "\n\n".join(paragraphs) + "\n",
+    }

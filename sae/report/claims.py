@@ -26,61 +26,76 @@ def write(
     """Write `out`/claims.csv (columns `COLUMNS`) and `out`/claims.md.
 
     Args:
-        metrics_file, curves_file: metrics.parquet and curves.parquet.
-        published_folder: the paper's tables as CSV.
-        out: the folder to write into.
-        settings: :class:`ComparisonSettings`.
+        metrics_file: metrics.parquet.
+        curves_file: curves.parquet.
+        published_folder: The paper's tables as CSV.
+        settings: How things are printed, and the rule of claims.
+        out: The folder to write into.
     """
     metrics = across_groups(rows_under(files.read_parquet(metrics_file), "paper"))
-    tables = published.read(published_folder)
-    evidence = Evidence(
-        metrics, files.read_parquet(curves_file), tables, settings.claims, settings
-    )
-    table = pd.DataFrame(
-        [judge(claim, evidence) for claim in claims(evidence)], columns=COLUMNS
-    )
-    files.write_text(out / "claims.csv", table.to_csv(index=False, lineterminator="\n"))
-    seeds, cells = metrics["seed"].nunique(), metrics.groupby(CELL).ngroups
-    files.write_text(out / "claims.md", _page(table, settings.claims, seeds, cells))
+    curves = files.read_parquet(curves_file)
+    published_tables = published.read(published_folder)
+    evidence = Evidence(metrics, curves, published_tables, settings.claims, settings)
+    verdicts = [judge(claim, evidence) for claim in claims(evidence)]
+    table = pd.DataFrame(verdicts, columns=COLUMNS)
+
+    csv = table.to_csv(index=False, lineterminator="\n")
+    files.write_text(out / "claims.csv", csv)
+    seed_count = metrics["seed"].nunique()
+    cell_count = metrics.groupby(CELL).ngroups
+    page = _page(table, settings.claims, seed_count, cell_count)
+    files.write_text(out / "claims.md", page)
     files.write_sums(out / "claims.sums.json", [out / "claims.csv", out / "claims.md"])
 
 
 def as_text(table: pd.DataFrame) -> pd.DataFrame:
-    """The claims table for reading: effect with interval, cells for and against."""
-    shown = []
+    """Print the claims: effect with interval, cells for and against, verdict.
+
+    Args:
+        table: The columns `COLUMNS`.
+    """
+    lines = []
     for row in table.to_dict("records"):
-        notes = ["ours, not the paper's" if row["ours"] else "", row["note"]]
+        detection = ""
+        if not isnan(row["detection"]):
+            detection = published.signed(row["detection"])
+        mark = " ?" if row["controls"] else ""
+        origin = "ours, not the paper's" if row["ours"] else ""
+        notes = [note for note in (origin, row["note"]) if note]
         line = {
             "claim": row["statement"],
             "published": row["published"],
-            "measured": _measured(row),
+            "measured": _effect(row),
+            "detection": detection,
+            "for / against": f"{row['cells_for']} / {row['cells_against']}",
+            "verdict": row["verdict"] + mark,
+            "note": "; ".join(notes),
         }
-        line |= {
-            "detection": ""
-            if isnan(row["detection"])
-            else published.signed(row["detection"])
-        }
-        line |= {"for / against": f"{row['cells_for']} / {row['cells_against']}"}
-        line |= {"verdict": row["verdict"] + (" ?" if row["controls"] else "")}
-        shown.append(line | {"note": "; ".join(filter(None, notes))})
-    return pd.DataFrame(shown)
+        lines.append(line)
+    return pd.DataFrame(lines)
 
 
-def _measured(row: dict[str, Any]) -> str:
+def _effect(row: dict[str, Any]) -> str:
+    """Print an effect with its interval; a ratio has no sign."""
     is_ratio = row["claim"] in ("baseline_rises_above_k", "reg2_flat_above_k")
     write = "{:.3f}".format if is_ratio else published.signed
     return published.interval(row["measured"], row["ci_low"], row["ci_high"], write)
 
 
-def _page(table: pd.DataFrame, rule: ClaimRule, seeds: int, cells: int) -> str:
-    drawn = "seeds inside them" if seeds > 1 else "one seed, so across blocks only"
+def _page(
+    table: pd.DataFrame, rule: ClaimRule, seed_count: int, cell_count: int
+) -> str:
+    """Return the claims and how to read them, in markdown."""
+    seed_draws = "one seed, so across blocks only"
+    if seed_count > 1:
+        seed_draws = "seeds inside them"
     return f"""\
 # Claims of the paper, and what was measured here
 
 {markdown(as_text(table))}
 
-Test split, {cells} cells (dataset, backbone, k), {seeds} seed(s). Measured: mean over cells, with the
-{rule.confidence:.0%} interval of a bootstrap over (dataset, backbone) blocks, {drawn}. A claim holds if
+Test split, {cell_count} cells (dataset, backbone, k), {seed_count} seed(s). Measured: mean over cells, with the
+{rule.confidence:.0%} interval of a bootstrap over (dataset, backbone) blocks, {seed_draws}. A claim holds if
 the interval lies beyond its bound and at least {rule.agreement:.0%} of the cells that differ agree. It holds in part
 if only the interval does, or if the sign of its mean turns when dead latents count as 0. Else it is not shown.
 'No loss' and 'the same' ask the interval alone. MS is over latents that fire on two test images or more;

@@ -4,6 +4,7 @@ import pandas as pd
 
 from sae.comparison import published
 from sae.comparison.scores import SCORES
+from sae.report.markup import markdown
 from sae.report.names import Names
 
 NOTES = """\
@@ -11,30 +12,49 @@ Per dataset, then over all of them: the baseline's mean over cells, and each con
 wider of two intervals: a bootstrap over (dataset, backbone) blocks, seeds inside them, and Student's t of the blocks'
 means; none with fewer blocks than the claims ask for. `?`: the interval reaches 0. There the score cannot tell a
 trained SAE from what was not trained, or only in part. Controls are not tuned and stand at their own R2."""
+NO_CONTROLS = (
+    "Empty: no method of this experiment is a control (`control` in config.yaml)."
+)
+
+
+def page(table: pd.DataFrame, head: str, names: Names) -> str:
+    """Return the page of controls.
+
+    Args:
+        table: What :func:`sae.comparison.controls.compare` returned.
+        head: A paragraph that stands first.
+        names: How methods and datasets are printed.
+    """
+    paragraphs = ["# What the scores are worth", head]
+    if len(table):
+        paragraphs += [markdown(as_text(table, names)), NOTES]
+    else:
+        paragraphs.append(NO_CONTROLS)
+    return "\n\n".join(paragraphs) + "\n"
 
 
 def as_text(table: pd.DataFrame, names: Names) -> pd.DataFrame:
-    """What :func:`compare` returned, for reading: a row per dataset and score, a column per control."""
-    shown = []
-    for (dataset, score), rows in table.groupby(["dataset", "score"], sort=False):
-        said = SCORES[str(score)].label or SCORES[str(score)].heading
+    """Print differences: a row for each dataset and score, a column for each control.
+
+    Args:
+        table: What :func:`sae.comparison.controls.compare` returned.
+        names: How methods and datasets are printed.
+    """
+    lines = []
+    for (dataset, score_name), rows in table.groupby(["dataset", "score"], sort=False):
+        score = SCORES[str(score_name)]
         line = {
             "data": names.dataset(str(dataset)),
-            "score": said,
+            "score": score.label or score.heading,
             "baseline": f"{rows['baseline'].iloc[0]:.3f}",
         }
         for row in rows.to_dict("records"):
-            text = published.interval(
+            difference = published.interval(
                 row["difference"], row["low"], row["high"], "{:+.3f}".format
             )
-            line[names.method(row["control"])] = text + (
-                " ?" if row["tells_nothing"] else ""
-            )
-        shown.append(line)
-    columns = [
-        "data",
-        "score",
-        "baseline",
-        *(names.method(name) for name in names.controls),
-    ]
-    return pd.DataFrame(shown, columns=columns).fillna("-")
+            mark = " ?" if row["tells_nothing"] else ""
+            line[names.method(row["control"])] = difference + mark
+        lines.append(line)
+    control_labels = [names.method(name) for name in names.controls]
+    columns = ["data", "score", "baseline", *control_labels]
+    return pd.DataFrame(lines, columns=columns).fillna("-")

@@ -1,8 +1,10 @@
-"""What the figures of curves share: the chosen SAEs' curves, averaged over seeds, and a grid of panels."""
+"""What the figures of curves share.
+
+These are the chosen SAEs' curves, averaged over seeds, and a grid of panels.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -14,65 +16,77 @@ from sae.report import style
 from sae.report.names import Names
 from sae.scoring.selection import CELL, chosen_rows, curves_of_chosen
 
-_BY = [*CELL, "method"]
+_KEY = [*CELL, "method"]
 _HEIGHT = 1.45  # inches, of a panel
 
 
 def chosen_curves(
     results: Path, names: Names, curve: str, *, optional: bool = False
 ) -> pd.DataFrame:
-    """Points of the chosen SAEs' `curve` on test, mean over seeds: dataset, backbone, k, method, x, y.
+    """Return the points of a curve of the chosen SAEs on test, means over seeds.
 
     Args:
-        optional: whether an experiment may lack the curve, and then has no points.
+        results: Folder of the experiment's tables.
+        names: Which methods have trials.
+        curve: The name of the curve.
+        optional: Whether an experiment may lack the curve, and then has no points.
+
+    Returns:
+        dataset, backbone, k, method, x, y.
 
     Raises:
         UserError: the experiment has curves, but not this one, and it is not optional.
     """
-    there = sorted(files.read_parquet(results / "curves.parquet")["curve"].unique())
-    if there and curve not in there and not optional:
-        said = "if an experiment may lack it, say optional=True"
-        raise UserError(f"no curve {curve}; there are: {', '.join(there)} ({said})")
-    return (
-        _runs(results, names, curve)
-        .groupby([*_BY, "x"], sort=False, as_index=False)["y"]
-        .mean()
-    )
+    curves = files.read_parquet(results / "curves.parquet")["curve"]
+    measured = sorted(curves.unique())
+    if measured and curve not in measured and not optional:
+        raise UserError(
+            f"no curve {curve}; there are: {', '.join(measured)} (if an experiment may "
+            "lack it, say optional=True)"
+        )
+    points = _points_of_chosen(results, names, curve)
+    by_x = points.groupby([*_KEY, "x"], sort=False, as_index=False)
+    return by_x["y"].mean()
 
 
 def chosen_points(results: Path, names: Names, curve: str) -> pd.DataFrame:
-    """The same of a `curve` that is a single point, whose x differs between seeds too."""
-    return (
-        _runs(results, names, curve)
-        .groupby(_BY, sort=False, as_index=False)[["x", "y"]]
-        .mean()
-    )
+    """Return a curve of the chosen SAEs that is a single point, means over seeds.
+
+    Its x differs between seeds too.
+
+    Args:
+        results: Folder of the experiment's tables.
+        names: Which methods have trials.
+        curve: The name of the curve.
+
+    Returns:
+        dataset, backbone, k, method, x, y.
+    """
+    points = _points_of_chosen(results, names, curve)
+    return points.groupby(_KEY, sort=False, as_index=False)[["x", "y"]].mean()
 
 
-def _runs(results: Path, names: Names, curve: str) -> pd.DataFrame:
+def _points_of_chosen(results: Path, names: Names, curve: str) -> pd.DataFrame:
+    """Return the points of a curve on test, of the chosen SAEs with each seed."""
     points = files.read_parquet(results / "curves.parquet")
-    picked = chosen_rows(
-        files.read_parquet(results / "metrics.parquet"), "test", names.compared
-    )
-    return curves_of_chosen(
-        picked, points[(points["curve"] == curve) & (points["split"] == "test")]
-    )
+    of_curve = points[(points["curve"] == curve) & (points["split"] == "test")]
+    metrics = files.read_parquet(results / "metrics.parquet")
+    chosen = chosen_rows(metrics, "test", names.compared)
+    return curves_of_chosen(chosen, of_curve)
 
 
 def draw_methods(ax: Axes, points: pd.DataFrame, names: Names) -> None:
-    """One line a method, told apart by colour, dashes and markers."""
+    """Draw one line a method, told apart by colour, dashes and markers."""
     for method in names.order(points["method"]):
         curve = points[points["method"] == method].sort_values("x")
-        every = None if len(curve) < 20 else 0.12  # A share of the panel's diagonal.
-        control = method in names.controls
-        size: dict[str, Any] = (
-            {"linewidth": 0.8, "markersize": 2, "zorder": 1.5}
-            if control
-            else {"markersize": 2.8}
-        )
-        ax.plot(
-            curve["x"], curve["y"], markevery=every, **style.line(names, method) | size
-        )
+        # Of long curves a marker at each such share of the panel's diagonal.
+        marker_distance = None if len(curve) < 20 else 0.12
+        look = style.line(names, method)
+        if method in names.controls:
+            look.update(linewidth=0.8, markersize=2, zorder=1.5)
+        else:
+            look.update(markersize=2.8)
+        ax.plot(curve["x"], curve["y"], markevery=marker_distance, **look)
 
 
 def ks_by_dataset(points: pd.DataFrame) -> dict[str, list[int]]:
@@ -90,11 +104,14 @@ def grid_by_k(
     x_label: str,
     finish: Callable[[Axes, pd.DataFrame], None],
 ) -> Figure:
-    """A figure of curves: a row per dataset and backbone, a panel per k of the dataset.
+    """Draw curves: a row per dataset and backbone, a panel per k of the dataset.
 
     Args:
-        points: what :func:`chosen_curves` returned.
-        finish: called with a panel and its points after the lines are drawn.
+        points: What :func:`chosen_curves` returned.
+        names: How methods, datasets and backbones are printed and drawn.
+        y_label: What stands beside the panels, below dataset and backbone.
+        x_label: What stands below the panels.
+        finish: Called with a panel and its points after the lines are drawn.
     """
     places = points[["dataset", "backbone"]].drop_duplicates().to_numpy()
     ks_of = ks_by_dataset(points)
@@ -113,26 +130,28 @@ def grid_by_k(
                 ax.set_title(f"trained with k = {k}")
             titled_ks = ks
         for k, ax in zip(ks, row, strict=False):
-            here = points[
+            panel_points = points[
                 (points["dataset"] == dataset)
                 & (points["backbone"] == backbone)
                 & (points["k"] == k)
             ]
-            if len(here):
-                draw_methods(ax, here, names)
-                finish(ax, here)
+            if len(panel_points):
+                draw_methods(ax, panel_points, names)
+                finish(ax, panel_points)
             ax.grid(True)
-        labels = [
-            style.fit(label, _HEIGHT)
-            for label in (names.dataset(dataset), names.backbone(backbone))
-        ]
-        row[0].set_ylabel("\n".join([*labels, y_label]))
+        dataset_lines = style.fit(names.dataset(dataset), _HEIGHT)
+        backbone_lines = style.fit(names.backbone(backbone), _HEIGHT)
+        row[0].set_ylabel(f"{dataset_lines}\n{backbone_lines}\n{y_label}")
     for bottom in axes[-1]:
         bottom.set_xlabel(x_label)
     return figure
 
 
 def powers_of_2(ax: Axes, x: pd.Series) -> None:
-    """A logarithmic x axis with ticks at the powers of 2 in the range of `x`; `style.save` writes them as numbers."""
+    """Make the x axis logarithmic, with ticks at the powers of 2 in the range of `x`.
+
+    `style.save` writes these as numbers.
+    """
     ax.set_xscale("log", base=2)
-    ax.set_xticks([k for k in (2**e for e in range(15)) if x.min() <= k <= x.max()])
+    powers = [2**exponent for exponent in range(15)]
+    ax.set_xticks([power for power in powers if x.min() <= power <= x.max()])

@@ -2,6 +2,8 @@
 
 import pandas as pd
 
+from sae.comparison.detection import differences
+from sae.report.markup import markdown
 from sae.report.names import Names
 
 NOTES = """\
@@ -12,17 +14,40 @@ of the dictionary that fires often enough. Whole: mean of 2 AUC - 1 over all lat
 NONE = "Empty: no backbone of another family judges the latents of this experiment."
 
 
-def as_text(table: pd.DataFrame, names: Names) -> pd.DataFrame:
-    """What :func:`sae.comparison.detection.differences` returned, for reading: a row per method."""
-    shown: dict[str, dict[str, str]] = {}
-    for row in table.to_dict("records"):
-        sign = "" if row["method"] == names.baselines[0] else "+"
-        mean, low, high = (
-            format(row[name], f"{sign}.3f") for name in ("mean", "low", "high")
-        )
-        line = shown.setdefault(
-            row["method"],
-            {"method": names.method(row["method"]), "cells": str(row["cells"])},
-        )
-        line[row["about"]] = f"{mean} ({low} to {high})"
-    return pd.DataFrame(shown.values())
+def page(table: pd.DataFrame, names: Names) -> str:
+    """Return the page of detection.
+
+    Args:
+        table: What :func:`sae.comparison.detection.by_cell` returned.
+        names: How methods are printed.
+    """
+    paragraphs = ["# Detection by how often latents fire"]
+    if len(table):
+        above_baseline = differences(table, names)
+        paragraphs += [markdown(as_text(above_baseline, names)), NOTES]
+    else:
+        paragraphs.append(NONE)
+    return "\n\n".join(paragraphs) + "\n"
+
+
+def as_text(above_baseline: pd.DataFrame, names: Names) -> pd.DataFrame:
+    """Print detection, a row for each method; the baseline's row has no signs.
+
+    Args:
+        above_baseline: What :func:`sae.comparison.detection.differences` returned.
+        names: How methods are printed.
+    """
+    lines: dict[str, dict[str, str]] = {}
+    for row in above_baseline.to_dict("records"):
+        method = row["method"]
+        style = ".3f" if method == names.baselines[0] else "+.3f"
+        mean = format(row["mean"], style)
+        low = format(row["low"], style)
+        high = format(row["high"], style)
+        if method not in lines:
+            lines[method] = {
+                "method": names.method(method),
+                "cells": str(row["cells"]),
+            }
+        lines[method][row["about"]] = f"{mean} ({low} to {high})"
+    return pd.DataFrame(lines.values())

@@ -22,8 +22,11 @@ WIDTH = 120  # of notes, in columns
 # What stands in the first table: the endpoints, and detection that cannot be raised by
 # measuring fewer latents.
 JUDGED = (DETECTION, "detection", MS)
-NONE = "Empty: no method of this experiment has trials beside a baseline's that are feasible."
-OTHERS = [name for name in OWN_FRONTS if name not in JUDGED]
+NONE = (
+    "Empty: no method of this experiment has trials beside a baseline's that are "
+    "feasible."
+)
+OTHER_SCORES = [name for name in OWN_FRONTS if name not in JUDGED]
 WHAT_IF = """\
 The share of latents that must fire is a bound of what is feasible. With another bound the window and the fronts are
 other ones, whose vertices have no fresh seeds. So all are read with the seed of the tuning, and the rule's own bound
@@ -54,23 +57,23 @@ rule chose; they say what a difference is worth. Their intervals are those of
 controls.md."""
     return textwrap.fill(
         f"""\
-Baseline: its own score in the same reading, mean over cells. Effect, signed so that more
-is better: mean over blocks of the method's front minus the baseline's, over the window
+Baseline: its own score in the same reading, mean over cells. Effect, signed so that
+more is better: mean over blocks of the method's front minus the baseline's, over the window
 of {rule.widths[0]:g} of R2 below the baseline's best, chosen on validation and read on
-test. Detection and MS are read with fresh seeds, where they were trained; detection over
-the whole dictionary with the seed of the tuning. A block is a (dataset, family of
+test. Detection and MS are read with fresh seeds, where they were trained; detection
+over the whole dictionary with the seed of the tuning. A block is a (dataset, family of
 backbones). In brackets the {intervals.confidence:.0%} interval over blocks{datasets}.
 Up: cells in which the effect is above 0. At lower R2: cells in which the method ends
-left of where the baseline's score is highest, by {fronts.TOLERANCE:g} of R2 at most, and
-both are read there. dR2 is the price: the difference in test R2 at the same weights. Out
-of reach: cells in which it ends further left. No comparison: cells in which no trial is
+left of where the baseline's score is highest, by {fronts.TOLERANCE:g} of R2 at most,
+and both are read there. dR2 is the price: the difference in test R2 at the same weights.
+Out of reach: cells in which it ends further left. No comparison: cells in which no trial is
 feasible, all seeds diverged, fresh seeds are missing, or the score was not measured.
 Neither are in a mean. Outcome: detection is tested first, p < {intervals.level:.2g}
 after Holm over the methods that are in reach; then MS, over those whose detection
 passed. Higher or lower in these cells: it passed, and each dataset, equal test R2 and
 matched pairs have its sign. Equivalent: the interval lies within
-{outcomes.NEGLIGIBLE:g} of 0, uncorrected. Undecided, too, where the readings disagree in
-sign. This speaks of other families of backbones on these datasets, not of other
+{outcomes.NEGLIGIBLE:g} of 0, uncorrected. Undecided, too, where the readings disagree
+in sign. This speaks of other families of backbones on these datasets, not of other
 datasets. Too few blocks: fewer than {intervals.min_blocks}. A trial is feasible where
 its L0 is at most {rule.l0:g} k and {rule.firing:.0%} of its latents fire on training
 images.{controls} docs/protocol.md has the rule.""",
@@ -84,7 +87,7 @@ were a block. Over seeds: that over fresh seeds with the cells fixed. Equal test
 R2 on test. Pairs: trials with the same common options, score + kappa R2 on test, kappa being what the baseline's
 vertices within {NEAR:g} of its best R2 pay for R2. Widths: other windows. Found: the smallest effect that is shown with
 a power of {POWER:g}, at the strictest step of Holm's correction."""
-OWN = """\
+OWN_FRONTS_NOTES = """\
 Each score on a front of its own: what a method has at its best in that score, at the same R2. No outcomes. With the
 seed of the tuning, where fresh seeds were trained at the vertices of detection and MS alone."""
 IMPORTED = """\
@@ -117,23 +120,55 @@ def page(
     judged = judged_table(means, names, datasets, controls)
     if judged.empty:
         return [NONE]
-    has_controls = controls is not None and len(controls) > 0
-    about = notes(
-        rule, intervals, has_datasets=datasets is not None, has_controls=has_controls
+    judged_notes = notes(
+        rule,
+        intervals,
+        has_datasets=datasets is not None,
+        has_controls=controls is not None and len(controls) > 0,
     )
-    parts = [markdown(judged), about]
+    paragraphs = [markdown(judged), judged_notes]
+
     other_readings = readings_table(means, names)
-    parts += ["## Other readings", markdown(other_readings), READINGS]
-    own = score_table(means, names, OTHERS, datasets)
-    if len(own):
-        parts += ["## Prices, and other scores", markdown(own), OWN]
+    paragraphs += ["## Other readings", markdown(other_readings), READINGS]
+
+    other_scores = score_table(means, names, OTHER_SCORES, datasets)
+    if len(other_scores):
+        title = "## Prices, and other scores"
+        paragraphs += [title, markdown(other_scores), OWN_FRONTS_NOTES]
+
+    # Scores of judged SAEs alone all stand at the vertices of one front.
     at_vertices = score_table(means, names, JUDGED_ONLY, datasets)
     if len(at_vertices):
-        of = headline(means)
-        front = SCORES[of.loc[of["score"].isin(JUDGED_ONLY), "front"].iloc[0]].label
+        first_width = headline(means)
+        rows = first_width[first_width["score"].isin(JUDGED_ONLY)]
+        front = SCORES[rows["front"].iloc[0]].label
         title = f"## At {front}'s vertices"
-        parts += [title, markdown(at_vertices), AT_VERTICES.format(front=front)]
-    return parts
+        paragraphs += [title, markdown(at_vertices), AT_VERTICES.format(front=front)]
+    return paragraphs
+
+
+def imported_section(imported: pd.DataFrame, names: Names) -> list[str]:
+    """Return the paragraphs about SAEs that were made elsewhere, if there are any.
+
+    Args:
+        imported: Of `sae.comparison.controls.imported_beside`.
+        names: How methods are printed.
+    """
+    if imported.empty:
+        return []
+    table = imported_table(imported, names)
+    return ["## Made elsewhere", markdown(table), IMPORTED]
+
+
+def sensitivity_section(sensitivity: pd.DataFrame, names: Names) -> list[str]:
+    """Return the paragraphs about other bounds of what is feasible.
+
+    Args:
+        sensitivity: Means with a column `asked`, the bound in words.
+        names: How methods are printed.
+    """
+    table = sensitivity_table(sensitivity, names)
+    return ["## What if", markdown(table), WHAT_IF]
 
 
 def judged_table(
@@ -142,19 +177,19 @@ def judged_table(
     datasets: pd.DataFrame | None = None,
     controls: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """Return the endpoints and whole-dictionary detection, methods and then controls."""
-    rows = []
+    """Return endpoints and whole-dictionary detection, methods and then controls."""
+    lines = []
     scale = list(names.controls)[:SCALE]
     for score in JUDGED:
-        for row in _known(means, [score]):
+        for row in _rows_with_content(means, [score]):
             line = _line(row, names, datasets)
             line["outcome"] = "-" if pd.isna(row["outcome"]) else row["outcome"]
-            rows.append(line)
-        if rows and controls is not None:
+            lines.append(line)
+        if lines and controls is not None:
             of_score = controls[controls["score"] == score]
-            beside = of_score[of_score["control"].isin(scale)]
-            rows += _control_lines(beside, names)
-    return pd.DataFrame(rows).fillna("-")
+            of_scale = of_score[of_score["control"].isin(scale)]
+            lines += _control_lines(of_scale, names)
+    return pd.DataFrame(lines).fillna("-")
 
 
 def _control_lines(controls: pd.DataFrame, names: Names) -> list[dict[str, str]]:
@@ -174,31 +209,35 @@ def readings_table(means: pd.DataFrame, names: Names) -> pd.DataFrame:
     """Return how else the endpoints are read, a line for each method and endpoint."""
     other_widths = list(means["width"].unique()[1:])
     by_width = means.set_index(["method", "score", "width"])
-    rows = []
-    for row in _known(means, ENDPOINTS):
+    lines = []
+    for row in _rows_with_content(means, ENDPOINTS):
         line = {"method": names.method(row["method"])}
         line["score"] = SCORES[row["score"]].label
         line["effect"] = _fine(row["effect"], row["low"], row["high"])
         line["by cell"] = _fine(row["effect_by_cell"])
+
         line["over backbones"] = _brackets(row["low_backbones"], row["high_backbones"])
         line["over seeds"] = _brackets(row["low_seeds"], row["high_seeds"])
         for title, name in (("equal test R2", "equal_r2"), ("pairs", "pairs")):
             line[title] = _fine(row[name], row[f"{name}_low"], row[f"{name}_high"])
             if row[f"{name}_cells"] < row["cells"]:
                 line[title] += f" ({row[f'{name}_cells']:.0f} cells)"
+
         line["kappa"] = "-" if pd.isna(row["kappa"]) else f"{row['kappa']:.2f}"
         for width in other_widths:
             key = (row["method"], row["score"], width)
             line[f"width {width:g}"] = "-"
             if key in by_width.index:
-                other = by_width.loc[key]
-                text = _fine(other["effect"], other["low"], other["high"])
+                mean = by_width.loc[key]
+                text = _fine(mean["effect"], mean["low"], mean["high"])
                 line[f"width {width:g}"] = text
+
         line["p, Holm"] = "-" if pd.isna(row["p_holm"]) else f"{row['p_holm']:.3f}"
         line["found"] = interval(row["smallest"], write="{:.3f}".format)
-        rows.append(line)
-    table = pd.DataFrame(rows)
-    return table.loc[:, (table != "-").any()]  # Not all readings are everywhere.
+        lines.append(line)
+    table = pd.DataFrame(lines)
+    # Not every experiment has every reading.
+    return table.loc[:, (table != "-").any()]
 
 
 def score_table(
@@ -207,43 +246,48 @@ def score_table(
     scores: Iterable[str],
     datasets: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """Return effects in scores that judge no method, a line for each method and score."""
-    rows = [
+    """Return effects in scores that judge no method, a line for each method."""
+    lines = [
         _line(row, names, datasets)
         for score in scores
-        for row in _known(means, [score])
+        for row in _rows_with_content(means, [score])
     ]
-    return pd.DataFrame(rows).fillna("-")
+    return pd.DataFrame(lines).fillna("-")
 
 
 def imported_table(imported: pd.DataFrame, names: Names) -> pd.DataFrame:
-    """Return SAEs that were made elsewhere, each score with the baseline's beside it."""
-    rows = []
+    """Return SAEs that were made elsewhere, with the baseline beside each score."""
+    lines = []
     for row in imported.to_dict("records"):
         line = {"method": names.method(row["method"])}
         line["score"] = SCORES[row["score"]].label
         line["its own"] = interval(row["value"], write="{:.3f}".format)
         line["baseline"] = interval(row["baseline"], write="{:.3f}".format)
         line["cells"] = str(row["cells"])
-        rows.append(line)
-    return pd.DataFrame(rows)
+        lines.append(line)
+    return pd.DataFrame(lines)
 
 
-def what_if(means: pd.DataFrame, names: Names) -> pd.DataFrame:
+def sensitivity_table(means: pd.DataFrame, names: Names) -> pd.DataFrame:
     """Return the means of `sae.comparison.fronts.sensitivity`, for reading."""
-    rows = []
-    for asked, table in means.groupby("asked", sort=False):
-        for row in _known(table, ENDPOINTS):
-            rows.append({"what if": asked} | _line(row, names, None))
-    return pd.DataFrame(rows).fillna("-")
+    lines = []
+    for bound, rows in means.groupby("asked", sort=False):
+        for row in _rows_with_content(rows, ENDPOINTS):
+            lines.append({"what if": bound, **_line(row, names, None)})
+    return pd.DataFrame(lines).fillna("-")
 
 
-def _known(means: pd.DataFrame, scores: Iterable[str]) -> list[dict[str, Any]]:
-    """Return the rows of some scores at the first width that say anything."""
-    of_first = headline(means)
-    rows = of_first[of_first["score"].isin(list(scores))]
-    left_out = rows["infeasible"] + rows["out_of_reach"] > 0
-    return rows[rows["effect"].notna() | left_out].to_dict("records")
+def _rows_with_content(
+    means: pd.DataFrame, scores: Iterable[str]
+) -> list[dict[str, Any]]:
+    """Return the rows of some scores at the first width that say anything.
+
+    These have an effect, or cells that are left out.
+    """
+    first_width = headline(means)
+    rows = first_width[first_width["score"].isin(list(scores))]
+    has_cells_left_out = rows["infeasible"] + rows["out_of_reach"] > 0
+    return rows[rows["effect"].notna() | has_cells_left_out].to_dict("records")
 
 
 def _line(
@@ -257,11 +301,13 @@ def _line(
         "effect": interval(row["effect"], row["low"], row["high"]),
     }
     if datasets is not None:
-        of_row = (datasets["method"] == row["method"]) & (
-            datasets["score"] == row["score"]
-        )
-        shown = datasets[of_row & (datasets["width"] == row["width"])]
-        for dataset, effect in zip(shown["dataset"], shown["effect"], strict=True):
+        dataset_rows = datasets[
+            (datasets["method"] == row["method"])
+            & (datasets["score"] == row["score"])
+            & (datasets["width"] == row["width"])
+        ]
+        effects = zip(dataset_rows["dataset"], dataset_rows["effect"], strict=True)
+        for dataset, effect in effects:
             line[names.dataset(dataset)] = signed(effect)
     line["up"] = f"{row['up']}/{row['cells']}"
     line["at lower R2"] = str(row["at_lower_r2"])

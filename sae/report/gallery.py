@@ -1,17 +1,22 @@
-"""What Figs. 1 to 3 of arXiv:2606.27321 show: the activations of one image, and the images that activate a latent.
+"""What Figs. 1 to 3 of arXiv:2606.27321 show.
 
-No picking by hand: latents stand at fixed ranks of MS, and the image of Fig. 1 is the one with the median error.
+These are the activations of one image, and the images that activate a latent. Nothing
+is picked by hand: latents stand at fixed ranks of MS, and the image of Fig. 1 is the
+one with the median error.
 """
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import scipy.sparse
 import torch
+from jaxtyping import Float
+from PIL import Image
 
 from sae.bank.read import Bank, BankedSae
 from sae.bank.read import read as read_bank
@@ -26,11 +31,12 @@ from sae.report.names import Names
 
 # Ranks shown, as shares of the latents ordered by MS from the highest.
 RANKS = (0.0, 0.1, 0.25, 0.5)
-# A latent must fire on this many images, so that its top, middle and bottom ones differ.
+# A latent must fire on so many images, so that its top, middle and bottom ones differ.
 ENOUGH = 30
 IMAGES = 10
 SIDE = 64  # pixels of a thumbnail
-_SAE, _ABOUT = ["method", "trial", "seed"], ["ms", "n_active", "top_class"]
+BATCH = 4096  # images that are reconstructed at once
+_LATENT_COLUMNS = ["ms", "n_active", "top_class"]
 COLUMNS = [
     "dataset",
     "backbone",
@@ -40,9 +46,15 @@ COLUMNS = [
     "rank",
     "method",
     "latent",
-    *_ABOUT,
+    *_LATENT_COLUMNS,
+    "part",
+    "place",
+    "image_id",
+    "activation",
+    "png",
+    "left_out",
+    "credit",
 ]
-COLUMNS += ["part", "place", "image_id", "activation", "png", "left_out", "credit"]
 
 
 def build(
@@ -56,23 +68,29 @@ def build(
     *,
     device: str = "cpu",
 ) -> None:
-    """Write two parquet files into the folder `out`, for the bank's first seed.
+    """Write what Figs. 1 to 3 show of one cell, for its bank's first seed.
 
-    Both name their dataset, backbone, k and seed. `images`: figure ('fig2': latents at the same rank of MS, 'fig3': the
-    same latent index, ranked by the baseline's MS), rank, method, latent, ms, n_active, top_class, part (top, middle,
-    bottom), place, image_id, activation, png. Methods: the first baseline, and Reg. 1, or else the first other method
-    with a choice. `sample`: method, rank, activation, kept; and image_id, png of one test image, of every method with a
-    choice. Both have `left_out`: the methods without one, with spaces between them; and `credit`: whose pictures these
-    are and their licences, which many ask to be said wherever they are shown.
+    images.parquet has the columns `COLUMNS`; `figure` is fig2 (latents at the same rank
+    of MS) or fig3 (the same latent index, ranked by the baseline's MS), `part` is top,
+    middle or bottom. Its methods are the first baseline, and Reg. 1, or else the first
+    other method with a choice.
+
+    sample.parquet has the activations of one test image, of every method with a choice:
+    method, rank, activation, kept, image_id, png, and the cell.
+
+    Both have `left_out`, the methods without a choice, with spaces between them; and
+    `credit`, whose pictures these are and their licences, which many ask to be said
+    wherever they are shown.
 
     Args:
-        bank_file: bank.json.
-        activations_dir: folder of the splits of its dataset and backbone.
-        out: the folder to write into.
-        device: of PyTorch: cpu, cuda, cuda:1, mps, or auto for the best there is.
-        settings: :class:`sae.report.names.Names`.
-        latents_file: the latents of the SAEs that were chosen.
-        dataset_dir, artifacts_root: the dataset's index, and the images themselves.
+        bank_file: bank.json of the cell.
+        latents_file: The latents of the SAEs that were chosen.
+        activations_dir: Folder of the splits of its dataset and backbone.
+        dataset_dir: Folder of the dataset's index.
+        artifacts_root: Folder of the images themselves.
+        settings: Which methods are baselines and controls.
+        out: The folder to write into.
+        device: Of PyTorch: cpu, cuda, cuda:1, mps, or auto for the best there is.
 
     Raises:
         UserError: an image cannot be read.
@@ -80,12 +98,71 @@ def build(
     bank = read_bank(bank_file)
     test = store.read(activations_dir / "test")
     manifest = files.read_json(dataset_dir / "manifest.json", "manifest of dataset")
-    open_image = datasets.reader(manifest["spec"], artifacts_root)
+    pictured = _PicturedImages(
+        test.index, datasets.reader(manifest["spec"], artifacts_root)
+    )
 
-    def png(row: int) -> bytes:
-        path = test.index["path"].iloc[row]
+    entries = _chosen(bank, settings)
+    seed = next(iter(entries.values())).seed
+    coders = {method: bank.open(entry).to(device) for method, entry in entries.items()}
+    cell = {
+        "dataset": bank.dataset,
+        "backbone": bank.backbone,
+        "k": bank.k,
+        "seed": seed,
+        "left_out": _left_out(bank, entries, settings),
+        "credit": credit(manifest["artifacts"]),
+    }
+
+    compared = {method: entries[method] for method in _compared_methods(list(coders))}
+    tables = _latent_tables(files.read_parquet(latents_file), compared)
+    codes = {
+        method: coders[method].encode(coders[method].open_inputs(test.embeddings))
+        for method in compared
+    }
+    codes_by_latent = {method: code.matrix().tocsc() for method, code in codes.items()}
+    image_rows = list(_image_rows(tables, codes_by_latent, pictured))
+    columns = [column for column in COLUMNS if column not in cell]
+    images = pd.DataFrame(image_rows, columns=columns).assign(**cell)[COLUMNS]
+
+    first_coder = next(iter(coders.values()))
+    row = _median_image(first_coder, test.embeddings)
+    samples = [
+        _sample(method, coder, test.embeddings[row : row + 1])
+        for method, coder in coders.items()
+    ]
+    sample = pd.concat(samples).assign(
+        image_id=pictured.image_id(row), png=pictured.png(row), **cell
+    )
+    files.write_parquet(out / "images.parquet", images)
+    files.write_parquet(out / "sample.parquet", sample)
+
+
+@dataclass(frozen=True)
+class _PicturedImages:
+    """The pictures of a split.
+
+    Attributes:
+        index: image_id and path of each.
+        open_image: How to open one by its path.
+    """
+
+    index: pd.DataFrame
+    open_image: Callable[[str], Image.Image]
+
+    def image_id(self, row: int) -> Any:
+        """Return the name of an image."""
+        return self.index["image_id"].iloc[row]
+
+    def png(self, row: int) -> bytes:
+        """Return the thumbnail of an image.
+
+        Raises:
+            UserError: the image cannot be read.
+        """
+        path = self.index["path"].iloc[row]
         try:
-            image = open_image(path)
+            image = self.open_image(path)
         except pictures.UNREADABLE as error:
             raise UserError(f"image {path} cannot be read: {error}") from None
         image.thumbnail((SIDE, SIDE))
@@ -93,175 +170,232 @@ def build(
         image.save(buffer, format="PNG")
         return buffer.getvalue()
 
-    entries = _chosen(bank, settings)
-    seed = next(iter(entries.values())).seed
-    coders = {method: bank.open(entry).to(device) for method, entry in entries.items()}
-    # Across groups: else several drawings of one thing would make a latent look monosemantic.
-    latents = across_groups(files.read_parquet(latents_file)).reindex(
-        columns=[*_SAE, "split", "latent", *_ABOUT]
-    )
-    tables = {}
-    for m in _two(list(coders)):
-        own = (latents[[*_SAE, "split"]] == [m, entries[m].name, seed, "test"]).all(
-            axis=1
-        )
-        tables[m] = latents[own].set_index("latent")
-    codes = {
-        m: coders[m].encode(coders[m].open_inputs(test.embeddings)).matrix().tocsc()
-        for m in tables
-    }
-    rows = []
-    for figure, rank, pairs in _matched(tables):
-        for method, latent in pairs.items():
-            about = tables[method].loc[latent, _ABOUT].to_dict()
-            for part, place, row, activation in _activating(codes[method], latent):
-                shown = {
-                    "figure": figure,
-                    "rank": rank,
-                    "method": method,
-                    "latent": latent,
-                } | about
-                shown |= {
-                    "part": part,
-                    "place": place,
-                    "image_id": test.index["image_id"].iloc[row],
-                }
-                rows.append(shown | {"activation": activation, "png": png(row)})
-    cell = {
-        "dataset": bank.dataset,
-        "backbone": bank.backbone,
-        "k": bank.k,
-        "seed": seed,
-    }
-    cell["left_out"], cell["credit"] = (
-        _left_out(bank, entries, settings),
-        credit(manifest["artifacts"]),
-    )
-    images = pd.DataFrame(rows, columns=[c for c in COLUMNS if c not in cell]).assign(
-        **cell
-    )[COLUMNS]
-    row = _median_image(next(iter(coders.values())), test.embeddings)
-    sample = pd.concat(
-        [
-            _sample(m, coder, test.embeddings[row : row + 1])
-            for m, coder in coders.items()
-        ]
-    )
-    sample = sample.assign(
-        image_id=test.index["image_id"].iloc[row], png=png(row), **cell
-    )
-    for name, table in (("images", images), ("sample", sample)):
-        files.write_parquet(out / f"{name}.parquet", table)
-
-
-def _chosen(bank: Bank, names: Names) -> dict[str, BankedSae]:
-    """{method: SAE} of what protocol `paper` chose with the first seed: baselines, then others, but no controls."""
-    entries = [
-        e
-        for e in bank.saes
-        if e.judged and e.protocol == "paper" and e.method not in names.controls
-    ]
-    first = {entry.method: entry for entry in entries if entry.seed == entries[0].seed}
-    order = names.order(first)
-    return {
-        method: first[method]
-        for method in sorted(order, key=lambda method: method not in names.baselines)
-    }
-
-
-def _left_out(bank: Bank, chosen: Iterable[str], names: Names) -> str:
-    """The methods with trials of their own of which none was chosen, with spaces between them."""
-    own = {
-        e.method
-        for e in bank.saes
-        if e.protocol == "paper" and names.of(e.method).at is None
-    }
-    return " ".join(names.order(own - set(chosen) - set(names.controls)))
-
 
 def credit(sources: list[dict[str, Any]]) -> str:
-    """Whom a dataset's pictures are from, and their licences; empty where it has no artifacts."""
+    """Say whom a dataset's pictures are from, and their licences.
+
+    The text is empty where a dataset has no artifacts.
+    """
     return " ".join(
         f"{source['citation']}. Licence: {source['licence']}." for source in sources
     )
 
 
-def _two(methods: list[str]) -> list[str]:
-    """The methods that Figs. 2 and 3 compare."""
-    first, *others = methods
-    return [first, *([REG1] if REG1 in others else others[:1])]
+# -- which SAEs are shown
 
 
-def _matched(
-    tables: dict[str, pd.DataFrame],
-) -> Iterator[tuple[str, float, dict[str, int]]]:
-    """(figure, rank, {method: latent}): latents at one rank of each method's own order; and the same latent of all.
+def _chosen(bank: Bank, names: Names) -> dict[str, BankedSae]:
+    """Return what protocol `paper` chose with the first seed, without controls.
 
-    The order is by MS, highest first, of latents that fire on enough images (or as often as the tenth).
+    Returns:
+        {method: SAE}, baselines first.
+    """
+    entries = [
+        entry
+        for entry in bank.saes
+        if entry.judged
+        and entry.protocol == "paper"
+        and entry.method not in names.controls
+    ]
+    by_method = {
+        entry.method: entry for entry in entries if entry.seed == entries[0].seed
+    }
+    in_order = names.order(by_method)
+    baselines_first = sorted(in_order, key=lambda name: name not in names.baselines)
+    return {method: by_method[method] for method in baselines_first}
+
+
+def _left_out(bank: Bank, chosen: Iterable[str], names: Names) -> str:
+    """Return the methods with trials of which none was chosen, with spaces between."""
+    with_trials = {
+        entry.method
+        for entry in bank.saes
+        if entry.protocol == "paper" and names.of(entry.method).at is None
+    }
+    return " ".join(names.order(with_trials - set(chosen) - set(names.controls)))
+
+
+def _compared_methods(methods: list[str]) -> list[str]:
+    """Return the methods that Figs. 2 and 3 compare: the first, and one beside it."""
+    baseline, *regularized = methods
+    if REG1 in regularized:
+        return [baseline, REG1]
+    return [baseline, *regularized[:1]]
+
+
+# -- Figs. 2 and 3
+
+
+def _latent_tables(
+    latents: pd.DataFrame, entries: Mapping[str, BankedSae]
+) -> dict[str, pd.DataFrame]:
+    """Return {method: a row for each latent of its SAE on test}.
+
+    MS is across groups: else several drawings of one thing would make a latent look
+    monosemantic.
+    """
+    key = ["method", "trial", "seed", "split"]
+    latents = across_groups(latents).reindex(columns=[*key, "latent", *_LATENT_COLUMNS])
+    tables = {}
+    for method, entry in entries.items():
+        of_sae = latents[key] == [method, entry.name, entry.seed, "test"]
+        tables[method] = latents[of_sae.all(axis=1)].set_index("latent")
+    return tables
+
+
+class _MatchedLatents(NamedTuple):
+    """One latent of each method, which stand side by side.
+
+    Attributes:
+        figure: The figure in which they stand.
+        rank: Their rank by MS, a share of the latents.
+        latents: {method: latent}.
+    """
+
+    figure: str
+    rank: float
+    latents: dict[str, int]
+
+
+def _image_rows(
+    tables: Mapping[str, pd.DataFrame],
+    codes: Mapping[str, scipy.sparse.csc_matrix],
+    pictured: _PicturedImages,
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of images.parquet, without the cell.
+
+    Args:
+        tables: {method: a row for each latent}.
+        codes: {method: (images, m)}.
+        pictured: The pictures of the test images.
+    """
+    for figure, rank, latents in _matched_latents(tables):
+        for method, latent in latents.items():
+            about_latent = {
+                "figure": figure,
+                "rank": rank,
+                "method": method,
+                "latent": latent,
+                **tables[method].loc[latent, _LATENT_COLUMNS].to_dict(),
+            }
+            for image in _activating_images(codes[method], latent):
+                yield {
+                    **about_latent,
+                    "part": image.part,
+                    "place": image.place,
+                    "image_id": pictured.image_id(image.row),
+                    "activation": image.activation,
+                    "png": pictured.png(image.row),
+                }
+
+
+def _matched_latents(tables: Mapping[str, pd.DataFrame]) -> Iterator[_MatchedLatents]:
+    """Yield latents at one rank of each method's own order, then the same ones of all.
+
+    The order is by MS, highest first, of latents that fire on enough images (or as
+    often as the tenth).
     """
     tenth = min(table["n_active"].nlargest(10).min() for table in tables.values())
     enough = max(3, min(ENOUGH, tenth))  # Three: a top, a middle and a bottom one.
-    shown = {
-        m: t[(t["n_active"] >= enough) & t["ms"].notna()] for m, t in tables.items()
-    }
-    own = {
-        m: list(table.sort_values("ms", ascending=False).index)
-        for m, table in shown.items()
-    }
-    first, *others = own.values()
-    shared = [latent for latent in first if all(latent in order for order in others)]
-    for figure, orders in (("fig2", own), ("fig3", dict.fromkeys(own, shared))):
-        for rank in RANKS if all(orders.values()) else ():
-            yield (
-                figure,
-                rank,
-                {
-                    m: int(order[int(rank * (len(order) - 1))])
-                    for m, order in orders.items()
-                },
-            )
+    order_by_method = {}
+    for method, table in tables.items():
+        fires_enough = table[(table["n_active"] >= enough) & table["ms"].notna()]
+        by_ms = fires_enough.sort_values("ms", ascending=False)
+        order_by_method[method] = list(by_ms.index)
+
+    # The same latents of all methods, in the order of the first.
+    first_order, *further_orders = order_by_method.values()
+    common_order = [
+        latent
+        for latent in first_order
+        if all(latent in order for order in further_orders)
+    ]
+    common_orders = dict.fromkeys(order_by_method, common_order)
+    for figure, orders in (("fig2", order_by_method), ("fig3", common_orders)):
+        if not all(orders.values()):
+            continue
+        for rank in RANKS:
+            latents = {
+                method: int(order[int(rank * (len(order) - 1))])
+                for method, order in orders.items()
+            }
+            yield _MatchedLatents(figure, rank, latents)
 
 
-def _activating(
+class _ActivatingImage(NamedTuple):
+    """An image on which a latent fires.
+
+    Attributes:
+        part: "top", "middle" or "bottom", by activation.
+        place: Its place in this part, the highest activation first.
+        row: Of the image.
+        activation: Of the latent.
+    """
+
+    part: str
+    place: int
+    row: int
+    activation: float
+
+
+def _activating_images(
     codes: scipy.sparse.csc_matrix, latent: int
-) -> Iterator[tuple[str, int, int, float]]:
-    """(part, place, row, activation) of the images with the highest, the middle and the lowest activations > 0."""
+) -> Iterator[_ActivatingImage]:
+    """Yield the images with the highest, middle and lowest activations above 0."""
     column = codes[:, [latent]].tocsc()
     order = np.argsort(-column.data, kind="stable")
-    rows, values = column.indices[order], column.data[order]
+    rows = column.indices[order]
+    activations = column.data[order]
     count = min(IMAGES, len(rows) // 3)
-    for part, start in (
-        ("top", 0),
-        ("middle", (len(rows) - count) // 2),
-        ("bottom", len(rows) - count),
-    ):
+    starts = {
+        "top": 0,
+        "middle": (len(rows) - count) // 2,
+        "bottom": len(rows) - count,
+    }
+    for part, start in starts.items():
         for place in range(count):
-            yield part, place, int(rows[start + place]), float(values[start + place])
+            row = int(rows[start + place])
+            activation = float(activations[start + place])
+            yield _ActivatingImage(part, place, row, activation)
+
+
+# -- Fig. 1
 
 
 @torch.no_grad()
-def _median_image(coder: Coder, embeddings: np.ndarray) -> int:
-    """The row of (N, d) embeddings whose reconstruction has the median error."""
-    error = []
-    for part in coder.open_inputs(embeddings).split(4096):
-        error.append(
-            (part - coder.reconstruct(part, coder.encode(part)))
-            .square()
-            .sum(dim=1)
-            .cpu()
-        )
-    return int(torch.cat(error).argsort(stable=True)[len(embeddings) // 2])
+def _median_image(coder: Coder, embeddings: Float[np.ndarray, "images dim"]) -> int:
+    """Return the row of the embedding whose reconstruction has the median error."""
+    errors = []
+    for batch in coder.open_inputs(embeddings).split(BATCH):
+        residual = batch - coder.reconstruct(batch, coder.encode(batch))
+        errors.append(residual.square().sum(dim=1).cpu())
+    order = torch.cat(errors).argsort(stable=True)
+    return int(order[len(embeddings) // 2])
 
 
-def _sample(method: str, coder: Coder, embedding: np.ndarray) -> pd.DataFrame:
-    """The activations > 0 of one embedding (1, d), largest first, and whether the coder keeps them."""
-    x = coder.open_inputs(embedding)
-    values, latents = (found[0].cpu().numpy() for found in coder.largest(x, coder.m))
-    ranks, kept = (
-        np.arange(1, len(values) + 1),
-        np.isin(latents, coder.encode(x).indices),
-    )
+def _sample(
+    method: str, coder: Coder, embedding: Float[np.ndarray, "one dim"]
+) -> pd.DataFrame:
+    """Return the activations above 0 of one embedding, largest first.
+
+    Args:
+        method: The method.
+        coder: Its SAE.
+        embedding: (1, d).
+
+    Returns:
+        method, rank, activation, and whether the coder keeps it.
+    """
+    inputs = coder.open_inputs(embedding)
+    activations, latents = coder.largest(inputs, coder.m)
+    ranks = np.arange(1, coder.m + 1)
+    is_kept = np.isin(latents[0].cpu().numpy(), coder.encode(inputs).indices)
     table = pd.DataFrame(
-        {"method": method, "rank": ranks, "activation": values, "kept": kept}
+        {
+            "method": method,
+            "rank": ranks,
+            "activation": activations[0].cpu().numpy(),
+            "kept": is_kept,
+        }
     )
     return table[table["activation"] > 0]

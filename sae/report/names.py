@@ -1,4 +1,7 @@
-"""How methods, datasets and backbones are printed and drawn. Ids join tables; labels are looked up here, at the end."""
+"""How methods, datasets and backbones are printed and drawn.
+
+Ids join tables; labels are looked up here, at the end.
+"""
 
 import functools
 import re
@@ -9,7 +12,8 @@ from pydantic import Field
 
 from sae.comparison.methods import Methods
 
-# Okabe and Ito's colours, then Paul Tol's that stay furthest from all before them, for normal and colour-blind eyes.
+# Okabe and Ito's colours, then Paul Tol's that stay furthest from all before them, for
+# normal and colour-blind eyes.
 PALETTE = (
     *("#6699CC", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"),
     *("#332288", "#AA3377", "#661100", "#EE99AA", "#DDCC77", "#F0E442", "#88CCEE"),
@@ -18,7 +22,8 @@ PALETTE = (
 DARK = ("#444444", "#000000")
 # Of controls: pale, so that they stand back.
 PALE = ("#9A9A9A", "#C9A97C", "#8FB39A", "#B9A0C9", "#D6A0A0")
-# The numbers of colours, markers and dashes share no factor, so that no two methods look the same.
+# The numbers of colours, markers and dashes share no factor, so that no two methods
+# look the same.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 DASHES = (
     "-",
@@ -32,25 +37,31 @@ BASELINE_DASHES = (0, (3.5, 1.5))
 Dashes = str | tuple[int, tuple[float, ...]]
 
 
-# Control characters, halves of surrogate pairs, and marks that would turn round the text after them.
+# Control characters, halves of surrogate pairs, and marks that would turn round the text
+# after them.
 _UNPRINTED = re.compile(
     r"[\s\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]+"
 )
 
 
 def printed(text: str) -> str:
-    """A label or the name of a class on one line, without what no page, table or figure can print."""
+    """Return a label or the name of a class on one line.
+
+    What no page, table or figure can print is left out.
+    """
     return _UNPRINTED.sub(" ", text).strip()
 
 
 class Names(Methods):
     """The labels and looks of an experiment's methods, datasets and backbones.
 
-    A method's colour, marker and dashes follow from its position in config.yaml, so that they are the same in every
-    figure. An id without a label is printed as it is. A label is printed on one line (:func:`printed`).
+    A method's colour, marker and dashes follow from its position in config.yaml, so
+    that they are the same in every figure. An id without a label is printed as it is. A
+    label is printed on one line (:func:`printed`).
 
     Attributes:
-        datasets, backbones: {id: label}.
+        datasets: {id: label}.
+        backbones: {id: label}.
     """
 
     datasets: dict[str, str | None] = Field({})
@@ -59,52 +70,54 @@ class Names(Methods):
     @functools.cached_property
     def _labels(self) -> dict[str, dict[str, str]]:
         methods = {name: method.label for name, method in self.methods.items()}
-        given = {
-            "methods": methods,
-            "datasets": self.datasets,
-            "backbones": self.backbones,
+        return {
+            "methods": _different_labels(methods),
+            "datasets": _different_labels(self.datasets),
+            "backbones": _different_labels(self.backbones),
         }
-        return {kind: _told_apart(labels) for kind, labels in given.items()}
 
     def method(self, name: str) -> str:
-        """A method's label."""
+        """Return a method's label."""
         return self._labels["methods"].get(name, name)
 
     def dataset(self, name: str) -> str:
-        """A dataset's label."""
+        """Return a dataset's label."""
         return self._labels["datasets"].get(name, name)
 
     def backbone(self, name: str) -> str:
-        """A backbone's label."""
+        """Return a backbone's label."""
         return self._labels["backbones"].get(name, name)
 
     def colour(self, name: str) -> str:
-        """A method's colour: its own of config.yaml; dark for a baseline, pale for a control, else of the palette."""
-        method, baselines = self.of(name), self.baselines[: len(DARK)]
+        """Return a method's colour.
+
+        It is its own of config.yaml; else dark for a baseline, pale for a control, and
+        one of the palette for any other method.
+        """
+        method = self.of(name)
         if method.colour:
             return method.colour
-        if name in baselines:
-            return DARK[baselines.index(name)]
+        dark_baselines = self.baselines[: len(DARK)]
+        if name in dark_baselines:
+            return DARK[dark_baselines.index(name)]
         if method.control:
             return PALE[self.controls.index(name) % len(PALE)]
         return PALETTE[self.position(name) % len(PALETTE)]
 
     def marker(self, name: str) -> str:
-        """A method's marker, for matplotlib."""
+        """Return a method's marker, for matplotlib."""
         return MARKERS[self.position(name) % len(MARKERS)]
 
     def dashes(self, name: str) -> Dashes:
-        """A method's line style, for matplotlib."""
-        return (
-            BASELINE_DASHES
-            if name in self.baselines
-            else DASHES[(self.position(name) - 1) % len(DASHES)]
-        )
+        """Return a method's line style, for matplotlib."""
+        if name in self.baselines:
+            return BASELINE_DASHES
+        return DASHES[(self.position(name) - 1) % len(DASHES)]
 
 
-def _told_apart(given: Mapping[str, str | None]) -> dict[str, str]:
-    """{id: what is printed}: two ids that have one label are told apart."""
-    labels = {name: printed(label or "") or name for name, label in given.items()}
+def _different_labels(label_by_id: Mapping[str, str | None]) -> dict[str, str]:
+    """Return {id: what is printed}; ids that have one label are named beside it."""
+    labels = {name: printed(label or "") or name for name, label in label_by_id.items()}
     count = Counter(labels.values())
     return {
         name: label if count[label] == 1 else f"{label} ({name})"

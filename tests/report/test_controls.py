@@ -10,7 +10,7 @@ from sae.comparison import controls
 from sae.comparison.methods import Methods
 from sae.config.rule import ClaimRule
 from sae.report import controls as of_controls
-from sae.report import tables
+from sae.report import paper_tables, tables
 from sae.report.names import Names
 from sae.scoring.selection import chosen_rows
 
@@ -105,7 +105,7 @@ def test_with_few_blocks_there_is_no_interval_and_no_flag():
 
 
 def test_the_head_of_a_table_says_how_the_baseline_was_trained():
-    said = tables.training(metrics(), NAMES)
+    said = paper_tables.training(metrics(), NAMES)
     assert said.startswith(
         "Emoji: 120 steps, 10.3 training images per latent; shirts: 120 steps"
     )
@@ -114,7 +114,7 @@ def test_the_head_of_a_table_says_how_the_baseline_was_trained():
     tuned = pd.concat(
         [tuned, tuned[tuned["method"] == "topk"].assign(trial="lr0.1", selected=False)]
     )
-    assert tables.training(tuned, NAMES).endswith(
+    assert paper_tables.training(tuned, NAMES).endswith(
         "topk: validation chose among 2 trials."
     )
 

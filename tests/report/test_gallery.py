@@ -21,7 +21,7 @@ def test_ranks_are_over_latents_that_fire_often():
         "topk": table(rng.integers(0, 90, 200), rng.random(200)),
         "reg1": table(rng.integers(0, 90, 200), rng.random(200)),
     }
-    found = list(gallery._matched(often))
+    found = list(gallery._matched_latents(often))
     assert [(figure, rank) for figure, rank, _ in found] == [
         (f, r) for f in ("fig2", "fig3") for r in gallery.RANKS
     ]
@@ -42,18 +42,23 @@ def test_ranks_are_over_latents_that_fire_often():
 def test_where_few_fire_often_the_tenth_decides_and_nothing_is_nothing():
     rare = table([9, 8, 7, 6, 5, 5, 4, 4, 4, 4, 3, 1], np.linspace(1, 0, 12))
     (first, *_, last) = (
-        pair for figure, _, pair in gallery._matched({"topk": rare}) if figure == "fig2"
+        pair
+        for figure, _, pair in gallery._matched_latents({"topk": rare})
+        if figure == "fig2"
     )
     assert (
         first["topk"] == 0 and last["topk"] == 4
     )  # half way through the ten that fire 4 times or more
-    assert list(gallery._matched({"topk": table([2, 1, 0], [0.5, 0.4, np.nan])})) == []
+    assert (
+        list(gallery._matched_latents({"topk": table([2, 1, 0], [0.5, 0.4, np.nan])}))
+        == []
+    )
 
 
 def test_top_middle_and_bottom_are_in_order_of_activation():
     values = np.array([5.0, 0, 1, 4, 2, 0, 3, 6, 7])
     codes = scipy.sparse.csc_matrix(values[:, None])
-    shown = list(gallery._activating(codes, 0))
+    shown = list(gallery._activating_images(codes, 0))
     by_part = {
         part: [values[row] for p, _, row, _ in shown if p == part]
         for part in ("top", "middle", "bottom")
@@ -98,10 +103,11 @@ def test_what_was_chosen_comes_baseline_first_and_reg_1_stands_beside_it():
         entry.seed for entry in chosen.values()
     } == {3}
     assert chosen["reg1"].trial == {"lambda": 0.2}
-    assert gallery._two(list(chosen)) == ["topk", "reg1"]
-    assert gallery._two(["topk", "other"]) == ["topk", "other"] and gallery._two(
-        ["topk"]
-    ) == ["topk"]
+    assert gallery._compared_methods(list(chosen)) == ["topk", "reg1"]
+    assert gallery._compared_methods(["topk", "other"]) == [
+        "topk",
+        "other",
+    ] and gallery._compared_methods(["topk"]) == ["topk"]
 
 
 def test_a_gallery_names_whose_pictures_it_shows():

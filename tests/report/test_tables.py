@@ -18,6 +18,7 @@ from report import hostile
 from sae.comparison import paper_tables, published
 from sae.core import files
 from sae.report import markup, tables
+from sae.report import paper_tables as printed_tables
 from sae.report.names import Names
 
 PAPER = ROOT / "workflow/resources/paper"
@@ -74,7 +75,7 @@ def table_by_method(number, metrics, names=NAMES):
 def effects_as_text(number, table, names=NAMES):
     """Return the effects of a table as they are printed, a row for each column of it."""
     effects = paper_tables.effects(number, table, PUBLISHED, names)
-    return tables.effects_as_text(number, effects, names)
+    return printed_tables.effects_as_text(number, effects, names)
 
 
 def test_a_row_is_the_mean_of_the_chosen_saes_over_seeds():
@@ -130,7 +131,7 @@ def test_the_papers_own_cells_stand_beside_its_numbers():
     assert difference == pytest.approx({"topk": 0.0, "reg1": 0.026})
     assert by_method["dead_published"].to_dict() == {"topk": 29, "reg1": 26}
 
-    text = tables.as_text(1, table, NAMES)
+    text = printed_tables.as_text(1, table, NAMES)
     assert text["R2"].tolist() == ["0.774 (0.774, +0.000)", "0.800 (0.774, +0.026)"]
     assert text["method"].tolist() == ["Baseline", "Reg. 1"]
 
@@ -192,7 +193,7 @@ def test_saes_that_diverged_are_counted_in_the_row_and_in_the_head():
         (8, "topk"): "",
         (8, "reg1"): ">",
     }
-    head = tables.training(metrics, NAMES)
+    head = printed_tables.training(metrics, NAMES)
     assert head.endswith("; Reg. 1: 4 of 6 SAEs diverged.")
 
 

@@ -1,4 +1,4 @@
-"""What Figs. 2 and 3 share: the images on which a latent fires most, middling and least."""
+"""Draw Figs. 2 and 3: images on which a latent fires most, middling and least."""
 
 import io
 from pathlib import Path
@@ -15,49 +15,54 @@ from sae.report.names import Names, printed
 from sae.report.style import plt
 
 PARTS = ("top", "middle", "bottom")
-_SIZE, _GAP = 7, 0.1  # of titles: points, and inches to the next one
+_TITLE_SIZE = 7  # points
+_TITLE_GAP = 0.1  # inches from a title to the next one
 
 
 def draw(table: Path, names: Names, name: str) -> Figure:
-    """A block per rank, a column per method; in each block a row of images for top, middle and bottom.
+    """Draw a block per rank, a column per method.
+
+    A block has a row of images for top, middle and bottom.
 
     Args:
         table: gallery/images.parquet.
-        name: the figure whose rows are shown.
+        names: How methods are printed.
+        name: The figure whose rows are shown.
     """
     rows = files.read_parquet(table)
     rows = rows[rows["figure"] == name]
-    ranks, methods = list(rows["rank"].unique()), names.order(rows["method"])
-    places = int(rows["place"].max()) + 1 if len(rows) else 1
+    ranks = list(rows["rank"].unique())
+    methods = names.order(rows["method"])
+    row_count = max(1, len(ranks))
+    column_count = max(1, len(methods))
+    images_across = int(rows["place"].max()) + 1 if len(rows) else 1
+
+    # Inches.
     width = style.WIDTH / max(2, len(methods))
-    side = width / (places + 0.5)
+    side = width / (images_across + 0.5)
+    block_height = len(PARTS) * side
     figure, axes = plt.subplots(
-        max(1, len(ranks)),
-        max(1, len(methods)),
-        figsize=(
-            width * max(1, len(methods)),
-            max(1, len(ranks)) * (len(PARTS) * side + 0.32) + 0.2,
-        ),
+        row_count,
+        column_count,
+        figsize=(width * column_count, row_count * (block_height + 0.32) + 0.2),
         squeeze=False,
-        gridspec_kw={"wspace": 0.08, "hspace": 0.3 / (len(PARTS) * side)},
+        gridspec_kw={"wspace": 0.08, "hspace": 0.3 / block_height},
     )
     if rows.empty:
         return style.nothing(figure, "no latent fires on enough images")
+
     margins = figure.subplotpars
+    panel_width = width * (margins.right - margins.left)
     for i, rank in enumerate(ranks):
         for j, method in enumerate(methods):
-            here = rows[(rows["rank"] == rank) & (rows["method"] == method)]
-            _panel(axes[i, j], here, places)
-            title = _title(
-                names.method(method),
-                here.iloc[0],
-                width * (margins.right - margins.left),
-            )
-            axes[i, j].set_title(
-                title, color=names.colour(method), loc="left", fontsize=_SIZE
-            )
+            ax = axes[i, j]
+            block = rows[(rows["rank"] == rank) & (rows["method"] == method)]
+            _draw_block(ax, block, images_across)
+            title = _title(names.method(method), block.iloc[0], panel_width)
+            colour = names.colour(method)
+            ax.set_title(title, color=colour, loc="left", fontsize=_TITLE_SIZE)
             if j == 0:
-                axes[i, j].set_ylabel(f"rank {rank:.0%}" if rank else "highest MS")
+                ax.set_ylabel(f"rank {rank:.0%}" if rank else "highest MS")
     above_titles = margins.top + 0.24 / figure.get_figheight()
     style.of_gallery(
         figure,
@@ -70,22 +75,24 @@ def draw(table: Path, names: Names, name: str) -> Figure:
     return figure
 
 
-def _panel(ax: Axes, rows: pd.DataFrame, places: int) -> None:
+def _draw_block(ax: Axes, rows: pd.DataFrame, images_across: int) -> None:
+    """Draw the images of one latent, in a line for each part."""
     for row in rows.to_dict("records"):
         line = len(PARTS) - 1 - PARTS.index(row["part"])
         image = Image.open(io.BytesIO(row["png"]), formats=["PNG"])
-        # A gap of 0.06 between images, and they stand in lines of equal height whatever their shape.
+        # A gap of 0.06 between images, and they stand in lines of equal height
+        # whatever their shape.
         extent = (row["place"] + 0.03, row["place"] + 0.97, line + 0.03, line + 0.97)
         ax.imshow(image, extent=extent, aspect="equal")
-    ax.set(xlim=(0, places), ylim=(0, len(PARTS)), xticks=[], yticks=[])
+    ax.set(xlim=(0, images_across), ylim=(0, len(PARTS)), xticks=[], yticks=[])
+    look: dict[str, Any] = {
+        "fontsize": 4.5,
+        "rotation": 90,
+        "ha": "center",
+        "va": "center",
+        "color": "#777777",
+    }
     for line, part in enumerate(reversed(PARTS)):
-        look: dict[str, Any] = {
-            "fontsize": 4.5,
-            "rotation": 90,
-            "ha": "center",
-            "va": "center",
-            "color": "#777777",
-        }
         ax.annotate(
             part, (0, line + 0.5), (-3.5, 0), textcoords="offset points", **look
         )
@@ -95,11 +102,13 @@ def _panel(ax: Axes, rows: pd.DataFrame, places: int) -> None:
 
 
 def _title(method: str, row: Any, width: float) -> str:
+    """Return what stands above a block, cut to its width in inches."""
     parts = [
         style.fit(method, 0.45 * width, 1),
         f"latent {row['latent']}: MS {row['ms']:.2f}",
+        f"{row['n_active']:.0f} images",
     ]
-    parts.append(f"{row['n_active']:.0f} images")
     # Last, so that it is the name of a class that is cut.
-    parts += [printed(row["top_class"])] if isinstance(row["top_class"], str) else []
-    return style.cut(", ".join(parts), width - _GAP, _SIZE)
+    if isinstance(row["top_class"], str):
+        parts.append(printed(row["top_class"]))
+    return style.cut(", ".join(parts), width - _TITLE_GAP, _TITLE_SIZE)

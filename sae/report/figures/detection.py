@@ -1,4 +1,7 @@
-"""Detection by how often a latent fires: of which latents a method's gain is, beside the controls."""
+"""Detection by how often a latent fires, beside the controls.
+
+It says of which latents a method's gain is.
+"""
 
 from pathlib import Path
 
@@ -11,29 +14,26 @@ from sae.report.names import Names
 
 READS = ["metrics.parquet", "curves.parquet"]
 CAPTION = (
-    "How well a backbone of another family finds the images of a latent (AUC, test split; dotted: chance), mean over "
-    "the latents that fire on so many of the images: up to 1 %, 3 %, 10 % and all of them."
+    "How well a backbone of another family finds the images of a latent (AUC, "
+    "test split; dotted: chance), mean over the latents that fire on so many of "
+    "the images: up to 1 %, 3 %, 10 % and all of them."
 )
 
 
 def draw(results: Path, names: Names) -> Figure:
-    """A row per dataset and backbone, a column per training k."""
+    """Draw a row per dataset and backbone, a column per training k."""
     points = curves.chosen_curves(
         results, names, "detection_by_frequency", optional=True
     )
     figure = curves.grid_by_k(points, names, "detection", "fires on up to", _finish)
     if len(points):
-        style.legend(
-            figure,
-            [
-                *style.handles(names, points["method"]),
-                style.reference("chance", linestyle=":"),
-            ],
-        )
+        chance = style.reference("chance", linestyle=":")
+        style.legend(figure, [*style.handles(names, points["method"]), chance])
     return figure
 
 
 def _finish(ax: Axes, points: pd.DataFrame) -> None:
+    """Draw chance, and ticks at the bounds of the bands of frequency."""
     ax.axhline(0.5, color=style.GREY, linestyle=":", linewidth=1)
     ax.set_xscale("log")
     ticks = sorted(points["x"].unique())

@@ -17,10 +17,12 @@ from sae.scoring.rows import CELL
 
 READS = ["metrics.parquet", "made_by.json"]
 CAPTION = (
-    "What each method has above its baseline at the same R², on test images; on top the one of highest detection. "
-    "Circle and bar: the mean over (dataset, family of backbones) blocks and its 95 % interval; filled where the "
-    "difference passes the test. Small dots: the cells. Shaded: differences that count as none. *: in a quarter of the "
-    "cells or more the method does not reach the R² at which the baseline is compared."
+    "What each method has above its baseline at the same R², on test images; on "
+    "top the one of highest detection. Circle and bar: the mean over (dataset, "
+    "family of backbones) blocks and its 95 % interval; filled where the "
+    "difference passes the test. Small dots: the cells. Shaded: differences that "
+    "count as none. *: in a quarter of the cells or more the method does not "
+    "reach the R² at which the baseline is compared."
 )
 
 
@@ -28,20 +30,23 @@ def draw(results: Path, names: Names) -> Figure:
     """Draw a panel per endpoint, a line per method."""
     metrics, made_by = board.read(results)
     rule = made_by.fronts.model_copy(update={"widths": made_by.fronts.widths[:1]})
-    found = readings.read(across_groups(metrics), names.tuned, rule)
-    means = outcomes.means(found, made_by.families, made_by.intervals)
+    all_readings = readings.read(across_groups(metrics), names.tuned, rule)
+    means = outcomes.means(all_readings, made_by.families, made_by.intervals)
     means = means.dropna(subset="effect").set_index(["score", "method"])
     measured = [name for name in ENDPOINTS if name in means.index]
-    height = 0.6 + 0.19 * found.fronts["method"].nunique()
-    figure, axes = style.panels(1, max(len(measured), 1), height, 0.5)
+    height = 0.6 + 0.19 * all_readings.fronts["method"].nunique()
+    figure, axes = style.panels(1, len(measured), height, 0.5)
     if not measured:
         return style.nothing(figure, "no method has a front beside its baseline's")
+
     by_method = means["effect"].unstack("score")
     # The last key decides between equal values of the first.
-    by = [name for name in (DETECTION, *ENDPOINTS) if name in measured]
-    order = by_method.sort_values(by, kind="stable", na_position="first").index
-    compared = found.fronts[found.fronts["status"] == "ok"]
+    sort_scores = [name for name in (DETECTION, *ENDPOINTS) if name in measured]
+    in_order = by_method.sort_values(sort_scores, kind="stable", na_position="first")
+    order = in_order.index
+    compared = all_readings.fronts[all_readings.fronts["status"] == "ok"]
     cells = compared.groupby(["score", "method", *CELL], sort=False)["effect"].mean()
+
     for ax, name in zip(axes[0], measured, strict=True):
         _panel(ax, means.loc[name].reindex(order), cells.loc[name], names)
         ax.set_xlabel(f"{SCORES[name].label}, above the baseline")
@@ -56,7 +61,7 @@ def _panel(ax: Axes, means: pd.DataFrame, cells: pd.Series, names: Names) -> Non
     ax.axvspan(-negligible, negligible, color="#f0f0f0", zorder=0)
     ax.axvline(0, color=style.GREY, linewidth=0.8)
     for place, row in enumerate(means.itertuples()):
-        if row.effect != row.effect:
+        if pd.isna(row.effect):
             continue
         colour = names.colour(row.Index)
         of_cells = cells.loc[row.Index]

@@ -8,9 +8,12 @@ from sae.report.figures import _images
 from sae.report.names import Names
 
 READS = ["gallery/images.parquet"]
-CAPTION = "The same latent (index, initialisation) without and with a regularizer, ranked by the baseline's MS."
+CAPTION = (
+    "The same latent (index, initialisation) without and with a regularizer, ranked "
+    "by the baseline's MS."
+)
 
 
 def draw(results: Path, names: Names) -> Figure:
-    """A block per rank, a column per method."""
+    """Draw a block per rank, a column per method."""
     return _images.draw(results / READS[0], names, "fig3")

@@ -1,4 +1,4 @@
-"""Fig. 5, left: normalised reconstruction error against the inference-time k, one column per training k."""
+"""Fig. 5, left: reconstruction error against the inference-time k."""
 
 from pathlib import Path
 from typing import Any
@@ -13,23 +13,32 @@ from sae.report.names import Names
 
 READS = ["metrics.parquet", "curves.parquet"]
 CAPTION = (
-    "Normalised reconstruction error (1 - R², test) against the k used at inference, for SAEs trained with one k "
-    "(dotted); mean over seeds. A star: an SAE with thresholds as it is, at its mean number of active latents."
+    "Normalised reconstruction error (1 - R², test) against the k used at "
+    "inference, for SAEs trained with one k (dotted); mean over seeds. A star: "
+    "an SAE with thresholds as it is, at its mean number of active latents."
 )
-_STAR: dict[str, Any] = {"marker": "*", "markersize": 7.5, "linestyle": "none"}
-_STAR |= {"markeredgecolor": "#000000", "markeredgewidth": 0.5}
+_STAR: dict[str, Any] = {
+    "marker": "*",
+    "markersize": 7.5,
+    "linestyle": "none",
+    "markeredgecolor": "#000000",
+    "markeredgewidth": 0.5,
+}
 
 
 def draw(results: Path, names: Names) -> Figure:
-    """A row per dataset and backbone, a column per training k; both axes logarithmic."""
-    points = curves.chosen_curves(results, names, "robustness", optional=True)
-    own = curves.chosen_points(results, names, "robustness_own")
+    """Draw a row per dataset and backbone, a column per training k.
 
-    def finish(ax: Axes, here: pd.DataFrame) -> None:
-        ax.axvline(here["k"].iloc[0], color=style.GREY, linestyle=":", linewidth=1)
-        for star in own.merge(here[[*curves.CELL, "method"]].drop_duplicates()).to_dict(
-            "records"
-        ):
+    Both axes are logarithmic.
+    """
+    points = curves.chosen_curves(results, names, "robustness", optional=True)
+    with_thresholds = curves.chosen_points(results, names, "robustness_own")
+
+    def finish(ax: Axes, panel_points: pd.DataFrame) -> None:
+        training_k = panel_points["k"].iloc[0]
+        ax.axvline(training_k, color=style.GREY, linestyle=":", linewidth=1)
+        methods = panel_points[[*curves.CELL, "method"]].drop_duplicates()
+        for star in with_thresholds.merge(methods).to_dict("records"):
             ax.plot(
                 star["x"],
                 star["y"],
@@ -37,7 +46,7 @@ def draw(results: Path, names: Names) -> Figure:
                 zorder=3,
                 **_STAR,
             )
-        curves.powers_of_2(ax, here["x"])
+        curves.powers_of_2(ax, panel_points["x"])
         ax.set_yscale("log")
         ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
         ax.yaxis.set_major_formatter(ScalarFormatter())
@@ -48,7 +57,7 @@ def draw(results: Path, names: Names) -> Figure:
         *style.handles(names, points["method"]),
         style.reference("training k", linestyle=":"),
     ]
-    if len(own):
+    if len(with_thresholds):
         entries.append(style.reference("with its thresholds", **_STAR))
     style.legend(figure, entries)
     return figure

@@ -1,6 +1,10 @@
-"""The trade-off: R^2 against each endpoint on validation, a point a trial, with each method's front and the window."""
+"""The trade-off: R^2 against each endpoint on validation.
+
+A point is a trial; each method's front and the window are drawn.
+"""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -17,18 +21,21 @@ from sae.scoring.rows import CELL
 
 READS = ["metrics.parquet", "made_by.json"]
 CAPTION = (
-    "R² against detection (how well a backbone of another family finds a latent's images; chance 0.5) and against MS "
-    "over alive latents, on the validation split: a point a trial, hollow where it is not feasible (too many dead "
-    "latents, or too many active ones). Lines: each method's front; shaded: where methods are compared, below the "
-    "baseline's best R² and not left of its vertex of highest score; ringed: the vertices that weigh there. Crosses: "
-    "controls, at their own R² where that lies in the panel."
+    "R² against detection (how well a backbone of another family finds a "
+    "latent's images; chance 0.5) and against MS over alive latents, on the "
+    "validation split: a point a trial, hollow where it is not feasible (too "
+    "many dead latents, or too many active ones). Lines: each method's front; "
+    "shaded: where methods are compared, below the baseline's best R² and not "
+    "left of its vertex of highest score; ringed: the vertices that weigh there. "
+    "Crosses: controls, at their own R² where that lies in the panel."
 )
 
 
 def draw(results: Path, names: Names) -> Figure:
-    """A row per dataset and endpoint, a column per backbone and k."""
+    """Draw a row per dataset and endpoint, a column per backbone and k."""
     metrics, made_by = board.read(results)
-    rule, compared = made_by.fronts, names.tuned
+    rule = made_by.fronts
+    compared = names.tuned
     of_protocol = fronts.of_protocol(across_groups(metrics), rule)
     points = fronts.validation_trials(of_protocol, rule)
     measured = [name for name in ENDPOINTS if points[name].notna().any()]
@@ -51,11 +58,9 @@ def draw(results: Path, names: Names) -> Figure:
         for ax, (backbone, k) in zip(row, places, strict=False):
             cell = points[(points[CELL] == [dataset, backbone, k]).all(axis=1)]
             _panel(ax, cell, name, names, compared, rule)
-            place = (
-                style.fit(names.dataset(dataset), width),
-                style.fit(f"{names.backbone(backbone)}, k = {k}", width),
-            )
-            ax.set_title("\n".join(place), fontsize=7)
+            dataset_line = style.fit(names.dataset(dataset), width)
+            backbone_line = style.fit(f"{names.backbone(backbone)}, k = {k}", width)
+            ax.set_title(f"{dataset_line}\n{backbone_line}", fontsize=7)
             ax.xaxis.set_major_locator(MaxNLocator(4))
         row[0].set_ylabel(f"{SCORES[name].label} (val)")
     for ax in axes[-1]:
@@ -65,11 +70,8 @@ def draw(results: Path, names: Names) -> Figure:
         *style.handles(names, drawn),
         style.reference("not feasible", marker="o", **_HOLLOW),
     ]
-    entries += (
-        [style.reference("control", marker="x", linestyle="none")]
-        if names.controls
-        else []
-    )
+    if names.controls:
+        entries.append(style.reference("control", marker="x", linestyle="none"))
     style.legend(figure, entries)
     return figure
 
@@ -95,24 +97,33 @@ def _panel(
     for method in names.order(trained["method"]):
         rows = trained[trained["method"] == method]
         look = style.line(names, method)
-        point = look | {"linestyle": "none", "markersize": 3}
-        feasible, infeasible = rows[rows["feasible"]], rows[~rows["feasible"]]
+        point = {**look, "linestyle": "none", "markersize": 3}
+        feasible = rows[rows["feasible"]]
+        infeasible = rows[~rows["feasible"]]
         ax.plot(feasible["r2"], feasible[name], **point)
-        ax.plot(infeasible["r2"], infeasible[name], **point | _HOLLOW)
+        ax.plot(infeasible["r2"], infeasible[name], **{**point, **_HOLLOW})
+
         front = vertices(rows, name)
         if front.empty:
             continue
         # Left of its highest vertex a front is flat.
         r2 = [trained["r2"].min(), *front["r2"][::-1]]
         heights = [front[name].iloc[-1], *front[name][::-1]]
-        ax.plot(r2, heights, **look | {"marker": ""})
+        ax.plot(r2, heights, **{**look, "marker": ""})
         if method in windows:
-            own_window = windows[method]._replace(reach=best_r2(rows))
-            heavy = weights(front["r2"].to_numpy(float), own_window) > 0
-            size = {"marker": "o", "markersize": 7, "markeredgewidth": 0.6}
-            ax.plot(front["r2"][heavy], front[name][heavy], **look | _HOLLOW | size)
+            method_window = windows[method]._replace(reach=best_r2(rows))
+            weighs = weights(front["r2"].to_numpy(float), method_window) > 0
+            ring: dict[str, Any] = {
+                **look,
+                **_HOLLOW,
+                "marker": "o",
+                "markersize": 7,
+                "markeredgewidth": 0.6,
+            }
+            ax.plot(front["r2"][weighs], front[name][weighs], **ring)
     if len(trained):
-        low, high = trained["r2"].min(), trained["r2"].max()
+        low = trained["r2"].min()
+        high = trained["r2"].max()
         is_control = cell["method"].isin(names.controls)
         inside = cell[is_control & cell["r2"].between(low, high)]
         ax.plot(inside["r2"], inside[name], "x", color=style.GREY, markersize=4)

@@ -1,4 +1,4 @@
-"""What each method gains in each cell, and what share of its latents it leaves measured.
+"""What each method gains in each cell, and what share of latents it leaves measured.
 
 A row a cell: on the left the effect on detection, on the right that on the share of
 latents that fire often enough for detection.
@@ -22,10 +22,12 @@ READS = ["metrics.parquet", "made_by.json"]
 SHOWN = (DETECTION, "measured")
 MOST = 4  # methods: those of more do not tell apart in a line
 CAPTION = (
-    "What each method has above its baseline at the same R² in each cell (dataset, backbone, k), on test images: "
-    "detection, and the share of latents that fire often enough to be measured, each on a front of its own. Bars: the "
-    "lowest and the highest of the fresh seeds, where there are any. Hollow: the method ends at a lower R² than the "
-    "baseline is compared at. The first four methods are shown."
+    "What each method has above its baseline at the same R² in each cell "
+    "(dataset, backbone, k), on test images: detection, and the share of latents "
+    "that fire often enough to be measured, each on a front of its own. Bars: "
+    "the lowest and the highest of the fresh seeds, where there are any. Hollow: "
+    "the method ends at a lower R² than the baseline is compared at. The first "
+    "four methods are shown."
 )
 
 

@@ -1,11 +1,13 @@
 """R^2 and MS against the swept option, per cell, with the chosen values marked.
 
-Drawn as differences from the method that each is against, whose values stand in the panel: the effects are a tenth of
-the spread between the k. An exception (nothing acceptable, or a choice at the sweep's end) is written out above its
-panel. Trials that differ in another option too are lines of another shade.
+Drawn as differences from the method that each is against, whose values stand in the
+panel: the effects are a tenth of the spread between the k. An exception (nothing
+acceptable, or a choice at the sweep's end) is written out above its panel. Trials that
+differ in another option too are lines of another shade.
 """
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +27,15 @@ from sae.scoring.selection import chosen_rows, rows_under
 
 READS = ["metrics.parquet"]
 CAPTION = (
-    "Difference from the method that each is against, by the swept option: R² on the validation split, which chooses "
-    "its value (ringed), and mean MS over alive latents on the test split (across groups, where images have groups). "
-    "Above: the values of that method by k. A cross at the bottom: an SAE there diverged; it has no value."
+    "Difference from the method that each is against, by the swept option: R² on "
+    "the validation split, which chooses its value (ringed), and mean MS over "
+    "alive latents on the test split (across groups, where images have groups). "
+    "Above: the values of that method by k. A cross at the bottom: an SAE there "
+    "diverged; it has no value."
 )
-# Score and split. The choice is made by the first, on val; the second is what it buys, on test.
-_ROWS = [("r2", "val"), ("ms", "test")]
+# Score and split. The choice is made by the first, on val; the second is what it buys,
+# on test.
+_QUANTITIES = [("r2", "val"), ("ms", "test")]
 _RING: dict[str, Any] = {
     "markerfacecolor": "none",
     "markersize": 8,
@@ -38,15 +43,39 @@ _RING: dict[str, Any] = {
 }
 _ZERO: dict[str, Any] = {"color": "#444444", "linewidth": 0.8}
 
+Look = dict[str, Any]  # keyword arguments of `Axes.plot`
+
+
+@dataclass(frozen=True)
+class _Looks:
+    """The looks of lines and markers.
+
+    Attributes:
+        names: How methods are printed.
+        lines: {(method, other options): look of the line}.
+        ks: All k of the experiment, ascending; each has a marker.
+    """
+
+    names: Names
+    lines: dict[tuple[str, str], Look]
+    ks: list[int]
+
+    def marker(self, k: int) -> str:
+        """Return the marker of a k."""
+        return MARKERS[self.ks.index(k) % len(MARKERS)]
+
 
 def draw(results: Path, names: Names) -> Figure:
-    """Rows are dataset and quantity, columns backbones and options, lines k, method and its other swept options."""
+    """Draw a row per dataset and quantity, a column per backbone and option.
+
+    Lines are k, method and its other swept options.
+    """
     metrics = across_groups(rows_under(files.read_parquet(results / READS[0]), "paper"))
-    swept = _swept(metrics, names)
+    swept = _swept_rows(metrics, names)
     if swept.empty:
-        return style.nothing(
-            style.panels(1, 1, 1.2, 0)[0], "this experiment sweeps no option"
-        )
+        empty_figure, _ = style.panels(1, 1, 1.2, 0)
+        return style.nothing(empty_figure, "this experiment sweeps no option")
+
     columns = [
         (backbone, option)
         for option in swept["option"].unique()
@@ -55,10 +84,11 @@ def draw(results: Path, names: Names) -> Figure:
     lines = [
         (dataset, *quantity)
         for dataset in metrics["dataset"].unique()
-        for quantity in _ROWS
+        for quantity in _QUANTITIES
     ]
-    ks, looks = sorted(metrics["k"].unique()), _looks(swept, names)
-    width, height = max(style.WIDTH / len(columns), 2.3), 0.6
+    looks = _Looks(names, _line_looks(swept, names), sorted(metrics["k"].unique()))
+    width = max(style.WIDTH / len(columns), 2.3)
+    height = 0.6
     figure, axes = style.panels(
         len(lines), len(columns), 1, height, sharex="col", sharey="row"
     )
@@ -68,123 +98,129 @@ def draw(results: Path, names: Names) -> Figure:
             of_cells = metrics[
                 (metrics["dataset"] == dataset) & (metrics["backbone"] == backbone)
             ]
-            picked, of_option = (
-                chosen_rows(of_cells, split, names.compared),
-                swept[swept["option"] == option],
-            )
-            here = of_option[
+            chosen = chosen_rows(of_cells, split, names.compared)
+            of_option = swept[swept["option"] == option]
+            panel_rows = of_option[
                 of_option.index.isin(of_cells.index) & (of_option["split"] == split)
             ]
-            _panel(ax, here, picked, column, looks, names, ks)
-            ks_here = sorted(of_cells["k"].unique())
-            notes = _values(picked, column, of_option, names, ks_here)
+            _draw_panel(ax, panel_rows, _differences(panel_rows, chosen, column), looks)
+
+            ks_of_cells = sorted(of_cells["k"].unique())
+            notes = _reference_values(chosen, column, of_option, names, ks_of_cells)
             if split == "val":
-                notes = [
-                    style.place(names, dataset, backbone),
-                    *notes,
-                    *_exceptions(here, names),
-                ]
-            ax.set_title(
-                "\n".join(style.fit(note, width, 4) for note in notes), fontsize=7
-            )
+                place = style.place(names, dataset, backbone)
+                notes = [place, *notes, *_exceptions(panel_rows, names)]
+            title = "\n".join(style.fit(note, width, 4) for note in notes)
+            ax.set_title(title, fontsize=7)
         row[0].set_ylabel(f"Δ{SCORES[score].label} ({split})")
         height += 1.5 + 0.13 * max(ax.get_title().count("\n") + 1 for ax in row)
     for ax, (_, option) in zip(axes[-1], columns, strict=True):
         ax.set_xlabel("λ" if option == "lambda" else option)
     figure.set_size_inches(width * len(columns), height)
-    style.legend(figure, _legend(swept, looks, names, ks, diverged(metrics)))
+    style.legend(figure, _legend(swept, looks, diverged(metrics)))
     return figure
 
 
-def _swept(metrics: pd.DataFrame, names: Names) -> pd.DataFrame:
-    """The rows of each method that sweeps a numeric option: lambda if it is one, else the first by name.
+# -- what is swept
 
-    With columns option, x (its value), others (what the trials say beside it), against (what it is drawn against).
+
+def _swept_rows(metrics: pd.DataFrame, names: Names) -> pd.DataFrame:
+    """Return the rows of each method that sweeps a numeric option.
+
+    The option is lambda if it is swept, else the first by name.
+
+    Returns:
+        Rows of metrics with columns `option`, `x` (its value), `others` (what the
+        trials say beside it), `against` (the method from which differences are drawn).
     """
-    found = [metrics[:0]]
+    tables = [metrics[:0]]
     for method in names.order(names.compared):
         rows = metrics[metrics["method"] == method]
         options = [
-            c for c in sorted(rows.select_dtypes("number")) if _in_trials(rows, c)
+            column
+            for column in sorted(rows.select_dtypes("number"))
+            if _is_swept(rows, column)
         ]
-        if options:
-            option, against = (
-                "lambda" if "lambda" in options else options[0],
-                names.of(method).against or method,
-            )
-            rows = rows.assign(
-                option=option,
-                x=rows[option],
-                others=_others(rows, option),
-                against=against,
-            )
-            found.append(rows)
-    return pd.concat(found)
+        if not options:
+            continue
+        option = "lambda" if "lambda" in options else options[0]
+        table = rows.assign(
+            option=option,
+            x=rows[option],
+            others=_other_options(rows, option),
+            against=names.of(method).against or method,
+        )
+        tables.append(table)
+    return pd.concat(tables)
 
 
-def _looks(swept: pd.DataFrame, names: Names) -> dict[tuple[str, str], dict[str, Any]]:
-    """{(method, others): how its lines look}: the later, the lighter."""
-    found = {}
-    for method, rows in swept.groupby("method", sort=False):
-        others = rows["others"].unique()
-        for number, other in enumerate(others):
-            share = 0.65 * number / len(others)
-            red, green, blue = (
-                value + share * (1 - value) for value in to_rgb(names.colour(method))
-            )
-            found[method, other] = style.line(names, method) | {
-                "color": to_hex((red, green, blue))
-            }
-    return found
-
-
-def _others(rows: pd.DataFrame, option: str) -> pd.Series:
-    """What the trials say beside the value of `option`: '-lr0.1-', or '-' where they say nothing else."""
-    parts = zip(rows["trial"], rows[option], strict=True)
-    return pd.Series(
-        [f"-{trial}-".replace(_part(option, value), "-") for trial, value in parts],
-        rows.index,
-    )
-
-
-def _in_trials(rows: pd.DataFrame, column: str) -> bool:
-    """Whether each trial's name holds its value of `column`, as it does if `column` is a swept option."""
+def _is_swept(rows: pd.DataFrame, column: str) -> bool:
+    """Say whether a column is a swept option: each trial's name holds its value."""
     pairs = set(zip(rows["trial"], rows[column], strict=True))
     return len(pairs) > 1 and all(
-        _part(column, value) in f"-{trial}-" for trial, value in pairs
+        _option_text(column, value) in f"-{trial}-" for trial, value in pairs
     )
 
 
-def _part(column: str, value: float) -> str:
-    return f"-{trial_name({column: value})}-"
+def _other_options(rows: pd.DataFrame, option: str) -> pd.Series:
+    """Return what the trials say beside the value of an option.
+
+    Returns:
+        "-lr0.1-", or "-" where they say nothing else.
+    """
+    trials = zip(rows["trial"], rows[option], strict=True)
+    texts = [
+        f"-{trial}-".replace(_option_text(option, value), "-")
+        for trial, value in trials
+    ]
+    return pd.Series(texts, rows.index)
 
 
-def _panel(
-    ax: Axes,
-    rows: pd.DataFrame,
-    picked: pd.DataFrame,
-    column: str,
-    looks: dict,
-    names: Names,
-    ks: list[int],
+def _option_text(option: str, value: float) -> str:
+    """Return how a trial's name says the value of an option, between hyphens."""
+    return f"-{trial_name({option: value})}-"
+
+
+# -- a panel
+
+
+def _line_looks(swept: pd.DataFrame, names: Names) -> dict[tuple[str, str], Look]:
+    """Return {(method, other options): how its lines look}: the later, the lighter."""
+    looks = {}
+    for method, rows in swept.groupby("method", sort=False):
+        other_options = rows["others"].unique()
+        colour = to_rgb(names.colour(method))
+        for number, options in enumerate(other_options):
+            share_of_white = 0.65 * number / len(other_options)
+            red, green, blue = (part + share_of_white * (1 - part) for part in colour)
+            look = style.line(names, method)
+            looks[method, options] = {**look, "color": to_hex((red, green, blue))}
+    return looks
+
+
+def _draw_panel(
+    ax: Axes, rows: pd.DataFrame, points: pd.DataFrame, looks: _Looks
 ) -> None:
+    """Draw one quantity of one cell's dataset, backbone and option.
+
+    Args:
+        ax: The panel.
+        rows: Of :func:`_swept_rows`; those that diverged get a cross.
+        points: Of :func:`_differences`.
+        looks: How lines and markers look.
+    """
+    names = looks.names
     ax.axhline(0, zorder=1, **_ZERO)
-    points = _differences(rows, picked, column)
     for method in names.order(rows["method"]):
-        for (k, other), line in points[points["method"] == method].groupby(
-            ["k", "others"], sort=False
-        ):
-            look = looks[method, other] | {
-                "marker": MARKERS[ks.index(k) % len(MARKERS)]
-            }
+        of_method = points[points["method"] == method]
+        for (k, options), line in of_method.groupby(["k", "others"], sort=False):
+            look = {**looks.lines[method, options], "marker": looks.marker(k)}
             ax.plot(line["x"], line["difference"], alpha=0.85, **look)
-            ringed = line[line["selected"]]
-            ax.plot(
-                ringed["x"],
-                ringed["difference"],
-                **look | _RING | {"markeredgewidth": 1.2},
-            )
-        for x in rows[(rows["method"] == method) & (rows["status"] == "diverged")]["x"]:
+            chosen = line[line["selected"]]
+            ring = {**look, **_RING, "markeredgewidth": 1.2}
+            ax.plot(chosen["x"], chosen["difference"], **ring)
+        is_diverged = (rows["method"] == method) & (rows["status"] == "diverged")
+        for x in rows[is_diverged]["x"]:
             ax.plot(
                 x,
                 0.03,
@@ -192,76 +228,105 @@ def _panel(
                 color=names.colour(method),
                 transform=ax.get_xaxis_transform(),
             )
-    x = points["x"]
-    if (x > 0).all():
-        ax.set_xscale("log")
-        ax.xaxis.set_minor_formatter(NullFormatter())
-        if x.max() < 10 * x.min():  # Too short for two powers of 10.
-            ax.set_xticks(
-                sorted(set(x)), labels=[f"{value:g}" for value in sorted(set(x))]
-            )
+    _scale_x(ax, points["x"])
     ax.grid(True, axis="y")
 
 
-def _differences(rows: pd.DataFrame, picked: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Mean over seeds by method, k, x, and the values of all other swept options: a line joins what differs in x."""
-    base = picked[[*RUN, "method", column]].rename(columns={"method": "against"})
-    both = rows.merge(base, on=[*RUN, "against"], suffixes=("", "_base"))
-    grouped = both.assign(difference=both[column] - both[f"{column}_base"]).groupby(
-        ["method", "k", "others", "x"]
-    )
-    return grouped.agg(
+def _scale_x(ax: Axes, x: pd.Series) -> None:
+    """Make the x axis logarithmic, unless an option has the value 0."""
+    if not (x > 0).all():
+        return
+    ax.set_xscale("log")
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    # Too short for two powers of 10.
+    if x.max() < 10 * x.min():
+        ticks = sorted(set(x))
+        ax.set_xticks(ticks, labels=[f"{value:g}" for value in ticks])
+
+
+def _differences(rows: pd.DataFrame, chosen: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Return means over seeds of the difference from the method that each is against.
+
+    Args:
+        rows: Of :func:`_swept_rows`.
+        chosen: The chosen SAEs, among them those that differences are drawn from.
+        column: Of which score.
+
+    Returns:
+        A row for each method, k, others and x: `difference`, and whether it was
+        `selected` with any seed. A line joins what differs in x alone.
+    """
+    references = chosen[[*RUN, "method", column]].rename(columns={"method": "against"})
+    pairs = rows.merge(references, on=[*RUN, "against"], suffixes=("", "_base"))
+    pairs = pairs.assign(difference=pairs[column] - pairs[f"{column}_base"])
+    by_point = pairs.groupby(["method", "k", "others", "x"])
+    means = by_point.agg(
         difference=("difference", "mean"), selected=("selected", "any")
-    ).reset_index()
+    )
+    return means.reset_index()
 
 
-def _values(
-    picked: pd.DataFrame, column: str, swept: pd.DataFrame, names: Names, ks: list[int]
+# -- words
+
+
+def _reference_values(
+    chosen: pd.DataFrame,
+    column: str,
+    swept: pd.DataFrame,
+    names: Names,
+    ks: list[int],
 ) -> list[str]:
-    """By k, the values of the methods that others are drawn against."""
-    found = []
+    """Print by k the values of the methods that others are drawn against."""
+    texts = []
     for method in names.order(swept["against"]):
-        values = (
-            picked[picked["method"] == method].groupby("k")[column].mean().reindex(ks)
-        )
-        found.append(
-            f"{names.method(method)} " + " / ".join(f"{value:.3f}" for value in values)
-        )
-    return found
+        of_method = chosen[chosen["method"] == method]
+        by_k = of_method.groupby("k")[column].mean().reindex(ks)
+        values = " / ".join(f"{value:.3f}" for value in by_k)
+        texts.append(f"{names.method(method)} {values}")
+    return texts
 
 
 def _exceptions(rows: pd.DataFrame, names: Names) -> list[str]:
-    found = []
-    for selection, said in (
-        ("edge", "at the sweep's end"),
-        ("fallback", "nothing acceptable"),
-    ):
-        ks = rows[rows["selection"] == selection].groupby("method")["k"].unique()
-        of = [
-            f"{names.method(m)}, k = {', '.join(map(str, sorted(ks[m])))}"
-            for m in names.order(ks.index)
-        ]
-        if of:
-            found.append(f"{said}: {'; '.join(of)}")
-    return found
+    """Say where the choice is at the sweep's end, or there is none."""
+    sentences = []
+    meanings = {"edge": "at the sweep's end", "fallback": "nothing acceptable"}
+    for selection, meaning in meanings.items():
+        of_selection = rows[rows["selection"] == selection]
+        ks_by_method = of_selection.groupby("method")["k"].unique()
+        parts = []
+        for method in names.order(ks_by_method.index):
+            ks = ", ".join(map(str, sorted(ks_by_method[method])))
+            parts.append(f"{names.method(method)}, k = {ks}")
+        if parts:
+            sentences.append(f"{meaning}: {'; '.join(parts)}")
+    return sentences
 
 
 def _legend(
-    swept: pd.DataFrame, looks: dict, names: Names, ks: list[int], lost: dict[str, str]
+    swept: pd.DataFrame, looks: _Looks, diverged_saes: dict[str, str]
 ) -> list[Line2D]:
+    """Return the entries of the legend.
+
+    Args:
+        swept: Of :func:`_swept_rows`.
+        looks: How lines and markers look.
+        diverged_saes: {method: how many of its SAEs diverged}.
+    """
+    names = looks.names
     entries = []
-    for (method, other), look in looks.items():
-        label = names.method(method) + (
-            f" ({lost[method]} diverged)" if method in lost else ""
-        )
-        said = re.sub("-(?=[a-z_])", ", ", other.rstrip("-"))
-        entries.append(style.reference(label + said, **look | {"marker": ""}))
-    point: dict[str, Any] = {"color": "#777777", "linestyle": "none"}
-    entries += [
-        style.reference(f"k = {k}", marker=MARKERS[n % len(MARKERS)], **point)
-        for n, k in enumerate(ks)
-    ]
-    entries.append(style.reference("chosen", marker="o", **point | _RING))
-    entries += [style.reference("diverged", marker="x", **point)] if lost else []
+    for (method, options), look in looks.lines.items():
+        label = names.method(method)
+        if method in diverged_saes:
+            label += f" ({diverged_saes[method]} diverged)"
+        label += re.sub("-(?=[a-z_])", ", ", options.rstrip("-"))
+        entries.append(style.reference(label, **{**look, "marker": ""}))
+
+    point: Look = {"color": "#777777", "linestyle": "none"}
+    for k in looks.ks:
+        entries.append(style.reference(f"k = {k}", marker=looks.marker(k), **point))
+    entries.append(style.reference("chosen", marker="o", **{**point, **_RING}))
+    if diverged_saes:
+        entries.append(style.reference("diverged", marker="x", **point))
     references = " or ".join(map(names.method, names.order(swept["against"])))
-    return [*entries, style.reference(f"{references} (values by k)", **_ZERO)]
+    entries.append(style.reference(f"{references} (values by k)", **_ZERO))
+    return entries

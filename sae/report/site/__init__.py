@@ -1,1 +1,4 @@
-"""The explorer: a small static site that shows what an experiment's latents learned, and which method is better."""
+"""The explorer: a small static site.
+
+It shows what an experiment's latents learned, and which method is better.
+"""

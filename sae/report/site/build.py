@@ -1,4 +1,4 @@
-"""What every site has: the folder, the shell, the files of a cell's SAEs, and what it was made with."""
+"""What every site has: the folder, the shell, and the files of a cell's SAEs."""
 
 import platform
 import shutil
@@ -18,7 +18,8 @@ from sae.data.store import Activations
 from sae.models.coder import Coder
 from sae.report.site import images, latents, pack
 from sae.report.site.concepts import ShownConcepts, is_scored, stands_for_payload
-from sae.report.site.start import Found
+from sae.report.site.overview import Overview
+from sae.report.site.start import BaselineMatch, StartSae
 
 HERE = Path(__file__).parent
 PACKAGES = (
@@ -33,10 +34,13 @@ PACKAGES = (
 
 
 @dataclass
-class Shown:
+class ShownSae:
     """An SAE that gets a file.
 
     Attributes:
+        number: Its place in the site's list of SAEs.
+        method: Its method.
+        coder: The SAE.
         table: m rows by latent (`sae.report.site.latents.payload`).
         siblings: SAEs that differ from it in their seed alone.
     """
@@ -48,117 +52,130 @@ class Shown:
     siblings: list[Coder] = field(default_factory=list)
 
 
+@dataclass
+class AddedCell:
+    """The images and SAEs of a cell, as later files of the site need them.
+
+    Attributes:
+        highest_images: Of each SAE (m, 10) rows of its latents' highest images, -1
+            where a latent has fewer.
+        start_saes: The SAEs, as the rules of `start` read them.
+    """
+
+    highest_images: list[np.ndarray] = field(default_factory=list)
+    start_saes: list[StartSae] = field(default_factory=list)
+
+
 @contextmanager
 def folder(out: Path) -> Iterator[Path]:
-    """Yield a new folder, which becomes `out` as a whole, with the hashes of its files; what was there goes."""
+    """Yield a new folder, which becomes `out` as a whole, with the hashes of its files.
+
+    What was at `out` goes.
+    """
     with files.atomic_directory(out, replace=True) as temporary:
         (temporary / "data/images").mkdir(parents=True)
         yield temporary
-        made = sorted(path for path in temporary.rglob("*") if path.is_file())
-        files.write_sums(temporary / "index.sums.json", made)
+        site_files = sorted(path for path in temporary.rglob("*") if path.is_file())
+        files.write_sums(temporary / "index.sums.json", site_files)
 
 
-def shell(site: Path, about: dict[str, Any]) -> None:
+def shell(site: Path, overview: Overview) -> None:
     """Write `index.html`, the assets that it loads, and `data/overview.js`."""
-    shutil.copytree(
-        HERE / "assets",
-        site / "assets",
-        ignore=shutil.ignore_patterns("__pycache__", ".*"),
-    )
-    names = {
-        suffix: sorted(p.name for p in (site / "assets").glob(f"*.{suffix}"))
-        for suffix in ("css", "js")
-    }
+    assets = site / "assets"
+    ignored = shutil.ignore_patterns("__pycache__", ".*")
+    shutil.copytree(HERE / "assets", assets, ignore=ignored)
+
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
-    template = environment.from_string(
-        (HERE / "index.html").read_text(encoding="utf-8")
-    )
-    shown = {name: about[name] for name in ("experiment", "description", "answer")}
-    page = template.render(
-        **shown,
-        styles=names["css"],
-        scripts=names["js"],
+    source = (HERE / "index.html").read_text(encoding="utf-8")
+    page = environment.from_string(source).render(
+        experiment=overview.experiment,
+        description=overview.description,
+        answer=overview.answer,
+        styles=sorted(path.name for path in assets.glob("*.css")),
+        scripts=sorted(path.name for path in assets.glob("*.js")),
         files=(site / "files").exists(),
     )
     (site / "index.html").write_text(page, encoding="utf-8")
-    pack.put(site, "overview", about)
+    pack.put(site, "overview", vars(overview))
 
 
 def add_cell(
     site: Path,
-    place: tuple[Any, ...],
-    saes: Sequence[Shown],
+    cell: tuple[Any, ...],
+    saes: Sequence[ShownSae],
     test: Activations,
     baselines: Sequence[str],
-    own: Sequence[str] = (),
+    extension_columns: Sequence[str] = (),
     number: int = 0,
     concepts: ShownConcepts | None = None,
-) -> tuple[list[np.ndarray], list[Found]]:
+) -> AddedCell:
     """Write the files of a cell's SAEs.
 
     Args:
         site: The folder of the site.
-        place: The cell: dataset, backbone, k.
+        cell: (dataset, backbone, k).
         saes: Those that get a file.
         test: The test images' embeddings.
-        baselines: The methods that others are compared with.
-        own: Columns of latents that metrics of one's own gave.
+        baselines: The methods that others are compared with; the first one counts.
+        extension_columns: Columns of latents that metrics in a user's folder gave.
         number: The place of the cell in the site's list.
         concepts: Those of the test images, where the dataset has any.
-
-    Returns:
-        The highest images of each SAE, and what `start` reads of them.
     """
     classes, labels = images.classes(test.index)
     groups = test.index["group"].to_numpy() if test.grouped else None
-    tops, found, base = list[np.ndarray](), list[Found](), None
+    added = AddedCell()
+    baseline: ShownSae | None = None
+    baseline_start: StartSae | None = None
     concepts_by_sae: list[dict[str, Any]] = []
     for sae in saes:
-        others = {other.number: other.coder for other in saes if other is not sae}
+        cell_coders = {shown.number: shown.coder for shown in saes if shown is not sae}
         codes = latents.encode(sae.coder, test.embeddings)
-        made, top = latents.payload(
+        payload, highest_images = latents.payload(
             sae.coder,
             codes,
             sae.table,
             classes,
             labels,
             groups,
-            others,
+            cell_coders,
             sae.siblings,
-            own,
+            extension_columns,
             concepts,
         )
-        pack.put(site, f"saes/{sae.number}", made)
+        pack.put(site, f"saes/{sae.number}", payload)
         if concepts is not None and is_scored(sae.table):
-            of_sae = stands_for_payload(sae.table, codes, concepts)
-            concepts_by_sae.append({"sae": sae.number, **of_sae})
-        pair = None
-        if base:
-            latent, cosine = latents.nearest(sae.coder, base[1].coder, 1)
-            pair = base[0], latent[:, 0], cosine[:, 0]
-        found.append(Found(place, sae.method, sae.table.reset_index(drop=True), pair))
-        base = base or ((found[-1], sae) if sae.method in baselines[:1] else None)
-        tops.append(top)
+            stands_for = stands_for_payload(sae.table, codes, concepts)
+            concepts_by_sae.append({"sae": sae.number, **stands_for})
+
+        match: BaselineMatch | None = None
+        if baseline is not None and baseline_start is not None:
+            matches, cosines = latents.nearest(sae.coder, baseline.coder, 1)
+            match = BaselineMatch(baseline_start, matches[:, 0], cosines[:, 0])
+        table = sae.table.reset_index(drop=True)
+        start_sae = StartSae(cell, sae.method, table, match)
+        if baseline is None and sae.method in baselines[:1]:
+            baseline = sae
+            baseline_start = start_sae
+        added.highest_images.append(highest_images)
+        added.start_saes.append(start_sae)
     if concepts is not None:
         pack.put(site, f"concepts/{number}", {"saes": concepts_by_sae})
-    return tops, found
+    return added
 
 
 def machine() -> str:
-    """What this runs on, in words."""
-    return (
-        f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
-    )
+    """Return what this runs on, in words."""
+    system = f"{platform.system()} {platform.machine()}"
+    return f"{system}, Python {platform.python_version()}"
 
 
 def versions() -> dict[str, str]:
-    """{package: version} of those that matter and are there."""
-    found = {}
+    """Return {package: version} of those that matter and are there."""
+    version_by_package = {}
     for package in PACKAGES:
-        with suppress(
-            PackageNotFoundError
-        ):  # The library does without a workflow engine.
-            found[package] = version(package)
-    return found
+        # The library does without a workflow engine.
+        with suppress(PackageNotFoundError):
+            version_by_package[package] = version(package)
+    return version_by_package

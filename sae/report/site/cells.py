@@ -1,4 +1,8 @@
-"""One cell (dataset, backbone, k): which SAEs are shown, their curves and distributions, the training of all trials."""
+"""One cell (dataset, backbone, k): which SAEs are shown, and the file of the cell.
+
+The file has curves and distributions of the SAEs that are shown, and the training and
+settings of all trials.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,13 +15,15 @@ from sae.comparison.outcomes import headline
 from sae.core import files
 from sae.report.names import Names
 from sae.scoring.front import MS
-from sae.scoring.metrics import concepts as names_of_latents
+from sae.scoring.metrics import concepts
 from sae.scoring.rows import KEY
 
 BINS = 40
 POINTS = 100  # of a training curve, at most
-# What a latent without a score counts as, by the column of latents.parquet; other columns begin with `ms`.
-NOTHING = {"detection": 0.5, "detection_random": 0.5}
+# What a latent without a score counts as, by the column of latents.parquet; of other
+# columns, which begin with `ms`, it is 0.
+VALUE_WITHOUT_SCORE = {"detection": 0.5, "detection_random": 0.5}
+# The columns of latents.parquet that have no distribution.
 NO_SCORES = (
     *KEY,
     "n_active",
@@ -25,39 +31,55 @@ NO_SCORES = (
     "latent",
     "selected",
     "ms_across_groups",
-    *names_of_latents.SHOWN,
+    *concepts.SHOWN,
 )
 
 
-def shown(bank: Bank, names: Names, selection: pd.DataFrame) -> dict[str, BankedSae]:
-    """{method: the SAE that stands for it}: what protocol `paper` chose with its first seed.
+def chosen_saes(
+    bank: Bank, names: Names, selection: pd.DataFrame
+) -> dict[str, BankedSae]:
+    """Choose the SAE that stands for each method.
 
-    Of a method without one it is the vertex of `fair` that weighs most at the headline's width, on the front of MS,
-    with its first fresh seed. Controls are among them; methods that are trained at another's choice are not.
+    It is what protocol `paper` chose with its first seed. Of a method without one it is
+    the vertex of `fair` that weighs most at the headline's width, on the front of MS,
+    with its first fresh seed. Controls are among them; methods that are trained at
+    another's choice are not.
 
     Args:
-        selection: the cell's rows of selection.parquet.
+        bank: The cell's SAEs.
+        names: The experiment's methods.
+        selection: The cell's rows of selection.parquet.
+
+    Returns:
+        {method: its SAE}, in the order of config.
     """
     judged = [
         entry for entry in bank.saes if entry.judged and entry.method in names.compared
     ]
-    weighed = selection.reindex(
-        columns=["method", "trial", "score", "width", "weight"]
-    ).dropna()
-    weighed = headline(weighed[weighed["score"] == MS]).sort_values(
-        "weight", kind="stable"
-    )
-    heaviest = dict(zip(weighed["method"], weighed["trial"], strict=True))
-    found: dict[str, BankedSae] = {}
-    for protocol in ("fair", "paper"):
-        of_protocol = [entry for entry in judged if entry.protocol == protocol]
-        of_first = [entry for entry in of_protocol if entry.seed == of_protocol[0].seed]
-        found |= {
-            e.method: e
-            for e in of_first
-            if protocol == "paper" or heaviest.get(e.method) == e.name
-        }
-    return {method: found[method] for method in names.order(found)}
+    heaviest = _heaviest_vertices(selection)
+    saes: dict[str, BankedSae] = {}
+    for entry in _with_first_seed(judged, "fair"):
+        if heaviest.get(entry.method) == entry.name:
+            saes[entry.method] = entry
+    for entry in _with_first_seed(judged, "paper"):
+        saes[entry.method] = entry
+    return {method: saes[method] for method in names.order(saes)}
+
+
+def _heaviest_vertices(selection: pd.DataFrame) -> dict[str, str]:
+    """Return {method: the trial of most weight on its front of MS}."""
+    columns = ["method", "trial", "score", "width", "weight"]
+    vertices = selection.reindex(columns=columns).dropna()
+    vertices = headline(vertices[vertices["score"] == MS])
+    vertices = vertices.sort_values("weight", kind="stable")
+    # Of the trials of a method the last one stays.
+    return dict(zip(vertices["method"], vertices["trial"], strict=True))
+
+
+def _with_first_seed(entries: list[BankedSae], protocol: str) -> list[BankedSae]:
+    """Return the SAEs of a protocol that have its first seed."""
+    of_protocol = [entry for entry in entries if entry.protocol == protocol]
+    return [entry for entry in of_protocol if entry.seed == of_protocol[0].seed]
 
 
 def best_reconstructing(
@@ -65,8 +87,9 @@ def best_reconstructing(
 ) -> dict[str, BankedSae]:
     """Return the trial of highest validation R² of each method without a chosen SAE.
 
-    Protocol `paper` chooses none where no trial reaches the baseline's R². Such a method
-    has something to look at all the same; it is marked, and in no mean and no claim.
+    Protocol `paper` chooses none where no trial reaches the baseline's R². Such a
+    method has something to look at all the same; it is marked, and in no mean and no
+    claim.
 
     Args:
         bank: The cell's SAEs.
@@ -92,99 +115,143 @@ def best_reconstructing(
     return best
 
 
-def payload(
+def cell_payload(
     bank: Bank,
-    of_methods: dict[str, BankedSae],
+    saes: Mapping[str, BankedSae],
     names: Names,
     curves: pd.DataFrame,
     latents: pd.DataFrame,
 ) -> dict[str, Any]:
-    """What `cells/{i}` holds.
+    """Return what the file of a cell holds.
 
     Args:
-        of_methods: see :func:`shown`.
-        curves, latents: the cell's rows of curves.parquet and latents.parquet on test.
+        bank: The cell's SAEs.
+        saes: {method: the SAE that is shown}.
+        names: The experiment's methods.
+        curves: The cell's rows of curves.parquet on test.
+        latents: The cell's rows of latents.parquet on test.
     """
-    number = {method: place for place, method in enumerate(names.order(names.methods))}
-    made: dict[str, list[dict[str, Any]]] = {
-        "curves": [],
-        "distributions": [],
-        "training": [],
-        "settings": [],
+    places = {method: place for place, method in enumerate(names.order(names.methods))}
+    tables = {
+        places[method]: rows_of_sae(latents, entry) for method, entry in saes.items()
     }
-    tables = {method: of(latents, entry) for method, entry in of_methods.items()}
-    for method, entry in of_methods.items():
-        for curve, points in of(curves, entry).groupby("curve", sort=False):
-            made["curves"].append(
-                {
-                    "curve": curve,
-                    "method": number[method],
-                    "x": points["x"],
-                    "y": points["y"],
-                }
-            )
-    made["distributions"] = distributions(
-        {number[method]: table for method, table in tables.items()}
-    )
-    for entry in bank.saes:
-        about = {"method": number.get(entry.method), "trial": entry.name}
-        settings = (
-            {"protocol": entry.protocol}
-            | entry.settings
-            | entry.settings.get("options", {})
-        )
-        settings = {
-            k: v
-            for k, v in settings.items()
-            if v is not None and k not in ("options", "seed")
-        }
-        if (row := about | {"settings": settings}) not in made["settings"]:
-            made["settings"].append(row)
-        log = bank.file.parent / bank.store / entry.key / "train.parquet"
-        steps = files.read_parquet(log) if log.exists() else pd.DataFrame({"step": []})
-        if len(steps) > 1:
-            steps = steps.iloc[
-                np.unique(np.linspace(0, len(steps) - 1, POINTS).astype(int))
-            ]
-            columns = {
-                name: steps[name] for name in ("step", "r2", "dead") if name in steps
+    return {
+        "curves": _curves(saes, places, curves),
+        "distributions": distributions(tables),
+        "training": _training(bank, places),
+        "settings": _settings(bank, places),
+    }
+
+
+def _curves(
+    saes: Mapping[str, BankedSae], places: Mapping[str, int], curves: pd.DataFrame
+) -> list[dict[str, Any]]:
+    """Return the curves of the SAEs that are shown."""
+    rows = []
+    for method, entry in saes.items():
+        sae_curves = rows_of_sae(curves, entry).groupby("curve", sort=False)
+        for curve, points in sae_curves:
+            row = {
+                "curve": curve,
+                "method": places[method],
+                "x": points["x"],
+                "y": points["y"],
             }
-            made["training"].append(
-                about | {"seed": entry.seed, "status": entry.status} | columns
-            )
-    return made
+            rows.append(row)
+    return rows
+
+
+def _training(bank: Bank, places: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Return the training curves of all trials that have one, at `POINTS` steps."""
+    rows = []
+    for entry in bank.saes:
+        log = bank.file.parent / bank.store / entry.key / "train.parquet"
+        if not log.exists():
+            continue
+        steps = files.read_parquet(log)
+        if len(steps) < 2:
+            continue
+        evenly_spaced = np.linspace(0, len(steps) - 1, POINTS).astype(int)
+        steps = steps.iloc[np.unique(evenly_spaced)]
+        row = {
+            "method": places.get(entry.method),
+            "trial": entry.name,
+            "seed": entry.seed,
+            "status": entry.status,
+        }
+        for column in ("step", "r2", "dead"):
+            if column in steps:
+                row[column] = steps[column]
+        rows.append(row)
+    return rows
+
+
+def _settings(bank: Bank, places: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Return the settings of all trials, once for all seeds."""
+    rows: list[dict[str, Any]] = []
+    for entry in bank.saes:
+        settings = {
+            "protocol": entry.protocol,
+            **entry.settings,
+            **entry.settings.get("options", {}),
+        }
+        shown_settings = {
+            name: value
+            for name, value in settings.items()
+            if value is not None and name not in ("options", "seed")
+        }
+        row = {
+            "method": places.get(entry.method),
+            "trial": entry.name,
+            "settings": shown_settings,
+        }
+        if row not in rows:
+            rows.append(row)
+    return rows
 
 
 def distributions(tables: Mapping[int, pd.DataFrame]) -> list[dict[str, Any]]:
-    """How the scores of latents are distributed, by {method: m rows by latent}; all of a score in the same bins."""
-    found = []
-    every = pd.concat(tables.values()) if tables else pd.DataFrame()
-    for name in [
-        name for name in every if name not in NO_SCORES and every[name].notna().any()
-    ]:
-        nothing = NOTHING.get(name, 0.0)
-        edges = np.histogram_bin_edges(
-            np.append(every[name].dropna().to_numpy(float), nothing), BINS
-        )
+    """Return how the scores of latents are distributed.
+
+    All methods have the same bins for a score.
+
+    Args:
+        tables: {place of a method: (m rows by latent) scores}.
+
+    Returns:
+        A row for each score and method that has it: `edges` of the bins; `alive`, how
+        many latents with a score are in each bin; `all`, where latents without a score
+        count with `VALUE_WITHOUT_SCORE`.
+    """
+    if not tables:
+        return []
+    joined = pd.concat(tables.values())
+    scores = [
+        name for name in joined if name not in NO_SCORES and joined[name].notna().any()
+    ]
+    rows = []
+    for score in scores:
+        default = VALUE_WITHOUT_SCORE.get(score, 0.0)
+        with_default = np.append(joined[score].dropna().to_numpy(float), default)
+        edges = np.histogram_bin_edges(with_default, BINS)
         for method, table in tables.items():
-            values = table[name].to_numpy(float)
+            values = table[score].to_numpy(float)
             alive, _ = np.histogram(values[~np.isnan(values)], edges)
-            filled, _ = np.histogram(np.nan_to_num(values, nan=nothing), edges)
+            all_latents, _ = np.histogram(np.nan_to_num(values, nan=default), edges)
             if alive.any():
-                found.append(
-                    {
-                        "method": method,
-                        "score": name,
-                        "edges": edges,
-                        "alive": alive,
-                        "all": filled,
-                    }
-                )
-    return found
+                row = {
+                    "method": method,
+                    "score": score,
+                    "edges": edges,
+                    "alive": alive,
+                    "all": all_latents,
+                }
+                rows.append(row)
+    return rows
 
 
-def of(rows: pd.DataFrame, entry: BankedSae) -> pd.DataFrame:
-    """The rows of one SAE, of those of its cell."""
+def rows_of_sae(rows: pd.DataFrame, entry: BankedSae) -> pd.DataFrame:
+    """Return the rows of one SAE, from those of its cell."""
     return rows[
         (rows["method"] == entry.method)
         & (rows["trial"] == entry.name)

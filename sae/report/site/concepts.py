@@ -243,13 +243,19 @@ def chosen_latents(table: pd.DataFrame, names: list[str]) -> matching.ChosenLate
     return matching.ChosenLatents(latents, np.zeros(latents.shape))
 
 
-def check_known(concept_names: pd.Series | list[str], known: Mapping[str, Any]) -> None:
+def check_known(
+    concept_names: pd.Series | list[str], counted: Mapping[str, Any]
+) -> None:
     """Check that latents are called by concepts that count.
+
+    Args:
+        concept_names: What latents are called.
+        counted: By the names of the concepts that count.
 
     Raises:
         UserError: one does not count.
     """
-    unknown = [name for name in concept_names if name not in known]
+    unknown = [name for name in concept_names if name not in counted]
     if unknown:
         raise UserError(
             f"latents.parquet names the concept {unknown[0]!r}, which does not count "

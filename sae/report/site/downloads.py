@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from sae.core import files, registry
-from sae.report import controls, detection, fronts, tables
+from sae.report import controls, detection, fronts, paper_tables
 
+# {file below results: (title, caption)}
 TABLES = {
     "tables/leaderboard.csv": (
         "All methods on one board",
@@ -39,8 +40,8 @@ TABLES = {
     "tables/detection.csv": ("Detection by how often latents fire", detection.NOTES),
     "tables/controls.csv": ("What the scores are worth", controls.NOTES),
     **{
-        f"tables/table{n}.csv": (f"Table {n}: {title}", tables.NOTES[n])
-        for n, title in tables.TITLES.items()
+        f"tables/table{number}.csv": (f"Table {number}: {text.title}", text.notes)
+        for number, text in paper_tables.TEXTS.items()
     },
     "claims.csv": ("Claims", "Each claim with its effect, interval and verdict."),
     "metrics.csv": ("Every score of every SAE", "A row for each SAE and split."),
@@ -50,48 +51,63 @@ TABLES = {
 def check(results: Path, figures: Iterable[str]) -> None:
     """Check the files of an experiment that cannot hold a seal.
 
+    Args:
+        results: The folder of the experiment.
+        figures: The names of its figures.
+
     Raises:
-        UserError: one of them is missing or was altered.
+        UserError: one of the files is missing or was altered.
     """
-    for sums in (
-        "claims",
-        "metrics",
-        "tables/tables",
-        *(f"figures/{name}" for name in figures),
-    ):
-        files.check_sums(results / f"{sums}.sums.json")
+    figure_sums = [f"figures/{name}" for name in figures]
+    for name in ("claims", "metrics", "tables/tables", *figure_sums):
+        files.check_sums(results / f"{name}.sums.json")
 
 
-def write(folder: Path, results: Path, figures: Iterable[str]) -> list[dict[str, Any]]:
-    """Copy them into `folder`/files; the rows of `downloads`."""
-    out, found = folder / "files", list[dict[str, Any]]()
+def write(site: Path, results: Path, figures: Iterable[str]) -> list[dict[str, Any]]:
+    """Copy figures and tables into `site`/files.
+
+    Args:
+        site: The folder of the site.
+        results: The folder of the experiment.
+        figures: The names of its figures.
+
+    Returns:
+        A row for each figure and table: title, kind, caption, and the copied files.
+    """
+    out = site / "files"
     out.mkdir()
+    rows = []
     for name in figures:
-        caption = registry.head("figure", name).constants["CAPTION"]
-        both = [
-            _copied(results / f"figures/{name}.{suffix}", out)
+        copies = [
+            _copy(results / f"figures/{name}.{suffix}", out)
             for suffix in ("png", "svg")
         ]
-        found.append(
-            {"title": _title(name), "kind": "figure", "caption": caption, "files": both}
-        )
+        row = {
+            "title": _title(name),
+            "kind": "figure",
+            "caption": registry.head("figure", name).constants["CAPTION"],
+            "files": copies,
+        }
+        rows.append(row)
     for name, (title, caption) in TABLES.items():
-        found.append(
-            {
-                "title": title,
-                "kind": "table",
-                "caption": caption,
-                "files": [_copied(results / name, out)],
-            }
-        )
-    return found
+        row = {
+            "title": title,
+            "kind": "table",
+            "caption": caption,
+            "files": [_copy(results / name, out)],
+        }
+        rows.append(row)
+    return rows
 
 
-def _copied(file: Path, out: Path) -> dict[str, str]:
+def _copy(file: Path, out: Path) -> dict[str, str]:
+    """Copy a file, and return what the site says of it."""
     shutil.copyfile(file, out / file.name)
     return {"label": file.suffix[1:].upper(), "href": f"files/{file.name}"}
 
 
 def _title(figure: str) -> str:
-    words = re.sub(r"^fig(\d+)_?", r"fig. \1, ", figure).replace("_", " ")
-    return words.removesuffix(", ").capitalize()
+    """Return the title of a figure: "Fig. 5, probe" of fig5_probe."""
+    with_number = re.sub(r"^fig(\d+)_?", r"fig. \1, ", figure)
+    words = with_number.replace("_", " ").removesuffix(", ")
+    return words.capitalize()

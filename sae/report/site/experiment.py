@@ -1,6 +1,7 @@
 """The site of an experiment, from its scores, tables, figures, claims and SAEs."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,10 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from sae.bank.read import Bank, BankedSae
 from sae.bank.read import read as read_bank
 from sae.comparison import board as boards
-from sae.comparison import claims as verdicts_of
+from sae.comparison import claims as verdicts
 from sae.comparison import fronts
 from sae.comparison.scores import across_groups
 from sae.core import files, registry
@@ -23,15 +25,21 @@ from sae.data.store import Activations
 from sae.report import gallery
 from sae.report.names import Names, printed
 from sae.report.site import build, cells, downloads, images, overview, pack, start
-from sae.report.site import latents as latents_of
-from sae.report.site.build import Shown
+from sae.report.site import latents as site_latents
+from sae.report.site.answer import answer
+from sae.report.site.build import ShownSae
 from sae.report.site.concepts import ShownConcepts, choose_shown, read_index
+from sae.report.site.glossary import GLOSSARY, paper_methods
+from sae.report.site.overview import Overview
+from sae.report.site.start import StartSae
 from sae.scoring.metrics import concepts as concepts_metric
 from sae.scoring.rows import CELL
 
+Cell = tuple[Any, ...]  # dataset, backbone, k
+
 
 class SiteSettings(Names):
-    """How things are printed, and what the site says of the experiment itself.
+    """The labels of things, and what the site says of the experiment itself.
 
     Attributes:
         experiment: Its name.
@@ -55,40 +63,72 @@ def write(
     times: Path | None = None,
     device: str = "cpu",
 ) -> None:
-    """Write the site of an experiment into the folder `out`, which is replaced as a whole.
+    """Write the site of an experiment into a folder, which is replaced as a whole.
 
     Args:
-        results: folder of the experiment's scores, tables, figures, claims and SAEs.
-        activations_root: folder with a folder for each dataset, and in it for each backbone, of embeddings.
-        datasets_root, artifacts_root: folders of the datasets' indices, and of fetched artifacts.
-        settings: :class:`SiteSettings`.
-        out: the folder to write.
-        times: JSON of what the jobs took: `jobs`, rows of step, jobs, minutes, longest, memory.
-        device: of PyTorch: cpu, cuda, cuda:1, mps, or auto for the best there is.
+        results: Folder of the experiment's scores, tables, figures, claims and SAEs.
+        activations_root: Folder with a folder for each dataset, and in it for each
+            backbone, of embeddings.
+        datasets_root: Folder of the datasets' indices.
+        artifacts_root: Folder of fetched artifacts.
+        settings: How things are printed, and what the site says of the experiment.
+        out: The folder to write.
+        times: JSON of what the jobs took: `jobs`, rows of step, jobs, minutes, longest,
+            memory.
+        device: Of PyTorch: cpu, cuda, cuda:1, mps, or auto for the best there is.
 
     Raises:
         UserError: a file is missing or was altered, or backbones saw other test images.
     """
     downloads.check(results, settings.figures)
-    made = _Experiment(results, activations_root, datasets_root, settings, device)
+    job_times = []
+    if times is not None:
+        job_times = files.read_json(times, "times of jobs")["jobs"]
+    experiment = _Experiment(results, activations_root, datasets_root, settings, device)
     with build.folder(out) as site:
-        for number, place in enumerate(made.places):
-            made.add(site, number, place)
-        for number, dataset in enumerate(made.tests):
-            made.add_images(site, number, dataset, datasets_root, artifacts_root)
-        rows = files.read_json(times, "times of jobs")["jobs"] if times else []
-        about = made.about(rows) | {
-            "downloads": downloads.write(site, results, settings.figures)
-        }
-        build.shell(site, about)
+        for number, cell in enumerate(experiment.cells):
+            experiment.add_cell(site, number, cell)
+        for number, dataset in enumerate(experiment.tests):
+            experiment.add_images(site, number, dataset, artifacts_root)
+        contents = experiment.overview(job_times)
+        contents.downloads = downloads.write(site, results, settings.figures)
+        build.shell(site, contents)
+
+
+@dataclass(frozen=True)
+class _CellTables:
+    """The rows of one cell, as in the parquet files of these names.
+
+    Attributes:
+        selection: Which SAEs were chosen.
+        curves: On test.
+        latents: On test, MS across groups.
+        metrics: MS across groups.
+    """
+
+    selection: pd.DataFrame
+    curves: pd.DataFrame
+    latents: pd.DataFrame
+    metrics: pd.DataFrame
 
 
 class _Experiment:
-    """What an experiment's site says, gathered cell by cell.
+    """The contents of an experiment's site, gathered cell by cell.
 
     Attributes:
-        places: its cells, (dataset, backbone, k) each.
+        results: The folder of the experiment.
+        activations: The folder of embeddings.
+        datasets_root: The folder of the datasets' indices.
+        names: How things are printed.
+        device: Of PyTorch.
+        tables: The rows of all cells.
+        extension_metrics: {column of metrics: what it says}, of metrics in a user's
+            folder.
+        extension_latent_scores: Such columns of latents.
+        cells: (dataset, backbone, k) of each.
+        places: The places of cells, methods and SAEs in the site's lists.
         tests: {dataset: the index of its test images}.
+        concepts: {dataset: its concepts, None where the metric counted none}.
     """
 
     def __init__(
@@ -99,152 +139,245 @@ class _Experiment:
         names: SiteSettings,
         device: str,
     ) -> None:
-        self.results, self.activations, self.names, self.device = (
-            results,
-            activations,
-            names,
-            device,
-        )
+        self.results = results
+        self.activations = activations
         self.datasets_root = datasets_root
-        self.metrics = across_groups(files.read_parquet(results / "metrics.parquet"))
-        self.selection = files.read_parquet(results / "selection.parquet")
-        curves, latents = (
-            files.read_parquet(results / f"{name}.parquet")
-            for name in ("curves", "latents")
-        )
-        self.curves = curves[curves["split"] == "test"]
-        self.latents = across_groups(latents[latents["split"] == "test"])
-        columns = boards.read(results).made_by.columns
-        numeric = set(self.metrics.select_dtypes("number"))
-        of_own = overview.own_metrics(columns).items()
-        self.own = {name: what for name, what in of_own if name in numeric}
-        self.own_latents = overview.own_latent_scores(self.latents, self.own)
-        self.places = list(
-            self.metrics[CELL].drop_duplicates().itertuples(index=False, name=None)
-        )
-        self.numbers = overview.Numbers(self.places, names.order(names.methods))
-        self.tests: dict[str, pd.DataFrame] = {}
-        self.concepts: dict[str, ShownConcepts | None] = {}
-        self._annotation_sources: list[dict[str, Any]] = []
-        self._tops: dict[str, list[np.ndarray]] = {}
-        self._cells, self._saes = list[dict[str, Any]](), list[dict[str, Any]]()
-        self._found, self._left_out, self._judged = (
-            list[start.Found](),
-            list[str](),
-            set[tuple[Any, ...]](),
+        self.names = names
+        self.device = device
+
+        metrics = across_groups(files.read_parquet(results / "metrics.parquet"))
+        curves = files.read_parquet(results / "curves.parquet")
+        latents = files.read_parquet(results / "latents.parquet")
+        self.tables = _CellTables(
+            selection=files.read_parquet(results / "selection.parquet"),
+            curves=curves[curves["split"] == "test"],
+            latents=across_groups(latents[latents["split"] == "test"]),
+            metrics=metrics,
         )
 
-    def add(self, site: Path, number: int, place: tuple[Any, ...]) -> None:
-        """Write the files of a cell."""
-        dataset, backbone, k = place
-        names, bank = (
-            self.names,
-            read_bank(self.results / f"saes/{dataset}/{backbone}/k{k}/bank.json"),
-        )
-        tables = (self.selection, self.curves, self.latents, self.metrics)
-        selection, curves, latents, metrics = (
-            rows[(rows[CELL] == list(place)).all(axis=1)] for rows in tables
-        )
-        chosen = cells.shown(bank, names, selection)
-        unchosen = cells.best_reconstructing(bank, names, metrics, chosen)
-        of_methods = {m: (chosen | unchosen)[m] for m in names.order(chosen | unchosen)}
-        self._judged |= {
-            (*place, entry.method, entry.name, entry.seed)
-            for entry in bank.saes
-            if entry.judged
+        metric_by_column = boards.read(results).made_by.columns
+        numeric_columns = set(metrics.select_dtypes("number"))
+        sentences = overview.extension_metrics(metric_by_column)
+        self.extension_metrics = {
+            column: sentence
+            for column, sentence in sentences.items()
+            if column in numeric_columns
         }
-        pack.put(
-            site,
-            f"cells/{number}",
-            cells.payload(bank, of_methods, names, curves, latents),
+        self.extension_latent_scores = overview.extension_latent_scores(
+            self.tables.latents, self.extension_metrics
         )
+
+        cells_of_rows = metrics[CELL].drop_duplicates()
+        self.cells: list[Cell] = list(cells_of_rows.itertuples(index=False, name=None))
+        self.places = overview.Places(self.cells, names.order(names.methods))
+        self.tests: dict[str, pd.DataFrame] = {}
+        self.concepts: dict[str, ShownConcepts | None] = {}
+
+        # What each cell adds.
+        self._annotation_sources: list[dict[str, Any]] = []
+        self._highest_images: dict[str, list[np.ndarray]] = {}
+        self._cell_rows: list[dict[str, Any]] = []
+        self._sae_rows: list[dict[str, Any]] = []
+        self._start_saes: list[StartSae] = []
+        self._sentences_left_out: list[str] = []
+        self._judged: set[tuple[Any, ...]] = set()
+
+    # -- a cell
+
+    def add_cell(self, site: Path, number: int, cell: Cell) -> None:
+        """Write the files of a cell.
+
+        Args:
+            site: The folder of the site.
+            number: The place of the cell in the site's list.
+            cell: (dataset, backbone, k).
+        """
+        dataset, backbone, k = cell
+        names = self.names
+        bank = read_bank(self.results / f"saes/{dataset}/{backbone}/k{k}/bank.json")
+        tables = self._tables_of(cell)
+        for entry in bank.saes:
+            if entry.judged:
+                self._judged.add((*cell, entry.method, entry.name, entry.seed))
+
+        chosen = cells.chosen_saes(bank, names, tables.selection)
+        unchosen = cells.best_reconstructing(bank, names, tables.metrics, chosen)
+        saes = {**chosen, **unchosen}
+        saes = {method: saes[method] for method in names.order(saes)}
+        cell_payload = cells.cell_payload(
+            bank, saes, names, tables.curves, tables.latents
+        )
+        pack.put(site, f"cells/{number}", cell_payload)
+
+        test = self._read_test(dataset, backbone)
+        concepts = self._concepts_of(dataset, backbone, test)
+        shown = []
+        for method, entry in saes.items():
+            is_chosen = method not in unchosen
+            sae_number = self._add_sae_row(number, cell, entry, tables, is_chosen)
+            # Controls have no file.
+            if method not in names.controls:
+                table = cells.rows_of_sae(tables.latents, entry)
+                shown.append(
+                    self._shown_sae(sae_number, bank, entry, table, test, is_chosen)
+                )
+        added = build.add_cell(
+            site,
+            cell,
+            shown,
+            test,
+            names.baselines,
+            [score["id"] for score in self.extension_latent_scores],
+            number,
+            concepts,
+        )
+        self._highest_images.setdefault(dataset, []).extend(added.highest_images)
+        self._start_saes += [
+            sae for sae in added.start_saes if sae.method not in unchosen
+        ]
+
+        self._note_methods_without_choice(cell, chosen, tables.metrics)
+        self._cell_rows.append(
+            {
+                **dict(zip(CELL, cell, strict=True)),
+                "m": self._dictionary_size(tables.metrics),
+                "d": test.embeddings.shape[1],
+                "images": list(self.tests).index(dataset),
+                "saes": [sae.number for sae in shown],
+                "concepts": concepts is not None,
+                "chance": {"ms": _ms_by_chance(tables.metrics)},
+            }
+        )
+
+    def _tables_of(self, cell: Cell) -> _CellTables:
+        """Return the rows of a cell."""
+
+        def rows_of_cell(rows: pd.DataFrame) -> pd.DataFrame:
+            return rows[(rows[CELL] == list(cell)).all(axis=1)]
+
+        return _CellTables(
+            selection=rows_of_cell(self.tables.selection),
+            curves=rows_of_cell(self.tables.curves),
+            latents=rows_of_cell(self.tables.latents),
+            metrics=rows_of_cell(self.tables.metrics),
+        )
+
+    def _read_test(self, dataset: str, backbone: str) -> Activations:
+        """Read the test images' embeddings.
+
+        Raises:
+            UserError: another backbone saw other test images.
+        """
         test = store.read(self.activations / dataset / backbone / "test")
-        if not self.tests.setdefault(dataset, test.index)["image_id"].equals(
-            test.index["image_id"]
-        ):
+        first_index = self.tests.setdefault(dataset, test.index)
+        if not first_index["image_id"].equals(test.index["image_id"]):
             raise UserError(
-                f"{self.activations / dataset}: backbones saw other test images; embed them again"
+                f"{self.activations / dataset}: backbones saw other test images; embed "
+                "them again"
             )
+        return test
+
+    def _add_sae_row(
+        self,
+        cell_number: int,
+        cell: Cell,
+        entry: BankedSae,
+        tables: _CellTables,
+        is_chosen: bool,
+    ) -> int:
+        """Add an SAE to the site's list, and return its place there."""
+        number = len(self._sae_rows)
+        self.places.saes[(*cell, entry.method, entry.name, entry.seed)] = number
+
+        test_metrics = tables.metrics[tables.metrics["split"] == "test"]
+        sae_metrics = cells.rows_of_sae(test_metrics, entry)
+        alive = sae_metrics["m"] - sae_metrics["dead"]
+        scores = overview.score_columns(sae_metrics, self.extension_metrics)
+        row = {
+            "cell": cell_number,
+            "method": self.places.methods[entry.method],
+            "trial": entry.name,
+            "seed": entry.seed,
+            "chosen": is_chosen,
+            "alive": alive.iloc[0],
+            "scores": {name: column.iloc[0] for name, column in scores.items()},
+        }
+        self._sae_rows.append(row)
+        return number
+
+    def _shown_sae(
+        self,
+        number: int,
+        bank: Bank,
+        entry: BankedSae,
+        table: pd.DataFrame,
+        test: Activations,
+        is_chosen: bool,
+    ) -> ShownSae:
+        """Open an SAE that gets a file, and its siblings.
+
+        Args:
+            number: Its place in the site's list.
+            bank: The SAEs of the cell.
+            entry: The SAE.
+            table: Its rows of latents.parquet; there may be none of one that no
+                protocol chose.
+            test: The test images.
+            is_chosen: Whether a protocol chose it.
+        """
+        table = table.sort_values("latent").reset_index(drop=True)
+        coder = bank.open(entry).to(self.device)
+        if table.empty and not is_chosen:
+            codes = site_latents.encode(coder, test.embeddings)
+            table = site_latents.without_scores(codes)
+        siblings = [
+            bank.open(sibling).to(self.device)
+            for sibling in bank.siblings(entry)
+            if sibling.judged
+        ]
+        return ShownSae(number, entry.method, coder, table, siblings)
+
+    def _note_methods_without_choice(
+        self, cell: Cell, chosen: Mapping[str, BankedSae], metrics: pd.DataFrame
+    ) -> None:
+        """Note which tuned methods have trials in a cell, but none that was chosen."""
+        dataset, backbone, k = cell
+        trained = set(metrics["method"])
+        methods = [
+            method
+            for method in self.names.tuned
+            if method not in chosen and method in trained
+        ]
+        if methods:
+            labels = ", ".join(map(self.names.method, methods))
+            self._sentences_left_out.append(
+                f"{self.names.dataset(dataset)}, {self.names.backbone(backbone)}, "
+                f"k = {k}: no trial was acceptable of {labels}."
+            )
+
+    def _dictionary_size(self, metrics: pd.DataFrame) -> Any:
+        """Return m of the first baseline, or of any method where there is none."""
+        if self.names.baselines:
+            metrics = metrics[metrics["method"] == self.names.baselines[0]]
+        return metrics["m"].iloc[0]
+
+    def _concepts_of(
+        self, dataset: str, backbone: str, test: Activations
+    ) -> ShownConcepts | None:
+        """Return the concepts of a dataset, which are read once."""
         if dataset not in self.concepts:
             self.concepts[dataset] = self._read_concepts(dataset, backbone, test)
-        concepts = self.concepts[dataset]
-        shown = []
-        for method, entry in of_methods.items():
-            sae = self.numbers.saes[(*place, method, entry.name, entry.seed)] = len(
-                self._saes
-            )
-            if method not in names.controls:  # These have no file.
-                table = (
-                    cells.of(latents, entry)
-                    .sort_values("latent")
-                    .reset_index(drop=True)
-                )
-                coder = bank.open(entry).to(self.device)
-                if table.empty and method in unchosen:
-                    table = latents_of.without_scores(
-                        latents_of.encode(coder, test.embeddings)
-                    )
-                siblings = [
-                    bank.open(other).to(self.device)
-                    for other in bank.siblings(entry)
-                    if other.judged
-                ]
-                shown.append(Shown(sae, method, coder, table, siblings))
-            row = cells.of(metrics[metrics["split"] == "test"], entry)
-            scores = {
-                name: values.iloc[0]
-                for name, values in overview.scores_of(row, self.own).items()
-            }
-            about = {
-                "cell": number,
-                "method": self.numbers.methods[method],
-                "trial": entry.name,
-                "seed": entry.seed,
-                "chosen": method not in unchosen,
-            }
-            self._saes.append(
-                about | {"alive": (row["m"] - row["dead"]).iloc[0], "scores": scores}
-            )
-        own = [score["id"] for score in self.own_latents]
-        tops, found = build.add_cell(
-            site, place, shown, test, names.baselines, own, number, concepts
-        )
-        self._tops[dataset] = self._tops.get(dataset, []) + tops
-        self._found += [sae for sae in found if sae.method not in unchosen]
-        lost = [
-            method
-            for method in names.tuned
-            if method not in chosen and (metrics["method"] == method).any()
-        ]
-        if lost:
-            where = f"{names.dataset(dataset)}, {names.backbone(backbone)}, k = {k}"
-            self._left_out.append(
-                f"{where}: no trial was acceptable of {', '.join(map(names.method, lost))}."
-            )
-        of_baseline = metrics[
-            metrics["method"].isin(names.baselines[:1] or [*metrics["method"]])
-        ]
-        floor = metrics["ms_floor"].dropna().tolist() if "ms_floor" in metrics else []
-        cell = dict(zip(CELL, place, strict=True)) | {
-            "m": of_baseline["m"].iloc[0],
-            "d": test.embeddings.shape[1],
-        }
-        cell |= {
-            "images": list(self.tests).index(dataset),
-            "saes": [one.number for one in shown],
-            "concepts": concepts is not None,
-        }
-        self._cells.append(cell | {"chance": {"ms": floor[0] if floor else None}})
+        return self.concepts[dataset]
 
     def _read_concepts(
         self, dataset: str, backbone: str, test: Activations
     ) -> ShownConcepts | None:
         """Read the concepts of a dataset; None where the metric counted none there."""
-        metrics = self.metrics
+        metrics = self.tables.metrics
         if "concepts_count" not in metrics:
             return None
-        is_here = (metrics["dataset"] == dataset) & (metrics["split"] == "test")
-        if not (metrics.loc[is_here, "concepts_count"] > 0).any():
+        on_test = (metrics["dataset"] == dataset) & (metrics["split"] == "test")
+        if not (metrics.loc[on_test, "concepts_count"] > 0).any():
             return None
         folder = self.datasets_root / dataset
         manifest = files.read_json(folder / MANIFEST, "manifest of concepts")
@@ -257,139 +390,165 @@ class _Experiment:
             gallery.credit(manifest["artifacts"]),
         )
 
+    # -- the images of a dataset
+
     def add_images(
-        self, site: Path, number: int, dataset: str, root: Path, artifacts: Path
+        self, site: Path, number: int, dataset: str, artifacts: Path
     ) -> None:
-        """Write the test images of a dataset; what is left out of them is noted."""
-        manifest = files.read_json(
-            root / dataset / "manifest.json", "manifest of dataset"
-        )
-        pictured = registry.head("dataset", manifest["spec"]["type"]).constants.get(
-            "HAS_IMAGES", True
-        )
-        open_image = datasets.reader(manifest["spec"], artifacts) if pictured else None
-        given = (
+        """Write the test images of a dataset; what is left out of them is noted.
+
+        Args:
+            site: The folder of the site.
+            number: The place of the dataset in the site's list.
+            dataset: Its name.
+            artifacts: The folder of fetched artifacts.
+        """
+        manifest_file = self.datasets_root / dataset / "manifest.json"
+        manifest = files.read_json(manifest_file, "manifest of dataset")
+        head = registry.head("dataset", manifest["spec"]["type"])
+        open_image = None
+        if head.constants.get("HAS_IMAGES", True):
+            open_image = datasets.reader(manifest["spec"], artifacts)
+        unreadable = images.write(
+            site,
+            number,
+            dataset,
             self.tests[dataset],
             gallery.credit(manifest["artifacts"]),
             open_image,
-            self._tops[dataset],
+            self._highest_images[dataset],
+            self.concepts[dataset],
         )
-        concepts = self.concepts[dataset]
-        lost = images.write(site, number, dataset, *given, concepts)
         label = self.names.dataset(dataset)
-        broken = "are broken and not in the dataset"
-        self._left_out += images_left_out(label, broken, manifest["broken"])
-        self._left_out += images_left_out(label, "have no thumbnail", lost)
-
-    def about(self, times: list[dict[str, Any]]) -> dict[str, Any]:
-        """The overview, but for `downloads`."""
-        names, numbers, rule = (
-            self.names,
-            self.numbers,
-            boards.read(self.results).made_by.fronts,
+        self._sentences_left_out += images_left_out(
+            label, "are broken and not in the dataset", manifest["broken"]
         )
+        self._sentences_left_out += images_left_out(
+            label, "have no thumbnail", unreadable
+        )
+
+    # -- the first view
+
+    def overview(self, job_times: list[dict[str, Any]]) -> Overview:
+        """Return the overview, but for `downloads`.
+
+        Args:
+            job_times: Rows of what the jobs took.
+        """
+        names = self.names
+        metrics = self.tables.metrics
         tables = self.results / "tables"
         means = pd.read_csv(tables / "front_means.csv")
-        of_cells = pd.read_csv(tables / "fronts.csv")
         controls = pd.read_csv(tables / "front_controls.csv")
         imported = pd.read_csv(tables / "front_imported.csv")
-        verdicts = verdicts_of.read(self.results / "claims.csv")
-        points = fronts.validation_trials(fronts.of_protocol(self.metrics, rule), rule)
-        found = overview.empty() | overview.board(means, of_cells, controls, numbers)
-        found |= overview.of_fronts(points, names, rule, numbers)
-        found |= {
-            "experiment": names.experiment,
-            "answer": overview.answer(means, controls, imported, verdicts, names),
-        }
-        found |= {
-            "description": printed(names.config["experiment"].get("description", ""))
-        }
-        found |= {
-            "datasets": [
-                {"id": name, "label": names.dataset(name)} for name in self.tests
-            ]
-        }
-        backbones = dict.fromkeys(backbone for _, backbone, _ in self.places)
-        found |= {
-            "backbones": [
-                {"id": name, "label": names.backbone(name)} for name in backbones
-            ]
-        }
-        found |= {
-            "methods": overview.methods(names),
-            "cells": self._cells,
-            "saes": self._saes,
-        }
-        found |= {
-            "trials": overview.trials(
-                self.metrics, points, self._judged, numbers, self.own
-            ),
-            "scores": overview.scores(self.own),
-            "latent_scores": self.own_latents,
-        }
-        found |= {
-            "claims": overview.claims(verdicts),
-            "glossary": overview.of_paper(names) | found["glossary"],
-        }
-        found |= {
-            "start": start.views(self._found, names, found["effects"], self.places)
-        }
-        return found | {"provenance": self._provenance(times)}
+        effects = overview.effect_rows(pd.read_csv(tables / "fronts.csv"), self.places)
+        claims = verdicts.read(self.results / "claims.csv")
 
-    def _provenance(self, times: list[dict[str, Any]]) -> dict[str, Any]:
-        folders = [
-            self.activations / dataset / backbone
+        rule = boards.read(self.results).made_by.fronts
+        front_metrics = fronts.of_protocol(metrics, rule)
+        points = fronts.validation_trials(front_metrics, rule)
+        vertices, windows = overview.vertices_and_windows(
+            points, names, rule, self.places
+        )
+        description = names.config["experiment"].get("description", "")
+        backbones = dict.fromkeys(backbone for _, backbone, _ in self.cells)
+        return Overview(
+            experiment=names.experiment,
+            description=printed(description),
+            answer=answer(means, controls, imported, claims, names),
+            datasets=[
+                {"id": name, "label": names.dataset(name)} for name in self.tests
+            ],
+            backbones=[
+                {"id": name, "label": names.backbone(name)} for name in backbones
+            ],
+            methods=overview.methods(names),
+            cells=self._cell_rows,
+            saes=self._sae_rows,
+            fronts=vertices,
+            windows=windows,
+            board=overview.board_rows(means, controls, self.places),
+            claims=overview.claim_rows(claims),
+            effects=effects,
+            start=start.views(self._start_saes, names, effects, self.cells),
+            latent_scores=self.extension_latent_scores,
+            scores=overview.scores(self.extension_metrics),
+            trials=overview.trials(
+                metrics, points, self._judged, self.places, self.extension_metrics
+            ),
+            glossary={**paper_methods(names), **GLOSSARY},
+            provenance=self._provenance(job_times),
+        )
+
+    def _provenance(self, job_times: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return what the site was made from."""
+        manifests = [
+            files.read_json(
+                self.activations / dataset / backbone / "train/manifest.json",
+                "manifest of activations",
+            )
             for dataset in self.tests
             for backbone in self.names.backbones
         ]
-        manifests = [
-            files.read_json(place / "train/manifest.json", "manifest of activations")
-            for place in folders
+        embedding_sources = [
+            source for manifest in manifests for source in manifest["artifacts"]
         ]
-        sources = {
-            source["name"]: source
-            for manifest in manifests
-            for source in manifest["artifacts"]
-        }
-        sources.update((source["name"], source) for source in self._annotation_sources)
-        fields = ("name", "version", "citation", "licence", "homepage")
+        config = yaml.safe_dump(
+            self.names.config, sort_keys=False, allow_unicode=True, width=100
+        )
         return {
-            "config": yaml.safe_dump(
-                self.names.config, sort_keys=False, allow_unicode=True, width=100
-            ),
+            "config": config,
             "versions": build.versions(),
             "embeddings": [_embeddings(manifest, self.names) for manifest in manifests],
-            "sources": [
-                {name: sources[of][name] for name in fields} for of in sorted(sources)
-            ],
-            "times": times,
+            "sources": _source_rows([*embedding_sources, *self._annotation_sources]),
+            "times": job_times,
             "machine": build.machine(),
             "rebuild": f"make run EXPERIMENT={self.names.experiment}",
-            "left_out": self._left_out,
+            "left_out": self._sentences_left_out,
         }
 
 
-def images_left_out(label: str, why: str, image_ids: Collection[str]) -> list[str]:
+def _ms_by_chance(metrics: pd.DataFrame) -> float | None:
+    """Return the mean cosine of two test images, where it was measured."""
+    if "ms_floor" not in metrics:
+        return None
+    measured = metrics["ms_floor"].dropna().tolist()
+    return measured[0] if measured else None
+
+
+def images_left_out(label: str, problem: str, image_ids: Collection[str]) -> list[str]:
     """Return a sentence about images that are left out, with the first ten; or none.
 
     Args:
         label: Of the dataset.
-        why: What is the matter with them, such as "have no thumbnail".
+        problem: What is the matter with them, such as "have no thumbnail".
         image_ids: Which; of a mapping its keys.
     """
     if not image_ids:
         return []
     first = ", ".join(printed(image_id) for image_id in list(image_ids)[:10])
     more = ", ..." if len(image_ids) > 10 else ""
-    return [f"{label}: {len(image_ids)} images {why}: {first}{more}."]
+    return [f"{label}: {len(image_ids)} images {problem}: {first}{more}."]
+
+
+def _source_rows(sources: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return whom data are from, once each, by name; the last of one name counts."""
+    by_name = {source["name"]: source for source in sources}
+    fields = ("name", "version", "citation", "licence", "homepage")
+    return [
+        {field: by_name[name][field] for field in fields} for name in sorted(by_name)
+    ]
 
 
 def _embeddings(manifest: dict[str, Any], names: Names) -> dict[str, str]:
+    """Return what the site says of the embeddings of one dataset and backbone."""
+    dataset = manifest["dataset"]
+    backbone = manifest["backbone"]
     return {
-        "dataset": names.dataset(manifest["dataset"]["name"]),
-        "backbone": names.backbone(manifest["backbone"]["name"]),
+        "dataset": names.dataset(dataset["name"]),
+        "backbone": names.backbone(backbone["name"]),
         "shape": " x ".join(map(str, manifest["shape"])),
         "sha256": manifest["sha256"]["embeddings.npy"],
-        "fingerprints": f"{manifest['dataset']['fingerprint']}, {manifest['backbone']['fingerprint']}",
+        "fingerprints": f"{dataset['fingerprint']}, {backbone['fingerprint']}",
         "precision": manifest.get("precision", "float32"),
     }

@@ -1,5 +1,9 @@
-"""The site of any SAEs, imported ones among them: no workflow, no labels and no images are needed."""
+"""The site of any SAEs, imported ones among them.
 
+No workflow, no labels and no images are needed.
+"""
+
+import itertools
 import logging
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -27,14 +31,15 @@ from sae.models.coder import Coder
 from sae.report import gallery
 from sae.report.names import Names
 from sae.report.site import build, cells, overview, pack, start
-from sae.report.site import images as pictured
-from sae.report.site.build import Shown
+from sae.report.site import images as site_images
+from sae.report.site.build import ShownSae
 from sae.report.site.concepts import (
     ShownConcepts,
     choose_shown,
     group_numbers,
     read_index,
 )
+from sae.report.site.overview import Overview
 from sae.scoring import alone
 from sae.scoring.metrics import concepts as names_metric
 from sae.scoring.rows import CELL
@@ -44,6 +49,8 @@ from sae.scoring.subject import PerLatent, Subject
 progress = logging.getLogger("sae.progress")
 METRICS = ("reconstruction", "monosemanticity", "purity", "density")
 TRIAL = "as given"
+
+OpenImage = Callable[[str], Image.Image]
 
 
 def explore(
@@ -58,19 +65,23 @@ def explore(
     concepts: Path | None = None,
     device: str = "cpu",
 ) -> None:
-    """Write a site that shows what any SAEs have learned, side by side: open index.html of the folder `out`.
+    """Write a site that shows what any SAEs have learned, side by side.
+
+    Open index.html of the folder `out` in a browser.
 
     Args:
-        sae: SAEs: files, folders, or owner/name[:folder] on the Hugging Face hub, of this project or another library.
-        activations: embeddings that they are looked at on: a folder of splits, of which test is taken, the folder of
-            one split, or a .npy file (N, d).
+        sae: SAEs: files, folders, or owner/name[:folder] on the Hugging Face hub, of
+            this project or another library.
+        activations: embeddings that they are looked at on: a folder of splits, of which
+            test is taken, the folder of one split, or a .npy file (N, d).
         out: the folder to write; a site that is there is replaced.
         method: a name for each SAE; by default those of their files.
-        dataset: the folder of the dataset's index, results/datasets/NAME, whose images are shown; by default the one
-            that belongs to the embeddings, if it lies there.
+        dataset: the folder of the dataset's index, results/datasets/NAME, whose images
+            are shown; by default the one that belongs to the embeddings, if it lies
+            there.
         artifacts: folder of fetched artifacts, which its images may be in.
-        images: a folder of images to show instead: paths are those of the embeddings' index; of a .npy file the
-            sorted images of the folder are its rows.
+        images: a folder of images to show instead: paths are those of the embeddings'
+            index; of a .npy file the sorted images of the folder are its rows.
         concepts: a CSV with the columns image,concept: keywords of images, of which
             latents get names. Latents are chosen for concepts on training images and
             scored on test images: of a folder of splits these are train and test. One
@@ -80,106 +91,207 @@ def explore(
         device: of PyTorch: cpu, cuda, cuda:1, mps, or auto for the best there is.
 
     Raises:
-        UserError: an SAE or the embeddings cannot be read or do not fit each other, names or images are too few, or
-            `out` holds something else; a row of `concepts` is not right, or none of its
-            concepts counts.
+        UserError: an SAE or the embeddings cannot be read or do not fit each other,
+            names or images are too few, or `out` holds something else; a row of
+            `concepts` is not right, or none of its concepts counts.
     """
-    if (
-        out.exists()
-        and not (out / "data/overview.js").exists()
-        and (not out.is_dir() or any(out.iterdir()))
-    ):
-        raise UserError(
-            f"{out} is there and is no site: name another folder with --out"
-        )
+    _check_out(out)
     if not sae:
         raise UserError("--sae names no SAE: give one file or folder or more")
     # Before anything is computed.
     with files.refusing_unwritable(out), files.scratch_directory(out):
         pass
     coders = [convert.load(place).to(device) for place in sae]
-    ids = list(method) or _told_apart(
-        [_name(place, coder) for place, coder in zip(sae, coders, strict=True)]
-    )
-    if len(ids) != len(sae) or len(set(ids)) < len(ids):
-        said = f"{len(sae)} SAEs have {len(set(ids))} different names"
-        raise UserError(
-            f"{said}: give --sae one or more, and --method a name for each of them"
-        )
-    test, open_image, credit = _data(activations, dataset, artifacts, images)
+    methods = _method_names(sae, coders, method)
+
+    viewed = _read_viewed_images(activations, dataset, artifacts, images)
     named: NamedImages | None = None
+    test = viewed.test
     if concepts is not None:
         named = read_named_images(concepts, activations, test)
         test = named.splits["test"]
-    for given, coder in zip(sae, coders, strict=True):
+    for place, coder in zip(sae, coders, strict=True):
         check_embeddings(
-            test.embeddings, coder.d, str(activations), f"what {given} takes"
+            test.embeddings, coder.d, str(activations), f"what {place} takes"
         )
-    k, looks, shown, rows = (
-        coders[0].k,
-        dict[str, MethodRelations](),
-        list[Shown](),
-        list[dict[str, Any]](),
-    )
+
+    shown = []
+    metric_rows = []
     # What a metric keeps of the images for all SAEs.
     shared: dict[Hashable, Any] = {}
-    for number, (name, coder) in enumerate(zip(ids, coders, strict=True)):
-        label = name if coder.k == k else f"{name} (k = {coder.k})"
-        looks[name] = MethodRelations(
-            label=label, imported=coder.metadata["imported"] != "ours"
-        )
-        subject = Subject(coder, {"test": test})
-        metrics: tuple[str, ...] = METRICS
-        if named is not None:
-            subject = Subject(
-                coder, named.splits, shared=shared, concepts=named.concepts_by_split
-            )
-            metrics = (*METRICS, "concepts")
-        scores = {
-            key: value
-            for metric in metrics
-            for key, value in _scores(metric, subject).items()
-        }
-        found = {k: v for k, v in scores.items() if not isinstance(v, PerLatent)}
-        names_of_latents = {
-            k: v.values for k, v in scores.items() if k in names_metric.SHOWN
-        }
-        table = pd.DataFrame(
-            {key: of.values for key, of in _scores("latents", subject).items()}
-        ).assign(**names_of_latents)
-        shown.append(
-            Shown(
-                number,
-                name,
-                coder,
-                table.assign(ms=table.get("ms_across_groups", table["ms"])),
-            )
-        )
-        rows.append({"m": coder.m, **found})
-        if doubt := convert.describe_doubt(coder, found["r2"], "these embeddings"):
+    for number, (name, coder) in enumerate(zip(methods, coders, strict=True)):
+        scores = _score(coder, test, named, shared)
+        shown.append(ShownSae(number, name, coder, scores.latents))
+        metric_rows.append({"m": coder.m, **scores.of_sae})
+        doubt = convert.describe_doubt(coder, scores.of_sae["r2"], "these embeddings")
+        if doubt:
             progress.warning("%s: it %s", name, doubt)
-    about = test.manifest
+
     names = Names(
-        methods=looks,
-        datasets={about["dataset"]["name"]: None},
-        backbones={about["backbone"]["name"]: None},
+        methods=_relations(methods, coders),
+        datasets={test.manifest["dataset"]["name"]: None},
+        backbones={test.manifest["backbone"]["name"]: None},
     )
     compose(
         out,
         names,
         shown,
-        across_groups(pd.DataFrame(rows)),
+        across_groups(pd.DataFrame(metric_rows)),
         test,
-        open_image,
-        credit,
+        viewed.open_image,
+        viewed.credit,
         None if named is None else named.shown,
     )
-    said = (
-        ""
-        if open_image
-        else "; without images, for which there are --dataset and --images"
-    )
-    progress.info("%s: open it in a browser%s", out / "index.html", said)
+    hint = "; without images, for which there are --dataset and --images"
+    if viewed.open_image is not None:
+        hint = ""
+    progress.info("%s: open it in a browser%s", out / "index.html", hint)
+
+
+def _check_out(out: Path) -> None:
+    """Check that a folder is new, empty or a site.
+
+    Raises:
+        UserError: it holds something else.
+    """
+    if not out.exists() or (out / "data/overview.js").exists():
+        return
+    if not out.is_dir() or any(out.iterdir()):
+        raise UserError(
+            f"{out} is there and is no site: name another folder with --out"
+        )
+
+
+# -- the SAEs
+
+
+def _method_names(
+    places: Sequence[str], coders: Sequence[Coder], chosen_names: Sequence[str]
+) -> list[str]:
+    """Return a different name for each SAE.
+
+    Args:
+        places: Where the SAEs are, as the user names them.
+        coders: The SAEs.
+        chosen_names: The user's names; without any, those of the files.
+
+    Raises:
+        UserError: there are not as many different names as SAEs.
+    """
+    names = list(chosen_names)
+    if not names:
+        file_names = [
+            _file_name(place, coder)
+            for place, coder in zip(places, coders, strict=True)
+        ]
+        names = _without_repeats(file_names)
+    if len(names) != len(places) or len(set(names)) < len(names):
+        raise UserError(
+            f"{len(places)} SAEs have {len(set(names))} different names: give --sae "
+            "one or more, and --method a name for each of them"
+        )
+    return names
+
+
+def _file_name(place: str, coder: Coder) -> str:
+    """Return what an SAE's file is called.
+
+    A sae.safetensors is called by its method, or by the library that made it.
+    """
+    stem = Path(place).stem
+    if stem != "sae":
+        return stem
+    method = coder.metadata["method"]
+    return coder.metadata["imported"] if method == "imported" else method
+
+
+def _without_repeats(names: Sequence[str]) -> list[str]:
+    """Return the names, with a number where an earlier one is the same."""
+    unique: list[str] = []
+    for name in names:
+        candidates = itertools.chain(
+            [name], (f"{name} {number}" for number in itertools.count(2))
+        )
+        unique.append(next(free for free in candidates if free not in unique))
+    return unique
+
+
+def _relations(
+    methods: Sequence[str], coders: Sequence[Coder]
+) -> dict[str, MethodRelations]:
+    """Return how the SAEs are printed; one with another k than the first says its k."""
+    relations = {}
+    for name, coder in zip(methods, coders, strict=True):
+        label = name if coder.k == coders[0].k else f"{name} (k = {coder.k})"
+        is_imported = coder.metadata["imported"] != "ours"
+        relations[name] = MethodRelations(label=label, imported=is_imported)
+    return relations
+
+
+@dataclass(frozen=True)
+class SaeScores:
+    """The scores of one SAE on the test images.
+
+    Attributes:
+        of_sae: {score: value}.
+        latents: (m rows by latent) the scores of latents; names, where there are any.
+    """
+
+    of_sae: dict[str, Any]
+    latents: pd.DataFrame
+
+
+def _score(
+    coder: Coder,
+    test: Activations,
+    named: "NamedImages | None",
+    shared: dict[Hashable, Any],
+) -> SaeScores:
+    """Score an SAE.
+
+    Args:
+        coder: The SAE.
+        test: The test images.
+        named: Images with keywords, if latents get names.
+        shared: What metrics keep of the images for all SAEs; they add to it.
+    """
+    metrics: tuple[str, ...] = METRICS
+    if named is None:
+        subject = Subject(coder, {"test": test})
+    else:
+        metrics = (*METRICS, "concepts")
+        subject = Subject(
+            coder, named.splits, shared=shared, concepts=named.concepts_by_split
+        )
+    scores: dict[str, Any] = {}
+    for metric in metrics:
+        scores.update(_score_by(metric, subject))
+
+    of_sae = {
+        name: score
+        for name, score in scores.items()
+        if not isinstance(score, PerLatent)
+    }
+    latent_scores = _score_by("latents", subject)
+    table = pd.DataFrame({name: score.values for name, score in latent_scores.items()})
+    latent_names = {
+        name: score.values
+        for name, score in scores.items()
+        if name in names_metric.SHOWN
+    }
+    table = table.assign(**latent_names)
+    table = table.assign(ms=table.get("ms_across_groups", table["ms"]))
+    return SaeScores(of_sae, table)
+
+
+def _score_by(metric: str, subject: Subject) -> dict[str, Any]:
+    """Return the scores of one metric."""
+    module = registry.load("metric", metric)
+    readable = subject.limited({"test", *module.READS})
+    return module.score(readable, "test", options_of(metric, None))
+
+
+# -- keywords of images
 
 
 @dataclass(frozen=True)
@@ -258,214 +370,279 @@ def halve(images: Activations) -> tuple[Activations, Activations]:
     groups = group_numbers(images)
     shuffled = np.random.default_rng(0).permutation(groups.max() + 1)
     is_first = np.isin(groups, shuffled[: len(shuffled) // 2])
-    first, second = (
-        Activations(
-            store.rows_of(images.embeddings, np.flatnonzero(chosen)),
-            images.index[chosen].reset_index(drop=True),
-            images.manifest,
-        )
-        for chosen in (is_first, ~is_first)
+    return _rows_of(images, is_first), _rows_of(images, ~is_first)
+
+
+def _rows_of(images: Activations, is_row: np.ndarray) -> Activations:
+    """Return some of the images, by a boolean for each."""
+    return Activations(
+        store.rows_of(images.embeddings, np.flatnonzero(is_row)),
+        images.index[is_row].reset_index(drop=True),
+        images.manifest,
     )
-    return first, second
+
+
+# -- the site
 
 
 def compose(
     out: Path,
     names: Names,
-    shown: Sequence[Shown],
+    shown: Sequence[ShownSae],
     metrics: pd.DataFrame,
     test: Activations,
-    open_image: Callable[[str], Image.Image] | None,
+    open_image: OpenImage | None,
     credit: str,
     concepts: ShownConcepts | None = None,
 ) -> None:
     """Write a site of one cell, of SAEs and their scores.
 
     Args:
-        names: of one dataset and one backbone; its methods are those of `shown`.
-        metrics: a row of scores for each SAE: m, r2, l0, ms_floor, ms_mean_alive and what else there is.
-        credit: whose pictures the images are.
-        concepts: those of the test images, where there are any.
+        out: The folder to write.
+        names: Of one dataset and one backbone; its methods are those of `shown`.
+        shown: The SAEs.
+        metrics: A row of scores for each SAE: m, r2, l0, ms_floor, ms_mean_alive and
+            what else there is.
+        test: The images.
+        open_image: How to open one by its path; None where there are none.
+        credit: Whose pictures the images are.
+        concepts: Those of the test images, where there are any.
     """
-    (dataset,), (backbone,), first = names.datasets, names.backbones, shown[0].coder
-    place, ids = (dataset, backbone, first.k), [one.method for one in shown]
-    labels = list(map(names.method, ids))
-    key = dict(zip(overview.KEY, (*place, "", TRIAL, 0), strict=True)) | {"method": ids}
-    metrics = metrics.assign(**key, split="test", status="ok", selected=True)
-    numbers = overview.Numbers([place], ids)
-    numbers.saes = {
-        of: n
-        for n, of in enumerate(metrics[overview.KEY].itertuples(index=False, name=None))
-    }
-    trials = overview.trials(
-        metrics, pd.DataFrame(columns=[*fronts.TRIAL, "feasible"]), set(), numbers
-    )
-    scores = pd.DataFrame(overview.scores_of(metrics)).to_dict("records")
-    cell = dict(zip(CELL, place, strict=True)) | {
-        "m": first.m,
-        "d": first.d,
-        "images": 0,
-        "concepts": concepts is not None,
-    }
-    about = overview.empty() | {
-        "experiment": out.name,
-        "description": f"What {' and '.join(labels)} learned",
-    }
-    about |= {
-        "datasets": [{"id": dataset, "label": names.dataset(dataset)}],
-        "methods": overview.methods(names),
-    }
-    about |= {"backbones": [{"id": backbone, "label": names.backbone(backbone)}]}
-    about |= {"trials": trials | {"l0": metrics["l0"]}}
-    about["cells"] = [
-        cell
-        | {"saes": [*range(len(shown))], "chance": {"ms": metrics["ms_floor"].iloc[0]}}
-    ]
-    settings = []
-    for number, (one, row) in enumerate(zip(shown, scores, strict=True)):
-        sae = {
-            "cell": 0,
-            "method": number,
-            "trial": TRIAL,
-            "seed": 0,
-            "alive": int((one.table["n_active"] > 0).sum()),
-        }
-        about["saes"].append(sae | {"scores": row})
-        about["answer"].append(
-            f"{labels[number]} has an R² of {row['r2']:.3f} and an MS of {row['ms']:.3f}."
-        )
-        said = one.coder.metadata | {
-            "m": one.coder.m,
-            "k": one.coder.k,
-            "input_norm": one.coder.input_norm,
-        }
-        settings.append({"method": number, "trial": TRIAL, "settings": said})
-    about["answer"] = about["answer"][:3]
+    (dataset,) = names.datasets
+    (backbone,) = names.backbones
+    cell = (dataset, backbone, shown[0].coder.k)
+    methods = [sae.method for sae in shown]
+    contents = _overview(out.name, names, cell, shown, metrics, test)
+    contents.cells[0]["concepts"] = concepts is not None
     with build.folder(out) as site:
-        tops, found = build.add_cell(site, place, shown, test, ids, concepts=concepts)
-        lost = pictured.write(
-            site, 0, dataset, test.index, credit, open_image, tops, concepts
+        added = build.add_cell(site, cell, shown, test, methods, concepts=concepts)
+        unreadable = site_images.write(
+            site,
+            0,
+            dataset,
+            test.index,
+            credit,
+            open_image,
+            added.highest_images,
+            concepts,
         )
-        made = {
+        cell_payload = {
+            "curves": [],
+            "training": [],
             "distributions": cells.distributions(
-                {one.number: one.table for one in shown}
+                {sae.number: sae.table for sae in shown}
             ),
-            "settings": settings,
+            "settings": [_settings_row(sae) for sae in shown],
         }
-        pack.put(site, "cells/0", {"curves": [], "training": []} | made)
-        about["start"] = start.views(found, names, [], [place])
-        about["provenance"] = {
+        pack.put(site, "cells/0", cell_payload)
+        contents.start = start.views(added.start_saes, names, [], [cell])
+        contents.provenance = {
             "versions": build.versions(),
             "machine": build.machine(),
-            "left_out": [],
-        }
-        about["provenance"] |= {
+            "left_out": _sentences_left_out(unreadable),
             "config": "",
             "embeddings": [],
             "sources": [],
             "times": [],
             "rebuild": "",
         }
-        if lost:
-            about["provenance"]["left_out"] = [
-                f"{len(lost)} images have no thumbnail: {', '.join(lost[:10])}."
-            ]
-        build.shell(site, about)
+        build.shell(site, contents)
 
 
-def _scores(name: str, subject: Subject) -> dict[str, Any]:
-    module = registry.load("metric", name)
-    return module.score(
-        subject.limited({"test", *module.READS}), "test", options_of(name, None)
+def _overview(
+    title: str,
+    names: Names,
+    cell: tuple[str, str, int],
+    shown: Sequence[ShownSae],
+    metrics: pd.DataFrame,
+    test: Activations,
+) -> Overview:
+    """Return the overview, but for `start` and `provenance`.
+
+    Args:
+        title: Of the site.
+        names: Of one dataset and one backbone.
+        cell: (dataset, backbone, k of the first SAE).
+        shown: The SAEs.
+        metrics: A row of scores for each SAE.
+        test: The images.
+    """
+    dataset, backbone, k = cell
+    methods = [sae.method for sae in shown]
+    labels = [names.method(method) for method in methods]
+    metrics = metrics.assign(
+        dataset=dataset,
+        backbone=backbone,
+        k=k,
+        method=methods,
+        trial=TRIAL,
+        seed=0,
+        split="test",
+        status="ok",
+        selected=True,
+    )
+    places = overview.Places([cell], methods)
+    keys = metrics[overview.KEY].itertuples(index=False, name=None)
+    places.saes = {key: place for place, key in enumerate(keys)}
+    no_points = pd.DataFrame(columns=[*fronts.TRIAL, "feasible"])
+    trials = overview.trials(metrics, no_points, set(), places)
+    # There is no validation split, of which L0 is shown else.
+    trials["l0"] = metrics["l0"]
+
+    scores = pd.DataFrame(overview.score_columns(metrics)).to_dict("records")
+    sentences = [
+        f"{label} has an R² of {row['r2']:.3f} and an MS of {row['ms']:.3f}."
+        for label, row in zip(labels, scores, strict=True)
+    ]
+    cell_row = {
+        **dict(zip(CELL, cell, strict=True)),
+        "m": shown[0].coder.m,
+        "d": test.embeddings.shape[1],
+        "images": 0,
+        "concepts": False,
+        "saes": list(range(len(shown))),
+        "chance": {"ms": metrics["ms_floor"].iloc[0]},
+    }
+    sae_rows = [
+        {
+            "cell": 0,
+            "method": number,
+            "trial": TRIAL,
+            "seed": 0,
+            "alive": int((sae.table["n_active"] > 0).sum()),
+            "scores": row,
+        }
+        for number, (sae, row) in enumerate(zip(shown, scores, strict=True))
+    ]
+    return Overview(
+        experiment=title,
+        description=f"What {' and '.join(labels)} learned",
+        answer=sentences[:3],
+        datasets=[{"id": dataset, "label": names.dataset(dataset)}],
+        backbones=[{"id": backbone, "label": names.backbone(backbone)}],
+        methods=overview.methods(names),
+        cells=[cell_row],
+        saes=sae_rows,
+        trials=trials,
     )
 
 
-def _name(place: str, coder: Coder) -> str:
-    """What its file is called; a sae.safetensors is called by its method, or by the library that made it."""
-    stem, method = Path(place).stem, coder.metadata["method"]
-    return (
-        stem
-        if stem != "sae"
-        else coder.metadata["imported"]
-        if method == "imported"
-        else method
-    )
+def _settings_row(sae: ShownSae) -> dict[str, Any]:
+    """Return what is known of how an SAE was made."""
+    settings = {
+        **sae.coder.metadata,
+        "m": sae.coder.m,
+        "k": sae.coder.k,
+        "input_norm": sae.coder.input_norm,
+    }
+    return {"method": sae.number, "trial": TRIAL, "settings": settings}
 
 
-def _told_apart(names: list[str]) -> list[str]:
-    """The names, with a number where an earlier one is the same."""
-    found: list[str] = []
-    for name in names:
-        found.append(
-            next(
-                n
-                for n in (name, *(f"{name} {i}" for i in range(2, len(names) + 2)))
-                if n not in found
-            )
-        )
-    return found
+def _sentences_left_out(unreadable: Sequence[str]) -> list[str]:
+    """Say which images have no thumbnail, if there are any."""
+    if not unreadable:
+        return []
+    first = ", ".join(unreadable[:10])
+    return [f"{len(unreadable)} images have no thumbnail: {first}."]
 
 
-def _images_beside(
-    results: Path, about: dict[str, Any]
-) -> tuple[Callable[[str], Image.Image] | None, str]:
-    """How to open the images of the dataset that embeddings are of, and whose they are, if they lie in its results."""
-    place = results / "datasets" / about["name"] / "manifest.json"
-    try:
-        manifest = (
-            files.read_json(place, "manifest of dataset") if place.exists() else {}
-        )
-        if manifest and manifest["fingerprint"] == about["fingerprint"]:
-            return datasets.reader(
-                manifest["spec"], results / "artifacts"
-            ), gallery.credit(manifest["artifacts"])
-    except UserError as error:
-        progress.info("images are not shown: %s", error)
-    return None, ""
+# -- embeddings and images
 
 
-def _data(
+@dataclass(frozen=True)
+class ViewedImages:
+    """The images that SAEs are looked at on.
+
+    Attributes:
+        test: Their embeddings and index.
+        open_image: How to open one by its path; None if there are no pictures.
+        credit: Whose pictures they are.
+    """
+
+    test: Activations
+    open_image: OpenImage | None
+    credit: str
+
+
+def _read_viewed_images(
     activations: Path, dataset: Path | None, artifacts: Path, images: Path | None
-) -> tuple[Activations, Callable[[str], Image.Image] | None, str]:
-    """The embeddings with their index, how to open an image, if there are any, and whose they are."""
-    credit, guard = (
-        "",
-        None if images is None else pictures.Guard(archives.opener(images)),
-    )
+) -> ViewedImages:
+    """Read embeddings, and see whether there are pictures to them.
+
+    Args:
+        activations: A folder of splits, the folder of one, or a .npy file.
+        dataset: The folder of the dataset's index, if the user names one.
+        artifacts: The folder of fetched artifacts.
+        images: A folder of images, if the user names one.
+
+    Raises:
+        UserError: a file cannot be read, or images are not as many as embeddings.
+    """
+    open_image = None
+    if images is not None:
+        open_image = pictures.Guard(archives.opener(images))
     if activations.suffix == ".npy":
-        embeddings = check_embeddings(
-            files.read_array(activations), None, str(activations)
-        )
-        paths = (
-            image_paths(images)
-            if images
-            else [str(row) for row in range(len(embeddings))]
-        )
-        if len(paths) != len(embeddings):
-            raise UserError(
-                f"{images} has {len(paths)} images for the {len(embeddings)} rows of {activations}"
-            )
-        test = alone.data("embeddings", embeddings, None, embeddings.shape[1])
-        test.index["image_id"], test.index["path"] = paths, paths
-        test.manifest["dataset"]["name"], test.manifest["backbone"]["name"] = (
-            "images",
-            activations.stem,
-        )
+        test = _read_array(activations, images)
     else:
-        folder = (
-            activations
-            if (activations / "manifest.json").exists()
-            else activations / "test"
-        )
+        is_split = (activations / "manifest.json").exists()
+        folder = activations if is_split else activations / "test"
         test = store.read(folder)
         above = folder.absolute().parents  # backbone, dataset, activations, results
         if images is None and dataset is None and len(above) > 3:
-            return test, *_images_beside(above[3], test.manifest["dataset"])
-    if dataset:
+            return _with_images_beside(test, above[3])
+    if dataset is not None:
         manifest = files.read_json(dataset / "manifest.json", "manifest of dataset")
-        return (
-            test,
-            datasets.reader(manifest["spec"], artifacts),
-            gallery.credit(manifest["artifacts"]),
+        return _with_images_of(test, manifest, artifacts)
+    return ViewedImages(test, open_image, "")
+
+
+def _read_array(file: Path, images: Path | None) -> Activations:
+    """Read a .npy file of embeddings (N, d), whose rows are a folder's sorted images.
+
+    Raises:
+        UserError: images are not as many as rows.
+    """
+    embeddings = check_embeddings(files.read_array(file), None, str(file))
+    paths = [str(row) for row in range(len(embeddings))]
+    if images is not None:
+        paths = image_paths(images)
+    if len(paths) != len(embeddings):
+        raise UserError(
+            f"{images} has {len(paths)} images for the {len(embeddings)} rows of {file}"
         )
-    return test, guard, credit
+    test = alone.data("embeddings", embeddings, None, embeddings.shape[1])
+    test.index["image_id"] = paths
+    test.index["path"] = paths
+    test.manifest["dataset"]["name"] = "images"
+    test.manifest["backbone"]["name"] = file.stem
+    return test
+
+
+def _with_images_beside(test: Activations, results: Path) -> ViewedImages:
+    """Return embeddings with the images of their dataset, if these lie in its results.
+
+    Args:
+        test: The embeddings.
+        results: The folder that would hold datasets and artifacts.
+    """
+    dataset = test.manifest["dataset"]
+    manifest_file = results / "datasets" / dataset["name"] / "manifest.json"
+    try:
+        if manifest_file.exists():
+            manifest = files.read_json(manifest_file, "manifest of dataset")
+            if manifest["fingerprint"] == dataset["fingerprint"]:
+                return _with_images_of(test, manifest, results / "artifacts")
+    except UserError as error:
+        progress.info("images are not shown: %s", error)
+    return ViewedImages(test, None, "")
+
+
+def _with_images_of(
+    test: Activations, manifest: dict[str, Any], artifacts: Path
+) -> ViewedImages:
+    """Return embeddings with the images of a dataset, by the manifest of its index."""
+    return ViewedImages(
+        test,
+        datasets.reader(manifest["spec"], artifacts),
+        gallery.credit(manifest["artifacts"]),
+    )

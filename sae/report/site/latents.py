@@ -1,13 +1,17 @@
-"""The latents of one SAE: their scores, the SAE's whole sparse code of the test images, and which latents are alike."""
+"""The file of one SAE: its latents' scores, its codes of the test images, and matches.
+
+Matches are latents of other SAEs, or of the SAE itself, whose decoder rows are alike.
+"""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import scipy.sparse
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch.nn import functional
 
 from sae.core import registry
@@ -16,15 +20,57 @@ from sae.models.coder import Coder
 from sae.report.site import pack
 from sae.report.site.concepts import ShownConcepts, is_scored, latent_columns
 from sae.scoring.metrics import _purity
-from sae.scoring.metrics import concepts as names_of_latents
+from sae.scoring.metrics import concepts as concepts_metric
 from sae.scoring.metrics.purity import labellings
 
 NEAREST = 10
 CHUNK = 1024  # latents whose cosines with all others are held at once
 
 
+@dataclass(frozen=True)
+class RankedCodes:
+    """The codes of images, latent by latent, the highest activation first.
+
+    Attributes:
+        offsets: (m + 1,) where each latent begins in the other two.
+        images: (activations,) rows of images. Of equal activations the first image
+            comes first.
+        activations: (activations,) all above 0.
+    """
+
+    offsets: Int[np.ndarray, " latents_and_end"]
+    images: Int[np.ndarray, " activations"]
+    activations: Float[np.ndarray, " activations"]
+
+    @property
+    def firing_counts(self) -> np.ndarray:
+        """On how many images each latent fires, (m,)."""
+        return np.diff(self.offsets)
+
+    def highest_images(self) -> np.ndarray:
+        """Return (m, 10) the rows of each latent's highest images, -1 past the last."""
+        ranks = np.arange(NEAREST)
+        padded = np.append(self.images, np.full(NEAREST, -1))
+        places = self.offsets[:-1, None] + ranks
+        rows = padded[np.minimum(places, len(self.images))]
+        return np.where(ranks < self.firing_counts[:, None], rows, -1)
+
+
+def rank_codes(codes: scipy.sparse.csc_matrix) -> RankedCodes:
+    """Rank the images of each latent by their exact activations.
+
+    Args:
+        codes: (images, m).
+    """
+    latents = np.repeat(np.arange(codes.shape[1]), np.diff(codes.indptr))
+    order = np.lexsort((codes.indices, -codes.data, latents))
+    return RankedCodes(
+        codes.indptr.astype(np.int64), codes.indices[order], codes.data[order]
+    )
+
+
 def shown_columns() -> list[str]:
-    """Return the columns of latents.parquet that the site shows: `SHOWN` of the metrics."""
+    """Return the columns of latents.parquet that the site shows: `SHOWN` of metrics."""
     metrics = [registry.head("metric", name) for name in registry.names("metric")]
     return [column for head in metrics for column in head.constants.get("SHOWN", ())]
 
@@ -36,82 +82,114 @@ def payload(
     classes: Sequence[str],
     labels: np.ndarray,
     groups: np.ndarray | None,
-    others: Mapping[int, Coder],
+    cell_coders: Mapping[int, Coder],
     siblings: Sequence[Coder] = (),
-    own: Sequence[str] = (),
+    extension_columns: Sequence[str] = (),
     concepts: ShownConcepts | None = None,
 ) -> tuple[dict[str, Any], np.ndarray]:
-    """What `saes/{n}` holds, and (m, 10) the rows of each latent's highest images, -1 where it has fewer.
+    """Return what `saes/{n}` holds, and the highest images of each latent.
 
     Args:
-        codes: (N, m) of the test images.
-        table: m rows by latent: n_active, and of :func:`shown_columns` and top_class what was
-            measured.
-        labels: (N,) places in `classes`, -1 of an image without one.
-        groups: (N,) numbers of near-duplicates, if the dataset knows them.
-        others: by number, the other SAEs of the cell.
+        coder: The SAE.
+        codes: (images, m) of the test images.
+        table: m rows by latent: n_active, and what was measured of
+            :func:`shown_columns` and top_class.
+        classes: The names of classes.
+        labels: (images,) places in `classes`, -1 of an image without one.
+        groups: (images,) numbers of near-duplicates, if the dataset knows them.
+        cell_coders: {number: SAE}, the other SAEs of the cell.
         siblings: SAEs that differ from this one in their seed alone.
-        own: columns of the table that metrics of one's own gave.
-        concepts: those of the test images, where the dataset has any.
+        extension_columns: Columns of the table that metrics in a user's folder gave.
+        concepts: Those of the test images, where the dataset has any.
+
+    Returns:
+        The payload, and :meth:`RankedCodes.highest_images`.
 
     Raises:
         UserError: the table is not of this SAE.
     """
     if len(table) != coder.m:
         raise UserError(
-            f"latents.parquet has {len(table)} rows of an SAE of {coder.m} latents; run the scores again"
+            f"latents.parquet has {len(table)} rows of an SAE of {coder.m} latents; "
+            "run the scores again"
         )
-    offsets, fires = codes.indptr.astype(np.int64), np.diff(codes.indptr)
-    # Within a latent by the exact activations; of equal ones the first image comes first.
-    order = np.lexsort(
-        (codes.indices, -codes.data, np.repeat(np.arange(coder.m), fires))
-    )
-    images, values = codes.indices[order], codes.data[order]
-    columns = {"n_active": pack.packed(table["n_active"], "u32")}
-    scores = {
-        name: table[name].to_numpy(float)
-        for name in (*shown_columns(), *own)
-        if name not in names_of_latents.SHOWN
-        and name in table
-        and table[name].notna().any()
-    }
+    ranked_codes = rank_codes(codes)
+    scores = _scores(table, extension_columns)
     if "purity" in scores and (labels >= 0).all():
-        found, _, _ = _purity.per_latent(codes, labellings(labels, groups)[1:])
-        scores["purity_null"] = np.where(fires > 0, found.mean(axis=0), np.nan)
+        scores["purity_null"] = _purity_by_chance(codes, labels, groups)
     if siblings:
-        scores["stability"] = np.mean(
-            [nearest(coder, sibling, 1)[1][:, 0] for sibling in siblings], axis=0
-        )
-    columns |= {name: pack.packed(of, "f32") for name, of in scores.items()}
+        scores["stability"] = _stability(coder, siblings)
+
+    columns = {"n_active": pack.packed(table["n_active"], "u32")}
+    for name, score in scores.items():
+        columns[name] = pack.packed(score, "f32")
     if "top_class" in table:
-        places = {name: place for place, name in enumerate(classes)}
-        columns["top_class"] = pack.index(
-            table["top_class"].map(places).fillna(-1).astype(int), len(classes)
-        )
+        class_places = {name: place for place, name in enumerate(classes)}
+        top_class = table["top_class"].map(class_places).fillna(-1).astype(int)
+        columns["top_class"] = pack.index(top_class, len(classes))
     if concepts is not None and is_scored(table):
         columns.update(latent_columns(table, concepts))
-    alike, cosine = nearest(coder, coder, NEAREST)
-    made: dict[str, Any] = {"m": coder.m, "images": codes.shape[0], "latents": columns}
-    made["codes"] = {
-        "offsets": pack.packed(offsets, "u32"),
-        "image": pack.index(images, codes.shape[0]),
+
+    nearest_latents, nearest_cosines = nearest(coder, coder, NEAREST)
+    sae_payload = {
+        "m": coder.m,
+        "images": codes.shape[0],
+        "latents": columns,
+        "codes": {
+            "offsets": pack.packed(ranked_codes.offsets, "u32"),
+            "image": pack.index(ranked_codes.images, codes.shape[0]),
+            "value": pack.packed(ranked_codes.activations, "f16"),
+        },
+        "nearest": {
+            "latent": pack.index(nearest_latents, coder.m),
+            "cosine": pack.packed(nearest_cosines, "f16"),
+        },
+        "matches": [
+            _match(coder, number, cell_coder)
+            for number, cell_coder in cell_coders.items()
+        ],
     }
-    made["codes"]["value"] = pack.packed(values, "f16")
-    made["nearest"] = {
-        "latent": pack.index(alike, coder.m),
-        "cosine": pack.packed(cosine, "f16"),
-    }
-    made["matches"] = [
-        _match(number, *nearest(coder, other, 1), other.m)
-        for number, other in others.items()
+    return sae_payload, ranked_codes.highest_images()
+
+
+def _scores(
+    table: pd.DataFrame, extension_columns: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """Return the columns of scores that any latent has; concepts are no scores."""
+    names = [
+        name
+        for name in (*shown_columns(), *extension_columns)
+        if name not in concepts_metric.SHOWN
+        and name in table
+        and table[name].notna().any()
     ]
-    places_of = offsets[:-1, None] + np.arange(NEAREST)
-    padded = np.append(images, np.full(NEAREST, -1))
-    return made, np.where(
-        np.arange(NEAREST) < fires[:, None],
-        padded[np.minimum(places_of, len(images))],
-        -1,
-    )
+    return {name: table[name].to_numpy(float) for name in names}
+
+
+def _purity_by_chance(
+    codes: scipy.sparse.csc_matrix, labels: np.ndarray, groups: np.ndarray | None
+) -> np.ndarray:
+    """Return (m,) the mean purity under permuted labels, NaN where a latent is dead."""
+    permuted_labels = labellings(labels, groups)[1:]
+    purity, _, _ = _purity.per_latent(codes, permuted_labels)
+    fires = np.diff(codes.indptr) > 0
+    return np.where(fires, purity.mean(axis=0), np.nan)
+
+
+def _stability(coder: Coder, siblings: Sequence[Coder]) -> np.ndarray:
+    """Return (m,) how alike each latent is to the most alike one of other seeds."""
+    cosines = [nearest(coder, sibling, 1)[1][:, 0] for sibling in siblings]
+    return np.mean(cosines, axis=0)
+
+
+def _match(coder: Coder, number: int, cell_coder: Coder) -> dict[str, Any]:
+    """Return for each latent the one of another SAE that is most like it."""
+    latents, cosines = nearest(coder, cell_coder, 1)
+    return {
+        "sae": number,
+        "latent": pack.index(latents, cell_coder.m),
+        "cosine": pack.packed(cosines, "f16"),
+    }
 
 
 def encode(
@@ -133,37 +211,34 @@ def without_scores(codes: scipy.sparse.csc_matrix) -> pd.DataFrame:
     return pd.DataFrame({"n_active": np.diff(codes.indptr)})
 
 
-def _match(
-    number: int, latent: np.ndarray, cosine: np.ndarray, m: int
-) -> dict[str, Any]:
-    return {
-        "sae": number,
-        "latent": pack.index(latent, m),
-        "cosine": pack.packed(cosine, "f16"),
-    }
-
-
 @torch.no_grad()
-def nearest(coder: Coder, other: Coder, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The latents of `other` whose decoder rows have the highest cosine with those of each latent, highest first.
+def nearest(coder: Coder, target: Coder, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Find the latents of an SAE that are most like each latent of another one.
+
+    Args:
+        coder: The SAE whose latents are looked at.
+        target: The SAE in which the like ones are sought; it may be the same one. Then a
+            latent is not among its own.
+        count: How many are sought for each latent.
 
     Returns:
-        (m, count) places, -1 where there are fewer, and cosines, NaN there. A latent is not among its own.
+        (m, count) latents of `target`, those whose decoder rows have the highest cosine,
+        highest first, -1 where there are fewer; and the cosines, NaN there.
     """
-    rows, theirs = (functional.normalize(of.W_dec, dim=1) for of in (coder, other))
-    most = min(count, other.m - (other is coder))
-    places, cosines = (
-        np.full((coder.m, count), -1),
-        np.full((coder.m, count), np.nan, np.float32),
-    )
+    directions = functional.normalize(coder.W_dec, dim=1)
+    target_directions = functional.normalize(target.W_dec, dim=1)
+    most = min(count, target.m)
+    if target is coder:
+        most = min(count, target.m - 1)
+    latents = np.full((coder.m, count), -1)
+    cosines = np.full((coder.m, count), np.nan, np.float32)
     for start in range(0, coder.m, CHUNK):
-        cosine = rows[start : start + CHUNK] @ theirs.T
-        if other is coder:
-            numbers = torch.arange(len(cosine), device=cosine.device)
-            cosine[numbers, start + numbers] = -torch.inf
-        values, found = cosine.topk(most, dim=1)
-        places[start : start + CHUNK, :most], cosines[start : start + CHUNK, :most] = (
-            found.cpu(),
-            values.cpu(),
-        )
-    return places, cosines
+        rows = slice(start, start + CHUNK)
+        chunk_cosines = directions[rows] @ target_directions.T
+        if target is coder:
+            places = torch.arange(len(chunk_cosines), device=chunk_cosines.device)
+            chunk_cosines[places, start + places] = -torch.inf
+        highest_cosines, highest_latents = chunk_cosines.topk(most, dim=1)
+        latents[rows, :most] = highest_latents.cpu()
+        cosines[rows, :most] = highest_cosines.cpu()
+    return latents, cosines

@@ -1,8 +1,9 @@
-"""Where to start: a few views, each chosen by a rule that stands beside it, not by hand."""
+"""Where to start: a few views, each chosen by a rule that stands beside it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -13,121 +14,229 @@ from sae.comparison.scores import SCORES
 from sae.report.names import Names
 from sae.scoring.front import ENDPOINTS
 
-OFTEN = 10  # test images on which a latent fires, so that its scores rest on more than a few
+# Test images on which a latent fires, so that its scores rest on more than a few.
+OFTEN = 10
 ALIKE = 0.7  # decoder cosine of two latents that are taken for the same
-WELL, BADLY = 0.95, 0.7  # detection
-_READ = ["n_active", "ms", "detection", "purity"]
+WELL = 0.95  # detection
+BADLY = 0.7  # detection
+_LATENT_COLUMNS = ["n_active", "ms", "detection", "purity"]
+_OF_OFTEN = f"Of the latents that fire on {OFTEN} test images or more, that of"
+
+View = dict[str, str]
 
 
-class Found(NamedTuple):
-    """An SAE that has a file.
+@dataclass(frozen=True)
+class StartSae:
+    """An SAE that has a file, as the rules read it.
 
     Attributes:
-        place: dataset, backbone, k.
-        table: m rows by latent.
-        baseline: that of its cell; for each latent (m,) the number of the one there that is most like it, and their
-            cosine.
+        cell: (dataset, backbone, k).
+        method: Its method.
+        table: (m rows by latent) n_active and the scores of latents.
+        baseline: What is most like each of its latents in the baseline of its cell;
+            None of the baseline itself.
     """
 
-    place: tuple[Any, ...]
+    cell: tuple[Any, ...]
     method: str
     table: pd.DataFrame
-    baseline: tuple[Found, np.ndarray, np.ndarray] | None
+    baseline: BaselineMatch | None
+
+
+@dataclass(frozen=True)
+class BaselineMatch:
+    """For each latent of an SAE the one of the baseline that is most like it.
+
+    Attributes:
+        sae: The baseline's SAE.
+        latents: (m,) latents of the baseline.
+        cosines: (m,) how alike the two decoder rows are.
+    """
+
+    sae: StartSae
+    latents: np.ndarray
+    cosines: np.ndarray
 
 
 def address(view: str, *places: Any, **filters: Any) -> str:
-    """A view's address: its places, then what filters it."""
-    asked = "&".join(
+    """Return a view's address: its places, then what filters it."""
+    quoted_places = [quote(str(place), safe="") for place in places]
+    path = "/".join(["#", view, *quoted_places])
+    if not filters:
+        return path
+    parameters = [
         f"{name}={quote(str(value), safe='')}" for name, value in filters.items()
-    )
-    return "/".join(["#", view, *(quote(str(place), safe="") for place in places)]) + (
-        f"?{asked}" if asked else ""
-    )
+    ]
+    return f"{path}?{'&'.join(parameters)}"
 
 
 def views(
-    saes: Sequence[Found],
+    saes: Sequence[StartSae],
     names: Names,
-    effects: Sequence[Mapping[str, Any]],
+    effects: Iterable[Mapping[str, Any]],
     cells: Sequence[tuple[Any, ...]],
-) -> list[dict[str, str]]:
-    """Rows of title, rule and href.
+) -> list[View]:
+    """Choose the views to start with.
+
+    The first method that is compared with another one stands for all methods.
 
     Args:
-        effects: of the overview, by number of cell and method; cells: by number.
+        saes: The SAEs that have a file.
+        names: How methods are printed.
+        effects: Rows of :func:`sae.report.site.overview.effect_rows`.
+        cells: The cells, in the order of the site.
+
+    Returns:
+        Rows of title, rule and href.
     """
-    first = next(
-        (method for method, other in names.tuned.items() if other is not None), None
+    method = next(
+        (method for method, against in names.tuned.items() if against is not None), None
     )
-    found, label = list[dict[str, str]](), names.method(first or "")
-    number = names.order(names.methods).index(first) if first else None
-    shown = {sae.place for sae in saes if sae.method == first}
-    gains = [e for e in effects if e["method"] == number and e["effect"] == e["effect"]]
-    gains = [
-        e for e in gains if cells[e["cell"]] in shown
-    ]  # Else there is nothing of it to look at.
-    measured = [score for score in ENDPOINTS if any(e["score"] == score for e in gains)]
-    gains = [e for e in gains if e["score"] in measured[:1]]
-    if first and gains:
-        best = max(gains, key=lambda effect: effect["effect"])
-        rule = f"The cell in which {label} gains most {SCORES[measured[0]].label} at the same R²."
-        href = address("compare", *cells[best["cell"]], a=names.tuned[first], b=first)
-        found.append({"title": f"Where {label} helps most", "rule": rule, "href": href})
-    of_saes = [_latents(number, sae) for number, sae in enumerate(saes)]
-    every = pd.concat(
-        of_saes or [pd.DataFrame(columns=[*_READ, "sae"])], ignore_index=True
-    )
-    often = every[every["n_active"] >= OFTEN]
-    of_often = f"Of the latents that fire on {OFTEN} test images or more, that of"
-    gained = (
-        often[[saes[n].method == first for n in often["sae"]]] if first else often[:0]
-    )
-    well, badly = every[every["detection"] >= WELL], often[often["detection"] < BADLY]
-    for title, rule, rows, by in (
-        (
+    rows: list[View] = []
+    if method is not None:
+        rows += _most_gaining_cell(method, saes, names, effects, cells)
+
+    latents = _latents_of_all(saes)
+    for rule in _latent_rules(method, names, latents):
+        latent = rule.chosen_latent()
+        if latent is None:
+            continue
+        sae = saes[int(latent["sae"])]
+        filters = {}
+        if rule.column == "gain" and sae.baseline is not None:
+            filters["with"] = sae.baseline.sae.method
+        href = address(
+            "latent", *sae.cell, sae.method, int(latent["latent"]), **filters
+        )
+        rows.append({"title": rule.title, "rule": rule.sentence, "href": href})
+    return rows
+
+
+def _most_gaining_cell(
+    method: str,
+    saes: Iterable[StartSae],
+    names: Names,
+    effects: Iterable[Mapping[str, Any]],
+    cells: Sequence[tuple[Any, ...]],
+) -> list[View]:
+    """Return the view of the cell in which a method gains most, or none."""
+    place = names.order(names.methods).index(method)
+    cells_with_file = {sae.cell for sae in saes if sae.method == method}
+    method_effects = [
+        row
+        for row in effects
+        if row["method"] == place
+        and not np.isnan(row["effect"])
+        and cells[row["cell"]] in cells_with_file
+    ]
+    # The first endpoint that has an effect decides.
+    for score in ENDPOINTS:
+        of_score = [row for row in method_effects if row["score"] == score]
+        if of_score:
+            best = max(of_score, key=lambda row: row["effect"])
+            label = names.method(method)
+            rule = (
+                f"The cell in which {label} gains most {SCORES[score].label} at the "
+                "same R²."
+            )
+            cell = cells[best["cell"]]
+            href = address("compare", *cell, a=names.tuned[method], b=method)
+            title = f"Where {label} helps most"
+            return [{"title": title, "rule": rule, "href": href}]
+    return []
+
+
+class _LatentRule(NamedTuple):
+    """A rule that chooses a latent.
+
+    Attributes:
+        title: Of the view.
+        sentence: The rule in words.
+        latents: Among which it chooses.
+        column: By what it chooses.
+        lowest: Whether it is the lowest value that is chosen, not the highest.
+    """
+
+    title: str
+    sentence: str
+    latents: pd.DataFrame
+    column: str
+    lowest: bool = False
+
+    def chosen_latent(self) -> pd.Series | None:
+        """Return the row of the latent that the rule chooses, if it has a choice."""
+        if self.latents.empty:
+            return None
+        values = self.latents[self.column].dropna().astype(float)
+        if values.empty:
+            return None
+        return self.latents.loc[values.idxmin() if self.lowest else values.idxmax()]
+
+
+def _latent_rules(
+    method: str | None, names: Names, latents: pd.DataFrame
+) -> list[_LatentRule]:
+    """Return the rules that choose latents.
+
+    Args:
+        method: The method whose gains are shown, if there is one.
+        names: How it is printed.
+        latents: Of :func:`_latents_of_all`.
+    """
+    label = names.method(method or "")
+    often = latents[latents["n_active"] >= OFTEN]
+    return [
+        _LatentRule(
             f"Most gained by {label}",
-            f"{of_often} most gain in MS over its match in the baseline.",
-            gained,
+            f"{_OF_OFTEN} most gain in MS over its match in the baseline.",
+            often[often["method"] == method],
             "gain",
         ),
-        (
+        _LatentRule(
             "Rare, and well detected",
             f"Of detection {WELL:g} or more, the latent that fires least.",
-            well,
-            "-n_active",
+            latents[latents["detection"] >= WELL],
+            "n_active",
+            lowest=True,
         ),
-        (
+        _LatentRule(
             "High MS, badly detected",
-            f"{of_often} highest MS with a detection below {BADLY:g}.",
-            badly,
+            f"{_OF_OFTEN} highest MS with a detection below {BADLY:g}.",
+            often[often["detection"] < BADLY],
             "ms",
         ),
-        ("Highest MS", f"{of_often} highest MS.", often, "ms"),
-        ("Across classes", f"{of_often} lowest purity.", often, "-purity"),
-    ):
-        values = rows[by.strip("-")].dropna().astype(float) if len(rows) else rows[:0]
-        if len(values):
-            row = rows.loc[values.idxmin() if by[0] == "-" else values.idxmax()]
-            sae = saes[int(row["sae"])]
-            beside = (
-                {"with": sae.baseline[0].method}
-                if by == "gain" and sae.baseline
-                else {}
-            )
-            href = address(
-                "latent", *sae.place, sae.method, int(row["latent"]), **beside
-            )
-            found.append({"title": title, "rule": rule, "href": href})
-    return found
+        _LatentRule("Highest MS", f"{_OF_OFTEN} highest MS.", often, "ms"),
+        _LatentRule(
+            "Across classes",
+            f"{_OF_OFTEN} lowest purity.",
+            often,
+            "purity",
+            lowest=True,
+        ),
+    ]
 
 
-def _latents(number: int, sae: Found) -> pd.DataFrame:
-    """What the rules read of each latent of an SAE; `gain`: over its match in the baseline, if it has one."""
-    table = sae.table.reindex(columns=_READ).astype(float)
-    table = table.assign(sae=number, latent=range(len(table)), gain=np.nan)
-    if sae.baseline:
-        base, match, cosine = sae.baseline
-        there = base.table.reindex(columns=_READ).iloc[match].reset_index(drop=True)
-        alike = (cosine >= ALIKE) & (there["n_active"] >= OFTEN)
-        table["gain"] = (table["ms"] - there["ms"].astype(float)).where(alike)
-    return table
+def _latents_of_all(saes: Sequence[StartSae]) -> pd.DataFrame:
+    """Return a row for each latent of each SAE, with what the rules read.
+
+    Returns:
+        `sae`, the place of the SAE; `method`; `latent`; n_active and scores; `gain`, in
+        MS over its match in the baseline, where the two are alike.
+    """
+    tables = []
+    for place, sae in enumerate(saes):
+        table = sae.table.reindex(columns=_LATENT_COLUMNS).astype(float)
+        table = table.assign(
+            sae=place, method=sae.method, latent=range(len(table)), gain=np.nan
+        )
+        if sae.baseline is not None:
+            baseline_table = sae.baseline.sae.table.reindex(columns=_LATENT_COLUMNS)
+            matches = baseline_table.iloc[sae.baseline.latents].reset_index(drop=True)
+            alike = sae.baseline.cosines >= ALIKE
+            match_fires_often = matches["n_active"] >= OFTEN
+            gain = table["ms"] - matches["ms"].astype(float)
+            table["gain"] = gain.where(alike & match_fires_often)
+        tables.append(table)
+    if not tables:
+        return pd.DataFrame(columns=[*_LATENT_COLUMNS, "sae", "method"])
+    return pd.concat(tables, ignore_index=True)

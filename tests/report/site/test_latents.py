@@ -36,7 +36,7 @@ def of(sae, x, others=(), **more):
         sae,
         latents.encode(sae, x),
         given.pop("table", table),
-        others=dict(enumerate(others, 7)),
+        cell_coders=dict(enumerate(others, 7)),
         **given,
     )
 
@@ -168,16 +168,22 @@ def test_numbers_are_packed_as_narrow_as_they_are_said_to_be():
 
 
 def test_which_images_have_a_thumbnail(monkeypatch):
-    assert images.shown(4096, []).tolist() == list(range(4096))
+    assert images.rows_with_thumbnail(4096, []).tolist() == list(range(4096))
     monkeypatch.setattr(images, "ALL", 4)
     monkeypatch.setattr(images, "MOST", 5)
     tops = [np.array([[9, 1, 2], [8, 3, -1]]), np.array([[9, 4, 5]])]
-    assert images.shown(10, tops).tolist() == [
+    assert images.rows_with_thumbnail(10, tops).tolist() == [
         1,
         3,
         4,
         8,
         9,
     ]  # First each latent's highest, then each one's second.
-    assert images.shown(10, [np.array([[9, -1]])]).tolist() == [0, 2, 5, 8, 9]
-    assert len(images.shown(10, [])) == 5
+    assert images.rows_with_thumbnail(10, [np.array([[9, -1]])]).tolist() == [
+        0,
+        2,
+        5,
+        8,
+        9,
+    ]
+    assert len(images.rows_with_thumbnail(10, [])) == 5

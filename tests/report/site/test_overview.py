@@ -8,6 +8,7 @@ from sae.bank.read import Bank, BankedSae
 from sae.core import registry
 from sae.report.names import Names
 from sae.report.site import cells, experiment, overview, start
+from sae.report.site.answer import answer
 from sae.report.site.images import classes
 
 NAMES = Names(
@@ -72,7 +73,7 @@ def test_what_stands_for_a_method():
     )
     other = selection.assign(width=0.02, weight=1 - selection["weight"])
     of_paper = pd.DataFrame({"method": ["topk"], "trial": ["lr1"]})
-    found = cells.shown(bank, NAMES, pd.concat([of_paper, selection, other]))
+    found = cells.chosen_saes(bank, NAMES, pd.concat([of_paper, selection, other]))
     # The paper's rule chose no trial of Reg. 1 with its first seed: the heaviest vertex stands there.
     key = {method: (e.protocol, e.name, e.seed) for method, e in found.items()}
     assert key == {
@@ -80,7 +81,7 @@ def test_what_stands_for_a_method():
         "reg1": ("fair", "lr7", 3),
         "raw": ("paper", "lr1", 0),
     }
-    assert list(cells.shown(bank, NAMES, of_paper)) == ["topk", "raw"]
+    assert list(cells.chosen_saes(bank, NAMES, of_paper)) == ["topk", "raw"]
 
 
 def test_distributions_share_bins_and_count_what_has_no_score():
@@ -146,7 +147,7 @@ def test_the_answer_names_gains_scale_and_every_price():
     claims = pd.DataFrame(
         {"ours": [False, False, True], "verdict": ["holds", "not shown", "holds"]}
     )
-    assert overview.answer(table, controls, none, claims, NAMES) == [
+    assert answer(table, controls, none, claims, NAMES) == [
         "Reg. 2 has +0.020 detection (higher in these cells) beside Baseline at the same R².",
         "Reg. 1 has +0.012 detection (undecided) and -0.020 MS (not tested) beside Baseline at the same R².",
         "For scale, controls at their own R² in detection: raw -0.100.",
@@ -155,19 +156,19 @@ def test_the_answer_names_gains_scale_and_every_price():
         "Reg. 1: R² -0.002, MS -0.020 [-0.030, -0.010], "
         "latents measured -0.080 [-0.120, -0.040]; in 1 of 3 cells there is no comparison.",
     ]
-    nothing, of_paper = overview.answer(table[:0], controls, none, claims, NAMES)
+    nothing, of_paper = answer(table[:0], controls, none, claims, NAMES)
     assert (
         "nothing compares at the same R²" in nothing
         and of_paper == "Of the paper's 2 claims 1 hold here."
     )
-    assert len(overview.answer(table[:0], controls, none, claims[:0], NAMES)) == 1
+    assert len(answer(table[:0], controls, none, claims[:0], NAMES)) == 1
     # An SAE that was made elsewhere, alone.
     scores = [("r2", 0.7, 0.8), ("detection_alive", 0.65, 0.7), ("measured", 0.5, 0.9)]
     theirs = pd.DataFrame(
         [("reg1", score, own, base, 3) for score, own, base in scores],
         columns=none.columns,
     )
-    assert overview.answer(table[:0], controls, theirs, claims, NAMES) == [
+    assert answer(table[:0], controls, theirs, claims, NAMES) == [
         "Reg. 1, made elsewhere (and Baseline): R² 0.700 (0.800), detection 0.650 (0.700). "
         "They are not compared at the same R²."
     ]
@@ -185,14 +186,14 @@ def test_where_to_start_follows_the_rules():
         ms=[0.8, 0.7, 0.95, 0.1], n_active=[20, 30, 40, 50], purity=[0.9, 0.2, 0.5, 1.0]
     )
     place = ("d </script>", "b", 8)
-    first = start.Found(place, "topk", base, None)
+    first = start.StartSae(place, "topk", base, None)
     match = np.array([0, 1, 2, 3]), np.array([0.9, 0.6, 0.9, 0.9])
     effects = [
         {"cell": 0, "method": 1, "score": "ms", "effect": value}
         for value in (0.1, np.nan)
     ]
     found = start.views(
-        [first, start.Found(place, "reg1", own, (first, *match))],
+        [first, start.StartSae(place, "reg1", own, start.BaselineMatch(first, *match))],
         NAMES,
         effects,
         [place],
@@ -274,7 +275,7 @@ def test_a_metric_of_one_s_own_stands_on_the_site(tmp_path):
     try:
         registry.extend(tmp_path)
         columns = {"r2": "reconstruction", "sharp_mean": "sharpness"}
-        own = overview.own_metrics(columns)
+        own = overview.extension_metrics(columns)
     finally:
         registry.extend(None)
     assert own == {"sharp_mean": "How sharp latents are"}
@@ -290,5 +291,5 @@ def test_a_metric_of_one_s_own_stands_on_the_site(tmp_path):
             "sharp": [1.0],
         }
     )
-    (score,) = overview.own_latent_scores(latents, own)
+    (score,) = overview.extension_latent_scores(latents, own)
     assert score == {"id": "sharp", "label": "sharp", "what": "How sharp latents are"}

@@ -1,0 +1,379 @@
+"""The paper's four tables for reading, each with notes and the published table."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isnan
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sae.comparison import published
+from sae.comparison.paper_tables import TABLES, beside_published, effects, measured
+from sae.comparison.scores import RUN, diverged, values
+from sae.report.markup import latex, markdown, prose
+from sae.report.names import Names
+
+
+@dataclass(frozen=True)
+class TableText:
+    """The text around one of the paper's tables.
+
+    Attributes:
+        title: Its title, without the number.
+        notes: What its columns say.
+        effects_notes: What the numbers say in the table of effects below it.
+        no_effects: What stands below it where nothing is compared.
+    """
+
+    title: str
+    notes: str
+    effects_notes: str
+    no_effects: str
+
+
+_MEANS = "Mean over cells (lowest to highest), and in how many it is above 0."
+_PUBLISHED_MEANS = (
+    "Published: the paper's mean, and in how many of its own cells it goes up or down."
+)
+_EFFECTS_OF_METHODS = (
+    "Difference from the method compared with (the baseline). "
+    f"{_MEANS}\n{_PUBLISHED_MEANS}"
+)
+_EFFECTS_OF_PAIRS = f"{_MEANS}\n{_PUBLISHED_MEANS}"
+_NO_METHODS = (
+    "No effects: no method of this experiment is compared with another one (`against` "
+    "in config.yaml)."
+)
+_NO_PAIRS = (
+    "Empty: no method of this experiment is trained at the choice of another one (`at` "
+    "in config.yaml)."
+)
+TEXTS = {
+    1: TableText(
+        title="reconstruction and monosemanticity",
+        notes="""\
+MS_mean and MS_median count latents without a score as 0; the _alive columns leave them out (a score needs two images
+that activate the latent). MS compares only within a backbone: floor is the mean cosine of two test images. MS_across
+is MS_mean_alive without pairs of near-duplicates, where the dataset knows them. MS_independent is MS_mean_alive as
+the experiment's backbones of other families see it, mean over these; _across: likewise. dead: latents never active
+on the test images; dead_train: on the training images. n_k_over_m: activations per latent on the test images.""",
+        effects_notes=_EFFECTS_OF_METHODS,
+        no_effects=_NO_METHODS,
+    ),
+    2: TableText(
+        title="class purity",
+        notes="""\
+Share of a latent's images (weighted: of its activation) that are of its most frequent class, mean over active latents.
+-null: minus the same after permuting the labels, which is what latents that fire as rarely reach by chance; a claim
+about purity rests on it. binary_min10: over latents that fire on 10 test images or more. coarse: by the dataset's
+coarse labels.""",
+        effects_notes=_EFFECTS_OF_METHODS,
+        no_effects=_NO_METHODS,
+    ),
+    3: TableText(
+        title="linear probes on truncated codes",
+        notes="""\
+Each sample's k' largest activations, a multinomial logistic regression on the training codes, top-1 on test. AUC: area
+under top-1 over k' from 1 to K, divided by K (at most (K-1)/K); AUC_above_1: divided by K-1. K is the smallest training
+k of the experiment; top1: at k' = K. top1_raw: the same probe on the embedding itself. C is chosen on the validation
+split for every SAE and k'; edges: for how many of the k' it is the first or last value of the grid; unconverged: for
+how many a fit stopped at its limit of passes over the codes, short of its tolerance.""",
+        effects_notes=_EFFECTS_OF_METHODS,
+        no_effects=_NO_METHODS,
+    ),
+    4: TableText(
+        title="mask ablation",
+        notes="""\
+The chosen SAEs of a method, and of the ablation that is trained as it was chosen: with the same trial and seed, in the
+paper with the penalty on all latents instead of the batch-active ones (no_mask). _added: what the ablation adds. MS and
+dead as in Table 1.""",
+        effects_notes=_EFFECTS_OF_PAIRS,
+        no_effects=_NO_PAIRS,
+    ),
+}
+_GENERAL_NOTES = """\
+Test split; means over {seeds} seed(s). lambda is chosen on the validation split: the largest whose R2 is at least that
+of the method compared with (the baseline). Controls ({controls}) are not tuned and stand at their own R2. `-`: not
+defined here. Where the paper reports the same cell: ours (published,
+difference).
+
+Marks: `>` the choice is the largest lambda of the sweep, so a larger one might do too; `=` nothing was acceptable, and
+the row repeats the numbers of the method compared with (after a mark: in how many of the seeds); `!` the baseline
+leaves 5 % or more of its latents dead on the training images: it is not well trained; `x` so many of the SAEs among
+which was chosen diverged: none of these can be chosen."""
+_PUBLISHED_NOTES = (
+    "The paper's numbers, for its own datasets and backbones at m = 8192."
+)
+
+
+def table_files(
+    metrics: pd.DataFrame, published_folder: Path, names: Names
+) -> dict[str, str]:
+    """Print the four tables, each as csv, md and tex.
+
+    Args:
+        metrics: The rows of metrics.parquet under protocol `paper`.
+        published_folder: The paper's tables as CSV.
+        names: How methods, datasets and backbones are printed.
+
+    Returns:
+        {file name: text}; csv has ids, md and tex have labels and end in the published
+        table.
+    """
+    published_tables = published.read(published_folder)
+    # Labels are no markup: notes and captions are paragraphs of it.
+    head = prose(training(metrics, names))
+    controls = prose(", ".join(map(names.method, names.controls)))
+    general_notes = _GENERAL_NOTES.format(
+        seeds=metrics["seed"].nunique(), controls=controls or "none here"
+    )
+
+    texts = {}
+    for number, text in TEXTS.items():
+        table = measured(number, metrics, names)
+        table = beside_published(number, table, published_tables)
+        table_effects = effects(number, table, published_tables, names)
+        published_rows = pd.read_csv(
+            published_folder / published.FILES[number], dtype=str
+        )
+        page = _TablePage(
+            number=number,
+            head=head,
+            table=as_text(number, table, names),
+            notes=f"{text.notes}\n{general_notes}",
+            effects=effects_as_text(number, table_effects, names),
+            effects_notes=text.no_effects
+            if table_effects.empty
+            else text.effects_notes,
+            published_table=published_rows,
+        )
+        csv = table.to_csv(index=False, lineterminator="\n")
+        texts[f"table{number}.csv"] = csv
+        texts[f"table{number}.md"] = page.as_markdown()
+        texts[f"table{number}.tex"] = page.as_latex()
+    return texts
+
+
+@dataclass(frozen=True)
+class _TablePage:
+    """One of the paper's tables with all that is printed beside it.
+
+    Attributes:
+        number: The table's number in the paper.
+        head: How the baseline was trained.
+        table: The table, as text.
+        notes: What its columns and marks say.
+        effects: The differences between methods, as text.
+        effects_notes: What these say.
+        published_table: The paper's own table, as text.
+    """
+
+    number: int
+    head: str
+    table: pd.DataFrame
+    notes: str
+    effects: pd.DataFrame
+    effects_notes: str
+    published_table: pd.DataFrame
+
+    @property
+    def title(self) -> str:
+        """The title of the table that was measured."""
+        return f"Table {self.number}: {TEXTS[self.number].title}"
+
+    @property
+    def published_title(self) -> str:
+        """The title of the paper's own table."""
+        return f"Published (arXiv:2606.27321, Table {self.number})"
+
+    def as_markdown(self) -> str:
+        """Return the page in markdown."""
+        paragraphs = [
+            f"# {self.title}",
+            self.head,
+            markdown(self.table),
+            self.notes,
+            markdown(self.effects),
+            self.effects_notes,
+            f"# {self.published_title}",
+            _PUBLISHED_NOTES,
+            markdown(self.published_table),
+        ]
+        return "\n\n".join(paragraphs) + "\n"
+
+    def as_latex(self) -> str:
+        """Return both tables in LaTeX; effects are left out."""
+        caption = f"{self.title}. {self.head} {self.notes}"
+        published_caption = f"{self.published_title}. {_PUBLISHED_NOTES}"
+        tables = [
+            latex(self.table, caption),
+            latex(self.published_table, published_caption),
+        ]
+        return "\n".join(tables)
+
+
+# -- the table itself
+
+
+def as_text(number: int, table: pd.DataFrame, names: Names) -> pd.DataFrame:
+    """Print a table with labels.
+
+    A cell that the paper has too shows "ours (published, difference)".
+
+    Args:
+        number: The table's number in the paper.
+        table: What :func:`sae.comparison.paper_tables.beside_published` returned.
+        names: How methods, datasets and backbones are printed.
+    """
+    texts = {
+        "encoder": table["encoder"].map(names.backbone),
+        "data": table["data"].map(names.dataset),
+        "k": table["k"].astype(str),
+        "method": table["method"].map(names.method),
+    }
+    if TABLES[number].of_pairs:
+        texts["ablation"] = table["ablation"].map(names.method)
+    for column in TABLES[number].columns:
+        heading = column.heading
+        numbers = table.reindex(
+            columns=[heading, f"{heading}_published", f"{heading}_difference"]
+        )
+        texts[heading] = [
+            _number_beside_published(column.about.style, *row)
+            for row in numbers.to_numpy(float)
+        ]
+
+    choice = "lambda" if _sweeps_lambda_alone(table["trial"]) else "trial"
+    chosen = table[choice].replace("", "-")
+    texts[choice] = (chosen + " " + table["mark"]).str.strip()
+    return pd.DataFrame(texts)
+
+
+def _number_beside_published(
+    style: str, value: float, published_value: float, difference: float
+) -> str:
+    """Print a number, and the paper's with the difference where the paper has one."""
+    text = "-" if isnan(value) else format(value, style)
+    if isnan(published_value):
+        return text
+    published_text = format(published_value, style)
+    return f"{text} ({published_text}, {format(difference, '+' + style)})"
+
+
+def _sweeps_lambda_alone(trials: pd.Series) -> bool:
+    """Say whether the names of chosen trials have no other option than lambda."""
+    lambda_or_default = r"default|lambda\d[\d.]*(e[+-]\d+)?"
+    trial_names = " ".join(trials).split()
+    return all(re.fullmatch(lambda_or_default, name) for name in trial_names)
+
+
+# -- effects
+
+
+def effects_as_text(
+    number: int, table_effects: pd.DataFrame, names: Names
+) -> pd.DataFrame:
+    """Print differences between methods: a line for each column of the table.
+
+    Args:
+        number: The table's number in the paper.
+        table_effects: What :func:`sae.comparison.paper_tables.effects` returned.
+        names: How methods are printed.
+
+    Returns:
+        `difference`, the heading; then two columns for each pair of methods: the effect
+        and the published one. Titles of columns may repeat.
+    """
+    headings = {column.heading: column for column in TABLES[number].compared}
+    pairs = table_effects.groupby(["method", "against"], sort=False)
+    titles = _pair_titles(number, [pair for pair, _ in pairs], names)
+
+    # No mapping from title to lines: two methods may have the same label.
+    column_titles = ["difference"]
+    columns = [list(headings) if len(table_effects) else []]
+    for pair, rows in pairs:
+        effects_text = [
+            _effect(row, headings[row["column"]].about.style)
+            for row in rows.to_dict("records")
+        ]
+        column_titles += [titles[pair], f"{titles[pair]}, published"]
+        columns += [effects_text, rows["published"].tolist()]
+    by_place = dict(enumerate(columns))
+    return pd.DataFrame(by_place).set_axis(column_titles, axis=1)
+
+
+def _pair_titles(
+    number: int, pairs: list[tuple[str, str]], names: Names
+) -> dict[tuple[str, str], str]:
+    """Return {(method, against): title}, which names no more than tells pairs apart."""
+    compared_with = [against for _, against in pairs]
+    different = len(set(compared_with))
+    titles = {}
+    for method, against in pairs:
+        if TABLES[number].of_pairs:
+            # A method may have several ablations.
+            repeats = different < len(compared_with)
+            title = names.method(method if repeats else against)
+        else:
+            title = names.method(method)
+            if different > 1:
+                title += f" against {names.method(against)}"
+        titles[method, against] = title
+    return titles
+
+
+def _effect(row: Mapping[str, Any], style: str) -> str:
+    """Print a mean over cells with its range, and in how many cells it is above 0."""
+    if not row["cells"]:
+        return "-"
+    signed = "+" + style
+    mean = format(row["mean"], signed)
+    low = format(row["low"], signed)
+    high = format(row["high"], signed)
+    return f"{mean} ({low} to {high}), {row['up']}/{row['cells']}"
+
+
+# -- how the baseline was trained
+
+
+def training(metrics: pd.DataFrame, names: Names) -> str:
+    """Say how the first baseline was trained, and how many SAEs diverged.
+
+    How well the baseline is trained decides what a difference from it is worth.
+    """
+    sentences = []
+    for baseline in names.baselines[:1]:
+        rows = metrics[(metrics["method"] == baseline) & (metrics["split"] == "test")]
+        chosen = rows[rows["selected"]]
+        for dataset, dataset_rows in chosen.groupby("dataset", sort=False):
+            steps = _range(values(dataset_rows, "steps"))
+            images = _range(values(dataset_rows, "images_per_latent"))
+            sentences.append(
+                f"{names.dataset(str(dataset))}: {steps} steps, {images} training "
+                "images per latent"
+            )
+
+        trials = 0
+        if len(rows):
+            trials = int(rows.groupby(RUN)["trial"].nunique().max())
+        choice = "it has the recipe as it is given, not tuned"
+        if trials > 1:
+            choice = f"validation chose among {trials} trials"
+        sentences.append(f"{names.method(baseline)}: {choice}")
+
+    for method, count in diverged(metrics).items():
+        sentences.append(f"{names.method(method)}: {count} SAEs diverged")
+    return "; ".join(sentences) + "." if sentences else ""
+
+
+def _range(numbers: pd.Series) -> str:
+    """Print the lowest and the highest of some numbers, once where they are equal."""
+    low = _short_number(numbers.min())
+    high = _short_number(numbers.max())
+    return low if low == high else f"{low} to {high}"
+
+
+def _short_number(number: float) -> str:
+    return "-" if isnan(number) else format(round(number, 1), ",g")

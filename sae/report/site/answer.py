@@ -1,0 +1,158 @@
+"""The sentences at the top of the site: what the methods gained, and at what price."""
+
+import pandas as pd
+
+from sae.comparison import fronts, published
+from sae.comparison.outcomes import headline, is_shown
+from sae.comparison.scores import OWN_FRONTS, SCORES
+from sae.report.fronts import SCALE
+from sae.report.names import Names
+from sae.scoring.front import ENDPOINTS
+
+MOST_METHODS = 2  # methods of which the answer says what they gain
+# Up to so many methods the price of each is named; of more, of those of which the
+# answer speaks.
+MOST_PRICED = 4
+
+
+def answer(
+    means: pd.DataFrame,
+    controls: pd.DataFrame,
+    imported: pd.DataFrame,
+    claims: pd.DataFrame,
+    names: Names,
+) -> list[str]:
+    """Say which two methods have the highest detection, its worth, and its price.
+
+    Args:
+        means: front_means.csv.
+        controls: front_controls.csv.
+        imported: front_imported.csv.
+        claims: claims.csv.
+        names: How methods are printed.
+
+    Returns:
+        Sentences.
+    """
+    first_width = headline(means).dropna(subset="effect")
+    effects = first_width.set_index(["method", "score"])
+    scores_with_effects = effects.index.get_level_values("score")
+    measured = [score for score in ENDPOINTS if score in scores_with_effects]
+    about_imported = _about_imported(imported, names)
+    if not measured:
+        return about_imported or _no_comparison(claims)
+
+    # Methods whose difference is shown come first, then those of the highest mean.
+    by_method = effects.xs(measured[0], level="score")
+    by_method = by_method.assign(is_shown=by_method["outcome"].map(is_shown))
+    by_method = by_method.sort_values(
+        ["is_shown", "effect"], ascending=False, kind="stable"
+    )
+    methods = list(by_method.index)
+    best = methods[:MOST_METHODS]
+    priced = methods if len(methods) <= MOST_PRICED else best
+
+    sentences = [_gains(method, effects, names) for method in best]
+    sentences += _scale(controls, measured[0], names)
+    sentences.append(_price(priced, effects, measured[0], names))
+    return sentences + about_imported
+
+
+def _no_comparison(claims: pd.DataFrame) -> list[str]:
+    """Say that nothing compares, and how many of the paper's claims hold."""
+    sentences = [
+        "No method here has feasible trials beside a baseline's: nothing compares at "
+        "the same R²."
+    ]
+    if claims.empty:
+        return sentences
+    paper_claims = claims[~claims["ours"].astype(bool)]
+    if len(paper_claims):
+        holding = (paper_claims["verdict"] == "holds").sum()
+        sentences.append(
+            f"Of the paper's {len(paper_claims)} claims {holding} hold here."
+        )
+    return sentences
+
+
+def _gains(method: str, effects: pd.DataFrame, names: Names) -> str:
+    """Say what a method has beside its baseline in each endpoint.
+
+    Args:
+        method: The method.
+        effects: By method and score, at the first width.
+        names: How methods are printed.
+    """
+    parts = []
+    for score in ENDPOINTS:
+        if (method, score) in effects.index:
+            row = effects.loc[(method, score)]
+            effect = published.signed(row["effect"])
+            parts.append(f"{effect} {SCORES[score].label} ({row['outcome']})")
+    baseline = names.method(fronts.root(method, names.tuned))
+    gains = " and ".join(parts)
+    return f"{names.method(method)} has {gains} beside {baseline} at the same R²."
+
+
+def _scale(controls: pd.DataFrame, score: str, names: Names) -> list[str]:
+    """Say what the first controls have, which says what an effect is worth."""
+    rows = controls[controls["score"] == score].head(SCALE)
+    if rows.empty:
+        return []
+    parts = [
+        f"{names.method(row.control)} {published.signed(row.difference)}"
+        for row in rows.itertuples()
+    ]
+    label = SCORES[score].label
+    return [f"For scale, controls at their own R² in {label}: {', '.join(parts)}."]
+
+
+def _about_imported(imported: pd.DataFrame, names: Names) -> list[str]:
+    """Say what each SAE that was made elsewhere scores, with the baseline beside it."""
+    baseline = names.method(names.baselines[0]) if names.baselines else "baseline"
+    sentences = []
+    for method, rows in imported.groupby("method", sort=False):
+        parts = []
+        for row in rows.itertuples():
+            if row.score in ("r2", *ENDPOINTS):
+                baseline_value = published.plain(row.baseline)
+                label = SCORES[row.score].label
+                parts.append(f"{label} {row.value:.3f} ({baseline_value})")
+        sentences.append(
+            f"{names.method(str(method))}, made elsewhere (and {baseline}): "
+            f"{', '.join(parts)}. They are not compared at the same R²."
+        )
+    return sentences
+
+
+def _price(methods: list[str], effects: pd.DataFrame, score: str, names: Names) -> str:
+    """Name every score of some methods whose interval lies on the wrong side of 0.
+
+    Args:
+        methods: The methods.
+        effects: By method and score, at the first width.
+        score: The endpoint whose R² is named.
+        names: How methods are printed.
+    """
+    parts = []
+    for method in methods:
+        r2_difference = effects.loc[(method, score), "r2_difference"]
+        costs = [f"R² {published.signed(r2_difference)}"]
+        for priced_score in OWN_FRONTS:
+            if (method, priced_score) not in effects.index:
+                continue
+            row = effects.loc[(method, priced_score)]
+            if row["high"] < 0:
+                effect = published.interval(row["effect"], row["low"], row["high"])
+                costs.append(f"{SCORES[priced_score].label} {effect}")
+        if len(costs) == 1:
+            costs.append("no score's interval lies below 0")
+        parts.append(f"{names.method(method)}: {', '.join(costs)}")
+
+    rows = effects.loc[[(method, score) for method in methods]]
+    cells_left_out = rows["infeasible"] + rows["out_of_reach"]
+    most_left_out = int(cells_left_out.max())
+    if most_left_out:
+        most_cells = int((cells_left_out + rows["cells"]).max())
+        parts.append(f"in {most_left_out} of {most_cells} cells there is no comparison")
+    return f"What it costs: {'; '.join(parts)}."
