@@ -724,6 +724,10 @@ def test_another_version_of_a_library_reruns_nothing(run_copy):
 HERE = "test_reruns.py"
 # Rows with a test of their own: what holds them.
 HELD_BY = {
+    "another source of a dataset's concepts, or another CSV": (
+        "test_reruns.py",
+        "test_other_concepts_are_scored_anew_and_nothing_is_trained",
+    ),
     "nothing": (HERE, "test_nothing_changed_nothing_runs"),
     "a comment, a docstring, a touched file": (
         HERE,
