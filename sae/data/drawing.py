@@ -1,7 +1,7 @@
 """SVG files drawn as square pictures, once, into a folder that later jobs read.
 
-An SVG is a program by a stranger. So each is drawn by a process of its own with a limit
-of time, and one that names another file, or is too large, is not drawn at all. resvg
+An SVG is a program by a stranger. So all are drawn by a process that can be lost, with
+a limit of time for each, and one that names another file, or is too large, is not drawn at all. resvg
 (https://github.com/linebender/resvg) fetches nothing from a network and runs no
 scripts.
 """
@@ -151,7 +151,7 @@ def check_names_no_file(svg: bytes) -> None:
     """
     try:
         root = ElementTree.fromstring(svg)
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, LookupError, ValueError) as error:
         raise ValueError(f"it is no XML: {error}") from None
     for element in root.iter():
         if local_name(element.tag) not in NAMING_FILES:
@@ -198,8 +198,13 @@ def _draw_each(
         signal.setitimer(signal.ITIMER_PROF, MOST_SECONDS)
         try:
             picture = draw(svgs[name])
-        except (ValueError, OSError) as error:
-            files.write_text(_failure_file(folder, name), str(error))
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            # Whatever it is, it is of this picture: a panic of the renderer, which is
+            # no `Exception`, or too little memory.
+            reason = str(error) or type(error).__name__
+            files.write_text(_failure_file(folder, name), reason)
         else:
             with files.atomic_file(_picture_file(folder, name)) as temporary:
                 picture.save(temporary, "png")

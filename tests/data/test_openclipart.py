@@ -304,3 +304,17 @@ def test_what_is_no_package_is_refused(tmp_path, content):
 def test_a_folder_that_is_not_there_is_named(package):
     with pytest.raises(UserError, match=r"key without: .*no folder 'shape'; it has"):
         dataset.load(SPEC | {"without": ["shape"]}, package)
+
+
+def test_an_encoding_that_nobody_knows_is_no_xml_and_a_cut_package_is_told(tmp_path):
+    svg = (
+        b'<?xml version="1.0" encoding="foo"?><svg xmlns="http://www.w3.org/2000/svg"/>'
+    )
+    with pytest.raises(ValueError, match="it is no XML"):
+        drawing.draw(svg)
+
+    header = b"data.tar.xz".ljust(48) + b"9".ljust(10) + b"`\n"
+    package = tmp_path / "cut.deb"
+    package.write_bytes(openclipart.AR_START + header + b"\xfd7zXZ\x00\x00\x04\xe6")
+    with pytest.raises(UserError, match="cut.deb has no data.tar that can be read"):
+        openclipart.read_package(package)

@@ -263,6 +263,19 @@ def ranking_sizes(cell: costs.Cell, k: int, judges: int, most_images: int) -> Si
     return {"found": (16 * train * k + 6 * train * cell.d + judges * of_judge) / MB}
 
 
+def matching_sizes(job: Job) -> Sizes:
+    """Return the memory of matching with concepts, where a metric of the job does it.
+
+    Annotations take about 1 kB an image with a dozen keywords; a thousand concepts are
+    looked at at once, with eight arrays of all latents.
+    """
+    if not settings.reads_concepts(job.config, job.of.experiment):
+        return {}
+    annotations = 1000 * sum(job.cell.rows.values())
+    candidates = 8 * 8 * 1024 * costs.width(job.plan)
+    return {"matching": (annotations + candidates) / MB}
+
+
 def probe_sizes(cell: costs.Cell, width: int, fits: costs.Fits) -> Sizes:
     """Of probes on `width` features: embeddings that they read, a score for each image and class, weights."""
     images, classes = min(cell.rows["train"], fits.images), cell.data["classes"]
@@ -426,6 +439,7 @@ _SCORE = Stage(
             len(_judges(job)),
             costs.ranked_images(job.config, job.of.experiment),
         )
+        | matching_sizes(job)
     ),
     seconds=_scoring,
 )

@@ -15,9 +15,11 @@ and a card with the same card of the other decks.
 
 import functools
 import io
+import lzma
 import re
 import tarfile
 import xml.etree.ElementTree as ElementTree
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,7 +178,8 @@ def public_pictures(package: Path, without: list[str]) -> dict[str, bytes]:
             continue
         try:
             description = describe(svg)
-        except ElementTree.ParseError:
+        except (ElementTree.ParseError, LookupError, ValueError):
+            # The last two: an encoding that Python does not know, or cannot parse in.
             omissions.add("pictures that are no XML", name)
             continue
         if description.is_public_domain:
@@ -223,7 +226,7 @@ def read_package(package: Path, omissions: Omissions | None = None) -> dict[str,
                     svgs[name] = content.read()
                 else:
                     omissions.add("links to pictures", name)
-    except tarfile.TarError as error:
+    except (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise UserError(f"{package} has no {DATA} that can be read: {error}") from None
     return svgs
 

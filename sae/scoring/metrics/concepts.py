@@ -31,7 +31,6 @@ from sae.core.options import Options as Base
 from sae.data.concepts import SEPARATOR, SplitConcepts
 from sae.data.store import rows_of
 from sae.models.codes import Codes
-from sae.models.inputs import unit_rows
 from sae.scoring import concept_matching as matching
 from sae.scoring.concept_matching import ChosenLatents
 from sae.scoring.subject import PerLatent, Scores, Subject
@@ -444,9 +443,10 @@ def probe_ceiling(
     concept_count = train_holds.shape[1]
     if not concept_count:
         return np.zeros(0)
-    train_rows = unit_rows(np.asarray(train_embeddings, dtype=np.float32))
-    split_rows = unit_rows(np.asarray(split_embeddings, dtype=np.float32))
-    mean = np.average(train_rows, axis=0, weights=train_weights).astype(np.float32)
+    train_rows = unit_rows_float32(train_embeddings)
+    split_rows = unit_rows_float32(split_embeddings)
+    mean = (train_weights.astype(np.float32) @ train_rows) / train_weights.sum()
+    mean = mean.astype(np.float32)
     train_rows -= mean
     split_rows -= mean
     directions = ridge_directions(train_rows, train_holds, train_weights)
@@ -473,6 +473,20 @@ def probe_ceiling(
                 1.0,
             )
     return f1
+
+
+def unit_rows_float32(
+    embeddings: Float[np.ndarray, "images dim"],
+) -> Float[np.ndarray, "images dim"]:
+    """Return a copy of embeddings with rows of length 1; zeros stay zero.
+
+    It is in float32: at ImageNet's size float64 takes gigabytes, and a threshold on a
+    probe needs no more digits.
+    """
+    rows = np.array(embeddings, dtype=np.float32)
+    lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+    rows /= np.where(lengths > 0, lengths, 1)[:, None]
+    return rows
 
 
 def ridge_directions(
