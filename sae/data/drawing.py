@@ -1,9 +1,9 @@
 """SVG files drawn as square pictures, once, into a folder that later jobs read.
 
-An SVG is a program by a stranger. So all are drawn by a process that can be lost, with
-a limit of time for each, and one that names another file, or is too large, is not drawn at all. resvg
-(https://github.com/linebender/resvg) fetches nothing from a network and runs no
-scripts.
+An SVG is a program by a stranger. So all are drawn by a process that can be lost,
+with a limit of time for each, and one that names another file, or is too large, is not
+drawn at all. resvg (https://github.com/linebender/resvg) fetches nothing from a network
+and runs no scripts.
 """
 
 import io
