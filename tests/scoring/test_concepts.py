@@ -28,9 +28,6 @@ class FakeSubject:
         m = self.fires[split].shape[1]
         return Codes(values, latents.astype(np.int32), offsets.astype(np.int64), m)
 
-    def groups(self, split):
-        return np.arange(len(self.fires[split])) // 2
-
     def embeddings(self, split):
         holds = self.concepts[split].holds.toarray()
         return np.hstack([holds, np.ones((len(holds), 1))]).astype(np.float32)
@@ -43,8 +40,12 @@ class FakeSubject:
 
 
 class FakeSplit:
+    """The images of a split, of which two are a group."""
+
+    grouped = True
+
     def __init__(self, rows):
-        self.index = pd.DataFrame(index=range(rows))
+        self.index = pd.DataFrame({"group": np.arange(rows) // 2})
 
     def drawn(self, count):
         return np.arange(min(count, len(self.index)))
@@ -138,7 +139,9 @@ def test_rare_concepts_and_concepts_that_are_one_do_not_count():
         {s: c.holds.toarray() > 0 for s, c in concepts.items()}, concepts
     )
     options = metric.Options()
-    train = metric.training_side(subject, options)
+    train = metric.training_side(
+        subject.splits["train"], subject.concepts["train"], options
+    )
     task = metric.make_task(subject, "test", train, options)
     assert task.names == ["concept 0", "concept 3"]
 

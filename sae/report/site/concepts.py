@@ -59,32 +59,14 @@ def choose_shown(
         options: Those of the metric.
         credit: Whose keywords these are.
     """
-    train_rows = train.drawn(metric.MOST_TRAIN)
-    train_concepts = concepts.of_images(
-        annotations, train.index["image_id"].iloc[train_rows]
-    )
+    train_concepts = concepts.of_images(annotations, train.index["image_id"])
     test_concepts = concepts.of_images(annotations, test.index["image_id"])
-    test_groups = group_numbers(test)
-    train_groups = group_numbers(train)[train_rows]
-    in_train = metric.counts_enough(
-        train_concepts.holds,
-        train_groups,
-        options.least_train,
-        options.least_train_groups,
-    )
-    in_test = metric.counts_enough(
-        test_concepts.holds,
-        test_groups,
-        options.least_split,
-        options.least_split_groups,
-    )
-    # Of concepts that hold for the same images the first one counts.
-    holds = scipy.sparse.vstack([train_concepts.holds, test_concepts.holds]).tocsc()
-    numbers = metric.first_of_equal_columns(holds, np.flatnonzero(in_train & in_test))
+    train_side = metric.training_side(train, train_concepts, options)
+    _, test_side = metric.held_out_side(test, test_concepts, train_side, options)
     return ShownConcepts(
-        [test_concepts.names[number] for number in numbers],
-        test_concepts.holds.tocsc()[:, numbers],
-        matching.group_weights(test_groups),
+        [test_concepts.names[number] for number in test_side.concepts],
+        test_side.holds.tocsc(),
+        test_side.weights,
         test_concepts.attributes,
         credit,
     )
@@ -102,13 +84,6 @@ def read_index(folder: Path) -> Activations:
     files.check_sum(index_file, manifest["sha256"][index_file.name], manifest_file)
     index = files.read_parquet(index_file)
     return Activations(np.empty((len(index), 0)), index, manifest)
-
-
-def group_numbers(split: Activations) -> np.ndarray:
-    """Return the number of each image's group; without groups each image is one."""
-    if not split.grouped:
-        return np.arange(len(split.index))
-    return np.unique(split.index["group"].to_numpy(), return_inverse=True)[1]
 
 
 def images_payload(shown: ShownConcepts) -> dict[str, Any]:

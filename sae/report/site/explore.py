@@ -36,7 +36,6 @@ from sae.report.site.build import ShownSae
 from sae.report.site.concepts import (
     ShownConcepts,
     choose_shown,
-    group_numbers,
     read_index,
 )
 from sae.report.site.overview import Overview
@@ -367,7 +366,7 @@ def read_named_images(
 
 def halve(images: Activations) -> tuple[Activations, Activations]:
     """Return two halves of some images, drawn by a seed; groups stay together."""
-    groups = group_numbers(images)
+    groups = names_metric.group_numbers(images)
     shuffled = np.random.default_rng(0).permutation(groups.max() + 1)
     is_first = np.isin(groups, shuffled[: len(shuffled) // 2])
     return _rows_of(images, is_first), _rows_of(images, ~is_first)

@@ -29,7 +29,7 @@ from jaxtyping import Float, Int
 from sae.core.options import Count, Seed
 from sae.core.options import Options as Base
 from sae.data.concepts import SEPARATOR, SplitConcepts
-from sae.data.store import rows_of
+from sae.data.store import Activations, rows_of
 from sae.models.codes import Codes
 from sae.scoring import concept_matching as matching
 from sae.scoring.concept_matching import ChosenLatents
@@ -136,7 +136,10 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
         return {}
     options_text = options.model_dump_json()
     train = subject.once_for_all(
-        ("concepts", "train", options_text), lambda: training_side(subject, options)
+        ("concepts", "train", options_text),
+        lambda: training_side(
+            subject.splits["train"], subject.concepts["train"], options
+        ),
     )
     task = subject.once_for_all(
         ("concepts", split, options_text),
@@ -186,11 +189,19 @@ def firing(codes: Codes) -> scipy.sparse.csr_matrix:
     )
 
 
-def training_side(subject: Subject, options: Options) -> Side:
-    """Read the training images, and the concepts that hold for enough of them."""
-    rows = subject.splits["train"].drawn(MOST_TRAIN)
-    annotations = take_rows(subject.concepts["train"], rows)
-    groups = group_numbers(subject, "train")[rows]
+def training_side(
+    images: Activations, all_annotations: SplitConcepts, options: Options
+) -> Side:
+    """Read the training images, and the concepts that hold for enough of them.
+
+    Args:
+        images: the training images; their embeddings are not read.
+        all_annotations: of these images.
+        options: which concepts count.
+    """
+    rows = images.drawn(MOST_TRAIN)
+    annotations = take_rows(all_annotations, rows)
+    groups = group_numbers(images)[rows]
     is_enough = counts_enough(
         annotations.holds, groups, options.least_train, options.least_train_groups
     )
@@ -207,10 +218,21 @@ def make_side(
     return Side(annotations, concepts, holds, groups, matching.group_weights(groups))
 
 
-def make_task(subject: Subject, split: str, train: Side, options: Options) -> Task:
-    """Find the concepts that count, and how well a linear probe finds them."""
-    annotations = subject.concepts[split]
-    groups = group_numbers(subject, split)
+def held_out_side(
+    images: Activations, annotations: SplitConcepts, train: Side, options: Options
+) -> tuple[Int[np.ndarray, " concepts"], Side]:
+    """Read held-out images, and the concepts that count in both splits.
+
+    Args:
+        images: the held-out images; their embeddings are not read.
+        annotations: of these images.
+        train: the training images.
+        options: which concepts count.
+
+    Returns:
+        The places of these concepts among those of `train`, and the split.
+    """
+    groups = group_numbers(images)
     is_enough = counts_enough(
         annotations.holds[:, train.concepts],
         groups,
@@ -221,8 +243,13 @@ def make_task(subject: Subject, split: str, train: Side, options: Options) -> Ta
         [train.holds, annotations.holds[:, train.concepts]]
     )
     places = first_of_equal_columns(all_images.tocsc(), np.flatnonzero(is_enough))
-    held_out = make_side(annotations, train.concepts[places], groups)
+    return places, make_side(annotations, train.concepts[places], groups)
 
+
+def make_task(subject: Subject, split: str, train: Side, options: Options) -> Task:
+    """Find the concepts that count, and how well a linear probe finds them."""
+    annotations = subject.concepts[split]
+    places, held_out = held_out_side(subject.splits[split], annotations, train, options)
     rows = subject.splits["train"].drawn(MOST_TRAIN)
     ceiling = probe_ceiling(
         rows_of(subject.embeddings("train"), rows),
@@ -271,12 +298,11 @@ def take_rows(
     return SplitConcepts(concepts.names, concepts.holds[rows], attributes)
 
 
-def group_numbers(subject: Subject, split: str) -> Int[np.ndarray, " images"]:
+def group_numbers(images: Activations) -> Int[np.ndarray, " images"]:
     """Return the number of each image's group; without groups each image is one."""
-    groups = subject.groups(split)
-    if groups is None:
-        return np.arange(len(subject.embeddings(split)))
-    return np.unique(groups, return_inverse=True)[1]
+    if not images.grouped:
+        return np.arange(len(images.index))
+    return np.unique(images.index["group"].to_numpy(), return_inverse=True)[1]
 
 
 def counts_enough(

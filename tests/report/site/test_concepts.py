@@ -141,7 +141,9 @@ def test_f1_and_concepts_are_those_of_the_metric(splits):
     )
     of_site = concepts.choose_shown(annotations, train, test, metric.Options(), "me")
     options = metric.Options()
-    train_side = metric.training_side(subject, options)
+    train_side = metric.training_side(
+        subject.splits["train"], subject.concepts["train"], options
+    )
     task = metric.make_task(subject, "test", train_side, options)
     assert of_site.names == task.names == ["cat", "dog"]
     made = concepts.stands_for_payload(
