@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import snakemake_logger_plugin_sae
-from sae_workflow import view
+from sae_workflow import killed, view
 from sae_workflow.stages import STAGES
 from sae_workflow.start import say
 
@@ -96,6 +96,15 @@ def test_a_job_of_unknown_size_says_nothing_of_the_time_left(clock):
 def test_a_failed_job_is_told_in_its_own_words(tmp_path, log, said):
     (tmp_path / "k8.log").write_text(log)
     assert view.own_words([tmp_path / "k8.log", tmp_path / "none.log"]) == said
+
+
+def test_a_shell_that_a_signal_to_stop_ends_is_told_of_once():
+    # The shell of a job may get Ctrl-C before it can wait for its Python, and before
+    # this process gets it.
+    message = "Command 'python -m sae dataset' died with <Signals.{}: 2>."
+    assert killed.was_told_to_stop(message.format("SIGINT"))
+    assert not killed.was_told_to_stop(message.format("SIGKILL"))
+    assert view.tells_twice(message.format("SIGINT"))
 
 
 @pytest.mark.workflow

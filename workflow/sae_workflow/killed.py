@@ -10,6 +10,7 @@ import time
 from contextlib import suppress
 
 from sae.steps import STEPS
+from sae_workflow.preflight import STOP_SIGNALS
 from sae_workflow.start import say
 
 _STEP = re.compile(r"\bpython -m sae (\w+)")
@@ -34,6 +35,13 @@ def killed_step(message: str) -> str | None:
     """Return the step whose shell died of SIGKILL, if Snakemake says that of one."""
     is_killed = "died with <Signals.SIGKILL" in message
     return step_of_command(message) if is_killed else None
+
+
+def was_told_to_stop(message: str) -> bool:
+    """Return whether Snakemake says of a shell that it died of a signal to stop."""
+    return any(
+        f"died with <Signals.{number.name}" in message for number in STOP_SIGNALS
+    )
 
 
 def main(*command: str) -> None:

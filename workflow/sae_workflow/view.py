@@ -260,6 +260,7 @@ def tells_twice(message: str) -> bool:
     """Whether a message only says what the error of a job says, too."""
     said = (
         "returned non-zero exit status",
+        "died with <Signals.",
         "a job execution failed",
         "At least one job did not complete",
     )

@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from typing import Any
 
 from rich.console import Console, Group
@@ -24,6 +25,11 @@ EVERY, MINUTE = (
     0.5,
     60.0,
 )  # seconds between two drawings, and between two lines where nothing can be drawn
+
+# Seconds. A signal to stop goes to this process and to the shells of jobs alike. Where
+# a shell dies of it first, this process gets it within that time, says in one line that
+# it was stopped, and is silent from then on.
+SIGNAL_PATIENCE = 1.0
 
 
 class _Console(Console):
@@ -137,6 +143,8 @@ class LogHandler(LogHandlerBase):
         if step := killed.killed_step(str(record.msg or "")):
             self._killed_steps.add(step)
             return
+        if killed.was_told_to_stop(str(record.msg or "")):
+            time.sleep(SIGNAL_PATIENCE)
         text = view.plain(str(record.msg or ""))
         if text and not view.tells_twice(text) and text not in self._told:
             self._told.add(text)
