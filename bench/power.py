@@ -18,6 +18,7 @@ size exceeds .075 in a scenario in which effects vary by dataset or by family, t
 import argparse
 import itertools
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,12 +27,13 @@ from scipy.special import stdtrit
 
 from sae.comparison import intervals, outcomes, readings
 from sae.comparison.fronts import FrontRule
+from sae.comparison.intervals import POWER
 from sae.comparison.outcomes import is_shown
 from sae.comparison.readings import Readings
+from sae.core import files
 from sae.scoring.front import DETECTION, MS
-from sae.scoring.rows import CELL
 
-EFFECTS = (0.0, 0.01, 0.02, 0.03, 0.05)
+EFFECTS = (0.01, 0.02, 0.03, 0.05)
 
 BETWEEN_CELLS = 0.009  # standard deviation of an effect between (dataset, backbone)
 WITHIN = 0.003  # between the cells of a (dataset, backbone), and again between seeds
@@ -56,6 +58,9 @@ class Design:
         methods: How many methods beside the baseline.
         trials: How many each method has.
         fresh: The seeds by which vertices are judged; none if the tuning's seed does.
+        between: Standard deviation of an effect between (dataset, backbone).
+        within: That between the cells of a (dataset, backbone), and again between
+            readings with other seeds.
     """
 
     datasets: int = 2
@@ -64,6 +69,8 @@ class Design:
     methods: int = 2
     trials: int = 12
     fresh: tuple[int, ...] = (3, 4, 5)
+    between: float = BETWEEN_CELLS
+    within: float = WITHIN
 
     @property
     def cells(self) -> list[tuple[str, str, str, int]]:
@@ -133,28 +140,43 @@ class World:
 
     def _effects(self, seeds: tuple[int, ...]) -> pd.DataFrame:
         """Return a table as `sae.comparison.fronts.effects` gives it."""
-        cells = pd.DataFrame(
-            [(dataset, backbone, k) for dataset, _, backbone, k in self.design.cells],
-            columns=CELL,
+        cells = self.design.cells
+        datasets, _, backbones, ks = zip(*cells, strict=True)
+        methods, scores = zip(*self.gains, strict=True)
+        row_count = len(self.gains) * len(seeds) * len(cells)
+        effect = np.concatenate(
+            [np.tile(gains, len(seeds)) for gains in self.gains.values()]
         )
-        parts = [
-            cells.assign(method=method, score=score, seed=seed, effect=gains)
-            for (method, score), gains in self.gains.items()
-            for seed in seeds
-        ]
-        table = pd.concat(parts, ignore_index=True)
-        noise = WITHIN * self._rng.normal(size=len(table))
-        return table.assign(
-            effect=table["effect"] + noise,
-            front=table["score"],
-            width=0.01,
-            status="ok",
-            fresh=len(seeds) > 1,
-            below_floor=False,
-            level=0.5,
-            shortfall=0.0,
-            gain=0.0,
-            r2_difference=0.0,
+        noise = self.design.within * self._rng.normal(size=row_count)
+
+        # Rows are ordered by method and score, then by seed, then by cell. Names are
+        # objects, since pandas is slow with many short tables of its own strings.
+        by_front = len(seeds) * len(cells)
+        names = {
+            "dataset": np.tile(datasets, len(self.gains) * len(seeds)),
+            "backbone": np.tile(backbones, len(self.gains) * len(seeds)),
+            "method": np.repeat(methods, by_front),
+            "score": np.repeat(scores, by_front),
+            "front": np.repeat(scores, by_front),
+            "status": np.repeat("ok", row_count),
+        }
+        return pd.DataFrame(
+            {
+                **{
+                    name: pd.Series(column, dtype=object)
+                    for name, column in names.items()
+                },
+                "k": np.tile(ks, len(self.gains) * len(seeds)),
+                "seed": np.tile(np.repeat(seeds, len(cells)), len(self.gains)),
+                "effect": effect + noise,
+                "width": 0.01,
+                "fresh": len(seeds) > 1,
+                "below_floor": False,
+                "level": 0.5,
+                "shortfall": 0.0,
+                "gain": 0.0,
+                "r2_difference": 0.0,
+            }
         )
 
     def read_trials(self, price: float) -> Readings:
@@ -209,8 +231,8 @@ def _gains(
     for share, groups in zip(shares, groups_of_cells, strict=True):
         drawn = {group: rng.normal() for group in dict.fromkeys(groups)}
         deviation = np.array([drawn[group] for group in groups])
-        gains += BETWEEN_CELLS * share**0.5 * deviation
-    return gains + WITHIN * rng.normal(size=len(cells))
+        gains += design.between * share**0.5 * deviation
+    return gains + design.within * rng.normal(size=len(cells))
 
 
 def _trials(
@@ -292,14 +314,95 @@ def shares_shown(
     )
 
 
+def smallest_effect(powers: dict[float, float], wanted: float = POWER) -> float:
+    """Return the smallest true effect that is found with a power.
+
+    Args:
+        powers: {effect: the share of methods that are shown with it}.
+        wanted: The power.
+
+    Returns:
+        Where the power rises to `wanted`, between two effects in proportion; NaN where
+        it lies below it at all of the effects, or at none.
+    """
+    effects = sorted(powers)
+    for lower, higher in itertools.pairwise(effects):
+        if powers[lower] < wanted <= powers[higher]:
+            rise = powers[higher] - powers[lower]
+            return lower + (higher - lower) * (wanted - powers[lower]) / rise
+    return float("nan")
+
+
+def power_row(
+    name: str, scenario: str, nonzero_effects: list[float], runs: int
+) -> dict[str, Any]:
+    """Return a row of the table: size and power of the rule in a design's scenario.
+
+    Args:
+        name: Of the design.
+        scenario: Of `SCENARIOS`.
+        nonzero_effects: True effects in detection, for each of which a power is found.
+        runs: Worlds for each effect.
+    """
+    design = DESIGNS[name]
+    row: dict[str, Any] = {"design": name, "effects vary": scenario}
+    powers = {}
+    for effect in [0.0, *nonzero_effects]:
+        effects = {DETECTION: effect, MS: 0.0}
+        found = shares_shown(design, SCENARIOS[scenario], effects, runs=runs)
+        powers[effect] = found.loc[DETECTION, "shown"]
+        if effect:
+            row[f"power at {effect:g}"] = powers[effect]
+        else:
+            row["size"] = found.loc[DETECTION, "any_shown"]
+            row["too narrow by"] = found.loc[DETECTION, "too_narrow_by"]
+            row["equivalent at 0"] = found.loc[DETECTION, "equivalent"]
+    row[f"found with {POWER:g}"] = smallest_effect(powers)
+    # Of the largest effect, with which detection is shown most often.
+    row["size of MS behind it"] = found.loc[MS, "any_shown"]
+    return row
+
+
+def check_readings(names: list[str], runs: int) -> pd.DataFrame:
+    """Say whether fronts, equal R^2 on test and pairs read the effects that are there.
+
+    Args:
+        names: Of the designs.
+        runs: Worlds of simulated trials for each row.
+
+    Returns:
+        A row for each design, price in R^2 and true effect on MS, with what is read.
+    """
+    rows = []
+    for name, price in itertools.product(names, (0.0, 0.005)):
+        for effect in (0.0, 0.02):
+            effects = {DETECTION: effect, MS: effect}
+            shares = SCENARIOS["by backbone"]
+            found = shares_shown(DESIGNS[name], shares, effects, runs=runs, price=price)
+            means_read = found.loc[MS, ["effect", "equal_r2", "pairs"]].to_dict()
+            about = {"design": name, "price in R2": price, "true": effect}
+            rows.append(about | means_read)
+    return pd.DataFrame(rows).round(4)
+
+
 def main() -> None:
     """Print the tables, and what they decide."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--designs", nargs="*", default=list(DESIGNS), choices=DESIGNS)
+    parser.add_argument(
+        "--effects",
+        nargs="*",
+        type=float,
+        default=EFFECTS,
+        help="true effects in detection, of which a power is found, rising",
+    )
+    parser.add_argument("--csv", type=Path, help="where the table of power goes")
     parser.add_argument("--runs", type=int, default=400, help="worlds a row")
-    parser.add_argument("--trial-runs", type=int, default=40, help="with trials")
+    parser.add_argument(
+        "--trial-runs", type=int, default=40, help="with trials; 0: none"
+    )
     parser.add_argument(
         "--tiny", action="store_true", help="seconds, to see that it runs"
     )
@@ -308,37 +411,18 @@ def main() -> None:
     trial_runs = 1 if arguments.tiny else arguments.trial_runs
 
     rows = []
-    for design, (scenario, shares) in itertools.product(
-        arguments.designs, SCENARIOS.items()
-    ):
-        row = {"design": design, "effects vary": scenario}
-        for effect in EFFECTS:
-            effects = {DETECTION: effect, MS: 0.0}
-            found = shares_shown(DESIGNS[design], shares, effects, runs=runs)
-            if not effect:
-                row["size"] = found.loc[DETECTION, "any_shown"]
-                row["too narrow by"] = found.loc[DETECTION, "too_narrow_by"]
-                row["equivalent at 0"] = found.loc[DETECTION, "equivalent"]
-                continue
-            row[f"power at {effect:g}"] = found.loc[DETECTION, "shown"]
-        row["size of MS behind it"] = found.loc[MS, "any_shown"]
+    for design, scenario in itertools.product(arguments.designs, SCENARIOS):
+        row = power_row(design, scenario, arguments.effects, runs)
         rows.append(row)
         print(*row.values(), flush=True)
     table = pd.DataFrame(rows)
-    print(table.round(3).to_markdown(index=False))
+    print(table.round(4).to_markdown(index=False))
+    if arguments.csv:
+        text = table.round(4).to_csv(index=False, lineterminator="\n")
+        files.write_text(arguments.csv, text)
 
-    checks = []
-    for design, price in itertools.product(arguments.designs, (0.0, 0.005)):
-        for effect in (0.0, 0.02):
-            effects = {DETECTION: effect, MS: effect}
-            shares = SCENARIOS["by backbone"]
-            found = shares_shown(
-                DESIGNS[design], shares, effects, runs=trial_runs, price=price
-            )
-            read = found.loc[MS, ["effect", "equal_r2", "pairs"]].to_dict()
-            about = {"design": design, "price in R2": price, "true": effect}
-            checks.append(about | read)
-    print(pd.DataFrame(checks).round(4).to_markdown(index=False))
+    if trial_runs:
+        print(check_readings(arguments.designs, trial_runs).to_markdown(index=False))
 
     size = table.loc[table["effects vary"] != "by backbone", "size"].max()
     word = "in these cells" if size > ALLOWED else "shown"
