@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from _comparison import over_blocks, read
+from _comparison import Experiment, over_blocks, read
 
 from sae.comparison.fronts import TRIAL
 from sae.core import files
@@ -35,17 +35,51 @@ def main() -> None:
     experiment = read(
         arguments.results, *arguments.config, experiment=arguments.experiment
     )
+    gains = gains_by_seed(arguments.results, experiment)
+    table = gains_over_blocks(gains, experiment).set_index("method").round(3)
+    print(table.to_string())
+    if arguments.out:
+        files.write_text(arguments.out, table.to_csv(lineterminator="\n"))
+
+
+def gains_by_seed(results: Path, experiment: Experiment) -> pd.DataFrame:
+    """Return the gain of each method in each cell, with each seed that is read.
+
+    Args:
+        results: The folder of the run, with curves.parquet and latents.parquet.
+        experiment: Its rows, or some of them; cells without rows have no gain.
+
+    Returns:
+        Columns method, `CELL`, effect (all bands together), reweighted (as if latents
+        fired as often as the baseline's; NaN where the folder lacks latents), and a
+        column for each band.
+    """
     effects = experiment.effects()
     effects = effects[(effects["score"] == DETECTION) & (effects["status"] == "ok")]
-    curves = files.read_parquet(arguments.results / "curves.parquet")
+    curves = files.read_parquet(results / "curves.parquet")
     curves = curves[
         (curves["curve"] == "detection_by_frequency") & (curves["split"] == "test")
     ]
     bands = {key: rows for key, rows in curves.groupby([*TRIAL, "seed"])}
-    latents = files.read_parquet(arguments.results / "latents.parquet")
+    latents = files.read_parquet(results / "latents.parquet")
+    latents = latents[latents["dataset"].isin(experiment.metrics["dataset"])]
     counts = _counts(latents, experiment.metrics)
+    return pd.DataFrame([_gain(row, bands, counts) for row in effects.itertuples()])
 
-    gains = pd.DataFrame([_gain(row, bands, counts) for row in effects.itertuples()])
+
+def gains_over_blocks(gains: pd.DataFrame, experiment: Experiment) -> pd.DataFrame:
+    """Return each method's mean gains over blocks, with their intervals.
+
+    Args:
+        gains: Of :func:`gains_by_seed`.
+        experiment: With the families of backbones.
+
+    Returns:
+        A row for each method: the columns of gains, and of each its low and high end.
+        Columns that no cell has are left out.
+    """
+    if gains.empty:
+        return gains
     lines = []
     for method, rows in gains.groupby("method", sort=False):
         line: dict[str, object] = {"method": method}
@@ -58,10 +92,7 @@ def main() -> None:
             line[column] = mean
             line[f"{column}, low"], line[f"{column}, high"] = mean - half, mean + half
         lines.append(line)
-    table = pd.DataFrame(lines).set_index("method").round(3)
-    print(table.to_string())
-    if arguments.out:
-        files.write_text(arguments.out, table.to_csv(lineterminator="\n"))
+    return pd.DataFrame(lines)
 
 
 def _title(band: float) -> str:
