@@ -334,7 +334,12 @@ def smallest_effect(powers: dict[float, float], wanted: float = POWER) -> float:
 
 
 def power_row(
-    name: str, scenario: str, nonzero_effects: list[float], runs: int
+    name: str,
+    scenario: str,
+    nonzero_effects: list[float],
+    runs: int,
+    *,
+    with_ms: bool = True,
 ) -> dict[str, Any]:
     """Return a row of the table: size and power of the rule in a design's scenario.
 
@@ -343,12 +348,14 @@ def power_row(
         scenario: Of `SCENARIOS`.
         nonzero_effects: True effects in detection, for each of which a power is found.
         runs: Worlds for each effect.
+        with_ms: Whether MS is tested behind detection.
     """
     design = DESIGNS[name]
+    behind = {MS: 0.0} if with_ms else {}
     row: dict[str, Any] = {"design": name, "effects vary": scenario}
     powers = {}
     for effect in [0.0, *nonzero_effects]:
-        effects = {DETECTION: effect, MS: 0.0}
+        effects = {DETECTION: effect, **behind}
         found = shares_shown(design, SCENARIOS[scenario], effects, runs=runs)
         powers[effect] = found.loc[DETECTION, "shown"]
         if effect:
@@ -358,8 +365,9 @@ def power_row(
             row["too narrow by"] = found.loc[DETECTION, "too_narrow_by"]
             row["equivalent at 0"] = found.loc[DETECTION, "equivalent"]
     row[f"found with {POWER:g}"] = smallest_effect(powers)
-    # Of the largest effect, with which detection is shown most often.
-    row["size of MS behind it"] = found.loc[MS, "any_shown"]
+    if with_ms:
+        # Of the largest effect, with which detection is shown most often.
+        row["size of MS behind it"] = found.loc[MS, "any_shown"]
     return row
 
 
@@ -398,6 +406,11 @@ def main() -> None:
         default=EFFECTS,
         help="true effects in detection, of which a power is found, rising",
     )
+    parser.add_argument(
+        "--first-alone",
+        action="store_true",
+        help="the score that is tested first, without MS: half the time, other draws",
+    )
     parser.add_argument("--csv", type=Path, help="where the table of power goes")
     parser.add_argument("--runs", type=int, default=400, help="worlds a row")
     parser.add_argument(
@@ -412,7 +425,9 @@ def main() -> None:
 
     rows = []
     for design, scenario in itertools.product(arguments.designs, SCENARIOS):
-        row = power_row(design, scenario, arguments.effects, runs)
+        row = power_row(
+            design, scenario, arguments.effects, runs, with_ms=not arguments.first_alone
+        )
         rows.append(row)
         print(*row.values(), flush=True)
     table = pd.DataFrame(rows)
