@@ -1,4 +1,4 @@
-"""bench/pilot.py: whether the ranges of `fair` fit its baseline."""
+"""bench/pilot.py: whether the ranges of `fair` fit its baseline, and its lengths."""
 
 import subprocess
 import sys
@@ -70,3 +70,53 @@ def test_a_cell_fits_where_four_trials_count_and_the_best_rate_lies_inside(tmp_p
     assert "0.008" in columns_by_backbone["inside"]
     assert "do not fit" in printed
     assert len(pd.read_csv(table_file)) == 15
+
+
+def write_lengths(results, dataset, backbone, r2_by_steps, chosen, *, undertrained):
+    """Write what protocol `fair` leaves of a cell whose baseline tried some lengths."""
+    rows = []
+    for steps, r2 in r2_by_steps.items():
+        for lr, lost in ((0.001, 0.01), (0.003, 0.0), (0.008, -0.05)):
+            scores = {"r2": r2 - lost, "ms_mean_alive": 0.5 + steps / 1e5}
+            # A length that diverged says nothing, however high it stands.
+            status = "diverged" if lr == 0.008 else "ok"
+            trial = {"trial": f"lr{lr}-steps{steps}", "lr": lr, "steps": steps}
+            rows.append({**trial, "status": status, "protocol": "fair", **scores})
+    listed = {"trial": "auxk_alpha0.1-lr0.002", "steps": chosen, "r2": 0.99}
+    rows.append({**listed, "status": "ok", "protocol": "fair"})
+    cell = {"dataset": dataset, "backbone": backbone, "k": 8, "method": "topk"}
+    folder = results / "scores" / dataset / backbone / "k8"
+    folder.mkdir(parents=True)
+    pd.DataFrame(rows).assign(**cell, seed=0).to_parquet(folder / "validation.parquet")
+    facts = {"steps": [None, chosen], "undertrained": [None, undertrained]}
+    selection = pd.DataFrame({"protocol": ["paper", "fair"], **facts}).assign(**cell)
+    selection.to_parquet(folder / "selection.parquet")
+
+
+def test_a_dataset_has_the_most_steps_that_a_cell_asks_for(tmp_path):
+    settled = {1000: 0.80, 2000: 0.82, 4000: 0.8205}
+    write_lengths(tmp_path, "digits", "a", settled, 4000, undertrained=False)
+    longer = settled | {4000: 0.84, 8000: 0.86}
+    write_lengths(tmp_path, "digits", "b", longer, 8000, undertrained=True)
+    write_lengths(tmp_path, "letters", "a", settled, 4000, undertrained=False)
+    table_file = tmp_path / "lengths.csv"
+    command = [sys.executable, "bench/pilot.py", tmp_path, "--steps"]
+    printed = subprocess.run(
+        [*command, "--out", table_file],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+
+    assert "digits: 8000 steps, the largest of 2 cells" in printed
+    assert "letters: 4000 steps, the largest of 1 cells" in printed
+    lengths = pd.read_csv(table_file).set_index(["dataset", "backbone", "steps"])
+    assert len(lengths) == 3 + 4 + 3
+    # At the rate of highest R^2, of those that did not diverge.
+    assert (lengths["lr"] == 0.003).all()
+    gained = lengths["r2 gained"]
+    assert round(gained["digits", "a", 4000], 5) == 0.0005
+    assert round(gained["digits", "b", 8000], 5) == 0.02
+    assert gained.isna().sum() == 3
+    assert "True" in printed and "False" in printed
