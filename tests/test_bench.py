@@ -13,6 +13,7 @@ pytestmark = pytest.mark.slow
 # They read what a run made; tests of their own give them some.
 OF_RESULTS = {
     "agree.py",
+    "decisive.py",
     "draws.py",
     "frequency.py",
     "mask.py",

@@ -195,3 +195,26 @@ def test_size_and_power_of_the_rule():
     read = power.shares_shown(design, by_backbone, effects, runs=20, price=0.0)
     for reading in ("effect", "equal_r2", "pairs"):
         assert read.loc["ms", reading] == pytest.approx(0.03, abs=0.003)
+
+
+def test_the_smallest_effect_that_is_found_lies_between_two_that_were_asked():
+    from bench import power
+
+    powers = {0.02: 0.9, 0.0: 0.05, 0.01: 0.6}
+    assert power.smallest_effect(powers) == pytest.approx(0.01 + 0.01 * 0.2 / 0.3)
+    assert power.smallest_effect({0.0: 0.05, 0.01: 0.8}) == pytest.approx(0.01)
+    assert np.isnan(power.smallest_effect({0.0: 0.05, 0.01: 0.79}))
+
+
+def test_a_world_without_spread_has_the_effects_that_were_put_in():
+    from bench import power
+
+    design = power.Design(datasets=3, ks=1, between=0.0, within=0.0)
+    effects = {"detection_alive": 0.02, "ms": -0.01}
+    world = power.World(np.random.default_rng(0), design, (0.5, 0.5, 0.0), effects)
+    means = world.means(world.readings()).set_index(["method", "score"])
+    for method in ("m0", "m1"):
+        for score, effect in effects.items():
+            assert means.loc[(method, score), "effect"] == pytest.approx(effect)
+            assert means.loc[(method, score), "pairs"] == pytest.approx(effect)
+            assert means.loc[(method, score), "cells"] == 9
