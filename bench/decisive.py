@@ -1,10 +1,10 @@
 """Read the decisive run: `python bench/decisive.py results/decisive --out FOLDER`.
 
-docs/results/decisive/README.md has the design, what is expected, and which words are said
-of which numbers; this script was written before there were any. The cells of many images
-and those of few are read apart, each by the rule of fronts as if they were an experiment
-of their own: the same pictures are never two datasets of one mean. It prints, and writes
-as CSV into the folder:
+docs/results/decisive/README.md has the design, what is expected, and which words are
+said of which numbers; this script was written before there were any. The cells of many
+images and those of few are read apart, each by the rule of fronts as if they were an
+experiment of their own: the same pictures are never two datasets of one mean. It
+prints, and writes as CSV into the folder:
 
 - answers.csv: the words, for each penalty, and the numbers on which they rest;
 - came_out.csv: what came out, in the order of the page's table of what is expected;
@@ -78,13 +78,14 @@ SHOWN = [
 
 @dataclass(frozen=True)
 class Answer:
-    """What is said of a method, in one of the page's words.
+    """An answer about a method, in one of the page's words.
 
     Attributes:
         method: A penalty.
-        question: "many images", "of small data", "of low rates" or "of the judge alone".
-        answer: `CONFIRMED`, `REFUTED`, both or `UNDECIDED` of the first question, "yes",
-            "no" or "not known" of the others.
+        question: "many images", "of small data", "of low rates" or "of the judge
+            alone".
+        answer: `CONFIRMED`, `REFUTED`, both or `UNDECIDED` of the first question,
+            "yes", "no" or "not known" of the others.
         because: The numbers on which it rests.
     """
 
@@ -104,8 +105,8 @@ def main() -> None:
     parser.add_argument(
         "--smallest-match",
         type=float,
-        help="the smallest effect in the match with concepts that is found with a power "
-        f"of .8; by default the least that {POWER_TABLE} has",
+        help="the smallest effect in the match with concepts that is found with a "
+        f"power of .8; by default the least that {POWER_TABLE} has",
     )
     arguments = parser.parse_args()
     smallest_match = arguments.smallest_match
@@ -136,20 +137,18 @@ def read_tables(experiment: Experiment) -> dict[str, pd.DataFrame]:
     names = experiment.names
     sizes = split_sizes(experiment)
     readings_by_size = {size: read_fronts(rows) for size, rows in sizes.items()}
-    many, few = readings_by_size[MANY], readings_by_size[FEW]
+    differences = few_minus_many(readings_by_size[FEW], readings_by_size[MANY])
     return {
         "means": _by_size(
-            {size: judge(found, names) for size, found in readings_by_size.items()}
+            {size: judge(of_size, names) for size, of_size in readings_by_size.items()}
         ),
         "datasets": _by_size(
             {
-                size: judge_each_dataset(found, names)
-                for size, found in readings_by_size.items()
+                size: judge_each_dataset(of_size, names)
+                for size, of_size in readings_by_size.items()
             }
         ),
-        "few_minus_many": judge_each_dataset(few_minus_many(few, many), names)[
-            OF_DIFFERENCE
-        ],
+        "few_minus_many": judge_each_dataset(differences, names)[OF_DIFFERENCE],
         "rates": _by_size({size: gains_by_rate(rows) for size, rows in sizes.items()}),
         "without_a_rate": _by_size(
             {size: means_without_a_rate(rows) for size, rows in sizes.items()}
@@ -201,38 +200,41 @@ def read_fronts(experiment: Experiment) -> Readings:
     return readings.read(experiment.metrics, names.tuned, names.fronts)
 
 
-def judge(found: Readings, names: ComparisonSettings) -> pd.DataFrame:
+def judge(method_readings: Readings, names: ComparisonSettings) -> pd.DataFrame:
     """Average effects over blocks, with intervals and outcomes.
 
     Returns:
         The table of `sae.comparison.outcomes.means`, and `fresh_cells`: how many of the
         cells are read with fresh seeds, and not with the seed of the tuning.
     """
-    means = outcomes.means(found, names.families, names.intervals)
-    is_fresh = (found.fronts["status"] == "ok") & found.fronts["fresh"].astype(bool)
-    fresh = found.fronts[is_fresh].drop_duplicates(KEYS)
-    counts = fresh.groupby(outcomes.KEYS).size().rename("fresh_cells").reset_index()
+    means = outcomes.means(method_readings, names.families, names.intervals)
+    effects = method_readings.fronts
+    is_fresh = (effects["status"] == "ok") & effects["fresh"].astype(bool)
+    cells = effects[is_fresh].drop_duplicates(KEYS)
+    counts = cells.groupby(outcomes.KEYS).size().rename("fresh_cells").reset_index()
     means = means.merge(counts, on=outcomes.KEYS, how="left")
     return means.fillna({"fresh_cells": 0}).astype({"fresh_cells": int})
 
 
-def judge_each_dataset(found: Readings, names: ComparisonSettings) -> pd.DataFrame:
+def judge_each_dataset(
+    method_readings: Readings, names: ComparisonSettings
+) -> pd.DataFrame:
     """Return the tables of :func:`judge` of each dataset alone, with its name.
 
     A dataset has two blocks, so that nothing is tested; `low_backbones` and
     `high_backbones` are the ends of the interval over its backbones.
     """
     parts = []
-    for dataset in found.fronts["dataset"].unique():
-        part = judge(only_dataset(found, dataset), names)
+    for dataset in method_readings.fronts["dataset"].unique():
+        part = judge(only_dataset(method_readings, dataset), names)
         part.insert(0, "dataset", dataset)
         parts.append(part)
     return pd.concat(parts, ignore_index=True)
 
 
-def only_dataset(found: Readings, dataset: str) -> Readings:
+def only_dataset(method_readings: Readings, dataset: str) -> Readings:
     """Return the readings of one dataset."""
-    return Readings(*(table[table["dataset"] == dataset] for table in found))
+    return Readings(*(table[table["dataset"] == dataset] for table in method_readings))
 
 
 def few_minus_many(few: Readings, many: Readings) -> Readings:
@@ -256,8 +258,8 @@ def read_fewer_trials(experiment: Experiment, is_kept: pd.Series) -> Readings:
     """Read the cells of one size as if other trials had not been made.
 
     Other trials may then be vertices. Where one that weighs anything was not trained
-    with fresh seeds, that method, score and cell is read with the seed of the tuning, on
-    both sides; `fresh` of the effects says so. The first width alone is read.
+    with fresh seeds, that method, score and cell is read with the seed of the tuning,
+    on both sides; `fresh` of the effects says so. The first width alone is read.
 
     Args:
         experiment: The rows of the size.
@@ -265,27 +267,27 @@ def read_fewer_trials(experiment: Experiment, is_kept: pd.Series) -> Readings:
     """
     rule = experiment.names.fronts
     headline = rule.model_copy(update={"widths": rule.widths[:1]})
-    kept = Experiment(
+    fewer_trials = Experiment(
         experiment.metrics[is_kept],
         experiment.names.model_copy(update={"fronts": headline}),
     )
-    found = read_fronts(kept)
-    tables = (found.fronts, found.equal_r2)
+    method_readings = read_fronts(fewer_trials)
+    tables = (method_readings.fronts, method_readings.equal_r2)
     if not any((table["status"] == SEEDS_MISSING).any() for table in tables):
-        return found
-    with_tuning = read_fronts(kept._replace(metrics=kept.tuning))
+        return method_readings
+    with_tuning = read_fronts(fewer_trials._replace(metrics=fewer_trials.tuning))
     return Readings(
-        _replace_missing(found.fronts, with_tuning.fronts),
-        _replace_missing(found.equal_r2, with_tuning.equal_r2),
-        found.pairs,
+        _replace_missing(method_readings.fronts, with_tuning.fronts),
+        _replace_missing(method_readings.equal_r2, with_tuning.equal_r2),
+        method_readings.pairs,
     )
 
 
 def _replace_missing(effects: pd.DataFrame, substitutes: pd.DataFrame) -> pd.DataFrame:
     """Return effects, with substitutes for those whose vertices lack fresh seeds."""
     is_missing = effects["status"] == SEEDS_MISSING
-    found = substitutes.merge(effects.loc[is_missing, KEYS], on=KEYS)
-    return pd.concat([effects[~is_missing], found], ignore_index=True)
+    substituted = substitutes.merge(effects.loc[is_missing, KEYS], on=KEYS)
+    return pd.concat([effects[~is_missing], substituted], ignore_index=True)
 
 
 def means_without_a_rate(experiment: Experiment) -> pd.DataFrame:
@@ -300,8 +302,8 @@ def means_without_a_rate(experiment: Experiment) -> pd.DataFrame:
     rates = experiment.metrics["lr"]
     parts = []
     for rate in [None, *sorted(rates.dropna().unique())]:
-        found = read_fewer_trials(experiment, rates != rate)
-        part = _endpoints(judge(found, experiment.names))
+        method_readings = read_fewer_trials(experiment, rates != rate)
+        part = _endpoints(judge(method_readings, experiment.names))
         part.insert(0, "left_out", "none" if rate is None else f"{rate:g}")
         parts.append(part)
     return pd.concat(parts, ignore_index=True)
@@ -310,14 +312,14 @@ def means_without_a_rate(experiment: Experiment) -> pd.DataFrame:
 def means_of_twins_alone(experiment: Experiment) -> pd.DataFrame:
     """Return the means of the endpoints where the baseline's every trial has a twin.
 
-    Trials of the baseline at points where no method that is compared with it trained are
-    left out.
+    Trials of the baseline at points where no method that is compared with it trained
+    are left out.
 
     Args:
         experiment: The rows of one size.
     """
-    found = read_fewer_trials(experiment, has_twin(experiment))
-    return _endpoints(judge(found, experiment.names))
+    method_readings = read_fewer_trials(experiment, has_twin(experiment))
+    return _endpoints(judge(method_readings, experiment.names))
 
 
 def has_twin(experiment: Experiment) -> pd.Series:
@@ -325,7 +327,8 @@ def has_twin(experiment: Experiment) -> pd.Series:
 
     All trials of a method that is compared with the baseline are at such points.
     """
-    metrics, names = experiment.metrics, experiment.names
+    metrics = experiment.metrics
+    names = experiment.names
     is_compared = metrics["method"].map(names.tuned).notna()
     points = pd.MultiIndex.from_frame(metrics[[*CELL, *names.fronts.tuned]])
     return is_compared | points.isin(points[is_compared])
@@ -353,10 +356,15 @@ def gains_by_rate(experiment: Experiment) -> pd.DataFrame:
         over blocks (`dataset` is "all"), and of each dataset. `twins`: how many pairs
         are feasible; `in_score`: what they gain in the score, without a price of R^2.
     """
-    metrics, names = experiment.metrics, experiment.names
+    metrics = experiment.metrics
+    names = experiment.names
     rate = metrics["lr"]
-    bands = {LOW_RATES: rate <= LOW_RATE, HIGH_RATES: rate >= HIGH_RATE}
-    bands |= {f"{value:g}": rate == value for value in sorted(rate.dropna().unique())}
+    rates = sorted(rate.dropna().unique())
+    bands = {
+        LOW_RATES: rate <= LOW_RATE,
+        HIGH_RATES: rate >= HIGH_RATE,
+        **{f"{one_rate:g}": rate == one_rate for one_rate in rates},
+    }
     is_baseline = metrics["method"].map(names.tuned).isna()
     rows = []
     for title, is_in_band in bands.items():
@@ -368,9 +376,9 @@ def gains_by_rate(experiment: Experiment) -> pd.DataFrame:
             about = {"score": score, "method": method, "rates": title}
             rows.append(about | {"dataset": "all"} | _mean_gain(cells, names))
             for dataset, of_dataset in cells.groupby("dataset", sort=False):
-                gain = _mean_gain(of_dataset, names)
-                # Two blocks are too few for an interval.
-                gain |= {"low": None, "high": None}
+                # Its two blocks are too few for an interval.
+                no_interval = {"low": None, "high": None}
+                gain = {**_mean_gain(of_dataset, names), **no_interval}
                 rows.append(about | {"dataset": dataset} | gain)
     return pd.DataFrame(rows)
 
@@ -392,11 +400,16 @@ def _mean_gain(cells: pd.DataFrame, names: ComparisonSettings) -> dict[str, Any]
 # What stands beside.
 
 
-def gains_by_frequency(results: Path, experiment: Experiment) -> pd.DataFrame:
-    """Return the gain in detection by how often latents fire; see bench/frequency.py."""
+def gains_by_frequency(run_folder: Path, experiment: Experiment) -> pd.DataFrame:
+    """Return the gain in detection by how often latents fire, by size.
+
+    Args:
+        run_folder: The folder of the run, as bench/frequency.py reads it.
+        experiment: Its rows.
+    """
     tables = {}
     for size, rows in split_sizes(experiment).items():
-        tables[size] = gains_over_blocks(gains_by_seed(results, rows), rows)
+        tables[size] = gains_over_blocks(gains_by_seed(run_folder, rows), rows)
     return _by_size(tables)
 
 
@@ -497,7 +510,7 @@ def came_out(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
         ("latents measured, many", means, {"score": "measured", "size": MANY}),
     ]
     rows = []
-    for what, table, about in expected:
+    for quantity, table, about in expected:
         for _, row in table[_has_values(table, about)].iterrows():
             is_of_dataset = table is datasets or table is differences
             ends = (
@@ -507,7 +520,7 @@ def came_out(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
             )
             rows.append(
                 {
-                    "what": what,
+                    "what": quantity,
                     "method": row["method"],
                     "effect": row["effect"],
                     "low": row[ends[0]],
@@ -615,8 +628,8 @@ def answer_judge_alone(
         return Answer(method, question, "not known", "no match, or no smallest effect")
     is_confirmed = CONFIRMED in say_of_many(detection)
     because = (
-        f"detection is {say_of_many(detection)}; match {_interval(match)}, found with a "
-        f"power of .8: {smallest_match:.4f}"
+        f"detection is {say_of_many(detection)}; match {_interval(match)}, found with "
+        f"a power of .8: {smallest_match:.4f}"
     )
     holds = is_confirmed and match["high"] < smallest_match
     return Answer(method, question, "yes" if holds else "no", because)
@@ -662,8 +675,9 @@ def _numbers(detection: pd.Series | None) -> str:
     if detection is None:
         return "detection was not read"
     return (
-        f"{_interval(detection)}, Holm {detection['p_holm']:.4f}, datasets of one sign: "
-        f"{detection['same_sign']}, {detection['outcome']}, {detection['cells']} cells"
+        f"{_interval(detection)}, Holm {detection['p_holm']:.4f}, "
+        f"datasets of one sign: {detection['same_sign']}, {detection['outcome']}, "
+        f"{detection['cells']} cells"
     )
 
 

@@ -42,11 +42,11 @@ def main() -> None:
         files.write_text(arguments.out, table.to_csv(lineterminator="\n"))
 
 
-def gains_by_seed(results: Path, experiment: Experiment) -> pd.DataFrame:
+def gains_by_seed(run_folder: Path, experiment: Experiment) -> pd.DataFrame:
     """Return the gain of each method in each cell, with each seed that is read.
 
     Args:
-        results: The folder of the run, with curves.parquet and latents.parquet.
+        run_folder: The folder of the run, with curves.parquet and latents.parquet.
         experiment: Its rows, or some of them; cells without rows have no gain.
 
     Returns:
@@ -56,12 +56,12 @@ def gains_by_seed(results: Path, experiment: Experiment) -> pd.DataFrame:
     """
     effects = experiment.effects()
     effects = effects[(effects["score"] == DETECTION) & (effects["status"] == "ok")]
-    curves = files.read_parquet(results / "curves.parquet")
+    curves = files.read_parquet(run_folder / "curves.parquet")
     curves = curves[
         (curves["curve"] == "detection_by_frequency") & (curves["split"] == "test")
     ]
     bands = {key: rows for key, rows in curves.groupby([*TRIAL, "seed"])}
-    latents = files.read_parquet(results / "latents.parquet")
+    latents = files.read_parquet(run_folder / "latents.parquet")
     latents = latents[latents["dataset"].isin(experiment.metrics["dataset"])]
     counts = _counts(latents, experiment.metrics)
     return pd.DataFrame([_gain(row, bands, counts) for row in effects.itertuples()])

@@ -49,17 +49,17 @@ def main() -> None:
     )
 
 
-def print_steps(results: Path, out: Path | None) -> None:
+def print_steps(run_folder: Path, table_file: Path | None) -> None:
     """Print how long each cell trains, what each length gains, and the largest number.
 
     Args:
-        results: The folder of the pilot; cells whose bank is not made are left out.
-        out: A CSV of the lengths, or None.
+        run_folder: The folder of the pilot; cells whose bank is not made are left out.
+        table_file: A CSV of the lengths, or None.
     """
-    lengths = tried_lengths(results)
-    chosen = chosen_steps(results)
-    if out:
-        lengths.to_csv(out, index=False, float_format="%.5g")
+    lengths = tried_lengths(run_folder)
+    chosen = chosen_steps(run_folder)
+    if table_file:
+        lengths.to_csv(table_file, index=False, float_format="%.5g")
     # Three digits are not enough of R^2, of which .002 decides.
     print(lengths.round(4).to_markdown(index=False))
     print(chosen.to_markdown(index=False))
@@ -68,28 +68,28 @@ def print_steps(results: Path, out: Path | None) -> None:
         print(f"{dataset}: {steps} steps, the largest of {len(cells)} cells")
 
 
-def chosen_steps(results: Path) -> pd.DataFrame:
+def chosen_steps(run_folder: Path) -> pd.DataFrame:
     """Return how many steps the protocol chose in each cell.
 
     Returns:
         Columns `CELL`, steps and undertrained: whether the last doubling still gained
         the baseline something, so that only `most_steps` ended it.
     """
-    files_of_cells = sorted(results.glob("scores/*/*/*/selection.parquet"))
+    files_of_cells = sorted(run_folder.glob("scores/*/*/*/selection.parquet"))
     rows = pd.concat(map(pd.read_parquet, files_of_cells), ignore_index=True)
     rows = rows[rows["protocol"] == "fair"].dropna(subset="steps")
     facts = rows[[*CELL, "steps", "undertrained"]].drop_duplicates()
     return facts.astype({"steps": int, "undertrained": bool})
 
 
-def tried_lengths(results: Path) -> pd.DataFrame:
+def tried_lengths(run_folder: Path) -> pd.DataFrame:
     """Return what the baseline scores on validation at each length that was tried.
 
     Returns:
         Columns `CELL`, steps, lr (of the three rates that of the highest R^2), r2, MS
         (without near-duplicates), and what these two gain over the length before.
     """
-    rows = across_groups(read_validation(results))
+    rows = across_groups(read_validation(run_folder))
     # Trials that say how long to train have no weight of AuxK of their own.
     is_length = ~rows["trial"].str.contains("auxk_alpha") & (rows["protocol"] == "fair")
     rows = rows[is_length & (rows["status"] == "ok") & rows["r2"].notna()]
@@ -101,9 +101,9 @@ def tried_lengths(results: Path) -> pd.DataFrame:
     return lengths.astype({"steps": int})
 
 
-def read_validation(results: Path) -> pd.DataFrame:
+def read_validation(run_folder: Path) -> pd.DataFrame:
     """Return the rows of every SAE on validation, of the cells whose bank is made."""
-    files_of_cells = sorted(results.glob("scores/*/*/*/validation.parquet"))
+    files_of_cells = sorted(run_folder.glob("scores/*/*/*/validation.parquet"))
     return pd.concat(map(pd.read_parquet, files_of_cells), ignore_index=True)
 
 
