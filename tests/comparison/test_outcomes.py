@@ -218,3 +218,22 @@ def test_a_world_without_spread_has_the_effects_that_were_put_in():
             assert means.loc[(method, score), "effect"] == pytest.approx(effect)
             assert means.loc[(method, score), "pairs"] == pytest.approx(effect)
             assert means.loc[(method, score), "cells"] == 9
+
+
+@pytest.mark.parametrize(("name", "runs"), [("decisive", 25), ("demo", 15)])
+def test_many_worlds_at_once_are_judged_as_each_by_the_rule(name, runs):
+    from bench import power
+
+    design = power.DESIGNS[name]
+    shares = power.SCENARIOS["half by dataset"]
+    at_once = power.shown_first(design, shares, 0.01, runs=runs)
+    one_by_one = []
+    for run in range(runs):
+        effects = {"detection_alive": 0.01}
+        world = power.World(np.random.default_rng(run), design, shares, effects)
+        means = world.means(world.readings()).set_index("method")
+        shown = [outcomes.is_shown(means.loc[m, "outcome"]) for m in ("m0", "m1")]
+        one_by_one.append(shown)
+    assert at_once.tolist() == one_by_one
+    # Some are shown and some are not.
+    assert 0.1 < at_once.mean() < 0.9
