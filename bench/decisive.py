@@ -39,7 +39,7 @@ from sae.scoring.selection import chosen_rows, rows_under
 
 OVERLAY = "config/experiments/decisive.yaml"
 POWER_TABLE = Path("docs/results/decisive/power.csv")
-DESIGN_OF_MATCH = "decisive, match"  # its rows in the table of power
+DESIGN_OF_MATCH = "decisive-match"  # its rows in the table of power
 
 MANY = "many"
 FEW = "few"

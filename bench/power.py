@@ -95,6 +95,11 @@ DESIGNS = {
     "demo": Design(trials=4, fresh=()),
     # The nine cells of many images; of few it has nine more, which are read alike.
     "decisive": Design(datasets=3, ks=1, trials=24),
+    # The match with concepts there, which has no fresh seeds. Its spread is that of the
+    # demo's cells on validation (docs/results/decisive/README.md).
+    "decisive-match": Design(
+        datasets=3, ks=1, trials=24, fresh=(), between=0.006, within=0.009
+    ),
 }
 
 
