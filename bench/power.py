@@ -1,18 +1,20 @@
-"""How often the rule of the comparison errs, and what it finds: `python bench/power.py`.
+"""How often the rule of the comparison errs, and what it finds.
 
-A world has the cells of a design (`fair`, `rivals`, `demo`), and its methods have effects
-that are known: the same mean everywhere, plus a deviation that is drawn for each dataset,
-each family of backbones, each backbone of a dataset, and each cell. The rule reads these
-effects, with the noise that a reading has, as it reads an experiment's. A row says how
-often any method of a world is called higher or lower in detection, where all have a mean
-of 0 (the size of the test), and which share of the methods is, where they have another
-(its power). Last, worlds in which trials are simulated, too, say whether fronts and pairs
-read the effects that are there.
+`python bench/power.py`. A world has the cells of a design (`fair`, `rivals`, `demo`),
+and its methods have effects that are known: the same mean everywhere, plus a deviation
+that is drawn for each dataset, each family of backbones, each backbone of a dataset,
+and each cell. The rule reads these effects, with the noise that a reading has, as it
+reads an experiment's. A row says how often any method of a world is called higher or
+lower in detection, where all have a mean of 0 (the size of the test), which share of
+the methods is, where they have another (its power), and which effect is found with a
+power of .8. Last, worlds in which trials are simulated, too, say whether fronts and
+pairs read the effects that are there.
 
-The deviations have a standard deviation of .009 together, as the blocks of `fair` have in
-detection. How it is divided is a scenario. This decides on the word for an effect: if the
-size exceeds .075 in a scenario in which effects vary by dataset or by family, the word is
-"in these cells" and not "shown", for all experiments.
+The deviations have a standard deviation of .009 together, as the blocks of `fair` have
+in detection, unless a design has another. How it is divided is a scenario. This decides
+on the word for an effect: if the size exceeds .075 in a scenario in which effects vary
+by dataset or by family, the word is "in these cells" and not "shown", for all
+experiments.
 """
 
 import argparse
@@ -339,8 +341,8 @@ def shares_of_first(
 ) -> pd.Series:
     """Return how often detection is shown, where nothing is tested behind it.
 
-    The rule's arithmetic for many worlds at once, in a hundredth of the time. Its worlds
-    are those of :func:`shares_shown` without MS, and so are the decisions
+    The rule's arithmetic for many worlds at once, which takes a small part of the time.
+    Its worlds are those of :func:`shares_shown` without MS, and so are the decisions
     (tests/comparison/test_outcomes.py).
 
     Args:
