@@ -26,7 +26,7 @@ class Step(NamedTuple):
 
 
 # Those that are of use by themselves, as the command line lists them.
-FOR_USERS = ("encode", "import", "export", "explore", "board", "fetch")
+FOR_USERS = ("encode", "import", "export", "explore", "judged", "board", "fetch")
 STEPS = {
     "fetch": Step("sae.data.fetch:fetch", "fetch one artifact"),
     "weights": Step(
@@ -81,4 +81,7 @@ STEPS = {
         "m of the recipe",
     ),
     "explore": Step("sae.report.site.explore:explore", "write a site of any SAEs"),
+    "judged": Step(
+        "sae.report.judging:judged", "print what people said in a site's view Judge"
+    ),
 }

@@ -16,7 +16,7 @@ import pandas as pd
 from sae.core import files
 from sae.data.store import Activations
 from sae.models.coder import Coder
-from sae.report.site import images, latents, pack
+from sae.report.site import images, latents, pack, trials
 from sae.report.site.concepts import ShownConcepts, is_scored, stands_for_payload
 from sae.report.site.overview import Overview
 from sae.report.site.start import BaselineMatch, StartSae
@@ -43,6 +43,7 @@ class ShownSae:
         coder: The SAE.
         table: m rows by latent (`sae.report.site.latents.payload`).
         siblings: SAEs that differ from it in their seed alone.
+        is_control: Whether its method is a control.
     """
 
     number: int
@@ -50,6 +51,7 @@ class ShownSae:
     coder: Coder
     table: pd.DataFrame
     siblings: list[Coder] = field(default_factory=list)
+    is_control: bool = False
 
 
 @dataclass
@@ -60,10 +62,14 @@ class AddedCell:
         highest_images: Of each SAE (m, 10) rows of its latents' highest images, -1
             where a latent has fewer.
         start_saes: The SAEs, as the rules of `start` read them.
+        judge: The hash of the cell's blind trials; None where there are none.
+        trial_images: Rows of images that these trials show.
     """
 
     highest_images: list[np.ndarray] = field(default_factory=list)
     start_saes: list[StartSae] = field(default_factory=list)
+    judge: str | None = None
+    trial_images: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
 
 
 @contextmanager
@@ -110,6 +116,7 @@ def add_cell(
     extension_columns: Sequence[str] = (),
     number: int = 0,
     concepts: ShownConcepts | None = None,
+    controls: Sequence[ShownSae] = (),
 ) -> AddedCell:
     """Write the files of a cell's SAEs.
 
@@ -122,6 +129,7 @@ def add_cell(
         extension_columns: Columns of latents that metrics in a user's folder gave.
         number: The place of the cell in the site's list.
         concepts: Those of the test images, where the dataset has any.
+        controls: SAEs without a file, whose latents are judged beside the others'.
     """
     classes, labels = images.classes(test.index)
     groups = test.index["group"].to_numpy() if test.grouped else None
@@ -162,7 +170,50 @@ def add_cell(
         added.start_saes.append(start_sae)
     if concepts is not None:
         pack.put(site, f"concepts/{number}", {"saes": concepts_by_sae})
+    _add_trials(site, cell, [*saes, *controls], test, baselines, number, added)
     return added
+
+
+def _add_trials(
+    site: Path,
+    cell: tuple[Any, ...],
+    saes: Sequence[ShownSae],
+    test: Activations,
+    baselines: Sequence[str],
+    number: int,
+    added: AddedCell,
+) -> None:
+    """Write the blind trials of a cell, if its latents fire on enough images.
+
+    Args:
+        site: The folder of the site.
+        cell: (dataset, backbone, k).
+        saes: Those that have a file, then controls.
+        test: The test images' embeddings.
+        baselines: The methods that others are compared with.
+        number: The place of the cell in the site's list.
+        added: What the cell adds; the hash and the images of its trials are noted.
+    """
+    controls = [sae.method for sae in saes if sae.is_control]
+    methods = trials.choose_methods([sae.method for sae in saes], baselines, controls)
+    by_method = {sae.method: sae for sae in saes}
+    judged = [
+        trials.JudgedSae(
+            sae.method,
+            sae.is_control,
+            latents.rank_codes(latents.encode(sae.coder, test.embeddings)),
+            sae.table,
+        )
+        for sae in (by_method[method] for method in methods)
+    ]
+    groups = np.arange(len(test.index))
+    if test.grouped:
+        groups = pd.factorize(test.index["group"])[0]
+    drawn = trials.draw_trials(cell, judged, groups)
+    if drawn.payload is not None:
+        pack.put(site, f"judge/{number}", drawn.payload)
+        added.judge = drawn.payload["hash"]
+        added.trial_images = drawn.images
 
 
 def machine() -> str:

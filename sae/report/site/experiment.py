@@ -1,5 +1,6 @@
 """The site of an experiment, from its scores, tables, figures, claims and SAEs."""
 
+import dataclasses
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,6 +177,7 @@ class _Experiment:
         # What each cell adds.
         self._annotation_sources: list[dict[str, Any]] = []
         self._highest_images: dict[str, list[np.ndarray]] = {}
+        self._trial_images: dict[str, list[np.ndarray]] = {}
         self._cell_rows: list[dict[str, Any]] = []
         self._sae_rows: list[dict[str, Any]] = []
         self._start_saes: list[StartSae] = []
@@ -212,15 +214,21 @@ class _Experiment:
         test = self._read_test(dataset, backbone)
         concepts = self._concepts_of(dataset, backbone, test)
         shown = []
+        controls: list[ShownSae] = []
         for method, entry in saes.items():
             is_chosen = method not in unchosen
             sae_number = self._add_sae_row(number, cell, entry, tables, is_chosen)
-            # Controls have no file.
+            table = cells.rows_of_sae(tables.latents, entry)
+            # Controls have no file, but the latents of the first one are judged.
             if method not in names.controls:
-                table = cells.rows_of_sae(tables.latents, entry)
                 shown.append(
                     self._shown_sae(sae_number, bank, entry, table, test, is_chosen)
                 )
+            elif not controls and len(table):
+                control = self._shown_sae(
+                    sae_number, bank, entry, table, test, is_chosen
+                )
+                controls.append(dataclasses.replace(control, is_control=True))
         added = build.add_cell(
             site,
             cell,
@@ -230,7 +238,9 @@ class _Experiment:
             [score["id"] for score in self.extension_latent_scores],
             number,
             concepts,
+            controls,
         )
+        self._trial_images.setdefault(dataset, []).append(added.trial_images)
         self._highest_images.setdefault(dataset, []).extend(added.highest_images)
         self._start_saes += [
             sae for sae in added.start_saes if sae.method not in unchosen
@@ -245,6 +255,7 @@ class _Experiment:
                 "images": list(self.tests).index(dataset),
                 "saes": [sae.number for sae in shown],
                 "concepts": concepts is not None,
+                "judge": added.judge,
                 "chance": {"ms": _ms_by_chance(tables.metrics)},
             }
         )
@@ -409,6 +420,11 @@ class _Experiment:
         open_image = None
         if head.constants.get("HAS_IMAGES", True):
             open_image = datasets.reader(manifest["spec"], artifacts)
+        else:
+            # Without pictures nobody can judge.
+            for row in self._cell_rows:
+                if row["images"] == number:
+                    row["judge"] = None
         unreadable = images.write(
             site,
             number,
@@ -417,6 +433,7 @@ class _Experiment:
             gallery.credit(manifest["artifacts"]),
             open_image,
             self._highest_images[dataset],
+            np.concatenate(self._trial_images[dataset]),
             self.concepts[dataset],
         )
         label = self.names.dataset(dataset)

@@ -423,8 +423,11 @@ def compose(
             credit,
             open_image,
             added.highest_images,
+            added.trial_images,
             concepts,
         )
+        # Without pictures nobody can judge.
+        contents.cells[0]["judge"] = None if open_image is None else added.judge
         cell_payload = {
             "curves": [],
             "training": [],
@@ -499,6 +502,7 @@ def _overview(
         "d": test.embeddings.shape[1],
         "images": 0,
         "concepts": False,
+        "judge": None,
         "saes": list(range(len(shown))),
         "chance": {"ms": metrics["ms_floor"].iloc[0]},
     }

@@ -1,9 +1,9 @@
 """The test images of a dataset: names, classes, and thumbnails on sheets of 16 by 16.
 
-All images have a thumbnail where there are at most `ALL`. Else the highest image of
-every latent has one, then the second of every latent, and so on to the tenth, up to
-`MOST` images; if there is room, others do, evenly spaced. An image that cannot be read
-has none, and is named.
+All images have a thumbnail where there are at most `ALL`. Else the images of blind
+trials have one; then the highest image of every latent, the second of every latent, and
+so on to the tenth, up to `MOST` images. If there is room, others do, evenly spaced. An
+image that cannot be read has none, and is named.
 """
 
 import logging
@@ -24,6 +24,7 @@ MOST = 12_288  # thumbnails
 SIDE = 64  # pixels of a thumbnail
 ACROSS = 16  # thumbnails across a sheet
 QUALITY = 70  # of WebP
+NO_ROWS = np.zeros(0, int)
 progress = logging.getLogger("sae.progress")
 
 
@@ -49,7 +50,9 @@ def classes(index: pd.DataFrame) -> tuple[list[str], np.ndarray]:
 
 
 def rows_with_thumbnail(
-    image_count: int, highest_images: Sequence[np.ndarray]
+    image_count: int,
+    highest_images: Sequence[np.ndarray],
+    trial_images: np.ndarray = NO_ROWS,
 ) -> np.ndarray:
     """Return the rows of images that have a thumbnail, ascending.
 
@@ -57,19 +60,20 @@ def rows_with_thumbnail(
         image_count: How many images there are.
         highest_images: Of each SAE (m, 10) rows of its latents' highest images, -1
             where a latent has fewer.
+        trial_images: Rows of the images of blind trials.
     """
     if image_count <= ALL:
         return np.arange(image_count)
-    by_rank = np.zeros(0, int)
+    by_rank = NO_ROWS
     if len(highest_images):
         # The highest image of every latent, then the second of every latent, ...
         by_rank = np.concatenate([rows.T for rows in highest_images], axis=1).ravel()
-    highest = pd.unique(by_rank[by_rank >= 0])[:MOST]
+    needed = pd.unique(np.append(trial_images, by_rank[by_rank >= 0]))[:MOST]
 
-    remaining = np.setdiff1d(np.arange(image_count), highest)
-    room = min(MOST - len(highest), len(remaining))
+    remaining = np.setdiff1d(np.arange(image_count), needed)
+    room = min(MOST - len(needed), len(remaining))
     evenly_spaced = np.linspace(0, len(remaining) - 1, room).astype(int)
-    rows = np.concatenate([highest, remaining[evenly_spaced]])
+    rows = np.concatenate([needed, remaining[evenly_spaced]])
     return np.sort(rows).astype(int)
 
 
@@ -81,6 +85,7 @@ def write(
     credit: str,
     open_image: Callable[[str], Image.Image] | None,
     highest_images: Sequence[np.ndarray],
+    trial_images: np.ndarray = NO_ROWS,
     concepts: ShownConcepts | None = None,
 ) -> list[str]:
     """Write `images/{number}` and its sheets.
@@ -92,7 +97,7 @@ def write(
         index: Of the test split: image_id, path, label, label_name.
         credit: Whose pictures these are.
         open_image: None where there are no images.
-        highest_images: As :func:`rows_with_thumbnail` takes them.
+        highest_images, trial_images: As :func:`rows_with_thumbnail` takes them.
         concepts: Those of the test images, where the dataset has any.
 
     Returns:
@@ -102,7 +107,7 @@ def write(
     unreadable: list[str] = []
     thumbnail_numbers = np.full(len(index), -1)
     if open_image is not None:
-        for row in rows_with_thumbnail(len(index), highest_images):
+        for row in rows_with_thumbnail(len(index), highest_images, trial_images):
             try:
                 image = open_image(index["path"].iloc[row])
             except pictures.UNREADABLE as error:

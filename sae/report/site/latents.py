@@ -47,6 +47,10 @@ class RankedCodes:
         """On how many images each latent fires, (m,)."""
         return np.diff(self.offsets)
 
+    def images_of(self, latent: int) -> np.ndarray:
+        """Return the rows of images on which a latent fires, the highest first."""
+        return self.images[self.offsets[latent] : self.offsets[latent + 1]]
+
     def highest_images(self) -> np.ndarray:
         """Return (m, 10) the rows of each latent's highest images, -1 past the last."""
         ranks = np.arange(NEAREST)

@@ -7,11 +7,14 @@ import base64
 import gzip
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from sae.core.errors import UserError
 
 KINDS = {"f16": "<f2", "f32": "<f4", "u8": "u1", "u16": "<u2", "u32": "<u4"}
 NONE = {"u16": 2**16 - 1, "u32": 2**32 - 1}
@@ -34,6 +37,27 @@ def script(name: str, payload: dict[str, Any]) -> str:
     name_text = json.dumps(name)
     payload_text = json.dumps(plain(payload), separators=(",", ":"), allow_nan=False)
     return f"SITE.put({name_text},{payload_text});\n".replace("<", "\\u003c")
+
+
+def read_payload(folder: Path, name: str) -> Any:
+    """Return the payload of `folder`/data/`name`.js, which :func:`put` wrote.
+
+    Packed arrays stay packed.
+
+    Raises:
+        UserError: the file is not there, or is not of this form.
+    """
+    path = folder / "data" / f"{name}.js"
+    start = f"SITE.put({json.dumps(name)},"
+    try:
+        text = path.read_text(encoding="ascii")
+        if not text.startswith(start):
+            raise ValueError(f"it does not begin with {start}")
+        return json.loads(text.removeprefix(start).rstrip().removesuffix(");"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"{path} was altered or cut short: {error}") from None
 
 
 def plain(value: Any) -> Any:
@@ -72,6 +96,12 @@ def packed(values: Any, kind: str) -> dict[str, str]:
     raw_bytes = np.ascontiguousarray(array, dtype=KINDS[kind]).tobytes()
     compressed = gzip.compress(raw_bytes, mtime=0)
     return {"type": kind, "data": base64.b64encode(compressed).decode("ascii")}
+
+
+def unpacked(array: Mapping[str, str]) -> np.ndarray:
+    """Return the numbers of a packed array, flat."""
+    raw_bytes = gzip.decompress(base64.b64decode(array["data"]))
+    return np.frombuffer(raw_bytes, KINDS[array["type"]])
 
 
 def index(values: Any, count: int) -> dict[str, str]:

@@ -9,7 +9,11 @@ from typing import Any
 
 import jinja2
 import numpy as np
+import pandas as pd
 from PIL import Image
+
+from sae.report.site.latents import RankedCodes
+from sae.report.site.trials import JudgedSae, draw_trials
 
 SITE = Path(__file__).parents[3] / "sae/report/site"
 HOSTILE = (
@@ -72,7 +76,7 @@ def put(folder: Path, name: str, payload: Any) -> None:
     path = folder / f"data/{name}.js"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(
-        f"SITE.put({json.dumps(name)}, {json.dumps(payload)})\n", encoding="utf-8"
+        f"SITE.put({json.dumps(name)},{json.dumps(payload)});\n", encoding="utf-8"
     )
 
 
@@ -543,6 +547,22 @@ def detail(rng: np.random.Generator, methods: int = 3) -> dict[str, list]:
     return made
 
 
+def blind_trials(
+    codes_of_saes: list[dict[str, np.ndarray]], payloads: list[Any], images: int
+) -> dict[str, Any]:
+    """The blind trials of a cell, of the first two methods."""
+    saes = []
+    for method, code, payload in zip(METHODS, codes_of_saes, payloads, strict=False):
+        ranked = RankedCodes(code["offsets"], code["image"], code["value"])
+        scores = {
+            name: unpacked(payload["latents"][name]) for name in ("detection", "ms")
+        }
+        saes.append(JudgedSae(method["id"], False, ranked, pd.DataFrame(scores)))
+    payload = draw_trials(("d/1", "b", 4), saes, np.arange(images)).payload
+    assert payload is not None
+    return payload
+
+
 def write(
     folder: Path,
     *,
@@ -601,6 +621,9 @@ def write(
             "scores": {"r2": 0.1, "ms": 0.45},
         }
     )
+    trials_of_cell = blind_trials(found[:2], payloads[:2], images)
+    put(folder, "judge/0", trials_of_cell)
+    cells[0]["judge"] = trials_of_cell["hash"]
     made = overview(rng, cells, listed)
     put(folder, "overview", made)
     for cell in range(len(cells)):

@@ -35,6 +35,8 @@ VIEWS = {
     "concepts": f"#/concepts/{CELL}",
     "concept": f"#/concept/{CELL}/{quote(sample.CONCEPTS[0], safe='')}",
     "pair": f"#/image/{CELL}/4?pair=5",
+    "judge": f"#/judge/{CELL}",
+    "no trials": "#/judge/e/b/8",
     "files": "#/files",
     "bare": "#/latent/e/b/8/topk/1",
     "nowhere": "#/nowhere",

@@ -8,15 +8,17 @@ const ACROSS = 16; // Thumbnails in a row of a sheet, and rows in a sheet.
 /** What an image is called: its id and its class. */
 SITE.imageName = (images, i) => [images.id(i), images.group(i)].filter(Boolean).join(", ");
 
-/** One thumbnail, `size` pixels wide; where an image has none, its name. */
-SITE.thumbnail = (images, i, size = 64) => {
-  const said = SITE.imageName(images, i);
+/** One thumbnail, `size` pixels wide; where an image has none, its name. `called` stands in its place for readers of screens. */
+SITE.thumbnail = (images, i, size = 64, called = null) => {
+  const said = called ?? SITE.imageName(images, i);
   const style = { width: `${size}px`, height: `${size}px` };
-  if (!images.shown(i)) return h("span.thumb.bare", { style, title: said }, name(images.id(i)));
+  if (!images.shown(i)) return h("span.thumb.bare", { style, title: said }, name(called ?? images.id(i)));
   const place = images.place[i];
   const [sheet, on] = [Math.floor(place / ACROSS ** 2), place % ACROSS ** 2];
   const at = { width: `${ACROSS * size}px`, left: `${-(on % ACROSS) * size}px`, top: `${-Math.floor(on / ACROSS) * size}px` };
-  return h("span.thumb", { style }, h("img", { src: `data/images/${images.number}-${sheet}.webp`, alt: said, decoding: "async", loading: "lazy", style: at }));
+  // Small pictures that are drawn large stay sharp.
+  const kind = images.side <= 32 && size > images.side ? "span.thumb.sharp" : "span.thumb";
+  return h(kind, { style }, h("img", { src: `data/images/${images.number}-${sheet}.webp`, alt: said, decoding: "async", loading: "lazy", style: at }));
 };
 
 /** Images in a row, each a link to what fires on it. Entries are {image, value}, drawn in the order given. */

@@ -38,7 +38,7 @@ function header({ view, parts }) {
   if (parts.length > 2) place = parts.slice(0, 3);
   const most = Math.max(0, ...cells.map(({ saes = [] }) => saes.length)); // SAEs of a cell that can be looked into
   const all = [["cell", "Cell"], ...(most ? [["latents", "Latents"], ["image", "Images"]] : []), ...(most > 1 ? [["compare", "Compare"]] : []),
-    ...(cells.some(({ concepts }) => concepts) ? [["concepts", "Concepts"]] : [])];
+    ...(cells.some(({ concepts }) => concepts) ? [["concepts", "Concepts"]] : []), ...(cells.some(({ judge }) => judge) ? [["judge", "Judge"]] : [])];
   const links = [["overview", "Overview", "#/"], ...all.map(([id, text]) => [id, text, href(id, place)]), ["files", "Files", "#/files"]];
   const here = { latent: "latents", concept: "concepts" }[view] ?? view;
   document.getElementById("nav").replaceChildren(...links.map(([id, text, to]) => h("a", { href: to, "aria-current": id === here && "page" }, text)));

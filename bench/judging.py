@@ -1,0 +1,102 @@
+"""How many raters find a difference between methods: `python bench/judging.py`.
+
+Raters are simulated. A latent's chance of a right answer is drawn around its method's
+mean, and a rater is better or worse at all of them. Each rater is asked about ten
+latents of each method, out of the pool that a site has, as the view *Judge* draws them.
+The answers are read as `python -m sae judged` reads them. A row says, for so many
+raters and a true difference, how often a method is called higher or lower (its power;
+at no difference its size), how often the interval holds the truth, and how wide it is.
+"""
+
+import argparse
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from sae.comparison import judgements
+from sae.comparison.outcomes import is_shown
+from sae.report.site.trials import POOL
+
+ASKED = 10  # latents of a method that a rater is asked about
+RATERS = (3, 5, 10, 20, 40, 80)
+DIFFERENCES = (0.0, 0.05, 0.1)
+
+
+@dataclass(frozen=True)
+class People:
+    """Assumptions about raters and latents.
+
+    Attributes:
+        baseline: The mean chance of a right answer on the baseline's latents.
+        between_latents: Standard deviation of that chance between latents.
+        between_raters: Standard deviation between raters.
+    """
+
+    baseline: float = 0.75
+    between_latents: float = 0.12
+    between_raters: float = 0.05
+
+
+def simulate(
+    rng: np.random.Generator, raters: int, difference: float, people: People
+) -> pd.DataFrame:
+    """Return simulated answers to trials of a baseline and one method."""
+    rows = []
+    skill = rng.normal(0, people.between_raters, raters)
+    means = {"topk": people.baseline, "reg1": people.baseline + difference}
+    for method, mean in means.items():
+        chance = rng.normal(mean, people.between_latents, POOL)
+        for rater in range(raters):
+            for latent in rng.choice(POOL, ASKED, replace=False):
+                probability = np.clip(chance[latent] + skill[rater], 0, 1)
+                rows.append((rater, method, latent, rng.random() < probability))
+    answers = pd.DataFrame(rows, columns=["rater", "method", "latent", "correct"])
+    return answers.assign(
+        correct=answers["correct"].astype(float), dataset="d", backbone="b", k=8
+    )
+
+
+def rates(
+    raters: int, difference: float, runs: int, people: People
+) -> dict[str, float]:
+    """Return how the rule reads so many simulated studies."""
+    shown = np.zeros(runs)
+    covered = np.zeros(runs)
+    widths = np.zeros(runs)
+    for run in range(runs):
+        rng = np.random.default_rng([raters, int(1000 * difference), run])
+        answers = simulate(rng, raters, difference, people)
+        table = judgements.shares_right(answers, ["topk", "reg1"])
+        row = table.iloc[1]
+        shown[run] = is_shown(row["outcome"])
+        covered[run] = row["difference_low"] <= difference <= row["difference_high"]
+        widths[run] = row["difference_high"] - row["difference_low"]
+    return {
+        "called higher or lower": shown.mean(),
+        "interval holds the truth": covered.mean(),
+        "half width": widths.mean() / 2,
+    }
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--runs", type=int, default=200, help="studies a row")
+    parser.add_argument(
+        "--tiny", action="store_true", help="seconds, to see that it runs"
+    )
+    arguments = parser.parse_args()
+    runs = 2 if arguments.tiny else arguments.runs
+    rows = []
+    for difference in DIFFERENCES:
+        for raters in RATERS[:2] if arguments.tiny else RATERS:
+            reading = rates(raters, difference, runs, People())
+            rows.append({"raters": raters, "true difference": difference, **reading})
+    print(pd.DataFrame(rows).round(3).to_markdown(index=False))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,313 @@
+"""What people say of latents: shares right, their differences, and correlations.
+
+In a trial a person sees nine images on which a latent fires and nine on which it is
+silent, and says on which of two further images it fires. The latent fires on one of
+them, drawn among all others on which it does; on the other it is silent. So the share
+right is an area under the ROC curve, with a person as the judge, as detection is with
+another backbone as the judge. The task is kin to that of Zimmermann et al., "How Well
+do Feature Visualizations Support Causal Understanding of CNN Activations?" (NeurIPS
+2021).
+
+Answers share raters, and they share latents: errors are clustered in two ways. Three
+bootstraps say how much a number varies: raters are drawn with replacement, latents are
+(within their cell and method), single answers are. The variance is that over raters
+plus that over latents minus that over answers, which the first two both hold (Cameron,
+Gelbach and Miller, "Robust Inference with Multiway Clustering", JBES 2011), and no
+less than either of the first two. Intervals and p values are Student's t, with as many
+degrees of freedom as there are raters or latents, whichever are fewer, less one.
+`bench/judging.py` shows how often they hold the truth.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+# Of Student's t; scipy.stats takes a second to import.
+from scipy.special import stdtr, stdtrit
+
+from sae.comparison.intervals import holm
+from sae.comparison.outcomes import EQUIVALENT, HIGHER, LOWER, UNDECIDED
+
+RESAMPLES = 1000  # of each of the three bootstraps
+SEED = 0
+CONFIDENCE = 0.95
+# A difference of shares right within this of 0 is negligible. Detection has .01, which
+# would take thousands of raters.
+NEGLIGIBLE = 0.05
+FEWEST_RATERS = 3
+FEWEST_LATENTS = 3
+TOO_FEW_RATERS = "too few raters"
+# What is set beside people's answers, latent by latent: columns of a study.
+SCORES = ("detection", "ms", "concept_f1")
+
+# What identifies a latent, and in what it is drawn.
+LATENT = ["dataset", "backbone", "k", "method", "latent"]
+
+
+# What a statistic is computed from: how often each answer counts, (answers,).
+Statistic = Callable[[np.ndarray], Float[np.ndarray, " statistics"]]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number, and how sure it is.
+
+    Attributes:
+        value: The number; NaN if it is not known.
+        low, high: The ends of its interval; NaN with too few raters.
+        p: Of the test that the true value is 0; NaN with too few raters.
+    """
+
+    value: float
+    low: float
+    high: float
+    p: float
+
+
+def shares_right(answers: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
+    """Return by method the share of answers that are right, and what differs.
+
+    Args:
+        answers: A row for each answer: `rater`, the columns `LATENT`, and `correct`, 1,
+            0 or .5 of "cannot tell", which is worth a guess.
+        methods: The methods in order, the baseline first.
+
+    Returns:
+        A row for each method that has answers: method, raters, latents, answers, share,
+        low, high; and, but for the baseline, difference, difference_low,
+        difference_high, p, p_holm (over the methods), outcome.
+    """
+    shown = [method for method in methods if (answers["method"] == method).any()]
+    is_method = np.array([answers["method"] == method for method in shown])
+    correct = answers["correct"].to_numpy(float)
+
+    def shares(weights: np.ndarray) -> np.ndarray:
+        with np.errstate(invalid="ignore"):
+            return (is_method @ (weights * correct)) / (is_method @ weights)
+
+    def shares_and_differences(weights: np.ndarray) -> np.ndarray:
+        of_methods = shares(weights)
+        return np.concatenate([of_methods, of_methods - of_methods[0]])
+
+    estimates = estimate(answers, shares_and_differences)
+    rows = []
+    for place, method in enumerate(shown):
+        of_method = answers[answers["method"] == method]
+        share = estimates[place]
+        row = {
+            "method": method,
+            "raters": of_method["rater"].nunique(),
+            "latents": _count_latents(of_method),
+            "answers": len(of_method),
+            "share": share.value,
+            "low": np.clip(share.low, 0, 1),
+            "high": np.clip(share.high, 0, 1),
+        }
+        if place > 0 and shown[0] == methods[0]:
+            difference = estimates[len(shown) + place]
+            row["difference"] = difference.value
+            row["difference_low"] = difference.low
+            row["difference_high"] = difference.high
+            row["p"] = difference.p
+        rows.append(row)
+
+    table = pd.DataFrame(rows)
+    if "p" not in table:
+        return table
+    table["p_holm"] = holm(table["p"])
+    table["outcome"] = [_outcome(row) for row in table.itertuples()]
+    return table
+
+
+def correlations(answers: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
+    """Return how people's answers go with other scores of the same latents.
+
+    Spearman's correlation over latents, between the share of right answers on a latent
+    and its score. With few answers a latent the share is noisy, and the correlation
+    lies nearer to 0 than that of the true shares.
+
+    Args:
+        answers: As for :func:`shares_right`.
+        scores: The columns `LATENT` and some of `SCORES`, a row for each latent.
+
+    Returns:
+        A row for each score that any judged latent has: score, latents, correlation,
+        low, high.
+    """
+    correct = answers["correct"].to_numpy(float)
+    latents = answers.groupby(LATENT, sort=True)
+    number_of_latent = latents.ngroup().to_numpy()
+    keys = latents.size().reset_index()[LATENT]
+    score_by_latent = keys.merge(scores, on=LATENT, how="left", validate="one_to_one")
+
+    rows = []
+    for score in SCORES:
+        if score not in score_by_latent:
+            continue
+        values = score_by_latent[score].to_numpy(float)
+        has_score = ~np.isnan(values)
+        if has_score.sum() < FEWEST_LATENTS:
+            continue
+
+        def correlation(
+            weights: np.ndarray,
+            values: np.ndarray = values,
+            has_score: np.ndarray = has_score,
+        ) -> np.ndarray:
+            total = np.bincount(number_of_latent, weights)
+            correct_total = np.bincount(number_of_latent, weights * correct)
+            is_drawn = has_score & (total > 0)
+            share = correct_total[is_drawn] / total[is_drawn]
+            return np.array([spearman(share, values[is_drawn])])
+
+        (estimated,) = estimate(answers, correlation)
+        row = {
+            "score": score,
+            "latents": int(has_score.sum()),
+            "correlation": estimated.value,
+            "low": np.clip(estimated.low, -1, 1),
+            "high": np.clip(estimated.high, -1, 1),
+        }
+        rows.append(row)
+    columns = ["score", "latents", "correlation", "low", "high"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def spearman(first: np.ndarray, second: np.ndarray) -> float:
+    """Return Spearman's rank correlation; NaN where one of them does not vary."""
+    if len(first) < FEWEST_LATENTS:
+        return np.nan
+    middle = (len(first) + 1) / 2
+    first_ranks = pd.Series(first).rank().to_numpy() - middle
+    second_ranks = pd.Series(second).rank().to_numpy() - middle
+    norm = float(np.sqrt((first_ranks**2).sum() * (second_ranks**2).sum()))
+    if norm == 0:
+        return np.nan
+    return float(first_ranks @ second_ranks / norm)
+
+
+def psychometric(
+    answers: pd.DataFrame, scores: pd.DataFrame, score: str, bins: int = 4
+) -> pd.DataFrame:
+    """Return by method the share right on latents of a low to a high score.
+
+    Args:
+        answers: As for :func:`shares_right`.
+        scores: As for :func:`correlations`.
+        score: The score; bins hold as many of the judged latents each.
+        bins: How many.
+
+    Returns:
+        Columns method, score (the mean of a bin's judged latents), share, low, high,
+        latents.
+    """
+    table = answers.merge(scores[[*LATENT, score]], on=LATENT).dropna(subset=score)
+    columns = ["method", "score", "share", "low", "high", "latents"]
+    if table.empty:
+        return pd.DataFrame(columns=columns)
+    by_latent = table.drop_duplicates(LATENT)
+    edges = np.quantile(by_latent[score], np.linspace(0, 1, bins + 1))
+    bin_of_answer = np.searchsorted(edges, table[score], "right") - 1
+    table["bin"] = np.clip(bin_of_answer, 0, bins - 1)
+    rows = []
+    for (method, _), answers_of_bin in table.groupby(["method", "bin"], sort=True):
+        share = shares_right(answers_of_bin, [method]).iloc[0]
+        row = {
+            "method": method,
+            "score": answers_of_bin.drop_duplicates(LATENT)[score].mean(),
+            "share": share["share"],
+            "low": share["low"],
+            "high": share["high"],
+            "latents": share["latents"],
+        }
+        rows.append(row)
+    return pd.DataFrame(rows, columns=columns)
+
+
+def estimate(answers: pd.DataFrame, statistic: Statistic) -> list[Estimate]:
+    """Return a statistic of answers with its intervals.
+
+    Args:
+        answers: As for :func:`shares_right`.
+        statistic: What is computed of them, by how often each answer counts.
+
+    Returns:
+        An estimate for each number that the statistic gives.
+    """
+    values = statistic(np.ones(len(answers)))
+    raters = answers["rater"].nunique()
+    latents = _count_latents(answers)
+    if raters < FEWEST_RATERS or latents < FEWEST_LATENTS:
+        return [Estimate(float(value), np.nan, np.nan, np.nan) for value in values]
+
+    rng = np.random.default_rng(SEED)
+    rater_of_answer = pd.factorize(answers["rater"])[0]
+    latent_of_answer = answers.groupby(LATENT, sort=True).ngroup().to_numpy()
+    method_of_answer = answers.groupby(LATENT[:-1], sort=True).ngroup().to_numpy()
+    one_stratum = np.zeros(len(answers), int)
+    over_raters = _variance(rng, statistic, rater_of_answer, one_stratum)
+    over_latents = _variance(rng, statistic, latent_of_answer, method_of_answer)
+    every_answer = np.arange(len(answers))
+    over_answers = _variance(rng, statistic, every_answer, method_of_answer)
+
+    variance = over_raters + over_latents - over_answers
+    variance = np.maximum(variance, np.maximum(over_raters, over_latents))
+    error = np.sqrt(variance)
+    freedom = min(raters, latents) - 1
+    half_width = stdtrit(freedom, (1 + CONFIDENCE) / 2) * error
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p = 2 * stdtr(freedom, -np.abs(values) / error)
+    columns = zip(values, values - half_width, values + half_width, p, strict=True)
+    return [Estimate(*map(float, column)) for column in columns]
+
+
+def _variance(
+    rng: np.random.Generator,
+    statistic: Statistic,
+    cluster_of_answer: np.ndarray,
+    stratum_of_answer: np.ndarray,
+) -> np.ndarray:
+    """Return how much a statistic varies when clusters of answers are drawn.
+
+    Args:
+        rng: Draws them.
+        statistic: The statistic.
+        cluster_of_answer: (answers,) the number of each answer's cluster.
+        stratum_of_answer: (answers,) within which clusters are drawn.
+    """
+    cluster_count = int(cluster_of_answer.max()) + 1
+    stratum_of_cluster = np.zeros(cluster_count, int)
+    stratum_of_cluster[cluster_of_answer] = stratum_of_answer
+    times_drawn = np.zeros((RESAMPLES, cluster_count))
+    for stratum in np.unique(stratum_of_cluster):
+        clusters = np.flatnonzero(stratum_of_cluster == stratum)
+        count = len(clusters)
+        equal_chances = np.full(count, 1 / count)
+        times_drawn[:, clusters] = rng.multinomial(count, equal_chances, RESAMPLES)
+    resampled = pd.DataFrame(
+        [statistic(times[cluster_of_answer]) for times in times_drawn]
+    )
+    # A statistic that a resample does not have is in no variance.
+    return resampled.var(ddof=1).to_numpy()
+
+
+def _count_latents(answers: pd.DataFrame) -> int:
+    """Return how many latents were judged."""
+    return len(answers.drop_duplicates(LATENT))
+
+
+def _outcome(row: Any) -> str | None:
+    """Say in a word how a method differs from the baseline; None of the baseline."""
+    if np.isnan(row.difference):
+        return None
+    if np.isnan(row.p_holm):
+        return TOO_FEW_RATERS
+    if row.p_holm < 1 - CONFIDENCE:
+        return HIGHER if row.difference > 0 else LOWER
+    if max(abs(row.difference_low), abs(row.difference_high)) <= NEGLIGIBLE:
+        return EQUIVALENT
+    return UNDECIDED

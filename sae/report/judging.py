@@ -1,0 +1,436 @@
+"""Read what people answered in the view *Judge* of a site, and print what it says."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+from matplotlib.figure import Figure
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sae.comparison import judgements
+from sae.core import files
+from sae.core.errors import UserError
+from sae.core.options import describe_problems
+from sae.report import markup, style
+from sae.report.names import printed
+from sae.report.site import pack
+from sae.report.site.trials import (
+    CATCH,
+    CATCH_TRIALS,
+    COUNTED,
+    FORMAT,
+    SCORES,
+    payload_hash,
+)
+
+FEWEST_CAUGHT = 5  # catch trials, of `CATCH_TRIALS`, in which a rater must be right
+FEWEST_ANSWERS = 20  # that count, for a rater to be counted
+CANNOT_TELL = 0.5  # what such an answer is worth: a guess
+
+
+class Answer(BaseModel):
+    """One answer of a file of answers.
+
+    Attributes:
+        trial: The number of the trial.
+        latent: The latent that it is about.
+        left_image, right_image: Rows of the two images that were asked about.
+        answer: The side that was chosen, or "none", cannot tell.
+        milliseconds: How long it took.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    trial: int
+    latent: int
+    left_image: int
+    right_image: int
+    answer: Literal["left", "right", "none"]
+    milliseconds: int = Field(ge=0)
+
+
+class AnswerFile(BaseModel):
+    """A file that the page saves.
+
+    Attributes:
+        format: The format of the file.
+        experiment, dataset, backbone, k: Whose latents were judged.
+        site: The hash of the trials.
+        rater: The rater's alias; empty if none was given.
+        seed: Of the rater's draw of trials.
+        answers: In the order in which they were given.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: int
+    experiment: str
+    site: str
+    dataset: str
+    backbone: str
+    k: int
+    rater: str
+    seed: int
+    answers: list[Answer]
+
+
+@dataclass(frozen=True)
+class Study:
+    """The trials of one cell of a site.
+
+    Attributes:
+        methods: Ids, the baseline first.
+        trials: A row for each trial, by its number: dataset, backbone, k, method,
+            latent, kind, fires, silent, and the scores of the latent.
+    """
+
+    methods: list[str]
+    trials: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Judgements:
+    """The answers of people to a site's trials.
+
+    Attributes:
+        answers: As :func:`sae.comparison.judgements.shares_right` takes them.
+        scores: As :func:`sae.comparison.judgements.correlations` takes them.
+        methods: Ids, the baseline first.
+        left_out: A sentence for each rater that does not count.
+    """
+
+    answers: pd.DataFrame
+    scores: pd.DataFrame
+    methods: list[str]
+    left_out: list[str]
+
+
+def judged(site: Path, answers: Sequence[Path], /, *, out: Path | None = None) -> None:
+    """Print what people said in the view Judge of a site.
+
+    By method the share of right answers, its difference to the baseline, and how
+    people's answers go with scores of the same latents. A rater who is wrong in two of
+    the six catch trials, or who answered fewer than 20 trials, is left out, and that
+    is said.
+
+    Args:
+        site: The folder of the site.
+        answers: Files that the page saved, one for each rater.
+        out: A folder to write judged.md, shares.csv, correlations.csv, answers.csv and
+            psychometric.png into, too.
+
+    Raises:
+        UserError: a file is damaged, of another site or an older version, or holds an
+            answer twice; no rater counts.
+    """
+    judgements_of_site = read_judgements(Path(site), [Path(file) for file in answers])
+    looks = _read_looks(Path(site))
+    shares = judgements.shares_right(
+        judgements_of_site.answers, judgements_of_site.methods
+    )
+    correlations = judgements.correlations(
+        judgements_of_site.answers, judgements_of_site.scores
+    )
+    page = _page(judgements_of_site, shares, correlations, looks)
+    print(page)
+    if out is None:
+        return
+    files.write_text(out / "judged.md", page + "\n")
+    tables = {
+        "shares": shares,
+        "correlations": correlations,
+        "answers": judgements_of_site.answers,
+    }
+    for name, table in tables.items():
+        text = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+        files.write_text(out / f"{name}.csv", text)
+    figure = draw_psychometric(judgements_of_site, looks)
+    style.save(figure, out, "psychometric")
+
+
+# -- reading
+
+
+def read_judgements(site: Path, answer_files: Sequence[Path]) -> Judgements:
+    """Read the answers of several raters to the trials of a site.
+
+    Raises:
+        UserError: as :func:`judged` says.
+    """
+    studies = read_studies(site)
+    if not answer_files:
+        raise UserError("name at least one file of answers that the page saved")
+    rows: list[dict[str, Any]] = []
+    left_out: list[str] = []
+    file_by_session: dict[tuple[str, int], Path] = {}
+    methods: dict[str, None] = {}
+    for file in answer_files:
+        answer_file = _read_answers(file)
+        study = studies.get(answer_file.site)
+        if study is None:
+            raise UserError(
+                f"{file}: it answers trials of another site, or of an earlier one of "
+                f"this name; {site} has other trials"
+            )
+        session = (answer_file.site, answer_file.seed)
+        if session in file_by_session:
+            raise UserError(
+                f"{file}: the same rater's answers as {file_by_session[session]}; "
+                "give the one that has more of them"
+            )
+        file_by_session[session] = file
+        rater_rows = _rows(file, answer_file, study)
+        reason = _why_left_out(rater_rows)
+        if reason:
+            left_out.append(f"{file.name} is left out: {reason}.")
+            continue
+        rater = f"{answer_file.rater or 'rater'} {answer_file.seed}"
+        rows += [
+            {"rater": rater, **row} for row in rater_rows if row["kind"] == COUNTED
+        ]
+        methods.update(dict.fromkeys(study.methods))
+    if not rows:
+        raise UserError(f"no rater counts: {' '.join(left_out)}")
+    all_trials = pd.concat([study.trials for study in studies.values()])
+    counted_trials = all_trials[all_trials["kind"] == COUNTED]
+    return Judgements(
+        answers=pd.DataFrame(rows).drop(columns="kind"),
+        scores=counted_trials[[*judgements.LATENT, *SCORES]],
+        methods=list(methods),
+        left_out=left_out,
+    )
+
+
+def read_studies(site: Path) -> dict[str, Study]:
+    """Return {hash: study} of the cells of a site.
+
+    Raises:
+        UserError: the folder is no site, has no trials, or they were altered.
+    """
+    if not (site / "data/overview.js").exists():
+        raise UserError(
+            f"{site} is no site: name the folder that has index.html and data, such "
+            "as results/demo/site"
+        )
+    studies = {}
+    for file in sorted((site / "data/judge").glob("*.js")):
+        payload = pack.read_payload(site, f"judge/{file.stem}")
+        if payload["hash"] != payload_hash(payload):
+            raise UserError(f"{file} was altered: make the site again")
+        studies[payload["hash"]] = _study(payload)
+    if not studies:
+        raise UserError(f"{site} has no trials for people to judge")
+    return studies
+
+
+def _study(payload: dict[str, Any]) -> Study:
+    """Return the trials of a file `judge/{cell}`."""
+    methods = [method["id"] for method in payload["methods"]]
+    columns = ("kind", "method", "latent", "fires", "silent", *SCORES)
+    trials = pd.DataFrame({name: pack.unpacked(payload[name]) for name in columns})
+    # Whole numbers without bounds, so that they compare and join with any others.
+    whole_numbers = dict.fromkeys(("kind", "latent", "fires", "silent"), int)
+    trials = trials.astype({**whole_numbers, **dict.fromkeys(SCORES, float)})
+    trials["method"] = [methods[place] for place in trials["method"]]
+    for name in ("dataset", "backbone", "k"):
+        trials[name] = payload[name]
+    return Study(methods, trials)
+
+
+def _read_answers(file: Path) -> AnswerFile:
+    """Read a file that the page saved.
+
+    Raises:
+        UserError: it cannot be read, or is of another form.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"{file} is cut short or no file of answers: {error}") from None
+    version = content.get("format") if isinstance(content, dict) else None
+    if isinstance(version, int) and version != FORMAT:
+        raise UserError(
+            f"{file} has answers in format {version}; this version reads {FORMAT}"
+        )
+    try:
+        return AnswerFile.model_validate(content)
+    except ValidationError as error:
+        raise UserError(f"{file}: {describe_problems(error)}") from None
+
+
+def _rows(file: Path, answer_file: AnswerFile, study: Study) -> list[dict[str, Any]]:
+    """Return a row for each answer: its latent, its kind, and what it is worth.
+
+    Raises:
+        UserError: a trial is answered twice, or does not belong to the site.
+    """
+    rows = []
+    answered: set[int] = set()
+    for answer in answer_file.answers:
+        if answer.trial in answered:
+            raise UserError(f"{file}: trial {answer.trial} is answered twice")
+        answered.add(answer.trial)
+        is_known = 0 <= answer.trial < len(study.trials)
+        trial = study.trials.iloc[answer.trial if is_known else 0]
+        queries = {trial["fires"], trial["silent"]}
+        is_the_same = trial["latent"] == answer.latent
+        answer_queries = {answer.left_image, answer.right_image}
+        if not (is_known and is_the_same and queries == answer_queries):
+            raise UserError(
+                f"{file}: trial {answer.trial} is not one of the site's; the file was "
+                "altered"
+            )
+        correct = CANNOT_TELL
+        if answer.answer != "none":
+            chosen_image = answer.right_image
+            if answer.answer == "left":
+                chosen_image = answer.left_image
+            correct = float(chosen_image == trial["fires"])
+        rows.append(
+            {
+                "kind": trial["kind"],
+                **{name: trial[name] for name in judgements.LATENT},
+                "correct": correct,
+                "answer": answer.answer,
+                "milliseconds": answer.milliseconds,
+            }
+        )
+    return rows
+
+
+def _why_left_out(rows: Sequence[dict[str, Any]]) -> str | None:
+    """Say why a rater does not count; None of one who does."""
+    counted = sum(row["kind"] == COUNTED for row in rows)
+    if counted < FEWEST_ANSWERS:
+        return f"{counted} answers that count, of {FEWEST_ANSWERS} that are needed"
+    catches = [row["correct"] == 1 for row in rows if row["kind"] == CATCH]
+    # Of a rater who stopped early, as large a share.
+    needed = len(catches) * FEWEST_CAUGHT / CATCH_TRIALS
+    if sum(catches) < needed:
+        return f"right in {sum(catches)} of {len(catches)} catch trials"
+    return None
+
+
+@dataclass(frozen=True)
+class Look:
+    """The label and the look of a method.
+
+    Attributes:
+        label: Its name in tables.
+        colour, marker: For matplotlib.
+    """
+
+    label: str
+    colour: str
+    marker: str
+
+
+def _read_looks(site: Path) -> dict[str, Look]:
+    """Return {method: how it is printed and drawn}, of a site."""
+    overview = pack.read_payload(site, "overview")
+    return {
+        row["id"]: Look(printed(row["label"]), row["colour"], row["marker"])
+        for row in overview["methods"]
+    }
+
+
+# -- printing
+
+
+def _page(
+    people: Judgements,
+    shares: pd.DataFrame,
+    correlations: pd.DataFrame,
+    looks: dict[str, Look],
+) -> str:
+    """Return the tables, in Markdown."""
+    raters = people.answers["rater"].nunique()
+    lines = [
+        f"Raters: {raters}. Answers: {len(people.answers)}. By chance the share right "
+        "is .5. Intervals of 95 %: bootstrap over raters and latents.",
+        markup.markdown(_printed_shares(shares, looks)),
+    ]
+    if len(correlations):
+        lines.append(
+            "People's share right beside other scores of the same latents (Spearman). "
+            "With few answers a latent it lies nearer to 0 than the truth."
+        )
+        lines.append(markup.markdown(_printed_correlations(correlations)))
+    return "\n\n".join([*lines, *people.left_out])
+
+
+def _printed_shares(shares: pd.DataFrame, looks: dict[str, Look]) -> pd.DataFrame:
+    """Return the table of methods as it is printed."""
+    rows = []
+    for row in shares.to_dict("records"):
+        line = {
+            "method": looks[row["method"]].label,
+            "raters": str(row["raters"]),
+            "latents": str(row["latents"]),
+            "answers": str(row["answers"]),
+            "right": _with_interval(row["share"], row["low"], row["high"]),
+            "beside the baseline": "",
+            "outcome": "",
+        }
+        if pd.notna(row.get("difference")):
+            line["beside the baseline"] = _with_interval(
+                row["difference"], row["difference_low"], row["difference_high"], "+"
+            )
+            line["outcome"] = row["outcome"]
+        rows.append(line)
+    return pd.DataFrame(rows)
+
+
+def _printed_correlations(correlations: pd.DataFrame) -> pd.DataFrame:
+    """Return the table of correlations as it is printed."""
+    rows = [
+        {
+            "score": row["score"],
+            "latents": str(row["latents"]),
+            "correlation": _with_interval(
+                row["correlation"], row["low"], row["high"], "+"
+            ),
+        }
+        for row in correlations.to_dict("records")
+    ]
+    return pd.DataFrame(rows)
+
+
+def _with_interval(value: float, low: float, high: float, sign: str = "") -> str:
+    """Return a number with its interval, if it has one."""
+    text = f"{value:{sign}.3f}"
+    if pd.notna(low):
+        text += f" [{low:{sign}.3f}, {high:{sign}.3f}]"
+    return text
+
+
+def draw_psychometric(people: Judgements, looks: dict[str, Look]) -> Figure:
+    """Draw people's share right against detection, a line for each method."""
+    points = judgements.psychometric(people.answers, people.scores, "detection")
+    with style.plt.rc_context(style.RC):
+        figure, ax = style.plt.subplots(figsize=(4, 3), layout="constrained")
+        for method in people.methods:
+            rows = points[points["method"] == method]
+            if rows.empty:
+                continue
+            errors = [rows["share"] - rows["low"], rows["high"] - rows["share"]]
+            ax.errorbar(
+                rows["score"],
+                rows["share"],
+                yerr=errors,
+                label=looks[method].label,
+                color=looks[method].colour,
+                marker=looks[method].marker,
+                capsize=2,
+            )
+        ax.axhline(0.5, color=style.GREY, linestyle=":", linewidth=1)
+        ax.set_xlabel("detection of the latents, mean of a quarter of them")
+        ax.set_ylabel("share of people's answers that are right")
+        if not points.empty:
+            ax.legend(frameon=False)
+    return figure

@@ -1,0 +1,282 @@
+"""The blind trials of the view *Judge*: which latents and images a person is shown.
+
+A file `judge/{cell}` has up to `POOL` latents of the baseline, of two methods and of
+one control; a rater is asked about ten of each. A latent is drawn from those that are
+measured and fire on enough images, a third from each of three bands of how often they
+fire. A trial shows the nine test images on which it fires most and nine on which it is
+silent; it asks about one further image of either kind, drawn among all of that kind. No
+two of these 20 images are near-duplicates. In a catch trial one of the two is among
+those shown, so that a rater who looks is right.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sae.core import files
+from sae.report.site import pack
+from sae.report.site.latents import RankedCodes
+
+FORMAT = 1
+# Latents of a method, at most: a difference of .05 is found with no fewer, however many
+# raters there are (bench/judging.py).
+POOL = 192
+BANDS = 3  # of how often latents fire; each has as many latents
+SHOWN = 9  # images of either kind
+METHODS = 2  # beside the baseline and the control
+# What a trial is for, by number: it counts, it is answered for the rater, or it catches
+# raters who do not look.
+COUNTED = 0
+PRACTICE = 1
+CATCH = 2
+PRACTICE_TRIALS = 5
+CATCH_TRIALS = 6
+# A latent that fires on fewer sets of near-duplicates has too few images to be asked
+# about: nine are shown, and one is drawn out of the others.
+FEWEST_GROUPS = SHOWN + 3
+SCORES = ("detection", "ms", "concept_f1")
+
+
+@dataclass(frozen=True)
+class JudgedSae:
+    """An SAE whose latents are judged.
+
+    Attributes:
+        method: Its method.
+        is_control: Whether it is a control.
+        codes: Of the test images.
+        table: m rows by latent; scores as far as they were measured.
+    """
+
+    method: str
+    is_control: bool
+    codes: RankedCodes
+    table: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial, and what was measured of its latent, which the page does not show.
+
+    Attributes:
+        kind: `COUNTED`, `PRACTICE` or `CATCH`.
+        method: The place of its method.
+        latent: The latent.
+        n_active: On how many test images it fires.
+        firing_images: (9,) rows of the images on which it fires most.
+        silent_images: (9,) rows of images on which it is silent.
+        fires: The row of an image that is asked about, on which it fires.
+        silent: The row of the other one, on which it is silent.
+        scores: By name, of `SCORES`; NaN where not measured.
+    """
+
+    kind: int
+    method: int
+    latent: int
+    n_active: int
+    firing_images: np.ndarray
+    silent_images: np.ndarray
+    fires: int
+    silent: int
+    scores: dict[str, float]
+
+    def images(self) -> list[int]:
+        """Return the rows of all images of the trial."""
+        return [*self.firing_images, *self.silent_images, self.fires, self.silent]
+
+
+@dataclass(frozen=True)
+class DrawnTrials:
+    """The trials of a cell.
+
+    Attributes:
+        payload: What `judge/{cell}` holds; None if too few latents fire on enough
+            images.
+        images: Rows of all images that a trial may show.
+    """
+
+    payload: dict[str, Any] | None = None
+    images: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
+
+
+def choose_methods(
+    methods: Sequence[str], baselines: Sequence[str], controls: Sequence[str]
+) -> list[str]:
+    """Choose whose latents are judged: a baseline, two methods, a control.
+
+    Args:
+        methods: Those that a cell has an SAE of, in the order of config.
+        baselines: Those that others are compared with.
+        controls: Those that say what a difference is worth.
+    """
+    plain = [method for method in methods if method not in controls]
+    first = [method for method in plain if method in baselines][:1] or plain[:1]
+    compared = [method for method in plain if method not in first][:METHODS]
+    control = [method for method in methods if method in controls][:1]
+    return [*first, *compared, *control]
+
+
+def draw_trials(
+    cell: tuple[Any, ...],
+    saes: Sequence[JudgedSae],
+    groups: np.ndarray,
+    seed: int = 0,
+) -> DrawnTrials:
+    """Draw the trials of a cell.
+
+    Args:
+        cell: (dataset, backbone, k).
+        saes: The SAEs, the baseline first.
+        groups: (images,) a number for each set of near-duplicates.
+        seed: Of all draws.
+    """
+    rng = np.random.default_rng(seed)
+    # What is practised is easy, and is not judged.
+    easiest = _easiest(saes[0], groups)[: PRACTICE_TRIALS + CATCH_TRIALS]
+    trials = []
+    for number, latent in enumerate(easiest):
+        kind = PRACTICE if number < PRACTICE_TRIALS else CATCH
+        trials.append(_draw_trial(rng, saes[0], kind, 0, latent, groups))
+    for place, sae in enumerate(saes):
+        latents = _judgeable(sae, groups)
+        if place == 0:
+            latents = np.setdiff1d(latents, easiest)
+        for latent in _draw_latents(rng, sae.codes, latents):
+            trials.append(_draw_trial(rng, sae, COUNTED, place, latent, groups))
+
+    counts = np.bincount([trial.kind for trial in trials], minlength=3)
+    if counts[COUNTED] < 1 or counts[CATCH] < CATCH_TRIALS:
+        return DrawnTrials()
+    images = np.unique([image for trial in trials for image in trial.images()])
+    return DrawnTrials(_payload(cell, saes, trials, len(groups)), images)
+
+
+def _payload(
+    cell: tuple[Any, ...],
+    saes: Sequence[JudgedSae],
+    trials: Sequence[Trial],
+    image_count: int,
+) -> dict[str, Any]:
+    """Return what `judge/{cell}` holds: the trials as columns."""
+    payload: dict[str, Any] = {
+        "format": FORMAT,
+        "dataset": cell[0],
+        "backbone": cell[1],
+        "k": cell[2],
+        "methods": [{"id": sae.method, "control": sae.is_control} for sae in saes],
+        "kind": pack.packed([trial.kind for trial in trials], "u8"),
+        "method": pack.packed([trial.method for trial in trials], "u8"),
+        "latent": pack.packed([trial.latent for trial in trials], "u32"),
+        "n_active": pack.packed([trial.n_active for trial in trials], "u32"),
+    }
+    for name in ("firing_images", "silent_images", "fires", "silent"):
+        rows = [getattr(trial, name) for trial in trials]
+        payload[name] = pack.index(rows, image_count)
+    for name in SCORES:
+        payload[name] = pack.packed([trial.scores[name] for trial in trials], "f32")
+    return {**payload, "hash": payload_hash(payload)}
+
+
+def payload_hash(payload: dict[str, Any]) -> str:
+    """Return the hash by which answers name the trials that they are of."""
+    trials = {name: value for name, value in payload.items() if name != "hash"}
+    return files.sha256_text(files.dumps(trials))[:16]
+
+
+def _judgeable(sae: JudgedSae, groups: np.ndarray) -> np.ndarray:
+    """Return the latents that are measured, and fire and are silent often enough."""
+    codes = sae.codes
+    group_count = len(np.unique(groups))
+    latents = []
+    for latent in range(len(codes.firing_counts)):
+        firing_groups = len(np.unique(groups[codes.images_of(latent)]))
+        silent_groups = group_count - firing_groups
+        if min(firing_groups, silent_groups) >= FEWEST_GROUPS:
+            latents.append(latent)
+    is_measured = ~np.isnan(_scores_of(sae.table, "detection"))
+    if not is_measured.any():
+        return np.array(latents, int)
+    return np.array([latent for latent in latents if is_measured[latent]], int)
+
+
+def _easiest(sae: JudgedSae, groups: np.ndarray) -> np.ndarray:
+    """Return the latents that are easiest to judge, the easiest first.
+
+    Those of the highest detection; where it was not measured, of the highest MS; where
+    neither was, those that fire most.
+    """
+    latents = _judgeable(sae, groups)
+    ease = sae.codes.firing_counts.astype(float)
+    for score in ("ms", "detection"):
+        values = _scores_of(sae.table, score)
+        if not np.isnan(values).all():
+            ease = values
+    unknown_last = np.nan_to_num(-ease[latents], nan=np.inf)
+    return latents[np.argsort(unknown_last, kind="stable")]
+
+
+def _draw_latents(
+    rng: np.random.Generator, codes: RankedCodes, latents: np.ndarray
+) -> np.ndarray:
+    """Draw up to `POOL` latents, as many from each band of how often they fire."""
+    by_frequency = latents[np.argsort(codes.firing_counts[latents], kind="stable")]
+    bands = np.array_split(by_frequency, BANDS)
+    drawn = [rng.permutation(band)[: POOL // BANDS] for band in bands]
+    return np.concatenate(drawn)
+
+
+def _draw_trial(
+    rng: np.random.Generator,
+    sae: JudgedSae,
+    kind: int,
+    method: int,
+    latent: int,
+    groups: np.ndarray,
+) -> Trial:
+    """Draw the images of a trial.
+
+    Args:
+        rng: Draws them.
+        sae: The SAE.
+        kind: What the trial is for.
+        method: The place of its method.
+        latent: The latent, of :func:`_judgeable`.
+        groups: (images,) a number for each set of near-duplicates.
+    """
+    # The highest activation first; of each set of near-duplicates the highest image.
+    firing = sae.codes.images_of(latent)
+    firing_images = firing[_first_of_each(groups[firing])][:SHOWN]
+    is_shown = np.isin(groups, groups[firing_images])
+    fires = int(rng.choice(firing[~is_shown[firing]]))
+    if kind == CATCH:
+        fires = int(firing_images[0])
+
+    # A near-duplicate of an image on which the latent fires is in neither kind.
+    silent_rows = rng.permutation(np.flatnonzero(~np.isin(groups, groups[firing])))
+    one_of_each = silent_rows[_first_of_each(groups[silent_rows])]
+    return Trial(
+        kind=kind,
+        method=method,
+        latent=int(latent),
+        n_active=int(sae.codes.firing_counts[latent]),
+        firing_images=firing_images,
+        silent_images=one_of_each[1 : SHOWN + 1],
+        fires=fires,
+        silent=int(one_of_each[0]),
+        scores={name: float(_scores_of(sae.table, name)[latent]) for name in SCORES},
+    )
+
+
+def _scores_of(table: pd.DataFrame, name: str) -> np.ndarray:
+    """Return (m,) the scores of latents; NaN where not measured."""
+    if name not in table:
+        return np.full(len(table), np.nan)
+    return table[name].to_numpy(float)
+
+
+def _first_of_each(values: np.ndarray) -> np.ndarray:
+    """Return the places at which each value stands first, ascending."""
+    return np.sort(np.unique(values, return_index=True)[1])

@@ -1,0 +1,115 @@
+"""What people say of latents: shares and correlations by hand, intervals by simulation."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from sae.comparison import judgements
+from sae.comparison.judgements import LATENT
+from sae.comparison.outcomes import HIGHER, UNDECIDED
+
+
+def answers_of(rows):
+    """Answers (rater, method, latent, right) of one cell."""
+    table = pd.DataFrame(rows, columns=["rater", "method", "latent", "correct"])
+    return table.assign(
+        dataset="d", backbone="b", k=8, correct=table["correct"].astype(float)
+    )
+
+
+def simulated(rng, raters, latents, difference, between_latents, between_raters):
+    """Answers of raters to all latents of a baseline and of a method."""
+    skill = rng.normal(0, between_raters, raters)
+    rows = []
+    for method, mean in (("topk", 0.7), ("reg1", 0.7 + difference)):
+        chance = rng.normal(mean, between_latents, latents)
+        probability = np.clip(chance[None] + skill[:, None], 0, 1)
+        right = rng.random((raters, latents)) < probability
+        rows += [
+            (rater, method, latent, right[rater, latent])
+            for rater in range(raters)
+            for latent in range(latents)
+        ]
+    return answers_of(rows)
+
+
+def test_shares_and_differences_by_hand():
+    rows = [("a", "topk", 0, 1), ("a", "topk", 1, 0), ("a", "reg1", 0, 1)]
+    rows += [("b", "topk", 0, 0.5), ("b", "topk", 2, 0), ("b", "reg1", 1, 1)]
+    table = judgements.shares_right(answers_of(rows), ["topk", "reg1", "reg2"])
+    topk, reg1 = table.to_dict("records")
+    assert topk["share"] == 1.5 / 4 and topk["latents"] == 3 and topk["raters"] == 2
+    assert reg1["share"] == 1 and reg1["difference"] == 1 - 1.5 / 4
+    # Two raters say nothing of others.
+    assert np.isnan(topk["low"]) and np.isnan(reg1["p"])
+    assert reg1["outcome"] == judgements.TOO_FEW_RATERS
+
+
+@pytest.mark.parametrize(
+    ("between_latents", "between_raters"), [(0.15, 0.0), (0.0, 0.15), (0.15, 0.1)]
+)
+def test_intervals_hold_the_truth(between_latents, between_raters):
+    rng = np.random.default_rng(1)
+    runs = 80
+    covered = 0
+    shares = []
+    half_widths = []
+    for _ in range(runs):
+        answers = simulated(rng, 12, 15, 0.0, between_latents, between_raters)
+        table = judgements.shares_right(answers, ["topk", "reg1"])
+        topk = table.iloc[0]
+        covered += topk["low"] <= 0.7 <= topk["high"]
+        shares.append(topk["share"])
+        half_widths.append((topk["high"] - topk["low"]) / 2)
+    # Of 80 intervals of 95 %, 71 or more hold the truth with a probability of .99; one
+    # that takes answers for independent holds it in about 50.
+    assert covered >= 71
+    needed = stats.t.ppf(0.975, 11) * np.std(shares, ddof=1)
+    assert np.mean(half_widths) < 1.4 * needed
+
+
+def test_a_difference_that_is_there_is_found_and_none_where_none_is():
+    rng = np.random.default_rng(2)
+    outcomes = {}
+    for difference in (0.2, 0.0):
+        answers = simulated(rng, 20, 30, difference, 0.1, 0.05)
+        reg1 = judgements.shares_right(answers, ["topk", "reg1"]).iloc[1]
+        outcomes[difference] = reg1["outcome"]
+        assert reg1["difference_low"] <= difference <= reg1["difference_high"]
+    assert outcomes == {0.2: HIGHER, 0.0: UNDECIDED}
+
+
+def test_spearman_is_scipys():
+    rng = np.random.default_rng(0)
+    first = rng.integers(0, 5, 30).astype(float)
+    second = first + rng.normal(0, 2, 30)
+    expected = stats.spearmanr(first, second).statistic
+    assert judgements.spearman(first, second) == pytest.approx(expected)
+    assert np.isnan(judgements.spearman(np.ones(5), np.arange(5.0)))
+
+
+def test_answers_go_with_the_score_that_decides_them():
+    rng = np.random.default_rng(3)
+    chance = np.linspace(0.5, 1, 40)
+    rows = [
+        (rater, "topk", latent, rng.random() < chance[latent])
+        for rater in range(15)
+        for latent in range(40)
+    ]
+    answers = answers_of(rows)
+    scores = answers.drop_duplicates(LATENT)[LATENT].reset_index(drop=True)
+    scores["detection"] = chance[scores["latent"]]
+    scores["ms"] = rng.random(40)
+    scores["concept_f1"] = np.nan
+    table = judgements.correlations(answers, scores).set_index("score")
+    assert list(table.index) == ["detection", "ms"]
+    assert table.loc["detection", "low"] > 0.6
+    assert table.loc["ms", "low"] < 0 < table.loc["ms", "high"]
+
+    points = judgements.psychometric(answers, scores, "detection")
+    assert (
+        points["share"].is_monotonic_increasing and list(points["latents"]) == [10] * 4
+    )
+    expected = [np.mean(part) for part in np.split(chance, 4)]
+    assert points["score"].to_numpy() == pytest.approx(expected)

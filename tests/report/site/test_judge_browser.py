@@ -1,0 +1,173 @@
+"""The view Judge in a real browser: simulated raters answer its trials, and are read."""
+
+import json
+
+import numpy as np
+import pytest
+from report.site.test_browser import CELL, chromium, settled, site, visit  # noqa: F401  # noqa: F401
+
+from sae.report import judging
+from sae.report.site import trials
+
+pytestmark = pytest.mark.browser
+VIEW = f"#/judge/{CELL}"
+KEYS = {"left": "1", "right": "2", "none": "0"}
+
+
+def chance_of(trial):
+    """How often a rater who is like the other backbones is right: as detection says."""
+    return float(np.clip(trial["detection"], 0.5, 1.0))
+
+
+class Rater:
+    """Answers the trials of a page as a person would: by looking at the images.
+
+    Args:
+        study: The trials.
+        chance: What the chance is that the answer to a trial is right.
+        seed: Of the rater's luck.
+    """
+
+    def __init__(self, study, chance, seed=0):
+        self.trials = study.trials
+        self.chance = chance
+        self.rng = np.random.default_rng(seed)
+
+    def key(self, page):
+        """The key that answers the trial that a page shows."""
+        trial = self.trials.iloc[int(page.get_attribute("section.judge", "data-trial"))]
+        left, right = [
+            int(choice.get_attribute("data-image"))
+            for choice in page.query_selector_all(".choice")
+        ]
+        assert {left, right} == {trial["fires"], trial["silent"]}
+        is_left = left == trial["fires"]
+        is_right_answer = self.rng.random() < self.chance(trial)
+        return KEYS["left" if is_left == is_right_answer else "right"]
+
+
+def begin(page, alias):
+    """Begin, or go on."""
+    page.fill("input[name=alias]", alias)
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".choice")
+
+
+def answer(page, rater, most=100):
+    """Answer trials, `most` of them, with the keyboard alone; give how many there were."""
+    for number in range(most):
+        if page.query_selector(".choice") is None:
+            return number
+        page.keyboard.press(rater.key(page))
+        if page.query_selector(".judge [role=status]"):
+            page.keyboard.press("Enter")  # The button Next has the focus.
+    return most
+
+
+def saved(page, tmp_path):
+    """The file that the page saves."""
+    with page.expect_download() as download:
+        page.click("text=Save answers")
+    path = tmp_path / download.value.suggested_filename
+    download.value.save_as(path)
+    return path
+
+
+@pytest.fixture
+def study(site):  # noqa: F811
+    (study,) = judging.read_studies(site[0]).values()
+    return study
+
+
+def test_simulated_raters_are_read_as_what_they_are(visit, site, study, tmp_path):  # noqa: F811
+    seeing = Rater(study, lambda trial: 1.0)
+    page = visit(VIEW)
+    begin(page, "sees all")
+    asked = answer(page, seeing)
+    assert asked == 5 + 20 + 6 and "Thank you" in page.inner_text("main")
+    path = saved(page, tmp_path)
+    people = judging.read_judgements(site[0], [path])
+    assert (people.answers["correct"] == 1).all() and len(people.answers) == 20
+    # No image is asked about twice, and no trial is.
+    answers = json.loads(path.read_text())["answers"]
+    queries = [
+        image for each in answers for image in (each["left_image"], each["right_image"])
+    ]
+    assert len(set(queries)) == len(queries) and len(answers) == asked
+
+    files = [path]
+    for seed in range(4):
+        # What catches raters is plain to one who looks.
+        like_judges = Rater(
+            study,
+            lambda trial: 1.0 if trial["kind"] == trials.CATCH else chance_of(trial),
+            seed,
+        )
+        page = visit(VIEW)
+        begin(page, f"rater {seed}")
+        answer(page, like_judges)
+        files.append(saved(page, tmp_path))
+    people = judging.read_judgements(site[0], files[1:])
+    keys = ["method", "latent"]
+    asked_latents = people.answers.merge(people.scores, on=keys)
+    expected = asked_latents.apply(chance_of, axis=1)
+    error = (expected * (1 - expected)).sum() ** 0.5
+    assert abs(people.answers["correct"].sum() - expected.sum()) < 3 * error
+    judging.judged(site[0], files, out=tmp_path / "out")
+    assert (tmp_path / "out/psychometric.png").exists()
+
+    guessing = Rater(study, lambda trial: 0.5, seed=1)
+    page = visit(VIEW)
+    begin(page, "guesses")
+    answer(page, guessing)
+    with pytest.raises(judging.UserError, match="catch trials"):
+        judging.read_judgements(site[0], [saved(page, tmp_path)])
+
+
+def test_a_pause_keeps_the_place(visit, study, tmp_path):  # noqa: F811
+    page = visit(VIEW)
+    begin(page, "Ada")
+    answer(page, Rater(study, lambda trial: 1.0), most=9)
+    shown = page.get_attribute("section.judge", "data-trial")
+    page.reload()
+    settled(page)
+    assert "9 of 31 trials are answered" in page.inner_text("main")
+    assert page.input_value("input[name=alias]") == "Ada"
+    page.keyboard.press("1")  # No trial is shown: it answers none.
+    begin(page, "Ada")
+    assert page.get_attribute("section.judge", "data-trial") == shown
+    answer(page, Rater(study, lambda trial: 1.0))
+    content = json.loads(saved(page, tmp_path).read_text())
+    assert content["rater"] == "Ada" and len(content["answers"]) == 31
+
+
+def test_nothing_tells_the_answer(visit, study):  # noqa: F811
+    page = visit(VIEW)
+    begin(page, "")
+    answer(page, Rater(study, lambda trial: 1.0), most=5)
+    # Sides are as often right as left; images have neither names nor links.
+    text = page.inner_text(".trial")
+    assert "img_" not in text and page.query_selector(".trial a") is None
+    alts = [
+        image.get_attribute("alt") for image in page.query_selector_all(".trial img")
+    ]
+    assert alts[0] == "Image 1 of 9 that have it"
+    assert alts[-2:] == ["The left image", "The right image"]
+    assert not any("method" in text or "latent" in text for text in alts)
+
+
+def test_another_session_has_other_trials(visit, study):  # noqa: F811
+    page = visit(VIEW)
+    begin(page, "Ada")
+    answer(page, Rater(study, lambda trial: 1.0), most=1)
+    first_seed = page.evaluate("JSON.parse(Object.values(localStorage)[0]).seed")
+    page.reload()
+    settled(page)
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.click("text=begin anew")
+    page.wait_for_function(
+        "!document.querySelector('main').innerText.includes('answered')"
+    )
+    assert (
+        page.evaluate("JSON.parse(Object.values(localStorage)[0]).seed") != first_seed
+    )

@@ -1,0 +1,130 @@
+"""The blind trials of a site: which images they show and ask about, by brute force."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse
+
+from sae.report.site import pack, trials
+from sae.report.site.latents import rank_codes
+
+IMAGES = 240
+LATENTS = 90
+
+
+@pytest.fixture
+def groups():
+    """Each three images are near-duplicates."""
+    return np.arange(IMAGES) // 3
+
+
+@pytest.fixture
+def activations():
+    """(images, latents): latent j fires on about j + 20 images; the last on none."""
+    rng = np.random.default_rng(0)
+    dense = np.zeros((IMAGES, LATENTS))
+    for latent in range(LATENTS - 1):
+        images = rng.choice(IMAGES, latent + 20, replace=False)
+        dense[images, latent] = rng.gamma(2, 1, len(images))
+    return dense
+
+
+@pytest.fixture
+def saes(activations):
+    codes = rank_codes(scipy.sparse.csc_matrix(activations))
+    fires = (activations > 0).any(axis=0)
+    detection = np.where(fires, np.linspace(1, 0.5, LATENTS), np.nan)
+    detection[5] = np.nan  # Not measured.
+    table = pd.DataFrame({"detection": detection, "ms": 0.3})
+    return [
+        trials.JudgedSae("topk", False, codes, table),
+        trials.JudgedSae("untrained", True, codes, table),
+    ]
+
+
+@pytest.fixture
+def columns(saes, groups):
+    """The trials as columns, those of images (trials, 9)."""
+    payload = trials.draw_trials(("d", "b", 8), saes, groups).payload
+    assert payload["methods"] == [
+        {"id": "topk", "control": False},
+        {"id": "untrained", "control": True},
+    ]
+    names = ("kind", "method", "latent", "n_active", "fires", "silent", *trials.SCORES)
+    table = {name: pack.unpacked(payload[name]) for name in names}
+    for name in ("firing_images", "silent_images"):
+        table[name] = pack.unpacked(payload[name]).reshape(-1, trials.SHOWN)
+    return table
+
+
+def test_trials_show_what_they_say(columns, activations, groups):
+    for trial, latent in enumerate(columns["latent"]):
+        activation = activations[:, latent]
+        firing = columns["firing_images"][trial]
+        silent = columns["silent_images"][trial]
+        fires = columns["fires"][trial]
+        # The nine highest of different sets of near-duplicates, found one by one.
+        highest = []
+        for image in np.argsort(-activation, kind="stable"):
+            if groups[image] not in groups[highest]:
+                highest.append(image)
+        assert firing.tolist() == highest[:9]
+        assert activation[fires] > 0
+        is_catch = columns["kind"][trial] == trials.CATCH
+        assert (groups[fires] in groups[firing]) == is_catch
+        # Nothing that is silent has a near-duplicate on which the latent fires.
+        for image in (*silent, columns["silent"][trial]):
+            assert activation[groups == groups[image]].max() == 0
+        shown_groups = groups[[*firing, *silent, columns["silent"][trial]]]
+        assert len(set(shown_groups)) == 19
+
+
+def test_what_is_judged(columns, activations):
+    kinds = np.bincount(columns["kind"])
+    assert kinds[trials.PRACTICE] == 5 and kinds[trials.CATCH] == 6
+    # Practice and catches are the baseline's best detected latents, and not judged.
+    easiest = columns["latent"][columns["kind"] != trials.COUNTED]
+    assert sorted(easiest) == [0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11]
+    for method in (0, 1):
+        is_judged = (columns["method"] == method) & (columns["kind"] == trials.COUNTED)
+        latents = columns["latent"][is_judged]
+        assert len(set(latents)) == len(latents)
+        # The one that was not measured is left out, as the one that never fires.
+        assert 5 not in latents and LATENTS - 1 not in latents
+        assert (set(latents) & set(easiest) == set()) == (method == 0)
+        counts = (activations[:, latents] > 0).sum(axis=0)
+        assert (counts == columns["n_active"][is_judged]).all()
+
+
+def test_a_pool_has_as_many_latents_of_each_band(
+    saes, groups, monkeypatch, activations
+):
+    monkeypatch.setattr(trials, "POOL", 30)
+    payload = trials.draw_trials(("d", "b", 8), saes[:1], groups).payload
+    kind = pack.unpacked(payload["kind"])
+    n_active = pack.unpacked(payload["n_active"])[kind == trials.COUNTED]
+    # 77 latents may be drawn, which fire on 32 to 108 images.
+    assert len(n_active) == 30
+    assert [(n_active < bound).sum() for bound in (58, 84)] == [10, 20]
+
+
+def test_the_same_trials_are_drawn_again(saes, groups):
+    first, second = (trials.draw_trials(("d", "b", 8), saes, groups) for _ in range(2))
+    assert first.payload == second.payload
+    assert first.payload["hash"] == trials.payload_hash(first.payload)
+    other = trials.draw_trials(("d", "b", 8), saes, groups, seed=1).payload
+    assert other["hash"] != first.payload["hash"]
+
+
+def test_too_few_images_give_no_trials(saes):
+    # Forty sets of near-duplicates, of which a latent would need twelve on either side.
+    drawn = trials.draw_trials(("d", "b", 8), saes, np.arange(IMAGES) // 12)
+    assert drawn.payload is None and len(drawn.images) == 0
+
+
+def test_methods_are_a_baseline_two_others_and_a_control():
+    methods = ["untrained", "reg2", "topk", "reg1", "reg1_all", "raw"]
+    chosen = trials.choose_methods(methods, ["topk"], ["untrained", "raw"])
+    assert chosen == ["topk", "reg2", "reg1", "untrained"]
+    # Any SAEs: the first of them is what others stand beside.
+    assert trials.choose_methods(["a", "b"], ["a", "b"], []) == ["a", "b"]

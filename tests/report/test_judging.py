@@ -1,0 +1,200 @@
+"""Files of answers: what counts, what is left out, and what is refused in one line."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse
+
+from sae.core.errors import UserError
+from sae.report import judging
+from sae.report.site import pack, trials
+from sae.report.site.latents import rank_codes
+
+IMAGES = 400
+LATENTS = 60
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The folder of a site with the trials of one cell."""
+    folder = tmp_path_factory.mktemp("site")
+    rng = np.random.default_rng(0)
+    fires = rng.random((IMAGES, LATENTS)) < 0.2
+    codes = rank_codes(scipy.sparse.csc_matrix(fires * rng.gamma(2, 1, fires.shape)))
+    table = pd.DataFrame({"detection": np.linspace(0.5, 1, LATENTS), "ms": 0.5})
+    saes = [
+        trials.JudgedSae("topk", False, codes, table),
+        trials.JudgedSae("reg1", False, codes, table),
+    ]
+    drawn = trials.draw_trials(("d", "b", 8), saes, np.arange(IMAGES))
+    pack.put(folder, "judge/0", drawn.payload)
+    look = {"colour": "#444444", "marker": "o"}
+    methods = [
+        {"id": "topk", "label": "Top-k", **look},
+        {"id": "reg1", "label": "Reg. 1", **look},
+    ]
+    pack.put(folder, "overview", {"methods": methods})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def study(site):
+    (study,) = judging.read_studies(site).values()
+    return study
+
+
+def answer_file(site, study, rater, is_right, *, of_each=15):
+    """What the page would save of a rater, who is right where a function says so."""
+    (site_hash,) = judging.read_studies(site)
+    table = study.trials
+    numbers = [*table.index[table["kind"] != trials.COUNTED]]
+    for method in study.methods:
+        of_method = (table["method"] == method) & (table["kind"] == trials.COUNTED)
+        numbers += [*table.index[of_method][:of_each]]
+    answers = [
+        {
+            "trial": int(number),
+            "latent": int(table.loc[number, "latent"]),
+            "left_image": int(table.loc[number, "fires"]),
+            "right_image": int(table.loc[number, "silent"]),
+            "answer": is_right(table.loc[number]),
+            "milliseconds": 900,
+        }
+        for number in numbers
+    ]
+    return {
+        "format": 1,
+        "experiment": "demo",
+        "site": site_hash,
+        "dataset": "d",
+        "backbone": "b",
+        "k": 8,
+        "rater": rater,
+        "seed": sum(map(ord, rater)),
+        "answers": answers,
+    }
+
+
+def saved(tmp_path, content, name="answers.json"):
+    """A file with such content."""
+    path = tmp_path / name
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+def better_at_reg1(trial):
+    """An answer that is right but for every third latent of Top-k."""
+    is_hard = trial["method"] == "topk" and trial["latent"] % 3 == 0
+    return "right" if is_hard and trial["kind"] == trials.COUNTED else "left"
+
+
+def test_answers_are_counted(site, study, tmp_path, capsys):
+    names = ("Ada", "Bo", "Cy", "Di")
+    paths = [
+        saved(tmp_path, answer_file(site, study, name, better_at_reg1), f"{name}.json")
+        for name in names
+    ]
+    inattentive = answer_file(site, study, "Eve", lambda trial: "none")
+    paths.append(saved(tmp_path, inattentive, "Eve.json"))
+    short = answer_file(site, study, "Flo", better_at_reg1, of_each=2)
+    paths.append(saved(tmp_path, short, "Flo.json"))
+    judging.judged(site, paths, out=tmp_path / "out")
+    page = capsys.readouterr().out
+
+    latents = study.trials
+    of_topk = latents[(latents["method"] == "topk") & (latents["kind"] == 0)][:15]
+    share = 1 - (of_topk["latent"] % 3 == 0).mean()
+    shares = pd.read_csv(tmp_path / "out/shares.csv").set_index("method")
+    assert shares.loc["topk", "share"] == pytest.approx(share)
+    assert shares.loc["reg1", "difference"] == pytest.approx(1 - share)
+    assert list(shares["answers"]) == [60, 60] and list(shares["raters"]) == [4, 4]
+    assert "Reg. 1" in page and f"{1 - share:+.3f} [" in page
+    assert "Eve.json is left out: right in 0 of 6 catch trials." in page
+    assert "Flo.json is left out: 4 answers that count, of 20 that are needed." in page
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {
+        "judged.md",
+        "correlations.csv",
+        "answers.csv",
+        "psychometric.png",
+    } < written
+
+
+def cut_short(content):
+    return json.dumps(content)[:-40]
+
+
+def of_another_site(content):
+    return json.dumps(content | {"site": "0123456789abcdef"})
+
+
+def of_an_older_version(content):
+    return json.dumps(content | {"format": 0})
+
+
+def answered_twice(content):
+    return json.dumps(content | {"answers": content["answers"] * 2})
+
+
+def altered(content):
+    content["answers"][7]["left_image"] += 1
+    return json.dumps(content)
+
+
+def without_a_key(content):
+    del content["answers"][3]["milliseconds"]
+    return json.dumps(content)
+
+
+def no_object(content):
+    return "[]"
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (cut_short, "is cut short or no file of answers"),
+        (of_another_site, "trials of another site, or of an earlier one"),
+        (of_an_older_version, "format 0; this version reads 1"),
+        (answered_twice, "trial 0 is answered twice"),
+        (altered, "trial 7 is not one of the site's"),
+        (without_a_key, "milliseconds"),
+        (no_object, "answers.json: "),
+    ],
+)
+def test_what_is_refused(site, study, tmp_path, damage, says):
+    content = answer_file(site, study, "Ada", better_at_reg1)
+    path = tmp_path / "answers.json"
+    path.write_text(damage(content), encoding="utf-8")
+    with pytest.raises(UserError, match=r"answers\.json") as caught:
+        judging.read_judgements(site, [path])
+    assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_rater_counts_once(site, study, tmp_path):
+    content = answer_file(site, study, "Ada", better_at_reg1)
+    paths = [saved(tmp_path, content, f"{copy}.json") for copy in (1, 2)]
+    with pytest.raises(
+        UserError, match=r"2\.json: the same rater's answers as .*1\.json"
+    ):
+        judging.read_judgements(site, paths)
+
+
+def test_what_is_no_site_and_who_is_left(site, study, tmp_path):
+    with pytest.raises(UserError, match="is no site"):
+        judging.read_judgements(tmp_path, [])
+    with pytest.raises(UserError, match="at least one file"):
+        judging.read_judgements(site, [])
+    content = answer_file(site, study, "Eve", lambda trial: "none")
+    with pytest.raises(UserError, match=r"no rater counts: answers\.json is left out"):
+        judging.read_judgements(site, [saved(tmp_path, content)])
+
+
+def test_altered_trials_are_refused(site, tmp_path):
+    payload = pack.read_payload(site, "judge/0")
+    pack.put(tmp_path, "overview", {"methods": []})
+    pack.put(tmp_path, "judge/0", payload | {"k": 9})
+    with pytest.raises(UserError, match=r"judge/0\.js was altered"):
+        judging.read_studies(tmp_path)
