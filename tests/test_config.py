@@ -12,7 +12,8 @@ from conftest import ROOT
 from sae_workflow import settings
 
 from sae.config import extends
-from sae.config import load as config
+from sae.config.load import load_config, read_config
+from sae.config.yaml_file import parse_file
 from sae.core import registry
 from sae.core.errors import UserError
 from sae.core.options import Options, as_record
@@ -998,7 +999,7 @@ def test_longer_circles_are_named():
 
 def test_an_experiment_of_fewer_methods_takes_over_their_sweeps_alone():
     few = {"extends": "smoke", "methods": ["topk", "reg1"]}
-    found = config.load(
+    found = load_config(
         put(
             experiments__few=few,
             experiments__fewer={"extends": "few", "methods": ["topk"]},
@@ -1008,7 +1009,7 @@ def test_an_experiment_of_fewer_methods_takes_over_their_sweeps_alone():
         "reg1": found.experiments["smoke"].sweep["reg1"]
     }
     assert found.experiments["fewer"].sweep == {}
-    ranges = config.load(
+    ranges = load_config(
         put(experiments__few={"extends": "fair", "methods": ["topk", "reg2"]})
     ).experiments["few"]
     assert [*ranges.protocols["fair"]["ranges"]] == ["reg2"]
@@ -1188,7 +1189,7 @@ def test_of_several_files_a_message_names_the_one(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("file", sorted((ROOT / "config/experiments").glob("*.yaml")))
 def test_research_experiments_are_right(file):
-    names = config.parse(file)["experiments"]
+    names = parse_file(file)["experiments"]
     raw, files = settings.merged(ROOT / "config.yaml", file)
     found = settings.load(raw, files)
     assert (
@@ -1489,6 +1490,57 @@ def test_one_cause_is_told_once(extensions, method, text, said):
     ), message
 
 
+PROTOCOL = """
+from pydantic import Field
+from sae.core.errors import Problem
+from sae.core.options import Options as Base
+
+METRICS = ()
+CHOOSES = False
+
+
+class Options(Base):
+    weights: dict[str, float] = Field({})
+
+
+def config_problems(use, options):
+    if len(use.datasets) > 1:
+        yield Problem("", "one dataset at a time")
+    for method, weight in options.weights.items():
+        yield from use.check_values(f"weights.{method}", method, {"lr": [weight]})
+
+
+def next(history): ...
+def choose(history): ...
+def at_most(plan, options): ...
+"""
+
+
+def test_a_protocol_says_what_it_needs_of_an_experiment(tmp_path):
+    (tmp_path / "protocols").mkdir()
+    (tmp_path / "protocols/mine.py").write_text(PROTOCOL)
+    experiment = RAW["experiments"]["smoke"] | {
+        "datasets": ["fashion_mnist_smoke", "emoji"],
+        "protocols": {"mine": {"weights": {"reg1": 100.0}}, "listed": {}},
+    }
+    written = {
+        "extensions": str(tmp_path),
+        "protocols/mine": {},
+        "experiments/smoke": experiment,
+    }
+    message = refused(changed(written))
+    key = "config key experiments.smoke.protocols"
+    assert message.splitlines()[1:] == [
+        f"{key}: mine and listed choose nothing; add paper or fair",
+        f"{key}.mine: one dataset at a time",
+        f"{key}.mine.weights.reg1.lr.0: 100.0 should be at most 10: Adam moves each "
+        "weight by about so much in a step, and rows of the decoder have length 1",
+    ]
+
+    experiment |= {"datasets": ["emoji"], "protocols": {"paper": {}, "mine": {}}}
+    settings.load(changed(written | {"experiments/smoke": experiment}))
+
+
 def test_an_option_of_ones_own_has_a_limit_by_its_size_not_its_name(extensions):
     own = "from sae.core.options import Options as Base\nclass Options(Base):\n    d: float\n"
     (extensions / "penalties/mine.py").write_text(f"def penalty(): ...\n{own}")
@@ -1627,20 +1679,20 @@ def test_yaml_errors_name_file_and_line(tmp_path):
     ):
         file.write_text(text)
         with pytest.raises(UserError, match=f"(?s)mine.yaml.*{said}"):
-            config.parse(file)
+            parse_file(file)
     file.write_text('{"a": ' * 100 + "1" + "}" * 100)  # Python's JSON takes it.
     with pytest.raises(
         UserError, match=r"config key a\.a\.a.*nested more than 50 deep"
     ):
-        config.read(file)
+        read_config(file)
     # What Snakemake takes for JSON need not be YAML.
     file.write_text('{"a":\n\t"\\ud83d\\ude00"}')
-    assert config.parse(file) == {"a": "\N{GRINNING FACE}"}
+    assert parse_file(file) == {"a": "\N{GRINNING FACE}"}
     (tmp_path / "tag.yaml").write_text("m: !!bool x\n")
     with pytest.raises(UserError, match=r"tag\.yaml cannot be read: KeyError: 'x'"):
-        config.parse(tmp_path / "tag.yaml")
+        parse_file(tmp_path / "tag.yaml")
     with pytest.raises(UserError, match=r"nowhere\.yaml cannot be read"):
-        config.parse(tmp_path / "nowhere.yaml")
+        parse_file(tmp_path / "nowhere.yaml")
 
 
 def test_reading_the_config_imports_no_heavy_library():
