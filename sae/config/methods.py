@@ -11,7 +11,7 @@ from typing import Any
 
 from sae.bank.plan import INPUT_OPTIONS
 from sae.config.extends import Words, check_links, written_out
-from sae.config.models import Config, Experiment, Method, Trained, extended
+from sae.config.models import Config, Experiment, Method, TypedMethod, extended
 from sae.config.problems import Problems
 from sae.config.swept_values import PENALTY_OPTIONS, check_sweep
 from sae.core import paths, registry
@@ -82,7 +82,7 @@ def _check_entries(name: str, method: Method, problems: Problems) -> None:
     for kind in KINDS:
         entry = getattr(method, kind)
         if entry:
-            _read_class(f"methods.{name}.{kind}", Trained, kind, entry, problems)
+            _read_class(f"methods.{name}.{kind}", TypedMethod, kind, entry, problems)
 
 
 def _read_class(
@@ -114,17 +114,18 @@ def _lay_over(inherited: Words, own_words: Words) -> Words:
     replaced = {*own_words, *own_sweep}
     if own_words.get("control"):
         replaced.add("against")
+
+    # The options of an entry go with the entry; those of any penalty with the last one.
     for kind in KINDS:
         inherited_entry = inherited.get(kind)
-        if (
-            not inherited_entry
-            or own_words.get(kind, inherited_entry) == inherited_entry
-        ):
+        entry = own_words.get(kind, inherited_entry)
+        if not inherited_entry or entry == inherited_entry:
             continue
         replaced.update(registry.head(kind, inherited_entry).options.model_fields)
-        if kind == "penalty" and own_words["penalty"] is None:
+        if kind == "penalty" and entry is None:
             replaced.update(PENALTY_OPTIONS)
 
+    # A control, and a method that is `at` another one, have one trial.
     inherited_sweep: Words = {}
     is_control = own_words.get("control", inherited.get("control"))
     if not own_words.get("at") and not is_control:
@@ -159,7 +160,8 @@ def _complete_method(
     elif words.get("objective") == IMPORTED:
         problems.add(f"{key}.objective", "write `import: PATH` instead, the SAE's file")
 
-    method_class = Trained
+    # The class gets the options of the objective, then those of the penalty.
+    method_class = TypedMethod
     if not words.get("objective"):
         problems.add(f"{key}.objective", "this key is required")
     for kind in KINDS:
@@ -174,6 +176,7 @@ def _complete_method(
     has_penalty = bool(words.get("penalty"))
     _check_own_keys(key, own_words, has_penalty, problems)
     if has_penalty:
+        # No default of the field's: without a penalty there is no mask.
         words = {**words, "mask": words.get("mask") or "batch_active"}
     first_values, key_of_option = _first_swept_values(words["sweep"], method_class)
     method = problems.validate(
@@ -188,7 +191,9 @@ def _complete_method(
 def _words_of_import(
     name: str, own_words: Words, words: Words, problems: Problems
 ) -> Words:
-    """Return the words of a method whose SAE was made elsewhere, with an objective.
+    """Return the words of a method whose SAE was made elsewhere, made complete.
+
+    Its objective takes the SAE from a file, instead of training one.
 
     Args:
         name: Of the method.
@@ -255,7 +260,7 @@ def _first_swept_values(
     """
     first_values = {}
     key_of_option = {}
-    options_of_entries = method_class.model_fields.keys() - Trained.model_fields
+    options_of_entries = method_class.model_fields.keys() - TypedMethod.model_fields
     for option in sweep.keys() & options_of_entries:
         grid = sweep[option]
         grid_key = f"sweep.{option}"

@@ -316,7 +316,7 @@ class Method(Limited, extra="allow", validate_by_name=False):
 
     # Once a config is loaded, a method also holds what it took over, and all options of
     # its objective and penalty. A required option that is swept has its first value.
-    # The class is then `Trained`, extended by these options.
+    # The class is then `TypedMethod`, `extended` by these options.
 
     extends: Extends = None
     objective: str = Field(
@@ -366,7 +366,7 @@ class Method(Limited, extra="allow", validate_by_name=False):
         return {
             name: getattr(self, name)
             for name in type(self).model_fields
-            if name not in Trained.model_fields
+            if name not in TypedMethod.model_fields
         }
 
     @property
@@ -383,9 +383,11 @@ _recipe_fields: dict[str, Any] = {
     name: (field.rebuild_annotation(), Field(None, description=field.description))
     for name, field in recipe.Recipe.model_fields.items()
 }
-# A method with the options of the recipe as fields; those that it does not set are not
-# in `model_fields_set`.
-Trained: type[Method] = create_model("Trained", __base__=Method, **_recipe_fields)
+# A method whose options of the recipe are typed fields, not keys of any kind. Those that
+# it does not set are not in `model_fields_set`.
+TypedMethod: type[Method] = create_model(
+    "TypedMethod", __base__=Method, **_recipe_fields
+)
 
 
 # What an entry of the config says beside its options.
@@ -618,7 +620,7 @@ def _check_names_are_free(
         UserError: one has.
     """
     taken_names = {*common.model_fields, *dir(common)}
-    if issubclass(common, Trained):
+    if issubclass(common, TypedMethod):
         taken_names.update(("k", "seed"))
     # A loader may narrow which models it knows.
     taken_names -= {*dir(Options), "model"}

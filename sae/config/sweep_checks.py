@@ -26,21 +26,25 @@ def check_grids(experiment: NamedExperiment, problems: Problems) -> None:
                 continue
             missing = [k for k in names_of_k if k not in grid_by_k]
             text = f"no grid for {', '.join(missing)} of experiment {experiment.name}"
-            if option not in swept_here:
-                # The method says it, whatever k its experiments have.
-                if missing:
-                    problems.add(
-                        f"methods.{name}.sweep.{option}",
-                        f"{text}; add it, or write `{_sweep_to_write(experiment)}` in "
-                        f"{experiment.key}",
-                    )
-            elif origin is None:
+
+            if option in swept_here and origin is None:
                 key = f"{experiment.key}.sweep.{name}.{option}"
                 if missing:
                     problems.add(key, text)
                 problems.check_names(key, grid_by_k, names_of_k)
-            elif missing:
+                continue
+
+            # What nobody wrote for this experiment may have grids of other k.
+            if not missing:
+                continue
+            if option in swept_here:
                 missing_in_inherited[option] = missing
+            else:
+                problems.add(
+                    f"methods.{name}.sweep.{option}",
+                    f"{text}; add it, or write `{_sweep_to_write(experiment)}` in "
+                    f"{experiment.key}",
+                )
 
     if missing_in_inherited:
         lacking = " and ".join(

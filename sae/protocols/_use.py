@@ -2,7 +2,8 @@
 
 A protocol's file may have a function `config_problems(use, options)` that yields what
 is wrong. `use` is a :class:`ProtocolUse`, `options` are the protocol's own, of which
-each is right alone.
+each is right alone. The key of a problem is that of an option, or one below it; "" is
+the protocol itself.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
