@@ -108,11 +108,25 @@ def _check_by_dataset(experiment: NamedExperiment, problems: Problems) -> bool:
     common = experiment.common_recipe.model_dump()
     all_right = True
     for dataset, differences in spec.by_dataset.items():
+        dataset_key = f"{key}.{dataset}"
         recipe = problems.validate(
-            RecipeEntry, {**common, **differences.recipe}, f"{key}.{dataset}"
+            RecipeEntry, {**common, **differences.recipe}, dataset_key
         )
         if recipe is None:
             all_right = False
+            continue
+        if "extends" in differences.recipe:
+            problems.add(
+                f"{dataset_key}.extends",
+                f"{recipe.extends!r} is not read: only entries extend others; write "
+                "the options that differ",
+            )
+        if "epochs" in differences.recipe and recipe.steps is not None:
+            problems.add(
+                f"{dataset_key}.epochs",
+                f"{recipe.epochs} is not read, since {recipe.steps} steps are said; "
+                "write `steps` instead",
+            )
     return all_right
 
 

@@ -67,6 +67,7 @@ class ProtocolUse:
         known_datasets: Those of the config. An experiment that takes over another one's
             options may have fewer datasets than these options name.
         budgets: Every k of the experiment's datasets.
+        known_budgets: Every k of any experiment of the config, as of `known_datasets`.
         recipe_name: The recipe that trains its SAEs.
         recipe: {option: value} of that recipe.
         recipe_by_dataset: {dataset: {option: value}} of what differs for a dataset.
@@ -78,6 +79,7 @@ class ProtocolUse:
     datasets: Sequence[str]
     known_datasets: Collection[str]
     budgets: Sequence[int]
+    known_budgets: Collection[int]
     recipe_name: str
     recipe: Mapping[str, Any]
     recipe_by_dataset: Mapping[str, Mapping[str, Any]]

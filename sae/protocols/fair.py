@@ -333,7 +333,12 @@ def config_problems(use: ProtocolUse, options: Options) -> Iterator[Problem]:
         yield from _own_option_problems(use, "ranges", options.ranges, "range")
     else:
         yield from _point_problems(use, options, options.points)
-        yield from _own_option_problems(use, "own_values", options.own_values, "list")
+        own_problems = [
+            *_own_option_problems(use, "own_values", options.own_values, "list")
+        ]
+        yield from own_problems
+        if not own_problems:
+            yield from _trial_count_problems(use, options)
 
 
 def _step_problems(use: ProtocolUse, options: Options) -> Iterator[Problem]:
@@ -395,6 +400,24 @@ def _point_problems(
             yield from use.check_values(f"points.{place}", name, values)
 
 
+def _trial_count_problems(use: ProtocolUse, options: Options) -> Iterator[Problem]:
+    """Yield which methods have other numbers of trials than the baseline in a grid."""
+    baselines = [name for name, method in use.methods.items() if not method.against]
+    if not baselines:
+        return
+    baseline = baselines[0]
+    for k in use.budgets:
+        counts = {name: len(_listed_trials(options, name, k)) for name in use.methods}
+        for name, count in counts.items():
+            if count != counts[baseline]:
+                yield Problem(
+                    "points",
+                    f"at k = {k} {name} has {count} trials, and {baseline} has "
+                    f"{counts[baseline]}; mark points as `alone`, or add values, until "
+                    "all have as many",
+                )
+
+
 def _own_option_problems(
     use: ProtocolUse,
     section: str,
@@ -443,13 +466,35 @@ def _own_option_problems(
                 f"{name} has the penalty {method.penalty}, but no {form} of lambda",
             )
         for option, values in values_by_option.items():
+            option_key = f"{method_key}.{option}"
+            if form == "list":
+                yield from _equal_value_problems(option_key, values)
             if not isinstance(values, dict):
                 continue
-            missing = [f"k{k}" for k in use.budgets if f"k{k}" not in values]
+            names_of_k = [f"k{k}" for k in use.budgets]
+            missing = [name_of_k for name_of_k in names_of_k if name_of_k not in values]
             if missing:
-                yield Problem(
-                    f"{method_key}.{option}", f"no {form} for {', '.join(missing)}"
-                )
+                yield Problem(option_key, f"no {form} for {', '.join(missing)}")
+            known_names = [f"k{k}" for k in sorted(use.known_budgets)]
+            for name_of_k in values:
+                if name_of_k not in known_names:
+                    yield Problem(option_key, describe_unknown(name_of_k, known_names))
+
+
+def _equal_value_problems(
+    option_key: str, values: Sequence[float] | Mapping[str, Sequence[float]]
+) -> Iterator[Problem]:
+    """Yield which values are one when rounded, as trials have three digits."""
+    lists = values.values() if isinstance(values, Mapping) else [values]
+    for of_one_k in lists:
+        for place, value in enumerate(of_one_k):
+            for earlier in of_one_k[:place]:
+                if earlier != value and _rounded(earlier) == _rounded(value):
+                    yield Problem(
+                        option_key,
+                        f"{earlier:g} and {value:g} are both {_rounded(value):g} in "
+                        "three digits; leave one out",
+                    )
 
 
 # Round 1: how long the SAEs train.

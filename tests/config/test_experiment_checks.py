@@ -13,6 +13,14 @@ from config.common import config_with, refusal_of
         ({"emoji": {"width": 64}}, r"by_dataset\.emoji\.width: .*"),
         ({"emoji": {"steps": 0}}, r"by_dataset\.emoji\.steps: 0 should be"),
         ({"emoji": {"m": 2**25}}, r"by_dataset\.emoji\.m: .*fits no machine"),
+        (
+            {"emoji": {"extends": "study"}},
+            r"by_dataset\.emoji\.extends: 'study' is not read",
+        ),
+        (
+            {"emoji": {"steps": 60, "epochs": 7}},
+            r"by_dataset\.emoji\.epochs: 7 is not read, since 60 steps are said",
+        ),
         ({"emoji": {"k": 4}}, r"by_dataset\.emoji\.k: .*write \[4\]"),
         ({"emoji": {"k": [4, 4]}}, r"by_dataset\.emoji\.k: .*there twice"),
         (

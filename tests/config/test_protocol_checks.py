@@ -67,8 +67,8 @@ GRID = {
     "most_steps": RAW["experiments"]["fair"]["protocols"]["fair"]["most_steps"],
     "points": [POINT, POINT | {"lr": 0.002, "alone": True}],
     "own_values": {
-        "reg1": {"lambda": [0.1]},
-        "reg2": {"lambda": {"k16": [1], "k32": [2]}},
+        "reg1": {"lambda": [0.1, 0.2]},
+        "reg2": {"lambda": {"k16": [1, 2], "k32": [2, 4]}},
     },
 }
 
@@ -121,6 +121,24 @@ def test_a_grid_of_points_is_right():
             {"own_values": GRID["own_values"] | {"pca": {"m": [2]}}},
             "fair.own_values",
             "'pca' is not known",
+        ),
+        (
+            {"own_values": GRID["own_values"] | {"reg1": {"lambda": [0.1, 0.10004]}}},
+            "own_values.reg1.lambda",
+            r"0\.1 and 0\.10004 are both 0\.1 in three digits",
+        ),
+        (
+            {
+                "own_values": GRID["own_values"]
+                | {"reg2": {"lambda": {"k16": [1, 2], "k32": [1, 2], "k33": [1, 2]}}}
+            },
+            "own_values.reg2.lambda",
+            "'k33' is not known; allowed: .*k32",
+        ),
+        (
+            {"own_values": GRID["own_values"] | {"reg1": {"lambda": [0.1]}}},
+            "fair.points",
+            "at k = 16 reg1 has 1 trials, and topk has 2",
         ),
     ],
 )
@@ -189,6 +207,12 @@ def test_a_mistake_in_a_grid_of_points(written, key, pattern):
             {"auxk_k": [2, 9]},
             "ranges.topk.auxk_k",
             "whole number.*sweep it",
+        ),
+        (
+            f"{FAIR}/ranges/reg1/lambda",
+            {"k16": [0.1, 1], "k32": [0.1, 1], "k33": [0.1, 1]},
+            "experiments.fair.protocols.fair.ranges.reg1.lambda",
+            "'k33' is not known",
         ),
         (
             f"{FAIR}/ranges/pca",
