@@ -128,8 +128,9 @@ def _with_share_of_train(spec: dict[str, Any], dataset: Dataset) -> Dataset:
     )
     if not is_kept[is_train].any():
         raise UserError(
-            f"dataset type {spec['type']}, key train_share: {spec['train_share']} leaves "
-            f"none of {groups.nunique()} groups of training images; write a larger share"
+            f"dataset type {spec['type']}, key train_share: {spec['train_share']} "
+            f"leaves none of {groups.nunique()} groups of training images; write a "
+            "larger share"
         )
     return replace(dataset, index=index[is_kept].reset_index(drop=True))
 

@@ -2,8 +2,8 @@
 
 An SVG is a program by a stranger. So all are drawn by a process that can be lost,
 with a limit of time for each and one of memory, and one that names another file, or is
-too large, is not drawn at all. resvg (https://github.com/linebender/resvg) fetches nothing from a network
-and runs no scripts.
+too large, is not drawn at all. resvg (https://github.com/linebender/resvg) fetches
+nothing from a network and runs no scripts.
 """
 
 import io

@@ -39,9 +39,9 @@ CUT_OFF = 14
 
 # A line runs where neighbouring pixels differ by more than this in a channel, of 255.
 LINE = 12
-# Correlations of lines, of two pictures as they are or one of them mirrored. From .97 on
-# there are the same drawing in other colours, its outline and its shape filled; at .96
-# begin other signs in the same frame.
+# Correlations of lines, of two pictures as they are or one of them mirrored. From .97
+# on there are the same drawing in other colours, its outline and its shape filled; at
+# .96 begin other signs in the same frame.
 SAME_LINES = 0.97
 # Among drawings of one name in one folder: a stop sign without and with its word is at
 # .762, two telephones by two makers are at .756.
@@ -145,10 +145,10 @@ def _line_shares(image: Image.Image) -> np.ndarray:
 
     # Both pixels lie on the line, so that a mirrored picture has mirrored lines.
     is_line = np.zeros(channels.shape[1:], dtype=bool)
-    is_line[:, :-1] |= differs_from_right
-    is_line[:, 1:] |= differs_from_right
-    is_line[:-1] |= differs_from_below
-    is_line[1:] |= differs_from_below
+    is_line[:, :-1][differs_from_right] = True
+    is_line[:, 1:][differs_from_right] = True
+    is_line[:-1][differs_from_below] = True
+    is_line[1:][differs_from_below] = True
     line_picture = Image.fromarray(np.where(is_line, 255, 0).astype(np.uint8))
     return np.asarray(line_picture.resize((32, 32), Image.Resampling.BOX))
 
@@ -222,11 +222,12 @@ def _pairs_of_equals(values: Sequence[str]) -> list[tuple[int, int]]:
 
 def _pairs_by_name(pictures: Sequence[Picture]) -> list[tuple[int, int]]:
     """Return the pairs of rows that their names alone join."""
-    whole_stems = common_stems([picture.stem for picture in pictures])
+    stems = [picture.stem for picture in pictures if picture.kind is Kind.DRAWING]
+    whole_stems = dict(zip(stems, common_stems(stems), strict=True))
     values = []
-    for picture, whole_stem in zip(pictures, whole_stems, strict=True):
+    for picture in pictures:
         if picture.kind is Kind.DRAWING:
-            values.append(f"drawing {whole_stem}")
+            values.append(f"drawing {whole_stems[picture.stem]}")
         elif picture.kind is Kind.NAMED:
             values.append(f"named {picture.stem}")
         else:
@@ -252,14 +253,14 @@ def _pairs_by_lines_and_name(pictures: Sequence[Picture]) -> list[tuple[int, int
     pairs = []
     for rows in by_first_word.values():
         for place, row in enumerate(rows):
-            one = pictures[row]
-            for other_row in rows[place + 1 :]:
-                other = pictures[other_row]
-                if not _are_namesakes(one.stem, other.stem):
+            earlier = pictures[row]
+            for later_row in rows[place + 1 :]:
+                later = pictures[later_row]
+                if not _are_namesakes(earlier.stem, later.stem):
                     continue
-                likeness = one.sign.lines @ other.sign.lines
-                if one.kind is Kind.EMBLEM:
-                    differences = one.sign.thumbnail - other.sign.thumbnail
+                likeness = earlier.sign.lines @ later.sign.lines
+                if earlier.kind is Kind.EMBLEM:
+                    differences = earlier.sign.thumbnail - later.sign.thumbnail
                     other_colour = np.sqrt(np.square(differences).mean())
                     is_copy = (
                         likeness >= LINES_OF_EMBLEMS
@@ -268,13 +269,13 @@ def _pairs_by_lines_and_name(pictures: Sequence[Picture]) -> list[tuple[int, int
                 else:
                     is_copy = likeness >= LINES_OF_NAMESAKES
                 if is_copy:
-                    pairs.append((row, other_row))
+                    pairs.append((row, later_row))
     return pairs
 
 
-def _are_namesakes(one: str, other: str) -> bool:
-    """Return whether a stem begins with all words of the other, or is the other."""
-    shorter, longer = sorted((one, other), key=len)
+def _are_namesakes(first_stem: str, second_stem: str) -> bool:
+    """Return whether one of two stems begins with all words of the other."""
+    shorter, longer = sorted((first_stem, second_stem), key=len)
     return f"{longer} ".startswith(f"{shorter} ")
 
 
