@@ -104,7 +104,8 @@ def _with_share_of_train(spec: dict[str, Any], dataset: Dataset) -> Dataset:
     classes where there are any, with the `split_seed` of the entry, or 0.
 
     Raises:
-        UserError: it has no images: given embeddings belong to all rows, one by one.
+        UserError: it has no images: given embeddings belong to all rows, one by one; or
+            no training group is left.
     """
     if not getattr(registry.load("dataset", spec["type"]), "HAS_IMAGES", True):
         raise UserError(
@@ -125,6 +126,12 @@ def _with_share_of_train(spec: dict[str, Any], dataset: Dataset) -> Dataset:
         spec["train_share"],
         spec.get("split_seed") or 0,
     )
+    if not is_kept[is_train].any():
+        raise UserError(
+            f"dataset type {spec['type']}, key train_share: {spec['train_share']} "
+            f"leaves none of {groups.nunique()} groups of training images; write a "
+            "larger share"
+        )
     return replace(dataset, index=index[is_kept].reset_index(drop=True))
 
 

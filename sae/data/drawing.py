@@ -1,13 +1,14 @@
 """SVG files drawn as square pictures, once, into a folder that later jobs read.
 
 An SVG is a program by a stranger. So all are drawn by a process that can be lost,
-with a limit of time for each, and one that names another file, or is too large, is not
-drawn at all. resvg (https://github.com/linebender/resvg) fetches nothing from a network
-and runs no scripts.
+with a limit of time for each and one of memory, and one that names another file, or is
+too large, is not drawn at all. resvg (https://github.com/linebender/resvg) fetches
+nothing from a network and runs no scripts.
 """
 
 import io
 import multiprocessing
+import resource
 import signal
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ MARGIN = 8  # so many on each side are white
 MOST_ZOOM = 4  # how much larger than SIDE a page is drawn whose drawing is small
 MOST_BYTES = 4_000_000  # of an SVG
 MOST_SECONDS = 30  # of processor time for an SVG
+MOST_MEMORY = 2_000_000_000  # bytes that the process which draws takes for itself
 DPI = 96  # CSS's own; resvg_py would take 0, by which a page in mm has no size
 COMPLETE = "complete"  # the name of a file, the last one that is written
 NAMING_FILES = ("image", "feImage")  # elements whose href may name a file
@@ -44,7 +46,9 @@ ENDED_BY_PICTURE = tuple(
 def renderer() -> str:
     """Return what decides the pixels beside the SVG: a version and the constants."""
     constants = (SIDE, MARGIN, MOST_ZOOM, DPI)
-    return f"resvg_py {version('resvg_py')} {constants}"
+    # Pillow shrinks what resvg drew.
+    libraries = [f"{name} {version(name)}" for name in ("resvg_py", "pillow")]
+    return f"{' '.join(libraries)} {constants}"
 
 
 def draw_all(svgs: Mapping[str, bytes], folder: Path, heading: str) -> None:
@@ -105,7 +109,7 @@ def open_drawing(folder: Path, name: str) -> Image.Image:
     """
     failure = _failure_file(folder, name)
     if failure.exists():
-        raise ValueError(f"it cannot be drawn: {failure.read_text()}")
+        raise ValueError(f"it cannot be drawn: {failure.read_text(encoding='utf-8')}")
     return Image.open(_picture_file(folder, name))
 
 
@@ -192,6 +196,8 @@ def _box_of_drawing(page: Image.Image) -> tuple[int, int, int, int] | None:
 def _draw_each(
     names: list[str], svgs: Mapping[str, bytes], folder: Path, clock: Clock
 ) -> None:
+    """Draw SVGs one after the other, or write why one cannot be drawn."""
+    _limit_memory()
     for name in names:
         # Processor time, so that a busy machine draws what an idle one does. The signal
         # ends this process even in the middle of the renderer.
@@ -209,6 +215,22 @@ def _draw_each(
             with files.atomic_file(_picture_file(folder, name)) as temporary:
                 picture.save(temporary, "png")
         clock.tell(1)
+
+
+def _limit_memory() -> None:
+    """Let this process take at most `MOST_MEMORY` bytes more than it has now.
+
+    The renderer then ends by a signal. Only Linux says what a process has, and holds it
+    to a limit; on another system there is none.
+    """
+    sizes_in_pages = Path("/proc/self/statm")
+    if not sizes_in_pages.exists():
+        return
+    pages = int(sizes_in_pages.read_text(encoding="ascii").split()[0])
+    most = pages * resource.getpagesize() + MOST_MEMORY
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_AS)
+    if hard_limit == resource.RLIM_INFINITY or most < hard_limit:
+        resource.setrlimit(resource.RLIMIT_AS, (most, hard_limit))
 
 
 def _missing(names: list[str], folder: Path) -> list[str]:

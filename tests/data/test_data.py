@@ -118,6 +118,18 @@ def test_a_dataset_of_fewer_training_images_is_part_of_it(tmp_path):
     assert set(indexes[0.25]["image_id"]) < set(indexes[0.5]["image_id"])
 
 
+def test_a_share_that_leaves_no_training_image_is_refused(tmp_path):
+    counts = {"a": 5, "b": 5}
+    folder_of_images(
+        tmp_path / "images", {"train": counts, "val": counts, "test": counts}
+    )
+    spec = {"type": "image_folder", "root": str(tmp_path / "images")}
+    with pytest.raises(
+        UserError, match=r"key train_share: 0\.04 leaves none of 10 groups"
+    ):
+        load(spec | {"train_share": 0.04}, None)
+
+
 def test_a_share_of_given_embeddings_is_refused(tmp_path):
     spec = {
         "type": "generated",

@@ -5,6 +5,7 @@ import io
 import os
 import signal
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ SPEC = {
     "fractions": {"train": 0.5, "val": 0.25, "test": 0.25},
     "split_seed": 0,
 }
+SPECK = '<rect x="75" y="75" width="5" height="5" fill="red" opacity=".5"/>'
 SQUARE = '<rect x="58" y="2" width="40" height="40" fill="red"/>'
 
 
@@ -43,15 +45,13 @@ def svg(content, licence=PUBLIC, keywords=(), page='width="100" height="100"'):
 
 
 def striped(seed):
-    """Return a drawing that looks like no other: 8 x 8 squares of random colours."""
+    """Return a drawing that looks like no other: bars at random, of random colours."""
     rng = np.random.default_rng(seed)
-    colours = rng.integers(0, 230, (8, 8, 3))
+    bars = zip(rng.integers(0, 70, (12, 4)), rng.integers(0, 230, (12, 3)), strict=True)
     return "".join(
-        f'<rect x="{10 * x}" y="{10 * y}" width="10" height="10" '
+        f'<rect x="{x}" y="{y}" width="{5 + width // 2}" height="{5 + height // 2}" '
         f'fill="rgb({r},{g},{b})"/>'
-        for (y, x), (r, g, b) in zip(
-            np.ndindex(8, 8), colours.reshape(-1, 3), strict=True
-        )
+        for (x, y, width, height), (r, g, b) in bars
     )
 
 
@@ -167,11 +167,14 @@ def test_near_copies_are_in_one_split_and_series_stay_what_they_are(tmp_path):
         "food/nearly": svg(
             striped(4) + '<rect x="75" y="75" width="5" height="5" fill="red"/>'
         ),
-        # Flags and cards that only look alike, or are named alike, are not one drawing.
-        "signs_and_symbols/flags/land1": svg(striped(5)),
-        "signs_and_symbols/flags/land2": svg(
-            striped(5) + "<rect width='9' height='9'/>"
+        # A flag is that of another land unless its name says the same as well, be it in
+        # another folder, where its keyword says that it is a flag.
+        "signs_and_symbols/flags/land": svg(striped(5)),
+        "signs_and_symbols/flags/state": svg(striped(5) + SPECK),
+        "signs_and_symbols/land_by_jane": svg(
+            striped(5) + SPECK * 2, keywords=["Flag"]
         ),
+        "signs_and_symbols/flags/land_region": svg(striped(9)),
         # The same card in two decks, and another card.
         "recreation/games/cards/simple/simple_c_10": svg(striped(6)),
         "recreation/games/cards/white/white_c_10": svg(striped(7)),
@@ -186,8 +189,9 @@ def test_near_copies_are_in_one_split_and_series_stay_what_they_are(tmp_path):
         frozenset({"food/muffin1_bw", "food/muffin_2"}),
         frozenset({"food/anything", "animals/whatever"}),
         frozenset({"food/plain", "food/nearly"}),
-        frozenset({"signs_and_symbols/flags/land1"}),
-        frozenset({"signs_and_symbols/flags/land2"}),
+        frozenset({"signs_and_symbols/flags/land", "signs_and_symbols/land_by_jane"}),
+        frozenset({"signs_and_symbols/flags/state"}),
+        frozenset({"signs_and_symbols/flags/land_region"}),
         frozenset(
             {
                 "recreation/games/cards/simple/simple_c_10",
@@ -254,6 +258,35 @@ def test_a_drawing_that_hangs_or_is_hostile_ends_alone(tmp_path, monkeypatch):
         drawing.open_drawing(tmp_path, "c/crashes")
 
 
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="Linux alone")
+def test_a_drawing_that_takes_all_memory_ends_alone(tmp_path, monkeypatch):
+    draw = drawing.draw
+
+    def draw_quietly(content):
+        faulthandler.disable()  # Which would print where the process ended.
+        return draw(content)
+
+    monkeypatch.setattr(drawing, "draw", draw_quietly)
+    # A tile takes 2.3 GB, of which 100 x 100 units are seen.
+    tile = (
+        '<pattern id="p" width="10600" height="10600" patternUnits="userSpaceOnUse">'
+        '<rect width="10000" height="10000" fill="red"/></pattern>'
+        '<rect width="100" height="100" fill="url(#p)"/>'
+    )
+    svgs = {"a": svg(tile).encode(), "b": svg(SQUARE).encode()}
+    drawing.draw_all(svgs, tmp_path, "clips")
+    with pytest.raises(ValueError, match="the renderer ended by signal 6"):
+        drawing.open_drawing(tmp_path, "a")
+    assert drawing.open_drawing(tmp_path, "b").size == (drawing.SIDE, drawing.SIDE)
+
+
+def test_another_pillow_draws_anew(monkeypatch):
+    before = drawing.renderer()
+    monkeypatch.setattr(drawing, "version", lambda name: f"9 of {name}")
+    assert drawing.renderer() != before
+    assert "9 of pillow" in drawing.renderer()
+
+
 def test_a_process_that_somebody_else_ends_is_no_picture_s_fault(tmp_path, monkeypatch):
     def draw(content):
         os.kill(os.getpid(), signal.SIGTERM)
@@ -292,6 +325,33 @@ def test_keywords_are_concepts_but_for_those_that_say_of_a_file(package):
     keywords = concepts.load_annotations(out).keywords
     assert keywords["concept"].unique().tolist() == ["cat"]
     assert keywords["image_id"].tolist() == [f"animals/cats/cat{n}" for n in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("licence", "expected"),
+    [
+        ("http://web.resource.org/cc/PublicDomain", True),
+        ("http://creativecommons.org/licenses/publicdomain/", True),
+        ("Public Domain", True),
+        ("not in the public domain", False),
+        ("http://example.org/PublicDomain", False),
+        ("", False),
+    ],
+)
+def test_a_mark_of_public_domain_is_one_of_those_that_are_known(licence, expected):
+    assert openclipart.is_mark(licence) == expected
+
+
+@pytest.mark.parametrize("name", ["../../../../above", "food/../../above", "/above"])
+def test_a_name_that_leads_out_of_the_package_s_folder_is_refused(tmp_path, name):
+    package = write_package(tmp_path, {name: svg(SQUARE)})
+    with pytest.raises(UserError, match=r"clips\.deb: the name .*above.* leads out of"):
+        openclipart.read_package(package)
+
+
+def test_dots_in_a_name_lead_nowhere(tmp_path):
+    package = write_package(tmp_path, {"food/more..._": svg(SQUARE)})
+    assert [*openclipart.read_package(package)] == ["food/more..._"]
 
 
 @pytest.mark.parametrize("content", [b"", b"no package", b"!<arch>\n" + b"x" * 70])

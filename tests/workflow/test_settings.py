@@ -154,10 +154,11 @@ def test_a_grid_of_points_is_told_to_fronts_and_counted():
         del fair["ranges"]
         common = {"encoder_scale": 0.1, "auxk_alpha": 0.3}
         fair["points"] = [{"lr": lr} | common for lr in (0.001, 0.002)]
-        fair["points"].append(common | {"lr": 0.004, "alone": True})
+        for lr in (0.004, 0.008):
+            fair["points"].append(common | {"lr": lr, "alone": True})
         fair["own_values"] = {
             "reg1": {"lambda": [0.001, 0.003]},
-            "reg2": {"lambda": {"k16": [0.01], "k32": [0.01, 0.02, 0.03]}},
+            "reg2": {"lambda": {"k16": [0.01, 0.02], "k32": [0.02, 0.03]}},
         }
 
     changed = with_changes(list_points)
@@ -167,8 +168,8 @@ def test_a_grid_of_points_is_told_to_fronts_and_counted():
     cell = ("emoji_vendors_split1", "dinov2_vit_s14", 16)
     _, sizes = costs.sizes(settings.bank_plan(changed, "fair", *cell))
     lengths = 3 * 4  # Three rates at 250, 500, 1,000 and 2,000 steps.
-    assert sizes.trials == lengths + 3 + 2 * 2 + 2 * 1
-    assert sizes.by_method["reg1"] == 2 * 2 + sizes.by_method["reg2"] - 2 * 1
+    assert sizes.trials == lengths + 4 + 2 * 2 + 2 * 2
+    assert sizes.by_method["reg1"] == sizes.by_method["reg2"]
     # The option changes no record of a rule that draws its points.
     plan_as_before = settings.bank_plan(CONFIG, "fair", *cell)
     assert "own_values" not in plan_as_before.protocols["fair"]

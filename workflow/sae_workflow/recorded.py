@@ -10,9 +10,9 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from sae.config import load as configuration
 from sae.config.extends import experiment_written_out
 from sae.config.models import Config
+from sae.config.yaml_file import parse_file
 from sae.core import files, paths
 from sae.core.errors import UserError
 from sae_workflow import settings
@@ -51,7 +51,7 @@ def write(
     ]
     source = {"configfiles": others, "options": options}
     name = files.sha256_text(files.dumps(source))[:16]
-    usual = configuration.parse("config.yaml") if Path("config.yaml").exists() else {}
+    usual = parse_file("config.yaml") if Path("config.yaml").exists() else {}
     for experiment in sorted(experiments & config["experiments"].keys()):
         path = Path(
             paths.CONFIGURATION.format(experiment=experiment, configuration=name)

@@ -32,7 +32,7 @@ def schema() -> Schema:
     """The schema; call it where no extensions are known."""
     described: dict[tuple[str, str], Any] = {
         ("config", ""): models.Config,
-        ("recipe", ""): models.Trained,
+        ("recipe", ""): models.TypedMethod,
     }
     for kind in registry.PACKAGES:
         described |= {

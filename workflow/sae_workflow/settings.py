@@ -12,8 +12,9 @@ import yaml
 
 from sae.bank import plan as bank
 from sae.config import entries
-from sae.config import load as configuration
+from sae.config.load import load_config
 from sae.config.models import NO_OPTIONS, Config
+from sae.config.yaml_file import parse_file
 from sae.core import registry, versions
 from sae.core.options import as_record, from_record
 from sae.core.paths import STAGES
@@ -46,9 +47,7 @@ def rule_names() -> list[str]:
 
 def load(raw: dict[str, Any], files: Mapping[str, str] = {}) -> Config:
     """`sae.config.load` with what the workflow knows of artifacts and rules."""
-    return configuration.load(
-        raw, artifacts=artifacts(), reserved=rule_names(), files=files
-    )
+    return load_config(raw, artifacts=artifacts(), reserved=rule_names(), files=files)
 
 
 def read(*files: str | Path) -> Config:
@@ -67,7 +66,7 @@ def merged(*files: str | Path) -> tuple[dict[str, Any], dict[str, str]]:
     config: dict[str, Any] = {}
     said: dict[str, str] = {}
     for file in map(os.path.relpath, files):
-        content = configuration.parse(file)
+        content = parse_file(file)
         update_config(config, content)
         said |= dict.fromkeys(_keys(content), file)
     there = {

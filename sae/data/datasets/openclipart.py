@@ -8,9 +8,10 @@ median, and 97 % by less than 5; most of the others are thin lines, or have text
 is not drawn, or a link to a picture that nobody has.
 
 `label_coarse` is the folder at the top, `label` the folder in which a picture lies.
-Near-copies are one `group` (`sae.data.near_copies`), but flags, road signs and playing
-cards stay what they are: these are joined only where they show the same to the pixel,
-and a card with the same card of the other decks.
+Near-copies are one `group` (`sae.data.near_copies`), but flags and playing cards stay
+what they are: a flag is joined only with one that is named and looks like it, a card
+only with the same card of the other decks; and either with what is the same to the
+pixel.
 """
 
 import functools
@@ -24,7 +25,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from PIL import Image
 
@@ -35,15 +35,19 @@ from sae.data.dataset import Dataset
 from sae.data.omissions import Omissions
 from sae.data.splits import grouped_split
 
-VERSION = 1
+VERSION = 2
 FOLDER = "usr/share/openclipart/svg/"
-SERIES = (
-    "signs_and_symbols/flags/",
-    "transportation/roadsigns/",
-    "recreation/games/cards/",
-)
+# What makers name as the licence of a picture in the public domain.
+PUBLIC_DOMAIN = {
+    "http://web.resource.org/cc/publicdomain",
+    "http://creativecommons.org/licenses/publicdomain",
+    "public domain",
+}
+# Some flags lie in other folders, and some in this one have no keyword.
+FLAGS = "signs_and_symbols/flags/"
+FLAG_KEYWORDS = {"flag", "flags"}
 # Each deck has a folder, and its cards the folder's name, suit and rank: bordered_c_10.
-CARD = re.compile(r"(recreation/games/cards)/([a-z]+)/\2_([a-z]+_[a-z0-9]+)")
+CARD = re.compile(r"recreation/games/cards/([a-z]+)/\1_([a-z]+_[a-z0-9]+)")
 # A Debian package is an ar archive: after a line, members with a header of 60 bytes.
 AR_START = b"!<arch>\n"
 AR_HEADER = 60
@@ -82,8 +86,7 @@ def load(spec: Options, artifacts_root: str | Path | None) -> Dataset:
     drawing.draw_all(svgs, folder, "dataset openclipart: drawn")
 
     omissions = Omissions()
-    drawn: list[str] = []
-    signs: list[near_copies.Sign] = []
+    pictures: list[near_copies.Picture] = []
     undrawn: list[str] = []
     for name in sorted(svgs):
         try:
@@ -95,18 +98,11 @@ def load(spec: Options, artifacts_root: str | Path | None) -> Dataset:
         if is_of_one_colour(image):
             omissions.add("pictures of one colour", name)
         else:
-            drawn.append(name)
-            signs.append(near_copies.sign_of(image))
+            pictures.append(as_near_copy(name, describe(svgs[name]).keywords, image))
     omissions.tell("dataset openclipart")
 
-    group_of_drawn = near_copies.groups_of(
-        drawn,
-        [drawing_of(name) for name in drawn],
-        signs,
-        np.array([name.startswith(SERIES) for name in drawn]),
-    )
-    names = drawn + undrawn
-    group = group_of_drawn + undrawn
+    names = [picture.name for picture in pictures] + undrawn
+    group = near_copies.groups_of(pictures) + undrawn
     leaves = pd.Series([name.rpartition("/")[0] for name in names])
     tops = pd.Series([name.partition("/")[0] for name in names])
     index = indexing.frame(
@@ -135,16 +131,28 @@ def opener(
     return functools.partial(drawing.open_drawing, folder)
 
 
-def drawing_of(name: str) -> str:
-    """Return what near-copies have in common, by the path of a picture.
+def as_near_copy(
+    name: str, keywords: list[str], image: Image.Image
+) -> near_copies.Picture:
+    """Return what the near-copies of a picture are found by.
 
-    That is the stem of its name, but in a series the whole path, and of a playing card
-    the path without its deck.
+    Args:
+        name: Its path.
+        keywords: As its maker wrote them.
+        image: In RGB.
     """
-    if not name.startswith(SERIES):
-        return near_copies.stem(name.rpartition("/")[2])
+    sign = near_copies.sign_of(image)
     card = CARD.fullmatch(name)
-    return f"{card[1]}/{card[3]}" if card else name
+    if card:
+        suit_and_rank = card[2]
+        return near_copies.Picture(name, suit_and_rank, near_copies.Kind.NAMED, sign)
+
+    is_flag = name.startswith(FLAGS) or any(
+        keyword.lower() in FLAG_KEYWORDS for keyword in keywords
+    )
+    kind = near_copies.Kind.EMBLEM if is_flag else near_copies.Kind.DRAWING
+    stem = near_copies.stem(name.rpartition("/")[2])
+    return near_copies.Picture(name, stem, kind, sign)
 
 
 def folder_of_drawings(spec: Options, package: Path) -> Path:
@@ -209,7 +217,7 @@ def read_package(package: Path, omissions: Omissions | None = None) -> dict[str,
         {path below the folder of all pictures, without .svg: content}.
 
     Raises:
-        UserError: it is no Debian package.
+        UserError: it is no Debian package, or a name in it leads out of its folder.
     """
     omissions = Omissions() if omissions is None else omissions
     svgs = {}
@@ -220,6 +228,11 @@ def read_package(package: Path, omissions: Omissions | None = None) -> dict[str,
                 if name == member.name.removeprefix("./") or not name.endswith(".svg"):
                     continue
                 name = name.removesuffix(".svg")
+                # A picture is drawn into a file of this name.
+                if name.startswith("/") or ".." in name.split("/"):
+                    raise UserError(
+                        f"{package}: the name {member.name!r} leads out of its folder"
+                    )
                 if member.isreg():
                     content = archive.extractfile(member)
                     assert content is not None  # It is a regular file.
@@ -278,9 +291,8 @@ def describe(svg: bytes) -> Description:
 
 
 def is_mark(licence: str) -> bool:
-    """Return whether a text or an address names the public domain."""
-    letters = re.sub("[^a-z]", "", licence.lower())
-    return letters.endswith("publicdomain")
+    """Return whether a text or an address is one that names the public domain."""
+    return licence.strip().lower().rstrip("/") in PUBLIC_DOMAIN
 
 
 def is_of_one_colour(image: Image.Image) -> bool:
