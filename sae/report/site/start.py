@@ -203,9 +203,10 @@ def first_panel(
         if rows:
             rows = sorted(rows, key=lambda row: row["effect"])
             median = rows[(len(rows) - 1) // 2]
+            label = names.method(method)
             rule = (
-                f"Of {len(rows)} cells the one in which {names.method(method)}'s effect "
-                f"in {SCORES[score].label} is the median."
+                f"Of {len(rows)} cells the one in which {label}'s effect in "
+                f"{SCORES[score].label} is the median."
             )
             return FirstPanel(median["cell"], score, rule)
     return None
