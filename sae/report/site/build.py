@@ -162,7 +162,7 @@ def add_cell(
             matches, cosines = latents.nearest(sae.coder, baseline.coder, 1)
             match = BaselineMatch(baseline_start, matches[:, 0], cosines[:, 0])
         table = sae.table.reset_index(drop=True)
-        start_sae = StartSae(cell, sae.method, table, match)
+        start_sae = StartSae(cell, sae.method, table, match, highest_images)
         if baseline is None and sae.method in baselines[:1]:
             baseline = sae
             baseline_start = start_sae

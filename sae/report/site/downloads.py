@@ -72,7 +72,8 @@ def write(site: Path, results: Path, figures: Iterable[str]) -> list[dict[str, A
         figures: The names of its figures.
 
     Returns:
-        A row for each figure and table: title, kind, caption, and the copied files.
+        A row for each figure and table: title, kind, caption, and the copied files; of
+        a figure also whether it shows images of the dataset, `pictures`.
     """
     out = site / "files"
     out.mkdir()
@@ -82,11 +83,15 @@ def write(site: Path, results: Path, figures: Iterable[str]) -> list[dict[str, A
             _copy(results / f"figures/{name}.{suffix}", out)
             for suffix in ("png", "svg")
         ]
+        constants = registry.head("figure", name).constants
+        reads = constants["READS"]
         row = {
             "title": _title(name),
             "kind": "figure",
-            "caption": registry.head("figure", name).constants["CAPTION"],
+            "caption": constants["CAPTION"],
             "files": copies,
+            # On a dark page a chart is drawn dark; a picture of something is not.
+            "pictures": any(table.startswith("gallery/") for table in reads),
         }
         rows.append(row)
     for name, (title, caption) in TABLES.items():

@@ -467,6 +467,8 @@ class _Experiment:
         vertices, windows = overview.vertices_and_windows(
             points, names, rule, self.places
         )
+        start_views = start.views(self._start_saes, names, effects, self.cells)
+        first_panel = start.first_panel(names, effects)
         description = names.config["experiment"].get("description", "")
         backbones = dict.fromkeys(backbone for _, backbone, _ in self.cells)
         return Overview(
@@ -487,7 +489,8 @@ class _Experiment:
             board=overview.board_rows(means, controls, self.places),
             claims=overview.claim_rows(claims),
             effects=effects,
-            start=start.views(self._start_saes, names, effects, self.cells),
+            start=[dataclasses.asdict(view) for view in start_views],
+            first_panel=None if first_panel is None else vars(first_panel),
             latent_scores=self.extension_latent_scores,
             scores=overview.scores(self.extension_metrics),
             trials=overview.trials(

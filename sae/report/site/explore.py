@@ -3,6 +3,7 @@
 No workflow, no labels and no images are needed.
 """
 
+import dataclasses
 import itertools
 import logging
 from collections.abc import Callable, Hashable, Sequence
@@ -437,7 +438,8 @@ def compose(
             "settings": [_settings_row(sae) for sae in shown],
         }
         pack.put(site, "cells/0", cell_payload)
-        contents.start = start.views(added.start_saes, names, [], [cell])
+        start_views = start.views(added.start_saes, names, [], [cell])
+        contents.start = [dataclasses.asdict(view) for view in start_views]
         contents.provenance = {
             "versions": build.versions(),
             "machine": build.machine(),

@@ -26,7 +26,6 @@ from sae.scoring.metrics import concepts
 from sae.scoring.rows import CELL
 
 KEY = [*CELL, "method", "trial", "seed"]
-MARKERS = "os^vDPX*"  # those that the site can draw
 # Columns of front_means.csv that the board shows.
 BOARD_COLUMNS = [
     "score",
@@ -81,6 +80,7 @@ class Overview:
         board: Rows of :func:`board_rows`.
         claims: Rows of :func:`claim_rows`.
         effects: Rows of :func:`effect_rows`.
+        first_panel: The fields of :class:`sae.report.site.start.FirstPanel`, or None.
         start: Rows of :func:`sae.report.site.start.views`.
         downloads: Rows of :func:`sae.report.site.downloads.write`.
         latent_scores: Of :func:`extension_latent_scores`.
@@ -104,7 +104,8 @@ class Overview:
     board: list[Row] = field(default_factory=list)
     claims: list[Row] = field(default_factory=list)
     effects: list[Row] = field(default_factory=list)
-    start: list[dict[str, str]] = field(default_factory=list)
+    first_panel: Row | None = None
+    start: list[Row] = field(default_factory=list)
     downloads: list[Row] = field(default_factory=list)
     latent_scores: list[dict[str, str]] = field(default_factory=list)
     scores: list[Row] = field(default_factory=lambda: scores())
@@ -258,12 +259,11 @@ def methods(names: Names) -> list[Row]:
     """Return an experiment's methods, in the order of its config."""
     rows = []
     for name in names.order(names.methods):
-        marker = names.marker(name)
         row = {
             "id": name,
             "label": names.method(name),
             "colour": to_hex(names.colour(name)),
-            "marker": marker if marker in MARKERS else "*",
+            "marker": names.marker(name),
         }
         relations = names.of(name)
         relation_fields = {"against", "at", "control", "imported"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -22,7 +22,52 @@ BADLY = 0.7  # detection
 _LATENT_COLUMNS = ["n_active", "ms", "detection", "purity"]
 _OF_OFTEN = f"Of the latents that fire on {OFTEN} test images or more, that of"
 
-View = dict[str, str]
+
+@dataclass(frozen=True)
+class Strip:
+    """The images of a latent, in a row.
+
+    Attributes:
+        label: Whose latent it is.
+        cell: The place of its cell in the site's list.
+        images: Rows of the test images on which it fires most, the highest first.
+    """
+
+    label: str
+    cell: int
+    images: list[int]
+
+
+@dataclass(frozen=True)
+class View:
+    """A view to start with.
+
+    Attributes:
+        title: Of the link.
+        rule: By which it was chosen.
+        href: Its address.
+        strips: Images of the latent that it shows; of its match behind them.
+    """
+
+    title: str
+    rule: str
+    href: str
+    strips: list[Strip] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class FirstPanel:
+    """The panel of fronts with which the site begins.
+
+    Attributes:
+        cell: The place of its cell in the site's list.
+        score: The score that it shows against R².
+        rule: By which the cell was chosen.
+    """
+
+    cell: int
+    score: str
+    rule: str
 
 
 @dataclass(frozen=True)
@@ -35,12 +80,24 @@ class StartSae:
         table: (m rows by latent) n_active and the scores of latents.
         baseline: What is most like each of its latents in the baseline of its cell;
             None of the baseline itself.
+        highest_images: (m, 10) rows of the images on which each latent fires most, -1
+            where it fires on fewer.
     """
 
     cell: tuple[Any, ...]
     method: str
     table: pd.DataFrame
     baseline: BaselineMatch | None
+    highest_images: np.ndarray
+
+    def strip(self, latent: int, names: Names, cells: Sequence[Any]) -> Strip:
+        """Return the images of a latent."""
+        images = self.highest_images[latent]
+        return Strip(
+            names.method(self.method),
+            cells.index(self.cell),
+            images[images >= 0].tolist(),
+        )
 
 
 @dataclass(frozen=True)
@@ -86,12 +143,8 @@ def views(
         effects: Rows of :func:`sae.report.site.overview.effect_rows`.
         cells: The cells, in the order of the site.
 
-    Returns:
-        Rows of title, rule and href.
     """
-    method = next(
-        (method for method, against in names.tuned.items() if against is not None), None
-    )
+    method = first_compared(names)
     rows: list[View] = []
     if method is not None:
         rows += _most_gaining_cell(method, saes, names, effects, cells)
@@ -102,14 +155,61 @@ def views(
         if latent is None:
             continue
         sae = saes[int(latent["sae"])]
+        number = int(latent["latent"])
         filters = {}
+        strips = [sae.strip(number, names, cells)]
         if rule.column == "gain" and sae.baseline is not None:
             filters["with"] = sae.baseline.sae.method
-        href = address(
-            "latent", *sae.cell, sae.method, int(latent["latent"]), **filters
-        )
-        rows.append({"title": rule.title, "rule": rule.sentence, "href": href})
+            match = int(sae.baseline.latents[number])
+            strips.append(sae.baseline.sae.strip(match, names, cells))
+        href = address("latent", *sae.cell, sae.method, number, **filters)
+        rows.append(View(rule.title, rule.sentence, href, strips))
     return rows
+
+
+def first_compared(names: Names) -> str | None:
+    """Return the first method that is compared with another one, if there is one."""
+    compared = (
+        method for method, against in names.tuned.items() if against is not None
+    )
+    return next(compared, None)
+
+
+def first_panel(
+    names: Names, effects: Iterable[Mapping[str, Any]]
+) -> FirstPanel | None:
+    """Choose the panel of fronts with which the site begins: an ordinary one.
+
+    It is the cell whose effect is the median of the first compared method's, in the
+    first endpoint that has effects; of an even number of cells the lower of the two in
+    the middle.
+
+    Args:
+        names: How methods are printed.
+        effects: Rows of :func:`sae.report.site.overview.effect_rows`.
+    """
+    method = first_compared(names)
+    if method is None:
+        return None
+    place = names.order(names.methods).index(method)
+    for score in ENDPOINTS:
+        rows = [
+            row
+            for row in effects
+            if row["method"] == place
+            and row["score"] == score
+            and not np.isnan(row["effect"])
+        ]
+        if rows:
+            rows = sorted(rows, key=lambda row: row["effect"])
+            median = rows[(len(rows) - 1) // 2]
+            label = names.method(method)
+            rule = (
+                f"Of {len(rows)} cells the one in which {label}'s effect in "
+                f"{SCORES[score].label} is the median."
+            )
+            return FirstPanel(median["cell"], score, rule)
+    return None
 
 
 def _most_gaining_cell(
@@ -142,7 +242,7 @@ def _most_gaining_cell(
             cell = cells[best["cell"]]
             href = address("compare", *cell, a=names.tuned[method], b=method)
             title = f"Where {label} helps most"
-            return [{"title": title, "rule": rule, "href": href}]
+            return [View(title, rule, href)]
     return []
 
 

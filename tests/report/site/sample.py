@@ -466,8 +466,19 @@ def overview(
             "title": f"Highest MS {HOSTILE}",
             "rule": "Of live latents.",
             "href": "#/latent/d%2F1/b/4/topk/3",
-        }
+            "strips": [
+                {"label": HOSTILE, "cell": 0, "images": [1, 2, 3]},
+                {"label": ARABIC, "cell": 0, "images": [4, 5, 299]},
+            ],
+        },
+        {
+            "title": "A cell",
+            "rule": "The first.",
+            "href": "#/cell/d%2F1/b/4",
+            "strips": [],
+        },
     ]
+    made["first_panel"] = {"cell": 0, "score": "ms", "rule": f"The first. {HOSTILE}"}
     made["downloads"] = [
         {
             "title": f"Fronts {HOSTILE}",

@@ -591,3 +591,38 @@ def test_axe_reports_nothing(visit, scheme, width):
             nodes = [node["html"][:200] for node in violation["nodes"]]
             found[f"{name}: {violation['id']}"] = nodes[:3]
     assert found == {}, json.dumps(found, indent=1)
+
+
+def test_the_overview_begins_with_fronts_and_images(visit):
+    page = visit()
+    first = page.locator("main .first")
+    assert first.locator("svg path.line").count() == 2  # A front of each method.
+    assert "The first. " + sample.HOSTILE in first.inner_text()
+    page.wait_for_selector(".gained .strip img")
+    strips = page.locator(".gained .strip")
+    # The latent's, then its match's; an image without a thumbnail is left out.
+    assert [strips.nth(at).locator("li").count() for at in (0, 1)] == [3, 2]
+    assert page.locator(".cards .card").first.locator(".strip li").count() == 3
+
+
+def test_what_the_board_shows_stands_in_the_address(visit):
+    page = visit()
+    page.select_option("label:has-text('Scores') select", label="all")
+    assert "scores=all" in page.evaluate("location.hash")
+    labels = column(page, "Board", 2)
+    page.reload()
+    settled(page)
+    assert column(page, "Board", 2) == labels and "dead latents" in labels
+
+
+def test_arrow_keys_turn_latents(visit):
+    page = visit(VIEWS["latent"])
+    page.keyboard.press("ArrowRight")
+    settled(page)
+    page.wait_for_function("location.hash.endsWith('/topk/1')")
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_function("location.hash.endsWith('/topk/0')")
+    # In a field they move the cursor.
+    page.focus("input[name=jump]")
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("location.hash").endswith("/topk/0")

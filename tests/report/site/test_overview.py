@@ -1,12 +1,14 @@
 """What stands for a method in a cell, what the answer says, where to start, and how distributions count."""
 
+import re
+
 import numpy as np
 import pandas as pd
-import pytest
+from report.site import sample
 
 from sae.bank.read import Bank, BankedSae
 from sae.core import registry
-from sae.report.names import Names
+from sae.report.names import MARKERS, Names
 from sae.report.site import cells, experiment, overview, start
 from sae.report.site.answer import answer
 from sae.report.site.images import classes
@@ -186,24 +188,31 @@ def test_where_to_start_follows_the_rules():
         ms=[0.8, 0.7, 0.95, 0.1], n_active=[20, 30, 40, 50], purity=[0.9, 0.2, 0.5, 1.0]
     )
     place = ("d </script>", "b", 8)
-    first = start.StartSae(place, "topk", base, None)
+    highest = np.arange(40).reshape(4, 10)
+    highest[3, 4:] = -1
+    first = start.StartSae(place, "topk", base, None, highest)
     match = np.array([0, 1, 2, 3]), np.array([0.9, 0.6, 0.9, 0.9])
     effects = [
         {"cell": 0, "method": 1, "score": "ms", "effect": value}
         for value in (0.1, np.nan)
     ]
     found = start.views(
-        [first, start.StartSae(place, "reg1", own, start.BaselineMatch(first, *match))],
+        [
+            first,
+            start.StartSae(
+                place, "reg1", own, start.BaselineMatch(first, *match), highest + 100
+            ),
+        ],
         NAMES,
         effects,
         [place],
     )
     assert (
         {
-            row["title"]: row["href"]
-            .removeprefix("#/")
-            .replace("d%20%3C%2Fscript%3E/b/8", "HERE")
-            for row in found
+            view.title: view.href.removeprefix("#/").replace(
+                "d%20%3C%2Fscript%3E/b/8", "HERE"
+            )
+            for view in found
         }
         == {
             "Where Reg. 1 helps most": "compare/HERE?a=topk&b=reg1",
@@ -214,7 +223,23 @@ def test_where_to_start_follows_the_rules():
             "Across classes": "latent/HERE/reg1/1",
         }
     )
+    # The images of the latent, then those of its match.
+    gained = next(view for view in found if view.title == "Most gained by Reg. 1")
+    assert gained.strips == [
+        start.Strip("Reg. 1", 0, list(range(100, 110))),
+        start.Strip("Baseline", 0, list(range(10))),
+    ]
     assert start.views([], NAMES, [], []) == []
+
+
+def test_the_first_panel_is_an_ordinary_one():
+    effects = [
+        {"cell": cell, "method": 1, "score": "ms", "effect": effect}
+        for cell, effect in enumerate((0.3, np.nan, -0.1, 0.2, 0.1))
+    ]
+    panel = start.first_panel(NAMES, effects)
+    assert (panel.cell, panel.score) == (4, "ms") and "Of 4 cells" in panel.rule
+    assert start.first_panel(NAMES, []) is None
 
 
 def test_classes_are_those_of_the_split_by_number():
@@ -228,13 +253,17 @@ def test_classes_are_those_of_the_split_by_number():
     assert names == ["2", "b"] and places.tolist() == [1, 0, -1, 1]
 
 
-@pytest.mark.parametrize("marker, shown", [(0, "o"), (1, "s"), (7, "*")])
-def test_a_method_has_a_colour_in_hex_and_a_marker_that_the_site_draws(marker, shown):
-    names = Names(
-        methods={"a": {"colour": "red", "position": marker}}, datasets={}, backbones={}
-    )
-    (row,) = overview.methods(names)
-    assert (row["colour"], row["marker"]) == ("#ff0000", shown)
+def test_a_method_has_a_colour_in_hex_and_a_marker_that_the_site_draws():
+    methods = {
+        str(position): {"colour": "red", "position": position}
+        for position in range(len(MARKERS))
+    }
+    rows = overview.methods(Names(methods=methods, datasets={}, backbones={}))
+    assert {row["colour"] for row in rows} == {"#ff0000"}
+    charts = (sample.SITE / "assets/20-charts.js").read_text()
+    shapes = charts.partition("SHAPES = {")[2].partition("};")[0]
+    drawn = re.findall(r'^  "?([^" ]+?)"?: "M', shapes, re.MULTILINE)
+    assert {row["marker"] for row in rows} == set(MARKERS) == set(drawn)
 
 
 def test_a_method_without_a_chosen_trial_has_the_one_of_highest_validation_r2():

@@ -9,17 +9,19 @@ const FIRST = ["latent", "MS", "detection", "R²", "k", "m", "λ", "lambda", "de
 SITE.views.overview = async ({ query }) => {
   const o = SITE.overview;
   const filters = { method: query.getAll("method") };
-  for (const key of ["dataset", "backbone", "k"]) filters[key] = query.get(key) || "";
+  for (const key of ["dataset", "backbone", "k", "scores", "window"]) filters[key] = query.get(key) || "";
   const filtered = h("");
-  const change = (key, value) => {
+  const remembered = (key, value) => {
     filters[key] = value;
     SITE.remember(filters);
+  };
+  const change = (key, value) => {
+    remembered(key, value);
     fill();
   };
-  const fill = () => filtered.replaceChildren(...[board(filters), tradeOffs(filters), saes(filters)].filter(Boolean));
+  const fill = () => filtered.replaceChildren(...[board(filters, remembered), tradeOffs(filters), saes(filters)].filter(Boolean));
   fill();
-  return SITE.page(name(o.description || o.experiment), o.answer.length > 0 && h(".answer", o.answer.map((said) => h("p.lead", { dir: "auto" }, said))),
-    terms(), start(o.start), filterBar(filters, change), filtered, claims(o.claims));
+  return SITE.page(name(o.description || o.experiment), SITE.first(), start(o.start), terms(), filterBar(filters, change), filtered, claims(o.claims));
 };
 
 function terms() {
@@ -30,8 +32,13 @@ function terms() {
     more.length > 0 && SITE.opened(`${more.length} more terms`, () => SITE.terms(SITE.glossary(more))));
 }
 
-const start = (entries) => entries.length > 0 && section("Start here", h("ul.cards", entries.map(({ title, rule, href: to }) =>
-  h("li.card", h("a", { href: to, dir: "auto" }, title), h("p.soft", { dir: "auto" }, rule)))));
+const start = (entries) => entries.length > 0 && section("Start here", h("ul.cards", entries.map(card)));
+
+/** A view to start with: its images, a link, and by which rule it was chosen. */
+function card({ title, rule, href: to, strips = [] }) {
+  const pictures = strips.slice(0, 1).map((strip) => SITE.stripOfLatent(strip, 5, 44));
+  return h("li.card", pictures, h("a", { href: to, dir: "auto" }, title), h("p.soft", { dir: "auto" }, rule));
+}
 
 // -- filters
 
@@ -54,22 +61,29 @@ const wanted = (method, filters) => !filters.method.length || filters.method.inc
 
 // -- board
 
-function board(filters) {
+function board(filters, remembered) {
   const all = SITE.overview.board.filter((row) => wanted(row.method, filters) && (!missing(row.effect) || row.infeasible || row.out_of_reach));
   if (!all.length) return null;
   const widths = [...new Set(all.map(({ width }) => width))].sort();
-  const shown = { width: SITE.overview.windows[0]?.width ?? widths[0], every: false };
+  const headline = SITE.overview.windows[0]?.width ?? widths[0];
+  const shown = { width: widths.find((width) => String(width) === filters.window) ?? headline, every: filters.scores === "all" };
   const table = SITE.table({ label: "Board", columns: boardColumns(all), sort: { id: "score", down: false }, height: 46 });
   const fill = () => table.fill(all.filter((row) => row.width === shown.width && (shown.every || SITE.score(row.score).judged)));
-  const set = (key) => (value) => {
-    shown[key] = value;
+  const setWidth = (width) => {
+    shown.width = width;
+    remembered("window", width === headline ? "" : String(width));
+    fill();
+  };
+  const setScores = (every) => {
+    shown.every = every;
+    remembered("scores", every ? "all" : "");
     fill();
   };
   fill();
   return section("Which method is better at the same R²",
     words("board"),
-    SITE.bar("Board", [widths.length > 1 && select("Window", widths.map((width) => [width, `${short(width)} of R²`]), shown.width, set("width")),
-      select("Scores", [[false, "those that judge"], [true, "all"]], false, set("every"))]),
+    SITE.bar("Board", [widths.length > 1 && select("Window", widths.map((width) => [width, `${short(width)} of R²`]), shown.width, setWidth),
+      select("Scores", [[false, "those that judge"], [true, "all"]], shown.every, setScores)]),
     table.node);
 }
 
@@ -155,7 +169,7 @@ function point(i, score, vertices, cell) {
   return { x, y, text, note: said, ring, hollow, href: href("cell", cell.place) };
 }
 
-SITE.drawPanel = ({ cell, score, series, near, window }, yDomain, title) => {
+SITE.drawPanel = ({ cell, score, series, near, window }, yDomain, title, size = { width: 230, height: 190 }) => {
   const x = { label: "R² (validation)", domain: padded(extent([...near.map((p) => p.x), window && window.from])) };
   const y = { label: `${score.label} (validation)`, domain: yDomain || padded(extent(near.map((p) => p.y))) };
   for (const { line } of series) {
@@ -163,7 +177,7 @@ SITE.drawPanel = ({ cell, score, series, near, window }, yDomain, title) => {
     if (last) line.push({ x: Math.min(last.x, x.domain[0]), y: last.y }); // Left of its highest vertex a front is flat.
   }
   const says = `${score.label} against R² of ${series.flatMap(({ points }) => points).length} trials, ${label.cell(cell)}`;
-  return SITE.chart({ title, says, x, y, series, width: 230, height: 190, bands: window ? [{ from: window.from, to: window.best }] : [] });
+  return SITE.chart({ title, says, x, y, series, ...size, bands: window ? [{ from: window.from, to: window.best }] : [] });
 };
 
 // -- claims

@@ -30,6 +30,13 @@ function steps({ cell, about, sae, j }) {
     link(SITE.href("latents", [...cell.place, about.id]), "All latents")], ({ jump }) => go(to(jump.value)));
 }
 
+/** Arrow keys turn latents, but not where they move in a field, a chart or a table. */
+addEventListener("keydown", (event) => {
+  const rel = { ArrowLeft: "prev", ArrowRight: "next" }[event.key];
+  const isElsewhere = event.target.closest("input, select, textarea, svg, .scroll") || event.ctrlKey || event.metaKey || event.altKey;
+  if (rel && SITE.route?.view === "latent" && !isElsewhere) document.querySelector(`a.button[rel=${rel}]`)?.click();
+});
+
 // -- its images
 
 function highest({ cell, images, firing, j }) {

@@ -26,7 +26,7 @@ const row = (one) => h("li", h("b", { dir: "auto" }, one.title), links(one), cap
 function picture(one) {
   const image = one.files?.find(({ href }) => /\.(png|svg)$/i.test(href));
   return h("figure", h("h3", { dir: "auto" }, one.title), links(one),
-    image && h("a", { href: image.href, target: "_blank" }, h("img", { src: image.href, alt: `${one.title}, full size`, loading: "lazy" })), caption(one));
+    image && h("a", { href: image.href, target: "_blank" }, h(one.pictures ? "img" : "img.drawn", { src: image.href, alt: `${one.title}, full size`, loading: "lazy" })), caption(one));
 }
 
 /** A list of records as a table. */

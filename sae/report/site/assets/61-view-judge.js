@@ -11,7 +11,7 @@ SITE.views.judge = async ({ parts }) => {
   const cell = (parts.length === 0 && firstWithTrials()) || SITE.cell(parts);
   const bar = SITE.cellBar(cell, (at) => SITE.href("judge", at.place));
   if (SITE.missing(cell.judge)) {
-    return page("Judge latents", bar, note("There are no trials here: they need pictures, and latents that fire on enough of them."));
+    return page("No latents to judge", bar, note("There are no trials here: they need pictures, and latents that fire on enough of them."));
   }
   const [study, images] = await Promise.all([SITE.read(`judge/${cell.index}`), SITE.imagesOf(cell)]);
   const stage = h("section.judge");
