@@ -1,5 +1,16 @@
+# make setup  the environment in .venv, which every other target needs and makes if it is not there
+# make demo   set up if needed, run the experiment `demo` (minutes), print its table
+# make smoke  the smallest experiment: does all of it work here?
+# make show EXPERIMENT=NAME  open its site in a browser, or say where it lies
+# make plan EXPERIMENT=NAME  what it lacks here, and its jobs, disk and hours, before anything is downloaded
+# make run EXPERIMENT=NAME   any experiment of the config; with PROFILE=profiles/slurm on a cluster
+# make check EXPERIMENT=NAME  its results, embeddings and datasets against the hashes that were written with them
+# make publish EXPERIMENT=NAME  its chosen SAEs, laid out for the Hugging Face hub in results/NAME/hub; uploads nothing
+# make sizes  what results/ holds, in MB by kind
+# make unused what of it no experiment refers to; make prune asks, then deletes just that (YES=1: without asking)
 # CONFIG=mine.yaml with any of these that reads a config: that file laid over config.yaml, or several, CONFIG='a.yaml b.yaml'
-# make demo   set up if needed, run the experiment `demo`, print its table
+#
+# For those who change the project:
 # make test   set up if needed, run the tests (under 5 minutes on 2 cores)
 # make test-cluster   the tests that take longer, on a real Slurm (`make slurm` installs Debian's)
 # make test-libraries   round trips of SAEs with SAELens, dictionary_learning, eai-sparsify and Overcomplete, installed once
@@ -13,13 +24,6 @@
 # make schema   write the schema of config.yaml that editors use, and config/README.md
 # make versions  the code that is not as it was recorded; RECORD='metric probe', or all, records it (docs/reruns.md)
 # make bench  the short form of every comparison (it installs other libraries into .cache/bench): results/bench/summary.json
-# make plan EXPERIMENT=NAME  what it lacks here, and its jobs, disk and hours, before anything is downloaded
-# make run EXPERIMENT=NAME   any experiment of the config; with PROFILE=profiles/slurm on a cluster
-# make show EXPERIMENT=NAME  open its site in a browser, or say where it lies
-# make check EXPERIMENT=NAME  its results, embeddings and datasets against the hashes that were written with them
-# make publish EXPERIMENT=NAME  its chosen SAEs, laid out for the Hugging Face hub in results/NAME/hub; uploads nothing
-# make sizes  what results/ holds, in MB by kind
-# make unused what of it no experiment refers to; make prune asks, then deletes just that (YES=1: without asking)
 # make reference EXPERIMENT=NAME  keep its rows in docs/results/NAME, or in INTO=FOLDER, with the tables and figures they give
 PYTHON ?= python3
 
@@ -43,7 +47,7 @@ LAID_OVER = $(if $(CONFIG),--configfile config.yaml $(if $(PROFILE),$(wildcard $
 BENCHES = train_step time_to_fvu bank scoring embed growth
 
 help:
-	@sed -n 's/^# make/make/p' Makefile
+	@sed -n 's/^# \(make\|CONFIG=\|For those\)/\1/p' Makefile
 
 .PHONY: help demo smoke plan run show check publish sizes unused prune test test-cluster test-libraries test-browser test-wheel coverage wheel pages slurm chromium lint docs schema versions bench reference setup clean
 
