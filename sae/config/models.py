@@ -383,8 +383,8 @@ _recipe_fields: dict[str, Any] = {
     name: (field.rebuild_annotation(), Field(None, description=field.description))
     for name, field in recipe.Recipe.model_fields.items()
 }
-# A method whose options of the recipe are typed fields, not keys of any kind. Those that
-# it does not set are not in `model_fields_set`.
+# A method whose options of the recipe are typed fields, not keys of any kind. Those
+# that it does not set are not in `model_fields_set`.
 TypedMethod: type[Method] = create_model(
     "TypedMethod", __base__=Method, **_recipe_fields
 )
