@@ -49,6 +49,8 @@ def complete_methods(
     Raises:
         UserError: a method cannot be completed.
     """
+    # What is wrong with other sections by now stops nothing here: it is reported with
+    # what is wrong with methods.
     problems_before = len(problems)
     for name, method in config.methods.items():
         _check_entries(name, method, problems)
