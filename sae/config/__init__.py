@@ -1,8 +1,8 @@
 """config.yaml as one typed object, and what is wrong with one that is not right.
 
 `load` goes through a config step by step. `yaml_file` reads it, `extends` writes out
-what entries take over, `models` says what it may hold, `entries` what the file of an
-entry must hold. `methods` completes the methods.
+what entries take over, `models` says what it may hold, `limits` how large its numbers
+may be, `entries` what the file of an entry must hold. `methods` completes the methods.
 
 Then the experiments are checked, each as a `named_experiment`: `experiment_checks`
 calls `method_checks`, `sweep_checks` and `protocol_checks`; `swept_values` checks what

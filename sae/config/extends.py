@@ -59,7 +59,7 @@ def _about_methods(words: Any, methods: list[Any]) -> Any:
     return remaining
 
 
-def written_out(
+def write_out_entries(
     entries: Words, lay_over: Callable[[Words, Words], Words] = lay_over
 ) -> Words:
     """Return a section whose entries say all that they take over.
@@ -165,7 +165,7 @@ def write_out_sections(raw: Words, problems: Problems) -> Words:
     for section, entries in sections.items():
         if section == "methods":
             continue
-        complete[section] = written_out(entries)
+        complete[section] = write_out_entries(entries)
         for name, words in complete[section].items():
             for key, origin in _origins_of_keys(entries, name, words).items():
                 problems.origins[f"{section}.{name}.{key}"] = origin
@@ -189,7 +189,9 @@ def experiment_written_out(experiments: Words, name: str) -> Any:
     Returns:
         Its words, which need no other experiment.
     """
-    return _without_absent_cells(written_out(experiments)[name], experiments[name])
+    return _without_absent_cells(
+        write_out_entries(experiments)[name], experiments[name]
+    )
 
 
 def _origins_of_keys(entries: Words, name: str, words: Any) -> dict[str, str]:

@@ -15,7 +15,7 @@ from sae.config.extends import write_out_sections
 from sae.config.methods import complete_methods
 from sae.config.models import Config, Dataset, Entry, entry_model
 from sae.config.problems import Problems
-from sae.config.yaml_file import check_values, parse_file
+from sae.config.yaml_file import check_json_values, parse_file
 from sae.core import paths, registry
 from sae.data.artifacts import names as artifact_names
 from sae.data.entries import NAMED_BY
@@ -56,7 +56,7 @@ def load_config(
             allowed.
     """
     problems = Problems(files)
-    check_values(raw, problems)
+    check_json_values(raw, problems)
     problems.raise_all()
 
     # The first round: each key alone.

@@ -21,7 +21,7 @@ def check_method(experiment: NamedExperiment, name: str, problems: Problems) -> 
     _check_recipe(experiment, name, problems)
     for k in experiment.spec.every_k:
         _check_options_of_at(experiment, name, k, problems)
-        _check_lambda(experiment, name, problems)
+    _check_lambda(experiment, name, problems)
     for dataset in experiment.spec.datasets:
         for k in experiment.spec.k_of(dataset):
             _check_at_most_m(experiment, name, dataset, k, problems)
@@ -42,7 +42,10 @@ def _check_linked_methods(
 
 
 def _check_recipe(experiment: NamedExperiment, name: str, problems: Problems) -> None:
-    """Check a method's options of the recipe beside those of each dataset's recipe."""
+    """Check a method's options of the recipe beside those of each dataset's recipe.
+
+    Options that are right alone may not go together: `tied` and `encoder_scale`, say.
+    """
     method = experiment.methods[name]
     set_or_swept = {
         *method.recipe,

@@ -2,7 +2,7 @@
 
 A method of config.yaml says how it differs from another one. Here it becomes a `Method`
 of a class that has all options of its objective, its penalty and the recipe as typed
-fields (`sae.config.models.extended`), and stays it.
+fields (`sae.config.models.class_with_options`), and stays it.
 """
 
 import functools
@@ -10,8 +10,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sae.bank.plan import INPUT_OPTIONS
-from sae.config.extends import Words, check_links, written_out
-from sae.config.models import Config, Experiment, Method, TypedMethod, extended
+from sae.config.extends import Words, check_links, write_out_entries
+from sae.config.models import (
+    Config,
+    Experiment,
+    Method,
+    TypedMethod,
+    class_with_options,
+)
 from sae.config.problems import Problems
 from sae.config.swept_values import PENALTY_OPTIONS, check_sweep
 from sae.core import paths, registry
@@ -43,12 +49,14 @@ def complete_methods(
     Raises:
         UserError: a method cannot be completed.
     """
+    # What is wrong with other sections by now stops nothing here: it is reported with
+    # what is wrong with methods.
     problems_before = len(problems)
     for name, method in config.methods.items():
         _check_entries(name, method, problems)
     problems.raise_all(unless_at_most=problems_before)
 
-    words_by_method = written_out(written_methods, _lay_over)
+    words_by_method = write_out_entries(written_methods, _lay_over)
     methods = {}
     for name, own_words in written_methods.items():
         complete = _complete_method(name, own_words, words_by_method[name], problems)
@@ -100,8 +108,8 @@ def _read_class(
     Returns:
         None if there is no such entry, or its file is not right.
     """
-    extend_class = functools.partial(extended, method_class)
-    return problems.read_entry(key, extend_class, kind, entry)
+    make_class = functools.partial(class_with_options, method_class)
+    return problems.read_entry(key, make_class, kind, entry)
 
 
 def _lay_over(inherited: Words, own_words: Words) -> Words:

@@ -1,19 +1,17 @@
 """What config.yaml may hold. The comments in it say what each key means."""
 
 import functools
-from collections.abc import Iterable
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
-    ValidationInfo,
     create_model,
-    field_validator,
 )
 
 from sae.config.entries import head_of
+from sae.config.limits import Limited
 from sae.config.rule import ClaimRule
 from sae.core import registry
 from sae.core.errors import UserError
@@ -38,7 +36,7 @@ NAMES = (
     "a name stands in paths; allowed: a to z, 0 to 9 and _, a letter first, at most 64 "
     "of them"
 )
-Model = TypeVar("Model", bound="Limited")
+Model = TypeVar("Model", bound=Limited)
 
 
 def _options_of_null(options: Any) -> Any:
@@ -58,106 +56,6 @@ Extends = Annotated[
 _Printed = Field(description="How it is printed; its name, if not given.")
 Label = Annotated[Annotated[str, Field(min_length=1)] | None, _Printed]
 Sweep = OfOptions[Annotated[list[Any], Field(min_length=1)]]
-
-
-class Limit(NamedTuple):
-    """The most that a number may be.
-
-    Attributes:
-        most: The number.
-        reason: Why nobody means more.
-    """
-
-    most: float
-    reason: str
-
-
-_NO_LARGER_BATCH = Limit(2**24, "a larger batch fits no machine")
-_NO_LONGER_TRAINING = Limit(10**9, "at 1 ms a step these take twelve days")
-_NO_MORE_IMAGES = Limit(10**10, "nobody has more images")
-_NO_MORE_NAMES = Limit(2**24, "more fit no machine")
-_NO_MORE_TRIALS = Limit(
-    100, "each is trained so many times, for every method in every cell"
-)
-_NO_MORE_CORES = Limit(4096, "no machine has more cores")
-_NO_LARGER_FACTOR = Limit(1000, "it multiplies an estimate")
-# {name of a field: its limit}, wherever the field stands.
-LIMITS = {
-    "m": Limit(2**24, "a larger SAE fits no machine"),
-    "batch_size": _NO_LARGER_BATCH,
-    "embed_batch_size": _NO_LARGER_BATCH,
-    "epochs": Limit(10**6, "it is repeated that often on the same images"),
-    "steps": _NO_LONGER_TRAINING,
-    "most_steps": _NO_LONGER_TRAINING,
-    "first": _NO_LONGER_TRAINING,
-    "lr": Limit(
-        10,
-        "Adam moves each weight by about so much in a step, and rows of the decoder "
-        "have length 1",
-    ),
-    "adam_eps": Limit(1, "a larger one drowns the gradients"),
-    "auxk_alpha": Limit(10**6, "nothing but AuxK would count"),
-    "lam": Limit(10**6, "nothing but the penalty would count"),
-    "encoder_scale": Limit(
-        1000, "the encoder starts as the decoder's transpose times this"
-    ),
-    "counts": _NO_MORE_IMAGES,
-    "images": _NO_MORE_IMAGES,
-    "max_broken": _NO_MORE_IMAGES,
-    "image_size": Limit(2**14, "no backbone reads larger images"),
-    "d": Limit(2**20, "no backbone has more dimensions"),
-    "concepts": _NO_MORE_NAMES,
-    "classes": _NO_MORE_NAMES,
-    "points": Limit(10**4, "each is trained, for every method in every cell"),
-    "refined": _NO_MORE_TRIALS,
-    "values": _NO_MORE_TRIALS,
-    "resamples": Limit(10**6, "the interval's ends are settled long before"),
-    "threads": _NO_MORE_CORES,
-    "decode_workers": _NO_MORE_CORES,
-    "saes_at_once": _NO_MORE_CORES,
-    "embed_shards": Limit(10**4, "each is a job"),
-    "memory_factor": _NO_LARGER_FACTOR,
-    "time_factor": _NO_LARGER_FACTOR,
-}
-# The limit of all other fields, and of options of one's own, whatever their name.
-LIMIT_OF_OTHERS = Limit(10**12, "no number of a study is larger")
-
-
-class Limited(Options):
-    """Options whose numbers have a limit: :data:`LIMITS`.
-
-    No study of the next years meets one.
-    """
-
-    # The options of entries of one's own.
-    OWN: ClassVar[frozenset[str]] = frozenset()
-
-    @field_validator("*")
-    @classmethod
-    def _check_limit(cls, value: Any, field: ValidationInfo) -> Any:
-        """Check the numbers of a field, alone or in a list, mapping or other options.
-
-        What lies deeper is checked where it is used, by the class that has it as a
-        field.
-        """
-        name = field.field_name or ""
-        limit = LIMITS.get(name, LIMIT_OF_OTHERS)
-        if name in cls.OWN:
-            limit = LIMIT_OF_OTHERS
-
-        numbers: Iterable[Any] = [value]
-        if isinstance(value, dict | Options):
-            numbers = dict(value).values()
-        elif isinstance(value, Iterable):
-            numbers = value
-        for number in numbers:
-            if not isinstance(number, int | float) or "seed" in name:
-                continue
-            if number > limit.most:
-                raise ValueError(
-                    f"{number} should be at most {limit.most:,}: {limit.reason}"
-                )
-        return value
 
 
 class RecipeEntry(Limited, recipe.Recipe):
@@ -314,9 +212,10 @@ class Method(Limited, extra="allow", validate_by_name=False):
     Its other keys are options of its objective, of its penalty and of the recipe.
     """
 
-    # Once a config is loaded, a method also holds what it took over, and all options of
-    # its objective and penalty. A required option that is swept has its first value.
-    # The class is then `TypedMethod`, `extended` by these options.
+    # Once a config is loaded, a method also holds what it took over. Its class is then
+    # `TypedMethod`, which has the options of its objective and its penalty as fields,
+    # too (:func:`class_with_options`). A required option that is swept has its first
+    # value.
 
     extends: Extends = None
     objective: str = Field(
@@ -383,8 +282,8 @@ _recipe_fields: dict[str, Any] = {
     name: (field.rebuild_annotation(), Field(None, description=field.description))
     for name, field in recipe.Recipe.model_fields.items()
 }
-# A method whose options of the recipe are typed fields, not keys of any kind. Those that
-# it does not set are not in `model_fields_set`.
+# A method whose options of the recipe are typed fields, not keys of any kind. Those
+# that it does not set are not in `model_fields_set`.
 TypedMethod: type[Method] = create_model(
     "TypedMethod", __base__=Method, **_recipe_fields
 )
@@ -541,7 +440,7 @@ def entry_model(
     It has what all entries of the kind have, and the entry's own options.
 
     Raises:
-        UserError: as :func:`extended`.
+        UserError: as :func:`class_with_options`.
     """
     constants = head_of(kind, name).constants
     common: type[Entry] = Protocol if kind == "protocol" else Metric
@@ -551,10 +450,10 @@ def entry_model(
         common = Network if constants.get("READS_IMAGES", True) else Backbone
     elif kind == "annotation":
         common = Annotation
-    return extended(common, kind, name)
+    return class_with_options(common, kind, name)
 
 
-def extended(common: type[Model], kind: str, name: str) -> type[Model]:
+def class_with_options(common: type[Model], kind: str, name: str) -> type[Model]:
     """Return a class with an entry's own options among its fields.
 
     It has no other keys, but where a dataset or backbone of one's own has no class
@@ -572,20 +471,18 @@ def extended(common: type[Model], kind: str, name: str) -> type[Model]:
     is_own = registry.module_name(kind, name).startswith(registry.EXTENSIONS)
     if is_own:
         # It may be another entry at the next call (`registry.extend`).
-        return _extend_class(common, kind, name, is_own)
+        return _make_class(common, kind, name, is_own)
     return _library_class(common, kind, name)
 
 
 @functools.cache
 def _library_class(common: type[Model], kind: str, name: str) -> type[Model]:
     """Return the class of an entry of the library, which takes long to make."""
-    return _extend_class(common, kind, name, is_own=False)
+    return _make_class(common, kind, name, is_own=False)
 
 
-def _extend_class(
-    common: type[Model], kind: str, name: str, is_own: bool
-) -> type[Model]:
-    """Make the class that :func:`extended` returns.
+def _make_class(common: type[Model], kind: str, name: str, is_own: bool) -> type[Model]:
+    """Make the class that :func:`class_with_options` returns.
 
     Args:
         common: The class that gets the options.
@@ -612,7 +509,7 @@ def _extend_class(
 
 
 def _check_names_are_free(
-    common: type["Limited"], kind: str, name: str, options: type[Options]
+    common: type[Limited], kind: str, name: str, options: type[Options]
 ) -> None:
     """Check that no option of an entry has a name that its class has already.
 

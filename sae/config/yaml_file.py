@@ -122,7 +122,7 @@ def _check_yaml_events(text: str) -> None:
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
 
 
-def check_values(value: Any, problems: Problems, key: str = "") -> None:
+def check_json_values(value: Any, problems: Problems, key: str = "") -> None:
     """Note what YAML can hold, and the settings of a job, which are JSON, cannot.
 
     Args:
@@ -139,7 +139,7 @@ def check_values(value: Any, problems: Problems, key: str = "") -> None:
         for name, element in value.items():
             key_of_element = _key_below(key, name)
             if isinstance(name, str):
-                check_values(element, problems, key_of_element)
+                check_json_values(element, problems, key_of_element)
             else:
                 problems.add(
                     key_of_element,
@@ -147,7 +147,7 @@ def check_values(value: Any, problems: Problems, key: str = "") -> None:
                 )
     elif isinstance(value, list):
         for position, element in enumerate(value):
-            check_values(element, problems, _key_below(key, position))
+            check_json_values(element, problems, _key_below(key, position))
     elif isinstance(value, str):
         is_printed = key.endswith((".label", ".description"))
         if re.match(r"~\w*(/|$)", value) and not is_printed:

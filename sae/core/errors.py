@@ -12,7 +12,7 @@ class UserError(Exception):
 class Problem(NamedTuple):
     """Something in a config that is not right.
 
-    What makes one, as protocols do, may word it anew: no hash of code counts its words.
+    A protocol that makes one may change its words: no hash of code counts them.
 
     Attributes:
         key: The key of the value, parts with dots between them: "experiments.demo.k".

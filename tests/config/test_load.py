@@ -570,7 +570,12 @@ def test_research_experiments_are_right(file):
     )
     for name in names:  # What a run records of one needs no other.
         alone = settings.load(
-            raw | {"experiments": {name: extends.written_out(raw["experiments"])[name]}}
+            raw
+            | {
+                "experiments": {
+                    name: extends.write_out_entries(raw["experiments"])[name]
+                }
+            }
         )
         assert alone.experiments == {name: config.experiments[name]}
 
