@@ -18,13 +18,13 @@ degrees of freedom as there are raters or latents, whichever are fewer, less one
 `bench/judging.py` shows how often they hold the truth.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 # Of Student's t; scipy.stats takes a second to import.
 from scipy.special import stdtr, stdtrit
@@ -41,6 +41,7 @@ NEGLIGIBLE = 0.05
 FEWEST_RATERS = 3
 FEWEST_LATENTS = 3
 TOO_FEW_RATERS = "too few raters"
+CONTROL = "control"  # what a difference is worth: not tested
 # What is set beside people's answers, latent by latent: columns of a study.
 SCORES = ("detection", "ms", "concept_f1")
 
@@ -68,13 +69,20 @@ class Estimate:
     p: float
 
 
-def shares_right(answers: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
+def shares_right(
+    answers: pd.DataFrame, methods: Sequence[str], controls: Collection[str] = ()
+) -> pd.DataFrame:
     """Return by method the share of answers that are right, and what differs.
+
+    A difference is taken within cells, and averaged over the method's answers; cells
+    in which the baseline was not judged are in no difference.
 
     Args:
         answers: A row for each answer: `rater`, the columns `LATENT`, and `correct`, 1,
             0 or .5 of "cannot tell", which is worth a guess.
         methods: The methods in order, the baseline first.
+        controls: Those of the methods that are controls. They say what a difference is
+            worth, and take no part in Holm's correction.
 
     Returns:
         A row for each method that has answers: method, raters, latents, answers, share,
@@ -82,16 +90,25 @@ def shares_right(answers: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
         difference_high, p, p_holm (over the methods), outcome.
     """
     shown = [method for method in methods if (answers["method"] == method).any()]
+    cell_of_answer = answers.groupby(LATENT[:-2], sort=True).ngroup().to_numpy()
+    # (cells, methods, answers)
+    is_cell = cell_of_answer == np.arange(cell_of_answer.max() + 1)[:, None]
     is_method = np.array([answers["method"] == method for method in shown])
+    is_group = is_cell[:, None] & is_method
     correct = answers["correct"].to_numpy(float)
 
-    def shares(weights: np.ndarray) -> np.ndarray:
-        with np.errstate(invalid="ignore"):
-            return (is_method @ (weights * correct)) / (is_method @ weights)
-
     def shares_and_differences(weights: np.ndarray) -> np.ndarray:
-        of_methods = shares(weights)
-        return np.concatenate([of_methods, of_methods - of_methods[0]])
+        counts = is_group @ weights
+        correct_counts = is_group @ (weights * correct)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            shares = correct_counts.sum(axis=0) / counts.sum(axis=0)
+            share_by_cell = correct_counts / counts
+            differences = share_by_cell - share_by_cell[:, :1]
+            is_known = ~np.isnan(differences)
+            cell_weights = np.where(is_known, counts, 0)
+            total = np.where(is_known, differences, 0) * cell_weights
+            mean_differences = total.sum(axis=0) / cell_weights.sum(axis=0)
+        return np.concatenate([shares, mean_differences])
 
     estimates = estimate(answers, shares_and_differences)
     rows = []
@@ -118,17 +135,23 @@ def shares_right(answers: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
     table = pd.DataFrame(rows)
     if "p" not in table:
         return table
-    table["p_holm"] = holm(table["p"])
-    table["outcome"] = [_outcome(row) for row in table.itertuples()]
+    is_control = table["method"].isin(controls)
+    table["p_holm"] = holm(table["p"].where(~is_control))
+    table["outcome"] = [
+        CONTROL if row.method in controls else _outcome(row)
+        for row in table.itertuples()
+    ]
     return table
 
 
 def correlations(answers: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     """Return how people's answers go with other scores of the same latents.
 
-    Spearman's correlation over latents, between the share of right answers on a latent
-    and its score. With few answers a latent the share is noisy, and the correlation
-    lies nearer to 0 than that of the true shares.
+    Spearman's correlation over latents between the observed share of right answers on
+    a latent and its score. Ranks are those within a cell and method, so that no method
+    makes it by being lower in both; latents weigh as the answers that they have. It is
+    of the observed shares: with few answers a latent they are noisy, and it lies nearer
+    to 0 than that of the true ones.
 
     Args:
         answers: As for :func:`shares_right`.
@@ -143,6 +166,7 @@ def correlations(answers: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     number_of_latent = latents.ngroup().to_numpy()
     keys = latents.size().reset_index()[LATENT]
     score_by_latent = keys.merge(scores, on=LATENT, how="left", validate="one_to_one")
+    group_of_latent = keys.groupby(LATENT[:-1], sort=True).ngroup().to_numpy()
 
     rows = []
     for score in SCORES:
@@ -162,7 +186,16 @@ def correlations(answers: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
             correct_total = np.bincount(number_of_latent, weights * correct)
             is_drawn = has_score & (total > 0)
             share = correct_total[is_drawn] / total[is_drawn]
-            return np.array([spearman(share, values[is_drawn])])
+            return np.array(
+                [
+                    spearman_within(
+                        share,
+                        values[is_drawn],
+                        group_of_latent[is_drawn],
+                        total[is_drawn],
+                    )
+                ]
+            )
 
         (estimated,) = estimate(answers, correlation)
         row = {
@@ -177,17 +210,41 @@ def correlations(answers: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def spearman(first: np.ndarray, second: np.ndarray) -> float:
-    """Return Spearman's rank correlation; NaN where one of them does not vary."""
-    if len(first) < FEWEST_LATENTS:
+def spearman_within(
+    first: Float[np.ndarray, " latents"],
+    second: Float[np.ndarray, " latents"],
+    groups: Int[np.ndarray, " latents"],
+    weights: Float[np.ndarray, " latents"],
+) -> float:
+    """Return Spearman's correlation of ranks within groups, pooled over groups.
+
+    NaN where either does not vary within any group.
+    """
+    first_ranks = _centred_ranks(first, groups, weights)
+    second_ranks = _centred_ranks(second, groups, weights)
+    variances = (weights @ first_ranks**2) * (weights @ second_ranks**2)
+    if variances <= 0:
         return np.nan
-    middle = (len(first) + 1) / 2
-    first_ranks = pd.Series(first).rank().to_numpy() - middle
-    second_ranks = pd.Series(second).rank().to_numpy() - middle
-    norm = float(np.sqrt((first_ranks**2).sum() * (second_ranks**2).sum()))
-    if norm == 0:
-        return np.nan
-    return float(first_ranks @ second_ranks / norm)
+    return float(weights @ (first_ranks * second_ranks) / np.sqrt(variances))
+
+
+def _centred_ranks(
+    values: np.ndarray, groups: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    """Return ranks within groups, from 0 to 1, less their weighted mean there."""
+    ranks = np.zeros(len(values))
+    for group in np.unique(groups):
+        rows = np.flatnonzero(groups == group)
+        of_group = (_midranks(values[rows]) - 0.5) / len(rows)
+        ranks[rows] = of_group - np.average(of_group, weights=weights[rows])
+    return ranks
+
+
+def _midranks(values: np.ndarray) -> np.ndarray:
+    """Return ranks from 1 on; equal values have the mean of their ranks."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last_rank = np.cumsum(counts)
+    return (last_rank - (counts - 1) / 2)[place]
 
 
 def psychometric(
@@ -259,8 +316,10 @@ def estimate(answers: pd.DataFrame, statistic: Statistic) -> list[Estimate]:
     error = np.sqrt(variance)
     freedom = min(raters, latents) - 1
     half_width = stdtrit(freedom, (1 + CONFIDENCE) / 2) * error
-    with np.errstate(divide="ignore", invalid="ignore"):
-        p = 2 * stdtr(freedom, -np.abs(values) / error)
+    # Where nothing varies, what is not 0 is sure.
+    varies = error > 0
+    t = np.divide(values, error, out=np.full(len(values), np.inf), where=varies)
+    p = np.where(~varies & (values == 0), 1.0, 2 * stdtr(freedom, -np.abs(t)))
     columns = zip(values, values - half_width, values + half_width, p, strict=True)
     return [Estimate(*map(float, column)) for column in columns]
 
@@ -304,7 +363,7 @@ def _outcome(row: Any) -> str | None:
     """Say in a word how a method differs from the baseline; None of the baseline."""
     if np.isnan(row.difference):
         return None
-    if np.isnan(row.p_holm):
+    if np.isnan(row.difference_low):
         return TOO_FEW_RATERS
     if row.p_holm < 1 - CONFIDENCE:
         return HIGHER if row.difference > 0 else LOWER

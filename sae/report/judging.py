@@ -28,6 +28,7 @@ from sae.report.site.trials import (
 
 FEWEST_CAUGHT = 5  # catch trials, of `CATCH_TRIALS`, in which a rater must be right
 FEWEST_ANSWERS = 20  # that count, for a rater to be counted
+FEWEST_CATCHES = 3  # that a rater must have seen
 CANNOT_TELL = 0.5  # what such an answer is worth: a guess
 
 
@@ -82,12 +83,12 @@ class Study:
     """The trials of one cell of a site.
 
     Attributes:
-        methods: Ids, the baseline first.
+        methods: {id: whether it is a control}, the baseline first.
         trials: A row for each trial, by its number: dataset, backbone, k, method,
             latent, kind, fires, silent, and the scores of the latent.
     """
 
-    methods: list[str]
+    methods: dict[str, bool]
     trials: pd.DataFrame
 
 
@@ -99,12 +100,14 @@ class Judgements:
         answers: As :func:`sae.comparison.judgements.shares_right` takes them.
         scores: As :func:`sae.comparison.judgements.correlations` takes them.
         methods: Ids, the baseline first.
+        controls: Those of them that are controls.
         left_out: A sentence for each rater that does not count.
     """
 
     answers: pd.DataFrame
     scores: pd.DataFrame
     methods: list[str]
+    controls: list[str]
     left_out: list[str]
 
 
@@ -129,7 +132,9 @@ def judged(site: Path, answers: Sequence[Path], /, *, out: Path | None = None) -
     judgements_of_site = read_judgements(Path(site), [Path(file) for file in answers])
     looks = _read_looks(Path(site))
     shares = judgements.shares_right(
-        judgements_of_site.answers, judgements_of_site.methods
+        judgements_of_site.answers,
+        judgements_of_site.methods,
+        judgements_of_site.controls,
     )
     correlations = judgements.correlations(
         judgements_of_site.answers, judgements_of_site.scores
@@ -165,8 +170,10 @@ def read_judgements(site: Path, answer_files: Sequence[Path]) -> Judgements:
         raise UserError("name at least one file of answers that the page saved")
     rows: list[dict[str, Any]] = []
     left_out: list[str] = []
-    file_by_session: dict[tuple[str, int], Path] = {}
-    methods: dict[str, None] = {}
+    file_by_session: dict[tuple[str, object], Path] = {}
+    # What a rater was asked again counts once.
+    judged_latents: set[tuple[object, ...]] = set()
+    methods: dict[str, bool] = {}
     for file in answer_files:
         answer_file = _read_answers(file)
         study = studies.get(answer_file.site)
@@ -175,23 +182,27 @@ def read_judgements(site: Path, answer_files: Sequence[Path]) -> Judgements:
                 f"{file}: it answers trials of another site, or of an earlier one of "
                 f"this name; {site} has other trials"
             )
-        session = (answer_file.site, answer_file.seed)
-        if session in file_by_session:
-            raise UserError(
-                f"{file}: the same rater's answers as {file_by_session[session]}; "
-                "give the one that has more of them"
-            )
-        file_by_session[session] = file
+        session = (answer_file.site, tuple(map(str, answer_file.answers)))
+        for key in (session, (answer_file.site, answer_file.seed)):
+            if key in file_by_session:
+                raise UserError(
+                    f"{file}: the same rater's answers as {file_by_session[key]}; give "
+                    "the one that has more of them"
+                )
+            file_by_session[key] = file
         rater_rows = _rows(file, answer_file, study)
         reason = _why_left_out(rater_rows)
         if reason:
             left_out.append(f"{file.name} is left out: {reason}.")
             continue
-        rater = f"{answer_file.rater or 'rater'} {answer_file.seed}"
-        rows += [
-            {"rater": rater, **row} for row in rater_rows if row["kind"] == COUNTED
-        ]
-        methods.update(dict.fromkeys(study.methods))
+        # Who judged twice, or in two cells, is one rater.
+        rater = answer_file.rater.strip() or f"rater {answer_file.seed}"
+        for row in rater_rows:
+            latent = (rater, *(row[name] for name in judgements.LATENT))
+            if row["kind"] == COUNTED and latent not in judged_latents:
+                judged_latents.add(latent)
+                rows.append({"rater": rater, **row})
+        methods.update(study.methods)
     if not rows:
         raise UserError(f"no rater counts: {' '.join(left_out)}")
     all_trials = pd.concat([study.trials for study in studies.values()])
@@ -200,6 +211,7 @@ def read_judgements(site: Path, answer_files: Sequence[Path]) -> Judgements:
         answers=pd.DataFrame(rows).drop(columns="kind"),
         scores=counted_trials[[*judgements.LATENT, *SCORES]],
         methods=list(methods),
+        controls=[method for method, is_control in methods.items() if is_control],
         left_out=left_out,
     )
 
@@ -213,12 +225,13 @@ def read_studies(site: Path) -> dict[str, Study]:
     if not (site / "data/overview.js").exists():
         raise UserError(
             f"{site} is no site: name the folder that has index.html and data, such "
-            "as results/demo/site"
+            "as results/demo/report"
         )
     studies = {}
     for file in sorted((site / "data/judge").glob("*.js")):
         payload = pack.read_payload(site, f"judge/{file.stem}")
-        if payload["hash"] != payload_hash(payload):
+        is_whole = isinstance(payload, dict) and "hash" in payload
+        if not is_whole or payload["hash"] != payload_hash(payload):
             raise UserError(f"{file} was altered: make the site again")
         studies[payload["hash"]] = _study(payload)
     if not studies:
@@ -228,13 +241,14 @@ def read_studies(site: Path) -> dict[str, Study]:
 
 def _study(payload: dict[str, Any]) -> Study:
     """Return the trials of a file `judge/{cell}`."""
-    methods = [method["id"] for method in payload["methods"]]
+    methods = {method["id"]: method["control"] for method in payload["methods"]}
+    ids = list(methods)
     columns = ("kind", "method", "latent", "fires", "silent", *SCORES)
     trials = pd.DataFrame({name: pack.unpacked(payload[name]) for name in columns})
     # Whole numbers without bounds, so that they compare and join with any others.
     whole_numbers = dict.fromkeys(("kind", "latent", "fires", "silent"), int)
     trials = trials.astype({**whole_numbers, **dict.fromkeys(SCORES, float)})
-    trials["method"] = [methods[place] for place in trials["method"]]
+    trials["method"] = [ids[place] for place in trials["method"]]
     for name in ("dataset", "backbone", "k"):
         trials[name] = payload[name]
     return Study(methods, trials)
@@ -247,7 +261,8 @@ def _read_answers(file: Path) -> AnswerFile:
         UserError: it cannot be read, or is of another form.
     """
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        # Some editors put a mark before the text.
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error.strerror}") from None
     except ValueError as error:
@@ -309,6 +324,8 @@ def _why_left_out(rows: Sequence[dict[str, Any]]) -> str | None:
     if counted < FEWEST_ANSWERS:
         return f"{counted} answers that count, of {FEWEST_ANSWERS} that are needed"
     catches = [row["correct"] == 1 for row in rows if row["kind"] == CATCH]
+    if len(catches) < FEWEST_CATCHES:
+        return f"{len(catches)} catch trials answered, of {FEWEST_CATCHES} needed"
     # Of a rater who stopped early, as large a share.
     needed = len(catches) * FEWEST_CAUGHT / CATCH_TRIALS
     if sum(catches) < needed:
@@ -357,8 +374,9 @@ def _page(
     ]
     if len(correlations):
         lines.append(
-            "People's share right beside other scores of the same latents (Spearman). "
-            "With few answers a latent it lies nearer to 0 than the truth."
+            "Observed shares right beside other scores of the same latents: Spearman, "
+            "within methods. With few answers a latent they are noisy, and the "
+            "correlation lies nearer to 0 than that of the true shares."
         )
         lines.append(markup.markdown(_printed_correlations(correlations)))
     return "\n\n".join([*lines, *people.left_out])
@@ -375,12 +393,15 @@ def _printed_shares(shares: pd.DataFrame, looks: dict[str, Look]) -> pd.DataFram
             "answers": str(row["answers"]),
             "right": _with_interval(row["share"], row["low"], row["high"]),
             "beside the baseline": "",
+            "p": "",
             "outcome": "",
         }
         if pd.notna(row.get("difference")):
             line["beside the baseline"] = _with_interval(
                 row["difference"], row["difference_low"], row["difference_high"], "+"
             )
+            if pd.notna(row["p_holm"]):
+                line["p"] = f"{row['p_holm']:.3f}"
             line["outcome"] = row["outcome"]
         rows.append(line)
     return pd.DataFrame(rows)
@@ -402,7 +423,9 @@ def _printed_correlations(correlations: pd.DataFrame) -> pd.DataFrame:
 
 
 def _with_interval(value: float, low: float, high: float, sign: str = "") -> str:
-    """Return a number with its interval, if it has one."""
+    """Return a number with its interval, if it has one; a dash if it is not known."""
+    if pd.isna(value):
+        return "-"
     text = f"{value:{sign}.3f}"
     if pd.notna(low):
         text += f" [{low:{sign}.3f}, {high:{sign}.3f}]"
@@ -423,7 +446,7 @@ def draw_psychometric(people: Judgements, looks: dict[str, Look]) -> Figure:
                 rows["score"],
                 rows["share"],
                 yerr=errors,
-                label=looks[method].label,
+                label=style.fit(looks[method].label, 2.0),
                 color=looks[method].colour,
                 marker=looks[method].marker,
                 capsize=2,

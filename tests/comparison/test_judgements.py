@@ -7,7 +7,7 @@ from scipy import stats
 
 from sae.comparison import judgements
 from sae.comparison.judgements import LATENT
-from sae.comparison.outcomes import HIGHER, UNDECIDED
+from sae.comparison.outcomes import EQUIVALENT, HIGHER, UNDECIDED
 
 
 def answers_of(rows):
@@ -80,13 +80,68 @@ def test_a_difference_that_is_there_is_found_and_none_where_none_is():
     assert outcomes == {0.2: HIGHER, 0.0: UNDECIDED}
 
 
-def test_spearman_is_scipys():
+def test_spearman_is_scipys_in_one_group():
     rng = np.random.default_rng(0)
     first = rng.integers(0, 5, 30).astype(float)
     second = first + rng.normal(0, 2, 30)
+    group = np.zeros(30, int)
     expected = stats.spearmanr(first, second).statistic
-    assert judgements.spearman(first, second) == pytest.approx(expected)
-    assert np.isnan(judgements.spearman(np.ones(5), np.arange(5.0)))
+    equal = np.ones(30)
+    spearman = judgements.spearman_within(first, second, group, equal)
+    assert spearman == pytest.approx(expected)
+    assert np.isnan(judgements.spearman_within(equal, second, group, equal))
+    # A weight of two is a latent that stands there twice, but for its rank.
+    weights = rng.integers(1, 3, 30).astype(float)
+    ranks = [stats.rankdata(values) for values in (first, second)]
+    doubled = [np.repeat(values, weights.astype(int)) for values in ranks]
+    expected = np.corrcoef(*doubled)[0, 1]
+    spearman = judgements.spearman_within(first, second, group, weights)
+    assert spearman == pytest.approx(expected)
+
+
+def test_a_method_that_is_lower_in_both_makes_no_correlation():
+    rng = np.random.default_rng(4)
+    rows = [
+        (rater, method, latent, rng.random() < chance)
+        for rater in range(8)
+        for method, chance in (("topk", 0.9), ("untrained", 0.5))
+        for latent in range(40)
+    ]
+    answers = answers_of(rows)
+    scores = answers.drop_duplicates(LATENT)[LATENT].reset_index(drop=True)
+    is_control = scores["method"] == "untrained"
+    scores["detection"] = np.where(is_control, 0.5, 0.9) + 0.1 * rng.random(80)
+    (row,) = judgements.correlations(answers, scores).to_dict("records")
+    assert row["low"] < 0 < row["high"]
+
+
+def test_differences_are_within_cells():
+    # Cell 2 is easier for all; reg1 was judged there alone, reg2 in cell 1 alone.
+    rows = []
+    for cell, share in ((1, 0.5), (2, 1.0)):
+        for rater in range(4):
+            for method in ("topk", {1: "reg2", 2: "reg1"}[cell]):
+                for latent in range(4):
+                    rows.append((rater, method, latent, latent < 4 * share, cell))
+    columns = ["rater", "method", "latent", "correct", "k"]
+    answers = pd.DataFrame(rows, columns=columns).assign(dataset="d", backbone="b")
+    answers["correct"] = answers["correct"].astype(float)
+    table = judgements.shares_right(answers, ["topk", "reg1", "reg2"])
+    assert list(table["share"]) == [0.75, 1, 0.5]
+    assert list(table["difference"][1:]) == [0, 0]
+
+
+def test_where_all_are_right_nothing_differs():
+    rows = [
+        (rater, method, latent, 1)
+        for rater in range(5)
+        for method in ("topk", "reg1", "untrained")
+        for latent in range(10)
+    ]
+    methods = ["topk", "reg1", "untrained"]
+    table = judgements.shares_right(answers_of(rows), methods, ["untrained"])
+    assert list(table["outcome"][1:]) == [EQUIVALENT, judgements.CONTROL]
+    assert list(table["low"]) == [1, 1, 1] and np.isnan(table["p_holm"].iloc[2])
 
 
 def test_answers_go_with_the_score_that_decides_them():

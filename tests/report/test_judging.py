@@ -152,6 +152,10 @@ def no_object(content):
     return "[]"
 
 
+def nested(content):
+    return "[" * 100_000
+
+
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
@@ -162,6 +166,7 @@ def no_object(content):
         (altered, "trial 7 is not one of the site's"),
         (without_a_key, "milliseconds"),
         (no_object, "answers.json: "),
+        (nested, "is cut short or no file of answers"),
     ],
 )
 def test_what_is_refused(site, study, tmp_path, damage, says):
@@ -171,6 +176,21 @@ def test_what_is_refused(site, study, tmp_path, damage, says):
     with pytest.raises(UserError, match=r"answers\.json") as caught:
         judging.read_judgements(site, [path])
     assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_an_alias_is_one_rater_and_a_latent_counts_once(site, study, tmp_path):
+    first = answer_file(site, study, "Ada", better_at_reg1, of_each=12)
+    again = answer_file(site, study, "Ada", better_at_reg1, of_each=15) | {"seed": 9}
+    paths = [
+        saved(tmp_path, content, f"{name}.json")
+        for name, content in (("first", first), ("again", again))
+    ]
+    answers = judging.read_judgements(site, paths).answers
+    assert list(answers["rater"].unique()) == ["Ada"] and len(answers) == 30
+    # A copy under another seed is found by its answers.
+    copy = first | {"seed": 10, "rater": "Bo"}
+    with pytest.raises(UserError, match="the same rater's answers"):
+        judging.read_judgements(site, [paths[0], saved(tmp_path, copy, "copy.json")])
 
 
 def test_a_rater_counts_once(site, study, tmp_path):

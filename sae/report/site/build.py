@@ -44,6 +44,7 @@ class ShownSae:
         table: m rows by latent (`sae.report.site.latents.payload`).
         siblings: SAEs that differ from it in their seed alone.
         is_control: Whether its method is a control.
+        is_chosen: Whether a protocol chose it; else it is shown, and not judged.
     """
 
     number: int
@@ -52,6 +53,7 @@ class ShownSae:
     table: pd.DataFrame
     siblings: list[Coder] = field(default_factory=list)
     is_control: bool = False
+    is_chosen: bool = True
 
 
 @dataclass
@@ -170,7 +172,8 @@ def add_cell(
         added.start_saes.append(start_sae)
     if concepts is not None:
         pack.put(site, f"concepts/{number}", {"saes": concepts_by_sae})
-    _add_trials(site, cell, [*saes, *controls], test, baselines, number, added)
+    judged = [sae for sae in [*saes, *controls] if sae.is_chosen]
+    _add_trials(site, cell, judged, test, baselines, number, added)
     return added
 
 
@@ -188,12 +191,14 @@ def _add_trials(
     Args:
         site: The folder of the site.
         cell: (dataset, backbone, k).
-        saes: Those that have a file, then controls.
+        saes: Those whose latents may be judged, controls last.
         test: The test images' embeddings.
         baselines: The methods that others are compared with.
         number: The place of the cell in the site's list.
         added: What the cell adds; the hash and the images of its trials are noted.
     """
+    if not saes:
+        return
     controls = [sae.method for sae in saes if sae.is_control]
     methods = trials.choose_methods([sae.method for sae in saes], baselines, controls)
     by_method = {sae.method: sae for sae in saes}

@@ -346,7 +346,9 @@ class _Experiment:
             for sibling in bank.siblings(entry)
             if sibling.judged
         ]
-        return ShownSae(number, entry.method, coder, table, siblings)
+        return ShownSae(
+            number, entry.method, coder, table, siblings, is_chosen=is_chosen
+        )
 
     def _note_methods_without_choice(
         self, cell: Cell, chosen: Mapping[str, BankedSae], metrics: pd.DataFrame

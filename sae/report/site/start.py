@@ -204,10 +204,12 @@ def first_panel(
             rows = sorted(rows, key=lambda row: row["effect"])
             median = rows[(len(rows) - 1) // 2]
             label = names.method(method)
-            rule = (
-                f"Of {len(rows)} cells the one in which {label}'s effect in "
-                f"{SCORES[score].label} is the median."
-            )
+            rule = "The only cell with an effect."
+            if len(rows) > 1:
+                rule = (
+                    f"Of {len(rows)} cells the one in which {label}'s effect in "
+                    f"{SCORES[score].label} is the median."
+                )
             return FirstPanel(median["cell"], score, rule)
     return None
 

@@ -37,6 +37,8 @@ CATCH_TRIALS = 6
 # A latent that fires on fewer sets of near-duplicates has too few images to be asked
 # about: nine are shown, and one is drawn out of the others.
 FEWEST_GROUPS = SHOWN + 3
+# Silent images are drawn among so many, since all that trials show need a thumbnail.
+MOST_SILENT = 2000
 SCORES = ("detection", "ms", "concept_f1")
 
 
@@ -85,7 +87,11 @@ class Trial:
 
     def images(self) -> list[int]:
         """Return the rows of all images of the trial."""
-        return [*self.firing_images, *self.silent_images, self.fires, self.silent]
+        return [*self.firing_images, *self.silent_images, *self.queries()]
+
+    def queries(self) -> list[int]:
+        """Return the rows of the two images that are asked about."""
+        return [self.fires, self.silent]
 
 
 @dataclass(frozen=True)
@@ -134,24 +140,38 @@ def draw_trials(
         seed: Of all draws.
     """
     rng = np.random.default_rng(seed)
-    # What is practised is easy, and is not judged.
-    easiest = _easiest(saes[0], groups)[: PRACTICE_TRIALS + CATCH_TRIALS]
-    trials = []
-    for number, latent in enumerate(easiest):
-        kind = PRACTICE if number < PRACTICE_TRIALS else CATCH
-        trials.append(_draw_trial(rng, saes[0], kind, 0, latent, groups))
+    image_count = len(groups)
+    often_shown = rng.permutation(image_count)[:MOST_SILENT]
+    trials: list[Trial] = []
     for place, sae in enumerate(saes):
-        latents = _judgeable(sae, groups)
+        # What is practised is easy, and is not judged. The other methods leave out
+        # their easiest latents as well, or the baseline would be the harder to judge.
+        easiest = _easiest(sae, groups)[: PRACTICE_TRIALS + CATCH_TRIALS]
         if place == 0:
-            latents = np.setdiff1d(latents, easiest)
+            for number, latent in enumerate(easiest):
+                kind = PRACTICE if number < PRACTICE_TRIALS else CATCH
+                # All raters see all of these, so no two ask about one image.
+                asked = [query for trial in trials for query in trial.queries()]
+                may_be_asked = ~np.isin(np.arange(image_count), asked)
+                trials.append(
+                    _draw_trial(
+                        rng, sae, kind, place, latent, groups, often_shown, may_be_asked
+                    )
+                )
+        latents = np.setdiff1d(_judgeable(sae, groups), easiest)
         for latent in _draw_latents(rng, sae.codes, latents):
-            trials.append(_draw_trial(rng, sae, COUNTED, place, latent, groups))
+            any_image = np.ones(image_count, bool)
+            trials.append(
+                _draw_trial(
+                    rng, sae, COUNTED, place, latent, groups, often_shown, any_image
+                )
+            )
 
     counts = np.bincount([trial.kind for trial in trials], minlength=3)
     if counts[COUNTED] < 1 or counts[CATCH] < CATCH_TRIALS:
         return DrawnTrials()
     images = np.unique([image for trial in trials for image in trial.images()])
-    return DrawnTrials(_payload(cell, saes, trials, len(groups)), images)
+    return DrawnTrials(_payload(cell, saes, trials, image_count), images)
 
 
 def _payload(
@@ -235,6 +255,8 @@ def _draw_trial(
     method: int,
     latent: int,
     groups: np.ndarray,
+    often_shown: np.ndarray,
+    may_be_asked: np.ndarray,
 ) -> Trial:
     """Draw the images of a trial.
 
@@ -245,29 +267,45 @@ def _draw_trial(
         method: The place of its method.
         latent: The latent, of :func:`_judgeable`.
         groups: (images,) a number for each set of near-duplicates.
+        often_shown: Rows of images among which the silent ones are drawn, in random
+            order; among all where the latent is silent on too few of these.
+        may_be_asked: (images,) whether an image may be asked about, if there is a
+            choice.
     """
     # The highest activation first; of each set of near-duplicates the highest image.
     firing = sae.codes.images_of(latent)
     firing_images = firing[_first_of_each(groups[firing])][:SHOWN]
     is_shown = np.isin(groups, groups[firing_images])
-    fires = int(rng.choice(firing[~is_shown[firing]]))
-    if kind == CATCH:
-        fires = int(firing_images[0])
+    candidates = firing_images if kind == CATCH else firing[~is_shown[firing]]
+    candidates = _preferred(candidates, may_be_asked)
+    fires = int(candidates[0] if kind == CATCH else rng.choice(candidates))
 
     # A near-duplicate of an image on which the latent fires is in neither kind.
-    silent_rows = rng.permutation(np.flatnonzero(~np.isin(groups, groups[firing])))
+    is_silent = ~np.isin(groups, groups[firing])
+    silent_rows = rng.permutation(often_shown[is_silent[often_shown]])
     one_of_each = silent_rows[_first_of_each(groups[silent_rows])]
+    if len(one_of_each) <= SHOWN:
+        silent_rows = rng.permutation(np.flatnonzero(is_silent))
+        one_of_each = silent_rows[_first_of_each(groups[silent_rows])]
+    silent = int(_preferred(one_of_each, may_be_asked)[0])
+    silent_images = one_of_each[one_of_each != silent][:SHOWN]
     return Trial(
         kind=kind,
         method=method,
         latent=int(latent),
         n_active=int(sae.codes.firing_counts[latent]),
         firing_images=firing_images,
-        silent_images=one_of_each[1 : SHOWN + 1],
+        silent_images=silent_images,
         fires=fires,
-        silent=int(one_of_each[0]),
+        silent=silent,
         scores={name: float(_scores_of(sae.table, name)[latent]) for name in SCORES},
     )
+
+
+def _preferred(images: np.ndarray, may_be_asked: np.ndarray) -> np.ndarray:
+    """Return those of some images that may be asked about; all where none may."""
+    preferred = images[may_be_asked[images]]
+    return preferred if len(preferred) else images
 
 
 def _scores_of(table: pd.DataFrame, name: str) -> np.ndarray:

@@ -472,6 +472,12 @@ def overview(
             ],
         },
         {
+            "title": "Another latent",
+            "rule": "The second.",
+            "href": "#/latent/d%2F1/b/4/topk/2",
+            "strips": [{"label": "Baseline", "cell": 0, "images": [6, 7]}],
+        },
+        {
             "title": "A cell",
             "rule": "The first.",
             "href": "#/cell/d%2F1/b/4",
@@ -561,10 +567,12 @@ def detail(rng: np.random.Generator, methods: int = 3) -> dict[str, list]:
 def blind_trials(
     codes_of_saes: list[dict[str, np.ndarray]], payloads: list[Any], images: int
 ) -> dict[str, Any]:
-    """The blind trials of a cell, of the first two methods."""
+    """The blind trials of a cell, of the first two methods, among the first images."""
     saes = []
     for method, code, payload in zip(METHODS, codes_of_saes, payloads, strict=False):
-        ranked = RankedCodes(code["offsets"], code["image"], code["value"])
+        is_first = code["image"] < images
+        offsets = np.concatenate([[0], np.cumsum(is_first)])[code["offsets"]]
+        ranked = RankedCodes(offsets, code["image"][is_first], code["value"][is_first])
         scores = {
             name: unpacked(payload["latents"][name]) for name in ("detection", "ms")
         }
@@ -632,7 +640,7 @@ def write(
             "scores": {"r2": 0.1, "ms": 0.45},
         }
     )
-    trials_of_cell = blind_trials(found[:2], payloads[:2], images)
+    trials_of_cell = blind_trials(found[:2], payloads[:2], thumbnails)
     put(folder, "judge/0", trials_of_cell)
     cells[0]["judge"] = trials_of_cell["hash"]
     made = overview(rng, cells, listed)

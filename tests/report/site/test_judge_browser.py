@@ -3,8 +3,9 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
-from report.site.test_browser import CELL, chromium, settled, site, visit  # noqa: F401  # noqa: F401
+from report.site.test_browser import CELL, chromium, settled, site, visit  # noqa: F401
 
 from sae.report import judging
 from sae.report.site import trials
@@ -95,25 +96,28 @@ def test_simulated_raters_are_read_as_what_they_are(visit, site, study, tmp_path
     ]
     assert len(set(queries)) == len(queries) and len(answers) == asked
 
-    files = [path]
+    # Raters who are as good as detection says under the first method, and always right
+    # under the second: the difference that is there is read.
+    def known_chance(trial):
+        is_plain = trial["kind"] == trials.CATCH or trial["method"] != study_methods[0]
+        return 1.0 if is_plain else chance_of(trial)
+
+    study_methods = list(study.methods)
+    files = []
     for seed in range(4):
-        # What catches raters is plain to one who looks.
-        like_judges = Rater(
-            study,
-            lambda trial: 1.0 if trial["kind"] == trials.CATCH else chance_of(trial),
-            seed,
-        )
         page = visit(VIEW)
         begin(page, f"rater {seed}")
-        answer(page, like_judges)
+        answer(page, Rater(study, known_chance, seed))
         files.append(saved(page, tmp_path))
-    people = judging.read_judgements(site[0], files[1:])
-    keys = ["method", "latent"]
-    asked_latents = people.answers.merge(people.scores, on=keys)
+    people = judging.read_judgements(site[0], files)
+    asked_latents = people.answers.merge(people.scores, on=["method", "latent"])
     expected = asked_latents.apply(chance_of, axis=1)
-    error = (expected * (1 - expected)).sum() ** 0.5
-    assert abs(people.answers["correct"].sum() - expected.sum()) < 3 * error
+    expected = expected[asked_latents["method"] == study_methods[0]]
+    error = (expected * (1 - expected)).sum() ** 0.5 / len(expected)
     judging.judged(site[0], files, out=tmp_path / "out")
+    shares = pd.read_csv(tmp_path / "out/shares.csv").set_index("method")
+    difference = shares.loc[study_methods[1], "difference"]
+    assert abs(difference - (1 - expected.mean())) < 3 * error
     assert (tmp_path / "out/psychometric.png").exists()
 
     guessing = Rater(study, lambda trial: 0.5, seed=1)
@@ -171,3 +175,19 @@ def test_another_session_has_other_trials(visit, study):  # noqa: F811
     assert (
         page.evaluate("JSON.parse(Object.values(localStorage)[0]).seed") != first_seed
     )
+
+
+def test_answers_in_another_tab_are_not_lost(visit, study):  # noqa: F811
+    first = visit(VIEW)
+    begin(first, "Ada")
+    second = first.context.new_page()
+    second.goto(first.url)
+    settled(second)
+    begin(second, "Ada")
+    answer(second, Rater(study, lambda trial: 1.0), most=8)
+    first.keyboard.press("1")
+    assert "went on in another tab" in first.inner_text("main")
+    assert "8 of 31 trials are answered" in first.inner_text("main")
+    begin(first, "Ada")
+    shown = first.get_attribute("section.judge", "data-trial")
+    assert shown == second.get_attribute("section.judge", "data-trial")

@@ -82,6 +82,10 @@ def test_trials_show_what_they_say(columns, activations, groups):
 def test_what_is_judged(columns, activations):
     kinds = np.bincount(columns["kind"])
     assert kinds[trials.PRACTICE] == 5 and kinds[trials.CATCH] == 6
+    # These are asked of every rater: no image twice.
+    is_asked_of_all = columns["kind"] != trials.COUNTED
+    queries = [columns[name][is_asked_of_all] for name in ("fires", "silent")]
+    assert len(np.unique(queries)) == 22
     # Practice and catches are the baseline's best detected latents, and not judged.
     easiest = columns["latent"][columns["kind"] != trials.COUNTED]
     assert sorted(easiest) == [0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11]
@@ -91,7 +95,8 @@ def test_what_is_judged(columns, activations):
         assert len(set(latents)) == len(latents)
         # The one that was not measured is left out, as the one that never fires.
         assert 5 not in latents and LATENTS - 1 not in latents
-        assert (set(latents) & set(easiest) == set()) == (method == 0)
+        # The control, which has the same latents here, leaves them out as well.
+        assert set(latents) & set(easiest) == set()
         counts = (activations[:, latents] > 0).sum(axis=0)
         assert (counts == columns["n_active"][is_judged]).all()
 
@@ -102,10 +107,16 @@ def test_a_pool_has_as_many_latents_of_each_band(
     monkeypatch.setattr(trials, "POOL", 30)
     payload = trials.draw_trials(("d", "b", 8), saes[:1], groups).payload
     kind = pack.unpacked(payload["kind"])
-    n_active = pack.unpacked(payload["n_active"])[kind == trials.COUNTED]
-    # 77 latents may be drawn, which fire on 32 to 108 images.
-    assert len(n_active) == 30
-    assert [(n_active < bound).sum() for bound in (58, 84)] == [10, 20]
+    drawn = pack.unpacked(payload["latent"])[kind == trials.COUNTED]
+    # Those that may be drawn, one by one; the first eleven are practised.
+    judgeable = []
+    for latent in range(LATENTS):
+        firing_groups = len(set(groups[activations[:, latent] > 0]))
+        if latent != 5 and 12 <= firing_groups <= 80 - 12:
+            judgeable.append(latent)
+    # A latent fires on more images than the one before it.
+    bands = np.array_split(judgeable[11:], 3)
+    assert [len(set(band) & set(drawn)) for band in bands] == [10, 10, 10]
 
 
 def test_the_same_trials_are_drawn_again(saes, groups):

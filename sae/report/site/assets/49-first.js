@@ -9,11 +9,14 @@ SITE.first = () => {
   const { answer, start } = SITE.overview;
   const sentences = answer.length > 0 && h(".answer", answer.map((sentence) => h("p.lead", { dir: "auto" }, sentence)));
   const panel = firstPanel();
-  const gained = start.find(({ strips = [] }) => strips.length > 1);
+  const gained = start.find(SITE.isFirst);
   const images = gained && gainedImages(gained);
   if (!panel) return [sentences, images];
   return h(".first", panel, sentences, images);
 };
+
+/** Whether a view to start with stands at the beginning, with its images, and not among the cards. */
+SITE.isFirst = ({ strips = [] }) => strips.length > 1;
 
 /** Each method's front in the cell that the rule chose. */
 function firstPanel() {
@@ -31,20 +34,28 @@ function firstPanel() {
 /** The images of a latent, and below them those of its match in the baseline. */
 function gainedImages({ title, rule, href: to, strips }) {
   const [latent, match] = strips;
-  return h("section.gained", h("h2", link(to, title)), h("p.soft", { dir: "auto" }, rule),
+  const box = h("section.gained", h("h2", link(to, title)), h("p.soft", { dir: "auto" }, rule),
     h(".pair", [[latent, "With "], [match, "Its match in "]].map(([strip, said]) =>
-      h("", h("p", soft(said), name(strip.label)), SITE.stripOfLatent(strip, 8, 64)))));
+      h("", h("p", soft(said), name(strip.label)), SITE.stripOfLatent(strip, 8, 64, () => box.remove())))));
+  return box;
 }
 
-/** The images of a latent in a row, which come when their file is there. */
-SITE.stripOfLatent = ({ cell, images: rows }, most, size) => {
-  const box = h("", { style: { "min-height": `${size}px` } });
+/** The images of a latent in a row, which come when their file is there; `none` is called where there is none to show. */
+SITE.stripOfLatent = ({ cell, images: rows }, most, size, none = () => {}) => {
   const place = SITE.overview.cells[cell];
-  if (missing(place.images)) return null;
-  SITE.imagesOf(place).then((images) => {
-    const shown = rows.slice(0, most).filter((image) => images.shown(image));
-    box.replaceChildren(SITE.strip(place, images, shown.map((image) => ({ image })), size));
-  }, () => box.remove());
+  const box = h("", { style: { "min-height": `${size}px` } });
+  const without = () => {
+    box.remove();
+    none();
+  };
+  if (missing(place.images)) without();
+  else {
+    SITE.imagesOf(place).then((images) => {
+      const shown = rows.slice(0, most).filter((image) => images.shown(image));
+      if (shown.length) box.replaceChildren(SITE.strip(place, images, shown.map((image) => ({ image })), size));
+      else without();
+    }, without);
+  }
   return box;
 };
 })();

@@ -32,7 +32,7 @@ function terms() {
     more.length > 0 && SITE.opened(`${more.length} more terms`, () => SITE.terms(SITE.glossary(more))));
 }
 
-const start = (entries) => entries.length > 0 && section("Start here", h("ul.cards", entries.map(card)));
+const start = (entries) => entries.length > 0 && section("Start here", h("ul.cards", entries.filter((entry) => !SITE.isFirst(entry)).map(card)));
 
 /** A view to start with: its images, a link, and by which rule it was chosen. */
 function card({ title, rule, href: to, strips = [] }) {

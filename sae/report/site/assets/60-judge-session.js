@@ -48,31 +48,34 @@ function trialsOfKind(study, kind) {
   }));
 }
 
-/** Of a method's trials as many as are asked: one of each band of how often latents fire. No image is asked about twice. */
-function drawOfMethod(trials, askedImages, draw) {
-  const byFrequency = [...trials].sort((one, other) => one.timesActive - other.timesActive);
-  const bands = Math.min(ASKED_OF_METHOD, byFrequency.length);
+/** Trials of each method, as many as are asked: one of each band of how often latents fire. No image is asked about twice. */
+function drawJudged(study, counted, askedImages, draw) {
+  const pools = study.methods.map((_, method) => counted.filter((trial) => trial.method === method)
+    .sort((one, other) => one.timesActive - other.timesActive));
   const drawn = [];
-  for (const band of SITE.upTo(bands)) {
-    const start = Math.floor((band * byFrequency.length) / bands);
-    const end = Math.floor(((band + 1) * byFrequency.length) / bands);
-    const free = byFrequency.slice(start, end).filter(({ fires, silent }) => !askedImages.has(fires) && !askedImages.has(silent));
-    if (free.length) {
-      const trial = free[draw(free.length)];
-      askedImages.add(trial.fires).add(trial.silent);
-      drawn.push(trial);
+  for (const band of SITE.upTo(ASKED_OF_METHOD)) {
+    // In random order, so that no method has the first choice where images are few.
+    for (const pool of shuffled(pools, draw)) {
+      const start = Math.floor((band * pool.length) / ASKED_OF_METHOD);
+      const end = Math.floor(((band + 1) * pool.length) / ASKED_OF_METHOD);
+      const free = pool.slice(start, end).filter(({ fires, silent }) => !askedImages.has(fires) && !askedImages.has(silent));
+      if (free.length) {
+        const trial = free[draw(free.length)];
+        askedImages.add(trial.fires).add(trial.silent);
+        drawn.push(trial);
+      }
     }
   }
   return drawn;
 }
 
 /** The trials of a rater in order: practice first, then those that count with catch trials among them. */
-function trialsOf(study, seed) {
+function trialsOf(study, images, seed) {
   const draw = drawer(seed);
-  const [practice, catches, counted] = ["practice", "catch", "counted"].map((kind) => trialsOfKind(study, kind));
+  const isSeen = (trial) => [...trial.firingImages, ...trial.silentImages, trial.fires, trial.silent].every(images.shown);
+  const [practice, catches, counted] = ["practice", "catch", "counted"].map((kind) => trialsOfKind(study, kind).filter(isSeen));
   const askedImages = new Set([...practice, ...catches].flatMap(({ fires, silent }) => [fires, silent]));
-  const judged = study.methods.flatMap((_, method) =>
-    drawOfMethod(counted.filter((trial) => trial.method === method), askedImages, draw));
+  const judged = drawJudged(study, counted, askedImages, draw);
   return [...practice, ...shuffled([...judged, ...catches], draw)].map((trial) => {
     const isLeft = draw(2) === 0;
     return {
@@ -86,10 +89,11 @@ function trialsOf(study, seed) {
 
 const keyOf = (study) => `judge ${study.hash}`;
 
-/** What the browser kept of a study; null where it kept nothing, or may keep nothing. */
+/** What the browser kept of a study; null where it kept nothing that this page wrote, or may keep nothing. */
 function kept(study) {
   try {
-    return JSON.parse(localStorage.getItem(keyOf(study)));
+    const { seed, alias, answers } = JSON.parse(localStorage.getItem(keyOf(study)));
+    return Number.isInteger(seed) && typeof alias === "string" && Array.isArray(answers) ? { seed, alias, answers } : null;
   } catch {
     return null;
   }
@@ -107,23 +111,38 @@ function keep(study, { seed, alias, answers }) {
 
 /** A session: the one that the browser kept, or a new one. */
 class Session {
-  constructor(study) {
+  constructor(study, images) {
     this.study = study;
-    this.begin(kept(study) ?? {});
+    this.images = images;
+    this.goOn();
   }
 
-  /** Begin with a seed and answers that are kept, or anew. */
-  begin({ seed = crypto.getRandomValues(new Uint32Array(1))[0], alias = "", answers = [] }) {
+  /** Take up what the browser kept, if its answers are to these trials; else begin anew. */
+  goOn() {
+    const { seed, alias, answers } = kept(this.study) ?? {};
+    this.begin(alias, seed);
+    const isOurs = answers?.every(({ trial }, number) => trial === this.trials[number]?.id);
+    if (isOurs) this.answers = answers;
+  }
+
+  /** Begin with no answer. */
+  begin(alias = "", seed = crypto.getRandomValues(new Uint32Array(1))[0]) {
     this.seed = seed;
     this.alias = alias;
-    this.answers = answers;
-    this.trials = trialsOf(this.study, seed);
+    this.answers = [];
+    this.trials = trialsOf(this.study, this.images, seed);
     this.isKept = true;
   }
 
   /** The trial that is asked next; undefined after the last one. */
   get trial() {
     return this.trials[this.answers.length];
+  }
+
+  /** Whether the session went on in another tab, which has kept other answers since. */
+  get isElsewhere() {
+    const other = kept(this.study);
+    return other !== null && (other.seed !== this.seed || other.answers.length > this.answers.length);
   }
 
   /** Take an answer, "left", "right" or "none", after so many milliseconds. */
@@ -153,5 +172,13 @@ class Session {
   }
 }
 
-SITE.judgeSession = (study) => new Session(study);
+const sessions = new Map(); // hash: its session, which stays while the page does, where the browser keeps nothing.
+
+/** The session of a study. */
+SITE.judgeSession = (study, images) => {
+  const session = sessions.get(study.hash) ?? new Session(study, images);
+  if (session.isElsewhere) session.goOn();
+  sessions.set(study.hash, session);
+  return session;
+};
 })();

@@ -3,7 +3,8 @@
 /** Blind trials: a person says on which of two images a latent fires, and does not know of which method it is. */
 (() => {
 const { h, link, note, page, words } = SITE;
-const KEYS = { 1: "left", 2: "right", 0: "none" };
+// By the place of a key as well: on some keyboards digits need shift.
+const KEYS = { 1: "left", 2: "right", 0: "none", Digit1: "left", Digit2: "right", Digit0: "none" };
 const GAP = 4; // Pixels between images.
 const MARGINS = 60; // Pixels of a window's width that no image has.
 
@@ -15,7 +16,7 @@ SITE.views.judge = async ({ parts }) => {
   }
   const [study, images] = await Promise.all([SITE.read(`judge/${cell.index}`), SITE.imagesOf(cell)]);
   const stage = h("section.judge");
-  const session = SITE.judgeSession(study);
+  const session = SITE.judgeSession(study, images);
   showStart({ cell, images, session, stage, bar });
   return page("Judge latents", stage, SITE.credit(images));
 };
@@ -34,12 +35,14 @@ function showStart(state) {
     session.call(alias.value.trim());
     showNext(state);
   };
-  const fields = [SITE.field("Your alias, if you like", alias), h("button", isBegun ? "Go on" : "Begin")];
+  const go = session.trial && h("button", isBegun ? "Go on" : "Begin");
+  const fields = [SITE.field("Your alias, if you like", alias), go];
   stage.replaceChildren(...[
     bar,
     words("judge"),
     isBegun && note(`${session.answers.length} of ${session.trials.length} trials are answered; this browser has kept them.`),
     SITE.bar("Begin", fields, begin),
+    state.notice && h("p.notice", { role: "status" }, state.notice),
     isBegun && saving(state),
   ].filter(Boolean));
 }
@@ -59,9 +62,10 @@ function saving(state) {
   const save = SITE.button("Save answers", () => saveText(session.file, session.text()));
   const anew = SITE.button("Forget them and begin anew", () => {
     if (!confirm("Forget these answers? Save them first if they are to count.")) return;
-    session.begin({ alias: session.alias });
+    session.begin(session.alias);
     session.call(session.alias);
     showStart(state);
+    state.stage.querySelector("input").focus();
   });
   return h("p.bar", save, anew);
 }
@@ -94,6 +98,11 @@ function showNext(state) {
   const choose = (answer) => {
     // A second press while the answer of a practice trial is shown does not count.
     if (session.trial !== trial) return;
+    if (session.isElsewhere) {
+      session.goOn();
+      showStart({ ...state, notice: "These trials went on in another tab. Go on in one of them alone." });
+      return;
+    }
     session.answer(answer, Math.round(performance.now() - began));
     if (trial.kind === "practice") showAnswer(state, trial, answer, buttons);
     else showNext(state);
@@ -109,7 +118,7 @@ function showNext(state) {
         h("p.question", { id: "question" }, "Which of these two has it as well?"),
         h(".choices", { role: "group", "aria-labelledby": "question" }, buttons.left, buttons.right),
         h("p", buttons.none))),
-    ...(session.isKept ? [] : [h("p.notice", "This browser keeps nothing for this page: a pause would lose your answers. Save them before you close it.")]));
+    ...(session.isKept ? [] : [h("p.notice", "This browser keeps nothing for this page: to close it would lose your answers. ", saving(state))]));
   state.stage.dataset.trial = trial.id;
   state.press = choose;
   pressed = state;
@@ -121,8 +130,9 @@ function showAnswer(state, trial, answer, buttons) {
   const isRight = answer === trial.rightAnswer;
   buttons[trial.rightAnswer].classList.add("is-right");
   for (const button of Object.values(buttons)) button.disabled = true;
-  const next = SITE.button("Next", () => showNext(state));
-  state.stage.append(h("p.notice", { role: "status" }, isRight ? "Right. " : "No. ", `It is the ${trial.rightAnswer} one, which is framed. `, next));
+  const next = h("button", { type: "button", "aria-describedby": "feedback", onclick: () => showNext(state) }, "Next");
+  const feedback = h("span", { id: "feedback" }, isRight ? "Right. " : "No. ", `It is the ${trial.rightAnswer} one, which is framed. `);
+  state.stage.append(h("p.notice", { role: "status" }, feedback, next));
   next.focus();
 }
 
@@ -145,7 +155,9 @@ function choice({ images }, image, key, text, chosen) {
 let pressed = null; // The state whose trial was shown last.
 
 addEventListener("keydown", (event) => {
-  const answer = KEYS[event.key];
+  // A key that is held must not answer what comes next unseen.
+  if (event.repeat && event.target.closest(".judge")) event.preventDefault();
+  const answer = KEYS[event.key] ?? KEYS[event.code];
   const isText = event.target.matches("input, select, textarea");
   const isOther = event.ctrlKey || event.metaKey || event.altKey || event.repeat;
   if (answer && pressed?.stage.isConnected && pressed.session.trial && !isText && !isOther) pressed.press(answer);
