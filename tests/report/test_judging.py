@@ -60,7 +60,7 @@ def answer_file(site, study, rater, is_right, *, of_each=15):
             "left_image": int(table.loc[number, "fires"]),
             "right_image": int(table.loc[number, "silent"]),
             "answer": is_right(table.loc[number]),
-            "milliseconds": 900 + len(rater) + ord(rater[0]),
+            "milliseconds": sum(map(ord, rater)),
         }
         for number in numbers
     ]
