@@ -39,7 +39,7 @@ def main() -> None:
 
 def trials(results: Path) -> pd.DataFrame:
     """A row per trial of the baseline at its cell's common points and around them, and whether it is feasible."""
-    rule = settings.fronts_plan(settings.read(str(ROOT / "config.yaml")), "fair")
+    rule = settings.front_rule(settings.read_config(str(ROOT / "config.yaml")), "fair")
     rows = pd.concat(
         map(pd.read_parquet, sorted(results.glob("scores/*/*/*/validation.parquet"))),
         ignore_index=True,

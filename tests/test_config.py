@@ -9,7 +9,7 @@ import sys
 import pytest
 import yaml
 from conftest import ROOT
-from sae_workflow import settings
+from sae_workflow import external_files, settings
 
 from sae.config import extends
 from sae.config import load as config
@@ -86,12 +86,12 @@ def test_recipe_paper_has_the_papers_values_whatever_the_default():
         "unit_variance": True,
         "precision": "bfloat16",
     }
-    recipe = settings.read(ROOT / "config.yaml").training["paper"]
+    recipe = settings.read_config(ROOT / "config.yaml").training["paper"]
     assert as_record(recipe) == expected
 
 
 def test_the_config_is_right_and_typed():
-    found = settings.read(ROOT / "config.yaml")
+    found = settings.read_config(ROOT / "config.yaml")
     assert found.experiments["demo"].k == [8, 32]
     assert (
         found.training["demo"].lr == 0.005
@@ -1162,7 +1162,7 @@ def test_of_several_files_a_message_names_the_one(tmp_path, monkeypatch):
         "methods: {topk: {lrr: 1}}\nmethod: {}\ntraining: {smoke: {epochs: 0}}\n"
     )
     with pytest.raises(UserError) as caught:
-        settings.read("config.yaml", "mine.yaml", "more.yaml")
+        settings.read_config("config.yaml", "mine.yaml", "more.yaml")
     message = str(caught.value)
     assert (
         "\nmine.yaml: config key training.mine.lr: -1 should be greater than 0"
@@ -1177,7 +1177,7 @@ def test_of_several_files_a_message_names_the_one(tmp_path, monkeypatch):
     with pytest.raises(
         UserError, match=r"mine\.yaml: config key compute\.device.*"
     ) as caught:
-        settings.read("config.yaml", "mine.yaml", "more.yaml")
+        settings.read_config("config.yaml", "mine.yaml", "more.yaml")
     assert "\nmore.yaml: config key claims.flat: 0 " in str(caught.value)
     assert (
         str(caught.value).count("lr: 0 should be")
@@ -1189,7 +1189,7 @@ def test_of_several_files_a_message_names_the_one(tmp_path, monkeypatch):
 @pytest.mark.parametrize("file", sorted((ROOT / "config/experiments").glob("*.yaml")))
 def test_research_experiments_are_right(file):
     names = config.parse(file)["experiments"]
-    raw, files = settings.merged(ROOT / "config.yaml", file)
+    raw, files = settings.merge_config_files(ROOT / "config.yaml", file)
     found = settings.load(raw, files)
     assert (
         file.stem in names
@@ -1554,8 +1554,10 @@ def test_entries_from_outside_are_checked_like_ours(extensions):
         "image_size": 8,
     }
     assert found.datasets["loose"].spec == {"type": "loose", "whatever": [1]}
-    assert settings.stages(found, "smoke")["score"]["mine"] == {"bins": 10}
-    assert settings.from_hub(found, "mine") and settings.figures(found, "smoke") == [
+    assert settings.metrics_by_stage(found, "smoke")["score"]["mine"] == {"bins": 10}
+    assert external_files.is_from_hub(found, "mine") and settings.shown_figures(
+        found, "smoke"
+    ) == [
         "mine",
         "fig4",
     ]
@@ -1644,8 +1646,9 @@ def test_yaml_errors_name_file_and_line(tmp_path):
 
 
 def test_reading_the_config_imports_no_heavy_library():
-    code = "import sys; from sae_workflow import settings, schema; c = settings.read('config.yaml'); schema.schema();"
-    code += "[settings.bank_plan(c, e, **b) for e in c.experiments for b in settings.banks(c, e)];"
+    code = "import sys; from sae_workflow import settings, schema;"
+    code += "c = settings.read_config('config.yaml'); schema.schema();"
+    code += "[settings.bank_plan(c, e, b) for e in c.experiments for b in settings.cells(c, e)];"
     code += "print(*{'torch', 'sklearn', 'matplotlib', 'timm', 'open_clip', 'pandas', 'scipy'} & set(sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -1902,7 +1905,9 @@ def test_an_sae_made_elsewhere_is_a_method_without_training(tmp_path):
     # It is scored where it belongs to, and protocol `fair` tunes it nowhere.
     plans = [
         settings.bank_plan(
-            config, "fair", "emoji_vendors_split1", f"efficientnet_lite{n}", 16
+            config,
+            "fair",
+            settings.Cell("emoji_vendors_split1", f"efficientnet_lite{n}", 16),
         )
         for n in (0, 2)
     ]

@@ -13,8 +13,8 @@ SCORE = command(
 rule score:
     input:
         **splits_of(*SPLITS),
-        **of_others("score"),
-        concepts=concepts_of,
+        **splits_of_others("score"),
+        concepts=concept_tables,
         bank=rules.train.output.bank,
     output:
         stage_tables("score"),
@@ -24,11 +24,11 @@ rule score:
         ENVIRONMENT
     threads: COMPUTE.threads
     resources:
-        **asks("score"),
+        **resources_of("score"),
     params:
         **stage_params("score"),
         # The last of them is no other backbone: a parameter more would run all jobs of before again.
-        others=lambda w: named_others("score")(w) + named_concepts(w),
+        others=lambda w: folders_of_others("score")(w) + concepts_option(w),
     shell:
         f"{SCORE} --others {{params.others}}"
 
@@ -46,7 +46,7 @@ rule robustness:
         ENVIRONMENT
     threads: COMPUTE.threads
     resources:
-        **asks("robustness"),
+        **resources_of("robustness"),
     params:
         **stage_params("robustness"),
     shell:
@@ -66,7 +66,7 @@ rule probe:
         ENVIRONMENT
     threads: COMPUTE.threads
     resources:
-        **asks("probe"),
+        **resources_of("probe"),
     params:
         **stage_params("probe"),
     shell:
@@ -85,10 +85,10 @@ rule probe_embeddings:
         ENVIRONMENT
     threads: COMPUTE.threads
     resources:
-        **asks("probe_embeddings"),
+        **resources_of("probe_embeddings"),
     params:
-        settings=lambda w: dumps(settings.probe_plan(cfg, w.experiment)),
-        meaning=says("probe_embeddings"),
+        settings=lambda w: dumps(settings.probe_settings(cfg, w.experiment)),
+        meaning=meaning_of("probe_embeddings"),
         device=COMPUTE.device,
         activations=lambda w: paths.ACTIVATIONS.format(**w),
     shell:
@@ -101,9 +101,15 @@ rule probe_embeddings:
 
 rule collect:
     input:
-        collected,
-        references=lambda w: of_banks(w.experiment, paths.PROBE_OF_EMBEDDINGS) if "probe" in cfg.metrics else [],
-        activations=lambda w: of_embedded(w.experiment, paths.EMBEDDINGS_MANIFEST, split="train"),
+        tables_to_collect,
+        references=lambda w: (
+            for_each_cell(w.experiment, paths.PROBE_OF_EMBEDDINGS)
+            if "probe" in cfg.metrics
+            else []
+        ),
+        activations=lambda w: for_each_embedding(
+            w.experiment, paths.EMBEDDINGS_MANIFEST, split="train"
+        ),
     output:
         metrics=paths.METRICS,
         csv=paths.METRICS_CSV,
@@ -117,12 +123,12 @@ rule collect:
     conda:
         ENVIRONMENT
     resources:
-        **asks("collect"),
+        **resources_of("collect"),
     params:
-        meaning=says("collect"),
+        meaning=meaning_of("collect"),
         settings=lambda w: dumps(settings.made_by(cfg, w.experiment)),
-        scores=lambda w: of_banks(w.experiment, paths.SCORES),
-        stages=lambda w: list(settings.stages(cfg, w.experiment)),
+        scores=lambda w: for_each_cell(w.experiment, paths.SCORES),
+        stages=lambda w: list(settings.metrics_by_stage(cfg, w.experiment)),
         out=lambda w: paths.EXPERIMENT.format(**w),
     shell:
         command(
