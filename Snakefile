@@ -1,7 +1,8 @@
 # The entry point: the stages, and one target rule per experiment of config.yaml.
 from sae_workflow import snakefile
 
-# `cfg` is the checked and typed form of Snakemake's `config`. workflow/Snakefile has read that already.
+# `cfg` is the checked and typed form of Snakemake's `config`. workflow/Snakefile has
+# read that already.
 cfg = snakefile.read_config(workflow, globals().get("file_of_key"))
 
 
@@ -38,7 +39,7 @@ for experiment in cfg.experiments:
             experiment
         default_target: experiment == "demo"
         input:
-            files_of_experiment(experiment),
+            results_of(experiment),
 
 
 snakefile.refuse_unknown_targets(workflow, cfg)

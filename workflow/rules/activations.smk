@@ -28,7 +28,8 @@ rule dataset:
     shell:
         command(
             "dataset",
-            "--name {wildcards.dataset} --artifacts {params.artifacts} --out {params.out} --spec {params.settings:q}"
+            "--name {wildcards.dataset} --artifacts {params.artifacts}"
+            " --out {params.out} --spec {params.settings:q}"
             " --workers {resources.workers}",
         )
 
@@ -59,17 +60,20 @@ rule annotate:
     shell:
         command(
             "annotate",
-            "--dataset {params.dataset} --spec {params.settings:q} --artifacts {params.artifacts}",
+            "--dataset {params.dataset} --spec {params.settings:q}"
+            " --artifacts {params.artifacts}",
         )
 
 
-# With several shards, each is a job that leaves its part in an undeclared folder, from which it takes up again after a
-# kill; the last job joins the parts. Shards and workers change no result, so they are resources, not parameters.
+# With several shards, each is a job that leaves its part in an undeclared folder, from
+# which it takes up again after a kill; the last job joins the parts. Shards and workers
+# change no result, so they are resources, not parameters.
 SHARDS = COMPUTE.embed_shards
 EMBED = command(
     "embed",
-    "--dataset {params.dataset} --artifacts {params.artifacts} --out {params.out} --name {wildcards.backbone}"
-    " --batch-size {params.batch_size} --spec {params.settings:q} --threads {params.threads} --device {params.device}"
+    "--dataset {params.dataset} --artifacts {params.artifacts} --out {params.out}"
+    " --name {wildcards.backbone} --batch-size {params.batch_size}"
+    " --spec {params.settings:q} --threads {params.threads} --device {params.device}"
     " --workers {resources.workers} --shards {resources.shards} {resources.shared}",
 )
 EMBED_RESOURCES = {

@@ -1,5 +1,5 @@
-# Downloads: here, since the machines that run the other jobs may have no internet. The declared output is a small
-# manifest: the files themselves survive a rerun.
+# Downloads: here, since the machines that run the other jobs may have no internet. The
+# declared output is a small manifest: the files themselves survive a rerun.
 
 
 localrules:
@@ -28,7 +28,8 @@ rule artifact:
     shell:
         command(
             "artifact",
-            f"--name {{wildcards.artifact}} --root {paths.ARTIFACTS} --spec {{params.settings:q}}",
+            f"--name {{wildcards.artifact}} --root {paths.ARTIFACTS}"
+            " --spec {params.settings:q}",
         )
 
 

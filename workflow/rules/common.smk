@@ -143,7 +143,7 @@ def for_gallery_cell(w, pattern, **values):
     return pattern.format(experiment=w.experiment, **cell.wildcards, **values)
 
 
-def files_of_experiment(experiment):
+def results_of(experiment):
     """Return what an experiment ends in, and every manifest on the way."""
     return expected_files.expected_files(cfg, experiment)
 
@@ -152,7 +152,7 @@ def files_of_experiment(experiment):
 
 
 def artifact_manifests(*specs):
-    """Return the manifests of the artifacts that datasets' or backbones' entries name."""
+    """Return the manifests of the artifacts that entries of the config name."""
     names = [name for spec in specs for name in artifact_names(spec)]
     return [file for name in names for file in fill_in(paths.ARTIFACT, artifact=name)]
 
@@ -161,7 +161,7 @@ def image_manifests(dataset):
     """Return the manifests of what a dataset's images were downloaded as."""
     manifests = artifact_manifests(cfg.datasets[dataset].spec)
     if cfg.datasets[dataset].spec.get("download"):
-        # Named only so that it is there: the dataset's own parameters say what is in it.
+        # Named only so that it is there: parameters of the dataset say what is in it.
         manifests.append(ancient(paths.DOWNLOAD.format(dataset=dataset)))
     return manifests
 

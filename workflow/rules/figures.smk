@@ -1,4 +1,5 @@
-# Tables, claims and figures, from the tidy tables alone; the galleries from the images of one cell.
+# Tables, claims and figures, from the tidy tables alone; the galleries from the images
+# of one cell.
 
 
 rule tables:
@@ -41,8 +42,9 @@ rule tables:
     shell:
         command(
             "tables",
-            "--metrics {input.metrics} --latents {input.latents} --published {params.published}"
-            " --settings {params.settings:q} --out {params.out} --beside {params.beside:q}",
+            "--metrics {input.metrics} --latents {input.latents}"
+            " --published {params.published} --settings {params.settings:q}"
+            " --out {params.out} --beside {params.beside:q}",
         )
 
 
@@ -73,8 +75,9 @@ rule claims:
     shell:
         command(
             "claims",
-            "--metrics {input.metrics} --curves {input.curves} --published {params.published}"
-            " --settings {params.settings:q} --out {params.out}",
+            "--metrics {input.metrics} --curves {input.curves}"
+            " --published {params.published} --settings {params.settings:q}"
+            " --out {params.out}",
         )
 
 
@@ -110,8 +113,9 @@ rule gallery:
     shell:
         command(
             "gallery",
-            "--bank {input.bank} --latents {input.latents} --activations {params.activations}"
-            " --dataset {params.dataset} --artifacts {params.artifacts} --settings {params.settings:q}"
+            "--bank {input.bank} --latents {input.latents}"
+            " --activations {params.activations} --dataset {params.dataset}"
+            " --artifacts {params.artifacts} --settings {params.settings:q}"
             " --out {params.out} --threads {threads} --device {params.device}",
         )
 
@@ -145,5 +149,6 @@ rule plot:
     shell:
         command(
             "plot",
-            "--name {wildcards.figure} --results {params.results} --settings {params.settings:q} --out {params.out}",
+            "--name {wildcards.figure} --results {params.results}"
+            " --settings {params.settings:q} --out {params.out}",
         )

@@ -65,13 +65,15 @@ rule site:
         artifacts=paths.ARTIFACTS,
         out=lambda w, output: Path(output.page).parent,
     shell:
-        # The times of Snakemake's jobs are the workflow's to read: the library knows nothing of them. The path: a container
-        # has no installed project.
-        "PYTHONPATH=workflow${{PYTHONPATH:+:$PYTHONPATH}} python -m sae_workflow.times {wildcards.experiment}"
+        # The times of Snakemake's jobs are the workflow's to read: the library knows
+        # nothing of them. The path: a container has no installed project.
+        "PYTHONPATH=workflow${{PYTHONPATH:+:$PYTHONPATH}}"
+        " python -m sae_workflow.times {wildcards.experiment}"
         " --out {params.results}/logs/times.json && "
         + command(
             "site",
-            "--results {params.results} --activations {params.activations} --datasets {params.datasets}"
-            " --artifacts {params.artifacts} --times {params.results}/logs/times.json --settings {params.settings:q}"
+            "--results {params.results} --activations {params.activations}"
+            " --datasets {params.datasets} --artifacts {params.artifacts}"
+            " --times {params.results}/logs/times.json --settings {params.settings:q}"
             " --out {params.out} --threads {threads} --device {params.device}",
         )

@@ -1,15 +1,19 @@
-# Scores, a rule a stage. Which metrics a stage computes is for `metrics` in config.yaml and for the metrics themselves to
-# say. Each keeps what it has computed in an undeclared file beside the declared tables, and computes only rows whose
-# SAE, data, code or options are new. One more job joins all banks into the experiment's tidy tables.
+# Scores, a rule a stage. Which metrics a stage computes is for `metrics` in config.yaml
+# and for the metrics themselves to say. Each keeps what it has computed in an
+# undeclared file beside the declared tables, and computes only rows whose SAE, data,
+# code or options are new. One more job joins all banks into the experiment's tidy
+# tables.
 SCORE = command(
     "score",
-    "--stage {params.stage} --bank {input.bank} --activations {params.activations} --out {params.out}"
-    " --settings {params.settings:q} --threads {threads} --device {params.device}",
+    "--stage {params.stage} --bank {input.bank} --activations {params.activations}"
+    " --out {params.out} --settings {params.settings:q} --threads {threads}"
+    " --device {params.device}",
 )
 
 
-# Reconstruction, monosemanticity, class purity and what else is cheap of every SAE of a cell; of those that a protocol chose
-# to be judged also what other backbones see of them, and their latents one by one.
+# Reconstruction, monosemanticity, class purity and what else is cheap of every SAE of a
+# cell; of those that a protocol chose to be judged also what other backbones see of
+# them, and their latents one by one.
 rule score:
     input:
         **splits_of(*SPLITS),
@@ -27,7 +31,8 @@ rule score:
         **resources_of("score"),
     params:
         **stage_params("score"),
-        # The last of them is no other backbone: a parameter more would run all jobs of before again.
+        # The last of them is no other backbone: a parameter more would run all jobs of
+        # before again.
         others=lambda w: folders_of_others("score")(w) + concepts_option(w),
     shell:
         f"{SCORE} --others {{params.others}}"
@@ -94,7 +99,8 @@ rule probe_embeddings:
     shell:
         command(
             "probe_embeddings",
-            "--activations {params.activations} --out {output} --settings {params.settings:q} --threads {threads}"
+            "--activations {params.activations} --out {output}"
+            " --settings {params.settings:q} --threads {threads}"
             " --device {params.device}",
         )
 
@@ -133,6 +139,7 @@ rule collect:
     shell:
         command(
             "collect",
-            "--folders {params.scores} --stages {params.stages} --references {input.references}"
-            " --activations {input.activations} --settings {params.settings:q} --out {params.out}",
+            "--folders {params.scores} --stages {params.stages}"
+            " --references {input.references} --activations {input.activations}"
+            " --settings {params.settings:q} --out {params.out}",
         )

@@ -1,6 +1,7 @@
-# One job a cell, a (dataset, backbone, k), trains its SAEs and chooses among them: each protocol says which SAEs come next,
-# given what validation says so far. No test image is read. Finished SAEs lie in the content-addressed results/store/saes,
-# so that a job trains only what is missing; what a later round asks for costs that alone.
+# One job a cell, a (dataset, backbone, k), trains its SAEs and chooses among them: each
+# protocol says which SAEs come next, given what validation says so far. No test image
+# is read. Finished SAEs lie in the content-addressed results/store/saes, so that a job
+# trains only what is missing; what a later round asks for costs that alone.
 rule train:
     input:
         imported_saes,
@@ -30,7 +31,8 @@ rule train:
     shell:
         command(
             "train",
-            "--activations {params.activations} --store {params.store} --scores {params.scores} --bank {output.bank}"
-            " --settings {params.settings:q} --others {params.others} {resources.shared} {resources.at_once}"
-            " --device {params.device}",
+            "--activations {params.activations} --store {params.store}"
+            " --scores {params.scores} --bank {output.bank}"
+            " --settings {params.settings:q} --others {params.others}"
+            " {resources.shared} {resources.at_once} --device {params.device}",
         )

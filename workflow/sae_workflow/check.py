@@ -23,8 +23,8 @@ T = TypeVar("T")
 # (dataset, backbone, k)
 Cell = tuple[str, str, int]
 CELL_COLUMNS = ("dataset", "backbone", "k")
-# Folders of an experiment whose files hold no hash: logs with times of jobs, and what is
-# laid out for the hub.
+# Folders of an experiment whose files hold no hash: logs with times of jobs, and what
+# is laid out for the hub.
 UNSEALED_FOLDERS = ("logs", "hub")
 
 
@@ -126,8 +126,8 @@ class Check:
             self._check_listed(self._saes_of_cell[cell])
         else:
             self.problems.append(
-                f"{self._folder}: the metrics are of {' / '.join(map(str, cell))}, which "
-                "has no bank.json"
+                f"{self._folder}: the metrics are of {' / '.join(map(str, cell))}, "
+                "which has no bank.json"
             )
 
     def _check_embeddings(self, dataset: str, backbone: str) -> None:
@@ -209,8 +209,8 @@ def report_missing(experiment: str, missing: list[str] | None) -> int:
     """
     if missing is None:
         say(
-            f"no configuration of {experiment} is known here, so nobody can say whether "
-            "files are missing"
+            f"no configuration of {experiment} is known here, so nobody can say "
+            "whether files are missing"
         )
         return 0
     if not missing:

@@ -50,7 +50,7 @@ def say(text: str, stream: TextIO | None = None) -> None:
 
 
 def silence(descriptor: int) -> None:
-    """Let all that is written to a file descriptor from now on go to the null device."""
+    """Let what is written to a file descriptor from now on go to the null device."""
     null_device = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null_device, descriptor)
     os.close(null_device)

@@ -43,7 +43,7 @@ class UnknownSize(Exception):
 
 @dataclass(frozen=True)
 class DatasetFigures:
-    """What is known of a dataset.
+    """The figures of a dataset that are known.
 
     Attributes:
         name: Its name in the config.
@@ -62,14 +62,14 @@ class DatasetFigures:
 
     @property
     def image_count(self) -> int:
-        """How many images there are in all splits; they must be known."""
+        """The number of images in all splits, which must be known."""
         assert self.images_by_split is not None
         return sum(self.images_by_split.values())
 
 
 @dataclass(frozen=True)
 class BackboneFigures:
-    """What is known of a backbone.
+    """The figures of a backbone, all of which are known.
 
     Attributes:
         name: Its name in the config.
@@ -120,7 +120,7 @@ class Embedding:
 
 @dataclass(frozen=True)
 class ProbeFit:
-    """What a metric fits probes on, by its constant `FITS`.
+    """The size of a fit of probes, as a metric says it by its constant `FITS`.
 
     Attributes:
         most_images: How many training images it reads, at most.
@@ -135,7 +135,7 @@ class ProbeFit:
 
 @dataclass(frozen=True)
 class DiskUse:
-    """What a dataset that a backbone embeds takes on disk.
+    """The disk space that a dataset takes which a backbone embeds.
 
     Attributes:
         embedding_bytes: Of the embeddings.
@@ -286,7 +286,10 @@ def _planned_images(
         images = {split: round(total * spec["fractions"][split]) for split in SPLITS}
         images["train"] = total - images["val"] - images["test"]
     else:
-        images = {**in_cost_table, **spec.get("images", {}), **spec.get("counts", {})}
+        # What the entry says counts before what costs.yaml has.
+        images = {}
+        for counts in (in_cost_table, spec.get("images", {}), spec.get("counts", {})):
+            images.update({split: counts[split] for split in SPLITS if split in counts})
 
     # A part of the training images may be held out for validation, or not used.
     if "val_fraction" in spec and "train" in images and "val" not in images:
@@ -308,7 +311,10 @@ def _backbone_figures_of(
     Embeddings of the dataset that were made here say their dimensions.
     """
     entry = config.backbones[backbone]
-    known = {**_figures_in_cost_table("backbones", backbone, entry.spec), **entry.spec}
+    figures = {
+        **_figures_in_cost_table("backbones", backbone, entry.spec),
+        **entry.spec,
+    }
     manifest = _read_manifest(
         paths.EMBEDDINGS_MANIFEST.format(
             dataset=dataset, backbone=backbone, split="train"
@@ -316,21 +322,21 @@ def _backbone_figures_of(
     )
     shape = manifest.get("shape")
     if shape:
-        known["d"] = shape[1]
+        figures["d"] = shape[1]
     if not entry.reads_images:
-        known["gflop"] = 0
+        figures["gflop"] = 0
 
-    if "d" not in known or "gflop" not in known:
+    if "d" not in figures or "gflop" not in figures:
         return None
     return BackboneFigures(
         name=backbone,
-        dimensions=known["d"],
-        gflop=known["gflop"],
-        parameters=known.get("parameters", 0),
-        dtype=known.get("dtype", "float32"),
-        precision=known.get("precision", "float32"),
-        image_size=known.get("image_size"),
-        images_per_core_second=known.get("images_per_core_second") or {},
+        dimensions=figures["d"],
+        gflop=figures["gflop"],
+        parameters=figures.get("parameters", 0),
+        dtype=figures.get("dtype", "float32"),
+        precision=figures.get("precision", "float32"),
+        image_size=figures.get("image_size"),
+        images_per_core_second=figures.get("images_per_core_second") or {},
     )
 
 

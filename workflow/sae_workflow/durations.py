@@ -1,7 +1,7 @@
 """How long work takes, by the rates of workflow/resources/costs.yaml.
 
-These are estimates, to tell an hour from a month. What a whole job takes is put together
-in `sae_workflow.needs`.
+These are estimates, to tell an hour from a month. What a whole job takes is put
+together in `sae_workflow.needs`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sae_workflow.costs import (
 
 @dataclass(frozen=True)
 class Seconds:
-    """What work takes, with an accelerator and without one.
+    """The time that work takes, with an accelerator and without one.
 
     Attributes:
         gpu: Seconds of a GPU.

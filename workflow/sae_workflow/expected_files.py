@@ -21,8 +21,8 @@ def expected_files(config: Config, experiment: str) -> list[str]:
     """List what an experiment ends in, and every manifest on the way, each once.
 
     Snakemake does not make a lost intermediate file again while the final files look
-    fresh, and a job that fails loses its old output: without the manifests, stale tables
-    could pass for finished.
+    fresh, and a job that fails loses its old output: without the manifests, stale
+    tables could pass for finished.
     """
     cells = settings.cells(config, experiment)
     stages = list(settings.metrics_by_stage(config, experiment))

@@ -1,8 +1,8 @@
 """Fingerprints of files that tell, without opening one, that a file is another one.
 
-A plan notices by them that a file was added, replaced or lost. Snakemake alone does not:
-it looks into a file only if its time is newer, and `cp -p`, `rsync -a` or `tar x` keep
-times.
+A plan notices by them that a file was added, replaced or lost. Snakemake alone does
+not: it looks into a file only if its time is newer, and `cp -p`, `rsync -a` or `tar x`
+keep times.
 """
 
 import functools

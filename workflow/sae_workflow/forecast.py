@@ -1,7 +1,7 @@
 """What an experiment lacks, makes and costs, before anything is downloaded.
 
-It is what `make plan` prints. Jobs, SAEs and bytes follow from config.yaml. Hours are an
-estimate from workflow/resources/costs.yaml, where every figure names its source.
+It is what `make plan` prints. Jobs, SAEs and bytes follow from config.yaml. Hours are
+an estimate from workflow/resources/costs.yaml, where every figure names its source.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from sae_workflow.stages import STAGES, make_job
 
 
 def count_jobs(config: Config, experiment: str) -> dict[str, int]:
-    """Return {rule: jobs} of a run from an empty results/, in the order of the rules."""
+    """Return {rule: jobs} of a run from an empty results/, in order of the rules."""
     counts = {}
     for rule, stage in STAGES.items():
         job_count = len(stage.jobs(config, experiment))
@@ -166,10 +166,10 @@ def _describe_hours(
     )
 
 
-def _row_of_hours(name: str, jobs: int, done: int, hours: Seconds) -> str:
+def _row_of_hours(name: str, job_count: int, done_count: int, hours: Seconds) -> str:
     columns = (hours.gpu, hours.cores_beside_gpu, hours.cores_alone)
     numbers = "".join(f"{_print_hours(value):>12}" for value in columns)
-    return f"  {name:<28}{jobs:>6}{done:>6}{numbers}"
+    return f"  {name:<28}{job_count:>6}{done_count:>6}{numbers}"
 
 
 def _in_gb(size: int) -> str:

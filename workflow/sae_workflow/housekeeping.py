@@ -1,10 +1,10 @@
 """What results/ holds, and what of it no experiment refers to.
 
-`make sizes`, `make unused` and `make prune` call it. Experiments are those of config.yaml and of
-every other configuration that made results here (`recorded_configs`). Only what the
-workflow is known to write (`sae.core.paths`) is ever deleted: a folder that holds one
-file of another name is left whole, and so is everything behind a link, which may be
-shared with others.
+`make sizes`, `make unused` and `make prune` call it. Experiments are those of
+config.yaml and of every other configuration that made results here
+(`recorded_configs`). Only what the workflow is known to write (`sae.core.paths`) is
+ever deleted: a folder that holds one file of another name is left whole, and so is
+everything behind a link, which may be shared with others.
 """
 
 import functools
@@ -137,7 +137,7 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Unit:
-    """What is deleted as a whole or not at all, such as the embeddings of a dataset.
+    """A thing that is deleted as a whole or not at all, such as a dataset's embeddings.
 
     Attributes:
         pattern: Of its path.
@@ -190,8 +190,8 @@ def _list_units(experiments: Sequence[Experiment]) -> list[Unit]:
         "no experiment has this dataset with this backbone",
     )
 
-    known_names = {experiment.name for experiment in experiments}
-    known_names |= paths.shared_folders()
+    names_of_experiments = {experiment.name for experiment in experiments}
+    known_names = names_of_experiments | paths.shared_folders()
     names_with_saes = {folder.parent.name for folder in RESULTS.glob("*/saes")}
     for name in names_with_saes - known_names:
         add(
@@ -256,7 +256,7 @@ def _count_bytes(path: Path, counted_files: set[tuple[int, int]]) -> int:
 
 
 class Survey:
-    """What of results/ nothing refers to; made by looking, changes nothing.
+    """A list of what in results/ nothing refers to; to make it changes nothing.
 
     Attributes:
         unused: {path: why} of what `prune` deletes.
@@ -283,12 +283,13 @@ class Survey:
         self.records = list(recorded_configs.read_records())
 
         configs = [*(record.config for record in self.records), config]
-        experiments = [
-            Experiment(each, name) for each in configs for name in each.experiments
-        ]
+        experiments = []
         figures: set[str] = set()
-        for each in configs:
-            registry.extend(each.extensions)
+        for known_config in configs:
+            for name in known_config.experiments:
+                experiments.append(Experiment(known_config, name))
+            # Figures may be the user's own.
+            registry.extend(known_config.extensions)
             figures.update(registry.names("figure"))
         of_any_experiment = {**REGEX_OF_WILDCARD, "figure": "|".join(figures)}
         of_known_experiments = {
@@ -304,6 +305,7 @@ class Survey:
             _folders_of(patterns), of_known_experiments
         )
         self._is_stored_sae = _path_matcher([STORED_SAE], of_any_experiment)
+        # What has the form of a unit, and the unit.
         self._units = [
             (_path_matcher([unit.pattern], of_known_experiments), unit)
             for unit in _list_units(experiments)
@@ -311,7 +313,10 @@ class Survey:
         self._look_at(RESULTS)
 
     def _look_at(self, path: Path) -> None:
-        """Enter a path, and all below it, where it belongs; what is used stays out."""
+        """Put a path into the list where it belongs, or else look at what it holds.
+
+        What is used, and what the workflow writes beside it, stands in no list.
+        """
         if path.is_symlink():
             self.shared.append(path)
             return
@@ -326,8 +331,8 @@ class Survey:
         if unit is not None:
             self._judge(path, unit)
         elif path.is_dir() and self._leads_to_written(path):
-            # The store last: every bank that stays keeps its SAEs, also in a folder that
-            # is left alone.
+            # The store last: every bank that stays keeps its SAEs, also in a folder
+            # that is left alone.
             children = _children(path)
             for child in sorted(children, key=lambda child: child.name == "store"):
                 self._look_at(child)
@@ -347,8 +352,9 @@ class Survey:
     def _stored_saes(self) -> Unit:
         """The SAEs of the store, of which those of banks that stay are in use.
 
-        A bank's file or a link leads to each of them. Where a bank's file cannot be read
-        all count as used.
+        A bank's file or a link leads to each of them. Where a bank's file cannot be
+        read all count as used. This is asked for when the store is looked at, which is
+        last: by then `unused` has all else.
         """
         keys: set[str] = set()
         is_complete = True
@@ -386,7 +392,8 @@ class Survey:
     def _judge(self, path: Path, unit: Unit) -> None:
         """Keep a path if it is used; else list it as unused.
 
-        A path that holds anything that the workflow does not write is listed as foreign.
+        A path that holds anything that the workflow does not write is listed as
+        foreign.
         """
         if unit.used_paths is None or path.as_posix() in unit.used_paths:
             self._keep(path)
@@ -415,7 +422,9 @@ class Survey:
         elif not names:
             self.foreign[path] = "it is empty"
         else:
-            self.unused[path] = unit.why_unused.format(experiment=path.parts[1])
+            # The folder of an experiment lies in results/.
+            experiment = path.parts[1]
+            self.unused[path] = unit.why_unused.format(experiment=experiment)
 
     def _keep(self, path: Path) -> None:
         """List what processes that are gone left in a folder that is kept."""

@@ -83,11 +83,12 @@ class Job:
             megabytes = self.stage.memory(self)
         except costs.UnknownSize:
             megabytes = table["unknown"]
-        megabytes = megabytes + self.gpu_megabytes + table["cluster"]
+        # Snakemake itself runs beside the job.
+        all_megabytes = megabytes + self.gpu_megabytes + table["cluster"]
 
         compute = self.config.compute
         factor = table["margin"] * compute.memory_factor * 2 ** (attempt - 1)
-        request = math.ceil(megabytes * factor)
+        request = math.ceil(all_megabytes * factor)
         return min(request, compute.memory_limit or request)
 
     @property
@@ -128,7 +129,7 @@ class Job:
 
     @property
     def is_done(self) -> bool:
-        """Whether what it makes is there."""
+        """True if what it makes is there."""
         # Of several files that it makes together one will do.
         one_file = {
             "split": "train",
@@ -136,15 +137,14 @@ class Job:
             "table": paths.TABLES_OF_STAGE[0],
             "part": paths.GALLERY_PARTS[0],
         }
-        return Path(
-            self.stage.makes.format(**{**one_file, **vars(self.wildcards)})
-        ).exists()
+        values = {**one_file, **vars(self.wildcards)}
+        return Path(self.stage.makes.format(**values)).exists()
 
     # What it is about.
 
     @functools.cached_property
     def dataset_figures(self) -> costs.DatasetFigures:
-        """What is known of its dataset.
+        """The known figures of its dataset.
 
         Raises:
             UnknownSize: not even how many images there are.
@@ -167,7 +167,7 @@ class Job:
 
     @functools.cached_property
     def plan(self) -> Plan:
-        """What its cell trains."""
+        """The plan of its cell: which SAEs are trained."""
         cell = settings.Cell(
             self.wildcards.dataset, self.wildcards.backbone, int(self.wildcards.k)
         )
@@ -175,7 +175,7 @@ class Job:
 
     @functools.cached_property
     def probe_fit(self) -> costs.ProbeFit:
-        """What its probes are fitted on.
+        """The size of the fits of its probes.
 
         Raises:
             UnknownSize: nobody knows how many classes its dataset has, or no metric
@@ -188,13 +188,13 @@ class Job:
 
     @property
     def seconds_to_encode(self) -> Seconds:
-        """What it takes the largest SAE of its cell to encode an image."""
+        """The time that the largest SAE of its cell takes to encode an image."""
         multiplications = self.embedding.dimensions * costs.largest_width(self.plan)
         return dense_product_seconds(2 * multiplications)
 
     @property
     def judges(self) -> list[str]:
-        """The other backbones of its experiment, which judge the latents of its SAEs."""
+        """The other backbones of its experiment, which judge its SAEs' latents."""
         return settings.other_backbones(
             self.config, self.wildcards.experiment, self.wildcards.backbone
         )

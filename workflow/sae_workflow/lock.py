@@ -1,11 +1,11 @@
 """Prove whether a Snakemake process of this folder, or a job of one, is alive.
 
 Snakemake's own lock is a file without an owner: after a SIGKILL nobody can tell whether
-it is stale. So every Snakemake, and every job that it starts on its own machine, holds a
-shared flock on `.snakemake/alive-{host}`, which the kernel drops when the process ends,
-however it ends. A run that ends by itself removes the file. Jobs in a Slurm queue hold
-none: their node is another machine, and they outlive a killed Snakemake. `end_orphans`
-finds them in the queue.
+it is stale. So every Snakemake, and every job that it starts on its own machine, holds
+a shared flock on `.snakemake/alive-{host}`, which the kernel drops when the process
+ends, however it ends. A run that ends by itself removes the file. Jobs in a Slurm queue
+hold none: their node is another machine, and they outlive a killed Snakemake.
+`end_orphans` finds them in the queue.
 
 Where functions here return or give an obstacle, it is a text that says why it is not
 proven that no process is alive; None says that it is proven.
@@ -45,7 +45,8 @@ def alive_file() -> str:
 def hold() -> None:
     """Hold the lock until this process ends.
 
-    Where the file system has no locks, nothing is held, and nothing can be proven later.
+    Where the file system has no locks, nothing is held, and nothing can be proven
+    later.
     """
     with suppress(OSError):
         Path(".snakemake").mkdir(exist_ok=True)
@@ -69,7 +70,7 @@ def _release() -> None:
 
 
 def shell_prefix() -> str:
-    """Return what lets the shell of a job, and all that it starts, hold the lock too."""
+    """Return what lets the shell of a job, and what it starts, hold the lock too."""
     file = f"'{alive_file()}'"
     can_hold = f"command -v flock >/dev/null && [ -e {file} ]"
     take = f"exec 9<{file}; flock -s 9 || true"
@@ -101,9 +102,9 @@ def _lock_alone_on_all_machines(file: IO[str]) -> str | None:
     """
     name = Path(alive_file()).name
     other_hosts = sorted(
-        other.name.removeprefix("alive-")
-        for other in Path(".snakemake").glob("alive-*")
-        if other.name != name
+        lock_file.name.removeprefix("alive-")
+        for lock_file in Path(".snakemake").glob("alive-*")
+        if lock_file.name != name
     )
     if other_hosts:
         return f"it may be of {', '.join(other_hosts)}, which cannot be seen from here"
@@ -124,9 +125,9 @@ def _lock_alone(file: IO[str]) -> str | None:
 def end_orphans() -> None:
     """Cancel the Slurm jobs that a killed Snakemake left, and wait until they are gone.
 
-    To be called when a run starts, before it submits anything: what this folder then has
-    in the queue is of an earlier run, and would write the very files that this one is
-    about to make.
+    To be called when a run starts, before it submits anything: what this folder then
+    has in the queue is of an earlier run, and would write the very files that this one
+    is about to make.
 
     Raises:
         UserError: they do not end, or another run may own them; nothing is cancelled
@@ -143,9 +144,9 @@ def end_orphans() -> None:
         fcntl.flock(_held_files[0], fcntl.LOCK_SH)
     if obstacle is not None:
         raise UserError(
-            f"Slurm jobs {names} are of another run of this folder: {obstacle}. Wait for "
-            f"it; if it is gone, `scancel {' '.join(jobs)}`, delete .snakemake/alive-*, "
-            "and run again"
+            f"Slurm jobs {names} are of another run of this folder: {obstacle}. Wait "
+            f"for it; if it is gone, `scancel {' '.join(jobs)}`, delete "
+            ".snakemake/alive-*, and run again"
         )
 
     say(

@@ -435,8 +435,8 @@ def _missing_import(
     imported_file = paths.IMPORTED.format(method=method)
     if not REPOSITORY.fullmatch(place):
         yield (
-            f"method {method}: {place} does not exist, and is no owner/name[:folder] of "
-            "the Hugging Face hub"
+            f"method {method}: {place} does not exist, and is no owner/name[:folder] "
+            "of the Hugging Face hub"
         )
     elif Path(imported_file).exists() and Path(place).parent.is_dir():
         yield (

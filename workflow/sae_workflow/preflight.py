@@ -120,11 +120,11 @@ def date_back_future_files(*folders: str) -> None:
     Raises:
         UserError: a file cannot be dated back.
     """
-    now = time.time()
-    future_files = list(_files_younger_than(now + CLOCK_SKEW, folders))
+    present = time.time()
+    future_files = list(_files_younger_than(present + CLOCK_SKEW, folders))
     for path in future_files:
         try:
-            os.utime(path, (now, now), follow_symlinks=False)
+            os.utime(path, (present, present), follow_symlinks=False)
         except OSError as error:
             raise UserError(
                 f"{path} is dated in the future; `touch` it or set the clock right "

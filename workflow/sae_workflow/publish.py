@@ -1,8 +1,8 @@
 """Lay out an experiment's chosen SAEs as the Hugging Face hub expects them.
 
-`make publish EXPERIMENT=NAME` does. `results/{experiment}/hub/` gets a folder per SAE, as
-SAELens loads it (`cfg.json`, `sae_weights.safetensors`), and a README that says what they
-are worth and what they were made from. Nothing is uploaded.
+`make publish EXPERIMENT=NAME` does. `results/{experiment}/hub/` gets a folder per SAE,
+as SAELens loads it (`cfg.json`, `sae_weights.safetensors`), and a README that says what
+they are worth and what they were made from. Nothing is uploaded.
 """
 
 from collections.abc import Iterator
@@ -44,8 +44,8 @@ SHOWN_SCORES = [
 # backbone gave them.
 CARD = settings.HERE / "resources/hub.md"
 _ABOUT_INTERVALS = (
-    " In brackets, where several seeds were trained: the 95 % interval of their mean, by "
-    "Student's t."
+    " In brackets, where several seeds were trained: the 95 % interval of their mean, "
+    "by Student's t."
 )
 
 
@@ -72,7 +72,7 @@ class PublishedSae:
 
     @property
     def all_but_seed(self) -> tuple[settings.Cell, str, str, str]:
-        """What it shares with the SAEs of other seeds that it is averaged with."""
+        """The key that it shares with SAEs of other seeds; they are averaged."""
         return self.cell, self.method, self.protocol, self.trial
 
 
@@ -256,7 +256,7 @@ def _table_as_text(table: pd.DataFrame) -> str:
 
 
 def _number(value: Any) -> str:
-    """Return a number with three decimals, without zeros at its end; a text as it is."""
+    """Return a number with at most three decimals; a text as it is."""
     if isinstance(value, str):
         return value
     return "-" if pd.isna(value) else f"{value:.3f}".rstrip("0").rstrip(".")

@@ -1,9 +1,10 @@
-"""Which configurations made the results here: each run records its own with the results.
+"""Which configurations made the results here.
 
-`make prune` and `make check` read them. config.yaml stands for itself, as it is today.
-What differs from it (`--configfile config.yaml mine.yaml`) is recorded in the folder of
-each experiment that a run is about. A later run with the same files takes the record's
-place, so that a file that is edited has one record, not many.
+Each run records its own with the results; `make prune` and `make check` read them.
+config.yaml stands for itself, as it is today. What differs from it (`--configfile
+config.yaml mine.yaml`) is recorded in the folder of each experiment that a run is
+about. A later run with the same files takes the record's place, so that a file that is
+edited has one record, not many.
 """
 
 import os
@@ -20,8 +21,8 @@ from sae.core.errors import UserError
 from sae_workflow import settings
 
 _ADVICE = (
-    "run that experiment again with its configuration, which records it anew; or delete "
-    "the file: then what only it refers to counts as unused"
+    "run that experiment again with its configuration, which records it anew; or "
+    "delete the file: then what only it refers to counts as unused"
 )
 
 
@@ -100,7 +101,10 @@ def write_records(
 def _part_that_decides_on_files(
     config: dict[str, Any], experiment: str
 ) -> dict[str, Any]:
-    """Return what of a config decides which files an experiment has: not the machine."""
+    """Return what of a config decides which files an experiment has.
+
+    The machine does not.
+    """
     experiments = config.get("experiments", {})
     spec = None
     if experiment in experiments:
@@ -111,8 +115,8 @@ def _part_that_decides_on_files(
 def read_records(experiment: str = "*") -> Iterator[RecordedConfig]:
     """Yield each recorded configuration, sorted by its file.
 
-    The entries from outside that a config names are known to this process until the next
-    one is read.
+    The entries from outside that a config names are known to this process until the
+    next one is read.
 
     Args:
         experiment: Of which to read the records, by default of all.
@@ -127,6 +131,7 @@ def read_records(experiment: str = "*") -> Iterator[RecordedConfig]:
             config = settings.load(record["config"])
         except UserError as error:
             raise UserError(
-                f"recorded configuration {file} is not right any more: {error}\n{_ADVICE}"
+                f"recorded configuration {file} is not right any more: {error}\n"
+                f"{_ADVICE}"
             ) from None
         yield RecordedConfig(file, record["configfiles"], config)

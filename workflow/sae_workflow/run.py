@@ -84,8 +84,8 @@ def free_the_folder() -> None:
             return
         if time.monotonic() > latest:
             sys.exit(
-                f"error: this folder is locked by a run: {obstacle}. Wait for it or stop "
-                "it; if you are sure that it is gone, run `.venv/bin/snakemake "
+                f"error: this folder is locked by a run: {obstacle}. Wait for it or "
+                "stop it; if you are sure that it is gone, run `.venv/bin/snakemake "
                 "--unlock`."
             )
         time.sleep(0.1)

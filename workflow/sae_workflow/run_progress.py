@@ -1,4 +1,4 @@
-"""How far a run is: its stages, the jobs at work and how far inside them, the time left.
+"""How far a run is: its stages, the jobs at work, the time that is left.
 
 It is made of what Snakemake logs, and of the small files that jobs keep beside their
 logs (`sae.core.progress`). `snakemake_logger_plugin_sae` shows it.
@@ -46,14 +46,14 @@ expected_jobs: dict[int, ExpectedJob] = {}
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a job is by what it says itself, such as 3 of 12 SAEs trained."""
+    """The progress that a job reports of itself, such as 3 of 12 SAEs trained."""
 
-    done: int
+    done_count: int
     total: int
     unit: str
 
     def __str__(self) -> str:
-        return f"{self.done:,} of {self.total:,} {self.unit}"
+        return f"{self.done_count:,} of {self.total:,} {self.unit}"
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class EndedJob:
 
 
 class RunProgress:
-    """How far a run is, by what it is told of its jobs.
+    """The progress of a run, by what it is told of its jobs.
 
     Attributes:
         name: The target of the run.
@@ -108,30 +108,30 @@ class RunProgress:
         running: {id: job at work}, in the order of their start.
     """
 
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """Begin a run of unknown jobs.
 
         Args:
-            now: Returns the time in seconds.
+            clock: Returns the time in seconds.
         """
         self.name = "this run"
         self.job_counts: Counter[str] = Counter()
         self.done_counts: Counter[str] = Counter()
         self.running: dict[int, RunningJob] = {}
-        self._now = now
-        self._began_at = now()
+        self._clock = clock
+        self._began_at = clock()
         self._bar_of_failed: dict[int, str] = {}
         self._ended: dict[int, EndedJob] = {}
 
-    def note_plan(self, job_counts: Mapping[str, int]) -> None:
+    def note_plan(self, counts_of_rules: Mapping[str, int]) -> None:
         """Note that a run begins.
 
         Args:
-            job_counts: {rule: how many jobs}, as Snakemake counts them: with the rule of
-                the target, and "total".
+            counts_of_rules: {rule: how many jobs}, as Snakemake counts them: with the
+                rule of the target, and "total".
         """
-        self._began_at = self._now()
-        for rule, count in job_counts.items():
+        self._began_at = self._clock()
+        for rule, count in counts_of_rules.items():
             if rule in _BAR_OF_RULE:
                 self.job_counts[_BAR_OF_RULE[rule]] += count
             elif rule != "total":
@@ -158,7 +158,7 @@ class RunProgress:
         ]
         name = f"{rule} {'/'.join(values)}".strip()
         first_log = next(map(Path, log), None)
-        self.running[job_id] = RunningJob(rule, name, first_log, self._now())
+        self.running[job_id] = RunningJob(rule, name, first_log, self._clock())
 
     def note_end(self, job_id: int) -> str | None:
         """Note that a job has ended well.
@@ -191,11 +191,11 @@ class RunProgress:
     @property
     def seconds(self) -> float:
         """The seconds since the run began."""
-        return self._now() - self._began_at
+        return self._clock() - self._began_at
 
     def seconds_of(self, job: RunningJob) -> float:
         """Return the seconds that a job has worked."""
-        return self._now() - job.started_at
+        return self._clock() - job.started_at
 
     def reached(self) -> dict[str, float]:
         """Return {bar: how many jobs are done, with parts of those at work}."""
@@ -204,7 +204,7 @@ class RunProgress:
             progress = job.progress()
             if progress is not None:
                 bar = _BAR_OF_RULE[job.rule]
-                share_done = min(progress.done / progress.total, 1)
+                share_done = min(progress.done_count / progress.total, 1)
                 job_counts[bar] = job_counts.get(bar, 0) + share_done
         return job_counts
 
@@ -246,8 +246,8 @@ class RunProgress:
         seconds_so_far = self.seconds_of(job)
         if seconds_so_far > estimate:
             progress = job.progress()
-            if progress is not None and progress.done:
-                return seconds_so_far * (progress.total / progress.done - 1)
+            if progress is not None and progress.done_count:
+                return seconds_so_far * (progress.total / progress.done_count - 1)
         return max(0, estimate - seconds_so_far)
 
     def _pace(self, rule: str) -> float:
@@ -307,7 +307,8 @@ def print_duration(seconds: float) -> str:
 def error_in_logs(logs: Iterable[str]) -> list[str]:
     """Return the lines in which a job that failed says in its logs why.
 
-    These are its last error, without the traceback; the last lines if there is no error.
+    These are its last error, without the traceback; the last lines if there is no
+    error.
     """
     lines: list[str] = []
     for log in logs:

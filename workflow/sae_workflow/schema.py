@@ -3,8 +3,8 @@
 `python -m sae_workflow.schema` writes both. Editors complete and check config.yaml with
 the schema. It is made from `sae.config.models` and the entries' `Options`. It knows the
 project's own entries to the last key, and lets entries from outside (`extensions`) have
-what they like. It requires no key: a file may be laid over config.yaml, and an entry may
-extend another one.
+what they like. It requires no key: a file may be laid over config.yaml, and an entry
+may extend another one.
 """
 
 import json
@@ -22,8 +22,8 @@ PATH = HERE / "schemas/config.schema.json"
 README = HERE.parent / "config/README.md"
 # What parts README: the text above the line is written by hand.
 TABLES = (
-    "<!-- from here on made by `make schema` from sae/config/ and the entries' Options; "
-    "not to be edited -->\n"
+    "<!-- from here on made by `make schema` from sae/config/ and the entries' "
+    "Options; not to be edited -->\n"
 )
 # Kinds whose entries have keys beside their own options.
 KINDS_WITH_MORE: tuple[Literal["dataset", "backbone", "metric"], ...] = (
@@ -76,8 +76,8 @@ def schema() -> Schema:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$comment": (
-            "made by `make schema` from sae/config/ and the entries' Options; not to be "
-            "edited"
+            "made by `make schema` from sae/config/ and the entries' Options; not to "
+            "be edited"
         ),
         **reference_of[_CONFIG],
         "$defs": definitions,
@@ -118,13 +118,14 @@ def _describe_entries_by_name(
 def _describe_methods(
     config: Schema, definitions: Schema, reference_of: dict[Described, Schema]
 ) -> None:
-    """Let a method have the options of recipes, objectives and penalties, each absent."""
+    """Let a method have the options of recipes, objectives and penalties."""
     method = _definition(definitions, _schema_of_values(config, "methods"))
     properties = method["properties"]
     for (kind, _), reference in reference_of.items():
         if kind in ("recipe", "objective", "penalty"):
             options = _definition(definitions, reference)["properties"]
             for name, option in options.items():
+                # A method leaves out what its experiment's recipe says.
                 properties[name] = {**option, "default": None}
     for kind in ("objective", "penalty"):
         properties[kind] = {
@@ -153,7 +154,7 @@ def schema_text() -> str:
 def _without_titles(value: Any) -> Any:
     """Leave out pydantic's titles, which only repeat the names of the keys."""
     if isinstance(value, list):
-        return [_without_titles(item) for item in value]
+        return [_without_titles(element) for element in value]
     if not isinstance(value, dict):
         return value
     # A key of the config may be called `title`; its value is no text.
@@ -252,7 +253,10 @@ def _type_in_words(key_schema: Schema, definitions: Schema) -> str:
         return _type_in_words(definition, definitions)
     for choice in ("anyOf", "oneOf"):
         if choice in key_schema:
-            types = [_type_in_words(one, definitions) for one in key_schema[choice]]
+            types = [
+                _type_in_words(alternative, definitions)
+                for alternative in key_schema[choice]
+            ]
             return " or ".join(dict.fromkeys(types))
     if "enum" in key_schema:
         return ", ".join(map(str, key_schema["enum"]))
@@ -260,8 +264,8 @@ def _type_in_words(key_schema: Schema, definitions: Schema) -> str:
         return str(key_schema["const"])
     type_name = key_schema.get("type")
     if type_name == "array":
-        items = key_schema.get("items", {})
-        return f"list of {_type_in_words(items, definitions)}"
+        element = key_schema.get("items", {})
+        return f"list of {_type_in_words(element, definitions)}"
     limits = [
         f"{word} {key_schema[key]:g}"
         for key, word in _WORD_OF_LIMIT.items()

@@ -1,7 +1,7 @@
 """Read the config, and make of it the settings of each job.
 
-Settings are plain JSON that holds what the job reads and nothing else: a rule runs again
-when they change.
+Settings are plain JSON that holds what the job reads and nothing else: a rule runs
+again when they change.
 """
 
 import functools
@@ -174,7 +174,7 @@ def other_backbones(config: Config, experiment: str, backbone: str) -> list[str]
     Their embeddings judge the latents of SAEs that `backbone` was trained for.
     """
     embedding = config.experiments[experiment].embedding
-    return [other for other in embedding if other != backbone]
+    return [name for name in embedding if name != backbone]
 
 
 def families(config: Config, experiment: str) -> dict[str, str]:
@@ -570,6 +570,7 @@ def front_rule(config: Config, experiment: str) -> Record:
     rule = {"l0": fair.l0, "firing": fair.firing, "widths": fair.widths}
     if "fair" in protocols:
         rule["tuning"] = fair.tuning
+        # The options that every method has.
         rule["tuned"] = sorted(head.constants["COMMON"])
         if not isinstance(fair.points, int):
             rule["grid"] = True

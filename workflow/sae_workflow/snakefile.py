@@ -1,4 +1,4 @@
-"""What the Snakefile calls before its rules are read, and before its first job starts."""
+"""What the Snakefile calls: before its rules are read, and before its first job."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -43,8 +43,8 @@ def read_config(workflow: Any, file_of_key: dict[str, str] | None) -> Config:
 
     Args:
         workflow: Snakemake's object of that name.
-        file_of_key: {key of the config: the file that says it}, where the config is read
-            already; None reads config.yaml and what is laid over it.
+        file_of_key: {key of the config: the file that says it}, where the config is
+            read already; None reads config.yaml and what is laid over it.
 
     Returns:
         Snakemake's `config`, checked and typed.
@@ -143,8 +143,8 @@ def _claim_folder() -> None:
 def _shell_prefix(workflow: Any, config: Config) -> str:
     """Return what the shell of every job starts with: it finds entries of one's own.
 
-    A job on this machine also holds the lock of its run and heeds signals. Of a job on a
-    node of a cluster the queue tells.
+    A job on this machine also holds the lock of its run and heeds signals. Of a job on
+    a node of a cluster the queue tells.
     """
     prefix = settings.extensions_prefix(config)
     if workflow.is_main_process:

@@ -1,4 +1,6 @@
-"""How a run and its jobs end when they are told to: by Ctrl-C, `kill` or a lost terminal.
+"""How a run and its jobs end when they are told to.
+
+Ctrl-C, `kill` and a terminal that is closed tell them so.
 
 Snakemake itself would end in tracebacks, or wait for all jobs at work.
 """
@@ -15,7 +17,8 @@ from typing import NoReturn
 from sae.core import faults
 from sae_workflow.command_line import silence
 
-# What asks a run to end: Ctrl-C, `kill` or a service manager, a terminal that is closed.
+# What asks a run to end: Ctrl-C, `kill` or a service manager, a terminal that is
+# closed.
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _STOPPED = (
     "stopped by {name}: jobs at work end now. What is finished is kept, to the SAE and "
@@ -110,13 +113,15 @@ def shell_prefix(into_log: bool) -> str:
     Python that is starting would end in a traceback on Ctrl-C, or without a word;
     `sae.__main__` lets signals through once it can. The shell waits for Python: else
     Snakemake would take the job for ended, and tell of an error. Of Python that is
-    killed, which can say nothing itself, the shell says so (`sae_workflow.killed_jobs`).
+    killed, which can say nothing itself, the shell says so
+    (`sae_workflow.killed_jobs`).
 
     Args:
-        into_log: Whether all that the job says goes into the log that its command names.
+        into_log: Whether all that the job says goes into the log of its command.
     """
     redirect = (
-        'if [[ "$*" =~ --log\\ ([^\\ ]+) ]]; then exec >>"${BASH_REMATCH[1]}" 2>&1; fi; '
+        'if [[ "$*" =~ --log\\ ([^\\ ]+) ]]; '
+        'then exec >>"${BASH_REMATCH[1]}" 2>&1; fi; '
         if into_log
         else ""
     )

@@ -35,7 +35,8 @@ def _parse_name(words: str) -> versions.Name:
     parts = words.split()
     if len(parts) != 2:
         raise UserError(
-            f"RECORD is {words!r}, not a kind and a name, such as 'metric probe', or all"
+            f"RECORD is {words!r}, not a kind and a name, such as 'metric probe', or "
+            "all"
         )
     kind, name = parts
     return kind, name

@@ -33,7 +33,10 @@ SIGNAL_PATIENCE = 1.0
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        """Say nothing more to a reader such as `head` that has enough; the run goes on."""
+        """Say nothing more to a reader such as `head` that has enough.
+
+        The run goes on.
+        """
         self.quiet = True
         silence(self.file.fileno())
 
@@ -78,7 +81,7 @@ class LogHandler(LogHandlerBase):
 
     @property
     def has_filter(self) -> bool:
-        """Whether Snakemake's own filter is left out.
+        """True if Snakemake's own filter is left out.
 
         It would hold back what is needed here; a dry run takes it.
         """
@@ -160,7 +163,8 @@ class LogHandler(LogHandlerBase):
 
     def _show_warning_or_error(self, record: Any) -> None:
         message = str(record.msg or "")
-        # A job whose shell was killed with it: `_show_failure`, which comes next, says so.
+        # A job whose shell was killed with it: `_show_failure`, which comes next, says
+        # so.
         step = killed_jobs.killed_step(message)
         if step:
             self._killed_steps.add(step)
@@ -211,7 +215,7 @@ class LogHandler(LogHandlerBase):
             self._print(self._run.line())
 
     def _picture(self) -> Group:
-        """Return the headline, the bars, and as many jobs at work as there is room for."""
+        """Return the headline, the bars, and as many jobs as there is room for."""
         bars = self._table_of_bars()
         room = self._console.height - bars.row_count - 3
         most_jobs = max(1, room)
@@ -250,7 +254,7 @@ class LogHandler(LogHandlerBase):
         return table
 
     def _table_of_jobs(self, most: int) -> Table:
-        """Return a row for each of the first jobs at work: name, how far it is, time."""
+        """Return a row for each of the first jobs at work: name, progress, time."""
         table = Table.grid(padding=(0, 1), expand=True)
         table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
         table.add_column(no_wrap=True)
