@@ -16,6 +16,8 @@ from sae_workflow.jobs import Job
 # {name of a size in costs.yaml: how much of it there is}, in MB but for counts.
 InputSizes = dict[str, float]
 BYTES_OF_MB = 1e6
+# The value of an activation in float32, and the number of its latent.
+BYTES_OF_CODE = 8
 
 
 def estimate_memory(rule: str, sizes: InputSizes) -> float:
@@ -46,12 +48,14 @@ def bank_sizes(embedding: costs.Embedding, plan: Plan) -> InputSizes:
         is_resident = input_bytes <= RESIDENT
         resident_bytes[split] = input_bytes if is_resident else RESIDENT // 4
 
-    codes_bytes = 8 * (images["val"] + images["test"]) * plan.k
+    codes_bytes = BYTES_OF_CODE * (images["val"] + images["test"]) * plan.k
+    # The encoder and the decoder, in float32.
+    matrices_bytes = 2 * 4 * m * embedding.dimensions
     return {
         "train": resident_bytes["train"] / BYTES_OF_MB,
         "inputs": sum(resident_bytes.values()) / BYTES_OF_MB,
         "codes": codes_bytes / BYTES_OF_MB,
-        "sae": 8 * m * embedding.dimensions / BYTES_OF_MB,
+        "sae": matrices_bytes / BYTES_OF_MB,
         "chunk": 4 * CHUNK * m / BYTES_OF_MB,
     }
 
@@ -73,10 +77,11 @@ def ranking_sizes(
     d = embedding.dimensions
     train_images = min(images["train"], most_images)
     bytes_of_judge = 4 * (train_images + images["val"] + images["test"]) * d
-    codes_and_embeddings = 16 * train_images * k + 6 * train_images * d
-    return {
-        "found": (codes_and_embeddings + judge_count * bytes_of_judge) / BYTES_OF_MB
-    }
+    # Codes are held by image and by latent.
+    codes_bytes = 2 * BYTES_OF_CODE * train_images * k
+    embeddings_bytes = 6 * train_images * d
+    all_bytes = codes_bytes + embeddings_bytes + judge_count * bytes_of_judge
+    return {"found": all_bytes / BYTES_OF_MB}
 
 
 def matching_sizes(job: Job) -> InputSizes:
@@ -278,12 +283,12 @@ def scoring_seconds(job: Job) -> Seconds:
     held_out_images = images["val"] + images["test"]
     judge_count = len(job.judges)
     encoding = job.seconds_to_encode
-    # Monosemanticity of an image's codes, by one backbone.
-    scoring = core_seconds(
+    # Monosemanticity of an image's k activations, by the d dimensions of a backbone.
+    ms_of_image = core_seconds(
         2 * job.plan.k * job.embedding.dimensions / 1e9 / costs.rate("sparse")
     )
 
-    of_each_sae = sum(images.values()) * encoding + held_out_images * scoring
+    of_each_sae = sum(images.values()) * encoding + held_out_images * ms_of_image
     rankings = judge_count * costs.count_rankings(job.config, job.wildcards.experiment)
     m = costs.largest_width(job.plan)
     ranked_millions = rankings * m * held_out_images / 1e6
@@ -291,7 +296,7 @@ def scoring_seconds(job: Job) -> Seconds:
 
     sae_count = costs.count_saes(job.plan)
     judged_images = costs.count_judged(job.plan) * images["test"]
-    of_judged_image = encoding + (1 + judge_count) * scoring
+    of_judged_image = encoding + (1 + judge_count) * ms_of_image
     return sae_count * of_each_sae + judged_images * of_judged_image
 
 
