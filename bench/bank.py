@@ -20,7 +20,7 @@ from typing import Any
 import _record as record
 from _cell import bank_plan, commands, measured, write_command
 
-from sae.config.load import read
+from sae.config.load import read_config
 
 ROOT = Path(__file__).parent.parent
 LAMBDAS = [0.0003, 0.001, 0.003, 0.01]
@@ -50,7 +50,7 @@ def main() -> None:
     )
     a = parser.parse_args()
     vars(a).update(TINY if a.tiny else SHORT if a.short else {})
-    recipe = read(ROOT / "config.yaml").training["demo"].model_dump()
+    recipe = read_config(ROOT / "config.yaml").training["demo"].model_dump()
     recipe |= {"m": a.m, "epochs": a.epochs, "auxk_k": min(recipe["auxk_k"], a.m)}
     plan = bank_plan(a.k, recipe, lambdas=LAMBDAS)
     saes = 1 + 2 * len(LAMBDAS)

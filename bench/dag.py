@@ -17,7 +17,7 @@ import yaml
 from sae_workflow import costs, settings
 from support.larger import enlarge_paper
 
-from sae.config import load as configuration
+from sae.config.yaml_file import parse_file
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
     )
     parser.add_argument("--tiny", action="store_true")
     runs = 1 if parser.parse_args().tiny else 3
-    config = configuration.parse("config.yaml")
+    config = parse_file("config.yaml")
     print(f"{'':<12}{'SAEs':>8}{'jobs':>7}{'seconds':>9}{'peak MB':>9}")
     for factor in (1, 10):
         larger = enlarge_paper(config, factor)

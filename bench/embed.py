@@ -31,7 +31,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from sae.config.load import read
+from sae.config.load import read_config
 from sae.data import archives, embed
 from sae.data import dataset as datasets
 from sae.data.backbones.timm import preprocessing
@@ -144,7 +144,7 @@ def images(folder: Path, name: str, count: int) -> str:
         photographs(folder, count)
         return "photographs (JPEG, 500 x 375)"
     dataset = datasets.load(
-        read(ROOT / "config.yaml").datasets["emoji"].spec, ARTIFACTS
+        read_config(ROOT / "config.yaml").datasets["emoji"].spec, ARTIFACTS
     )
     for i, path in enumerate(dataset.index["path"].sample(count, random_state=0)):
         dataset.open(path).save(folder / f"{i}.png")
@@ -220,7 +220,7 @@ def work(a: argparse.Namespace, loop: str, name: str, size: str, folder: str) ->
 def load(name: str, size: int) -> Backbone:
     """A backbone; with random weights, unless it is one of the demo and its weights are there."""
     if name in CONVOLUTIONAL and (ARTIFACTS / name).is_dir():
-        spec = read(ROOT / "config.yaml").backbones[name].spec
+        spec = read_config(ROOT / "config.yaml").backbones[name].spec
         return embed.load(spec, ARTIFACTS, size)
     torch.manual_seed(0)
     model = timm.create_model(

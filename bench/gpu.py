@@ -17,7 +17,7 @@ import torch
 from sae_workflow import costs
 from train_step import METHODS, ROOT, settings_of
 
-from sae.config.load import read
+from sae.config.load import read_config
 from sae.models.coder import Coder
 from sae.training import step as stepping
 from sae.training.loop import update
@@ -93,7 +93,7 @@ def main() -> None:
     own = [
         method
         for method in METHODS
-        if method in read(ROOT / "config.yaml").experiments["paper"].methods
+        if method in read_config(ROOT / "config.yaml").experiments["paper"].methods
     ]
     whole_paper(
         {
@@ -165,7 +165,7 @@ def embed(a: argparse.Namespace) -> float:
 
 def whole_paper(seconds_a_step: dict[str, float], images_a_second: float) -> None:
     """The hours of the experiment `paper` at these rates."""
-    config = read(ROOT / "config.yaml")
+    config = read_config(ROOT / "config.yaml")
     embeddings, _ = costs.list_embeddings(config, "paper")
     recipe = config.training[config.experiments["paper"].training]
     steps = sum(

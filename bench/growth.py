@@ -31,7 +31,7 @@ import pandas as pd
 from _cell import PROBE, bank_plan, commands, measured, write_command
 from matplotlib.ticker import EngFormatter
 
-from sae.config.load import read
+from sae.config.load import read_config
 from sae.report import style
 
 ROOT = Path(__file__).parent.parent
@@ -139,7 +139,7 @@ def todo(
     """(rows, SAEs, round, step, command); all sizes in turn, round after round, since a machine's speed drifts."""
     d, concepts, classes, k = a.shape
     recipe = (
-        read(ROOT / "config.yaml").training["small"].model_dump()
+        read_config(ROOT / "config.yaml").training["small"].model_dump()
         | {"epochs": 1}
         | a.changed
     )

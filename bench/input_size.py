@@ -21,7 +21,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.neighbors import KNeighborsClassifier
 
-from sae.config.load import read
+from sae.config.load import read_config
 from sae.data import dataset as datasets
 from sae.data import embed
 from sae.data.backbones.timm import preprocessing
@@ -73,7 +73,7 @@ def main() -> None:
             digits()
             if a.tiny
             else datasets.load(
-                read(ROOT / "config.yaml").datasets[name].spec, ARTIFACTS
+                read_config(ROOT / "config.yaml").datasets[name].spec, ARTIFACTS
             )
         )
         index = data.index
@@ -109,7 +109,7 @@ def main() -> None:
 
 def load(name: str, size: int) -> Backbone:
     """A backbone of config.yaml at an input size; else a model of timm, untrained."""
-    known = read(ROOT / "config.yaml").backbones
+    known = read_config(ROOT / "config.yaml").backbones
     if name in known:
         return embed.load(known[name].spec, ARTIFACTS, size)
     model = timm.create_model(name, num_classes=0)

@@ -22,7 +22,7 @@ import torch
 from _cell import PROBE, RECIPE, bank_plan, commands, measured, write_command
 
 from sae.bank.read import read as read_bank
-from sae.config.load import read
+from sae.config.load import read_config
 from sae.data import store
 from sae.scoring.metrics import recovery
 
@@ -54,7 +54,7 @@ def main() -> None:
     a = parser.parse_args()
     recipe, probe, classes = RECIPE, PROBE, 1000
     if a.whole:
-        recipe = read(ROOT / "config.yaml").training["paper"].model_dump()
+        recipe = read_config(ROOT / "config.yaml").training["paper"].model_dump()
     if a.tiny:
         a.rows, a.d, a.k, a.concepts, classes = [1500], 24, 4, 48, 10
         recipe, probe = recipe | TINY, PROBE | {"max_train": 500}

@@ -24,7 +24,7 @@ import _peers as peers
 import _record as record
 import torch
 
-from sae.config.load import read
+from sae.config.load import read_config
 from sae.core import registry
 from sae.models.coder import Coder
 from sae.training import step
@@ -58,7 +58,7 @@ class Shape(NamedTuple):
 
 def settings_of(name: str, recipe: str, **changed: object) -> tuple[Settings, Entries]:
     """Settings of a method of config.yaml, by one of its recipes, and the modules of its entries."""
-    config = read(ROOT / "config.yaml")
+    config = read_config(ROOT / "config.yaml")
     method = config.methods[name]
     values = (
         config.training[recipe].model_dump()

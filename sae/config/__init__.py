@@ -1,6 +1,13 @@
 """config.yaml as one typed object, and what is wrong with one that is not right.
 
-`load` reads it, `models` says what it may hold, `entries` what the file of an entry must hold, `methods` resolves the
-methods, `extends` writes out what entries take over, `rule` is that of the claims, `problems` words what is wrong.
-Entries are read without being run (`sae.core.registry.head`), so that nothing here imports torch.
+`load` goes through a config step by step. `yaml_file` reads it, `extends` writes out
+what entries take over, `models` says what it may hold, `limits` how large its numbers
+may be, `entries` what the file of an entry must hold. `methods` completes the methods.
+
+Then the experiments are checked, each as a `named_experiment`: `experiment_checks`
+calls `method_checks`, `sweep_checks` and `protocol_checks`; `swept_values` checks what
+trials try. `problems` collects what is wrong. `rule` is that of the claims.
+
+Entries are read without being run (`sae.core.registry.head`). Nothing here imports
+torch.
 """

@@ -1,25 +1,42 @@
 """What the file of an entry must hold, by its kind; checked before any job starts."""
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from sae.core import paths, registry
 from sae.core.errors import UserError
 from sae.data.splits import SPLITS
 
-# {kind: {constant: (its type: a text or a list of texts, the texts that are allowed; () allows any)}}
-_CONSTANTS: dict[str, dict[str, tuple[type, tuple[str, ...]]]] = {
+
+class _TextConstant(NamedTuple):
+    """A constant that the workflow reads in the file of an entry, without running it.
+
+    Attributes:
+        is_list: Whether it is a list of texts, not one text.
+        allowed: The texts that it may have; () allows any.
+    """
+
+    is_list: bool
+    allowed: tuple[str, ...] = ()
+
+
+# What the files of a kind must hold: {kind: {name: the constant}}.
+_CONSTANTS = {
     "metric": {
-        "STAGE": (str, paths.STAGES),
-        "SPLITS": (list, SPLITS),
-        "READS": (list, (*SPLITS, "others", "siblings", "concepts")),
+        "STAGE": _TextConstant(is_list=False, allowed=paths.STAGES),
+        "SPLITS": _TextConstant(is_list=True, allowed=SPLITS),
+        "READS": _TextConstant(
+            is_list=True, allowed=(*SPLITS, "others", "siblings", "concepts")
+        ),
     },
-    "figure": {"READS": (list, ()), "CAPTION": (str, ())},
-    "protocol": {"METRICS": (list, ())},
+    "figure": {
+        "READS": _TextConstant(is_list=True),
+        "CAPTION": _TextConstant(is_list=False),
+    },
+    "protocol": {"METRICS": _TextConstant(is_list=True)},
 }
-# What a metric may have the workflow fill in where one of its options is null, by its constant FILLED.
-FILLED_WITH = ("smallest_k", "families")
-# What a metric says of the probes that it fits, by its constant FITS.
-FITS_SAY = ("images", "strengths", "largest")
+# And beside them: {kind: names of functions and classes}.
 _CODE = {
     "dataset": ["load"],
     "backbone": ["load"],
@@ -32,114 +49,193 @@ _CODE = {
     "figure": ["draw"],
     "protocol": ["next", "choose", "at_most"],
 }
-# Of a backbone that reads no images, and of an objective that trains nothing.
-_CODE_OF_GIVEN = {"backbone": ["files", "embeddings"], "objective": ["take", "content"]}
+# The same of a backbone that reads no images, and of an objective that trains nothing.
+_CODE_WITHOUT_WORK = {
+    "backbone": ["files", "embeddings"],
+    "objective": ["take", "content"],
+}
+# What the workflow fills in where an option of a metric is null. The metric's constant
+# FILLED is {option: one of these}.
+FILLED_WITH = ("smallest_k", "families")
+# What costs are reckoned by, of a metric that fits probes. The metric's constant FITS
+# names one of its options for each of these.
+FITS_SAY = ("images", "strengths", "largest")
 _HOW = "docs/extending.md shows how"
+
+
+def head_of(kind: str, name: str) -> registry.Head:
+    """Return the :class:`sae.core.registry.Head` of an entry, checked.
+
+    Raises:
+        UserError: It cannot be read, or the file lacks what its kind needs; in one
+            line.
+    """
+    head = registry.head(kind, name)
+    file = registry.locate(registry.module_name(kind, name))
+    assert file is not None  # An entry is a file.
+    _check_names(kind, head, file)
+    for constant, form in _CONSTANTS.get(kind, {}).items():
+        _check_text_constant(constant, form, head.constants, file)
+    if kind == "metric":
+        _check_filled(head, file)
+        _check_rankings(head, file)
+        _check_fits(head, file)
+        _check_stage(head, file)
+    if kind == "protocol":
+        _check_metrics_of_protocol(head, file)
+    return head
+
+
+def _check_names(kind: str, head: registry.Head, file: Path) -> None:
+    """Check that a file defines what the files of its kind define.
+
+    Raises:
+        UserError: it does not.
+    """
+    code = _CODE[kind]
+    reads_images = head.constants.get("READS_IMAGES", True)
+    if not reads_images or head.constants.get("MADE_ELSEWHERE", False):
+        code = _CODE_WITHOUT_WORK[kind]
+    missing = [
+        name for name in (*_CONSTANTS.get(kind, {}), *code) if name not in head.names
+    ]
+    if missing:
+        raise UserError(f"{file} must define {', '.join(missing)}; {_HOW}")
+
+
+def _check_text_constant(
+    name: str, form: _TextConstant, constants: dict[str, Any], file: Path
+) -> None:
+    """Check that a constant is written out as a text, or as a list of texts.
+
+    Raises:
+        UserError: it is not.
+    """
+    if name not in constants:
+        raise UserError(
+            f"{file} must write out {name}, since it is read without running the file; "
+            f"{_HOW}"
+        )
+    value = constants[name]
+    texts = value if form.is_list else [value]
+    if isinstance(texts, list | tuple) and all(
+        isinstance(text, str) and (not form.allowed or text in form.allowed)
+        for text in texts
+    ):
+        return
+    expected = "a list of texts" if form.is_list else "a text"
+    if form.allowed:
+        expected += f" among {', '.join(form.allowed)}"
+    raise UserError(f"{file} has {name} = {value!r}, which must be {expected}; {_HOW}")
+
+
+def _check_filled(head: registry.Head, file: Path) -> None:
+    """Check which options of a metric are filled in, and with what.
+
+    Raises:
+        UserError: `FILLED` is of another form, or names no option of the metric.
+    """
+    filled = head.constants.get("FILLED", {})
+    if isinstance(filled, dict) and all(
+        option in head.options.model_fields and fact in FILLED_WITH
+        for option, fact in filled.items()
+    ):
+        return
+    facts = " or ".join(repr(fact) for fact in FILLED_WITH)
+    raise UserError(
+        f"{file} has FILLED = {filled!r}: write {{an option of the metric: {facts}}}; "
+        f"{_HOW}"
+    )
+
+
+def _check_rankings(head: registry.Head, file: Path) -> None:
+    """Check the options of a metric that are numbers of latents to rank.
+
+    Raises:
+        UserError: `RANKINGS` names no options of the metric, or there is no
+            `MOST_TRAIN` beside it.
+    """
+    rankings = head.constants.get("RANKINGS", ())
+    options = head.options.model_fields.keys()
+    if not isinstance(rankings, list | tuple) or not options >= {*rankings}:
+        raise UserError(
+            f"{file} has RANKINGS = {rankings!r}: write a list of options of the "
+            f"metric; {_HOW}"
+        )
+    if rankings and not isinstance(head.constants.get("MOST_TRAIN"), int):
+        raise UserError(
+            f"{file} has RANKINGS, and no number MOST_TRAIN beside it; {_HOW}"
+        )
+
+
+def _check_fits(head: registry.Head, file: Path) -> None:
+    """Check what a metric says of the probes that it fits.
+
+    Raises:
+        UserError: `FITS` does not name an option of the metric for each fact.
+    """
+    fits = head.constants.get("FITS", {})
+    if not fits:
+        return
+    options = head.options.model_fields.keys()
+    if (
+        isinstance(fits, dict)
+        and fits.keys() == {*FITS_SAY}
+        and options >= {*fits.values()}
+    ):
+        return
+    raise UserError(
+        f"{file} has FITS = {fits!r}: write an option of the metric for each of "
+        f"{', '.join(FITS_SAY)}; {_HOW}"
+    )
+
+
+def _check_stage(head: registry.Head, file: Path) -> None:
+    """Check that the stage of a metric gets what the metric reads.
+
+    Raises:
+        UserError: it does not.
+    """
+    stage = head.constants["STAGE"]
+    for table in ("others", "concepts"):
+        if table in head.constants["READS"] and stage != "score":
+            raise UserError(
+                f"{file} has STAGE = {stage!r}, which gets no {table!r} to read: make "
+                f"it 'score'; {_HOW}"
+            )
+
+
+def _check_metrics_of_protocol(head: registry.Head, file: Path) -> None:
+    """Check that a protocol's metrics can be read before any test image is.
+
+    Raises:
+        UserError: one is not computed on validation, or reads more than a protocol
+            gets.
+    """
+    for metric in head.constants["METRICS"]:
+        constants = head_of("metric", metric).constants
+        is_of_validation = "val" in constants["SPLITS"]
+        reads_allowed = {"train", "val", "others"} >= set(constants["READS"])
+        if not is_of_validation or not reads_allowed:
+            raise UserError(
+                f"{file} reads {metric}, which is no metric of val that reads train, "
+                f"val and others alone; {_HOW}"
+            )
 
 
 def splits_of_others(
     metrics: Iterable[str], splits: Sequence[str] = SPLITS
 ) -> list[str]:
-    """The splits of which metrics read what other backbones see, where they are computed on `splits`."""
-    heads = [head_of("metric", name).constants for name in metrics]
-    read = {
-        s
-        for of in heads
-        if "others" in of["READS"]
-        for s in (*of["READS"], *({*of["SPLITS"]} & {*splits}))
-    }
-    return [split for split in SPLITS if split in read]
-
-
-def _check_what_a_metric_says(head: registry.Head, says: str) -> None:
-    """Check the constants of a metric that the workflow reads beside those it must have.
+    """Return the splits whose embeddings by other backbones some metrics read.
 
     Args:
-        says: The beginning of a message, up to the constant.
-
-    Raises:
-        UserError: one is of another form, or names no option of the metric.
+        metrics: Names of metrics.
+        splits: The splits on which the metrics are computed.
     """
-    options = head.options.model_fields.keys()
-    filled = head.constants.get("FILLED", {})
-    if not isinstance(filled, dict) or any(
-        option not in options or fact not in FILLED_WITH
-        for option, fact in filled.items()
-    ):
-        facts = " or ".join(map(repr, FILLED_WITH))
-        raise UserError(
-            f"{says} FILLED = {filled!r}: write {{an option of the metric: {facts}}}; "
-            f"{_HOW}"
-        )
-
-    rankings = head.constants.get("RANKINGS", ())
-    if not isinstance(rankings, list | tuple) or not options >= {*rankings}:
-        raise UserError(
-            f"{says} RANKINGS = {rankings!r}: write a list of options of the metric; {_HOW}"
-        )
-    if rankings and not isinstance(head.constants.get("MOST_TRAIN"), int):
-        raise UserError(f"{says} RANKINGS, and no number MOST_TRAIN beside it; {_HOW}")
-
-    fits = head.constants.get("FITS", {})
-    if fits and not (
-        isinstance(fits, dict)
-        and fits.keys() == {*FITS_SAY}
-        and options >= {*fits.values()}
-    ):
-        raise UserError(
-            f"{says} FITS = {fits!r}: write an option of the metric for each of "
-            f"{', '.join(FITS_SAY)}; {_HOW}"
-        )
-
-
-def head_of(kind: str, name: str) -> registry.Head:
-    """The :class:`sae.core.registry.Head` of an entry.
-
-    Raises:
-        UserError: it cannot be read, or the file lacks what its kind needs; in one line.
-    """
-    head = registry.head(kind, name)
-    file = registry.locate(registry.module_name(kind, name))
-    given = not head.constants.get("READS_IMAGES", True) or head.constants.get(
-        "MADE_ELSEWHERE", False
-    )
-    constants = _CONSTANTS.get(kind, {})
-    if missing := [
-        n
-        for n in (*constants, *(_CODE_OF_GIVEN if given else _CODE)[kind])
-        if n not in head.names
-    ]:
-        raise UserError(f"{file} must define {', '.join(missing)}; {_HOW}")
-    for constant, (form, allowed) in constants.items():
-        if constant not in head.constants:
-            raise UserError(
-                f"{file} must write out {constant}, since it is read without running the file; {_HOW}"
-            )
-        value = head.constants[constant]
-        texts = [value] if form is str else value
-        fits = isinstance(texts, list | tuple) and all(
-            isinstance(t, str) and t in (allowed or texts) for t in texts
-        )
-        if not fits:
-            expected = "a text" if form is str else "a list of texts"
-            expected += f" among {', '.join(allowed)}" if allowed else ""
-            raise UserError(
-                f"{file} has {constant} = {value!r}, which must be {expected}; {_HOW}"
-            )
-    if kind == "metric":
-        _check_what_a_metric_says(head, f"{file} has")
-    for metric in head.constants["METRICS"] if kind == "protocol" else ():
-        of = head_of("metric", metric).constants
-        if "val" not in of["SPLITS"] or not {"train", "val", "others"} >= set(
-            of["READS"]
-        ):
-            said = "which is no metric of val that reads train, val and others alone"
-            raise UserError(f"{file} reads {metric}, {said}; {_HOW}")
-    for beside in ("others", "concepts") if kind == "metric" else ():
-        stage = head.constants["STAGE"]
-        if beside in head.constants["READS"] and stage != "score":
-            raise UserError(
-                f"{file} has STAGE = {stage!r}, which gets no {beside!r} to read: make "
-                f"it 'score'; {_HOW}"
-            )
-    return head
+    splits_read: set[str] = set()
+    for metric in metrics:
+        constants = head_of("metric", metric).constants
+        if "others" in constants["READS"]:
+            splits_read.update(constants["READS"])
+            splits_read.update(set(constants["SPLITS"]) & set(splits))
+    return [split for split in SPLITS if split in splits_read]

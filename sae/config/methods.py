@@ -1,266 +1,386 @@
-"""The methods of a config with what they take over from others, and all sweeps, checked."""
+"""Complete the methods of a config with what they take over, and check their sweeps.
+
+A method of config.yaml says how it differs from another one. Here it becomes a `Method`
+of a class that has all options of its objective, its penalty and the recipe as typed
+fields (`sae.config.models.class_with_options`), and stays it.
+"""
 
 import functools
-import re
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pydantic import ValidationError
-
-from sae.config.extends import check, written_out
-from sae.config.models import Config, Method, Sweep, Trained, extended
+from sae.bank.plan import INPUT_OPTIONS
+from sae.config.extends import Words, check_links, write_out_entries
+from sae.config.models import (
+    Config,
+    Experiment,
+    Method,
+    TypedMethod,
+    class_with_options,
+)
 from sae.config.problems import Problems
+from sae.config.swept_values import PENALTY_OPTIONS, check_sweep
 from sae.core import paths, registry
-from sae.core.options import describe_problem
-from sae.training.recipe import rounded
 
+# Keys of a method that name an entry, whose options are then keys of the method.
 KINDS = ("objective", "penalty")
-OF_A_PENALTY = {"lambda", "mask"}
-OF_A_BANK = {"input_norm", "unit_variance"}
+# Keys of a method that name another method.
+LINKS = ("at", "against")
+# The objective of a method whose SAE was made elsewhere.
 IMPORTED = "imported"
-_OF_AN_IMPORT = "an SAE that was made elsewhere is not trained: leave it out"
-_OF_IMPORTED = {"import", "label", "colour", "sweep"}
-_OF_A_CONTROL = "a control is not tuned, and compared with nothing: leave it out"
-_SWEPT = {"lambda", *Trained.model_fields} - {
-    *Method.model_fields,
-    *OF_A_BANK,
-    "log_every",
-}
+_KEYS_OF_IMPORTED = {"import", "label", "colour", "sweep"}
+_IMPORTED_IS_NOT_TRAINED = "an SAE that was made elsewhere is not trained: leave it out"
+_CONTROL_IS_NOT_TUNED = (
+    "a control is not tuned, and compared with nothing: leave it out"
+)
 
 
-def resolve(
-    config: Config, raw: dict[str, dict[str, Any]], problems: Problems
+def complete_methods(
+    config: Config, written_methods: dict[str, Words], problems: Problems
 ) -> Config:
-    """The config with its methods complete, its sweeps in order; `raw` is the section `methods`."""
-    before = len(problems.found)
+    """Return a config whose methods are complete, and all sweeps in ascending order.
+
+    Args:
+        config: Its datasets and backbones are complete, its methods as they are
+            written.
+        written_methods: The section `methods` as it was read.
+        problems: Where it is noted what is wrong.
+
+    Raises:
+        UserError: a method cannot be completed.
+    """
+    # What is wrong with other sections by now stops nothing here: it is reported with
+    # what is wrong with methods.
+    problems_before = len(problems)
     for name, method in config.methods.items():
-        for kind in KINDS:
-            if entry := getattr(method, kind):
-                problems.tried(
-                    f"methods.{name}.{kind}",
-                    functools.partial(extended, Trained),
-                    kind,
-                    entry,
-                )
-    problems.end(before)
-    words = written_out(raw, _laid_over)
-    found = {name: _complete(name, raw[name], words[name], problems) for name in raw}
-    problems.end(before)
-    methods = {name: method for name, method in found.items() if method}
-    for link in ("at", "against"):
-        check(
-            "methods",
-            link,
-            {name: getattr(method, link) for name, method in methods.items()},
-            problems,
-        )
+        _check_entries(name, method, problems)
+    problems.raise_all(unless_at_most=problems_before)
+
+    words_by_method = write_out_entries(written_methods, _lay_over)
+    methods = {}
+    for name, own_words in written_methods.items():
+        complete = _complete_method(name, own_words, words_by_method[name], problems)
+        if complete is not None:
+            methods[name] = complete
+    problems.raise_all(unless_at_most=problems_before)
+
+    for link in LINKS:
+        links = {name: getattr(method, link) for name, method in methods.items()}
+        check_links("methods", link, links, problems)
     for name, method in methods.items():
-        _check_links(methods, name, problems)
-        for word in ("at", "against", "sweep"):
-            if method.control and getattr(method, word):
-                problems.add(f"methods.{name}.{word}", _OF_A_CONTROL)
-        if method.imported:
-            formats = ("auto", *registry.names("importer"))
-            for part, allowed in (
-                ("dataset", config.datasets),
-                ("backbone", config.backbones),
-                ("format", formats),
-            ):
-                if named := getattr(method.imported, part):
-                    problems.known(f"methods.{name}.import.{part}", [named], allowed)
+        _check_linked_methods(name, methods, problems)
+        _check_control(name, method, problems)
+        _check_import(name, method, config, problems)
+
     experiments = {}
-    for e, spec in config.experiments.items():
-        known = {name: grids for name, grids in spec.sweep.items() if name in methods}
-        for name in sorted(
-            n for n in known if methods[n].control or methods[n].imported
-        ):
-            problems.add(
-                f"experiments.{e}.sweep.{name}",
-                _OF_A_CONTROL if methods[name].control else _OF_AN_IMPORT,
+    for name, experiment in config.experiments.items():
+        sweep = _check_sweep_of_experiment(name, experiment, methods, problems)
+        experiments[name] = experiment.model_copy(
+            update={"sweep": {**experiment.sweep, **sweep}}
+        )
+        for method_name in experiment.methods:
+            _check_same_as_at(
+                method_name, name, sweep, methods, words_by_method, problems
             )
-        swept = {
-            n: checked(f"experiments.{e}.sweep.{n}", grids, methods[n], problems)
-            for n, grids in known.items()
-        }
-        experiments[e] = spec.model_copy(update={"sweep": spec.sweep | swept})
-        for name in spec.methods:
-            if name in methods and (base := methods[name].at) in methods:
-                own, its = words[name], words[base]
-                swept_there = {*methods[base].sweep, *swept.get(base, {})}
-                for option in sorted(
-                    o for o in swept_there & own.keys() if own[o] != its.get(o)
-                ):
-                    text = f"{name} is trained at the {option} that is chosen for {base} (swept in {e}): leave it out"
-                    problems.add(f"methods.{name}.{option}", text)
     return config.model_copy(update={"methods": methods, "experiments": experiments})
 
 
-def _check_links(methods: dict[str, Method], name: str, problems: Problems) -> None:
-    """Whom a method is `at` or `against` must be trained, and have trials of its own."""
-    for link in ("at", "against"):
-        named = getattr(methods[name], link)
-        other = methods.get(named)
-        if other and not other.tuned:
-            at = other.at and f"itself trained at the choice of {other.at}"
-            what = at or ("a control" if other.control else "imported")
-            problems.add(
-                f"methods.{name}.{link}",
-                f"{named} is {what}: name a method with trials of its own",
-            )
-
-
-def _laid_over(inherited: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """A method's own keys, over the inherited keys that still apply."""
-    sweep = own.get("sweep", {})
-    # What this method sets or sweeps itself, and the options of an entry that it replaces.
-    gone = {*own, *sweep} | ({"against"} if own.get("control") else set())
+def _check_entries(name: str, method: Method, problems: Problems) -> None:
+    """Check that the objective and the penalty of a method are there and right."""
     for kind in KINDS:
-        if (before := inherited.get(kind)) and own.get(kind, before) != before:
-            gone |= set(registry.head(kind, before).options.model_fields)
-            gone |= OF_A_PENALTY if kind == "penalty" and own[kind] is None else set()
-    stays = own.get("at") or own.get("control", inherited.get("control"))
-    swept = (
-        {}
-        if stays
-        else {
-            n: grid for n, grid in inherited.get("sweep", {}).items() if n not in gone
-        }
-    )
-    return (
-        {n: value for n, value in inherited.items() if n not in gone}
-        | own
-        | {"sweep": swept | sweep}
-    )
+        entry = getattr(method, kind)
+        if entry:
+            _read_class(f"methods.{name}.{kind}", TypedMethod, kind, entry, problems)
 
 
-def _complete(
-    name: str, own: dict[str, Any], words: dict[str, Any], problems: Problems
+def _read_class(
+    key: str, method_class: type[Method], kind: str, entry: str, problems: Problems
+) -> type[Method] | None:
+    """Return a class of methods with the options of an entry among its fields.
+
+    Args:
+        key: Where the entry is named.
+        method_class: The class that gets the options.
+        kind: "objective" or "penalty".
+        entry: The entry.
+        problems: Where it is noted what is wrong with the entry.
+
+    Returns:
+        None if there is no such entry, or its file is not right.
+    """
+    make_class = functools.partial(class_with_options, method_class)
+    return problems.read_entry(key, make_class, kind, entry)
+
+
+def _lay_over(inherited: Words, own_words: Words) -> Words:
+    """Lay what a method says over what it takes over, as far as that still applies.
+
+    What the method sets or sweeps itself does not apply any more, nor do options of an
+    objective or a penalty that it replaces.
+    """
+    own_sweep = own_words.get("sweep", {})
+    replaced = {*own_words, *own_sweep}
+    if own_words.get("control"):
+        replaced.add("against")
+
+    # The options of an entry go with the entry; those of any penalty with the last one.
+    for kind in KINDS:
+        inherited_entry = inherited.get(kind)
+        entry = own_words.get(kind, inherited_entry)
+        if not inherited_entry or entry == inherited_entry:
+            continue
+        replaced.update(registry.head(kind, inherited_entry).options.model_fields)
+        if kind == "penalty" and entry is None:
+            replaced.update(PENALTY_OPTIONS)
+
+    # A control, and a method that is `at` another one, have one trial.
+    inherited_sweep: Words = {}
+    is_control = own_words.get("control", inherited.get("control"))
+    if not own_words.get("at") and not is_control:
+        inherited_sweep = inherited.get("sweep", {})
+
+    words = {**_without(inherited, replaced), **own_words}
+    words["sweep"] = {**_without(inherited_sweep, replaced), **own_sweep}
+    return words
+
+
+def _without(words: Words, keys: set[str]) -> Words:
+    return {key: value for key, value in words.items() if key not in keys}
+
+
+def _complete_method(
+    name: str, own_words: Words, words: Words, problems: Problems
 ) -> Method | None:
-    """A method with all that it takes over; None where that is not right."""
+    """Return a method with all that it takes over.
+
+    Args:
+        name: Of the method.
+        own_words: What is written of it.
+        words: That, and what it takes over.
+        problems: Where it is noted what is wrong.
+
+    Returns:
+        None if something is not right.
+    """
     key = f"methods.{name}"
     if words.get("import"):
-        words = _of_an_import(name, own, words, problems)
+        words = _words_of_import(name, own_words, words, problems)
     elif words.get("objective") == IMPORTED:
         problems.add(f"{key}.objective", "write `import: PATH` instead, the SAE's file")
-    model: type[Method] = Trained
+
+    # The class gets the options of the objective, then those of the penalty.
+    method_class = TypedMethod
+    if not words.get("objective"):
+        problems.add(f"{key}.objective", "this key is required")
     for kind in KINDS:
-        if entry := words.get(kind):
-            wider = problems.tried(
-                f"{key}.{kind}", functools.partial(extended, model), kind, entry
+        if words.get(kind):
+            extended_class = _read_class(
+                f"{key}.{kind}", method_class, kind, words[kind], problems
             )
-            if not wider:
+            if extended_class is None:
                 return None
-            model = wider
-        elif kind == "objective":
-            problems.add(f"{key}.objective", "this key is required")
-    for options, text in (
-        (own.get("sweep", {}), "it is swept as well; leave one of the two out"),
-        (
-            OF_A_BANK,
-            "all methods of a bank see the same inputs: set it in the recipe, in `training`",
-        ),
-        (
-            () if words.get("penalty") else OF_A_PENALTY,
-            "this method has no penalty that it could belong to",
-        ),
-    ):
-        for option in sorted(own.keys() & options):
-            problems.add(f"{key}.{option}", text)
-    if words.get("penalty"):
-        words = words | {"mask": words.get("mask") or "batch_active"}
-    # An option of an entry need not have a value of its own where it is swept: then it has the first.
-    places, first = {}, {}
-    for option in words["sweep"].keys() & (
-        model.model_fields.keys() - Trained.model_fields
-    ):
-        grid = words["sweep"][option]
-        k, values = next(iter(grid.items())) if isinstance(grid, dict) else ("", grid)
-        places[option], first[option] = (
-            ".".join(filter(None, ("sweep", option, k, "0"))),
-            values[0],
-        )
-    built = problems.build(model, words | first, key, places)
-    return built and built.model_copy(
-        update={"sweep": checked(f"{key}.sweep", built.sweep, built, problems)}
+            method_class = extended_class
+
+    has_penalty = bool(words.get("penalty"))
+    _check_own_keys(key, own_words, has_penalty, problems)
+    if has_penalty:
+        # No default of the field's: without a penalty there is no mask.
+        words = {**words, "mask": words.get("mask") or "batch_active"}
+    first_values, key_of_option = _first_swept_values(words["sweep"], method_class)
+    method = problems.validate(
+        method_class, {**words, **first_values}, key, key_of_option
     )
+    if method is None:
+        return None
+    sweep = check_sweep(f"{key}.sweep", method.sweep, method, problems)
+    return method.model_copy(update={"sweep": sweep})
 
 
-def _of_an_import(
-    name: str, own: dict[str, Any], words: dict[str, Any], problems: Problems
-) -> dict[str, Any]:
-    """The words of a method that is not trained, as one of the objective `imported`."""
+def _words_of_import(
+    name: str, own_words: Words, words: Words, problems: Problems
+) -> Words:
+    """Return the words of a method whose SAE was made elsewhere, made complete.
+
+    Its objective takes the SAE from a file, instead of training one.
+
+    Args:
+        name: Of the method.
+        own_words: What is written of it.
+        words: That, and what it takes over, which must be nothing.
+        problems: Where it is noted what is wrong.
+
+    Raises:
+        UserError: the method extends another one.
+    """
     key = f"methods.{name}"
-    if own.get("extends"):
+    if own_words.get("extends"):
         problems.add(
             f"{key}.extends",
             "an SAE that was made elsewhere takes over nothing: leave it out",
         )
-        problems.end()
-    for option in sorted(words.keys() - _OF_IMPORTED) + (
-        ["sweep"] if words["sweep"] else []
-    ):
-        problems.add(f"{key}.{option}", _OF_AN_IMPORT)
-    return words | {"objective": IMPORTED, "file": paths.IMPORTED.format(method=name)}
+        problems.raise_all()
+    for option in sorted(words.keys() - _KEYS_OF_IMPORTED):
+        problems.add(f"{key}.{option}", _IMPORTED_IS_NOT_TRAINED)
+    if words["sweep"]:
+        problems.add(f"{key}.sweep", _IMPORTED_IS_NOT_TRAINED)
+    file = paths.IMPORTED.format(method=name)
+    return {**words, "objective": IMPORTED, "file": file}
 
 
-def checked(
-    key: str,
-    sweep: Mapping[str, Any],
-    method: Method,
+def _check_own_keys(
+    key: str, own_words: Words, has_penalty: bool, problems: Problems
+) -> None:
+    """Check that a method may set the options that it sets.
+
+    Args:
+        key: Of the method.
+        own_words: What is written of it.
+        has_penalty: Whether it has a penalty, its own or one that it takes over.
+        problems: Where it is noted what is wrong.
+    """
+    for option in sorted(own_words.keys() & own_words.get("sweep", {})):
+        problems.add(f"{key}.{option}", "it is swept as well; leave one of the two out")
+    for option in sorted(own_words.keys() & set(INPUT_OPTIONS)):
+        problems.add(
+            f"{key}.{option}",
+            "all methods of a bank see the same inputs: set it in the recipe, in "
+            "`training`",
+        )
+    if has_penalty:
+        return
+    for option in sorted(own_words.keys() & PENALTY_OPTIONS):
+        problems.add(
+            f"{key}.{option}", "this method has no penalty that it could belong to"
+        )
+
+
+def _first_swept_values(
+    sweep: Words, method_class: type[Method]
+) -> tuple[Words, dict[str, str]]:
+    """Return the first values of the options of entries that are swept.
+
+    An option of an objective or a penalty need not have a value of its own where it is
+    swept: then it has the first.
+
+    Returns:
+        {option: its first value}, and {option: the key of that value below the
+        method's}, such as "sweep.weight.k8.0".
+    """
+    first_values = {}
+    key_of_option = {}
+    options_of_entries = method_class.model_fields.keys() - TypedMethod.model_fields
+    for option in sweep.keys() & options_of_entries:
+        grid = sweep[option]
+        grid_key = f"sweep.{option}"
+        if isinstance(grid, dict):
+            first_k = next(iter(grid))
+            grid = grid[first_k]
+            grid_key = f"{grid_key}.{first_k}"
+        first_values[option] = grid[0]
+        key_of_option[option] = f"{grid_key}.0"
+    return first_values, key_of_option
+
+
+def _check_linked_methods(
+    name: str, methods: Mapping[str, Method], problems: Problems
+) -> None:
+    """Check that what a method is `at` or `against` has trials of its own."""
+    for link in LINKS:
+        linked_name = getattr(methods[name], link)
+        linked = methods.get(linked_name)
+        if linked is None or linked.tuned:
+            continue
+        if linked.at:
+            reason = f"itself trained at the choice of {linked.at}"
+        else:
+            reason = "a control" if linked.control else "imported"
+        problems.add(
+            f"methods.{name}.{link}",
+            f"{linked_name} is {reason}: name a method with trials of its own",
+        )
+
+
+def _check_control(name: str, method: Method, problems: Problems) -> None:
+    """Check that a control is neither tuned nor compared with a method."""
+    if not method.control:
+        return
+    for key in (*LINKS, "sweep"):
+        if getattr(method, key):
+            problems.add(f"methods.{name}.{key}", _CONTROL_IS_NOT_TUNED)
+
+
+def _check_import(
+    name: str, method: Method, config: Config, problems: Problems
+) -> None:
+    """Check that what an imported SAE belongs to is there, and its format."""
+    if method.imported is None:
+        return
+    names_by_key: dict[str, Iterable[str]] = {
+        "dataset": config.datasets,
+        "backbone": config.backbones,
+        "format": ("auto", *registry.names("importer")),
+    }
+    for key, allowed in names_by_key.items():
+        value = getattr(method.imported, key)
+        if value:
+            problems.check_names(f"methods.{name}.import.{key}", [value], allowed)
+
+
+def _check_sweep_of_experiment(
+    name: str,
+    experiment: Experiment,
+    methods: Mapping[str, Method],
     problems: Problems,
-    taken: Collection[str] = (),
-) -> Sweep:
-    """The values of options that a method tries, as they are trained, in ascending order; not those of `taken`."""
-    if method.at and sweep:
-        problems.add(key, f"its trial is that of {method.at}: leave it out")
-    allowed = (
-        {*_SWEPT, *method.options}
-        - (set() if method.penalty else OF_A_PENALTY)
-        - {*taken}
-    )
-    if not problems.known(key, sweep, allowed):
-        return {}
+) -> dict[str, Any]:
+    """Return what an experiment sweeps, checked; of known methods alone."""
+    key = f"experiments.{name}.sweep"
+    sweep_by_method = {
+        method_name: sweep
+        for method_name, sweep in experiment.sweep.items()
+        if method_name in methods
+    }
+    for method_name in sorted(sweep_by_method):
+        method = methods[method_name]
+        if method.control:
+            problems.add(f"{key}.{method_name}", _CONTROL_IS_NOT_TUNED)
+        elif method.imported:
+            problems.add(f"{key}.{method_name}", _IMPORTED_IS_NOT_TRAINED)
     return {
-        option: {
-            k: _grid(f"{key}.{option}.{k}", option, values, method, problems)
-            for k, values in grid.items()
-        }
-        if isinstance(grid, dict)
-        else _grid(f"{key}.{option}", option, grid, method, problems)
-        for option, grid in sweep.items()
+        method_name: check_sweep(
+            f"{key}.{method_name}", sweep, methods[method_name], problems
+        )
+        for method_name, sweep in sweep_by_method.items()
     }
 
 
-def _grid(
-    key: str, option: str, values: list, method: Method, problems: Problems
-) -> list:
-    """The values of one of them."""
-    found: dict[str, Any] = {}
-    words = method.model_dump(by_alias=True, exclude_unset=True)
-    for i, value in enumerate(values):
-        try:
-            trained = (
-                type(method)
-                .model_validate(words | {option: value})
-                .model_dump(by_alias=True)[option]
-            )
-        except ValidationError as error:
-            problems.add(f"{key}.{i}", describe_problem(error.errors()[0]))
-            continue
-        text = (
-            paths.value_in_path(trained)
-            if isinstance(trained, str | int | float)
-            else ""
-        )
-        if not re.fullmatch("[A-Za-z0-9_.+-]+", text):
+def _check_same_as_at(
+    name: str,
+    experiment_name: str,
+    sweep_of_experiment: Mapping[str, Any],
+    methods: Mapping[str, Method],
+    words_by_method: Mapping[str, Words],
+    problems: Problems,
+) -> None:
+    """Check that a method leaves the options alone that another one chooses for it.
+
+    Args:
+        name: Of a method that may be `at` another one.
+        experiment_name: An experiment with the method.
+        sweep_of_experiment: {method: its sweep} there.
+        methods: All methods, complete.
+        words_by_method: {method: all that it says, with what it takes over}.
+        problems: Where it is noted what is wrong.
+    """
+    if name not in methods or methods[name].at not in methods:
+        return
+    at = methods[name].at
+    assert at is not None
+    words = words_by_method[name]
+    swept_options = {*methods[at].sweep, *sweep_of_experiment.get(at, {})}
+    for option in sorted(swept_options & words.keys()):
+        if words[option] != words_by_method[at].get(option):
             problems.add(
-                f"{key}.{i}", f"{value!r} cannot stand in a path, so it cannot be swept"
+                f"methods.{name}.{option}",
+                f"{name} is trained at the {option} that is chosen for {at} (swept in "
+                f"{experiment_name}): leave it out",
             )
-            continue
-        if text in found:
-            problems.add(
-                key,
-                f"two values are both written {text} in paths; leave one out, or part them more",
-            )
-        found[text] = rounded(trained)
-    return sorted(found.values(), key=lambda value: (isinstance(value, str), value))

@@ -1,19 +1,17 @@
 """What config.yaml may hold. The comments in it say what each key means."""
 
 import functools
-from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
-    ValidationInfo,
     create_model,
-    field_validator,
 )
 
 from sae.config.entries import head_of
+from sae.config.limits import Limited
 from sae.config.rule import ClaimRule
 from sae.core import registry
 from sae.core.errors import UserError
@@ -34,11 +32,15 @@ from sae.core.options import (
 from sae.training import recipe
 
 NAME = "^[a-z][a-z0-9_]{0,63}$"
-NAMES = "a name stands in paths; allowed: a to z, 0 to 9 and _, a letter first, at most 64 of them"
-Model = TypeVar("Model", bound="Limited")
+NAMES = (
+    "a name stands in paths; allowed: a to z, 0 to 9 and _, a letter first, at most 64 "
+    "of them"
+)
+Model = TypeVar("Model", bound=Limited)
 
 
-def _given(options: Any) -> Any:
+def _options_of_null(options: Any) -> Any:
+    """Return what null stands for, no options; all else as it is."""
     return {} if options is None else options
 
 
@@ -56,67 +58,6 @@ Label = Annotated[Annotated[str, Field(min_length=1)] | None, _Printed]
 Sweep = OfOptions[Annotated[list[Any], Field(min_length=1)]]
 
 
-# {field: (the most that its numbers may be, and why)}; of other fields, and of options of one's own, MOST.
-LIMITS: dict[str, tuple[float, str]] = {
-    name: (most, why)
-    for names, most, why in (
-        ("m", 2**24, "a larger SAE fits no machine"),
-        ("batch_size embed_batch_size", 2**24, "a larger batch fits no machine"),
-        ("epochs", 10**6, "it is repeated that often on the same images"),
-        ("steps most_steps first", 10**9, "at 1 ms a step these take twelve days"),
-        (
-            "lr",
-            10,
-            "Adam moves each weight by about so much in a step, and rows of the decoder have length 1",
-        ),
-        ("adam_eps", 1, "a larger one drowns the gradients"),
-        ("auxk_alpha", 10**6, "nothing but AuxK would count"),
-        ("lam", 10**6, "nothing but the penalty would count"),
-        (
-            "encoder_scale",
-            1000,
-            "the encoder starts as the decoder's transpose times this",
-        ),
-        ("counts images max_broken", 10**10, "nobody has more images"),
-        ("image_size", 2**14, "no backbone reads larger images"),
-        ("d", 2**20, "no backbone has more dimensions"),
-        ("concepts classes", 2**24, "more fit no machine"),
-        ("points", 10**4, "each is trained, for every method in every cell"),
-        (
-            "refined values",
-            100,
-            "each is trained so many times, for every method in every cell",
-        ),
-        ("resamples", 10**6, "the interval's ends are settled long before"),
-        ("threads decode_workers saes_at_once", 4096, "no machine has more cores"),
-        ("embed_shards", 10**4, "each is a job"),
-        ("memory_factor time_factor", 1000, "it multiplies an estimate"),
-    )
-    for name in names.split()
-}
-MOST = 10**12, "no number of a study is larger"
-
-
-class Limited(Options):
-    """Options whose numbers have a limit that no study of the next years meets: :data:`LIMITS`."""
-
-    OWN: ClassVar[frozenset[str]] = (
-        frozenset()
-    )  # Options of entries of one's own, whatever name they share.
-
-    @field_validator("*")
-    @classmethod
-    def _not_above(cls, value: Any, info: ValidationInfo) -> Any:
-        name = info.field_name or ""
-        most, why = MOST if name in cls.OWN else LIMITS.get(name, MOST)
-        # What lies deeper is checked where it is used, by the class that has it as a field.
-        inner = dict(value).values() if isinstance(value, dict | Options) else value
-        for number in inner if isinstance(inner, Iterable) else [inner]:
-            if isinstance(number, int | float) and number > most and "seed" not in name:
-                raise ValueError(f"{number} should be at most {most:,}: {why}")
-        return value
-
-
 class RecipeEntry(Limited, recipe.Recipe):
     """An entry of `training`: how SAEs are trained, whatever the method."""
 
@@ -124,7 +65,7 @@ class RecipeEntry(Limited, recipe.Recipe):
 
 
 class Gallery(Limited):
-    """The cell that the galleries show; what is left out is the first that has images."""
+    """The cell that galleries show; what is left out is the first that has images."""
 
     dataset: str | None = None
     """One of the experiment's; the first, if not given."""
@@ -135,7 +76,7 @@ class Gallery(Limited):
 
 
 class OfDataset(Limited, extra="allow"):
-    """What differs for a dataset; keys beside k are options of the recipe."""
+    """Options of the recipe that differ for a dataset, and its k."""
 
     # k is no option of the recipe: it parts cells, as a dataset and a backbone do.
     k: Annotated[list[Count], Field(min_length=1), AfterValidator(distinct)] | None = (
@@ -157,7 +98,7 @@ class Concepts(Limited):
 
 
 class Experiment(Limited):
-    """A grid of datasets, backbones, k, methods and seeds, and a target of Snakemake."""
+    """A grid of datasets, backbones, k, methods and seeds; a target of Snakemake."""
 
     extends: Extends = None
     description: str = ""
@@ -166,36 +107,49 @@ class Experiment(Limited):
     """Names from `datasets`."""
     backbones: Names
     """Names from `backbones`; SAEs are trained on the embeddings of each."""
-    judges: Annotated[list[str], AfterValidator(distinct)] = Field([])
-    """Further backbones, whose embeddings judge the latents; no SAE is trained on them."""
+    judges: Annotated[list[str], AfterValidator(distinct)] = Field(
+        [],
+        description="Further backbones, whose embeddings judge the latents; no SAE is "
+        "trained on them.",
+    )
     k: Annotated[list[Count], Field(min_length=1), AfterValidator(distinct)]
     """How many latents may be active for an image."""
     seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(distinct)]
     """Of the initialisation and the order of batches; every trial trains with each."""
     methods: Names
     """Names from `methods`."""
-    sweep: dict[str, Sweep] = Field({})
-    """By method: values of any of its options or of the recipe, a list or one list per k; each point is a trial."""
+    sweep: dict[str, Sweep] = Field(
+        {},
+        description="By method: values of any of its options or of the recipe, a list "
+        "or one list per k; each point is a trial.",
+    )
     training: str
     """The recipe that trains its SAEs, a name from `training`."""
     by_dataset: dict[str, OfDataset] = Field({})
     """By dataset: options of the recipe that differ there, such as `m`; or its `k`."""
-    metrics: dict[str, dict[str, Any]] = Field({})
-    """By metric: options that differ from those of `metrics`, or {} to have one that is `optional` there."""
+    metrics: dict[str, dict[str, Any]] = Field(
+        {},
+        description="By metric: options that differ from those of `metrics`, or {} to "
+        "have one that is `optional` there.",
+    )
     gallery: Gallery = Gallery()
     """The cell that the galleries show."""
     concepts: Concepts = Concepts()
     """How the match of latents with concepts is scored."""
     protocols: Annotated[dict[str, dict[str, Any]], Field(min_length=1)] = Field(
-        {"paper": {}}
+        {"paper": {}},
+        description="Which SAEs its cells train, and which of them count: by each, "
+        "options that differ from those of `protocols`.",
     )
-    """Which SAEs its cells train, and which of them count: by each, options that differ from those of `protocols`."""
-    board: Annotated[list[str], AfterValidator(distinct)] = Field([])
-    """Folders of other experiments' results (metrics.csv, made_by.json), whose methods stand on its board too."""
+    board: Annotated[list[str], AfterValidator(distinct)] = Field(
+        [],
+        description="Folders of other experiments' results (metrics.csv, "
+        "made_by.json), whose methods stand on its board too.",
+    )
 
     @property
     def embedding(self) -> list[str]:
-        """The backbones that embed its images: those of its SAEs, then those that judge alone."""
+        """The backbones that embed its images: its SAEs' own, then the judges."""
         return [*self.backbones, *self.judges]
 
     def k_of(self, dataset: str) -> list[int]:
@@ -211,40 +165,57 @@ class Experiment(Limited):
 
 
 class _Import(Limited):
-    """Where an SAE of another library, or of this project, comes from, and what its file leaves open."""
+    """An SAE of another library, or of this project, and what its file leaves open."""
 
-    place: str = Field(min_length=1)
-    """A file or folder, or a repository of the Hugging Face hub, owner/name[:folder]."""
+    place: str = Field(
+        min_length=1,
+        description="A file or folder, or a repository of the Hugging Face hub, "
+        "owner/name[:folder].",
+    )
     format: str = "auto"
     """An importer."""
-    k: Count | None = None
-    """Latents that are kept, by default what the file says; then it is scored in cells of this k alone."""
+    k: Count | None = Field(
+        None,
+        description="Latents that are kept, by default what the file says; then it is "
+        "scored in cells of this k alone.",
+    )
     input_norm: Literal["none", "unit_l2", "unit_l2_layernorm"] | None = None
-    input_scale: Positive | None = None
-    """The space of its inputs; by default what the file says, else embeddings as they are."""
+    input_scale: Positive | None = Field(
+        None,
+        description="The space of its inputs; by default what the file says, else "
+        "embeddings as they are.",
+    )
     dataset: str | None = None
     backbone: str | None = None
     """Where it is scored; by default in every cell of an experiment."""
 
     def belongs_to(self, dataset: str, backbone: str, k: int) -> bool:
-        """Whether it is scored in this cell."""
-        places = ((self.dataset, dataset), (self.backbone, backbone), (self.k, k))
-        return all(own in (None, here) for own, here in places)
+        """Return whether the SAE is scored in a cell."""
+        return (
+            self.dataset in (None, dataset)
+            and self.backbone in (None, backbone)
+            and self.k in (None, k)
+        )
 
 
-Import = Annotated[
-    _Import,
-    BeforeValidator(
-        lambda given: {"place": given} if isinstance(given, str) else given
-    ),
-]
+def _import_of_place(written: Any) -> Any:
+    """Return the mapping that a place alone stands for; all else as it is."""
+    return {"place": written} if isinstance(written, str) else written
+
+
+Import = Annotated[_Import, BeforeValidator(_import_of_place)]
 
 
 class Method(Limited, extra="allow", validate_by_name=False):
-    """A way to train an SAE; its other keys are options of its objective, of its penalty and of the recipe."""
+    """A way to train an SAE.
 
-    # Once a config is loaded, a method also holds what it took over, and all options of its objective and penalty. A
-    # required option that is swept has its first value. The class is then `Trained`, extended by these options.
+    Its other keys are options of its objective, of its penalty and of the recipe.
+    """
+
+    # Once a config is loaded, a method also holds what it took over. Its class is then
+    # `TypedMethod`, which has the options of its objective and its penalty as fields,
+    # too (:func:`class_with_options`). A required option that is swept has its first
+    # value.
 
     extends: Extends = None
     objective: str = Field(
@@ -252,8 +223,11 @@ class Method(Limited, extra="allow", validate_by_name=False):
     )
     penalty: str | None = None
     """A term on the activations before the selection, weighed by `lambda`."""
-    mask: Literal["batch_active", "all"] | None = None
-    """The latents that the penalty is about; those that fire in the batch, if not given."""
+    mask: Literal["batch_active", "all"] | None = Field(
+        None,
+        description="The latents that the penalty is about; those that fire in the "
+        "batch, if not given.",
+    )
     lam: Positive | None = Field(
         None, alias="lambda", description="Weight of the penalty's mean over the batch."
     )
@@ -261,8 +235,11 @@ class Method(Limited, extra="allow", validate_by_name=False):
     """Another method, at whose chosen trial this one is trained; it sweeps nothing."""
     against: str | None = None
     """The method that it is compared with; its R² may not be lost."""
-    control: bool = False
-    """Whether it says what a score is worth: it is not tuned, and stands beside the baseline."""
+    control: bool = Field(
+        False,
+        description="Whether it says what a score is worth: it is not tuned, and "
+        "stands beside the baseline.",
+    )
     imported: Import | None = Field(
         None, alias="import", description="An SAE made elsewhere, then not trained."
     )
@@ -279,21 +256,21 @@ class Method(Limited, extra="allow", validate_by_name=False):
 
     @property
     def tuned(self) -> bool:
-        """Whether it has trials of its own."""
+        """Return whether the method has trials of its own."""
         return not (self.control or self.at or self.imported)
 
     @property
     def options(self) -> dict[str, Any]:
-        """Of its objective and its penalty."""
+        """{option: value} of its objective and its penalty."""
         return {
             name: getattr(self, name)
             for name in type(self).model_fields
-            if name not in Trained.model_fields
+            if name not in TypedMethod.model_fields
         }
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """What it trains with instead of the experiment's recipe."""
+        """{option: value} of the recipe, where it differs from the experiment's."""
         return {
             name: getattr(self, name)
             for name in recipe.Recipe.model_fields
@@ -301,11 +278,15 @@ class Method(Limited, extra="allow", validate_by_name=False):
         }
 
 
-_of_recipe: dict[str, Any] = {
+_recipe_fields: dict[str, Any] = {
     name: (field.rebuild_annotation(), Field(None, description=field.description))
     for name, field in recipe.Recipe.model_fields.items()
 }
-Trained: type[Method] = create_model("Trained", __base__=Method, **_of_recipe)
+# A method whose options of the recipe are typed fields, not keys of any kind. Those
+# that it does not set are not in `model_fields_set`.
+TypedMethod: type[Method] = create_model(
+    "TypedMethod", __base__=Method, **_recipe_fields
+)
 
 
 # What an entry of the config says beside its options.
@@ -313,7 +294,7 @@ NO_OPTIONS = ("optional",)
 
 
 class Entry(Limited, extra="allow"):
-    """What is written of an entry; its other keys are the entry's own options.
+    """An entry as it is written; its other keys are the entry's own options.
 
     Attributes:
         constants: the constants of the entry's file.
@@ -325,10 +306,10 @@ class Entry(Limited, extra="allow"):
 
     @property
     def spec(self) -> dict[str, Any]:
-        """The mapping that jobs get: as it is written, without what does not decide what they make.
+        """The mapping that jobs get: what is written and decides what they make.
 
-        Of later options (`sae.core.options.Later`) it has those that are not at the value
-        that their absence stands for, whether they are written or not.
+        Of later options (`sae.core.options.Later`) it has those that are not at the
+        value that their absence stands for, whether they are written or not.
         """
         written = self.model_dump(
             by_alias=True,
@@ -342,7 +323,7 @@ class Entry(Limited, extra="allow"):
         return without_absent(written | later, absent_values)
 
     def laid_over(self, overrides: dict[str, Any]) -> Self:
-        """Return a metric or protocol with an experiment's options instead of its own."""
+        """Return a metric or protocol with options of an experiment laid over."""
         return self.model_validate(self.model_dump(exclude_unset=True) | overrides)
 
     def options(self, overrides: dict[str, Any]) -> dict[str, Any]:
@@ -390,8 +371,11 @@ class ImageDataset(Dataset):
     """A dataset of images."""
 
     has_images: ClassVar[bool] = True
-    image_size: Count | None = None
-    """Pixels, for the backbones that have none of their own; each model's own, if not given."""
+    image_size: Count | None = Field(
+        None,
+        description="Pixels, for the backbones that have none of their own; each "
+        "model's own, if not given.",
+    )
     max_broken: int = Field(
         0, ge=0, description="How many images may be unreadable, and are then left out."
     )
@@ -410,7 +394,8 @@ class Backbone(Entry):
     """A file in sae/data/backbones/, or one of your own."""
     label: Label = None
     family: Name = Field(
-        description="Backbones of one family are no independent judges of each other's latents."
+        description="Backbones of one family are no independent judges of each other's "
+        "latents."
     )
     model: str
     """Which of the loader's models."""
@@ -450,7 +435,13 @@ class Protocol(Entry):
 def entry_model(
     kind: Literal["dataset", "backbone", "annotation", "metric", "protocol"], name: str
 ) -> type[Entry]:
-    """The class of what may be written of an entry: what all of its kind have, :func:`extended` by its own options."""
+    """Return the class of what may be written of an entry.
+
+    It has what all entries of the kind have, and the entry's own options.
+
+    Raises:
+        UserError: as :func:`class_with_options`.
+    """
     constants = head_of(kind, name).constants
     common: type[Entry] = Protocol if kind == "protocol" else Metric
     if kind == "dataset":
@@ -459,39 +450,52 @@ def entry_model(
         common = Network if constants.get("READS_IMAGES", True) else Backbone
     elif kind == "annotation":
         common = Annotation
-    return extended(common, kind, name)
+    return class_with_options(common, kind, name)
 
 
-def extended(common: type[Model], kind: str, name: str) -> type[Model]:
-    """A class with an entry's own options among its fields.
+def class_with_options(common: type[Model], kind: str, name: str) -> type[Model]:
+    """Return a class with an entry's own options among its fields.
 
-    It has no other keys, but where a dataset or backbone of one's own has no class `Options`.
+    It has no other keys, but where a dataset or backbone of one's own has no class
+    `Options`.
+
+    Args:
+        common: The class that gets the options.
+        kind: Of the entry.
+        name: The entry.
 
     Raises:
-        UserError: the entry's file is not right, or an option in it has a name that is taken.
+        UserError: the entry's file is not right, or an option in it has a name that is
+            taken.
     """
     is_own = registry.module_name(kind, name).startswith(registry.EXTENSIONS)
-    # One's own may be another at the next call (`registry.extend`); of the others a class takes long to make.
-    return (_extended.__wrapped__ if is_own else _extended)(common, kind, name, is_own)
+    if is_own:
+        # It may be another entry at the next call (`registry.extend`).
+        return _make_class(common, kind, name, is_own)
+    return _library_class(common, kind, name)
 
 
 @functools.cache
-def _extended(common: type[Model], kind: str, name: str, is_own: bool) -> type[Model]:
+def _library_class(common: type[Model], kind: str, name: str) -> type[Model]:
+    """Return the class of an entry of the library, which takes long to make."""
+    return _make_class(common, kind, name, is_own=False)
+
+
+def _make_class(common: type[Model], kind: str, name: str, is_own: bool) -> type[Model]:
+    """Make the class that :func:`class_with_options` returns.
+
+    Args:
+        common: The class that gets the options.
+        kind: Of the entry.
+        name: The entry.
+        is_own: Whether it is an entry of one's own.
+    """
     head = head_of(kind, name)
-    taken = {*common.model_fields, *dir(common)} | (
-        {"k", "seed"} if issubclass(common, Trained) else set()
-    )
-    # A loader may narrow which models it knows.
-    if twice := (taken - {*dir(Options), "model"}) & {
-        *head.options.model_fields,
-        *dir(head.options),
-    }:
-        file = registry.locate(registry.module_name(kind, name))
-        raise UserError(
-            f"{name} has an option {min(twice)!r}, a name that is taken: rename it in {file}"
-        )
-    bases: Any = common if head.options is Options else (head.options, common)
-    open_ended = head.options is Options and kind in ("dataset", "backbone")
+    _check_names_are_free(common, kind, name, head.options)
+    has_options = head.options is not Options
+    bases: Any = (head.options, common) if has_options else common
+    open_ended = not has_options and kind in ("dataset", "backbone")
+    own_options = frozenset(head.options.model_fields) if is_own else frozenset()
     return create_model(
         name,
         __base__=bases,
@@ -500,11 +504,30 @@ def _extended(common: type[Model], kind: str, name: str, is_own: bool) -> type[M
             "use_attribute_docstrings": False,
         },
         constants=(ClassVar[dict[str, Any]], head.constants),
-        OWN=(
-            ClassVar[frozenset[str]],
-            common.OWN | ({*head.options.model_fields} if is_own else set()),
-        ),
+        OWN=(ClassVar[frozenset[str]], common.OWN | own_options),
     )
+
+
+def _check_names_are_free(
+    common: type[Limited], kind: str, name: str, options: type[Options]
+) -> None:
+    """Check that no option of an entry has a name that its class has already.
+
+    Raises:
+        UserError: one has.
+    """
+    taken_names = {*common.model_fields, *dir(common)}
+    if issubclass(common, TypedMethod):
+        taken_names.update(("k", "seed"))
+    # A loader may narrow which models it knows.
+    taken_names -= {*dir(Options), "model"}
+    in_both = taken_names & {*options.model_fields, *dir(options)}
+    if in_both:
+        file = registry.locate(registry.module_name(kind, name))
+        raise UserError(
+            f"{name} has an option {min(in_both)!r}, a name that is taken: rename it "
+            f"in {file}"
+        )
 
 
 class Claims(Limited, ClaimRule):
@@ -530,8 +553,10 @@ class Compute(Limited):
         Annotated[
             str, like("[^:]+", "write a folder that this machine sees, without a colon")
         ]
-    ]
-    """Results folders of others, only read: embeddings and SAEs that lie there are not made again."""
+    ] = Field(
+        description="Results folders of others, only read: embeddings and SAEs that "
+        "lie there are not made again."
+    )
     memory_factor: Positive
     """What the estimate of a job's memory is multiplied with."""
     time_factor: Positive
@@ -547,8 +572,11 @@ class Config(Options):
 
     extensions: str | None = None
     """A folder with entries of your own (docs/extending.md)."""
-    experiments: dict[Name, Experiment] = Field(min_length=1)
-    """Grids of datasets, backbones, k, methods and seeds; each is a target of Snakemake."""
+    experiments: dict[Name, Experiment] = Field(
+        min_length=1,
+        description="Grids of datasets, backbones, k, methods and seeds; each is a "
+        "target of Snakemake.",
+    )
     methods: dict[Name, Method] = Field(min_length=1)
     """Ways to train an SAE, which experiments compare."""
     training: dict[Name, RecipeEntry] = Field(min_length=1)
@@ -557,13 +585,17 @@ class Config(Options):
     """Where images come from (docs/data.md)."""
     backbones: dict[Name, Backbone]
     """Frozen models that embed them."""
-    metrics: dict[str, Annotated[Metric, BeforeValidator(_given, Metric | None)]]
+    metrics: dict[
+        str, Annotated[Metric, BeforeValidator(_options_of_null, Metric | None)]
+    ]
     """What SAEs are scored by, with options; null where all are the defaults."""
     figures: Annotated[list[str], AfterValidator(distinct)]
     """Which are drawn, in the order of the report."""
     claims: Claims
     """The rule by which the paper's claims are judged."""
-    protocols: dict[str, Annotated[Protocol, BeforeValidator(_given, Protocol | None)]]
+    protocols: dict[
+        str, Annotated[Protocol, BeforeValidator(_options_of_null, Protocol | None)]
+    ]
     """Which SAEs a cell trains, and which of them count, with options."""
     compute: Compute
     """The machine."""
@@ -595,15 +627,21 @@ class Config(Options):
             return None
         return spec.gallery.dataset or pictured[0]
 
-    def sweep(self, experiment: str, method: str, k: int) -> dict[str, list]:
-        """{option: values} that a method's trials in an experiment go through; {} if it has but one trial."""
+    def sweep(self, experiment: str, method: str, k: int) -> dict[str, list[Any]]:
+        """Return what a method's trials in an experiment go through at a k.
+
+        Returns:
+            {option: values}; {} if the method has but one trial.
+        """
         if self.methods[method].at:
             return {}
-        grids = self.methods[method].sweep | self.experiments[experiment].sweep.get(
-            method, {}
-        )
-        found = {
-            option: grid.get(f"k{k}") if isinstance(grid, dict) else grid
-            for option, grid in grids.items()
-        }
-        return {option: values for option, values in found.items() if values}
+        sweep_of_experiment = self.experiments[experiment].sweep.get(method, {})
+        values_by_option = {}
+        for option, grid in {
+            **self.methods[method].sweep,
+            **sweep_of_experiment,
+        }.items():
+            values = grid.get(f"k{k}") if isinstance(grid, dict) else grid
+            if values:
+                values_by_option[option] = values
+        return values_by_option

@@ -1,4 +1,4 @@
-"""What is wrong with a config: lines that name the key, the value and what is allowed."""
+"""Collect what is wrong with a config: the key, the value and what is allowed."""
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -7,124 +7,197 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from sae.core import registry
-from sae.core.errors import UserError, did_you_mean
+from sae.core.errors import Problem, UserError, describe_unknown
 from sae.core.options import Options, describe_problem
 
-Model = TypeVar("Model", bound=Options)
-Result = TypeVar("Result")
+_Model = TypeVar("_Model", bound=Options)
+_Facts = TypeVar("_Facts")
 
 
 class Problems:
-    """Collects what is wrong; each line once, and what is wrong with an entry's file at the first key that names it.
+    """The problems of a config, each of them once, in the order they were noted.
 
     Attributes:
-        found: what was noted: (key, text).
-        parents: {key of an entry: key of the one that it extends}; a problem of both is reported of the latter alone.
-        origins: {key that an entry takes over, with the entry's: the entry that writes it}.
+        parents: {key of an entry: key of the entry that it extends}. A problem that
+            both have is reported of the parent alone.
+        origins: {key below an entry: name of the entry that writes it}, of the keys
+            that an entry takes over: {"experiments.mine.k": "demo"}.
     """
 
     def __init__(self, files: Mapping[str, str] = {}) -> None:
-        self.found: dict[tuple[str, str], None] = {}
+        """Start without a problem.
+
+        Args:
+            files: {key: the file that says it}, where a config is read from several.
+        """
         self.parents: dict[str, str] = {}
         self.origins: dict[str, str] = {}
-        self._files, self._of_files = files, set[str]()
+        self._noted: dict[Problem, None] = {}  # As a set that keeps the order.
+        self._files = files
+        # What was said of the file of an entry, which many keys may name.
+        self._texts_about_files: set[str] = set()
+
+    def __len__(self) -> int:
+        """Return how many problems were noted."""
+        return len(self._noted)
+
+    def __iter__(self) -> Iterator[Problem]:
+        """Yield the problems that were noted."""
+        yield from self._noted
 
     def add(self, key: str, text: str) -> None:
         """Note what is wrong with the value of a key."""
-        self.found[key, text] = None
+        self._noted[Problem(key, text)] = None
 
-    def end(self, known: int = 0) -> None:
-        """Raise what there is, if it is more than what was known before."""
-        lines = [
-            self._line(key, text)
-            for key, text in self.found
-            if not self._is_inherited(key, text)
-        ]
-        if len(self.found) > known:
-            raise UserError("\n".join(["the configuration is not right:", *lines]))
+    def raise_all(self, unless_at_most: int = 0) -> None:
+        """Raise all problems as one error.
 
-    def _line(self, key: str, text: str) -> str:
-        """With the file that says the key, or the nearest one above it."""
-        above = [*itertools.accumulate(key.split("."), "{}.{}".format)]
-        file = next(
-            (self._files[part] for part in reversed(above) if part in self._files), None
-        )
-        origin = self.origin(key)
+        Args:
+            unless_at_most: Raise nothing if there are no more problems than this: their
+                number before a step, whose outcome the next step needs.
+
+        Raises:
+            UserError: a line for each problem.
+        """
+        if len(self) <= unless_at_most:
+            return
+        lines = ["the configuration is not right:"]
+        for problem in self._noted:
+            if not self._is_of_parent(problem):
+                lines.append(self._line(problem))
+        raise UserError("\n".join(lines))
+
+    def _is_of_parent(self, problem: Problem) -> bool:
+        """Return whether the entry that an entry extends has the problem, too."""
+        entry = _first_parts(problem.key, 2)
+        parent = self.parents.get(entry)
+        if parent is None:
+            return False
+        key_in_parent = parent + problem.key.removeprefix(entry)
+        return Problem(key_in_parent, problem.text) in self._noted
+
+    def _line(self, problem: Problem) -> str:
+        """Return the line that reports a problem.
+
+        It names the file that says the key, or says the nearest key above it.
+        """
+        text = problem.text
+        origin = self.origin(problem.key)
         if origin and "inherited from" not in text:
             text = f"{text} (inherited from {origin})"
-        line = f"config key {key or '(top level)'}: {text}"
-        return f"{file}: {line}" if file else line
+        line = f"config key {problem.key or '(top level)'}: {text}"
+
+        # "a", "a.b" and "a.b.c" of the key a.b.c; the longest one that a file says.
+        keys = itertools.accumulate(problem.key.split("."), "{}.{}".format)
+        files = [self._files[key] for key in keys if key in self._files]
+        return f"{files[-1]}: {line}" if files else line
 
     def origin(self, key: str) -> str | None:
-        """The entry that writes a key, such as `experiments.mine.sweep.reg1`, if another one took it over."""
-        return self.origins.get(".".join(key.split(".")[:3]))
+        """Return the entry that writes a key which another entry takes over.
 
-    def _is_inherited(self, key: str, text: str) -> bool:
-        entry = ".".join(key.split(".")[:2])
-        parent = self.parents.get(entry)
-        return (
-            parent is not None
-            and (parent + key.removeprefix(entry), text) in self.found
-        )
+        Args:
+            key: Such as "experiments.mine.sweep", or a key below it.
 
-    def known(self, key: str, names: Iterable[Any], allowed: Iterable[Any]) -> bool:
-        """Whether all names are among the allowed ones."""
-        allowed = list(allowed)
-        wrong = [name for name in names if name not in allowed]
-        for name in wrong:
-            there = ", ".join(sorted(map(str, allowed))) or "none"
-            self.add(
-                key,
-                f"{name!r} is not known; allowed: {there}{did_you_mean(name, allowed)}",
-            )
-        return not wrong
+        Returns:
+            The entry's name; None if the entry of the key writes it itself.
+        """
+        return self.origins.get(_first_parts(key, 3))
 
-    def tried(
-        self, key: str, function: Callable[..., Result], kind: Any, name: str
-    ) -> Result | None:
-        """What a function finds of an entry; None where there is no such entry, or its file is not right."""
+    def check_names(
+        self, key: str, names: Iterable[Any], allowed: Iterable[Any]
+    ) -> bool:
+        """Note which names, written at a key, are not among those that there are.
+
+        Returns:
+            Whether all of them are.
+        """
+        allowed_names = list(allowed)
+        unknown_names = [name for name in names if name not in allowed_names]
+        for name in unknown_names:
+            self.add(key, describe_unknown(name, allowed_names))
+        return not unknown_names
+
+    def read_entry(
+        self, key: str, reader: Callable[[Any, str], _Facts], kind: str, name: str
+    ) -> _Facts | None:
+        """Read something from the file of an entry.
+
+        What is wrong with the file is noted at the first key alone that names it.
+
+        Args:
+            key: Where the entry is named.
+            reader: What reads it, given the kind and the name.
+            kind: One of `sae.core.registry.PACKAGES`.
+            name: The entry.
+
+        Returns:
+            None if there is no such entry, or its file is not right.
+        """
         try:
-            return (
-                function(kind, name)
-                if self.known(key, [name], registry.names(kind))
-                else None
-            )
+            if self.check_names(key, [name], registry.names(kind)):
+                return reader(kind, name)
         except UserError as error:
-            if str(error) not in self._of_files:
+            if str(error) not in self._texts_about_files:
                 self.add(key, str(error))
-            self._of_files.add(str(error))
-            return None
+            self._texts_about_files.add(str(error))
+        return None
 
-    def build(
+    def validate(
         self,
-        model: type[Model],
-        data: Any,
+        model: type[_Model],
+        written: Any,
         key: str = "",
-        places: Mapping[str, str] = {},
-    ) -> Model | None:
-        """The model of some data, None where that is not right; `places` are keys that stand elsewhere."""
+        key_of_option: Mapping[str, str] = {},
+    ) -> _Model | None:
+        """Make a typed object of what is written at a key.
+
+        Args:
+            model: The class of the object.
+            written: What it is made of.
+            key: Where that stands; "" is the whole config.
+            key_of_option: {option: the key below, "sweep.weight.0"} of options that are
+                written elsewhere than under their name.
+
+        Returns:
+            None if something in it is not right.
+        """
         try:
-            return model.model_validate(data)
+            return model.model_validate(written)
         except ValidationError as error:
-            for e in error.errors():
-                first, *rest = [*_parts(e["loc"], data)] or [""]
-                self.add(
-                    ".".join(filter(None, (key, places.get(first, first), *rest))),
-                    describe_problem(e),
-                )
+            for problem in error.errors():
+                parts = list(_written_parts(problem["loc"], written))
+                if parts:
+                    parts[0] = key_of_option.get(parts[0], parts[0])
+                whole_key = ".".join(part for part in (key, *parts) if part)
+                self.add(whole_key, describe_problem(problem))
             return None
 
 
-def _parts(loc: tuple[int | str, ...], data: Any) -> Iterator[str]:
-    """The keys that lead to an error, also to what is missing, without pydantic's marks of keys and forms."""
-    for part in loc:
-        inside = (
-            part in data
-            if isinstance(data, dict)
-            else isinstance(data, list) and isinstance(part, int)
-        )
-        if inside or (
-            isinstance(data, dict) and part not in ("[key]", "list", "mapping")
-        ):
+def _first_parts(key: str, count: int) -> str:
+    """Return the first parts of a key: "a.b" of "a.b.c", for a count of 2."""
+    return ".".join(key.split(".")[:count])
+
+
+def _written_parts(location: tuple[int | str, ...], written: Any) -> Iterator[str]:
+    """Yield the parts of the key that a problem of pydantic's is about.
+
+    Its location has names beside those of keys: of classes, for one of several forms
+    that a value may have, and "[key]" where a key itself is wrong. They are left out.
+
+    Args:
+        location: Where pydantic has the problem.
+        written: What was validated.
+    """
+    value = written
+    for part in location:
+        if isinstance(value, dict):
+            is_there = part in value
+            # A key that is missing is named, too.
+            is_part_of_key = is_there or part not in ("[key]", "list", "mapping")
+        else:
+            is_there = isinstance(value, list) and isinstance(part, int)
+            is_part_of_key = is_there
+        if is_part_of_key:
             yield str(part)
-        data = data[part] if inside else data
+        if is_there:
+            value = value[part]

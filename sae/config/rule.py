@@ -8,8 +8,10 @@ from sae.core.options import Options, Seed, Share
 class ClaimRule(Options):
     """The rule of intervals and verdicts: `claims` in config.yaml."""
 
-    confidence: Share
-    """Of all intervals: those of claims, a bootstrap over (dataset, backbone) blocks, and those of fronts."""
+    confidence: Share = Field(
+        description="Of all intervals: those of claims, a bootstrap over (dataset, "
+        "backbone) blocks, and those of fronts."
+    )
     resamples: int = Field(ge=100)
     """Of the bootstrap."""
     bootstrap_seed: Seed

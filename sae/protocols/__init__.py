@@ -7,6 +7,13 @@ of each SAE on the validation split; perhaps a class `Options`; and
     choose(history) -> Choice           when nothing that it asks for is missing
     at_most(plan, options) -> Sizes     how many SAEs these may be
 
+It may have two things more:
+
+    config_problems(use, options) -> Iterator[Problem]
+        what is wrong with an experiment that uses it (:mod:`sae.protocols._use`)
+    CHOOSES = False
+        that it leaves the choice among its SAEs to other protocols
+
 `history` is what was trained for it, with its scores on validation
 (:class:`sae.protocols._history.History`): no number of the test split can reach it.
 `_cell` trains what is asked for, scores it, and asks again.

@@ -38,7 +38,7 @@ import functools
 import hashlib
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -53,7 +53,7 @@ from pydantic import (
 )
 
 from sae.bank.plan import Member, Plan
-from sae.core.errors import UserError
+from sae.core.errors import Problem, UserError, describe_unknown
 from sae.core.options import (
     Count,
     Grid,
@@ -69,6 +69,7 @@ from sae.core.options import (
 )
 from sae.core.options import Options as Base
 from sae.protocols._history import Choice, History, Sizes, table_key
+from sae.protocols._use import ProtocolUse
 from sae.scoring import front
 from sae.scoring.front import DETECTION, MS, Window
 
@@ -83,6 +84,15 @@ NAME = "fair"
 FRONT_SCORES = (MS, DETECTION)
 # The options that every method has, in the order of the Sobol sequence's dimensions.
 COMMON = ("lr", "encoder_scale", "auxk_alpha")
+# The options that are read only where points are drawn, not listed.
+READ_FOR_DRAWN_POINTS = (
+    "encoder_scale",
+    "auxk_alpha",
+    "refined",
+    "values",
+    "design_seed",
+    "ranges",
+)
 # At how many learning rates the baseline tries a length.
 RATES_OF_LENGTH = 3
 # How many vertices costs reckon a method to have on both fronts: the most ever seen.
@@ -290,6 +300,156 @@ def at_most(plan: Plan, options: Options) -> Sizes:
         judged=sum(judged_counts.values()),
         most_steps=most_steps,
     )
+
+
+# What an experiment must say, beside options that are right alone.
+
+
+def config_problems(use: ProtocolUse, options: Options) -> Iterator[Problem]:
+    """Yield what is wrong with an experiment that is to be tuned.
+
+    It needs a baseline, a length of training for every dataset, and a range or values
+    of every option of a method's own.
+    """
+    if all(method.against for method in use.methods.values()):
+        yield Problem(
+            "",
+            "no method of this experiment is a baseline, compared with no other one; "
+            "add one",
+        )
+    yield from _step_problems(use, options)
+    if use.recipe["tied"]:
+        yield Problem(
+            "",
+            f"training.{use.recipe_name} is tied: its encoder has no scale of its own "
+            "to tune",
+        )
+    if isinstance(options.points, int):
+        if options.own_values:
+            yield Problem(
+                "own_values",
+                "it is for points that are listed; list them, or write ranges",
+            )
+        yield from _own_option_problems(use, "ranges", options.ranges, "range")
+    else:
+        yield from _point_problems(use, options, options.points)
+        yield from _own_option_problems(use, "own_values", options.own_values, "list")
+
+
+def _step_problems(use: ProtocolUse, options: Options) -> Iterator[Problem]:
+    """Yield what is wrong with the lengths of training: `most_steps` says the longest.
+
+    Without it every method, or every dataset, sets its own number of steps.
+    """
+    most_steps = options.most_steps or {}
+    for dataset in most_steps:
+        if dataset not in use.known_datasets:
+            yield Problem("most_steps", describe_unknown(dataset, use.known_datasets))
+
+    if most_steps:
+        for dataset in sorted(set(use.datasets) - most_steps.keys()):
+            yield Problem("most_steps", f"no number of steps for {dataset}")
+    elif not all(_sets_steps(use, dataset) for dataset in use.datasets):
+        for name in sorted(use.methods):
+            if "steps" not in use.methods[name].recipe:
+                yield Problem(
+                    "most_steps",
+                    f"it must say how many steps {name} may train, which sets none of "
+                    "its own, and neither does by_dataset for each dataset",
+                )
+
+    for dataset, longest in most_steps.items():
+        if longest < options.steps.first:
+            yield Problem(
+                f"most_steps.{dataset}",
+                f"{longest} is less than steps.first, {options.steps.first}",
+            )
+
+
+def _sets_steps(use: ProtocolUse, dataset: str) -> bool:
+    """Return whether an experiment says how many steps it trains on a dataset."""
+    return bool(use.recipe_by_dataset.get(dataset, {}).get("steps"))
+
+
+def _point_problems(
+    use: ProtocolUse, options: Options, points: list[PointOptions]
+) -> Iterator[Problem]:
+    """Yield what is wrong with points that are listed, so that none is drawn."""
+    unread_options = set(use.written_options) & set(READ_FOR_DRAWN_POINTS)
+    if options.ranges:
+        unread_options.add("ranges")
+    for name in sorted(unread_options):
+        instead = "write `own_values`" if name == "ranges" else "leave it out"
+        yield Problem(name, f"points are listed, so that none is drawn; {instead}")
+
+    if options.own_values and all(point.alone for point in points):
+        yield Problem(
+            "points",
+            "all are `alone`, so that the methods of `own_values` have none; leave "
+            "some so",
+        )
+    baselines = [name for name, method in use.methods.items() if not method.against]
+    for place, point in enumerate(points):
+        values = {option: [value] for option, value in point.common.items()}
+        for name in baselines:
+            yield from use.check_values(f"points.{place}", name, values)
+
+
+def _own_option_problems(
+    use: ProtocolUse,
+    section: str,
+    values_by_method: Mapping[str, Mapping[str, Any]],
+    form: str,
+) -> Iterator[Problem]:
+    """Yield what is wrong with what is said of methods' own options.
+
+    Args:
+        use: The experiment.
+        section: The option of the protocol that says it: "ranges" or "own_values".
+        values_by_method: {method: {option: values, or {k8: values, ...}}}.
+        form: What values are called in messages: a "range", [lowest, highest], or a
+            "list" of what is tried.
+    """
+    for name in values_by_method:
+        if name not in use.methods:
+            yield Problem(section, describe_unknown(name, use.methods))
+
+    for name, method in use.methods.items():
+        method_key = f"{section}.{name}"
+        values_by_option = values_by_method.get(name, {})
+        # Values of the type that the option has where nothing is tuned.
+        usual_values = {**use.recipe, **method.options}
+        whole_options = {
+            option
+            for option in values_by_option
+            if isinstance(usual_values.get(option), int)
+        }
+        fractional_values = {
+            option: values
+            for option, values in values_by_option.items()
+            if option not in whole_options
+        }
+        yield from use.check_values(
+            method_key, name, fractional_values, excluded=(*COMMON, "steps")
+        )
+        for option in sorted(whole_options):
+            yield Problem(
+                f"{method_key}.{option}",
+                "a whole number, which is not tuned here; sweep it instead",
+            )
+        if method.penalty and method.lam is None and "lambda" not in values_by_option:
+            yield Problem(
+                method_key,
+                f"{name} has the penalty {method.penalty}, but no {form} of lambda",
+            )
+        for option, values in values_by_option.items():
+            if not isinstance(values, dict):
+                continue
+            missing = [f"k{k}" for k in use.budgets if f"k{k}" not in values]
+            if missing:
+                yield Problem(
+                    f"{method_key}.{option}", f"no {form} for {', '.join(missing)}"
+                )
 
 
 # Round 1: how long the SAEs train.

@@ -3,16 +3,20 @@
 Nothing is chosen of them.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import Field
 
 from sae.bank.plan import Member, Plan
+from sae.core.errors import Problem, describe_unknown
 from sae.core.options import Options as Base
 from sae.protocols._history import Choice, History, Sizes
+from sae.protocols._use import ProtocolUse
 
 VERSION = 1
 METRICS = ()
+CHOOSES = False
 NAME = "listed"
 
 
@@ -50,3 +54,24 @@ def at_most(plan: Plan, options: Options) -> Sizes:
     return Sizes(
         trials=sum(sae_counts.values()), after=0, by_method=sae_counts, judged=0
     )
+
+
+def config_problems(use: ProtocolUse, options: Options) -> Iterator[Problem]:
+    """Yield what is wrong with the trials of an experiment.
+
+    They must be of its methods, each of which must be able to train at them.
+    """
+    for name in options.trials:
+        if name not in use.methods:
+            yield Problem("trials", describe_unknown(name, use.methods))
+
+    for name in sorted(options.trials.keys() & use.methods.keys()):
+        method = use.methods[name]
+        for trial in options.trials[name]:
+            values = {option: [value] for option, value in trial.items()}
+            yield from use.check_values(f"trials.{name}", name, values)
+            if method.penalty and method.lam is None and "lambda" not in trial:
+                yield Problem(
+                    f"trials.{name}",
+                    f"{name} has a penalty, so that each of its trials needs a lambda",
+                )

@@ -181,7 +181,7 @@ def test_swaps_are_seen(hash_of_text, one, two):
 
 TALKS = """
 import logging
-from sae.core.errors import UserError
+from sae.core.errors import Problem, UserError
 
 log = logging.getLogger(__name__)
 
@@ -196,6 +196,10 @@ def f(x):
     if x > 5:
         raise Lost(x)
     return 2 * x
+
+def problems(x):
+    if x > 7:
+        yield Problem("lr", "too high")
 """
 
 
@@ -207,7 +211,9 @@ def f(x):
         ("import logging\n", "import logging\nimport warnings\n", False),
         ("    return", "    warnings.warn('?')\n    return", False),
         ('"large"', '"too large"', False),
+        ("too high", "too high; lower it", False),
         ("x < 9", "x < 8", True),
+        ("if x > 7", "if x > 8", True),
         ("if x < 0", "if x < 1", True),
         ('raise UserError(f"{x} is negative") from None', "pass", True),
         ("raise UserError", "raise ValueError", True),

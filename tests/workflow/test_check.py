@@ -8,7 +8,7 @@ import yaml
 from conftest import ROOT
 from sae_workflow import check, expected_files, recorded_configs, settings
 
-from sae.config import load as configuration
+from sae.config.yaml_file import parse_file
 from sae.core import files, paths
 
 
@@ -92,7 +92,7 @@ def test_of_several_configurations_that_which_lacks_least_counts(
 
 def test_the_record_of_an_experiment_of_fewer_k_is_read_again(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    config = configuration.parse(ROOT / "config.yaml")
+    config = parse_file(ROOT / "config.yaml")
     config["experiments"]["mine"] = {"extends": "demo", "k": [8]}
     recorded_configs.write_records(config, {"mine"}, ["mine.yaml"], {})
     (record,) = recorded_configs.read_records("mine")

@@ -25,9 +25,9 @@ from sae_workflow.command_line import run_command
 from sae_workflow.stages import STAGES, make_job
 from support.larger import enlarge_paper
 
-from sae.config import load as configuration
+from sae.config.yaml_file import parse_file
 
-CONFIG = configuration.parse(ROOT / "config.yaml")
+CONFIG = parse_file(ROOT / "config.yaml")
 
 
 @pytest.fixture

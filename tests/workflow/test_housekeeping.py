@@ -21,11 +21,11 @@ from support.embeddings import write_split
 
 from sae.bank.read import read
 from sae.bank.train import Place
-from sae.config import load as configuration
+from sae.config.yaml_file import parse_file
 from sae.core import files, paths
 from sae.protocols import _cell
 
-CONFIG = configuration.parse(ROOT / "config.yaml")
+CONFIG = parse_file(ROOT / "config.yaml")
 CONFIG["experiments"] = {"smoke": CONFIG["experiments"]["smoke"]}
 CELL = "fashion_mnist_smoke/efficientnet_lite0"
 BANK = Path(f"results/smoke/saes/{CELL}/k8/bank.json")
@@ -416,7 +416,7 @@ def test_prune_refuses_while_a_run_may_be_alive(old):
     assert not any(Path(path).exists() for path in old)
 
 
-DEMO = configuration.parse(ROOT / "config.yaml")
+DEMO = parse_file(ROOT / "config.yaml")
 DEMO["experiments"] = {"demo": DEMO["experiments"]["demo"]}
 
 

@@ -9,9 +9,9 @@ from conftest import ROOT
 from sae_workflow import costs, settings
 from sae_workflow.stages import STAGES, make_job
 
-from sae.config import load as configuration
+from sae.config.yaml_file import parse_file
 
-CONFIG = configuration.parse(ROOT / "config.yaml")
+CONFIG = parse_file(ROOT / "config.yaml")
 CELL = {"experiment": "paper", "dataset": "imagenet", "backbone": "vit_l16", "k": "32"}
 
 

@@ -28,7 +28,7 @@ from sae_workflow.housekeeping import Survey
 from support.planned_jobs import jobs_that_run, read_jobs, reader
 
 from sae.bank.read import read as read_bank
-from sae.config import load as configuration
+from sae.config.load import load_config
 from sae.core import files, paths
 from sae.data import store
 
@@ -787,10 +787,10 @@ def test_every_row_of_the_table_is_held():
 
 def test_housekeeping_knows_every_file_of_a_run(finished_run, monkeypatch):
     monkeypatch.chdir(finished_run.folder)
-    survey = Survey(configuration.load(finished_run.config))
+    survey = Survey(load_config(finished_run.config))
     assert (survey.unused, survey.foreign) == ({}, {})
     survey = Survey(
-        configuration.load(
+        load_config(
             finished_run.config
             | {"experiments": {"smoke": finished_run.config["experiments"]["smoke"]}}
         )

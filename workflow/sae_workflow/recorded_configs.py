@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sae.config import load as configuration
 from sae.config.extends import experiment_written_out
 from sae.config.models import Config
+from sae.config.yaml_file import parse_file
 from sae.core import files, paths
 from sae.core.errors import UserError
 from sae_workflow import settings
@@ -83,7 +83,7 @@ def write_records(
     name = files.sha256_text(files.dumps(source))[:16]
     usual_config = {}
     if Path("config.yaml").exists():
-        usual_config = configuration.parse("config.yaml")
+        usual_config = parse_file("config.yaml")
 
     for experiment in sorted(experiments & config["experiments"].keys()):
         path = Path(

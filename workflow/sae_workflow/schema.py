@@ -86,7 +86,10 @@ def schema() -> Schema:
 
 def _described_models() -> dict[Described, Any]:
     """Return the class of each thing that the schema describes."""
-    model_of: dict[Described, Any] = {_CONFIG: models.Config, _RECIPE: models.Trained}
+    model_of: dict[Described, Any] = {
+        _CONFIG: models.Config,
+        _RECIPE: models.TypedMethod,
+    }
     for kind in registry.PACKAGES:
         for name in registry.names(kind):
             model_of[kind, name] = registry.head(kind, name).options

@@ -17,8 +17,9 @@ import yaml
 
 from sae.bank.plan import Plan, PlannedMethod
 from sae.config import entries
-from sae.config import load as configuration
+from sae.config.load import load_config
 from sae.config.models import NO_OPTIONS, Config
+from sae.config.yaml_file import parse_file
 from sae.core import registry, versions
 from sae.core.options import as_record, from_record
 from sae.core.paths import STAGES
@@ -56,9 +57,7 @@ def load(raw: dict[str, Any], files: Mapping[str, str] = {}) -> Config:
     Raises:
         UserError: the config is not right.
     """
-    return configuration.load(
-        raw, artifacts=artifacts(), reserved=rule_names(), files=files
-    )
+    return load_config(raw, artifacts=artifacts(), reserved=rule_names(), files=files)
 
 
 def read_config(*files: str | Path) -> Config:
@@ -88,7 +87,7 @@ def merge_config_files(
     config: dict[str, Any] = {}
     file_of_key: dict[str, str] = {}
     for file in map(os.path.relpath, files):
-        content = configuration.parse(file)
+        content = parse_file(file)
         update_config(config, content)
         for key in _dotted_keys(content):
             file_of_key[key] = file

@@ -1,0 +1,186 @@
+"""Check what concerns several keys of an experiment."""
+
+import itertools
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from sae.config.method_checks import check_method
+from sae.config.models import Config, Entry, RecipeEntry
+from sae.config.named_experiment import NamedExperiment
+from sae.config.problems import Problems
+from sae.config.protocol_checks import check_protocol, check_some_protocol_chooses
+from sae.config.sweep_checks import check_grids
+
+MOST_SAES = 1_000_000  # of an experiment; the largest so far had 2,000
+
+
+def check_experiment(config: Config, name: str, problems: Problems) -> None:
+    """Check what an experiment says, beside the form of each key.
+
+    Args:
+        config: Its entries and methods are complete.
+        name: The experiment.
+        problems: Where it is noted what is wrong.
+    """
+    experiment = NamedExperiment(config, name)
+    if not _check_names(experiment, problems):
+        return
+    if not _check_by_dataset(experiment, problems):
+        return
+
+    _check_k_of_gallery(experiment, problems)
+    check_some_protocol_chooses(experiment, problems)
+    for metric, overrides in experiment.spec.metrics.items():
+        key = f"{experiment.key}.metrics.{metric}"
+        _validate_overridden(config.metrics[metric], overrides, key, problems)
+    for protocol, overrides in experiment.spec.protocols.items():
+        key = f"{experiment.key}.protocols.{protocol}"
+        options = _validate_overridden(
+            config.protocols[protocol], overrides, key, problems
+        )
+        if options is not None:
+            check_protocol(experiment, protocol, options, problems)
+
+    _check_backbones(experiment, problems)
+    _check_dataset_of_gallery(experiment, problems)
+    if all(method.control for method in experiment.methods.values()):
+        problems.add(
+            f"{experiment.key}.methods",
+            "all of them are controls; add a method to compare them with",
+        )
+    check_grids(experiment, problems)
+    for method in experiment.methods:
+        check_method(experiment, method, problems)
+    _check_size(experiment, problems)
+
+
+def _check_names(experiment: NamedExperiment, problems: Problems) -> bool:
+    """Check that all that an experiment names is there.
+
+    Returns:
+        Whether it is; what the gallery names does not count.
+    """
+    spec = experiment.spec
+    config = experiment.config
+    names_and_allowed: dict[str, tuple[Iterable[str], Iterable[str]]] = {
+        "datasets": (spec.datasets, config.datasets),
+        "backbones": (spec.backbones, config.backbones),
+        "methods": (spec.methods, config.methods),
+        "metrics": (spec.metrics, config.metrics),
+        "protocols": (spec.protocols, config.protocols),
+        "judges": (spec.judges, config.backbones),
+        "training": ([spec.training], config.training),
+        "sweep": (spec.sweep, spec.methods),
+    }
+    all_known = True
+    for section, (names, allowed) in names_and_allowed.items():
+        key = f"{experiment.key}.{section}"
+        if not problems.check_names(key, names, allowed):
+            all_known = False
+
+    if spec.gallery.dataset is not None:
+        problems.check_names(
+            f"{experiment.key}.gallery.dataset", [spec.gallery.dataset], spec.datasets
+        )
+    if spec.gallery.backbone is not None:
+        problems.check_names(
+            f"{experiment.key}.gallery.backbone",
+            [spec.gallery.backbone],
+            spec.backbones,
+        )
+    return all_known
+
+
+def _check_by_dataset(experiment: NamedExperiment, problems: Problems) -> bool:
+    """Check the options of the recipe that an experiment says of single datasets.
+
+    The k of single datasets are checked with the methods (`sae.config.method_checks`).
+
+    Returns:
+        Whether they are right.
+    """
+    spec = experiment.spec
+    key = f"{experiment.key}.by_dataset"
+    # An experiment that takes this over may have fewer datasets, so any may be named.
+    if not problems.check_names(key, spec.by_dataset, experiment.config.datasets):
+        return False
+    common = experiment.common_recipe.model_dump()
+    all_right = True
+    for dataset, differences in spec.by_dataset.items():
+        recipe = problems.validate(
+            RecipeEntry, {**common, **differences.recipe}, f"{key}.{dataset}"
+        )
+        if recipe is None:
+            all_right = False
+    return all_right
+
+
+def _check_k_of_gallery(experiment: NamedExperiment, problems: Problems) -> None:
+    """Check that the k of the gallery is one of the dataset that it shows."""
+    spec = experiment.spec
+    if spec.gallery.k is None:
+        return
+    shown_dataset = experiment.config.shown_dataset(experiment.name)
+    budgets = spec.k_of(shown_dataset) if shown_dataset else spec.every_k
+    problems.check_names(f"{experiment.key}.gallery.k", [spec.gallery.k], budgets)
+
+
+def _validate_overridden(
+    entry: Entry, overrides: dict[str, Any], key: str, problems: Problems
+) -> Entry | None:
+    """Return a metric or protocol with an experiment's options laid over its own."""
+    options = {**entry.model_dump(exclude_unset=True), **overrides}
+    return problems.validate(type(entry), options, key)
+
+
+def _check_backbones(experiment: NamedExperiment, problems: Problems) -> None:
+    """Check that backbones judge in one role, and go together with each dataset."""
+    spec = experiment.spec
+    for backbone_name in sorted(set(spec.judges) & set(spec.backbones)):
+        problems.add(
+            f"{experiment.key}.judges",
+            f"{backbone_name} is one of `backbones`, which judge each other; leave it "
+            "out here",
+        )
+    for dataset_name, backbone_name in itertools.product(spec.datasets, spec.embedding):
+        dataset = experiment.config.datasets[dataset_name]
+        backbone = experiment.config.backbones[backbone_name]
+        if dataset.has_images != backbone.reads_images:
+            problems.add(
+                experiment.key,
+                f"dataset {dataset_name} (type {dataset.type}) and backbone "
+                f"{backbone_name} (loader {backbone.loader}) do not go together: a "
+                "dataset without images needs a loader of given embeddings, and images "
+                "another one",
+            )
+
+
+def _check_dataset_of_gallery(experiment: NamedExperiment, problems: Problems) -> None:
+    """Check that the dataset of the gallery has images."""
+    name = experiment.spec.gallery.dataset
+    if name not in experiment.spec.datasets:
+        return
+    if not experiment.config.datasets[name].has_images:
+        problems.add(
+            f"{experiment.key}.gallery.dataset",
+            f"{name} holds embeddings alone, without images to show",
+        )
+
+
+def _check_size(experiment: NamedExperiment, problems: Problems) -> None:
+    """Check that an experiment does not ask for more SAEs than anybody means."""
+    spec = experiment.spec
+    trial_count = 0
+    for dataset in spec.datasets:
+        for k in spec.k_of(dataset):
+            for method in spec.methods:
+                sweep = experiment.config.sweep(experiment.name, method, k)
+                trial_count += math.prod(len(values) for values in sweep.values())
+    sae_count = trial_count * len(spec.seeds) * len(spec.backbones)
+    if sae_count > MOST_SAES:
+        problems.add(
+            experiment.key,
+            f"it asks for {sae_count:,} SAEs; the most is {MOST_SAES:,}: sweep fewer "
+            "values, or part it into several",
+        )

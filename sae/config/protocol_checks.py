@@ -1,0 +1,98 @@
+"""Ask the protocols of an experiment what is wrong with it, before any job starts."""
+
+import functools
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from sae.config.entries import head_of
+from sae.config.models import Entry, Method
+from sae.config.named_experiment import NamedExperiment
+from sae.config.problems import Problems
+from sae.config.swept_values import check_sweep
+from sae.core import registry
+from sae.core.errors import Problem
+from sae.protocols._use import ProtocolUse
+
+
+def check_some_protocol_chooses(
+    experiment: NamedExperiment, problems: Problems
+) -> None:
+    """Check that not all protocols of an experiment leave the choice to others."""
+    names = list(experiment.spec.protocols)
+    if any(_chooses(name) for name in names):
+        return
+    choose = "chooses" if len(names) == 1 else "choose"
+    problems.add(
+        f"{experiment.key}.protocols",
+        f"{' and '.join(names)} {choose} nothing; add paper or fair",
+    )
+
+
+def _chooses(protocol: str) -> bool:
+    """Return whether a protocol chooses among its SAEs.
+
+    The constant `CHOOSES` of its file says if it does not.
+    """
+    return head_of("protocol", protocol).constants.get("CHOOSES", True)
+
+
+def check_protocol(
+    experiment: NamedExperiment, name: str, options: Entry, problems: Problems
+) -> None:
+    """Check what a protocol needs of an experiment, as the protocol's file says it.
+
+    Args:
+        experiment: All that it names is there.
+        name: The protocol.
+        options: Its options, an experiment's laid over those of the config.
+        problems: Where it is noted what is wrong.
+    """
+    if "config_problems" not in head_of("protocol", name).names:
+        return
+    use = _describe_use(experiment, name)
+    key = f"{experiment.key}.protocols.{name}"
+    for problem in registry.load("protocol", name).config_problems(use, options):
+        whole_key = f"{key}.{problem.key}" if problem.key else key
+        problems.add(whole_key, problem.text)
+
+
+def _describe_use(experiment: NamedExperiment, protocol: str) -> ProtocolUse:
+    """Return what a protocol is told of an experiment that uses the protocol."""
+    spec = experiment.spec
+    return ProtocolUse(
+        written_options=spec.protocols[protocol],
+        datasets=spec.datasets,
+        known_datasets=experiment.config.datasets.keys(),
+        budgets=spec.every_k,
+        recipe_name=spec.training,
+        recipe=experiment.common_recipe.model_dump(),
+        recipe_by_dataset={
+            dataset: differences.recipe
+            for dataset, differences in spec.by_dataset.items()
+        },
+        methods=experiment.tuned_methods,
+        check_values=functools.partial(_problems_of_values, experiment.tuned_methods),
+    )
+
+
+def _problems_of_values(
+    methods: Mapping[str, Method],
+    key: str,
+    method: str,
+    values: Mapping[str, Any],
+    excluded: Collection[str] = (),
+) -> list[Problem]:
+    """Return what is wrong with values that a protocol tries for a method's options.
+
+    With its first argument filled in, it is a `sae.protocols._use.ValueCheck`.
+
+    Args:
+        methods: {name: method}, complete.
+        key: Where the values stand, below the protocol's key.
+        method: The name of one of the methods.
+        values: {option: values, or {k8: values, ...}}.
+        excluded: Options that the protocol does not try.
+    """
+    problems = Problems()
+    check_sweep(key, values, methods[method], problems, excluded=excluded)
+    return list(problems)

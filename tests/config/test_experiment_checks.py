@@ -1,0 +1,42 @@
+"""What concerns several keys of an experiment."""
+
+import re
+
+import pytest
+from config.common import config_with, refusal_of
+
+
+@pytest.mark.parametrize(
+    ("by_dataset", "pattern"),
+    [
+        ({"emojis": {"m": 64}}, "by_dataset: 'emojis' is not known; allowed: .*emoji"),
+        ({"emoji": {"width": 64}}, r"by_dataset\.emoji\.width: .*"),
+        ({"emoji": {"steps": 0}}, r"by_dataset\.emoji\.steps: 0 should be"),
+        ({"emoji": {"m": 2**25}}, r"by_dataset\.emoji\.m: .*fits no machine"),
+        ({"emoji": {"k": 4}}, r"by_dataset\.emoji\.k: .*write \[4\]"),
+        ({"emoji": {"k": [4, 4]}}, r"by_dataset\.emoji\.k: .*there twice"),
+        (
+            {"emoji": {"k": [8, 2**20]}},
+            r"by_dataset\.emoji\.k: k = 1048576 is larger than m",
+        ),
+        ({"emoji": {"k": [8, 64]}}, r"sweep\.reg1\.lambda: no grid for k64"),
+        (
+            {"emoji": {"k": [8]}, "fashion_mnist": {"k": [8]}},
+            r"sweep\.reg1\.lambda: 'k32' is not known",
+        ),
+    ],
+)
+def test_a_mistake_in_what_an_experiment_says_of_a_dataset(by_dataset, pattern):
+    raw = config_with({"experiments/demo/by_dataset": by_dataset})
+    assert re.search(rf"config key experiments\.demo\.{pattern}", refusal_of(raw))
+
+
+def test_a_gallery_shows_a_k_of_its_dataset():
+    raw = config_with(
+        {
+            "experiments/demo/by_dataset": {"emoji": {"k": [8]}},
+            "experiments/demo/gallery": {"dataset": "emoji", "k": 32},
+        }
+    )
+    pattern = r"config key experiments\.demo\.gallery\.k: 32 is not known; allowed: 8"
+    assert re.search(pattern, refusal_of(raw))

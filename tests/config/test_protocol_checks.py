@@ -1,0 +1,273 @@
+"""What the protocols `fair`, `listed` and a user's own need of an experiment."""
+
+import re
+
+import pytest
+from config.common import RAW, REMOVED, config_with, refusal_of
+from sae_workflow import settings
+
+PROTOCOL = """
+from pydantic import Field
+from sae.core.errors import Problem
+from sae.core.options import Options as Base
+
+METRICS = ()
+CHOOSES = False
+
+
+class Options(Base):
+    weights: dict[str, float] = Field({})
+
+
+def config_problems(use, options):
+    if len(use.datasets) > 1:
+        yield Problem("", "one dataset at a time")
+    for method, weight in options.weights.items():
+        yield from use.check_values(f"weights.{method}", method, {"lr": [weight]})
+
+
+def next(history): ...
+def choose(history): ...
+def at_most(plan, options): ...
+"""
+
+
+def test_a_protocol_says_what_it_needs_of_an_experiment(tmp_path):
+    (tmp_path / "protocols").mkdir()
+    (tmp_path / "protocols/mine.py").write_text(PROTOCOL)
+    experiment = RAW["experiments"]["smoke"] | {
+        "datasets": ["fashion_mnist_smoke", "emoji"],
+        "protocols": {"mine": {"weights": {"reg1": 100.0}}, "listed": {}},
+    }
+    written = {
+        "extensions": str(tmp_path),
+        "protocols/mine": {},
+        "experiments/smoke": experiment,
+    }
+    message = refusal_of(config_with(written))
+    key = "config key experiments.smoke.protocols"
+    assert message.splitlines()[1:] == [
+        f"{key}: mine and listed choose nothing; add paper or fair",
+        f"{key}.mine: one dataset at a time",
+        f"{key}.mine.weights.reg1.lr.0: 100.0 should be at most 10: Adam moves each "
+        "weight by about so much in a step, and rows of the decoder have length 1",
+    ]
+
+    experiment |= {"datasets": ["emoji"], "protocols": {"paper": {}, "mine": {}}}
+    settings.load(config_with(written | {"experiments/smoke": experiment}))
+
+
+FAIR = "experiments/fair/protocols/fair"
+
+LISTED = "experiments/demo/protocols/listed/trials"
+
+POINT = {"lr": 0.001, "encoder_scale": 0.1, "auxk_alpha": 0.3}
+
+GRID = {
+    "most_steps": RAW["experiments"]["fair"]["protocols"]["fair"]["most_steps"],
+    "points": [POINT, POINT | {"lr": 0.002, "alone": True}],
+    "own_values": {
+        "reg1": {"lambda": [0.1]},
+        "reg2": {"lambda": {"k16": [1], "k32": [2]}},
+    },
+}
+
+
+def test_a_grid_of_points_is_right():
+    tuning = (
+        settings.load(config_with({FAIR: GRID})).experiments["fair"].protocols["fair"]
+    )
+    assert tuning == GRID
+
+
+@pytest.mark.parametrize(
+    ("written", "key", "pattern"),
+    [
+        ({"points": []}, "points", "at least 1 item"),
+        ({"points": "six"}, "points", "valid integer"),
+        ({"points": [{"lr": 0.1}]}, "points.0.encoder_scale", "required"),
+        ({"points": [POINT | {"rate": 1}]}, "points.0.rate", "no such key; allowed"),
+        ({"points": [POINT | {"lr": 100}]}, "points.0.lr.0", "at most 10"),
+        ({"points": [POINT, POINT]}, "points", "lr 0.001, .* is there twice"),
+        ({"points": [POINT | {"alone": True}]}, "points", "all are `alone`"),
+        ({"points": 6}, "own_values", "for points that are listed"),
+        ({"refined": 2}, "refined", "none is drawn; leave it out"),
+        (
+            {"ranges": {"reg1": {"lambda": [1, 2]}}},
+            "ranges",
+            "none is drawn; write `own_values",
+        ),
+        (
+            {"own_values": {"reg1": {"lambda": [1]}}},
+            "own_values.reg2",
+            "but no list of lambda",
+        ),
+        (
+            {"own_values": GRID["own_values"] | {"reg2": {"lambda": {"k16": [1]}}}},
+            "own_values.reg2.lambda",
+            "no list for k32",
+        ),
+        (
+            {"own_values": GRID["own_values"] | {"topk": {"lr": [1]}}},
+            "own_values.topk",
+            "'lr' is not known",
+        ),
+        (
+            {"own_values": GRID["own_values"] | {"reg1": {"lambda": [1, 1]}}},
+            "own_values.reg1.lambda",
+            "there twice",
+        ),
+        (
+            {"own_values": GRID["own_values"] | {"pca": {"m": [2]}}},
+            "fair.own_values",
+            "'pca' is not known",
+        ),
+    ],
+)
+def test_a_mistake_in_a_grid_of_points(written, key, pattern):
+    message = refusal_of(config_with({FAIR: GRID | written}))
+    assert any(
+        f"{key}:" in line and re.search(pattern, line) for line in message.splitlines()
+    ), message
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "key", "pattern"),
+    [
+        (f"{FAIR}/points", 0, "protocols.fair.points", "0 should be greater"),
+        (
+            f"{FAIR}/most_steps/nowhere",
+            999,
+            "protocols.fair.most_steps",
+            "'nowhere'.*allowed",
+        ),
+        (
+            f"{FAIR}/most_steps/emoji_vendors_split1",
+            REMOVED,
+            "protocols.fair.most_steps",
+            "for emoji_v",
+        ),
+        (
+            f"{FAIR}/most_steps/emoji_vendors_split1",
+            99,
+            "most_steps.emoji_vendors_split1",
+            "99 is less than .*first",
+        ),
+        (
+            f"{FAIR}/most_steps",
+            REMOVED,
+            "fair.most_steps",
+            "how many steps reg1 may train, which sets none",
+        ),
+        (
+            f"{FAIR}/ranges/reg1",
+            REMOVED,
+            "protocols.fair.ranges.reg1",
+            "off_support_l1, but no range of lambda",
+        ),
+        (
+            f"{FAIR}/ranges/reg1/lambda/k16",
+            [0.1],
+            "ranges.reg1.lambda.k16",
+            "is no range; write",
+        ),
+        (
+            f"{FAIR}/ranges/reg1/lambda/k16",
+            [0.1, 0.1],
+            "ranges.reg1.lambda.k16",
+            "is no range; write",
+        ),
+        (
+            f"{FAIR}/ranges/reg1/lambda/k16",
+            REMOVED,
+            "ranges.reg1.lambda",
+            "no range for k16",
+        ),
+        (f"{FAIR}/ranges/topk", {"lr": [0.1, 1]}, "ranges.topk", "'lr' is not known"),
+        (
+            f"{FAIR}/ranges/topk",
+            {"auxk_k": [2, 9]},
+            "ranges.topk.auxk_k",
+            "whole number.*sweep it",
+        ),
+        (
+            f"{FAIR}/ranges/pca",
+            {"m": [2, 9]},
+            "experiments.fair.protocols.fair.ranges",
+            "'pca' is not known",
+        ),
+        (
+            "training/study",
+            {"extends": "small", "tied": True, "encoder_scale": 1},
+            "experiments.fair.protocols.fair",
+            "is tied: its encoder has no scale",
+        ),
+        (
+            LISTED,
+            {"pca": [{"lr": 0.1}]},
+            "demo.protocols.listed.trials",
+            "'pca' is not known; allowed: reg1, reg2, topk",
+        ),
+        (
+            LISTED,
+            {"topk": [{"lambda": 0.1}]},
+            "protocols.listed.trials.topk",
+            "'lambda' is not known",
+        ),
+        (
+            LISTED,
+            {"topk": [{"lr": 100}]},
+            "listed.trials.topk.lr.0",
+            "100.0 should be at most 10",
+        ),
+        (
+            "training/small",
+            RAW["training"]["small"] | {"tied": True, "encoder_scale": 0.5},
+            "encoder_scale",
+            "transpose; set encoder_scale: 1",
+        ),
+        (
+            "protocols/fair/fresh",
+            [0, 3],
+            "protocols.fair.fresh",
+            "0 is the seed of `tuning` too",
+        ),
+        ("protocols/fair/lr", [0.01, 0.001], "protocols.fair.lr", "is no range; write"),
+        ("protocols/fair/widths", [], "protocols.fair.widths", "at least 1 item"),
+        (
+            "experiments/demo/protocols",
+            {"listed": {}},
+            "demo.protocols",
+            "chooses nothing; add paper or fair",
+        ),
+        (
+            "experiments/fair/protocols/fare",
+            {},
+            "experiments.fair.protocols",
+            "'fare' is not known",
+        ),
+        (
+            "experiments/fair/protocols/paper/x",
+            1,
+            "experiments.fair.protocols.paper.x",
+            "there is no such key",
+        ),
+        (
+            "methods/reg2/epochs",
+            3,
+            "experiments.study.methods",
+            "epochs of reg2 would change nothing; give it steps",
+        ),
+        (
+            "experiments/smoke",
+            RAW["experiments"]["smoke"] | {"methods": ["pca"], "sweep": {}},
+            "methods",
+            "all of them are c",
+        ),
+    ],
+)
+def test_a_mistake_in_what_is_tuned(path, value, key, pattern):
+    message = refusal_of(config_with({path: value}))
+    assert any(
+        f"{key}:" in line and re.search(pattern, line) for line in message.splitlines()
+    ), message

@@ -1,0 +1,56 @@
+"""The values that an experiment sweeps."""
+
+import re
+
+import pytest
+import yaml
+from config.common import RAW, config_with, refusal_of
+
+
+@pytest.mark.parametrize(
+    ("sweep", "key", "pattern"),
+    [
+        ({"reg3": {}}, "sweep", "'reg3'.*allowed: .*reg1"),
+        (
+            {"reg1": {"lambda": [-0.1]}},
+            "sweep.reg1.lambda.0",
+            "-0.1 should be greater than 0",
+        ),
+        ({"reg1": {"lambda": ["1e-3"]}}, "sweep.reg1.lambda.0", "1.0e-3"),
+        ({"reg1": {"lambda": [float("inf")]}}, "sweep.reg1.lambda.0", "inf"),
+        (
+            {"reg1": {"lambda": [0.001, 0.0010000001]}},
+            "sweep.reg1.lambda",
+            "both written 0.001",
+        ),
+        (
+            {"reg1": {"lambda": {"k9": [0.1]}}},
+            "sweep.reg1.lambda",
+            "'k9'|no grid for k8",
+        ),
+        ({"reg1": {"mask": ["all"]}}, "sweep.reg1", "'mask'.*allowed"),
+        (
+            {"reg1_all": {"lambda": [0.1]}},
+            "sweep.reg1_all",
+            "that of reg1: leave it out",
+        ),
+        ({"topk": {"lambda": [0.1]}}, "sweep.topk", "'lambda'.*allowed"),
+        ({"topk": {"m": [4, 64]}}, "k", "k = 8 is larger than m = 4"),
+        (
+            {"reg1": {"lambda": [0.1], "lr": [yaml.safe_load(".nan")]}},
+            "sweep.reg1.lr.0",
+            "nan .*finite",
+        ),
+        ({}, "methods", "reg1 has the penalty off_support_l1, but no lambda"),
+    ],
+)
+def test_a_mistake_in_a_sweep(sweep, key, pattern):
+    before = RAW["experiments"]["smoke"]["sweep"]
+    message = refusal_of(
+        config_with({"experiments/smoke/sweep": before | sweep if sweep else {}})
+    )
+    line = next(
+        (line for line in message.splitlines() if f"experiments.smoke.{key}:" in line),
+        "",
+    )
+    assert re.search(pattern, line), message
