@@ -200,7 +200,7 @@ def splits_of(*splits):
 def splits_of_others(rule):
     """Return the inputs that are splits of other backbones' and judges' embeddings.
 
-    They are those that a job of the rule reads; see :func:`splits_of`.
+    These are what a job of that rule reads. See `splits_of`.
     """
 
     def files_of_others(w, pattern):
