@@ -1,8 +1,9 @@
 # The entry point: the stages, and one target rule per experiment of config.yaml.
-from sae_workflow import begin
+from sae_workflow import snakefile
 
-# `cfg` is the checked and typed form of Snakemake's `config`. workflow/Snakefile has read that already.
-cfg = begin.plan(workflow, globals().get("said_in"))
+# `cfg` is the checked and typed form of Snakemake's `config`. workflow/Snakefile has
+# read that already.
+cfg = snakefile.read_config(workflow, globals().get("file_of_key"))
 
 
 report: "workflow/report/workflow.rst"
@@ -14,11 +15,11 @@ container: "sae.sif"
 
 # Goes with the jobs on a cluster.
 envvars:
-    begin.RUN_VARIABLE,
+    snakefile.RUN_VARIABLE,
 
 
 onstart:
-    begin.start(workflow, cfg, job_of)
+    snakefile.prepare_run(workflow, cfg, job_of)
 
 
 include: "workflow/rules/common.smk"
@@ -41,4 +42,4 @@ for experiment in cfg.experiments:
             results_of(experiment),
 
 
-begin.refuse_unknown_targets(workflow, cfg)
+snakefile.refuse_unknown_targets(workflow, cfg)

@@ -38,8 +38,8 @@ class Experiment(NamedTuple):
 
 def read(results: Path, *overlays: str, experiment: str | None = None) -> Experiment:
     """Read the experiment in a folder that is named like it, or named here."""
-    config = settings.read("config.yaml", *overlays)
-    plan = settings.claims_plan(config, experiment or results.name)
+    config = settings.read_config("config.yaml", *overlays)
+    plan = settings.claims_settings(config, experiment or results.name)
     names = ComparisonSettings.model_validate(plan)
     metrics = across_groups(files.read_parquet(results / "metrics.parquet"))
     return Experiment(fronts.of_protocol(metrics, names.fronts), names)

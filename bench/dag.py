@@ -31,8 +31,8 @@ def main() -> None:
     print(f"{'':<12}{'SAEs':>8}{'jobs':>7}{'seconds':>9}{'peak MB':>9}")
     for factor in (1, 10):
         larger = enlarge_paper(config, factor)
-        plans = costs.plans(settings.load(larger), "paper")
-        saes = sum(size.trials for plan in plans for size in costs.sizes(plan))
+        plans = costs.list_plans(settings.load(larger), "paper")
+        saes = sum(size.trials for plan in plans for size in costs.protocol_sizes(plan))
         with tempfile.NamedTemporaryFile("w", suffix=".yaml") as overlay:
             yaml.safe_dump(larger, overlay)
             overlay.flush()

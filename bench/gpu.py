@@ -166,14 +166,14 @@ def embed(a: argparse.Namespace) -> float:
 def whole_paper(seconds_a_step: dict[str, float], images_a_second: float) -> None:
     """The hours of the experiment `paper` at these rates."""
     config = read_config(ROOT / "config.yaml")
-    cells, _ = costs.cells(config, "paper")
+    embeddings, _ = costs.list_embeddings(config, "paper")
     recipe = config.training[config.experiments["paper"].training]
     steps = sum(
-        costs.saes(plan) * recipe.steps_on(cell.rows["train"])
-        for cell in cells
-        for plan in costs.plans(config, "paper", cell)
+        costs.count_saes(plan) * recipe.steps_on(embedding.images_by_split["train"])
+        for embedding in embeddings
+        for plan in costs.list_plans_on(config, "paper", embedding)
     )
-    images = sum(sum(cell.rows.values()) for cell in cells)
+    images = sum(embedding.dataset.image_count for embedding in embeddings)
     for precision, seconds in seconds_a_step.items():
         print(
             f"  paper, {precision}: {steps:,} steps, {steps * seconds / 3600:,.1f} hours of training",

@@ -1,7 +1,7 @@
 """What jobs take in memory, against what they would ask for: `python bench/memory.py`, from the project's root.
 
 Runs the workflow's own commands on generated embeddings of several sizes and prints peak memory in MB, and the formulas
-of `sae_workflow.stages` (before their margin) divided by it. Then the same at ImageNet's size, where no step may take
+of `sae_workflow.needs` (before their margin) divided by it. Then the same at ImageNet's size, where no step may take
 over 4 GiB: there most steps are stopped after CAP seconds, since their peak comes early, and what follows takes the SAE
 of a smaller size. `--imagenet` does that alone (about 15 minutes and 3 GB of disk); `--short` the smallest size alone;
 `--tiny` takes seconds, to see that it works.
@@ -18,7 +18,7 @@ from typing import NamedTuple
 import _record as record
 import pandas as pd
 from _cell import PROBE, RECIPE, bank_plan, commands, measured, write_command
-from sae_workflow import costs, stages
+from sae_workflow import costs, needs
 
 from sae.bank.plan import Plan
 from sae.core import files, registry
@@ -110,10 +110,13 @@ def peaks(
         "auxk_k": min(m, RECIPE["auxk_k"]),
     }
     plan, probe = bank_plan(k, recipe, {"reg2": "l1_l2_ratio"}), PROBE | {"largest": k}
-    fits = costs.Fits(probe["max_train"], len(probe["C"]), k)
+    fit = costs.ProbeFit(probe["max_train"], len(probe["C"]), k)
     most_images = registry.head("metric", "detection").constants["MOST_TRAIN"]
     images = {"train": rows, "val": held_out, "test": held_out}
-    cell = costs.Cell("synthetic", "synthetic", images, d, {"classes": classes}, {})
+    embedding = costs.Embedding(
+        costs.DatasetFigures("synthetic", images, classes, decoded_per_second=1),
+        costs.BackboneFigures("synthetic", d),
+    )
     options, store = ["--threads", str(threads)], folder / "store"
     if capped:
         few = folder / "few"
@@ -144,17 +147,20 @@ def peaks(
         )
         if rule != "cache":
             bank, probes = (
-                stages.bank_sizes(cell, Plan.model_validate(plan)),
-                stages.probe_sizes(cell, width, fits),
+                needs.bank_sizes(embedding, Plan.model_validate(plan)),
+                needs.probe_sizes(embedding, width, fit),
             )
             is_metric = rule in ("detection", "concepts")
-            like = stages.STAGES["score" if is_metric else rule].like
+            has_figures_of_score = is_metric or rule == "robustness"
+            figures_of = "score" if has_figures_of_score else rule
             read = (
-                stages.ranking_sizes(cell, k, judges=1, most_images=most_images)
+                needs.ranking_sizes(
+                    embedding, k, judge_count=1, most_images=most_images
+                )
                 if rule == "detection"
                 else {}
             )
-            expected = stages.memory_of(like, bank | probes | read)
+            expected = needs.estimate_memory(figures_of, bank | probes | read)
             of = f"{expected / used:.2f}"
         seconds = f"{taken['seconds']:.0f}" + ("+" if taken["stopped"] else "")
         print(

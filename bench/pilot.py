@@ -109,7 +109,7 @@ def read_validation(run_folder: Path) -> pd.DataFrame:
 
 def trials(results: Path) -> pd.DataFrame:
     """A row per trial of the baseline at its cell's common points and around them, and whether it is feasible."""
-    rule = settings.fronts_plan(settings.read(str(ROOT / "config.yaml")), "fair")
+    rule = settings.front_rule(settings.read_config(str(ROOT / "config.yaml")), "fair")
     rows = read_validation(results)
     # Those that only say how long to train have no weight of AuxK of their own.
     rows = rows[

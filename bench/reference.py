@@ -91,13 +91,16 @@ def keep(results: Path, into: Path, overlays: list[str]) -> None:
             name: pd.concat([table, others[name]], ignore_index=True)
             for name, table in found.items()
         }
-    config = settings.read(str(ROOT / "config.yaml"), *overlays)
+    config = settings.read_config(str(ROOT / "config.yaml"), *overlays)
     experiment = made_by["experiment"]
     if experiment not in config.experiments:
         raise SystemExit(f"the config has no experiment {experiment}: see --config")
-    banks = settings.banks(config, experiment)
     order = pd.MultiIndex.from_tuples(
-        [tuple(bank[part] for part in CELL) for bank in banks], names=CELL
+        [
+            tuple(cell.wildcards[part] for part in CELL)
+            for cell in settings.cells(config, experiment)
+        ],
+        names=CELL,
     )
     if unknown := sorted({*cells} - {*order}):
         raise SystemExit(
@@ -149,12 +152,12 @@ def _as_one(kept: dict[str, Any], new: dict[str, Any], into: Path) -> dict[str, 
 
 def rebuild(folder: Path, overlays: list[str]) -> None:
     """Write the tables, the claims and the figures of a folder from its rows."""
-    config = settings.read(str(ROOT / "config.yaml"), *overlays)
+    config = settings.read_config(str(ROOT / "config.yaml"), *overlays)
     experiment = files.read_json(folder / MADE_BY)["experiment"]
     plan = tables.ComparisonSettings.model_validate(
-        settings.claims_plan(config, experiment)
+        settings.claims_settings(config, experiment)
     )
-    names = Names.model_validate(settings.names(config, experiment))
+    names = Names.model_validate(settings.printed_names(config, experiment))
     page = folder / "README.md"
     shown = (
         re.findall(r"\(figures/(\w+)\.png\)", page.read_text(encoding="utf-8"))

@@ -4,7 +4,7 @@ import re
 
 import pytest
 from config.common import METRIC, config_with, refusal_of
-from sae_workflow import settings
+from sae_workflow import external_files, settings
 
 from sae.core import registry
 
@@ -227,8 +227,10 @@ def test_entries_from_outside_are_checked_like_ours(extensions):
         "image_size": 8,
     }
     assert config.datasets["loose"].spec == {"type": "loose", "whatever": [1]}
-    assert settings.stages(config, "smoke")["score"]["mine"] == {"bins": 10}
-    assert settings.from_hub(config, "mine") and settings.figures(config, "smoke") == [
+    assert settings.metrics_by_stage(config, "smoke")["score"]["mine"] == {"bins": 10}
+    assert external_files.is_from_hub(config, "mine") and settings.shown_figures(
+        config, "smoke"
+    ) == [
         "mine",
         "fig4",
     ]

@@ -45,12 +45,12 @@ def test_recipe_paper_has_the_papers_values_whatever_the_default():
         "unit_variance": True,
         "precision": "bfloat16",
     }
-    recipe = settings.read(ROOT / "config.yaml").training["paper"]
+    recipe = settings.read_config(ROOT / "config.yaml").training["paper"]
     assert as_record(recipe) == expected
 
 
 def test_the_config_is_right_and_typed():
-    config = settings.read(ROOT / "config.yaml")
+    config = settings.read_config(ROOT / "config.yaml")
     assert config.experiments["demo"].k == [8, 32]
     assert (
         config.training["demo"].lr == 0.005
@@ -535,7 +535,7 @@ def test_of_several_files_a_message_names_the_one(tmp_path, monkeypatch):
         "methods: {topk: {lrr: 1}}\nmethod: {}\ntraining: {smoke: {epochs: 0}}\n"
     )
     with pytest.raises(UserError) as caught:
-        settings.read("config.yaml", "mine.yaml", "more.yaml")
+        settings.read_config("config.yaml", "mine.yaml", "more.yaml")
     message = str(caught.value)
     assert (
         "\nmine.yaml: config key training.mine.lr: -1 should be greater than 0"
@@ -550,7 +550,7 @@ def test_of_several_files_a_message_names_the_one(tmp_path, monkeypatch):
     with pytest.raises(
         UserError, match=r"mine\.yaml: config key compute\.device.*"
     ) as caught:
-        settings.read("config.yaml", "mine.yaml", "more.yaml")
+        settings.read_config("config.yaml", "mine.yaml", "more.yaml")
     assert "\nmore.yaml: config key claims.flat: 0 " in str(caught.value)
     assert (
         str(caught.value).count("lr: 0 should be")
@@ -562,7 +562,7 @@ def test_of_several_files_a_message_names_the_one(tmp_path, monkeypatch):
 @pytest.mark.parametrize("file", sorted((ROOT / "config/experiments").glob("*.yaml")))
 def test_research_experiments_are_right(file):
     names = parse_file(file)["experiments"]
-    raw, files = settings.merged(ROOT / "config.yaml", file)
+    raw, files = settings.merge_config_files(ROOT / "config.yaml", file)
     config = settings.load(raw, files)
     assert (
         file.stem in names
@@ -584,11 +584,11 @@ def test_reading_the_config_imports_no_heavy_library():
     code = """
 import sys
 from sae_workflow import schema, settings
-config = settings.read("config.yaml")
+config = settings.read_config("config.yaml")
 schema.schema()
 for experiment in config.experiments:
-    for cell in settings.banks(config, experiment):
-        settings.bank_plan(config, experiment, **cell)
+    for cell in settings.cells(config, experiment):
+        settings.bank_plan(config, experiment, cell)
 heavy = {"torch", "sklearn", "matplotlib", "timm", "open_clip", "pandas", "scipy"}
 print(*heavy & set(sys.modules))
 """

@@ -251,7 +251,9 @@ def test_an_sae_made_elsewhere_is_a_method_without_training(tmp_path):
     # It is scored where it belongs to, and protocol `fair` tunes it nowhere.
     plans = [
         settings.bank_plan(
-            config, "fair", "emoji_vendors_split1", f"efficientnet_lite{n}", 16
+            config,
+            "fair",
+            settings.Cell("emoji_vendors_split1", f"efficientnet_lite{n}", 16),
         )
         for n in (0, 2)
     ]

@@ -35,8 +35,8 @@ def stored_keys(config_file: str) -> dict[str, object]:
     from sae.data import embed
     from sae.scoring import stage
 
-    config = settings.read(config_file)
-    plan = settings.bank_plan(config, EXPERIMENT, *CELL)
+    config = settings.read_config(config_file)
+    plan = settings.bank_plan(config, EXPERIMENT, settings.Cell(*CELL))
     # As a job gets it: text goes over the command line.
     plan_text = plan.model_dump_json()
     plan = from_record(type(plan), json.loads(plan_text))
@@ -67,7 +67,7 @@ def stored_keys(config_file: str) -> dict[str, object]:
         ]
         sae_keys = [trainer._request(member).folder.name for member in members]
 
-        records = settings.stages(config, EXPERIMENT)["score"]
+        records = settings.metrics_by_stage(config, EXPERIMENT)["score"]
         options = {name: stage.options_of(name, of) for name, of in records.items()}
         scorer = stage.Scorer(options, cell_data.folder, {}, scratch / "rows", "cpu")
         banked_sae = BankedSae(
@@ -78,7 +78,7 @@ def stored_keys(config_file: str) -> dict[str, object]:
             for name in options
         }
 
-    report = settings.report_plan(config, EXPERIMENT)["config"]
+    report = settings.report_settings(config, EXPERIMENT)["config"]
     return {
         "dataset": manifest["fingerprint"],
         "embedding": embedding_key,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROOT
-from sae_workflow import check, expected, recorded, settings
+from sae_workflow import check, expected_files, recorded_configs, settings
 
 from sae.config.yaml_file import parse_file
 from sae.core import files, paths
@@ -17,7 +17,7 @@ def finished(tmp_path, monkeypatch):
     """A folder with each file that the experiment `smoke` ends in, tables with sums."""
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / "config.yaml", tmp_path)
-    names = expected.files_of(settings.read("config.yaml"), "smoke")
+    names = expected_files.expected_files(settings.read_config("config.yaml"), "smoke")
     for file in map(Path, names):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("{}")
@@ -28,7 +28,7 @@ def test_a_check_names_the_files_that_an_experiment_lacks(
     finished, tmp_path, monkeypatch, capsys
 ):
     # What else is wrong with files that were written by hand is not asked here.
-    monkeypatch.setattr(check, "report", lambda experiment, missing: 0)
+    monkeypatch.setattr(check, "report_damage", lambda experiment, missing: 0)
     assert check.main("smoke") == 0 and capsys.readouterr().err == ""
     tables = [file for file in finished if file.parent.name == "tables"]
     for folder in ("tables", "figures"):
@@ -66,10 +66,10 @@ def test_a_missing_table_is_said_once_though_a_list_of_sums_names_it(
 def check_sums_of_tables(self, experiment, missing):
     """Check the files that the list of sums of an experiment's tables names alone."""
     self.count = 0
-    self.wrong = []
+    self.problems = []
     self._missing = {*map(Path, missing)}
     source = Path(paths.TABLES_SUMS.format(experiment=experiment))
-    self._listed(files.read_json(source), source)
+    self._check_listed(check.ListedFiles(source, files.read_json(source)))
 
 
 def test_of_several_configurations_that_which_lacks_least_counts(
@@ -77,25 +77,26 @@ def test_of_several_configurations_that_which_lacks_least_counts(
 ):
     config = yaml.safe_load(Path("config.yaml").read_text())
     experiment = config["experiments"]["smoke"]
-    recorded.write(config, {"smoke"}, ["mine.yaml"], {})
+    recorded_configs.write_records(config, {"smoke"}, ["mine.yaml"], {})
     assert not list(Path("results/smoke").glob("configurations/*"))
     experiment["k"] = [*experiment["k"], 16]
-    recorded.write(config, {"smoke"}, ["mine.yaml"], {})
+    recorded_configs.write_records(config, {"smoke"}, ["mine.yaml"], {})
     assert list(Path("results/smoke").glob("configurations/*"))
-    assert expected.missing("smoke") == []
+    assert expected_files.missing_files("smoke") == []
     # Without config.yaml's, the one that was recorded is asked for.
     del config["experiments"]["smoke"]
     Path("config.yaml").write_text(yaml.safe_dump(config))
-    assert any("k16" in file for file in expected.missing("smoke"))
-    assert expected.missing("nowhere") is None
+    assert any("k16" in file for file in expected_files.missing_files("smoke"))
+    assert expected_files.missing_files("nowhere") is None
 
 
 def test_the_record_of_an_experiment_of_fewer_k_is_read_again(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = parse_file(ROOT / "config.yaml")
     config["experiments"]["mine"] = {"extends": "demo", "k": [8]}
-    recorded.write(config, {"mine"}, ["mine.yaml"], {})
-    ((_, configfiles, read),) = recorded.read("mine")
-    assert configfiles == ["mine.yaml"] and read.experiments["mine"].k == [8]
+    recorded_configs.write_records(config, {"mine"}, ["mine.yaml"], {})
+    (record,) = recorded_configs.read_records("mine")
+    experiment = record.config.experiments["mine"]
+    assert record.configfiles == ["mine.yaml"] and experiment.k == [8]
     # What it took over about k = 32 is not in the record.
-    assert set(read.experiments["mine"].sweep["reg1"]["lambda"]) == {"k8"}
+    assert set(experiment.sweep["reg1"]["lambda"]) == {"k8"}

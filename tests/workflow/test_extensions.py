@@ -81,7 +81,7 @@ def test_a_method_against_the_board(run):
     page = (ROOT / "docs/extending.md").read_text()
     block = re.search(r"<!-- file: contender.yaml -->\n```yaml\n(.*?)```", page, re.S)
     (run.folder / "contender.yaml").write_text(block[1])
-    config, said_in = settings.merged(
+    config, said_in = settings.merge_config_files(
         ROOT / "config.yaml", run.folder / "contender.yaml"
     )
     config["extensions"] = str(run.folder / config["extensions"])

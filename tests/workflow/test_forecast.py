@@ -12,9 +12,17 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import PARTS, ROOT
-from sae_workflow import costs, forecast, handover, missing, settings
-from sae_workflow.stages import STAGES, Job
-from sae_workflow.start import start
+from sae_workflow import (
+    costs,
+    durations,
+    external_files,
+    forecast,
+    missing_inputs,
+    planned_run,
+    settings,
+)
+from sae_workflow.command_line import run_command
+from sae_workflow.stages import STAGES, make_job
 from support.larger import enlarge_paper
 
 from sae.config.yaml_file import parse_file
@@ -58,23 +66,23 @@ def dry_run(experiment):
 @pytest.mark.slow
 def test_jobs_and_missing_data_are_what_snakemake_says(empty, monkeypatch):
     counts, said = dry_run("paper")
-    assert forecast.jobs(settings.load(CONFIG), "paper") == counts
+    assert forecast.count_jobs(settings.load(CONFIG), "paper") == counts
     assert (
         "paper: dataset imagenet: data/imagenet does not exist (docs/data.md)\n" in said
     )
     # A process that Snakemake starts for a job says nothing.
-    monkeypatch.setenv(handover.VARIABLE, "this")
-    handover.write(CONFIG)
+    monkeypatch.setenv(planned_run.RUN_VARIABLE, "this")
+    planned_run.write_planned_run(CONFIG)
     assert "does not exist" not in "".join(snakemake("paper", "--mode", "subprocess"))
     (empty / "data/imagenet").mkdir(parents=True)
-    lines = missing.local(settings.load(CONFIG), "paper")
+    lines = missing_inputs.missing_files(settings.load(CONFIG), "paper")
     (line,) = [line for line in lines if "imagenet" in line]
     assert "data/imagenet has none of the layouts" in line
 
 
 def test_downloads_are_jobs_of_what_is_not_pinned_or_local(empty):
     counts = dry_run("laptop")[0]
-    assert forecast.jobs(settings.load(CONFIG), "laptop") == counts
+    assert forecast.count_jobs(settings.load(CONFIG), "laptop") == counts
     assert (counts["download"], counts["weights"]) == (2, 3)
 
 
@@ -118,7 +126,7 @@ def test_which_weights_come_from_the_hub(spec, expected):
     config = settings.load(
         CONFIG | {"backbones": CONFIG["backbones"] | {"b": spec | {"family": "b"}}}
     )
-    assert settings.from_hub(config, "b") == expected
+    assert external_files.is_from_hub(config, "b") == expected
 
 
 @pytest.mark.slow
@@ -131,7 +139,8 @@ def test_jobs_of_parts_and_without_a_second_round_or_some_metrics_are_what_snake
         config["compute"] |= {"embed_shards": 3}
         (empty / "config.yaml").write_text(yaml.safe_dump(config))
         assert (
-            forecast.jobs(settings.load(config), experiment) == dry_run(experiment)[0]
+            forecast.count_jobs(settings.load(config), experiment)
+            == dry_run(experiment)[0]
         )
     config["experiments"] = {"smoke": config["experiments"]["smoke"]}
     config["experiments"]["smoke"]["methods"] = ["topk", "reg1"]
@@ -142,7 +151,7 @@ def test_jobs_of_parts_and_without_a_second_round_or_some_metrics_are_what_snake
         config["metrics"]["rank_profile"],
     )
     (empty / "config.yaml").write_text(yaml.safe_dump(config))
-    counts = forecast.jobs(settings.load(config), "smoke")
+    counts = forecast.count_jobs(settings.load(config), "smoke")
     assert counts == dry_run("smoke")[0]
     assert not {"probe", "probe_embeddings", "robustness"} & set(counts)
 
@@ -153,14 +162,16 @@ def test_ten_times_the_lambdas_and_seeds_are_no_more_jobs(empty):
     larger = enlarge_paper(CONFIG, 10)
     config = settings.load(larger)
     sizes = [
-        size for bank in costs.plans(config, "paper") for size in costs.sizes(bank)
+        size
+        for bank in costs.list_plans(config, "paper")
+        for size in costs.protocol_sizes(bank)
     ]
     assert sum(size.trials for size in sizes) == 18 * 30 * (6 + 2 * 60)
     (empty / "config.yaml").write_text(yaml.safe_dump(larger))
     before = resource.getrusage(
         resource.RUSAGE_CHILDREN
     ).ru_maxrss  # KiB, of the largest child so far.
-    assert dry_run("paper")[0] == forecast.jobs(settings.load(CONFIG), "paper")
+    assert dry_run("paper")[0] == forecast.count_jobs(settings.load(CONFIG), "paper")
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < max(
         2**20, before + 1
     )
@@ -169,7 +180,7 @@ def test_ten_times_the_lambdas_and_seeds_are_no_more_jobs(empty):
 def test_the_paper_by_hand(empty):
     """18 banks x (1 + 2 x 6 + 5) x 3 seeds; 18 x 2 x 3; ImageNet 1,331,167 x 1024 x 2 bytes; SAEs of m = 8192."""
     config = settings.load(CONFIG)
-    shown = "\n".join(forecast.text(config, "paper"))
+    shown = "\n".join(forecast.describe_plan(config, "paper"))
     assert "SAEs: 972 in 18 cells, and at most 108 at what validation chooses" in shown
     size, total = (
         re.search(r"  total ([\d.]+) GB", shown)[1],
@@ -181,16 +192,14 @@ def test_the_paper_by_hand(empty):
         in said
     )
     assert len(shown.splitlines()) < 65 and max(map(len, shown.splitlines())) <= 120
-    cell = next(
-        c
-        for c in costs.cells(config, "paper")[0]
-        if (c.dataset, c.backbone) == ("imagenet", "vit_l16")
-    )
-    plans = costs.plans(config, "paper", cell)
+    embedding = costs.embedding_of(config, "imagenet", "vit_l16")
+    plans = costs.list_plans_on(config, "paper", embedding)
     # (972 + 108) / 6 SAEs of 2 x 8192 x 1024 + 8192 + 1024 float32.
-    assert costs.disk(cell, plans) == (2_726_230_016, 180, 12_086_231_040)
+    assert costs.disk_use(embedding, plans) == costs.DiskUse(
+        2_726_230_016, 180, 12_086_231_040
+    )
     # One bank without a GPU, 9 of 54 SAEs without a step: 45 x 50 epochs x 601 steps x 4 x 2048 x 1024 x 8224 FLOP.
-    job = Job(
+    job = make_job(
         "train",
         config,
         {
@@ -204,11 +213,11 @@ def test_the_paper_by_hand(empty):
     choosing = (
         60 * 50_000 * 2 * 8192 * 1024 / 1e9 / costs.rate("cpu")
     )  # And 6 at what validation chose; val of all.
-    assert STAGES["train"].seconds(job)[2] == pytest.approx(
+    assert STAGES["train"].seconds(job).cores_alone == pytest.approx(
         51 * 50 * 601 * step + choosing, rel=1e-4
     )
     # Of 24 chosen SAEs, 2 x 8192 x 1024 FLOP an image: twice test.
-    assert STAGES["robustness"].seconds(job)[2] == pytest.approx(
+    assert STAGES["robustness"].seconds(job).cores_alone == pytest.approx(
         24 * 100_000 * 2 * 8192 * 1024 / 1e9 / costs.rate("cpu")
     )
 
@@ -235,8 +244,9 @@ def test_the_estimate_is_near_what_the_demo_took(empty):
             0.01,
         ]
     config = settings.load(config)
-    spent = forecast.hours(forecast.left(config, "demo"))
-    assert sum(spent.values())[2] == pytest.approx((2 * 948 - 240) / 3600, rel=0.3)
+    spent = forecast.estimate_hours(forecast.jobs_to_do(config, "demo"))
+    hours = durations.total(spent.values()).cores_alone
+    assert hours == pytest.approx((2 * 948 - 240) / 3600, rel=0.3)
 
 
 def test_a_backbone_costs_what_its_own_size_does(empty):
@@ -245,9 +255,8 @@ def test_a_backbone_costs_what_its_own_size_does(empty):
         config = copy.deepcopy(CONFIG)
         config["datasets"]["imagenet"]["image_size"] = 112
         config["backbones"]["vit_l16"]["image_size"] = size
-        spent[size] = costs.embedding(
-            costs.cell(settings.load(config), "imagenet", "vit_l16")[0]
-        )[0]
+        embedding = costs.embedding_of(settings.load(config), "imagenet", "vit_l16")
+        spent[size] = durations.embedding_seconds(embedding).gpu
     assert [spent[224] / spent[None], spent[448] / spent[None]] == pytest.approx(
         [4, 16]
     )
@@ -268,7 +277,7 @@ def test_what_nobody_knows_is_named_and_left_out(empty):
         "datasets": ["imagenet", "birds", "cifar100"],
     }
     config = settings.load(config)
-    shown = "\n".join(forecast.text(config, "paper"))
+    shown = "\n".join(forecast.describe_plan(config, "paper"))
     assert "backbone ours: checkpoint weights/ours.pt does not exist" in shown
     assert (
         "left out of disk and hours: no figures of backbone ours (model resnet18): add them to workflow/"
@@ -282,7 +291,8 @@ def test_what_nobody_knows_is_named_and_left_out(empty):
         "cifar100: what data/torchvision lacks will be downloaded by torchvision, which needs the internet"
         in shown
     )
-    assert [(c.dataset, c.rows["val"]) for c in costs.cells(config, "paper")[0]] == [
+    embeddings, _ = costs.list_embeddings(config, "paper")
+    assert [(e.dataset.name, e.images_by_split["val"]) for e in embeddings] == [
         ("imagenet", 50000),
         ("cifar100", 5000),
     ]
@@ -295,7 +305,7 @@ def test_a_download_is_told_until_it_ended_also_below_a_root_that_others_share(
     (empty / "data/torchvision").mkdir(parents=True)
 
     def lacking():
-        lines = missing.local(config, "laptop")
+        lines = missing_inputs.missing_files(config, "laptop")
         return [line.split(":")[0] for line in lines if "downloaded" in line]
 
     assert lacking() == ["dataset cifar100", "dataset imagenette"]
@@ -318,7 +328,11 @@ def test_weights_in_the_hubs_cache_are_not_missing(empty, monkeypatch):
         lambda r, f, revision: f if r == repo else None,
         raising=True,
     )
-    lines = list(missing.hub(settings.load(CONFIG), "paper", costs.figures()["hub"]))
+    lines = list(
+        missing_inputs.missing_hub_weights(
+            settings.load(CONFIG), "paper", costs.cost_table()["hub"]
+        )
+    )
     assert len(lines) == 2 and not any(name in line for line in lines)
 
 
@@ -348,14 +362,19 @@ def test_what_is_there_is_done(empty):
     file = empty / "results/activations/imagenet/vit_l16/train/manifest.json"
     file.parent.mkdir(parents=True)
     file.write_text('{"shape": [10, 1024]}')
-    todo, every = forecast.left(config, "paper"), forecast.jobs(config, "paper")
+    todo, every = (
+        forecast.jobs_to_do(config, "paper"),
+        forecast.count_jobs(config, "paper"),
+    )
     assert {
         rule: every[rule] - len(found)
         for rule, found in todo.items()
         if every[rule] > len(found)
     } == {"embed": 1}
     assert re.search(
-        r"^  embed +6 +1 ", "\n".join(forecast.text(config, "paper")), re.MULTILINE
+        r"^  embed +6 +1 ",
+        "\n".join(forecast.describe_plan(config, "paper")),
+        re.MULTILINE,
     )
 
 
@@ -376,7 +395,7 @@ def test_what_is_there_is_done(empty):
 def test_every_command_says_what_it_takes(name, capsys):
     module = importlib.import_module(f"sae_workflow.{name}")
     with pytest.raises(SystemExit, match="0"):
-        start(
+        run_command(
             getattr(module, {"schema": "write", "show": "show"}.get(name, "main")),
             "--help",
         )

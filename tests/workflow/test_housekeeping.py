@@ -14,9 +14,9 @@ import pytest
 import torch
 import yaml
 from conftest import ROOT
-from sae_workflow import housekeeping, recorded, settings
+from sae_workflow import housekeeping, recorded_configs, settings
+from sae_workflow.command_line import run_command
 from sae_workflow.housekeeping import Survey, sizes
-from sae_workflow.start import start
 from support.embeddings import write_split
 
 from sae.bank.read import read
@@ -38,7 +38,7 @@ def write(path, text="x"):
 
 
 def main(*words):
-    start(housekeeping.main, *words)
+    run_command(housekeeping.main, *words)
 
 
 def everything():
@@ -76,7 +76,9 @@ def trained(tmp_path_factory):
             pd.DataFrame({"image_id": range(150)}),
             made_by,
         )
-    plan = settings.bank_plan(settings.load(CONFIG), "smoke", *CELL.split("/"), 8)
+    plan = settings.bank_plan(
+        settings.load(CONFIG), "smoke", settings.Cell(*CELL.split("/"), 8)
+    )
     place = Place(folder / STORE, folder / BANK)
     _cell.train(
         plan,
@@ -431,7 +433,7 @@ def elsewhere(run):
     """config.yaml has another experiment; `smoke` was run with `--configfile mine.yaml`."""
     write("config.yaml", yaml.safe_dump(DEMO))
     smoke = DEMO | {"experiments": DEMO["experiments"] | CONFIG["experiments"]}
-    recorded.write(smoke, {"smoke", "all"}, [run / "mine.yaml"], {})
+    recorded_configs.write_records(smoke, {"smoke", "all"}, [run / "mine.yaml"], {})
     (record,) = Path("results/smoke/configurations").iterdir()
     return smoke, record
 
@@ -446,9 +448,11 @@ def test_what_another_configuration_made_is_used(elsewhere, capsys):
     # An edit of the same file takes the record's place, and other files have another one.
     fewer = copy.deepcopy(smoke)
     fewer["experiments"]["smoke"] |= {"methods": ["topk"], "sweep": {}}
-    recorded.write(fewer, {"smoke"}, ["config.yaml", "mine.yaml", "config.yaml"], {})
+    recorded_configs.write_records(
+        fewer, {"smoke"}, ["config.yaml", "mine.yaml", "config.yaml"], {}
+    )
     assert list(record.parent.iterdir()) == [record]
-    recorded.write(smoke, {"smoke"}, ["mine.yaml"], {"options": 1})
+    recorded_configs.write_records(smoke, {"smoke"}, ["mine.yaml"], {"options": 1})
     assert len(list(record.parent.iterdir())) == 2 and unused(demo) == set()
     # An experiment that is gone takes its records with it.
     shutil.rmtree("results/smoke")
@@ -458,11 +462,13 @@ def test_what_another_configuration_made_is_used(elsewhere, capsys):
 def test_config_yaml_stands_for_itself(elsewhere):
     smoke, record = elsewhere
     machine = smoke | {"compute": smoke["compute"] | {"threads": 7}}
-    recorded.write(machine, {"demo"}, ["config.yaml", "machine.yaml"], {})
+    recorded_configs.write_records(
+        machine, {"demo"}, ["config.yaml", "machine.yaml"], {}
+    )
     assert not Path("results/demo").exists()
     # Once config.yaml says the same there is no need of the record.
     write("config.yaml", yaml.safe_dump(machine))
-    recorded.write(smoke, {"smoke"}, ["mine.yaml"], {})
+    recorded_configs.write_records(smoke, {"smoke"}, ["mine.yaml"], {})
     assert not record.exists()
 
 

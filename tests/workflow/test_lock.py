@@ -38,20 +38,20 @@ def test_only_jobs_that_snakemake_submitted_from_here_count(folder):
         f"4|{RUN}|my own comment|{folder}",
     ]
     queue(folder, "\n".join(rows))
-    assert lock.queued() == ["1"]
+    assert lock.queued_jobs() == ["1"]
 
 
 def test_a_queue_that_does_not_answer_is_no_empty_queue(folder):
     queue(folder, "", code=1)
     with pytest.raises(UserError, match="`squeue` does not work here"):
-        lock.queued()
+        lock.queued_jobs()
 
 
 def test_jobs_of_a_run_that_may_be_alive_stop_this_one(folder, monkeypatch):
     queue(folder, f"7|{RUN}|rule_train|{folder}")
     (folder / ".snakemake/alive-elsewhere").touch()
     with open(lock.alive_file(), "a+") as file:
-        monkeypatch.setattr(lock, "_held", [file])
+        monkeypatch.setattr(lock, "_held_files", [file])
         with pytest.raises(
             UserError,
             match=r"Slurm jobs 7 are of another run .* it may be of elsewhere",
@@ -70,13 +70,12 @@ def test_the_lock_is_proven_free_only_when_its_holder_is_gone(folder):
     holder = multiprocessing.Process(target=hold, args=(ready,))
     holder.start()
     assert ready.wait(30)
-    assert lock.owner_is_gone() == (
-        False,
-        "another Snakemake, or a job of a killed one, is running here",
+    assert lock.obstacle_to_unlocking() == (
+        "another Snakemake, or a job of a killed one, is running here"
     )
     holder.kill()
     holder.join()
-    assert lock.owner_is_gone() == (True, "")
+    assert lock.obstacle_to_unlocking() is None
 
 
 def end_slowly(ready):
@@ -91,7 +90,7 @@ def end_slowly(ready):
 
 def test_a_run_that_is_about_to_end_is_waited_for(folder, monkeypatch):
     monkeypatch.setattr(
-        run, "snakemake", lambda *_: pytest.fail("there is nothing to unlock")
+        run, "run_snakemake", lambda *_: pytest.fail("there is nothing to unlock")
     )
     (folder / ".snakemake/locks").mkdir()
     ready = multiprocessing.Event()

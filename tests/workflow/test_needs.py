@@ -6,8 +6,8 @@ import math
 
 import pytest
 from conftest import ROOT
-from sae_workflow import costs, settings, stages
-from sae_workflow.stages import Job
+from sae_workflow import costs, settings
+from sae_workflow.stages import STAGES, make_job
 
 from sae.config.yaml_file import parse_file
 
@@ -22,7 +22,7 @@ def config(tmp_path, monkeypatch):
 
 
 def job(config, rule, cell=CELL):
-    return Job(rule, settings.load(config), cell)
+    return make_job(rule, settings.load(config), cell)
 
 
 def scoring(m):
@@ -60,8 +60,8 @@ def test_time_and_memory_of_a_cell_that_trains_several_saes_at_once(config):
     assert job(config, "train").runtime(1) == math.ceil(
         10 + 3 * (whole + 5) / 60
     )  # On one GPU.
-    gpu = costs.figures()["memory"]["gpu"]
-    beside = costs.figures()["memory"]["cluster"] + gpu
+    gpu = costs.cost_table()["memory"]["gpu"]
+    beside = costs.cost_table()["memory"]["cluster"] + gpu
     one = 430 + 1.9 * 2**28 / 1e6 + 5.4 * 8 * 8192 * 1024 / 1e6
     assert job(config, "train").memory(1) == math.ceil(
         1.5 * (4 * (one + gpu) + scoring(8192) + beside)
@@ -74,7 +74,7 @@ def test_the_unknown_has_figures_of_its_own_until_its_size_is_known(config, tmp_
     config["datasets"]["birds"] = {"type": "image_folder", "root": "birds"}
     config["experiments"]["paper"]["datasets"] = ["birds"]
     birds = CELL | {"dataset": "birds"}
-    figures = costs.figures()
+    figures = costs.cost_table()
     assert job(config, "train", birds).memory(1) == 1.5 * (
         figures["memory"]["unknown"] + 400
     )
@@ -90,16 +90,13 @@ def test_how_many_images_there_are_is_not_taken_from_another_dataset_of_the_type
     config,
 ):
     config["datasets"]["split2"] = config["datasets"]["emoji_vendors"]
-    known = [
-        costs.data_of(settings.load(config), name)
+    figures = [
+        costs.dataset_figures_of(settings.load(config), name)
         for name in ("emoji", "emoji_vendors", "split2")
     ]
-    assert [of["rows"] and sum(of["rows"].values()) for of in known] == [
-        7572,
-        14730,
-        None,
-    ]
-    assert known[2]["classes"] == 99
+    assert [of.image_count for of in figures[:2]] == [7572, 14730]
+    assert figures[2].images_by_split is None
+    assert figures[2].classes == 99
 
 
 def test_a_labelled_dataset_whose_classes_nobody_knows(config, tmp_path):
@@ -112,7 +109,8 @@ def test_a_labelled_dataset_whose_classes_nobody_knows(config, tmp_path):
     images = {"train": 1_231_167, "val": 50_000, "test": 50_000}
     manifest.write_text(json.dumps({"images": images}))
     assert (
-        job(config, "probe", birds).runtime(1) == costs.figures()["runtime"]["unknown"]
+        job(config, "probe", birds).runtime(1)
+        == costs.cost_table()["runtime"]["unknown"]
     )
     manifest.write_text(json.dumps({"images": images, "classes": 1000}))
     ours, imagenet = (
@@ -171,6 +169,5 @@ def test_what_a_method_and_a_sweep_say_of_size_and_time_counts(config):
     seconds = (3 * (sum(flop) + flop[0] + flop[-1]) / 1e9 + choosing) / costs.rate(
         "cpu"
     )
-    assert stages.STAGES["train"].seconds(job(config, "train"))[2] == pytest.approx(
-        seconds
-    )
+    training = STAGES["train"].seconds(job(config, "train"))
+    assert training.cores_alone == pytest.approx(seconds)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROOT
-from sae_workflow import handover, missing, preflight, settings
+from sae_workflow import missing_inputs, planned_run, preflight, settings
 
 from sae.core.errors import UserError
 
@@ -25,7 +25,7 @@ def folder(tmp_path, monkeypatch):
 
 def test_jobs_run_the_python_that_runs_snakemake(monkeypatch):
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
-    preflight.activate()
+    preflight.activate_environment()
     found = subprocess.run(
         ["bash", "-c", "command -v python"], capture_output=True, text=True
     ).stdout.strip()
@@ -33,7 +33,7 @@ def test_jobs_run_the_python_that_runs_snakemake(monkeypatch):
 
 
 def test_records_that_another_user_keeps_closed_are_named(folder, monkeypatch):
-    preflight.records()
+    preflight.check_records()
     (folder / ".snakemake/metadata/record").touch()
     monkeypatch.setattr(
         os, "access", lambda path, _: Path(path).name != "record"
@@ -41,35 +41,38 @@ def test_records_that_another_user_keeps_closed_are_named(folder, monkeypatch):
     with pytest.raises(
         UserError, match=r"^\.snakemake/metadata/record is closed to this user"
     ):
-        preflight.records()
+        preflight.check_records()
 
 
 def test_each_run_has_its_plan_for_as_long_as_it_lives(folder, monkeypatch):
-    monkeypatch.setenv(handover.VARIABLE, "")
+    monkeypatch.setenv(planned_run.RUN_VARIABLE, "")
     codes = iter(["then", "now", "now"])
-    monkeypatch.setattr(handover, "code_hash", lambda *_: next(codes))
-    monkeypatch.setattr(handover, "_said", {})
-    handover.name_run()
-    assert handover.code("sae.core.files") == "then"
+    monkeypatch.setattr(planned_run, "code_hash", lambda *_: next(codes))
+    monkeypatch.setattr(planned_run, "_answers", {})
+    planned_run.name_run()
+    assert planned_run.code_hash_of("sae.core.files") == "then"
     killed = Path(f".snakemake/planned-{socket.gethostname()}-{2**22 + 1}.json")
     elsewhere = Path(".snakemake/planned-elsewhere-1.json")
     for file in (killed, elsewhere):
         file.touch()
-    handover.write({"k": 8})
+    planned_run.write_planned_run({"k": 8})
     assert elsewhere.exists() and not killed.exists()
     # A job's Snakemake: another process, which finds other code.
-    monkeypatch.setattr(handover, "_said", {})
-    assert handover.read() == {"k": 8}
-    assert (handover.code("sae.core.files"), handover.code("sae.core.paths")) == (
+    monkeypatch.setattr(planned_run, "_answers", {})
+    assert planned_run.read_planned_run() == {"k": 8}
+    assert (
+        planned_run.code_hash_of("sae.core.files"),
+        planned_run.code_hash_of("sae.core.paths"),
+    ) == (
         "then",
         "now",
     )
-    monkeypatch.setenv(handover.VARIABLE, "a-later-run")
+    monkeypatch.setenv(planned_run.RUN_VARIABLE, "a-later-run")
     with pytest.raises(
         UserError,
         match=r"plan of the run \.snakemake/planned-a-later-run\.json does not exist",
     ):
-        handover.read()
+        planned_run.read_planned_run()
 
 
 @pytest.mark.parametrize(
@@ -99,7 +102,7 @@ def test_an_experiment_that_does_not_exist_lists_those_there_are(
     (folder / "nosuch").mkdir()  # A folder is no target.
 
     def refuse():
-        missing.refuse_unknown(
+        missing_inputs.refuse_unknown_targets(
             CONFIG, [program, *words], {*CONFIG.experiments, "train"}.__contains__
         )
 

@@ -4,8 +4,7 @@ import string
 
 import pandas as pd
 from sae_workflow import publish
-
-FORMS = {"folder": "f", "protocol": "paper"}
+from sae_workflow.settings import Cell
 
 
 def test_the_card_leaves_names_to_be_filled_in_and_no_other_brace():
@@ -16,13 +15,16 @@ def test_the_card_leaves_names_to_be_filled_in_and_no_other_brace():
 
 
 def test_a_mean_over_seeds_has_an_interval_and_one_seed_has_none():
-    three = ("digits", "tiny", 4, "topk", "paper", "")
-    saes = [FORMS | {"same": three, "R2": r2, "L0": 4.0} for r2 in (0.1, 0.2, 0.3)]
-    saes.append(
-        FORMS | {"same": (*three[:3], "reg1", "paper", ""), "R2": 0.5, "L0": 4.0}
-    )
-    (row,) = publish._means(pd.DataFrame(saes)).to_dict("records")
+    cell = Cell("digits", "tiny", 4)
+
+    def sae(method, r2):
+        scores = {"R2": r2, "L0": 4.0}
+        return publish.PublishedSae("f", cell, method, "paper", "", scores)
+
+    saes = [sae("topk", r2) for r2 in (0.1, 0.2, 0.3)]
+    saes.append(sae("reg1", 0.5))
+    (row,) = publish._table_of_means(saes).to_dict("records")
     # Student's t: .2 plus and minus 4.303 * .1 / sqrt(3).
     assert row["R2"] == "0.2 [-0.048, 0.448]" and row["L0"] == "4 [4, 4]"
     assert row["SAEs"] == "digits-tiny-k4-topk" and row["seeds"] == "3"
-    assert "| 0.2 [-0.048, 0.448] |" in publish._text(pd.DataFrame([row]))
+    assert "| 0.2 [-0.048, 0.448] |" in publish._table_as_text(pd.DataFrame([row]))

@@ -23,7 +23,7 @@ import pytest
 import yaml
 from conftest import ROOT, Checkout
 from report.site.reading import payload, unpacked
-from sae_workflow import recorded
+from sae_workflow import recorded_configs
 from sae_workflow.housekeeping import Survey
 from support.planned_jobs import jobs_that_run, read_jobs, reader
 
@@ -653,10 +653,11 @@ def test_one_more_seed_trains_its_saes_only(run_copy, monkeypatch):
     assert trained_before < seeds.keys()
     assert {seeds[key] for key in seeds.keys() - trained_before} == {1}
     # What is not config.yaml alone is recorded, for `make prune` to know.
-    ((_, configfiles, config),) = recorded.read()
-    assert "mine.yaml" in configfiles
-    assert config.experiments["tiny"].seeds == [0, 1]
-    assert config.experiments["tiny"].description == "mine"
+    (record,) = recorded_configs.read_records()
+    assert "mine.yaml" in record.configfiles
+    experiment = record.config.experiments["tiny"]
+    assert experiment.seeds == [0, 1]
+    assert experiment.description == "mine"
 
 
 @pytest.mark.slow

@@ -9,7 +9,17 @@ import jsonschema
 import pytest
 import yaml
 from conftest import ROOT
-from sae_workflow import costs, forecast, missing, publish, run, schema, settings
+from sae_workflow import (
+    costs,
+    external_files,
+    forecast,
+    missing_inputs,
+    publish,
+    run,
+    schema,
+    settings,
+)
+from sae_workflow.settings import Cell, EmbeddedDataset
 from sae_workflow.stages import STAGES
 
 from sae.core import registry
@@ -30,7 +40,7 @@ def with_changes(change):
 
 
 def test_a_plan_is_complete_and_survives_json():
-    plan = settings.bank_plan(CONFIG, "demo", *CELL, 32)
+    plan = settings.bank_plan(CONFIG, "demo", Cell(*CELL, 32))
     assert type(plan).model_validate_json(plan.model_dump_json()) == plan
     words = (
         RAW["training"]["small"] | RAW["training"]["demo"] | {"precision": "float32"}
@@ -67,11 +77,11 @@ def test_a_plan_is_complete_and_survives_json():
     )
     assert reg1_all.sweep == {} and reg1_all.lam is None
     # What the config asks for: 1 + 2 x 3 trials and 5 controls, and at most two `at` methods; three listed trials.
-    assert [(size.trials, size.after) for size in costs.sizes(plan)] == [
+    assert [(size.trials, size.after) for size in costs.protocol_sizes(plan)] == [
         (12, 2),
         (3, 0),
     ]
-    assert len(settings.banks(CONFIG, "demo")) == 12
+    assert len(settings.cells(CONFIG, "demo")) == 12
 
 
 def test_a_dataset_may_have_another_recipe_and_the_others_keep_theirs():
@@ -80,7 +90,8 @@ def test_a_dataset_may_have_another_recipe_and_the_others_keep_theirs():
 
     changed = with_changes(give_fewer_latents)
     before, after = (
-        settings.bank_plan(config, "demo", *CELL, 32) for config in (CONFIG, changed)
+        settings.bank_plan(config, "demo", Cell(*CELL, 32))
+        for config in (CONFIG, changed)
     )
     assert after.recipe == before.recipe | {"m": 128, "steps": 60}
     sae = after.member("topk", {"steps": 7}, 0, "paper")  # A trial's own word holds.
@@ -89,7 +100,8 @@ def test_a_dataset_may_have_another_recipe_and_the_others_keep_theirs():
     # Plans, and so the keys of stored SAEs, of other datasets are what they were.
     others = ("fashion_mnist", CELL[1], 32)
     plans = [
-        settings.bank_plan(config, "demo", *others) for config in (CONFIG, changed)
+        settings.bank_plan(config, "demo", Cell(*others))
+        for config in (CONFIG, changed)
     ]
     assert plans[0] == plans[1]
 
@@ -98,13 +110,19 @@ def test_a_dataset_may_have_another_recipe_and_the_others_keep_theirs():
         "emoji": {"m": 128, "steps": 60}
     }
     # The files of a cell's SAEs are what `make plan` says of the disk.
-    cells = [
-        next(cell for cell in costs.cells(config, "demo")[0] if cell.dataset == "emoji")
+    embeddings = [
+        next(
+            embedding
+            for embedding in costs.list_embeddings(config, "demo")[0]
+            if embedding.dataset.name == "emoji"
+        )
         for config in (CONFIG, changed)
     ]
     sizes = [
-        costs.disk(cell, costs.plans(config, "demo", cell))[2]
-        for cell, config in zip(cells, (CONFIG, changed), strict=True)
+        costs.disk_use(
+            embedding, costs.list_plans_on(config, "demo", embedding)
+        ).sae_bytes
+        for embedding, config in zip(embeddings, (CONFIG, changed), strict=True)
     ]
     assert sizes[1] < sizes[0]
 
@@ -117,26 +135,28 @@ def test_a_dataset_may_have_another_k_and_then_has_no_cell_of_the_experiments():
             sweep["lambda"]["k4"] = [0.5, 0.25]
 
     changed = with_changes(give_own_k)
-    banks = settings.banks(changed, "demo")
-    assert {(bank["dataset"], bank["k"]) for bank in banks} == {
+    cells = settings.cells(changed, "demo")
+    assert {(cell.dataset, cell.k) for cell in cells} == {
         ("emoji", 4),
         ("fashion_mnist", 8),
         ("fashion_mnist", 32),
     }
-    assert len(banks) == 9
-    assert settings.embedded(changed, "demo") == settings.embedded(CONFIG, "demo")
+    assert len(cells) == 9
+    assert settings.embedded_datasets(changed, "demo") == settings.embedded_datasets(
+        CONFIG, "demo"
+    )
 
-    plan = settings.bank_plan(changed, "demo", *CELL, 4)
+    plan = settings.bank_plan(changed, "demo", Cell(*CELL, 4))
     assert plan.k == plan.member("topk", {}, 0, "paper").settings.k == 4
     assert plan.methods["reg1"].sweep == {"lambda": [0.25, 0.5]}
-    assert plan.recipe == settings.bank_plan(CONFIG, "demo", *CELL, 8).recipe | {
+    assert plan.recipe == settings.bank_plan(CONFIG, "demo", Cell(*CELL, 8)).recipe | {
         "m": 128
     }
     # k is no option of the recipe, in which two experiments on one board must agree.
     assert settings.made_by(changed, "demo")["by_dataset"] == {"emoji": {"m": 128}}
-    probe = settings.stages(changed, "demo")["probe"]["probe"]
+    probe = settings.metrics_by_stage(changed, "demo")["probe"]["probe"]
     assert probe["largest"] == 4
-    assert settings.gallery(changed, "demo")["k"] == 4
+    assert settings.gallery_cell(changed, "demo").k == 4
     probed = STAGES["probe_embeddings"].jobs(changed, "demo")
     assert len(probed) == len({tuple(job.values()) for job in probed}) == 6
 
@@ -165,13 +185,13 @@ def test_a_grid_of_points_is_told_to_fronts_and_counted():
     assert settings.made_by(changed, "fair")["fronts"]["grid"] is True
     assert "grid" not in settings.made_by(CONFIG, "fair")["fronts"]
     assert "own_values" not in settings.made_by(changed, "fair")["protocols"]["fair"]
-    cell = ("emoji_vendors_split1", "dinov2_vit_s14", 16)
-    _, sizes = costs.sizes(settings.bank_plan(changed, "fair", *cell))
+    cell = Cell("emoji_vendors_split1", "dinov2_vit_s14", 16)
+    _, sizes = costs.protocol_sizes(settings.bank_plan(changed, "fair", cell))
     lengths = 3 * 4  # Three rates at 250, 500, 1,000 and 2,000 steps.
     assert sizes.trials == lengths + 4 + 2 * 2 + 2 * 2
     assert sizes.by_method["reg1"] == sizes.by_method["reg2"]
     # The option changes no record of a rule that draws its points.
-    plan_as_before = settings.bank_plan(CONFIG, "fair", *cell)
+    plan_as_before = settings.bank_plan(CONFIG, "fair", cell)
     assert "own_values" not in plan_as_before.protocols["fair"]
 
 
@@ -190,7 +210,7 @@ def test_an_experiments_sweep_is_laid_over_the_methods_own():
         }
 
     plan = settings.bank_plan(
-        with_changes(change), "smoke", "fashion_mnist_smoke", CELL[1], 8
+        with_changes(change), "smoke", Cell("fashion_mnist_smoke", CELL[1], 8)
     )
     assert plan.methods["reg1"].sweep == {"lambda": [0.1, 1.0], "lr": [0.003, 0.01]}
     assert plan.methods["topk"].sweep == {"lr": [0.1]}
@@ -212,15 +232,22 @@ def test_the_order_of_a_grid_and_labels_change_no_plan():
             for entry in raw[section].values():
                 entry["label"] = "another"
 
-    other, bank = with_changes(change), ("smoke", "fashion_mnist_smoke", CELL[1])
-    assert settings.bank_plan(other, *bank, 8) == settings.bank_plan(CONFIG, *bank, 8)
-    assert other.datasets[bank[1]].spec == CONFIG.datasets[bank[1]].spec
-    assert other.backbones[bank[2]].spec == CONFIG.backbones[bank[2]].spec
-    assert settings.names(other, "smoke") != settings.names(CONFIG, "smoke")
+    other = with_changes(change)
+    cell = Cell("fashion_mnist_smoke", CELL[1], 8)
+    assert settings.bank_plan(other, "smoke", cell) == settings.bank_plan(
+        CONFIG, "smoke", cell
+    )
+    assert other.datasets[cell.dataset].spec == CONFIG.datasets[cell.dataset].spec
+    assert other.backbones[cell.backbone].spec == CONFIG.backbones[cell.backbone].spec
+    assert settings.printed_names(other, "smoke") != settings.printed_names(
+        CONFIG, "smoke"
+    )
 
 
 def test_what_decides_a_cells_saes_is_no_more_than_it_uses():
-    training = set(settings.training(settings.bank_plan(CONFIG, "demo", *CELL, 8)))
+    training = set(
+        settings.training_names(settings.bank_plan(CONFIG, "demo", Cell(*CELL, 8)))
+    )
     assert {
         ("training", "loop"),
         ("objective", "topk"),
@@ -232,8 +259,8 @@ def test_what_decides_a_cells_saes_is_no_more_than_it_uses():
         ("protocol", "fair"),
         ("metric", "purity"),
     }
-    fair = settings.training(
-        settings.bank_plan(CONFIG, "fair", "emoji_vendors_split1", CELL[1], 32)
+    fair = settings.training_names(
+        settings.bank_plan(CONFIG, "fair", Cell("emoji_vendors_split1", CELL[1], 32))
     )
     assert {("protocol", "fair"), ("metric", "monosemanticity")} < set(fair)
 
@@ -243,8 +270,10 @@ def test_an_experiment_may_have_no_penalty_at_all():
         raw["experiments"]["smoke"] |= {"methods": ["topk", "batch_topk"], "sweep": {}}
 
     config = with_changes(change)
-    plan = settings.bank_plan(config, "smoke", *CELL, 8)
-    assert [(size.trials, size.after) for size in costs.sizes(plan)] == [(2, 0)]
+    plan = settings.bank_plan(config, "smoke", Cell(*CELL, 8))
+    assert [(size.trials, size.after) for size in costs.protocol_sizes(plan)] == [
+        (2, 0)
+    ]
 
 
 def test_concepts_on_test_are_those_of_baselines_and_controls_alone():
@@ -259,9 +288,9 @@ def test_concepts_on_test_are_those_of_baselines_and_controls_alone():
     assert "tested" not in settings.stage_settings(of_all, "demo", "score")
     # Nothing of an experiment without the metric is another than it was.
     assert settings.stage_settings(CONFIG, "fair", "score") == {
-        "metrics": settings.stages(CONFIG, "fair")["score"]
+        "metrics": settings.metrics_by_stage(CONFIG, "fair")["score"]
     }
-    assert settings.annotated(CONFIG, "fair") == []
+    assert settings.annotated_datasets(CONFIG, "fair") == []
 
 
 def test_files_of_concepts_that_are_not_there_are_told_unless_they_are_optional(
@@ -271,19 +300,27 @@ def test_files_of_concepts_that_are_not_there_are_told_unless_they_are_optional(
     raw["datasets"]["fashion_mnist"]["concepts"] = str(tmp_path / "mine.csv")
     raw["datasets"]["emoji"]["concepts"] = {"source": "wordnet", "root": str(tmp_path)}
     config = settings.load(raw)
-    assert settings.concept_files(config, "emoji") == []
-    told = [line for line in missing.local(config, "demo") if "concepts" in line]
+    assert external_files.concept_files(config, "emoji") == []
+    told = [
+        line
+        for line in missing_inputs.missing_files(config, "demo")
+        if "concepts" in line
+    ]
     file = tmp_path / "mine.csv"
     line = f"dataset fashion_mnist: concepts {file} does not exist (docs/data.md)"
     assert told == [line]
     file.write_text("image,concept\n")
     (tmp_path / "words.txt").write_text("")
-    assert not any("concepts" in line for line in missing.local(config, "demo"))
-    assert settings.concept_files(config, "emoji") == [str(tmp_path / "words.txt")]
+    assert not any(
+        "concepts" in line for line in missing_inputs.missing_files(config, "demo")
+    )
+    assert external_files.concept_files(config, "emoji") == [
+        str(tmp_path / "words.txt")
+    ]
 
 
 def test_metrics_are_sorted_into_stages_with_all_their_options():
-    stages = settings.stages(CONFIG, "paper")
+    stages = settings.metrics_by_stage(CONFIG, "paper")
     assert list(stages) == ["score", "robustness", "probe"]
     of_all = ["reconstruction", "firing", "monosemanticity", "purity", "recovery"]
     assert list(stages["score"]) == [
@@ -302,24 +339,26 @@ def test_metrics_are_sorted_into_stages_with_all_their_options():
     }
     assert (
         stages["probe"] == {"probe": expected}
-        and settings.probe_plan(CONFIG, "paper") == expected
+        and settings.probe_settings(CONFIG, "paper") == expected
     )
-    assert settings.probe_plan(CONFIG, "demo")["largest"] == 8
-    assert settings.scoring(CONFIG, "demo", "probe") == [
+    assert settings.probe_settings(CONFIG, "demo")["largest"] == 8
+    assert settings.scoring_names(CONFIG, "demo", "probe") == [
         ("models", "inputs"),
         ("metric", "probe"),
     ]
     # Judges of an SAE's own family are not independent.
-    families = settings.stages(CONFIG, "demo")["score"]["independent"]["families"]
+    families = settings.metrics_by_stage(CONFIG, "demo")["score"]["independent"][
+        "families"
+    ]
     assert families == {
         name: CONFIG.backbones[name].family
         for name in RAW["experiments"]["demo"]["backbones"]
     }
     # What is optional is for those experiments alone that name it.
-    rivals = settings.stages(CONFIG, "rivals")
+    rivals = settings.metrics_by_stage(CONFIG, "rivals")
     assert (
         "density" in rivals["score"]
-        and "density" not in settings.stages(CONFIG, "demo")["score"]
+        and "density" not in settings.metrics_by_stage(CONFIG, "demo")["score"]
     )
     assert rivals["score"]["sparse_probe"] == {
         "ks": [1, 5],
@@ -333,32 +372,38 @@ def test_metrics_are_sorted_into_stages_with_all_their_options():
         for experiment in raw["experiments"].values():
             experiment.pop("metrics", None)
 
-    assert "probe" not in settings.stages(with_changes(without_probes), "demo")
-    assert settings.probe_plan(with_changes(without_probes), "demo") == {}
+    assert "probe" not in settings.metrics_by_stage(
+        with_changes(without_probes), "demo"
+    )
+    assert settings.probe_settings(with_changes(without_probes), "demo") == {}
 
 
 def test_a_judge_is_embedded_and_asked_and_no_sae_is_trained_on_it():
     config = with_changes(
         lambda raw: raw["experiments"]["smoke"].update(judges=["dinov2_vit_s14"])
     )
-    cell = {"dataset": "fashion_mnist_smoke", "backbone": "efficientnet_lite0"}
-    assert settings.banks(config, "smoke") == [cell | {"k": 8}]
-    assert settings.embedded(config, "smoke") == [
-        cell,
-        cell | {"backbone": "dinov2_vit_s14"},
+    dataset = "fashion_mnist_smoke"
+    assert settings.cells(config, "smoke") == [Cell(dataset, "efficientnet_lite0", 8)]
+    assert settings.embedded_datasets(config, "smoke") == [
+        EmbeddedDataset(dataset, "efficientnet_lite0"),
+        EmbeddedDataset(dataset, "dinov2_vit_s14"),
     ]
-    assert settings.others(config, "smoke", "efficientnet_lite0") == ["dinov2_vit_s14"]
-    assert settings.splits_of_others(config, "smoke", "score") == [
+    assert settings.other_backbones(config, "smoke", "efficientnet_lite0") == [
+        "dinov2_vit_s14"
+    ]
+    assert settings.splits_of_other_backbones(config, "smoke", "score") == [
         "train",
         "val",
         "test",
     ]
     assert (
-        settings.splits_of_others(config, "smoke", "train") == []
+        settings.splits_of_other_backbones(config, "smoke", "train") == []
     )  # No metric of its protocols reads them.
-    families = settings.stages(config, "smoke")["score"]["independent"]["families"]
+    families = settings.metrics_by_stage(config, "smoke")["score"]["independent"][
+        "families"
+    ]
     assert len(families) == len(set(families.values())) == 2
-    shown = "\n".join(forecast.text(config, "smoke"))
+    shown = "\n".join(forecast.describe_plan(config, "smoke"))
     assert "fashion_mnist_smoke / dinov2_vit_s14" in shown and "in 1 cells" in shown
     card = "\n".join(publish._sources(config, "smoke"))
     assert (
@@ -377,7 +422,7 @@ def test_names_are_of_the_experiment_alone():
             methods=["topk", "reg2"], sweep={"reg2": {"lambda": [0.1]}}
         )
 
-    names = settings.names(with_changes(change), "smoke")
+    names = settings.printed_names(with_changes(change), "smoke")
     assert {name: method["position"] for name, method in names["methods"].items()} == {
         "topk": 0,
         "reg2": 1,
@@ -393,9 +438,9 @@ def test_galleries_show_what_protocol_paper_chose():
     config = with_changes(
         lambda raw: raw["experiments"]["fair"]["protocols"].pop("paper")
     )
-    assert settings.gallery(config, "fair") is None and "fig2" not in settings.figures(
+    assert settings.gallery_cell(
         config, "fair"
-    )
+    ) is None and "fig2" not in settings.shown_figures(config, "fair")
 
 
 def test_given_embeddings_have_no_galleries_and_name_their_files(tmp_path, monkeypatch):
@@ -409,8 +454,8 @@ def test_given_embeddings_have_no_galleries_and_name_their_files(tmp_path, monke
         raw["experiments"]["smoke"] |= {"datasets": ["given"], "backbones": ["ours"]}
 
     config = with_changes(change)
-    assert settings.gallery(config, "smoke") is None
-    assert settings.figures(config, "smoke") == [
+    assert settings.gallery_cell(config, "smoke") is None
+    assert settings.shown_figures(config, "smoke") == [
         "gains",
         "effects",
         "fronts",
@@ -420,25 +465,26 @@ def test_given_embeddings_have_no_galleries_and_name_their_files(tmp_path, monke
         "fig5_probe",
         "sweep",
     ]
-    assert settings.dataset_files(config, "given") == [
+    assert external_files.dataset_files(config, "given") == [
         "here/train.csv",
         "here/val.csv",
         "here/test.csv",
     ]
     assert (
-        settings.given_embeddings(config, "given", "ours")[0] == "here/clip/train.npy"
+        external_files.given_embeddings(config, "given", "ours")[0]
+        == "here/clip/train.npy"
     )
     assert (
-        settings.given_embeddings(config, "emoji", CELL[1])
-        == settings.dataset_files(config, "emoji")
+        external_files.given_embeddings(config, "emoji", CELL[1])
+        == external_files.dataset_files(config, "emoji")
         == []
     )
-    assert not settings.from_hub(config, "ours")
+    assert not external_files.is_from_hub(config, "ours")
     monkeypatch.chdir(tmp_path)
     Path("here/clip").mkdir(parents=True)
     for name in ("train.npy", "test.npz"):
         Path("here/clip", name).touch()
-    there = list(missing.local(config, "smoke"))
+    there = list(missing_inputs.missing_files(config, "smoke"))
     assert there[0] == "dataset given: here/clip/val.npy does not exist"
     assert there[1].startswith(
         "dataset given: here/clip/test.npy does not exist (save each array of the .npz"
@@ -468,7 +514,7 @@ def test_a_run_that_would_find_no_images_or_weights_is_refused(tmp_path):
         (tmp_path / split / "a").mkdir(parents=True)
         (tmp_path / split / "a" / "1.png").touch()
     config = with_changes(change)
-    missing.refuse_lost(
+    missing_inputs.refuse_lost_inputs(
         config,
         [
             ("dataset", {"dataset": "mine"}),
@@ -478,26 +524,28 @@ def test_a_run_that_would_find_no_images_or_weights_is_refused(tmp_path):
     with pytest.raises(
         UserError, match=r"dataset lost: .*gone does not exist .*Nothing was started"
     ):
-        missing.refuse_lost(config, [("dataset", {"dataset": "lost"})])
+        missing_inputs.refuse_lost_inputs(config, [("dataset", {"dataset": "lost"})])
     # What a job of the run makes, say from a bucket, is there in time.
-    missing.refuse_lost(
+    missing_inputs.refuse_lost_inputs(
         config,
         [("dataset", {"dataset": "lost"})],
         [str(tmp_path / "gone" / "train.csv")],
     )
-    missing.refuse_lost(
+    missing_inputs.refuse_lost_inputs(
         config,
         [("dataset", {"dataset": "lost"})],
         [str(tmp_path / "other"), str(tmp_path / "gone")],
     )
     with pytest.raises(UserError, match="dataset lost: "):
-        missing.refuse_lost(
+        missing_inputs.refuse_lost_inputs(
             config, [("dataset", {"dataset": "lost"})], [str(tmp_path / "gone.csv")]
         )
     with pytest.raises(
         UserError, match=r"backbone own: checkpoint .*gone does not exist"
     ):
-        missing.refuse_lost(config, [("embed", {"dataset": "mine", "backbone": "own"})])
+        missing_inputs.refuse_lost_inputs(
+            config, [("embed", {"dataset": "mine", "backbone": "own"})]
+        )
 
 
 def test_an_imported_sae_is_not_lost_with_the_place_that_it_came_from(
@@ -513,24 +561,24 @@ def test_an_imported_sae_is_not_lost_with_the_place_that_it_came_from(
         raw["experiments"]["smoke"]["methods"] += ["local", "either"]
 
     config, either = with_changes(change), [("imported", {"method": "either"})]
-    assert list(missing.local(config, "smoke")) == [
+    assert list(missing_inputs.missing_files(config, "smoke")) == [
         "method local: saes/ does not exist, and is no owner/name[:folder] of the Hugging Face hub",
         "method either: saes/theirs does not exist here; it is looked for on the Hugging Face hub",
     ]
     with pytest.raises(
         UserError, match=r"method local: saes/ does not exist, .*Nothing was started"
     ):
-        missing.refuse_lost(config, [("imported", {"method": "local"})])
+        missing_inputs.refuse_lost_inputs(config, [("imported", {"method": "local"})])
     Path("results/imported").mkdir(parents=True)
     Path("results/imported/either.safetensors").touch()
-    missing.refuse_lost(config, either)
+    missing_inputs.refuse_lost_inputs(config, either)
     Path("saes").mkdir()
     with pytest.raises(
         UserError,
         match=r"method either: saes/theirs, of which results/imported/either\.safetens",
     ):
-        missing.refuse_lost(config, either)
-    missing.refuse_lost(config, either, ["saes/theirs"])
+        missing_inputs.refuse_lost_inputs(config, either)
+    missing_inputs.refuse_lost_inputs(config, either, ["saes/theirs"])
 
 
 def test_a_board_that_is_not_there_is_named(tmp_path):
@@ -542,7 +590,7 @@ def test_a_board_that_is_not_there_is_named(tmp_path):
         ]
 
     config = with_changes(change)
-    assert list(missing.local(config, "smoke")) == [
+    assert list(missing_inputs.missing_files(config, "smoke")) == [
         "board: docs/results/fairr has no made_by.json"
     ]
     for target in ("smoke", "results/smoke/metrics.csv"):
@@ -550,7 +598,7 @@ def test_a_board_that_is_not_there_is_named(tmp_path):
             UserError,
             match=r"^experiments\.smoke\.board: docs/results/fairr has no made_by\.json$",
         ):
-            missing.refuse_unknown(
+            missing_inputs.refuse_unknown_targets(
                 config, ["snakemake", target], ["smoke"].__contains__
             )
 
@@ -562,7 +610,7 @@ def test_a_shared_folder_that_is_not_there_and_labels_of_several_are_told(
         raw["compute"]["shared"] = [str(tmp_path), str(tmp_path / "gone")]
         raw["methods"]["reg2"]["label"] = raw["methods"]["reg1"]["label"]
 
-    missing.warn(with_changes(change), ["smoke", "-n"])
+    missing_inputs.warn(with_changes(change), ["smoke", "-n"])
     assert capsys.readouterr().err.splitlines() == [
         f"smoke: compute.shared: {tmp_path}/gone does not exist; nothing is taken from it",
         "smoke: methods: 2 have the label 'Reg. 1', so each is printed with its name behind it",
@@ -585,7 +633,7 @@ def test_an_experiment_whose_backbones_are_of_one_family_says_that_nobody_judges
             "judges": ["efficientnet_lite0"],
         }
 
-    missing.warn(with_changes(change), ["rivals", "study", "fair"])
+    missing_inputs.warn(with_changes(change), ["rivals", "study", "fair"])
     told = [line for line in capsys.readouterr().err.splitlines() if "judges" in line]
     assert len(told) == 1 and told[0].startswith(
         "rivals: all backbones are of the family efficientnet, so nobody"
@@ -593,16 +641,10 @@ def test_an_experiment_whose_backbones_are_of_one_family_says_that_nobody_judges
 
 
 def test_the_gallery_is_that_of_the_config_or_the_first_cell():
-    assert settings.gallery(CONFIG, "fair") == {
-        "dataset": "emoji_vendors_split1",
-        "backbone": "efficientnet_lite0",
-        "k": 16,
-    }
-    assert settings.gallery(CONFIG, "paper") == {
-        "dataset": "imagenet",
-        "backbone": "vit_l16",
-        "k": 32,
-    }
+    assert settings.gallery_cell(CONFIG, "fair") == Cell(
+        "emoji_vendors_split1", "efficientnet_lite0", 16
+    )
+    assert settings.gallery_cell(CONFIG, "paper") == Cell("imagenet", "vit_l16", 32)
 
 
 @pytest.mark.parametrize(
@@ -618,14 +660,14 @@ def test_weights_from_the_hub(more, expected):
     config = with_changes(
         lambda raw: raw["backbones"].update(b={"family": "b", "model": "m", **more})
     )
-    assert settings.from_hub(config, "b") == expected
-    assert settings.weights_plan(config, "b") == {"model": "m"} | {
+    assert external_files.is_from_hub(config, "b") == expected
+    assert settings.weights_settings(config, "b") == {"model": "m"} | {
         k: v for k, v in more.items() if k != "checkpoint"
     }
 
 
 def test_the_report_shows_only_what_the_experiment_uses():
-    shown = settings.report_plan(CONFIG, "smoke")
+    shown = settings.report_settings(CONFIG, "smoke")
     assert list(shown["config"]["datasets"]) == ["fashion_mnist_smoke"]
     assert "shared" not in shown["config"]["compute"] and shown["experiment"] == "smoke"
     assert json.loads(json.dumps(shown)) == shown
@@ -639,7 +681,7 @@ def test_config_files_are_looked_at_before_snakemake_reads_them(tmp_path, monkey
         UserError,
         match=r"^mine\.yaml line 3 is not right: the key 'c' is there twice, first in line 2",
     ):
-        settings.merged("config.yaml", tmp_path / "mine.yaml")
+        settings.merge_config_files("config.yaml", tmp_path / "mine.yaml")
     for text, said in (
         ("a: [1\nb: 2\n", "line 2"),
         ("a:\n\tb: 1\n", "line 2"),
@@ -673,13 +715,16 @@ def test_files_are_merged_as_snakemake_merges_them(tmp_path, monkeypatch):
         "v": "b.yaml",
         "v.w": "b.yaml",
     }
-    assert settings.merged("a.yaml", "b.yaml", "c.yaml") == (expected, said)
+    assert settings.merge_config_files("a.yaml", "b.yaml", "c.yaml") == (expected, said)
     Path("d.yaml").write_text("x: null\nv: 2")
-    assert settings.merged("a.yaml", "b.yaml", "d.yaml")[1] == {
+    assert settings.merge_config_files("a.yaml", "b.yaml", "d.yaml")[1] == {
         "x": "d.yaml",
         "v": "d.yaml",
     }
-    assert settings.merged("a.yaml") == ({"x": {"y": 1, "z": [1, 2]}, "v": 1}, {})
+    assert settings.merge_config_files("a.yaml") == (
+        {"x": {"y": 1, "z": [1, 2]}, "v": 1},
+        {},
+    )
 
 
 def test_every_target_of_make_that_reads_the_config_takes_config():
@@ -717,8 +762,8 @@ def test_experiments_cannot_have_the_name_of_a_rule():
 
 def test_the_schema_is_current():
     registry.extend(None)
-    assert schema.PATH.read_text() == schema.text(), "run `make schema`"
-    assert schema.README.read_text() == schema.readme(), "run `make schema`"
+    assert schema.PATH.read_text() == schema.schema_text(), "run `make schema`"
+    assert schema.README.read_text() == schema.readme_text(), "run `make schema`"
     first = Path(ROOT / "config.yaml").read_text().splitlines()[0]
     assert first == f"# yaml-language-server: $schema={schema.PATH.relative_to(ROOT)}"
     for file in (ROOT / "config/experiments").glob("*.yaml"):

@@ -2,7 +2,7 @@
 
 import pandas as pd
 from conftest import ROOT
-from sae_workflow import answer, show
+from sae_workflow import show, summary
 
 
 def test_the_answer_is_short_and_says_where_to_look(tmp_path, monkeypatch):
@@ -54,7 +54,7 @@ def test_the_answer_is_short_and_says_where_to_look(tmp_path, monkeypatch):
     pd.DataFrame(theirs).to_csv(
         tmp_path / "results/x/tables/front_imported.csv", index=False
     )
-    lines = list(answer.text("x"))
+    lines = list(summary.summarise("x"))
     assert len(lines) <= 25 and max(map(len, lines)) <= 100
     said = "\n".join(lines)
     # The endpoints at the first width alone; one of them was not measured.
@@ -77,7 +77,7 @@ def test_the_answer_is_short_and_says_where_to_look(tmp_path, monkeypatch):
     )
     # Of an experiment without fronts.
     means[:0].to_csv(tmp_path / "results/x/tables/front_means.csv", index=False)
-    assert next(answer.text("x")).startswith("Empty: no method")
+    assert next(summary.summarise("x")).startswith("Empty: no method")
 
 
 def test_a_site_is_opened_or_named(tmp_path, monkeypatch, capsys):

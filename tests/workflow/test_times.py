@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 from sae_workflow import check, times
-from sae_workflow.start import start
+from sae_workflow.command_line import run_command
 
 from sae.core import files, paths
 from sae.data.splits import SPLITS
@@ -40,7 +40,7 @@ def test_times_are_those_of_the_experiments_own_banks(tmp_path, monkeypatch):
         }
     )
     files.write_parquet(tmp_path / "results/demo/metrics.parquet", metrics)
-    start(times.main, "demo", "--out", "times.json")
+    run_command(times.main, "demo", "--out", "times.json")
     assert files.read_json(tmp_path / "times.json")["jobs"] == [
         {
             "step": "embed",

@@ -1,5 +1,5 @@
-# Downloads: here, since the machines that run the other jobs may have no internet. The declared output is a small
-# manifest: the files themselves survive a rerun.
+# Downloads: here, since the machines that run the other jobs may have no internet. The
+# declared output is a small manifest: the files themselves survive a rerun.
 
 
 localrules:
@@ -21,12 +21,16 @@ rule artifact:
     conda:
         ENVIRONMENT
     resources:
-        **asks("artifact"),
+        **resources_of("artifact"),
     params:
         settings=lambda w: dumps(settings.artifacts()[w.artifact]),
-        meaning=says("artifact"),
+        meaning=meaning_of("artifact"),
     shell:
-        command("artifact", f"--name {{wildcards.artifact}} --root {paths.ARTIFACTS} --spec {{params.settings:q}}")
+        command(
+            "artifact",
+            f"--name {{wildcards.artifact}} --root {paths.ARTIFACTS}"
+            " --spec {params.settings:q}",
+        )
 
 
 # Weights named on the Hugging Face hub, into its cache.
@@ -39,18 +43,21 @@ rule weights:
     conda:
         ENVIRONMENT
     resources:
-        **asks("weights"),
+        **resources_of("weights"),
     params:
-        settings=lambda w: dumps(settings.weights_plan(cfg, w.backbone)),
-        meaning=says("weights"),
+        settings=lambda w: dumps(settings.weights_settings(cfg, w.backbone)),
+        meaning=meaning_of("weights"),
     shell:
-        command("weights", "--name {wildcards.backbone} --out {output} --spec {params.settings:q}")
+        command(
+            "weights",
+            "--name {wildcards.backbone} --out {output} --spec {params.settings:q}",
+        )
 
 
 # SAEs made elsewhere, of methods that say `import`, in this project's form.
 rule imported:
     input:
-        lambda w: settings.import_files(cfg, w.method),
+        lambda w: external_files.imported_files(cfg, w.method),
     output:
         paths.IMPORTED,
     log:
@@ -59,10 +66,12 @@ rule imported:
     conda:
         ENVIRONMENT
     resources:
-        **asks("imported"),
+        **resources_of("imported"),
     params:
         options=lambda w: settings.import_options(cfg, w.method),
-        meaning=says("imported", lambda w: settings.import_files(cfg, w.method)),
+        meaning=meaning_of(
+            "imported", lambda w: external_files.imported_files(cfg, w.method)
+        ),
     shell:
         command("imported", "{params.options} --out {output}")
 
@@ -77,9 +86,12 @@ rule download:
     conda:
         ENVIRONMENT
     resources:
-        **asks("download"),
+        **resources_of("download"),
     params:
         settings=lambda w: dumps(cfg.datasets[w.dataset].spec),
-        meaning=says("download"),
+        meaning=meaning_of("download"),
     shell:
-        command("download", "--name {wildcards.dataset} --out {output} --spec {params.settings:q}")
+        command(
+            "download",
+            "--name {wildcards.dataset} --out {output} --spec {params.settings:q}",
+        )

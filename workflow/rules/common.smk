@@ -1,4 +1,5 @@
-# What the rules share: settings as canonical JSON (a rule's parameter holds only what the rule reads) and lists of files.
+# What the rules share: the parameters and resources of jobs, and lists of files. A
+# parameter holds only what its rule reads; settings are canonical JSON.
 import functools
 import os
 import shlex
@@ -8,57 +9,11 @@ from sae.core import paths, registry
 from sae.core.files import dumps
 from sae.data.artifacts import names as artifact_names
 from sae.data.splits import SPLITS
-from sae_workflow import expected, listing, settings
-from sae_workflow.stages import STAGES, Job
+from sae_workflow import expected_files, external_files, file_fingerprints, settings
+from sae_workflow.stages import STAGES, make_job
 
 ENVIRONMENT = "../../environment.yml"
 COMPUTE = cfg.compute
-
-
-def own(pattern):
-    """Files of this project, as they are seen from the working directory: of a workflow that uses it as a module."""
-    return sorted(os.path.relpath(file) for file in settings.HERE.parent.glob(pattern))
-
-
-PUBLISHED = own("workflow/resources/paper/*.csv")
-
-
-@functools.cache
-def _job(rule, of):
-    return Job(rule, cfg, dict(of))
-
-
-def job_of(rule, w):
-    """A job, as `sae_workflow.stages` knows it."""
-    return _job(rule, tuple(w.items()))
-
-
-def command(rule, options):
-    """The command of a rule's jobs.
-
-    A job is told the hash that its code had when it was planned, and of which modules it is: code that is another one
-    by then is an error. A resource, not a parameter: what it changes is for the parameter `meaning` to say.
-    """
-    return f"python -m sae {STAGES[rule].step} {options} --code {{resources.code}} --log {{log}}"
-
-
-def says(rule, files=lambda w: []):
-    """The parameter `meaning` of a rule, and in it the listing of the files from elsewhere that it reads, if any.
-
-    Not a parameter of its own: where there are none, that would be a new one, too, and run all jobs again.
-    """
-    return lambda w: " ".join(filter(None, (job_of(rule, w).meaning, listing.of_files(files(w)))))
-
-
-def asks(rule):
-    """The resources of a rule: what its jobs ask a cluster for, of which a local run takes no notice, and their code."""
-    found = {
-        "mem_mb": lambda w, attempt: job_of(rule, w).memory(attempt),
-        "runtime": lambda w, attempt: job_of(rule, w).runtime(attempt),
-        "code": lambda w: job_of(rule, w).code,
-    }
-    # Jobs that compute on an accelerator each take one: how many there are is for the profile to say.
-    return found | ({"gpu": int(COMPUTE.device != "cpu")} if STAGES[rule].computes else {})
 
 
 wildcard_constraints:
@@ -73,123 +28,240 @@ wildcard_constraints:
     figure="|".join(cfg.figures),
 
 
-def at(pattern, **values):
-    """A pattern of `sae.core.paths` with some wildcards filled in and the others left to Snakemake."""
-    return expand(pattern, allow_missing=True, **values)
+# Jobs: command, parameters, resources.
 
 
-def artifact_files(*specs):
-    """The manifests of the artifacts that some datasets' or backbones' specifications name."""
-    return [file for spec in specs for name in artifact_names(spec) for file in at(paths.ARTIFACT, artifact=name)]
+@functools.cache
+def _job_of(rule, wildcards):
+    return make_job(rule, cfg, dict(wildcards))
 
 
-def images_of(dataset):
-    """The manifests of what a dataset's images were downloaded as."""
-    # That of the download is named only so that it is there: the dataset's own parameters say what is in it.
-    own = [ancient(paths.DOWNLOAD.format(dataset=dataset))] if cfg.datasets[dataset].spec.get("download") else []
-    return artifact_files(cfg.datasets[dataset].spec) + own
+def job_of(rule, w):
+    """Return a job, as `sae_workflow.jobs` knows it; `w` are its wildcards."""
+    return _job_of(rule, tuple(w.items()))
 
 
-def of_banks(experiment, pattern, **values):
-    """`pattern` filled in for every bank of an experiment, each name once."""
-    banks = settings.banks(cfg, experiment)
-    found = [file for bank in banks for file in expand(pattern, experiment=experiment, **bank, **values)]
-    return list(dict.fromkeys(found))
+def command(rule, options):
+    """Return the command of a rule's jobs.
+
+    A job is told the hash that its code had when it was planned, and of which modules
+    it is: code that is another one by then is an error. The hash is a resource, not a
+    parameter: what it changes is for the parameter `meaning` to say.
+    """
+    step = STAGES[rule].step
+    return f"python -m sae {step} {options} --code {{resources.code}} --log {{log}}"
 
 
-def of_embedded(experiment, pattern, **values):
-    """`pattern` filled in for every dataset and backbone of which an experiment reads embeddings."""
-    places = settings.embedded(cfg, experiment)
-    return list(dict.fromkeys(file for place in places for file in expand(pattern, **place, **values)))
+def meaning_of(rule, list_files=lambda w: []):
+    """Return the parameter `meaning` of a rule, a function of wildcards.
+
+    It also holds the fingerprint of the files from elsewhere that a job reads, which
+    `list_files` returns, if there are any. A parameter of its own would be a new one,
+    also where there are no files, and run all jobs again.
+    """
+
+    def meaning(w):
+        fingerprint = file_fingerprints.fingerprint_files(list_files(w))
+        return " ".join(filter(None, (job_of(rule, w).meaning, fingerprint)))
+
+    return meaning
 
 
-def shared(folder):
-    """The option that names a folder of other people's results; a resource, not a parameter: it changes no result."""
+def resources_of(rule):
+    """Return the resources of a rule: what its jobs ask a cluster for, and their code.
+
+    A local run takes no notice of the former.
+    """
+    resources = {
+        "mem_mb": lambda w, attempt: job_of(rule, w).memory(attempt),
+        "runtime": lambda w, attempt: job_of(rule, w).runtime(attempt),
+        "code": lambda w: job_of(rule, w).code,
+    }
+    # Jobs that compute on an accelerator each take one: how many there are is for the
+    # profile to say.
+    if STAGES[rule].computes:
+        resources["gpu"] = int(COMPUTE.device != "cpu")
+    return resources
+
+
+def shared_option(folder):
+    """Return the option that names a folder of other people's results.
+
+    It is a resource, not a parameter: it changes no result.
+    """
     places = shlex.join(f"{place}/{folder}" for place in COMPUTE.shared)
     return f"--shared {places}" if places else ""
 
 
-def results_beside(experiment):
-    """What the board of an experiment reads of the other ones that it names: their rows, and what made them."""
-    places = [Path(place) for place in cfg.experiments[experiment].board]
-    names = ("made_by.json", "metrics.parquet", "metrics.csv")
-    return [str(place / name) for place in places for name in names if name == names[0] or (place / name).exists()]
+def printed_names(w):
+    """Return how an experiment's methods, datasets and backbones are printed."""
+    return dumps(settings.printed_names(cfg, w.experiment))
+
+
+# Files.
+
+
+def project_files(pattern):
+    """Return files of this project, as they are seen from the working directory.
+
+    That is another folder where a workflow uses this one as a module.
+    """
+    files = settings.HERE.parent.glob(pattern)
+    return sorted(os.path.relpath(file) for file in files)
+
+
+PUBLISHED = project_files("workflow/resources/paper/*.csv")
+
+
+def fill_in(pattern, **values):
+    """Fill some wildcards of a pattern of `sae.core.paths` in.
+
+    The other wildcards are left to Snakemake.
+    """
+    return expand(pattern, allow_missing=True, **values)
+
+
+def for_each_cell(experiment, pattern, **values):
+    """Fill a pattern in for every cell of an experiment, each file once."""
+    files = []
+    for cell in settings.cells(cfg, experiment):
+        files += expand(pattern, experiment=experiment, **cell.wildcards, **values)
+    return list(dict.fromkeys(files))
+
+
+def for_each_embedding(experiment, pattern, **values):
+    """Fill a pattern in for every dataset and backbone whose embeddings are read."""
+    files = []
+    for place in settings.embedded_datasets(cfg, experiment):
+        files += expand(pattern, **place.wildcards, **values)
+    return list(dict.fromkeys(files))
+
+
+def for_gallery_cell(w, pattern, **values):
+    """Fill a pattern in for the cell that an experiment's galleries show."""
+    cell = settings.gallery_cell(cfg, w.experiment)
+    return pattern.format(experiment=w.experiment, **cell.wildcards, **values)
+
+
+def results_of(experiment):
+    """Return what an experiment ends in, and every manifest on the way."""
+    return expected_files.expected_files(cfg, experiment)
+
+
+# Files of datasets and backbones.
+
+
+def artifact_manifests(*specs):
+    """Return the manifests of the artifacts that entries of the config name."""
+    names = [name for spec in specs for name in artifact_names(spec)]
+    return [file for name in names for file in fill_in(paths.ARTIFACT, artifact=name)]
+
+
+def image_manifests(dataset):
+    """Return the manifests of what a dataset's images were downloaded as."""
+    manifests = artifact_manifests(cfg.datasets[dataset].spec)
+    if cfg.datasets[dataset].spec.get("download"):
+        # Named only so that it is there: parameters of the dataset say what is in it.
+        manifests.append(ancient(paths.DOWNLOAD.format(dataset=dataset)))
+    return manifests
+
+
+def external_files_to_embed(w):
+    """Return the files from elsewhere that embeddings are made of, but for images."""
+    weights = external_files.local_weights(cfg, w.backbone)
+    return weights + external_files.given_embeddings(cfg, w.dataset, w.backbone)
+
+
+def inputs_to_embed(w):
+    """Return what the embeddings of a dataset by a backbone are made of."""
+    files = fill_in([paths.INDEX, paths.DATASET], dataset=w.dataset)
+    files += image_manifests(w.dataset)
+    files += artifact_manifests(cfg.backbones[w.backbone].spec)
+    if external_files.is_from_hub(cfg, w.backbone):
+        files += fill_in(paths.WEIGHTS, backbone=w.backbone)
+    return files + external_files_to_embed(w)
+
+
+# Files of cells.
 
 
 def splits_of(*splits):
-    """The manifests of embeddings' splits, and the embeddings.
+    """Return the inputs that are splits of a cell's embeddings, and their manifests.
 
-    A change is followed through the manifest; the embeddings are named only so that a deleted file is made again.
+    A change is followed through the manifests. The embeddings are named only so that a
+    deleted file is made again.
     """
     return {
-        "manifests": at(paths.EMBEDDINGS_MANIFEST, split=splits),
-        "embeddings": ancient(at(paths.EMBEDDINGS, split=splits)),
+        "manifests": fill_in(paths.EMBEDDINGS_MANIFEST, split=splits),
+        "embeddings": ancient(fill_in(paths.EMBEDDINGS, split=splits)),
     }
 
 
-def given_to_embed(w):
-    """The files from elsewhere that the embeddings of a dataset by a backbone are made of, but for images."""
-    return settings.local_weights(cfg, w.backbone) + settings.given_embeddings(cfg, w.dataset, w.backbone)
+def splits_of_others(rule):
+    """Return the inputs that are splits of other backbones' and judges' embeddings.
+
+    These are what a job of that rule reads. See `splits_of`.
+    """
+
+    def files_of_others(w, pattern):
+        backbones = settings.other_backbones(cfg, w.experiment, w.backbone)
+        patterns = fill_in(pattern, dataset=w.dataset, backbone=backbones)
+        splits = settings.splits_of_other_backbones(cfg, w.experiment, rule)
+        return expand(patterns, split=splits)
+
+    return {
+        "manifests_of_others": lambda w: files_of_others(w, paths.EMBEDDINGS_MANIFEST),
+        "embeddings_of_others": lambda w: ancient(files_of_others(w, paths.EMBEDDINGS)),
+    }
 
 
-def embed_inputs(w):
-    """What the embeddings of a dataset by a backbone are made of."""
-    return [
-        *at([paths.INDEX, paths.DATASET], dataset=w.dataset),
-        *images_of(w.dataset),
-        *artifact_files(cfg.backbones[w.backbone].spec),
-        *(at(paths.WEIGHTS, backbone=w.backbone) if settings.from_hub(cfg, w.backbone) else []),
-        *given_to_embed(w),
-    ]
+def folders_of_others(rule):
+    """Return the parameter that names the folders of other backbones' embeddings.
+
+    It is a function of wildcards that gives NAME=FOLDER of each that a job reads.
+    """
+
+    def folders(w):
+        if not settings.splits_of_other_backbones(cfg, w.experiment, rule):
+            return []
+        return [
+            f"{name}={paths.ACTIVATIONS.format(dataset=w.dataset, backbone=name)}"
+            for name in settings.other_backbones(cfg, w.experiment, w.backbone)
+        ]
+
+    return folders
 
 
-def imported_of(w):
-    """The SAEs of a bank that were made elsewhere."""
-    methods = settings.imported(cfg, w.experiment, (w.dataset, w.backbone, int(w.k)))
+def concept_tables(w):
+    """Return what people call the images of a dataset, where a metric reads it."""
+    if not settings.reads_concepts(cfg, w.experiment):
+        return []
+    return [file.format(**w) for file in (paths.CONCEPTS, *paths.CONCEPT_TABLES)]
+
+
+def concepts_option(w):
+    """Return the option that names the folder of these tables."""
+    if not concept_tables(w):
+        return []
+    return ["--concepts", paths.DATASETS.format(**w)]
+
+
+def imported_saes(w):
+    """Return the SAEs of a cell that were made elsewhere."""
+    cell = settings.Cell(w.dataset, w.backbone, int(w.k))
+    methods = settings.imported_methods_of_cell(cfg, w.experiment, cell)
     return [paths.IMPORTED.format(method=method) for method in methods]
 
 
-def of_others(rule):
-    """What jobs read of each other backbone and of each judge of the experiment, as `splits_of` has it."""
-
-    def read(w, pattern):
-        places = at(pattern, dataset=w.dataset, backbone=settings.others(cfg, w.experiment, w.backbone))
-        return expand(places, split=settings.splits_of_others(cfg, w.experiment, rule))
-
-    return {
-        "manifests_of_others": lambda w: read(w, paths.EMBEDDINGS_MANIFEST),
-        "embeddings_of_others": lambda w: ancient(read(w, paths.EMBEDDINGS)),
-    }
-
-
-def concepts_of(w):
-    """What people call the images of a job's dataset, where a metric of the experiment reads it."""
-    files = [paths.CONCEPTS, *paths.CONCEPT_TABLES]
-    return [file.format(**w) for file in files] if settings.reads_concepts(cfg, w.experiment) else []
-
-
-def named_concepts(w):
-    """The option that names the folder of these files."""
-    return ["--concepts", paths.DATASETS.format(**w)] if concepts_of(w) else []
-
-
-def named_others(rule):
-    """NAME=FOLDER of each of them."""
-
-    def named(w):
-        read = settings.splits_of_others(cfg, w.experiment, rule)
-        names = settings.others(cfg, w.experiment, w.backbone) if read else []
-        return [f"{name}={paths.ACTIVATIONS.format(dataset=w.dataset, backbone=name)}" for name in names]
-
-    return named
+# Scores.
 
 
 def stage_params(stage):
-    """The parameters of the job of a stage of scoring."""
+    """Return the parameters of the job of a stage of scoring."""
     return {
         "stage": stage,
         "settings": lambda w: dumps(settings.stage_settings(cfg, w.experiment, stage)),
-        "meaning": says(stage),
+        "meaning": meaning_of(stage),
         "device": COMPUTE.device,
         "activations": lambda w: paths.ACTIVATIONS.format(**w),
         "out": lambda w: paths.STAGE.format(stage=stage, **w),
@@ -197,27 +269,28 @@ def stage_params(stage):
 
 
 def stage_tables(stage):
-    """What that job declares."""
-    return at(paths.STAGE_TABLE, stage=stage, table=paths.TABLES_OF_STAGE)
+    """Return the tables that the job of a stage of scoring declares."""
+    return fill_in(paths.STAGE_TABLE, stage=stage, table=paths.TABLES_OF_STAGE)
 
 
-def collected(w):
-    """The tables of every stage, and the selections, of all banks of an experiment."""
-    stages = list(settings.stages(cfg, w.experiment))
-    tables = of_banks(w.experiment, paths.STAGE_TABLE, stage=stages, table=paths.TABLES_OF_STAGE)
-    return tables + of_banks(w.experiment, paths.SELECTION)
+def tables_to_collect(w):
+    """Return the tables of every stage, and the selections, of all cells."""
+    stages = list(settings.metrics_by_stage(cfg, w.experiment))
+    tables = for_each_cell(
+        w.experiment, paths.STAGE_TABLE, stage=stages, table=paths.TABLES_OF_STAGE
+    )
+    return tables + for_each_cell(w.experiment, paths.SELECTION)
 
 
-def names_of(w):
-    """How an experiment's methods, datasets and backbones are printed and drawn."""
-    return dumps(settings.names(cfg, w.experiment))
+def results_of_board(experiment):
+    """Return what the board of an experiment reads of the others that it names.
 
-
-def of_gallery(w, pattern, **values):
-    """`pattern` filled in for the cell that an experiment's galleries show."""
-    return pattern.format(experiment=w.experiment, **settings.gallery(cfg, w.experiment), **values)
-
-
-def results_of(experiment):
-    """What an experiment ends in, and every manifest on the way."""
-    return expected.files_of(cfg, experiment)
+    That is what made their rows, and the rows, in a file of either kind.
+    """
+    files = []
+    for folder in cfg.experiments[experiment].board:
+        place = Path(folder)
+        files.append(place / "made_by.json")
+        rows = [place / name for name in ("metrics.parquet", "metrics.csv")]
+        files += [file for file in rows if file.exists()]
+    return [str(file) for file in files]

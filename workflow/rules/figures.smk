@@ -1,4 +1,5 @@
-# Tables, claims and figures, from the tidy tables alone; the galleries from the images of one cell.
+# Tables, claims and figures, from the tidy tables alone; the galleries from the images
+# of one cell.
 
 
 rule tables:
@@ -6,14 +7,22 @@ rule tables:
         metrics=rules.collect.output.metrics,
         latents=rules.collect.output.latents,
         made_by=rules.collect.output.made_by,
-        beside=lambda w: results_beside(w.experiment),
+        beside=lambda w: results_of_board(w.experiment),
         published=PUBLISHED,
     output:
-        at(paths.TABLE, number=paths.TABLE_NUMBERS, suffix=[s for s in paths.TABLE_SUFFIXES if s != "md"]),
-        at(paths.NOTED_TABLES, suffix="csv"),
+        fill_in(
+            paths.TABLE,
+            number=paths.TABLE_NUMBERS,
+            suffix=[s for s in paths.TABLE_SUFFIXES if s != "md"],
+        ),
+        fill_in(paths.NOTED_TABLES, suffix="csv"),
         paths.FRONT_MEANS,
         report(
-            at([paths.TABLE, *paths.NOTED_TABLES], number=paths.TABLE_NUMBERS, suffix="md"),
+            fill_in(
+                [paths.TABLE, *paths.NOTED_TABLES],
+                number=paths.TABLE_NUMBERS,
+                suffix="md",
+            ),
             category="Tables",
             caption="../report/table.rst",
         ),
@@ -23,18 +32,19 @@ rule tables:
     conda:
         ENVIRONMENT
     resources:
-        **asks("tables"),
+        **resources_of("tables"),
     params:
-        settings=lambda w: dumps(settings.claims_plan(cfg, w.experiment)),
-        meaning=says("tables"),
+        settings=lambda w: dumps(settings.claims_settings(cfg, w.experiment)),
+        meaning=meaning_of("tables"),
         published=lambda w, input: Path(input.published[0]).parent,
         out=lambda w, output: Path(output[0]).parent,
         beside=lambda w: cfg.experiments[w.experiment].board,
     shell:
         command(
             "tables",
-            "--metrics {input.metrics} --latents {input.latents} --published {params.published}"
-            " --settings {params.settings:q} --out {params.out} --beside {params.beside:q}",
+            "--metrics {input.metrics} --latents {input.latents}"
+            " --published {params.published} --settings {params.settings:q}"
+            " --out {params.out} --beside {params.beside:q}",
         )
 
 
@@ -44,48 +54,57 @@ rule claims:
         curves=rules.collect.output.curves,
         published=PUBLISHED,
     output:
-        at(paths.CLAIMS, suffix="csv"),
-        report(at(paths.CLAIMS, suffix="md"), category="Claims", caption="../report/claims.rst"),
+        fill_in(paths.CLAIMS, suffix="csv"),
+        report(
+            fill_in(paths.CLAIMS, suffix="md"),
+            category="Claims",
+            caption="../report/claims.rst",
+        ),
         sums=paths.CLAIMS_SUMS,
     log:
         f"{paths.EXPERIMENT_LOGS}/claims.log",
     conda:
         ENVIRONMENT
     resources:
-        **asks("claims"),
+        **resources_of("claims"),
     params:
-        settings=lambda w: dumps(settings.claims_plan(cfg, w.experiment)),
-        meaning=says("claims"),
+        settings=lambda w: dumps(settings.claims_settings(cfg, w.experiment)),
+        meaning=meaning_of("claims"),
         published=lambda w, input: Path(input.published[0]).parent,
         out=lambda w: paths.EXPERIMENT.format(**w),
     shell:
         command(
             "claims",
-            "--metrics {input.metrics} --curves {input.curves} --published {params.published}"
-            " --settings {params.settings:q} --out {params.out}",
+            "--metrics {input.metrics} --curves {input.curves}"
+            " --published {params.published} --settings {params.settings:q}"
+            " --out {params.out}",
         )
 
 
 rule gallery:
     input:
-        lambda w: images_of(settings.gallery(cfg, w.experiment)["dataset"]),
-        dataset=lambda w: of_gallery(w, paths.DATASET),
-        manifest=lambda w: of_gallery(w, paths.EMBEDDINGS_MANIFEST, split="test"),
-        embeddings=lambda w: ancient(of_gallery(w, paths.EMBEDDINGS, split="test")),
-        bank=lambda w: of_gallery(w, paths.BANK),
-        latents=lambda w: of_gallery(w, paths.STAGE_TABLE, stage="score", table="latents"),
+        lambda w: image_manifests(settings.gallery_cell(cfg, w.experiment).dataset),
+        dataset=lambda w: for_gallery_cell(w, paths.DATASET),
+        manifest=lambda w: for_gallery_cell(w, paths.EMBEDDINGS_MANIFEST, split="test"),
+        embeddings=lambda w: ancient(
+            for_gallery_cell(w, paths.EMBEDDINGS, split="test")
+        ),
+        bank=lambda w: for_gallery_cell(w, paths.BANK),
+        latents=lambda w: for_gallery_cell(
+            w, paths.STAGE_TABLE, stage="score", table="latents"
+        ),
     output:
-        at(paths.GALLERY, part=paths.GALLERY_PARTS),
+        fill_in(paths.GALLERY, part=paths.GALLERY_PARTS),
     log:
         f"{paths.EXPERIMENT_LOGS}/gallery.log",
     conda:
         ENVIRONMENT
     threads: COMPUTE.threads
     resources:
-        **asks("gallery"),
+        **resources_of("gallery"),
     params:
-        settings=lambda w: dumps(settings.roles(cfg, w.experiment)),
-        meaning=says("gallery"),
+        settings=lambda w: dumps(settings.method_roles(cfg, w.experiment)),
+        meaning=meaning_of("gallery"),
         device=COMPUTE.device,
         artifacts=paths.ARTIFACTS,
         dataset=lambda w, input: Path(input.dataset).parent,
@@ -94,8 +113,9 @@ rule gallery:
     shell:
         command(
             "gallery",
-            "--bank {input.bank} --latents {input.latents} --activations {params.activations}"
-            " --dataset {params.dataset} --artifacts {params.artifacts} --settings {params.settings:q}"
+            "--bank {input.bank} --latents {input.latents}"
+            " --activations {params.activations} --dataset {params.dataset}"
+            " --artifacts {params.artifacts} --settings {params.settings:q}"
             " --out {params.out} --threads {threads} --device {params.device}",
         )
 
@@ -103,26 +123,32 @@ rule gallery:
 rule plot:
     input:
         lambda w: [
-            f"{paths.EXPERIMENT.format(**w)}/{table}" for table in registry.head("figure", w.figure).constants["READS"]
+            f"{paths.EXPERIMENT.format(**w)}/{table}"
+            for table in registry.head("figure", w.figure).constants["READS"]
         ],
     output:
-        report(at(paths.FIGURE, suffix="png"), category="Figures", caption="../report/figure.rst"),
-        at(paths.FIGURE, suffix=[s for s in paths.FIGURE_SUFFIXES if s != "png"]),
+        report(
+            fill_in(paths.FIGURE, suffix="png"),
+            category="Figures",
+            caption="../report/figure.rst",
+        ),
+        fill_in(paths.FIGURE, suffix=[s for s in paths.FIGURE_SUFFIXES if s != "png"]),
         sums=paths.FIGURE_SUMS,
     log:
         f"{paths.EXPERIMENT_LOGS}/plot/{{figure}}.log",
     conda:
         ENVIRONMENT
     resources:
-        **asks("plot"),
+        **resources_of("plot"),
     params:
-        settings=names_of,
-        meaning=says("plot"),
+        settings=printed_names,
+        meaning=meaning_of("plot"),
         caption=lambda w: registry.head("figure", w.figure).constants["CAPTION"],
         results=lambda w: paths.EXPERIMENT.format(**w),
         out=lambda w, output: Path(output[0]).parent,
     shell:
         command(
             "plot",
-            "--name {wildcards.figure} --results {params.results} --settings {params.settings:q} --out {params.out}",
+            "--name {wildcards.figure} --results {params.results}"
+            " --settings {params.settings:q} --out {params.out}",
         )

@@ -1,20 +1,24 @@
-# Scores, a rule a stage. Which metrics a stage computes is for `metrics` in config.yaml and for the metrics themselves to
-# say. Each keeps what it has computed in an undeclared file beside the declared tables, and computes only rows whose
-# SAE, data, code or options are new. One more job joins all banks into the experiment's tidy tables.
+# Scores, a rule a stage. Which metrics a stage computes is for `metrics` in config.yaml
+# and for the metrics themselves to say. Each keeps what it has computed in an
+# undeclared file beside the declared tables, and computes only rows whose SAE, data,
+# code or options are new. One more job joins all banks into the experiment's tidy
+# tables.
 SCORE = command(
     "score",
-    "--stage {params.stage} --bank {input.bank} --activations {params.activations} --out {params.out}"
-    " --settings {params.settings:q} --threads {threads} --device {params.device}",
+    "--stage {params.stage} --bank {input.bank} --activations {params.activations}"
+    " --out {params.out} --settings {params.settings:q} --threads {threads}"
+    " --device {params.device}",
 )
 
 
-# Reconstruction, monosemanticity, class purity and what else is cheap of every SAE of a cell; of those that a protocol chose
-# to be judged also what other backbones see of them, and their latents one by one.
+# Reconstruction, monosemanticity, class purity and what else is cheap of every SAE of a
+# cell; of those that a protocol chose to be judged also what other backbones see of
+# them, and their latents one by one.
 rule score:
     input:
         **splits_of(*SPLITS),
-        **of_others("score"),
-        concepts=concepts_of,
+        **splits_of_others("score"),
+        concepts=concept_tables,
         bank=rules.train.output.bank,
     output:
         stage_tables("score"),
@@ -24,11 +28,12 @@ rule score:
         ENVIRONMENT
     threads: COMPUTE.threads
     resources:
-        **asks("score"),
+        **resources_of("score"),
     params:
         **stage_params("score"),
-        # The last of them is no other backbone: a parameter more would run all jobs of before again.
-        others=lambda w: named_others("score")(w) + named_concepts(w),
+        # The last of them is no other backbone: a parameter more would run all jobs of
+        # before again.
+        others=lambda w: folders_of_others("score")(w) + concepts_option(w),
     shell:
         f"{SCORE} --others {{params.others}}"
 
@@ -46,7 +51,7 @@ rule robustness:
         ENVIRONMENT
     threads: COMPUTE.threads
     resources:
-        **asks("robustness"),
+        **resources_of("robustness"),
     params:
         **stage_params("robustness"),
     shell:
@@ -66,7 +71,7 @@ rule probe:
         ENVIRONMENT
     threads: COMPUTE.threads
     resources:
-        **asks("probe"),
+        **resources_of("probe"),
     params:
         **stage_params("probe"),
     shell:
@@ -85,25 +90,32 @@ rule probe_embeddings:
         ENVIRONMENT
     threads: COMPUTE.threads
     resources:
-        **asks("probe_embeddings"),
+        **resources_of("probe_embeddings"),
     params:
-        settings=lambda w: dumps(settings.probe_plan(cfg, w.experiment)),
-        meaning=says("probe_embeddings"),
+        settings=lambda w: dumps(settings.probe_settings(cfg, w.experiment)),
+        meaning=meaning_of("probe_embeddings"),
         device=COMPUTE.device,
         activations=lambda w: paths.ACTIVATIONS.format(**w),
     shell:
         command(
             "probe_embeddings",
-            "--activations {params.activations} --out {output} --settings {params.settings:q} --threads {threads}"
+            "--activations {params.activations} --out {output}"
+            " --settings {params.settings:q} --threads {threads}"
             " --device {params.device}",
         )
 
 
 rule collect:
     input:
-        collected,
-        references=lambda w: of_banks(w.experiment, paths.PROBE_OF_EMBEDDINGS) if "probe" in cfg.metrics else [],
-        activations=lambda w: of_embedded(w.experiment, paths.EMBEDDINGS_MANIFEST, split="train"),
+        tables_to_collect,
+        references=lambda w: (
+            for_each_cell(w.experiment, paths.PROBE_OF_EMBEDDINGS)
+            if "probe" in cfg.metrics
+            else []
+        ),
+        activations=lambda w: for_each_embedding(
+            w.experiment, paths.EMBEDDINGS_MANIFEST, split="train"
+        ),
     output:
         metrics=paths.METRICS,
         csv=paths.METRICS_CSV,
@@ -117,16 +129,17 @@ rule collect:
     conda:
         ENVIRONMENT
     resources:
-        **asks("collect"),
+        **resources_of("collect"),
     params:
-        meaning=says("collect"),
+        meaning=meaning_of("collect"),
         settings=lambda w: dumps(settings.made_by(cfg, w.experiment)),
-        scores=lambda w: of_banks(w.experiment, paths.SCORES),
-        stages=lambda w: list(settings.stages(cfg, w.experiment)),
+        scores=lambda w: for_each_cell(w.experiment, paths.SCORES),
+        stages=lambda w: list(settings.metrics_by_stage(cfg, w.experiment)),
         out=lambda w: paths.EXPERIMENT.format(**w),
     shell:
         command(
             "collect",
-            "--folders {params.scores} --stages {params.stages} --references {input.references}"
-            " --activations {input.activations} --settings {params.settings:q} --out {params.out}",
+            "--folders {params.scores} --stages {params.stages}"
+            " --references {input.references} --activations {input.activations}"
+            " --settings {params.settings:q} --out {params.out}",
         )

@@ -1,1 +1,4 @@
-"""What the Snakefile needs in Python: settings for each job, and the lock that proves a run alive."""
+"""The workflow's own Python: settings and needs of jobs, and the commands of `make`.
+
+The library `sae` knows nothing of it.
+"""

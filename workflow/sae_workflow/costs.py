@@ -1,13 +1,17 @@
-"""What a job costs: seconds, memory and disk, from config.yaml and the figures of workflow/resources/costs.yaml.
+"""What is known of the size of an experiment: images, dimensions, SAEs, bytes.
 
-Every figure there names its source. Quick to import, since the Snakefile does.
+The config says it, what was made here, and workflow/resources/costs.yaml, where every
+figure names its source. `sae_workflow.durations` and `sae_workflow.needs` make seconds
+and memory of it. Quick to import, since the Snakefile does.
 """
 
 import functools
 import json
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import yaml
@@ -20,289 +24,406 @@ from sae.data.splits import SPLITS
 from sae.protocols._history import Sizes
 from sae_workflow import settings
 
-Seconds = np.ndarray  # (of a GPU, of cores beside it, of cores without a GPU)
 COSTS = "workflow/resources/costs.yaml"
-SIZE = 224  # pixels: of `gflop` in costs.yaml, and where a dataset leaves the size to the backbone
+# Pixels: of `gflop` in costs.yaml, and where a dataset leaves the size to the backbone.
+DEFAULT_IMAGE_SIZE = 224
 
 
-class Cell(NamedTuple):
-    """A dataset embedded by a backbone: images per split, d, and what costs.yaml and the config say of both.
+class UnknownSize(Exception):
+    """Nobody knows the size of something that memory and time hang on.
 
-    data: as :func:`data_of`. model: without `gflop` where the embeddings are given, not made.
+    Attributes:
+        reasons: What is unknown, a line each; perhaps none.
     """
 
-    dataset: str
-    backbone: str
-    rows: dict[str, int]
-    d: int
-    data: dict[str, Any]
-    model: dict[str, Any]
+    def __init__(self, *reasons: str) -> None:
+        super().__init__(*reasons)
+        self.reasons = list(reasons)
 
 
-class Fits(NamedTuple):
-    """What a metric fits probes on, by its constant `FITS`.
+@dataclass(frozen=True)
+class DatasetFigures:
+    """The figures of a dataset that are known.
 
-    images: Training images at most. strengths: How many strengths of the penalty are tried. largest: The largest k'.
+    Attributes:
+        name: Its name in the config.
+        images_by_split: {split: how many images}; None where nobody knows.
+        classes: How many classes probes tell apart; 0 if images have no single label,
+            None where nobody knows.
+        decoded_per_second: How many images a core decodes in a second.
+        image_size: Pixels of an image, where the backbone's entry gives none.
     """
 
-    images: int
+    name: str
+    images_by_split: dict[str, int] | None
+    classes: int | None
+    decoded_per_second: float
+    image_size: int = DEFAULT_IMAGE_SIZE
+
+    @property
+    def image_count(self) -> int:
+        """The number of images in all splits, which must be known."""
+        assert self.images_by_split is not None
+        return sum(self.images_by_split.values())
+
+
+@dataclass(frozen=True)
+class BackboneFigures:
+    """The figures of a backbone, all of which are known.
+
+    Attributes:
+        name: Its name in the config.
+        dimensions: d of its embeddings.
+        gflop: Work of an image of 224 pixels, in GFLOP; 0 where embeddings are given,
+            not made.
+        parameters: How many it has, in millions.
+        dtype: In which embeddings are stored.
+        precision: In which it computes.
+        image_size: Pixels of the images that it is given; None leaves it to datasets.
+        images_per_core_second: {pixels: how many a core embeds in a second, decoding
+            included}, where that was measured.
+    """
+
+    name: str
+    dimensions: int
+    gflop: float = 0
+    parameters: float = 0
+    dtype: str = "float32"
+    precision: str = "float32"
+    image_size: int | None = None
+    images_per_core_second: Mapping[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """A dataset as a backbone embeds it, where the sizes of both are known."""
+
+    dataset: DatasetFigures
+    backbone: BackboneFigures
+
+    @property
+    def images_by_split(self) -> dict[str, int]:
+        """{split: how many images}."""
+        assert self.dataset.images_by_split is not None
+        return self.dataset.images_by_split
+
+    @property
+    def dimensions(self) -> int:
+        """The length d of an embedding."""
+        return self.backbone.dimensions
+
+    @property
+    def image_size(self) -> int:
+        """Pixels of the images that the backbone is given."""
+        return self.backbone.image_size or self.dataset.image_size
+
+
+@dataclass(frozen=True)
+class ProbeFit:
+    """The size of a fit of probes, as a metric says it by its constant `FITS`.
+
+    Attributes:
+        most_images: How many training images it reads, at most.
+        strengths: How many strengths of the penalty it tries.
+        largest: The largest number k' of activations that a probe reads.
+    """
+
+    most_images: int
     strengths: int
     largest: int
 
 
+@dataclass(frozen=True)
+class DiskUse:
+    """The disk space that a dataset takes which a backbone embeds.
+
+    Attributes:
+        embedding_bytes: Of the embeddings.
+        sae_count: How many SAEs are trained on them, at most; a judge has none.
+        sae_bytes: Of the files of those SAEs.
+    """
+
+    embedding_bytes: int
+    sae_count: int
+    sae_bytes: int
+
+
 @functools.cache
-def figures() -> dict[str, Any]:
-    """The figures of costs.yaml."""
+def cost_table() -> dict[str, Any]:
+    """Read costs.yaml."""
     return yaml.safe_load((settings.HERE.parent / COSTS).read_text())
 
 
 def rate(name: str) -> float:
-    """One of the rates, in its unit."""
-    return figures()["rates"][name]["value"]
+    """Return one of the rates of costs.yaml, in its unit."""
+    return cost_table()["rates"][name]["value"]
 
 
-def plans(config: Config, experiment: str, of: Cell | None = None) -> list[Plan]:
-    """The settings of every bank, or of a cell's."""
-    banks = settings.banks(config, experiment)
-    own = [
-        bank
-        for bank in banks
-        if of is None or (bank["dataset"], bank["backbone"]) == of[:2]
+def list_plans(config: Config, experiment: str) -> list[Plan]:
+    """Return the plan of each cell of an experiment."""
+    return [
+        settings.bank_plan(config, experiment, cell)
+        for cell in settings.cells(config, experiment)
     ]
-    return [settings.bank_plan(config, experiment, **bank) for bank in own]
 
 
-def recipe_of(plan: Plan, method: str) -> dict[str, Any]:
-    """What a method's SAEs are trained with; of what is swept, the largest value."""
-    spec = plan.methods[method]
-    swept = plan.methods[spec.at or method].sweep
-    return (
-        plan.recipe
-        | spec.recipe
-        | {option: max(values) for option, values in swept.items()}
+def list_plans_on(config: Config, experiment: str, embedding: Embedding) -> list[Plan]:
+    """Return the plan of each cell that trains on an embedded dataset."""
+    place = (embedding.dataset.name, embedding.backbone.name)
+    return [
+        settings.bank_plan(config, experiment, cell)
+        for cell in settings.cells(config, experiment)
+        if (cell.dataset, cell.backbone) == place
+    ]
+
+
+def largest_recipe(plan: Plan, method: str) -> dict[str, Any]:
+    """Return what a method's SAEs are trained with; of swept values, the largest."""
+    planned = plan.methods[method]
+    swept_method = plan.methods[planned.at or method]
+    largest_values = {
+        option: max(values) for option, values in swept_method.sweep.items()
+    }
+    return {**plan.recipe, **planned.recipe, **largest_values}
+
+
+def largest_width(plan: Plan) -> int:
+    """Return the largest number m of latents of the SAEs of a cell."""
+    return max(largest_recipe(plan, method)["m"] for method in plan.methods)
+
+
+def protocol_sizes(plan: Plan) -> list[Sizes]:
+    """Return how many SAEs each protocol trains in a cell, at most."""
+    sizes = []
+    for name, record in plan.protocols.items():
+        options = from_record(registry.head("protocol", name).options, record)
+        sizes.append(registry.load("protocol", name).at_most(plan, options))
+    return sizes
+
+
+def count_saes(plan: Plan) -> int:
+    """Return how many SAEs all protocols together train in a cell, at most."""
+    return sum(size.trials + size.after for size in protocol_sizes(plan))
+
+
+def count_judged(plan: Plan) -> int:
+    """Return how many SAEs of a cell are judged in full, at most."""
+    return sum(size.judged for size in protocol_sizes(plan))
+
+
+def list_embeddings(
+    config: Config, experiment: str
+) -> tuple[list[Embedding], list[str]]:
+    """List the embedded datasets of an experiment whose sizes are known.
+
+    Returns:
+        These, and what nobody knows of the others, a line each, each once.
+    """
+    embeddings = []
+    reasons: list[str] = []
+    for place in settings.embedded_datasets(config, experiment):
+        try:
+            embeddings.append(embedding_of(config, place.dataset, place.backbone))
+        except UnknownSize as error:
+            reasons += error.reasons
+    return embeddings, list(dict.fromkeys(reasons))
+
+
+def embedding_of(config: Config, dataset: str, backbone: str) -> Embedding:
+    """Return the sizes of a dataset that a backbone embeds.
+
+    Raises:
+        UnknownSize: the number of images is unknown, or costs.yaml lacks the backbone.
+    """
+    dataset_figures = dataset_figures_of(config, dataset)
+    backbone_figures = _backbone_figures_of(config, dataset, backbone)
+
+    reasons = []
+    if not dataset_figures.images_by_split:
+        index = paths.DATASET.format(dataset=dataset)
+        reasons.append(
+            f"no number of images of dataset {dataset}: it is known once its index is "
+            f"made, `snakemake {index}`"
+        )
+    if backbone_figures is None:
+        model = config.backbones[backbone].model
+        reasons.append(
+            f"no figures of backbone {backbone} (model {model}): add them to {COSTS}"
+        )
+    if backbone_figures is None or reasons:
+        raise UnknownSize(*reasons)
+    return Embedding(dataset_figures, backbone_figures)
+
+
+def dataset_figures_of(config: Config, dataset: str) -> DatasetFigures:
+    """Return what is known of a dataset; an index that was made here counts first."""
+    spec = config.datasets[dataset].spec
+    in_cost_table = _figures_in_cost_table("datasets", dataset, spec)
+    manifest = _read_manifest(paths.DATASET.format(dataset=dataset))
+    return DatasetFigures(
+        name=dataset,
+        images_by_split=manifest.get("images", _planned_images(spec, in_cost_table)),
+        classes=manifest.get("classes", in_cost_table.get("classes")),
+        decoded_per_second=in_cost_table.get("decode", rate("decode")),
+        image_size=spec.get("image_size") or DEFAULT_IMAGE_SIZE,
     )
 
 
-def width(plan: Plan) -> int:
-    """The largest m of a bank."""
-    return max(recipe_of(plan, method)["m"] for method in plan.methods)
+def _planned_images(
+    spec: Mapping[str, Any], in_cost_table: Mapping[str, Any]
+) -> dict[str, int] | None:
+    """Return how many images each split of a dataset will have.
+
+    Args:
+        spec: The dataset's entry in the config.
+        in_cost_table: What costs.yaml has of the dataset.
+
+    Returns:
+        None where neither of them says it of every split.
+    """
+    if "fractions" in spec and "total" in in_cost_table:
+        total = in_cost_table["total"]
+        images = {split: round(total * spec["fractions"][split]) for split in SPLITS}
+        images["train"] = total - images["val"] - images["test"]
+    else:
+        # What the entry says counts before what costs.yaml has.
+        images = {}
+        for counts in (in_cost_table, spec.get("images", {}), spec.get("counts", {})):
+            images.update({split: counts[split] for split in SPLITS if split in counts})
+
+    # A part of the training images may be held out for validation, or not used.
+    if "val_fraction" in spec and "train" in images and "val" not in images:
+        images["val"] = round(images["train"] * spec["val_fraction"])
+        images["train"] -= images["val"]
+    if "train" in images:
+        images["train"] = round(images["train"] * spec.get("train_share", 1))
+
+    if not set(SPLITS) <= set(images):
+        return None
+    return {split: images[split] for split in SPLITS}
 
 
-def sizes(plan: Plan) -> list[Sizes]:
-    """How many SAEs each protocol trains in a cell, at most."""
-    options = {
-        name: from_record(registry.head("protocol", name).options, record)
-        for name, record in plan.protocols.items()
+def _backbone_figures_of(
+    config: Config, dataset: str, backbone: str
+) -> BackboneFigures | None:
+    """Return what is known of a backbone; None where costs.yaml lacks it.
+
+    Embeddings of the dataset that were made here say their dimensions.
+    """
+    entry = config.backbones[backbone]
+    figures = {
+        **_figures_in_cost_table("backbones", backbone, entry.spec),
+        **entry.spec,
     }
-    return [
-        registry.load("protocol", name).at_most(plan, own)
-        for name, own in options.items()
-    ]
-
-
-def saes(plan: Plan) -> int:
-    """All of them."""
-    return sum(of.trials + of.after for of in sizes(plan))
-
-
-def judged(plan: Plan) -> int:
-    """Those that are judged in full."""
-    return sum(of.judged for of in sizes(plan))
-
-
-def cells(config: Config, experiment: str) -> tuple[list[Cell], list[str]]:
-    """The cells that are embedded, of which everything is known, and what of the others costs.yaml lacks."""
-    found = [cell(config, **place) for place in settings.embedded(config, experiment)]
-    unknown = dict.fromkeys(what for _, lacking in found for what in lacking)
-    return [cell for cell, _ in found if cell], list(unknown)
-
-
-def cell(config: Config, dataset: str, backbone: str) -> tuple[Cell | None, list[str]]:
-    """The `Cell` of a dataset and a backbone, or None; and what of it is unknown. Embeddings that are there count."""
-    data, entry = data_of(config, dataset), config.backbones[backbone]
-    shape = _made(
+    manifest = _read_manifest(
         paths.EMBEDDINGS_MANIFEST.format(
             dataset=dataset, backbone=backbone, split="train"
         )
-    ).get("shape")
-    model = (
-        _figures("backbones", backbone, entry.spec)
-        | entry.spec
-        | ({"d": shape[1]} if shape else {})
     )
+    shape = manifest.get("shape")
+    if shape:
+        figures["d"] = shape[1]
     if not entry.reads_images:
-        model["gflop"] = 0
-    index = paths.DATASET.format(dataset=dataset)
-    uncounted = f"no number of images of dataset {dataset}: it is known once its index is made, `snakemake {index}`"
-    lacking = [] if data["rows"] else [uncounted]
-    if not {"d", "gflop"} <= set(model):
-        lacking.append(
-            f"no figures of backbone {backbone} (model {entry.model}): add them to {COSTS}"
-        )
-    return None if lacking else Cell(
-        dataset, backbone, data["rows"], model["d"], data, model
-    ), lacking
+        figures["gflop"] = 0
 
-
-def data_of(config: Config, dataset: str) -> dict[str, Any]:
-    """What is known of a dataset: `rows` {split: images}, None if unknown; `classes` of the probes, 0 if images have no
-    single label, and None if that is unknown; `size`, pixels of an image where the backbone's entry gives none; perhaps
-    `decode`, images a second.
-    """
-    spec = config.datasets[dataset].spec
-    known, made = (
-        _figures("datasets", dataset, spec),
-        _made(paths.DATASET.format(dataset=dataset)),
+    if "d" not in figures or "gflop" not in figures:
+        return None
+    return BackboneFigures(
+        name=backbone,
+        dimensions=figures["d"],
+        gflop=figures["gflop"],
+        parameters=figures.get("parameters", 0),
+        dtype=figures.get("dtype", "float32"),
+        precision=figures.get("precision", "float32"),
+        image_size=figures.get("image_size"),
+        images_per_core_second=figures.get("images_per_core_second") or {},
     )
-    if "fractions" in spec and "total" in known:
-        rows = {
-            split: round(known["total"] * spec["fractions"][split]) for split in SPLITS
-        }
-        rows["train"] = known["total"] - rows["val"] - rows["test"]
-    else:
-        rows = known | spec.get("images", {}) | spec.get("counts", {})
-    if "val_fraction" in spec and "train" in rows and "val" not in rows:
-        rows["val"] = round(rows["train"] * spec["val_fraction"])
-        rows["train"] -= rows["val"]
-    if "train" in rows:
-        rows["train"] = round(rows["train"] * spec.get("train_share", 1))
-    counted = (
-        {split: rows[split] for split in SPLITS} if set(SPLITS) <= set(rows) else None
-    )
-    facts = {
-        "rows": made.get("images", counted),
-        "classes": made.get("classes", known.get("classes")),
-    }
-    return known | facts | {"size": spec.get("image_size") or SIZE}
 
 
-def _made(manifest: str) -> dict[str, Any]:
+def _read_manifest(path: str) -> dict[str, Any]:
+    """Read a manifest that was made here; {} where there is none yet."""
     try:
-        return json.loads(Path(manifest).read_text())
+        return json.loads(Path(path).read_text())
     except (OSError, ValueError):
         return {}
 
 
-def _figures(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
-    keys = [name, *(spec[key] for key in ("model", "name") if key in spec)]
-    of_type = {
-        k: v
-        for k, v in figures()[kind].get(spec.get("type"), {}).items()
-        if k != "total"
-    }  # Another one's.
-    return next(
-        (figures()[kind][key] for key in keys if key in figures()[kind]), of_type
+def _figures_in_cost_table(
+    section: str, name: str, spec: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what costs.yaml has of a dataset or backbone, {} if it has nothing.
+
+    Args:
+        section: "datasets" or "backbones".
+        name: Its name in the config, by which it is looked for first.
+        spec: Its entry in the config; its `model`, `name` and `type` are looked for
+            next.
+    """
+    table = cost_table()[section]
+    for key in (name, spec.get("model"), spec.get("name")):
+        if key in table:
+            return table[key]
+    figures_of_type = table.get(spec.get("type"), {})
+    # How many images there are is another dataset's of the type.
+    return {key: value for key, value in figures_of_type.items() if key != "total"}
+
+
+def disk_use(embedding: Embedding, plans: list[Plan]) -> DiskUse:
+    """Return what embeddings, and the SAEs that some plans train on them, take."""
+    d = embedding.dimensions
+    m = max(map(largest_width, plans), default=0)
+    sae_count = sum(map(count_saes, plans))
+    bytes_of_number = np.dtype(embedding.backbone.dtype).itemsize
+    return DiskUse(
+        embedding_bytes=embedding.dataset.image_count * d * bytes_of_number,
+        sae_count=sae_count,
+        # Two matrices and two biases, in float32.
+        sae_bytes=sae_count * 4 * (2 * m * d + m + d),
     )
 
 
-def disk(cell: Cell, bank_plans: list[Plan]) -> tuple[int, int, int]:
-    """Bytes of a cell's embeddings, its SAEs at most, and the bytes of those; a judge has none."""
-    m, count = max(map(width, bank_plans), default=0), sum(map(saes, bank_plans))
-    itemsize = np.dtype(cell.model.get("dtype", "float32")).itemsize
-    return (
-        sum(cell.rows.values()) * cell.d * itemsize,
-        count,
-        count * 4 * (2 * m * cell.d + m + cell.d),
-    )
-
-
-def dense(flop: float, precision: str = "float32") -> Seconds:
-    """Seconds of dense products."""
-    return np.array(
-        [flop / 1e12 / rate(f"gpu_{precision}"), 0, flop / 1e9 / rate("cpu")]
-    )
-
-
-def cores(seconds: float) -> Seconds:
-    """The same of work that is a CPU's in any case."""
-    return np.array([0.0, seconds, seconds])
-
-
-def decoding(data: dict[str, Any]) -> Seconds:
-    """Seconds to decode a dataset's images once."""
-    return cores(sum(data["rows"].values()) / data.get("decode", rate("decode")))
-
-
-def embedding(cell: Cell) -> Seconds:
-    """Seconds to embed a cell's images, decoding included; 0 for embeddings that are given."""
-    if not cell.model["gflop"]:
-        return cores(0.0)
-    images, size = (
-        sum(cell.rows.values()),
-        cell.model.get("image_size") or cell.data["size"],
-    )
-    flop = images * cell.model["gflop"] * 1e9 * (size / SIZE) ** 2
-    asked = cell.model.get("precision", "float32")
-    seconds = dense(flop, "bfloat16" if asked == "auto" else asked) + decoding(
-        cell.data
-    )
-    if measured := cell.model.get("images_per_core_second"):
-        nearest = min(measured, key=lambda pixels: abs(pixels - size))
-        seconds[2] = images / measured[nearest] * (size / nearest) ** 2
-    return seconds
-
-
-def fits(config: Config, experiment: str) -> Fits | None:
-    """What the probes of an experiment are fitted on; None where it has none."""
-    for name, record in settings.stages(config, experiment).get("probe", {}).items():
-        fits = config.metrics[name].constants.get("FITS")
-        if fits is not None:
+def probe_fit(config: Config, experiment: str) -> ProbeFit | None:
+    """Return what the probes of an experiment are fitted on; None where it has none."""
+    probe_metrics = settings.metrics_by_stage(config, experiment).get("probe", {})
+    for name, record in probe_metrics.items():
+        # {what: the option of the metric that says it}
+        option_names = config.metrics[name].constants.get("FITS")
+        if option_names is not None:
             options = from_record(registry.head("metric", name).options, record)
-            images, strengths, largest = (
-                getattr(options, fits[what])
-                for what in ("images", "strengths", "largest")
+            return ProbeFit(
+                most_images=getattr(options, option_names["images"]),
+                strengths=len(getattr(options, option_names["strengths"])),
+                largest=getattr(options, option_names["largest"]),
             )
-            return Fits(images, len(strengths), largest)
     return None
 
 
-def rankings(config: Config, experiment: str) -> int:
-    """How often each judge ranks all images for each latent, by all metrics of `score`."""
+def count_rankings(config: Config, experiment: str) -> int:
+    """Return how often a judge ranks all images for a latent, by all metrics."""
     count = 0
-    for name, record in settings.stages(config, experiment).get("score", {}).items():
-        factors = config.metrics[name].constants.get("RANKINGS", ())
+    score_metrics = settings.metrics_by_stage(config, experiment).get("score", {})
+    for name, record in score_metrics.items():
+        # Options of the metric, such as draws and kinds: numbers or lists.
+        factor_names = config.metrics[name].constants.get("RANKINGS", ())
         options = from_record(registry.head("metric", name).options, record)
-        values = [getattr(options, factor) for factor in factors]
-        sizes = [len(value) if isinstance(value, list) else value for value in values]
-        count += math.prod(sizes) if sizes else 0
+        factors = []
+        for factor_name in factor_names:
+            value = getattr(options, factor_name)
+            factors.append(len(value) if isinstance(value, list) else value)
+        if factors:
+            count += math.prod(factors)
     return count
 
 
-def ranked_images(config: Config, experiment: str) -> int:
-    """The most training images of which a metric that ranks holds codes and embeddings."""
-    names = settings.stages(config, experiment).get("score", {})
-    every = [config.metrics[name].constants for name in names]
-    return max((c["MOST_TRAIN"] for c in every if "RANKINGS" in c), default=0)
-
-
-def probing(cell: Cell, fits: Fits) -> Seconds:
-    """Seconds to probe a cell's embeddings."""
-    images = min(cell.rows["train"], fits.images)
-    flop = 4 * images * cell.d * (cell.data["classes"] or 0)
-    return dense(flop * fits.strengths * 2 * rate("probe_passes"))
-
-
-def probing_codes(cell: Cell, fits: Fits) -> Seconds:
-    """Seconds to probe an SAE's codes at every k'; a pass takes a part that grows with k', and one that does not."""
-    budgets = {2**e for e in range(fits.largest.bit_length())} | {fits.largest}
-    images = min(cell.rows["train"], fits.images)
-    size = images / 1e5 * (cell.data["classes"] or 0) / 1000
-    share_of_pass = sum((budget + 14) / 46 for budget in budgets)
-    passes = rate("probe_passes") * fits.strengths * share_of_pass
-    return size * passes * np.array([rate("gpu_probe") / 1000, 0, rate("probe")])
-
-
-def training(cell: Cell, plan: Plan, method: str, steps: int | None = None) -> Seconds:
-    """Seconds to train an SAE of a method.
-
-    Args:
-        steps: instead of what its recipe says.
-    """
-    s, rows = recipe_of(plan, method), cell.rows["train"]
-    objective = registry.head("objective", plan.methods[method].objective)
-    if s["frozen"] == "all" or not objective.constants.get("TRAINS", True):
-        return cores(0)
-    batch = min(s["batch_size"], rows)
-    step = dense(4 * batch * cell.d * (s["m"] + plan.k), s["precision"])
-    step[0] = max(step[0], rate("gpu_step") / 1000)
-    return (steps or s.get("steps") or s["epochs"] * (rows // batch)) * step
+def most_ranked_images(config: Config, experiment: str) -> int:
+    """Return of how many training images a metric that ranks reads, at most."""
+    score_metrics = settings.metrics_by_stage(config, experiment).get("score", {})
+    constants_of_metrics = [config.metrics[name].constants for name in score_metrics]
+    return max(
+        (
+            constants["MOST_TRAIN"]
+            for constants in constants_of_metrics
+            if "RANKINGS" in constants
+        ),
+        default=0,
+    )

@@ -1,142 +1,192 @@
-"""What an experiment lacks, makes and costs, before anything is downloaded: what `make plan` prints.
+"""What an experiment lacks, makes and costs, before anything is downloaded.
 
-Jobs, SAEs and bytes follow from config.yaml. Hours are an estimate from workflow/resources/costs.yaml, where every
-figure names its source.
+It is what `make plan` prints. Jobs, SAEs and bytes follow from config.yaml. Hours are
+an estimate from workflow/resources/costs.yaml, where every figure names its source.
 """
 
 from collections.abc import Iterator
 from contextlib import suppress
 
-import numpy as np
-
 from sae.config.models import Config
-from sae_workflow import costs, missing, settings
-from sae_workflow.stages import STAGES, Job, Unknown
-from sae_workflow.start import start
+from sae_workflow import costs, durations, missing_inputs, settings
+from sae_workflow.command_line import run_command
+from sae_workflow.costs import UnknownSize
+from sae_workflow.durations import Seconds
+from sae_workflow.jobs import Job
+from sae_workflow.stages import STAGES, make_job
 
 
-def jobs(config: Config, experiment: str) -> dict[str, int]:
-    """{rule: jobs} of a run from an empty results/, in the order of the stages."""
-    counts = {
-        rule: len(stage.jobs(config, experiment)) for rule, stage in STAGES.items()
-    }
-    return {rule: number for rule, number in counts.items() if number}
+def count_jobs(config: Config, experiment: str) -> dict[str, int]:
+    """Return {rule: jobs} of a run from an empty results/, in order of the rules."""
+    counts = {}
+    for rule, stage in STAGES.items():
+        job_count = len(stage.jobs(config, experiment))
+        if job_count:
+            counts[rule] = job_count
+    return counts
 
 
-def left(config: Config, experiment: str) -> dict[str, list[Job]]:
-    """{rule: its jobs of which nothing is there yet}."""
-    every = {
-        rule: [
-            Job(rule, config, {"experiment": experiment} | of)
-            for of in stage.jobs(config, experiment)
+def jobs_to_do(config: Config, experiment: str) -> dict[str, list[Job]]:
+    """Return {rule: its jobs of which nothing is there yet}, for rules with jobs."""
+    jobs_of_rule = {}
+    for rule, stage in STAGES.items():
+        jobs = [
+            make_job(rule, config, {"experiment": experiment, **wildcards})
+            for wildcards in stage.jobs(config, experiment)
         ]
-        for rule, stage in STAGES.items()
-    }
-    return {
-        rule: [job for job in of if not job.is_done] for rule, of in every.items() if of
-    }
+        if jobs:
+            jobs_of_rule[rule] = [job for job in jobs if not job.is_done]
+    return jobs_of_rule
 
 
-def hours(todo: dict[str, list[Job]]) -> dict[str, costs.Seconds]:
-    """{rule: hours of its jobs (of a GPU, of cores beside it, of cores without a GPU)}; the unknown takes its start."""
-    spent: dict[str, costs.Seconds] = {}
-    for rule, found in todo.items():
-        spent[rule] = costs.cores(0)
-        for job in found:
-            seconds = costs.cores(costs.rate("start"))
-            with suppress(Unknown):
-                seconds = seconds + job.stage.seconds(job)
-            spent[rule] = spent[rule] + seconds / 3600
-    return spent
+def estimate_hours(to_do: dict[str, list[Job]]) -> dict[str, Seconds]:
+    """Return {rule: hours of its jobs}, as `Seconds` but for the unit.
+
+    A job of unknown size takes its start alone.
+    """
+    hours_of_rule = {}
+    for rule, jobs in to_do.items():
+        hours = Seconds()
+        for job in jobs:
+            seconds = durations.core_seconds(costs.rate("start"))
+            with suppress(UnknownSize):
+                seconds += job.stage.seconds(job)
+            hours += seconds / 3600
+        hours_of_rule[rule] = hours
+    return hours_of_rule
 
 
-def text(config: Config, experiment: str) -> Iterator[str]:
-    """The plan, line by line.
+def describe_plan(config: Config, experiment: str) -> Iterator[str]:
+    """Yield the plan of an experiment, line by line.
 
     Raises:
         UserError: there is no such experiment.
     """
     if experiment not in config.experiments:
-        raise missing.unknown(config, experiment)
+        raise missing_inputs.unknown_experiment(config, experiment)
     yield f"{experiment}: {config.experiments[experiment].description}"
+
     yield "\nNot on this machine"
-    lines = [
-        *missing.local(config, experiment),
-        *missing.hub(config, experiment, costs.figures()["hub"]),
+    hub = costs.cost_table()["hub"]
+    missing = [
+        *missing_inputs.missing_files(config, experiment),
+        *missing_inputs.missing_hub_weights(config, experiment, hub),
+        *missing_inputs.missing_artifacts(config, experiment),
     ]
-    lines += missing.artifacts(config, experiment)
-    yield from (f"  {line}" for line in lines or ["nothing is lacking"])
-    banks = costs.plans(config, experiment)
-    sizes = [size for plan in banks for size in costs.sizes(plan)]
-    trials, after = (
-        sum(size.trials for size in sizes),
-        sum(size.after for size in sizes),
+    for line in missing or ["nothing is lacking"]:
+        yield f"  {line}"
+
+    yield _describe_saes(config, experiment)
+    embeddings, unknown_sizes = costs.list_embeddings(config, experiment)
+    for reason in unknown_sizes:
+        yield f"  left out of disk and hours: {reason}"
+    yield from _describe_disk(config, experiment, embeddings)
+
+    counts = count_jobs(config, experiment)
+    to_do = jobs_to_do(config, experiment)
+    yield from _describe_hours(counts, to_do, config.compute.device)
+    if any(to_do.values()):
+        yield "\nThe hours are estimates, from"
+        for rate in costs.cost_table()["rates"].values():
+            yield f"  {rate['value']:g} {rate['unit']}: {rate['text']}"
+            yield f"      {rate['source']}"
+
+
+def _describe_saes(config: Config, experiment: str) -> str:
+    plans = costs.list_plans(config, experiment)
+    sizes = [size for plan in plans for size in costs.protocol_sizes(plan)]
+    known_beforehand = sum(size.trials for size in sizes)
+    chosen_later = sum(size.after for size in sizes)
+    text = f"\nSAEs: {known_beforehand} in {len(plans)} cells"
+    if chosen_later:
+        text += f", and at most {chosen_later} at what validation chooses"
+    return text
+
+
+def _describe_disk(
+    config: Config, experiment: str, embeddings: list[costs.Embedding]
+) -> Iterator[str]:
+    """Yield a table: a row for each embedded dataset, and the total."""
+    yield (
+        f"\n{'Disk':<40}{'images':>11}{'d':>6}{'embeddings':>13}{'SAEs':>6}"
+        f"{'SAE files':>12}"
     )
-    said = f", and at most {after} at what validation chooses" if after else ""
-    yield f"\nSAEs: {trials} in {len(banks)} cells{said}"
-    known, unknown = costs.cells(config, experiment)
-    yield from (f"  left out of disk and hours: {what}" for what in unknown)
-    yield from _disk_text(config, experiment, known)
-    todo = left(config, experiment)
-    yield from _hours_text(jobs(config, experiment), todo, config.compute.device)
-    if not any(todo.values()):
-        return
-    yield "\nThe hours are estimates, from"
-    for figure in costs.figures()["rates"].values():
-        yield f"  {figure['value']:g} {figure['unit']}: {figure['text']}\n      {figure['source']}"
+    embedding_bytes = 0
+    sae_bytes = 0
+    for embedding in embeddings:
+        plans = costs.list_plans_on(config, experiment, embedding)
+        use = costs.disk_use(embedding, plans)
+        embedding_bytes += use.embedding_bytes
+        sae_bytes += use.sae_bytes
+        name = f"  {embedding.dataset.name} / {embedding.backbone.name}"
+        yield (
+            f"{name:<40}{embedding.dataset.image_count:>11,}{embedding.dimensions:>6}"
+            f"{_in_gb(use.embedding_bytes):>13}{use.sae_count:>6}"
+            f"{_in_gb(use.sae_bytes):>12}"
+        )
+    total = f"  total {_in_gb(embedding_bytes + sae_bytes)}"
+    yield f"{total:<57}{_in_gb(embedding_bytes):>13}{_in_gb(sae_bytes):>18}"
 
 
-def _disk_text(
-    config: Config, experiment: str, known: list[costs.Cell]
+def _describe_hours(
+    counts: dict[str, int], to_do: dict[str, list[Job]], device: str
 ) -> Iterator[str]:
-    rows = [
-        (cell, *costs.disk(cell, costs.plans(config, experiment, cell)))
-        for cell in known
-    ]
-    yield f"\n{'Disk':<40}{'images':>11}{'d':>6}{'embeddings':>13}{'SAEs':>6}{'SAE files':>12}"
-    for cell, embeddings, saes, files in rows:
-        name = f"  {cell.dataset} / {cell.backbone}"
-        yield f"{name:<40}{sum(cell.rows.values()):>11,}{cell.d:>6}{_gb(embeddings):>13}{saes:>6}{_gb(files):>12}"
-    embeddings, files = sum(row[1] for row in rows), sum(row[3] for row in rows)
-    yield f"{'  total ' + _gb(embeddings + files):<57}{_gb(embeddings):>13}{_gb(files):>18}"
+    """Yield a table: a row for each rule, and the total.
 
-
-def _hours_text(
-    counts: dict[str, int], todo: dict[str, list[Job]], device: str
-) -> Iterator[str]:
-    spent = hours(todo)
-    yield f"\n{'Jobs, and hours of those to do':<42}{'on a GPU:':>12}{'and':>12}{'on CPUs:':>12}"
-    columns = ("jobs", "done"), ("GPU hours", "core hours", "core hours")
+    Args:
+        counts: {rule: all its jobs}.
+        to_do: {rule: its jobs that are to be done}.
+        device: The setting `compute.device`.
+    """
+    heading = "Jobs, and hours of those to do"
+    yield f"\n{heading:<42}{'on a GPU:':>12}{'and':>12}{'on CPUs:':>12}"
     of_device = f"  (compute.device: {device})"
     yield (
-        f"{of_device:<30}"
-        + "".join(f"{c:>6}" for c in columns[0])
-        + "".join(f"{c:>12}" for c in columns[1])
+        f"{of_device:<30}{'jobs':>6}{'done':>6}"
+        f"{'GPU hours':>12}{'core hours':>12}{'core hours':>12}"
     )
-    done = {rule: count - len(todo[rule]) for rule, count in counts.items()}
-    for rule, row in [*spent.items(), ("total", np.sum(list(spent.values()), axis=0))]:
-        numbers = (of.get(rule, sum(of.values())) for of in (counts, done))
-        yield (
-            f"  {rule:<28}"
-            + "".join(f"{n:>6}" for n in numbers)
-            + "".join(f"{_hours(h):>12}" for h in row)
-        )
-    yield "  Done: what it makes is there. A run looks whether that still holds (docs/reruns.md)."
-    yield "  GPU hours: while it computes; a job that waits for its CPU part (compute.decode_workers) holds it longer."
+
+    hours_of_rule = estimate_hours(to_do)
+    done_counts = {rule: count - len(to_do[rule]) for rule, count in counts.items()}
+    for rule, hours in hours_of_rule.items():
+        yield _row_of_hours(rule, counts[rule], done_counts[rule], hours)
+    yield _row_of_hours(
+        "total",
+        sum(counts.values()),
+        sum(done_counts.values()),
+        durations.total(hours_of_rule.values()),
+    )
+    yield (
+        "  Done: what it makes is there. A run looks whether that still holds "
+        "(docs/reruns.md)."
+    )
+    yield (
+        "  GPU hours: while it computes; a job that waits for its CPU part "
+        "(compute.decode_workers) holds it longer."
+    )
 
 
-def _gb(size: int) -> str:
+def _row_of_hours(name: str, job_count: int, done_count: int, hours: Seconds) -> str:
+    columns = (hours.gpu, hours.cores_beside_gpu, hours.cores_alone)
+    numbers = "".join(f"{_print_hours(value):>12}" for value in columns)
+    return f"  {name:<28}{job_count:>6}{done_count:>6}{numbers}"
+
+
+def _in_gb(size: int) -> str:
     return f"{size / 1e9:,.2f} GB"
 
 
-def _hours(value: float) -> str:
-    return "-" if value == 0 else f"{value:,.2f}" if value < 10 else f"{value:,.0f}"
+def _print_hours(hours: float) -> str:
+    if hours == 0:
+        return "-"
+    return f"{hours:,.2f}" if hours < 10 else f"{hours:,.0f}"
 
 
 def main(experiment: str, *overlays: str) -> None:
     """Print the plan of an experiment of ./config.yaml, with files laid over it."""
-    print("\n".join(text(settings.read("config.yaml", *overlays), experiment)))
+    config = settings.read_config("config.yaml", *overlays)
+    print("\n".join(describe_plan(config, experiment)))
 
 
 if __name__ == "__main__":
-    start(main)
+    run_command(main)

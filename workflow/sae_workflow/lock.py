@@ -1,9 +1,14 @@
 """Prove whether a Snakemake process of this folder, or a job of one, is alive.
 
-Snakemake's own lock is a file without an owner: after a SIGKILL nobody can tell whether it is stale. So every
-Snakemake, and every job that it starts on its own machine, holds a shared flock on `.snakemake/alive-{host}`, which the
-kernel drops when the process ends, however it ends. A run that ends by itself removes the file. Jobs in a Slurm queue
-hold none: their node is another machine, and they outlive a killed Snakemake. `end_orphans` finds them in the queue.
+Snakemake's own lock is a file without an owner: after a SIGKILL nobody can tell whether
+it is stale. So every Snakemake, and every job that it starts on its own machine, holds
+a shared flock on `.snakemake/alive-{host}`, which the kernel drops when the process
+ends, however it ends. A run that ends by itself removes the file. Jobs in a Slurm queue
+hold none: their node is another machine, and they outlive a killed Snakemake.
+`end_orphans` finds them in the queue.
+
+Where functions here return or give an obstacle, it is a text that says why it is not
+proven that no process is alive; None says that it is proven.
 """
 
 import atexit
@@ -20,29 +25,39 @@ from pathlib import Path
 from typing import IO
 
 from sae.core.errors import UserError
-from sae_workflow.start import say
+from sae_workflow.command_line import say
 
-_held: list[IO[str]] = []
-_RUN = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+# The lock file while this process holds it, open; at most one.
+_held_files: list[IO[str]] = []
+# How Snakemake names its Slurm jobs: by a random UUID of the run.
+_NAME_OF_SLURM_JOB = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+SECONDS_TO_CANCEL = 120
 
 
 def alive_file() -> str:
-    """The lock file of this machine: a flock may not be seen from another one."""
+    """Return the lock file of this machine.
+
+    Each machine has its own, since a flock may not be seen from another one.
+    """
     return f".snakemake/alive-{socket.gethostname()}"
 
 
 def hold() -> None:
-    """Hold the lock until this process ends. Where the file system has no locks, nothing can be proven later."""
+    """Hold the lock until this process ends.
+
+    Where the file system has no locks, nothing is held, and nothing can be proven
+    later.
+    """
     with suppress(OSError):
         Path(".snakemake").mkdir(exist_ok=True)
         while True:
-            file = open(alive_file(), "a+")  # noqa: SIM115 (held until exit); network file systems want it readable too
+            # Held until exit. Network file systems want the file readable too.
+            file = open(alive_file(), "a+")  # noqa: SIM115
             fcntl.flock(file, fcntl.LOCK_SH)
-            with suppress(
-                FileNotFoundError
-            ):  # Its owner may have removed it in between.
+            # Another run may have removed the file in between.
+            with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(file.fileno()), os.stat(alive_file())):
-                    _held.append(file)
+                    _held_files.append(file)
                     atexit.register(_release)
                     return
             file.close()
@@ -50,128 +65,143 @@ def hold() -> None:
 
 def _release() -> None:
     # Another run, or a job of a killed one, may hold the lock too.
-    if _only_holder(_held[0])[0]:
+    if _lock_alone(_held_files[0]) is None:
         Path(alive_file()).unlink(missing_ok=True)
 
 
 def shell_prefix() -> str:
-    """What makes the shell of a job on this machine, and all that it starts, hold the lock too."""
+    """Return what lets the shell of a job, and what it starts, hold the lock too."""
     file = f"'{alive_file()}'"
-    here = f"command -v flock >/dev/null && [ -e {file} ]"
-    return f"set -euo pipefail; if {here}; then exec 9<{file}; flock -s 9 || true; fi; "
+    can_hold = f"command -v flock >/dev/null && [ -e {file} ]"
+    take = f"exec 9<{file}; flock -s 9 || true"
+    return f"set -euo pipefail; if {can_hold}; then {take}; fi; "
 
 
 @contextmanager
-def alone() -> Iterator[tuple[bool, str]]:
-    """While it is held, no run starts here: gives whether it is proven that none is alive, and why not (bool, text)."""
-    here = Path(alive_file())
-    if not here.exists():
-        yield False, "nothing on this machine recorded its owner"
+def alone() -> Iterator[str | None]:
+    """Let no run start here while this is held, and give the obstacle, if any."""
+    file_path = Path(alive_file())
+    if not file_path.exists():
+        yield "nothing on this machine recorded its owner"
         return
-    with open(here, "a+") as file:
-        yield _alone(file)
+    with open(file_path, "a+") as file:
+        yield _lock_alone_on_all_machines(file)
 
 
-def owner_is_gone() -> tuple[bool, str]:
-    """Whether it is proven that no process holds the lock: (bool, why not)."""
-    with alone() as found:
-        return found
+def obstacle_to_unlocking() -> str | None:
+    """Return the obstacle, if any process may hold the lock."""
+    with alone() as obstacle:
+        return obstacle
 
 
-def _alone(file: IO[str]) -> tuple[bool, str]:
-    """Whether nobody but `file`, open on this machine's lock file, can hold the lock of any machine."""
-    here = Path(alive_file()).name
-    others = sorted(
-        f.name.removeprefix("alive-")
-        for f in Path(".snakemake").glob("alive-*")
-        if f.name != here
+def _lock_alone_on_all_machines(file: IO[str]) -> str | None:
+    """Take the lock alone, and return the obstacle, also if it is another machine's.
+
+    Args:
+        file: The lock file of this machine, open.
+    """
+    name = Path(alive_file()).name
+    other_hosts = sorted(
+        lock_file.name.removeprefix("alive-")
+        for lock_file in Path(".snakemake").glob("alive-*")
+        if lock_file.name != name
     )
-    if others:
-        return (
-            False,
-            f"it may be of {', '.join(others)}, which cannot be seen from here",
-        )
-    return _only_holder(file)
+    if other_hosts:
+        return f"it may be of {', '.join(other_hosts)}, which cannot be seen from here"
+    return _lock_alone(file)
 
 
-def _only_holder(file: IO[str]) -> tuple[bool, str]:
+def _lock_alone(file: IO[str]) -> str | None:
+    """Take the lock of this machine alone, and return the obstacle, if any."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return False, "another Snakemake, or a job of a killed one, is running here"
+        return "another Snakemake, or a job of a killed one, is running here"
     except OSError as error:
-        return False, f"this file system cannot tell ({error.strerror})"
-    return True, ""
+        return f"this file system cannot tell ({error.strerror})"
+    return None
 
 
 def end_orphans() -> None:
-    """Cancel the Slurm jobs that a killed Snakemake of this folder left, and wait until they are gone.
+    """Cancel the Slurm jobs that a killed Snakemake left, and wait until they are gone.
 
-    To be called when a run starts, before it submits anything: what this folder then has in the queue is of an earlier
-    run, and would write the very files that this one is about to make.
+    To be called when a run starts, before it submits anything: what this folder then
+    has in the queue is of an earlier run, and would write the very files that this one
+    is about to make.
 
     Raises:
-        UserError: they do not end, or another run may own them; nothing is cancelled then.
+        UserError: they do not end, or another run may own them; nothing is cancelled
+            then.
     """
-    jobs = queued()
+    jobs = queued_jobs()
     if not jobs:
         return
-    found, why = _alone(_held[0]) if _held else (False, "this file system has no locks")
-    if _held:
-        fcntl.flock(
-            _held[0], fcntl.LOCK_SH
-        )  # Shared again: this run's own jobs are to hold it too.
-    if not found:
+    names = ", ".join(jobs)
+    obstacle: str | None = "this file system has no locks"
+    if _held_files:
+        obstacle = _lock_alone_on_all_machines(_held_files[0])
+        # Shared again: this run's own jobs are to hold it too.
+        fcntl.flock(_held_files[0], fcntl.LOCK_SH)
+    if obstacle is not None:
         raise UserError(
-            f"Slurm jobs {', '.join(jobs)} are of another run of this folder: {why}. Wait for it; if it is gone, "
-            f"`scancel {' '.join(jobs)}`, delete .snakemake/alive-*, and run again"
+            f"Slurm jobs {names} are of another run of this folder: {obstacle}. Wait "
+            f"for it; if it is gone, `scancel {' '.join(jobs)}`, delete "
+            ".snakemake/alive-*, and run again"
         )
+
     say(
-        f"A killed run left Slurm jobs {', '.join(jobs)}: cancelling them. What they finished is kept."
+        f"A killed run left Slurm jobs {names}: cancelling them. What they finished is "
+        "kept."
     )
-    _slurm("scancel", *jobs)
-    for _ in range(120):
-        if not queued():
+    _ask_slurm("scancel", *jobs)
+    for _ in range(SECONDS_TO_CANCEL):
+        if not queued_jobs():
             return
         time.sleep(1)
     raise UserError(
-        f"Slurm jobs {', '.join(jobs)} of a killed run do not end; try again when they have"
+        f"Slurm jobs {names} of a killed run do not end; try again when they have"
     )
 
 
-def queued() -> list[str]:
-    """The Slurm jobs that a Snakemake of this folder and user submitted and that have not ended.
+def queued_jobs() -> list[str]:
+    """Return the Slurm jobs of a Snakemake of this folder and user that have not ended.
 
     Raises:
         UserError: the queue cannot be asked.
     """
     if not (Path(".snakemake/slurm_logs").exists() and shutil.which("squeue")):
         return []
-    rows = [
-        line.split("|", 3)
-        for line in _slurm(
-            "squeue", "--me", "--noheader", "--format=%A|%j|%k|%Z"
-        ).splitlines()
-    ]
-    # Snakemake names its jobs by the run and says the rule in the comment: a job of the user's own is none of these.
-    return [
-        r[0]
-        for r in rows
-        if len(r) == 4
-        and _RUN.search(r[1])
-        and r[2].startswith("rule_")
-        and r[3] == os.getcwd()
-    ]
+    job_id_name_comment_folder = "--format=%A|%j|%k|%Z"
+    text = _ask_slurm("squeue", "--me", "--noheader", job_id_name_comment_folder)
+    jobs = []
+    for line in text.splitlines():
+        columns = line.split("|", 3)
+        if len(columns) != 4:
+            continue
+        job_id, name, comment, folder = columns
+        # Snakemake says the rule in the comment. A job of the user's own does not.
+        is_of_snakemake = _NAME_OF_SLURM_JOB.search(name) and comment.startswith(
+            "rule_"
+        )
+        if is_of_snakemake and folder == os.getcwd():
+            jobs.append(job_id)
+    return jobs
 
 
-def _slurm(*command: str) -> str:
+def _ask_slurm(*command: str) -> str:
+    """Run a command of Slurm's, and return what it prints.
+
+    Raises:
+        UserError: it does not work.
+    """
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             command, capture_output=True, text=True, timeout=60, check=True
         )
     except subprocess.SubprocessError as error:
-        said = (getattr(error, "stderr", None) or str(error)).strip()
+        message = (getattr(error, "stderr", None) or str(error)).strip()
         raise UserError(
-            f"`{command[0]}` does not work here, so nobody knows whether a killed run left jobs: {said}"
+            f"`{command[0]}` does not work here, so nobody knows whether a killed run "
+            f"left jobs: {message}"
         ) from None
-    return done.stdout
+    return process.stdout

@@ -1,11 +1,14 @@
-"""Lay out an experiment's chosen SAEs as the Hugging Face hub expects them: `make publish EXPERIMENT=NAME`.
+"""Lay out an experiment's chosen SAEs as the Hugging Face hub expects them.
 
-`results/{experiment}/hub/` gets a folder per SAE, as SAELens loads it (`cfg.json`, `sae_weights.safetensors`), and a
-README that says what they are worth and what they were made from. Nothing is uploaded.
+`make publish EXPERIMENT=NAME` does. `results/{experiment}/hub/` gets a folder per SAE,
+as SAELens loads it (`cfg.json`, `sae_weights.safetensors`), and a README that says what
+they are worth and what they were made from. Nothing is uploaded.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pandas as pd
@@ -19,12 +22,13 @@ from sae.core import files, paths, registry
 from sae.core.errors import UserError
 from sae.data.artifacts import names as artifact_names
 from sae.report.markup import markdown
-from sae_workflow import missing, settings
-from sae_workflow.start import start
+from sae_workflow import missing_inputs, settings
+from sae_workflow.command_line import run_command
 
-KEY = ["dataset", "backbone", "k", "method", "trial", "seed"]
-# Of these those that an experiment has, on test.
-SHOWN = [
+# Columns that tell the rows of metrics apart.
+ROW_KEY = ["dataset", "backbone", "k", "method", "trial", "seed", "protocol"]
+# The scores in the README, of those that an experiment has, on test.
+SHOWN_SCORES = [
     "r2",
     "l0",
     "dead",
@@ -34,173 +38,267 @@ SHOWN = [
     "ms_independent",
     "ms_independent_across",
     "purity",
+    "probe_auc",
 ]
-SHOWN += ["probe_auc"]
-# `embeddings` of its examples is an (N, d) tensor, as the backbone gave them.
+# The README with {places}. `embeddings` of its examples is an (N, d) tensor, as the
+# backbone gave them.
 CARD = settings.HERE / "resources/hub.md"
-_INTERVALS = " In brackets, where several seeds were trained: the 95 % interval of their mean, by Student's t."
+_ABOUT_INTERVALS = (
+    " In brackets, where several seeds were trained: the 95 % interval of their mean, "
+    "by Student's t."
+)
+
+
+@dataclass(frozen=True)
+class PublishedSae:
+    """An SAE that is laid out.
+
+    Attributes:
+        folder: The name of its folder.
+        cell: What it was trained in.
+        method: The name of its method.
+        protocol: The protocol that asked for it.
+        trial: The name of its trial; "" under protocol `paper`, of which validation
+            chooses one trial for each seed.
+        scores: {heading: test score}, of all shown scores.
+    """
+
+    folder: str
+    cell: settings.Cell
+    method: str
+    protocol: str
+    trial: str
+    scores: dict[str, float]
+
+    @property
+    def all_but_seed(self) -> tuple[settings.Cell, str, str, str]:
+        """The key that it shares with SAEs of other seeds; they are averaged."""
+        return self.cell, self.method, self.protocol, self.trial
 
 
 def publish(experiment: str, *overlays: str) -> Path:
-    """Write the folder of an experiment of config.yaml, with files laid over it; it must not exist.
+    """Write the folder of an experiment's SAEs; it must not exist.
+
+    Args:
+        experiment: The name of an experiment of config.yaml.
+        overlays: Files that are laid over config.yaml.
+
+    Returns:
+        The folder.
 
     Raises:
-        UserError: there is no such experiment, it has no results, they are older than its SAEs, a file is damaged, or
-            the folder is there.
+        UserError: there is no such experiment, it has no results, they are older than
+            its SAEs, a file is damaged, or the folder is there.
     """
-    config = settings.read("config.yaml", *overlays)
+    config = settings.read_config("config.yaml", *overlays)
     if experiment not in config.experiments:
-        raise missing.unknown(config, experiment)
-    out, scored = (
-        Path(pattern.format(experiment=experiment))
-        for pattern in (paths.HUB, paths.METRICS)
-    )
-    if out.exists():
+        raise missing_inputs.unknown_experiment(config, experiment)
+    folder = Path(paths.HUB.format(experiment=experiment))
+    if folder.exists():
         raise UserError(
-            f"{out} is there already: move it away, or delete it, and run again"
+            f"{folder} is there already: move it away, or delete it, and run again"
         )
-    scores = files.read_parquet(scored)
-    scores = scores[scores["split"] == "test"].set_index([*KEY, "protocol"])
-    exporter, rows = registry.load("exporter", "saelens"), []
-    with files.atomic_directory(out) as temporary:
-        for bank, entry in _entries(config, experiment):
-            if bank.file.stat().st_mtime > scored.stat().st_mtime:
+
+    metrics_file = Path(paths.METRICS.format(experiment=experiment))
+    metrics = files.read_parquet(metrics_file)
+    test_rows = metrics[metrics["split"] == "test"].set_index(ROW_KEY)
+    exporter = registry.load("exporter", "saelens")
+    saes = []
+    with files.atomic_directory(folder) as temporary:
+        for bank, entry in _trained_saes(config, experiment):
+            if bank.file.stat().st_mtime > metrics_file.stat().st_mtime:
                 raise UserError(
-                    f"{bank.file} is newer than {scored}: run `snakemake {experiment}` to its end first"
+                    f"{bank.file} is newer than {metrics_file}: run `snakemake "
+                    f"{experiment}` to its end first"
                 )
-            cell = (bank.dataset, bank.backbone, bank.k)
-            row = scores.loc[
-                (*cell, entry.method, entry.name, entry.seed, entry.protocol)
+            row = test_rows.loc[
+                (
+                    bank.dataset,
+                    bank.backbone,
+                    bank.k,
+                    entry.method,
+                    entry.name,
+                    entry.seed,
+                    entry.protocol,
+                )
             ]
-            if not (entry.judged or row["selected"]):
-                continue
-            made = dict(
-                zip(KEY, (*cell, entry.method, entry.trial, entry.seed), strict=True)
-            )
-            name = "{dataset}-{backbone}-k{k}-{method}-seed{seed}".format(**made)
-            # Of one method and seed another protocol may judge several.
-            name += (
-                "" if entry.protocol == "paper" else f"-{entry.protocol}-{entry.name}"
-            )
-            coder = bank.open(entry)
-            (temporary / name).mkdir()
-            # Not what the SAE's first maker called it: what it is here.
-            exporter.write(coder, temporary / name, coder.metadata | made)
-            given = {
-                SCORES[score].heading: SCORES[score].of(row.to_frame().T).item()
-                for score in SHOWN
-            }
-            of = (
-                "" if entry.protocol == "paper" else entry.name
-            )  # There validation chooses one trial for each seed.
-            same = (*cell, entry.method, entry.protocol, of)
-            rows.append(
-                {"folder": name, "protocol": entry.protocol, "same": same} | given
-            )
-        if not rows:
+            if entry.judged or row["selected"]:
+                sae = _describe(bank, entry, row)
+                _export(bank, entry, exporter, temporary / sae.folder)
+                saes.append(sae)
+        if not saes:
             raise UserError(f"{experiment} has no SAE that was trained here and chosen")
-        said = config.experiments[experiment].description or "SAEs of one's own"
-        table, protocols = pd.DataFrame(rows), sorted({row["protocol"] for row in rows})
-        means, table = _means(table), table.drop(columns="same")
-        readme = CARD.read_text(encoding="utf-8").format(
-            experiment=experiment,
-            description=said[:1].upper() + said[1:],
-            count=len(rows),
-            protocols=" and ".join(f"protocol `{name}`" for name in protocols),
-            first=rows[0]["folder"],
-            intervals=_INTERVALS if len(means) else "",
-            said="\n".join(
-                f"- `{SCORES[name].heading}`: {SCORES[name].what}" for name in SHOWN
-            ),
-            tables="\n\n".join(map(_text, [means, table] if len(means) else [table])),
-            sources="\n".join(_sources(config, experiment)),
-        )
+        readme = _readme(config, experiment, saes)
         files.write_text(temporary / "README.md", readme)
-    return out
+    return folder
 
 
-def _means(saes: pd.DataFrame) -> pd.DataFrame:
-    """A row for each method of a cell with several seeds: how many, and each score's mean with its interval."""
+def _trained_saes(config: Config, experiment: str) -> Iterator[tuple[Bank, BankedSae]]:
+    """Yield every SAE of the experiment's methods that was trained here, with its bank.
+
+    Controls are left out.
+    """
+    trained_methods = [
+        name
+        for name in config.experiments[experiment].methods
+        if not (config.methods[name].control or config.methods[name].imported)
+    ]
+    for cell in settings.cells(config, experiment):
+        bank = read_bank(paths.BANK.format(experiment=experiment, **cell.wildcards))
+        for entry in bank.saes:
+            if entry.ok and entry.method in trained_methods:
+                yield bank, entry
+
+
+def _describe(bank: Bank, entry: BankedSae, test_row: pd.Series) -> PublishedSae:
+    """Describe an SAE of a bank by its row of metrics."""
+    folder = f"{bank.dataset}-{bank.backbone}-k{bank.k}-{entry.method}-seed{entry.seed}"
+    trial = ""
+    if entry.protocol != "paper":
+        # Another protocol may judge several trials of one method and seed.
+        trial = entry.name
+        folder += f"-{entry.protocol}-{trial}"
+    row_as_table = test_row.to_frame().T
+    return PublishedSae(
+        folder=folder,
+        cell=settings.Cell(bank.dataset, bank.backbone, bank.k),
+        method=entry.method,
+        protocol=entry.protocol,
+        trial=trial,
+        scores={
+            SCORES[name].heading: SCORES[name].of(row_as_table).item()
+            for name in SHOWN_SCORES
+        },
+    )
+
+
+def _export(bank: Bank, entry: BankedSae, exporter: ModuleType, folder: Path) -> None:
+    """Write an SAE of a bank into a new folder, as SAELens loads it."""
+    folder.mkdir()
+    coder = bank.open(entry)
+    # Not what the SAE's first maker called it: what it is here.
+    names_here = {
+        "dataset": bank.dataset,
+        "backbone": bank.backbone,
+        "k": bank.k,
+        "method": entry.method,
+        "trial": entry.trial,
+        "seed": entry.seed,
+    }
+    exporter.write(coder, folder, {**coder.metadata, **names_here})
+
+
+def _readme(config: Config, experiment: str, saes: list[PublishedSae]) -> str:
+    """Return the README of an experiment's SAEs."""
+    description = config.experiments[experiment].description or "SAEs of one's own"
+    protocols = sorted({sae.protocol for sae in saes})
+    means = _table_of_means(saes)
+    tables = [_table_of_saes(saes)]
+    if len(means):
+        tables.insert(0, means)
+    return CARD.read_text(encoding="utf-8").format(
+        experiment=experiment,
+        description=description[:1].upper() + description[1:],
+        count=len(saes),
+        protocols=" and ".join(f"protocol `{name}`" for name in protocols),
+        first=saes[0].folder,
+        intervals=_ABOUT_INTERVALS if len(means) else "",
+        said="\n".join(
+            f"- `{SCORES[name].heading}`: {SCORES[name].what}" for name in SHOWN_SCORES
+        ),
+        tables="\n\n".join(map(_table_as_text, tables)),
+        sources="\n".join(_sources(config, experiment)),
+    )
+
+
+def _table_of_saes(saes: list[PublishedSae]) -> pd.DataFrame:
+    """Return a row for each SAE."""
+    return pd.DataFrame(
+        [{"folder": sae.folder, "protocol": sae.protocol, **sae.scores} for sae in saes]
+    )
+
+
+def _table_of_means(saes: list[PublishedSae]) -> pd.DataFrame:
+    """Return a row for each method of a cell with several seeds, in order of the SAEs.
+
+    It has how many seeds there are, and the mean of each score with its interval.
+    """
+    groups: dict[Any, list[PublishedSae]] = {}
+    for sae in saes:
+        groups.setdefault(sae.all_but_seed, []).append(sae)
+
     rows = []
-    for (dataset, backbone, k, method, protocol, trial), of in saes.groupby(
-        "same", sort=False
-    ):
-        if len(of) > 1:
-            about = {
-                "SAEs": f"{dataset}-{backbone}-k{k}-{method}",
-                "protocol": protocol,
-                "trial": trial,
+    for group in groups.values():
+        if len(group) == 1:
+            continue
+        first = group[0]
+        cell = first.cell
+        scores = pd.DataFrame([sae.scores for sae in group])
+        rows.append(
+            {
+                "SAEs": f"{cell.dataset}-{cell.backbone}-k{cell.k}-{first.method}",
+                "protocol": first.protocol,
+                "trial": first.trial,
+                "seeds": str(len(group)),
+                **{name: _mean_with_interval(scores[name]) for name in scores},
             }
-            scores = of.drop(columns=["folder", "protocol", "same"])
-            rows.append(
-                about
-                | {"seeds": str(len(of))}
-                | {name: _mean(scores[name]) for name in scores}
-            )
+        )
     return pd.DataFrame(rows)
 
 
-def _mean(values: pd.Series) -> str:
-    mean, half, _ = intervals.student(values.to_numpy(float))
-    return published.interval(mean, mean - half, mean + half, _number)
+def _mean_with_interval(values: pd.Series) -> str:
+    mean, half_width, _ = intervals.student(values.to_numpy(float))
+    return published.interval(mean, mean - half_width, mean + half_width, _number)
 
 
-def _text(table: pd.DataFrame) -> str:
+def _table_as_text(table: pd.DataFrame) -> str:
     return markdown(table.dropna(axis="columns", how="all").map(_number))
 
 
 def _number(value: Any) -> str:
+    """Return a number with at most three decimals; a text as it is."""
     if isinstance(value, str):
         return value
     return "-" if pd.isna(value) else f"{value:.3f}".rstrip("0").rstrip(".")
 
 
-def _entries(config: Config, experiment: str) -> Iterator[tuple[Bank, BankedSae]]:
-    """Every SAE of the experiment's methods that was trained here, but for controls, with its bank."""
-    named = config.experiments[experiment].methods
-    ours = [
-        name
-        for name in named
-        if not (config.methods[name].control or config.methods[name].imported)
-    ]
-    for cell in settings.banks(config, experiment):
-        bank = read_bank(paths.BANK.format(experiment=experiment, **cell))
-        yield from (
-            (bank, entry) for entry in bank.saes if entry.ok and entry.method in ours
-        )
-
-
 def _sources(config: Config, experiment: str) -> Iterator[str]:
-    """A line for each dataset and backbone, and below it what is known of where it comes from."""
+    """Yield a line for each dataset and backbone, and below it where it comes from."""
     spec = config.experiments[experiment]
-    specs = {f"dataset {name}": config.datasets[name].spec for name in spec.datasets}
-    specs |= {
-        f"backbone {name}": config.backbones[name].spec for name in spec.backbones
-    }
-    specs |= {
-        f"judge {name}, of `independent` alone": config.backbones[name].spec
-        for name in spec.judges
-    }
-    for name, given in specs.items():
-        own = artifact_names(given)
-        yield f"- {name}" + (
-            ""
-            if own
-            else ": its licence is not known here; look it up where you have it from"
-        )
-        for artifact in own:
-            of = settings.artifacts()[artifact]
-            yield f"  - {artifact} {of['version']}: {of['citation']}. {of['licence']}. {of['homepage']}"
+    entries: dict[str, Any] = {}
+    for name in spec.datasets:
+        entries[f"dataset {name}"] = config.datasets[name]
+    for name in spec.backbones:
+        entries[f"backbone {name}"] = config.backbones[name]
+    for name in spec.judges:
+        entries[f"judge {name}, of `independent` alone"] = config.backbones[name]
+
+    for title, entry in entries.items():
+        artifacts = artifact_names(entry.spec)
+        if not artifacts:
+            yield (
+                f"- {title}: its licence is not known here; look it up where you have "
+                "it from"
+            )
+            continue
+        yield f"- {title}"
+        for name in artifacts:
+            artifact = settings.artifacts()[name]
+            yield (
+                f"  - {name} {artifact['version']}: {artifact['citation']}. "
+                f"{artifact['licence']}. {artifact['homepage']}"
+            )
 
 
 def main(experiment: str, *overlays: str) -> None:
-    """Publish, and say what to do next."""
-    out = publish(experiment, *overlays)
-    count = sum(path.is_dir() for path in out.iterdir())
+    """Publish an experiment, and say what to do next."""
+    folder = publish(experiment, *overlays)
+    count = sum(path.is_dir() for path in folder.iterdir())
     print(
-        f"{out}: {count} SAEs. Look at its README; then: huggingface-cli upload OWNER/NAME {out}"
+        f"{folder}: {count} SAEs. Look at its README; then: huggingface-cli upload "
+        f"OWNER/NAME {folder}"
     )
 
 
 if __name__ == "__main__":
-    start(main)
+    run_command(main)

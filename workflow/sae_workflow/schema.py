@@ -1,8 +1,10 @@
-"""The JSON schema of config.yaml, with which editors complete and check it, and a table of its keys for people.
+"""The JSON schema of config.yaml, and a table of its keys for people.
 
-`python -m sae_workflow.schema` writes both. The schema is made from `sae.config.models` and the entries' `Options`. It
-knows the project's own entries to the last key, and lets entries from outside (`extensions`) have what they like. It
-requires no key: a file may be laid over config.yaml, and an entry may extend another one.
+`python -m sae_workflow.schema` writes both. Editors complete and check config.yaml with
+the schema. It is made from `sae.config.models` and the entries' `Options`. It knows the
+project's own entries to the last key, and lets entries from outside (`extensions`) have
+what they like. It requires no key: a file may be laid over config.yaml, and an entry
+may extend another one.
 """
 
 import json
@@ -13,129 +15,163 @@ from pydantic.json_schema import models_json_schema
 from sae.config import models
 from sae.core import registry
 from sae.core.files import write_text
+from sae_workflow.command_line import run_command
 from sae_workflow.settings import HERE
-from sae_workflow.start import start
 
 PATH = HERE / "schemas/config.schema.json"
 README = HERE.parent / "config/README.md"
-TABLES = "<!-- from here on made by `make schema` from sae/config/ and the entries' Options; not to be edited -->\n"
+# What parts README: the text above the line is written by hand.
+TABLES = (
+    "<!-- from here on made by `make schema` from sae/config/ and the entries' "
+    "Options; not to be edited -->\n"
+)
 # Kinds whose entries have keys beside their own options.
-WITH_MORE: tuple[Literal["dataset", "backbone", "metric"], ...] = (
+KINDS_WITH_MORE: tuple[Literal["dataset", "backbone", "metric"], ...] = (
     "dataset",
     "backbone",
     "metric",
 )
+
 Schema = dict[str, Any]
+# A kind and the name of an entry, such as ("metric", "probe"); "" names what the config
+# has but once, ("config", "") and ("recipe", "").
+Described = tuple[str, str]
+
+_CONFIG: Described = ("config", "")
+_RECIPE: Described = ("recipe", "")
+
+
+# The schema.
 
 
 def schema() -> Schema:
-    """The schema; call it where no extensions are known."""
-    described: dict[tuple[str, str], Any] = {
-        ("config", ""): models.Config,
-        ("recipe", ""): models.TypedMethod,
-    }
-    for kind in registry.PACKAGES:
-        described |= {
-            (kind, name): registry.head(kind, name).options
-            for name in registry.names(kind)
-        }
-    for with_more in WITH_MORE:
-        described |= {
-            (with_more, name): models.entry_model(with_more, name)
-            for name in registry.names(with_more)
-        }
-    refs, content = models_json_schema(
-        [(model, "validation") for model in described.values()]
+    """Return the schema; call it where no extensions are known."""
+    model_of = _described_models()
+    references, content = models_json_schema(
+        [(model, "validation") for model in model_of.values()]
     )
-    found = {key: refs[model, "validation"] for key, model in described.items()}
+    # {what is described: {"$ref": its definition}}
+    reference_of = {
+        described: references[model, "validation"]
+        for described, model in model_of.items()
+    }
     definitions = content["$defs"]
     for definition in definitions.values():
         definition.pop("required", None)
-    frame = _definition(definitions, found["config", ""])
-    for kind, chosen_by in (("dataset", "type"), ("backbone", "loader")):
-        _definition(definitions, _values(frame, f"{kind}s")).update(
-            _by_name(kind, chosen_by, found)
-        )
-    method = _definition(definitions, _values(frame, "methods"))
-    for key, ref in found.items():
-        if key[0] in ("recipe", "objective", "penalty"):
-            options = _definition(definitions, ref)["properties"]
-            method["properties"] |= {
-                name: {**o, "default": None} for name, o in options.items()
-            }
-    for kind in ("objective", "penalty"):
-        method["properties"][kind] = {
-            "anyOf": [{"enum": registry.names(kind)}, {"type": ["string", "null"]}]
-        }
-    for section in frame["properties"].values():
+
+    config = _definition(definitions, reference_of[_CONFIG])
+    _describe_entries_by_name(config, definitions, reference_of)
+    _describe_methods(config, definitions, reference_of)
+    for section in config["properties"].values():
         if "patternProperties" in section:
             section["additionalProperties"] = False
-    frame["properties"]["metrics"]["properties"] = {
-        name: {"anyOf": [ref, {"type": "null"}]}
-        for (kind, name), ref in found.items()
+    config["properties"]["metrics"]["properties"] = {
+        name: {"anyOf": [reference, {"type": "null"}]}
+        for (kind, name), reference in reference_of.items()
         if kind == "metric"
     }
-    frame["properties"]["figures"]["items"] = {
+    config["properties"]["figures"]["items"] = {
         "anyOf": [{"enum": registry.names("figure")}, {"type": "string"}]
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$comment": "made by `make schema` from sae/config/ and the entries' Options; not to be edited",
-        **found["config", ""],
+        "$comment": (
+            "made by `make schema` from sae/config/ and the entries' Options; not to "
+            "be edited"
+        ),
+        **reference_of[_CONFIG],
         "$defs": definitions,
     }
 
 
-def _definition(definitions: Schema, ref: Schema) -> Schema:
-    return definitions[ref["$ref"].rpartition("/")[2]]
+def _described_models() -> dict[Described, Any]:
+    """Return the class of each thing that the schema describes."""
+    model_of: dict[Described, Any] = {
+        _CONFIG: models.Config,
+        _RECIPE: models.TypedMethod,
+    }
+    for kind in registry.PACKAGES:
+        for name in registry.names(kind):
+            model_of[kind, name] = registry.head(kind, name).options
+    for kind_with_more in KINDS_WITH_MORE:
+        for name in registry.names(kind_with_more):
+            model_of[kind_with_more, name] = models.entry_model(kind_with_more, name)
+    return model_of
 
 
-def _values(frame: Schema, section: str) -> Schema:
-    """The reference to what the values of a section are."""
-    mapping = frame["properties"][section]
-    return mapping.get("additionalProperties") or next(
-        iter(mapping["patternProperties"].values())
-    )
+def _describe_entries_by_name(
+    config: Schema, definitions: Schema, reference_of: dict[Described, Schema]
+) -> None:
+    """Let the keys of a dataset hang on its type, and of a backbone on its loader."""
+    for kind, key in (("dataset", "type"), ("backbone", "loader")):
+        names = registry.names(kind)
+        rules = [
+            {
+                "if": {"properties": {key: {"const": name}}, "required": [key]},
+                "then": reference_of[kind, name],
+            }
+            for name in names
+        ]
+        name_schema = {"anyOf": [{"enum": names}, {"type": "string"}]}
+        values = _definition(definitions, _schema_of_values(config, f"{kind}s"))
+        values["properties"] = {key: name_schema}
+        values["allOf"] = rules
 
 
-def _by_name(kind: str, chosen_by: str, found: dict[tuple[str, str], Schema]) -> Schema:
-    """What a dataset or backbone may have hangs on its entry."""
-    names = registry.names(kind)
-    rules = [
-        {
-            "if": {"properties": {chosen_by: {"const": name}}, "required": [chosen_by]},
-            "then": found[kind, name],
+def _describe_methods(
+    config: Schema, definitions: Schema, reference_of: dict[Described, Schema]
+) -> None:
+    """Let a method have the options of recipes, objectives and penalties."""
+    method = _definition(definitions, _schema_of_values(config, "methods"))
+    properties = method["properties"]
+    for (kind, _), reference in reference_of.items():
+        if kind in ("recipe", "objective", "penalty"):
+            options = _definition(definitions, reference)["properties"]
+            for name, option in options.items():
+                # A method leaves out what its experiment's recipe says.
+                properties[name] = {**option, "default": None}
+    for kind in ("objective", "penalty"):
+        properties[kind] = {
+            "anyOf": [{"enum": registry.names(kind)}, {"type": ["string", "null"]}]
         }
-        for name in names
-    ]
-    about = {"anyOf": [{"enum": names}, {"type": "string"}]}
-    return {"properties": {chosen_by: about}, "allOf": rules}
 
 
-def text() -> str:
-    """The schema as the file holds it."""
-    return json.dumps(_without_titles(schema()), indent=1, ensure_ascii=False) + "\n"
+def _definition(definitions: Schema, reference: Schema) -> Schema:
+    return definitions[reference["$ref"].rpartition("/")[2]]
 
 
-def write() -> None:
-    """Write the schema and config/README.md."""
-    write_text(PATH, text())
-    write_text(README, readme())
+def _schema_of_values(config: Schema, section: str) -> Schema:
+    """Return the reference to what the values of a section are."""
+    mapping = config["properties"][section]
+    if mapping.get("additionalProperties"):
+        return mapping["additionalProperties"]
+    return next(iter(mapping["patternProperties"].values()))
+
+
+def schema_text() -> str:
+    """Return the schema as the file holds it."""
+    text = json.dumps(_without_titles(schema()), indent=1, ensure_ascii=False)
+    return text + "\n"
 
 
 def _without_titles(value: Any) -> Any:
-    """Pydantic's titles only repeat the names of the keys."""
-    if isinstance(value, dict):
-        return {
-            key: _without_titles(v)
-            for key, v in value.items()
-            if key != "title" or not isinstance(v, str)
-        }
-    return [_without_titles(v) for v in value] if isinstance(value, list) else value
+    """Leave out pydantic's titles, which only repeat the names of the keys."""
+    if isinstance(value, list):
+        return [_without_titles(element) for element in value]
+    if not isinstance(value, dict):
+        return value
+    # A key of the config may be called `title`; its value is no text.
+    return {
+        key: _without_titles(nested)
+        for key, nested in value.items()
+        if not (key == "title" and isinstance(nested, str))
+    }
 
 
-# {section: the model of it, or of its values}
-_SECTIONS: dict[str, Any] = {
+# The tables.
+
+# {title: the model of a section of the config, or of its values}
+_MODEL_OF_SECTION: dict[str, Any] = {
     "top level": models.Config,
     "experiments": models.Experiment,
     "experiments: gallery": models.Gallery,
@@ -147,7 +183,7 @@ _SECTIONS: dict[str, Any] = {
     "claims": models.Claims,
     "compute": models.Compute,
 }
-_KINDS = {
+_TITLE_OF_KIND = {
     "dataset": "datasets, by `type`",
     "backbone": "backbones, by `loader`",
     "objective": "methods, by `objective`",
@@ -157,81 +193,95 @@ _KINDS = {
 }
 
 
-def readme() -> str:
-    """config/README.md, with new tables below `TABLES`: call it where no extensions are known."""
+def readme_text() -> str:
+    """Return config/README.md with new tables below the text that is written by hand.
+
+    Call it where no extensions are known.
+    """
     parts = [README.read_text().partition(TABLES)[0] + TABLES]
-    for title, model in _SECTIONS.items():
+    for title, model in _MODEL_OF_SECTION.items():
         parts += [f"\n## {title[0].upper()}{title[1:]}\n", *_table(model)]
-    for kind, title in _KINDS.items():
+    for kind, title in _TITLE_OF_KIND.items():
         parts.append(f"\n## Keys of {title}\n")
         for name in registry.names(kind):
-            rows = _table(registry.head(kind, name).options)
-            parts += (
-                [f"\n### {name}\n", *rows]
-                if len(rows) > 2
-                else [f"\n`{name}` has none of its own.\n"]
-            )
+            table = _table(registry.head(kind, name).options)
+            head_lines = 2
+            if len(table) > head_lines:
+                parts += [f"\n### {name}\n", *table]
+            else:
+                parts.append(f"\n`{name}` has none of its own.\n")
     return "\n".join(parts).replace("\n\n\n", "\n\n").rstrip() + "\n"
 
 
 def _table(model: Any) -> list[str]:
-    found = model.model_json_schema()
-    required, rows = (
-        found.get("required", ()),
-        ["| key | type | default | meaning |", "|---|---|---|---|"],
-    )
-    for name, about in found.get("properties", {}).items():
-        default = "" if name in required else f"`{json.dumps(about.get('default'))}`"
-        said = about.get("description", "").replace("\n", " ")
-        cells = (f"`{name}`", _type(about, found.get("$defs", {})), default, said)
-        rows.append(
-            f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |".replace(
-                "|  |", "| |"
-            )
-        )
-    return rows
+    """Return the lines of a table of a model's keys; the first two are its head."""
+    model_schema = model.model_json_schema()
+    required = model_schema.get("required", ())
+    definitions = model_schema.get("$defs", {})
+    lines = ["| key | type | default | meaning |", "|---|---|---|---|"]
+    for name, key_schema in model_schema.get("properties", {}).items():
+        default = ""
+        if name not in required:
+            default = f"`{json.dumps(key_schema.get('default'))}`"
+        meaning = key_schema.get("description", "").replace("\n", " ")
+        cells = [f"`{name}`", _type_in_words(key_schema, definitions), default, meaning]
+        row = " | ".join(cell.replace("|", "&#124;") for cell in cells)
+        lines.append(f"| {row} |".replace("|  |", "| |"))
+    return lines
 
 
-def _type(about: Schema, definitions: Schema) -> str:
-    """A type in a few words."""
-    if "$ref" in about:
-        found = definitions[about["$ref"].rpartition("/")[2]]
-        return _type(
-            {"type": "object"} if "properties" in found else found, definitions
-        )
-    for every in ("anyOf", "oneOf"):
-        if every in about:
-            return " or ".join(
-                dict.fromkeys(_type(one, definitions) for one in about[every])
-            )
-    if "enum" in about or "const" in about:
-        return ", ".join(
-            str(value) for value in about.get("enum", [about.get("const")])
-        )
-    if about.get("type") == "array":
-        return f"list of {_type(about.get('items', {}), definitions)}"
-    words = {
-        "object": "mapping",
-        "string": "text",
-        "integer": "whole number",
-        "boolean": "true or false",
-        None: "any",
-    }
-    kind = about.get("type")
-    ends = {
-        "minimum": "from",
-        "exclusiveMinimum": "above",
-        "maximum": "to",
-        "exclusiveMaximum": "below",
-    }
-    # What no study reaches need not be said.
+_WORD_OF_TYPE = {
+    "object": "mapping",
+    "string": "text",
+    "integer": "whole number",
+    "boolean": "true or false",
+    None: "any",
+}
+_WORD_OF_LIMIT = {
+    "minimum": "from",
+    "exclusiveMinimum": "above",
+    "maximum": "to",
+    "exclusiveMaximum": "below",
+}
+# What no study reaches need not be said.
+_LARGEST_LIMIT = 1e15
+
+
+def _type_in_words(key_schema: Schema, definitions: Schema) -> str:
+    """Return a type in a few words, such as "whole number from 1 or true or false"."""
+    if "$ref" in key_schema:
+        definition = _definition(definitions, key_schema)
+        if "properties" in definition:
+            return _WORD_OF_TYPE["object"]
+        return _type_in_words(definition, definitions)
+    for choice in ("anyOf", "oneOf"):
+        if choice in key_schema:
+            types = [
+                _type_in_words(alternative, definitions)
+                for alternative in key_schema[choice]
+            ]
+            return " or ".join(dict.fromkeys(types))
+    if "enum" in key_schema:
+        return ", ".join(map(str, key_schema["enum"]))
+    if "const" in key_schema:
+        return str(key_schema["const"])
+    type_name = key_schema.get("type")
+    if type_name == "array":
+        element = key_schema.get("items", {})
+        return f"list of {_type_in_words(element, definitions)}"
     limits = [
-        f"{word} {about[key]:g}"
-        for key, word in ends.items()
-        if key in about and about[key] < 1e15
+        f"{word} {key_schema[key]:g}"
+        for key, word in _WORD_OF_LIMIT.items()
+        if key in key_schema and key_schema[key] < _LARGEST_LIMIT
     ]
-    return " ".join([words.get(kind, str(kind)), *limits])
+    return " ".join([_WORD_OF_TYPE.get(type_name, str(type_name)), *limits])
+
+
+def write() -> None:
+    """Write the schema and config/README.md."""
+    write_text(PATH, schema_text())
+    write_text(README, readme_text())
 
 
 if __name__ == "__main__":
-    start(write)
+    run_command(write)

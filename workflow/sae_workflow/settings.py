@@ -1,16 +1,21 @@
-"""From the config to the settings of each job: plain JSON that holds what the job reads and nothing else."""
+"""Read the config, and make of it the settings of each job.
+
+Settings are plain JSON that holds what the job reads and nothing else: a rule runs
+again when they change.
+"""
 
 import functools
 import os
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from sae.bank import plan as bank
+from sae.bank.plan import Plan, PlannedMethod
 from sae.config import entries
 from sae.config.load import load_config
 from sae.config.models import NO_OPTIONS, Config
@@ -18,251 +23,180 @@ from sae.config.yaml_file import parse_file
 from sae.core import registry, versions
 from sae.core.options import as_record, from_record
 from sae.core.paths import STAGES
-from sae.data.artifacts import names as artifact_names
 
+# The folder workflow/.
 HERE = Path(__file__).parent.parent
-Plan = dict[str, Any]
-WEIGHTS = (
-    ".safetensors",
-    ".bin",
-    ".pt",
-    ".pth",
-    ".tar",
-)  # suffixes of a file of weights
+
+# What JSON can hold.
+Record = dict[str, Any]
+
+
+# The config.
 
 
 @functools.cache
 def artifacts() -> dict[str, Any]:
-    """{name: specification} of workflow/resources/artifacts.yaml."""
+    """Read workflow/resources/artifacts.yaml: {artifact: its specification}."""
     return yaml.safe_load((HERE / "resources/artifacts.yaml").read_text())
 
 
 def rule_names() -> list[str]:
-    """The names of the rules, which no experiment can have too."""
-    text = "\n".join(
-        file.read_text() for file in sorted((HERE / "rules").glob("*.smk"))
-    )
+    """Return the names of the rules, which no experiment can have too."""
+    rule_files = sorted((HERE / "rules").glob("*.smk"))
+    text = "\n".join(file.read_text() for file in rule_files)
     return re.findall(r"^(?:rule|checkpoint|use rule \w+ as) (\w+)", text, re.MULTILINE)
 
 
 def load(raw: dict[str, Any], files: Mapping[str, str] = {}) -> Config:
-    """`sae.config.load` with what the workflow knows of artifacts and rules."""
+    """Check a config and give it types, with what is known of artifacts and rules.
+
+    Args:
+        raw: The config as YAML gives it.
+        files: {key: the file that says it}, for messages.
+
+    Raises:
+        UserError: the config is not right.
+    """
     return load_config(raw, artifacts=artifacts(), reserved=rule_names(), files=files)
 
 
-def read(*files: str | Path) -> Config:
-    """The config in some files, each laid over those before it; see :func:`load`."""
-    return load(*merged(*files))
-
-
-def merged(*files: str | Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """Config files as Snakemake lays them over each other, and {key: the file that says it} if they are several.
+def read_config(*files: str | Path) -> Config:
+    """Read the config in some files, each laid over those before it.
 
     Raises:
-        UserError: one of them cannot be read; says more than Snakemake itself does.
+        UserError: a file cannot be read, or the config is not right.
     """
-    from snakemake.utils import update_config  # Here: most commands read one file.
+    return load(*merge_config_files(*files))
+
+
+def merge_config_files(
+    *files: str | Path,
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Lay config files over each other as Snakemake does.
+
+    Returns:
+        The config, and {key: the file that says it}; that is empty where one file says
+        everything. The key of a nested value has dots, such as "compute.threads".
+
+    Raises:
+        UserError: one of them cannot be read. The message says more than Snakemake's.
+    """
+    # Imported here, since most commands read one file.
+    from snakemake.utils import update_config
 
     config: dict[str, Any] = {}
-    said: dict[str, str] = {}
+    file_of_key: dict[str, str] = {}
     for file in map(os.path.relpath, files):
         content = parse_file(file)
         update_config(config, content)
-        said |= dict.fromkeys(_keys(content), file)
-    there = {
-        *_keys(config)
-    }  # Below what a later file replaced, none of an earlier one is.
-    return config, {key: file for key, file in said.items() if key in there} if len(
-        {*said.values()}
-    ) > 1 else {}
+        for key in _dotted_keys(content):
+            file_of_key[key] = file
+
+    if len(set(file_of_key.values())) <= 1:
+        return config, {}
+    # A later file may have replaced a mapping by a value: its keys are gone.
+    keys_of_config = set(_dotted_keys(config))
+    return config, {
+        key: file for key, file in file_of_key.items() if key in keys_of_config
+    }
 
 
-def _keys(content: dict[str, Any], above: str = "") -> Iterator[str]:
+def _dotted_keys(content: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yield the keys of a mapping and of the mappings in it, such as "a" and "a.b"."""
     for name, value in content.items():
-        yield f"{above}{name}"
+        yield f"{prefix}{name}"
         if isinstance(value, dict):
-            yield from _keys(value, f"{above}{name}.")
+            yield from _dotted_keys(value, f"{prefix}{name}.")
 
 
-def shell_prefix(config: Config) -> str:
-    """What tells the shell of every job where the entries of one's own lie."""
-    return (
-        f"export SAE_EXTENSIONS={shlex.quote(config.extensions)}; "
-        if config.extensions
-        else ""
-    )
+def extensions_prefix(config: Config) -> str:
+    """Return what tells the shell of every job where the entries of one's own lie."""
+    if not config.extensions:
+        return ""
+    return f"export SAE_EXTENSIONS={shlex.quote(config.extensions)}; "
 
 
-def banks(config: Config, experiment: str) -> list[dict[str, Any]]:
-    """Every (dataset, backbone, k) of an experiment, as dicts, in the order of the config."""
+# What an experiment consists of.
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A dataset, a backbone and a budget k: what one job trains SAEs for."""
+
+    dataset: str
+    backbone: str
+    k: int
+
+    @property
+    def wildcards(self) -> dict[str, Any]:
+        """{wildcard: value}, as paths and rules have them."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class EmbeddedDataset:
+    """A dataset and a backbone that embeds it."""
+
+    dataset: str
+    backbone: str
+
+    @property
+    def wildcards(self) -> dict[str, Any]:
+        """{wildcard: value}, as paths and rules have them."""
+        return asdict(self)
+
+
+def cells(config: Config, experiment: str) -> list[Cell]:
+    """Return the cells of an experiment, in the order of the config."""
     spec = config.experiments[experiment]
     return [
-        {"dataset": d, "backbone": b, "k": k}
-        for d in spec.datasets
-        for b in spec.backbones
-        for k in spec.k_of(d)
+        Cell(dataset, backbone, k)
+        for dataset in spec.datasets
+        for backbone in spec.backbones
+        for k in spec.k_of(dataset)
     ]
 
 
-def embedded(config: Config, experiment: str) -> list[dict[str, Any]]:
-    """Every (dataset, backbone) of which an experiment reads embeddings, those of judges among them."""
+def embedded_datasets(config: Config, experiment: str) -> list[EmbeddedDataset]:
+    """Return what an experiment reads embeddings of, also by its judges."""
     spec = config.experiments[experiment]
     return [
-        {"dataset": d, "backbone": b} for d in spec.datasets for b in spec.embedding
+        EmbeddedDataset(dataset, backbone)
+        for dataset in spec.datasets
+        for backbone in spec.embedding
     ]
 
 
-def bank_plan(
-    config: Config, experiment: str, dataset: str, backbone: str, k: int
-) -> bank.Plan:
-    """All that decides what a cell's SAEs are, complete with defaults; sweeps are in ascending order."""
-    spec = config.experiments[experiment]
-    alien = {*imported(config, experiment)} - {
-        *imported(config, experiment, (dataset, backbone, k))
-    }
-    methods = {
-        n: _method_plan(config, experiment, n, k)
-        for n in spec.methods
-        if n not in alien
-    }
-    return bank.Plan(
-        dataset=dataset,
-        backbone=backbone,
-        k=k,
-        seeds=spec.seeds,
-        recipe=as_record(config.recipe(experiment, dataset)),
-        methods=methods,
-        protocols={
-            name: config.protocols[name].options(own)
-            for name, own in spec.protocols.items()
-        },
-        metrics={
-            n: _metric_plan(config, experiment, n)
-            for n in read_by(spec.protocols)
-            if n in config.metrics
-        },
-    )
+def other_backbones(config: Config, experiment: str, backbone: str) -> list[str]:
+    """Return the other backbones of an experiment, and its judges.
+
+    Their embeddings judge the latents of SAEs that `backbone` was trained for.
+    """
+    embedding = config.experiments[experiment].embedding
+    return [name for name in embedding if name != backbone]
 
 
-def _method_plan(
-    config: Config, experiment: str, name: str, k: int
-) -> bank.PlannedMethod:
-    method, sweep = config.methods[name], config.sweep(experiment, name, k)
-    as_said = (
-        "objective",
-        "penalty",
-        "mask",
-        "options",
-        "recipe",
-        "at",
-        "against",
-        "control",
-    )
-    own: dict[str, Any] = {field: getattr(method, field) for field in as_said}
-    own["lambda"] = None if "lambda" in sweep else method.lam
-    return bank.PlannedMethod(**own, sweep=sweep)
+def families(config: Config, experiment: str) -> dict[str, str]:
+    """Return {backbone: its family}, of those on which an experiment trains."""
+    backbones = config.experiments[experiment].backbones
+    return {name: config.backbones[name].family for name in backbones}
 
 
-def imported(
-    config: Config, experiment: str, cell: tuple[str, str, int] | None = None
-) -> list[str]:
-    """The methods of an experiment, or of a cell of it (dataset, backbone, k), whose SAEs were made elsewhere."""
-    given = {
-        name: config.methods[name].imported
-        for name in config.experiments[experiment].methods
-    }
-    return [
-        name
-        for name, of in given.items()
-        if of and (cell is None or of.belongs_to(*cell))
-    ]
+def imported_methods(config: Config, experiment: str) -> list[str]:
+    """Return the methods of an experiment whose SAEs were made elsewhere."""
+    methods = config.experiments[experiment].methods
+    return [name for name in methods if config.methods[name].imported is not None]
 
 
-def import_plan(config: Config, method: str) -> Plan:
-    """The options of `python -m sae import` that bring in the SAE of a method."""
-    given = config.methods[method].imported
-    assert given is not None
-    return given.model_dump(exclude_none=True, exclude={"dataset", "backbone"})
-
-
-def import_options(config: Config, method: str) -> str:
-    """The same, as they stand on its command line."""
-    options = import_plan(config, method)
-    place = options.pop("place")
-    return shlex.join(
-        [
-            place,
-            *(f"--{name.replace('_', '-')}={value}" for name, value in options.items()),
-        ]
-    )
-
-
-def import_files(config: Config, method: str) -> list[str]:
-    """The local files that an imported SAE is read from; none of a repository of the hub."""
-    place = Path(import_plan(config, method)["place"])
-    if place.is_dir():
-        return sorted(str(file) for file in place.iterdir() if file.is_file())
-    beside = [
-        place.with_name(name)
-        for name in ("cfg.json", "config.json", "made_by.json", "b_dec.npy")
-    ]
-    return (
-        [str(file) for file in (place, *beside) if file.exists()]
-        if place.exists()
-        else []
-    )
-
-
-def training(plan: bank.Plan) -> list[versions.Name]:
-    """What decides a cell's SAEs, and which of them are chosen."""
-    used = {("objective", m.objective) for m in plan.methods.values()}
-    used |= {("penalty", m.penalty) for m in plan.methods.values() if m.penalty}
-    used |= {("protocol", name) for name in plan.protocols}
-    used |= {("metric", name) for name in read_by(plan.protocols)}
-    rooms = [
-        ("models", "inputs"),
-        ("protocols", "_cell"),
-        ("training", "loop"),
-        ("training", "calibrate"),
-    ]
-    return [*rooms, *sorted(used)]
-
-
-def stages(config: Config, experiment: str) -> dict[str, dict[str, Plan]]:
-    """{stage: {metric: all its options}}, without stages that have nothing to do."""
-    spec = config.experiments[experiment]
-    found: dict[str, dict[str, Plan]] = {stage: {} for stage in STAGES}
-    for name, metric in config.metrics.items():
-        if not metric.optional or name in spec.metrics:
-            found[metric.constants["STAGE"]][name] = _metric_plan(
-                config, experiment, name
-            )
-    return {stage: metrics for stage, metrics in found.items() if metrics}
-
-
-def _metric_plan(config: Config, experiment: str, name: str) -> Plan:
-    spec = config.experiments[experiment]
-    metric = config.metrics[name].laid_over(spec.metrics.get(name, {}))
-    facts = {
-        "smallest_k": min(spec.every_k),
-        "families": {b: config.backbones[b].family for b in spec.embedding},
-    }
-    filled = {
-        option: facts[fact]
-        for option, fact in metric.constants.get("FILLED", {}).items()
-        if getattr(metric, option) is None
-    }
-    return as_record(metric.model_copy(update=filled), exclude=NO_OPTIONS)
-
-
-def stage_settings(config: Config, experiment: str, stage: str) -> Plan:
-    """Return the settings of a stage (`sae.scoring.stage.StageSettings`)."""
-    metrics = stages(config, experiment).get(stage, {})
-    plan: Plan = {"metrics": metrics}
-    withheld = [name for name in metrics if name in _reading_concepts(config)]
-    if withheld and config.experiments[experiment].concepts.test == "baselines":
-        plan["tested"] = dict.fromkeys(withheld, baselines(config, experiment))
-    return plan
+def imported_methods_of_cell(config: Config, experiment: str, cell: Cell) -> list[str]:
+    """Return the methods whose SAEs were made elsewhere and are scored in a cell."""
+    methods = []
+    for name in imported_methods(config, experiment):
+        imported = config.methods[name].imported
+        assert imported is not None
+        if imported.belongs_to(cell.dataset, cell.backbone, cell.k):
+            methods.append(name)
+    return methods
 
 
 def baselines(config: Config, experiment: str) -> list[str]:
@@ -275,19 +209,83 @@ def baselines(config: Config, experiment: str) -> list[str]:
     ]
 
 
-def reads_concepts(config: Config, experiment: str) -> bool:
-    """Return whether an experiment has a metric that reads annotations."""
-    metrics = stages(config, experiment).get("score", {})
-    return any(name in metrics for name in _reading_concepts(config))
+def gallery_cell(config: Config, experiment: str) -> Cell | None:
+    """Return the cell that the galleries show.
 
+    By default it is of the first dataset with images, the first backbone and the
+    smallest k.
 
-def annotated(config: Config, experiment: str) -> list[str]:
-    """Return the datasets of an experiment whose annotations a metric reads."""
+    Returns:
+        None where the experiment has embeddings alone, or no protocol `paper`, whose
+        choices galleries show.
+    """
     spec = config.experiments[experiment]
-    return spec.datasets if reads_concepts(config, experiment) else []
+    dataset = config.shown_dataset(experiment)
+    if dataset is None or "paper" not in spec.protocols:
+        return None
+    return Cell(
+        dataset,
+        spec.gallery.backbone or spec.backbones[0],
+        spec.gallery.k or min(spec.k_of(dataset)),
+    )
 
 
-def _reading_concepts(config: Config) -> list[str]:
+def shown_figures(config: Config, experiment: str) -> list[str]:
+    """Return the figures of an experiment: without galleries, none that reads one."""
+    if gallery_cell(config, experiment) is not None:
+        return config.figures
+    return [name for name in config.figures if not _reads_gallery(name)]
+
+
+def _reads_gallery(figure: str) -> bool:
+    files = registry.head("figure", figure).constants["READS"]
+    return any(file.startswith("gallery/") for file in files)
+
+
+# Metrics.
+
+
+def metrics_by_stage(config: Config, experiment: str) -> dict[str, dict[str, Record]]:
+    """Return the metrics of an experiment with all their options.
+
+    Returns:
+        {stage: {metric: options}}, without stages that have nothing to do.
+    """
+    spec = config.experiments[experiment]
+    by_stage: dict[str, dict[str, Record]] = {stage: {} for stage in STAGES}
+    for name, metric in config.metrics.items():
+        if not metric.optional or name in spec.metrics:
+            stage = metric.constants["STAGE"]
+            by_stage[stage][name] = _metric_options(config, experiment, name)
+    return {stage: metrics for stage, metrics in by_stage.items() if metrics}
+
+
+def _metric_options(config: Config, experiment: str, name: str) -> Record:
+    """Return all options of a metric in an experiment.
+
+    Options that are null are filled in with facts of the experiment, where the metric
+    says with which by its constant `FILLED`.
+    """
+    spec = config.experiments[experiment]
+    metric = config.metrics[name].laid_over(spec.metrics.get(name, {}))
+    facts = {
+        "smallest_k": min(spec.every_k),
+        "families": {
+            backbone: config.backbones[backbone].family for backbone in spec.embedding
+        },
+    }
+    fact_names = metric.constants.get("FILLED", {})
+    filled_options = {
+        option: facts[fact_name]
+        for option, fact_name in fact_names.items()
+        if getattr(metric, option) is None
+    }
+    filled_metric = metric.model_copy(update=filled_options)
+    return as_record(filled_metric, exclude=NO_OPTIONS)
+
+
+def concept_metrics(config: Config) -> list[str]:
+    """Return the metrics of the config that read what people call images."""
     return [
         name
         for name, metric in config.metrics.items()
@@ -295,93 +293,186 @@ def _reading_concepts(config: Config) -> list[str]:
     ]
 
 
-def read_by(protocols: Iterable[str]) -> list[str]:
-    """The metrics that protocols read on validation."""
-    heads = [registry.head("protocol", name) for name in protocols]
-    return list(
-        dict.fromkeys(name for head in heads for name in head.constants["METRICS"])
-    )
+def reads_concepts(config: Config, experiment: str) -> bool:
+    """Return whether an experiment has a metric that reads annotations."""
+    score_metrics = metrics_by_stage(config, experiment).get("score", {})
+    return any(name in score_metrics for name in concept_metrics(config))
 
 
-def scoring(config: Config, experiment: str, stage: str) -> list[versions.Name]:
-    """A stage's metrics, and the space that they see."""
+def annotated_datasets(config: Config, experiment: str) -> list[str]:
+    """Return the datasets of an experiment whose annotations a metric reads."""
+    if not reads_concepts(config, experiment):
+        return []
+    return config.experiments[experiment].datasets
+
+
+def validation_metrics(protocols: Iterable[str]) -> list[str]:
+    """Return the metrics that protocols read on validation, each once."""
+    metrics: list[str] = []
+    for protocol in protocols:
+        metrics += registry.head("protocol", protocol).constants["METRICS"]
+    return list(dict.fromkeys(metrics))
+
+
+def splits_of_other_backbones(config: Config, experiment: str, rule: str) -> list[str]:
+    """Return which splits of other backbones' embeddings a rule reads.
+
+    Args:
+        rule: "train", or a stage of scoring.
+    """
+    if rule == "train":
+        metrics = validation_metrics(config.experiments[experiment].protocols)
+        return entries.splits_of_others(metrics, ("val",))
+    return entries.splits_of_others(metrics_by_stage(config, experiment).get(rule, {}))
+
+
+# What gives numbers their meaning.
+
+
+def training_names(plan: Plan) -> list[versions.Name]:
+    """Return what decides on a cell's SAEs, and on which of them are chosen."""
+    entry_names = set()
+    for method in plan.methods.values():
+        entry_names.add(("objective", method.objective))
+        if method.penalty:
+            entry_names.add(("penalty", method.penalty))
+    entry_names.update(("protocol", name) for name in plan.protocols)
+    entry_names.update(("metric", name) for name in validation_metrics(plan.protocols))
     return [
         ("models", "inputs"),
-        *(("metric", name) for name in stages(config, experiment).get(stage, {})),
+        ("protocols", "_cell"),
+        ("training", "loop"),
+        ("training", "calibrate"),
+        *sorted(entry_names),
     ]
 
 
-def probe_plan(config: Config, experiment: str) -> Plan:
-    """The options of the metric `probe`, with which `python -m sae probe` probes the embeddings themselves."""
-    return stages(config, experiment).get("probe", {}).get("probe", {})
+def scoring_names(config: Config, experiment: str, stage: str) -> list[versions.Name]:
+    """Return what decides on the scores of a stage: inputs, and its metrics."""
+    metrics = metrics_by_stage(config, experiment).get(stage, {})
+    return [("models", "inputs"), *(("metric", name) for name in metrics)]
 
 
-def others(config: Config, experiment: str, backbone: str) -> list[str]:
-    """The experiment's other backbones and its judges, whose embeddings judge the latents of this one's SAEs."""
-    return [b for b in config.experiments[experiment].embedding if b != backbone]
+# Settings of jobs.
 
 
-def splits_of_others(config: Config, experiment: str, rule: str) -> list[str]:
-    """The splits of theirs that `train` reads, or a stage of scoring."""
-    own, read = (
-        stages(config, experiment).get(rule, {}),
-        read_by(config.experiments[experiment].protocols),
-    )
-    return (
-        entries.splits_of_others(read, ("val",))
-        if rule == "train"
-        else entries.splits_of_others(own)
-    )
+def weights_settings(config: Config, backbone: str) -> Record:
+    """Return the settings of `python -m sae weights`: which weights a backbone has."""
+    spec = config.backbones[backbone].spec
+    return {key: spec[key] for key in ("loader", "model", "pretrained") if key in spec}
 
 
-def gallery(config: Config, experiment: str) -> dict[str, Any] | None:
-    """The cell that the galleries show: by default the first dataset with images, the first backbone, the smallest k.
+def import_settings(config: Config, method: str) -> Record:
+    """Return the options of `python -m sae import` that bring in a method's SAE.
 
-    None where the experiment has embeddings alone, or no protocol `paper`, whose choices galleries show.
+    Args:
+        method: The name of a method whose SAE was made elsewhere.
+    """
+    imported = config.methods[method].imported
+    assert imported is not None
+    return imported.model_dump(exclude_none=True, exclude={"dataset", "backbone"})
+
+
+def import_options(config: Config, method: str) -> str:
+    """Return the options of `python -m sae import` as its command line has them."""
+    options = import_settings(config, method)
+    place = options.pop("place")
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    return shlex.join([place, *flags])
+
+
+def bank_plan(config: Config, experiment: str, cell: Cell) -> Plan:
+    """Return all that decides on a cell's SAEs, complete with defaults.
+
+    Swept values are in ascending order.
     """
     spec = config.experiments[experiment]
-    dataset = config.shown_dataset(experiment)
-    if dataset is None or "paper" not in spec.protocols:
-        return None
-    default = {
-        "dataset": dataset,
-        "backbone": spec.backbones[0],
-        "k": min(spec.k_of(dataset)),
+    imported_here = imported_methods_of_cell(config, experiment, cell)
+    imported_elsewhere = {*imported_methods(config, experiment)} - {*imported_here}
+    return Plan(
+        dataset=cell.dataset,
+        backbone=cell.backbone,
+        k=cell.k,
+        seeds=spec.seeds,
+        recipe=as_record(config.recipe(experiment, cell.dataset)),
+        methods={
+            name: _planned_method(config, experiment, name, cell.k)
+            for name in spec.methods
+            if name not in imported_elsewhere
+        },
+        protocols=_protocol_options(config, experiment),
+        metrics={
+            name: _metric_options(config, experiment, name)
+            for name in validation_metrics(spec.protocols)
+            if name in config.metrics
+        },
+    )
+
+
+def _planned_method(
+    config: Config, experiment: str, name: str, k: int
+) -> PlannedMethod:
+    method = config.methods[name]
+    sweep = config.sweep(experiment, name, k)
+    return PlannedMethod(
+        objective=method.objective,
+        penalty=method.penalty,
+        mask=method.mask,
+        options=method.options,
+        recipe=method.recipe,
+        sweep=sweep,
+        at=method.at,
+        against=method.against,
+        control=method.control,
+        # No name that Python could have as a keyword.
+        **{"lambda": None if "lambda" in sweep else method.lam},
+    )
+
+
+def _protocol_options(config: Config, experiment: str) -> dict[str, Record]:
+    """Return {protocol: all its options} in an experiment."""
+    protocols = config.experiments[experiment].protocols
+    return {
+        name: config.protocols[name].options(changes)
+        for name, changes in protocols.items()
     }
-    return default | spec.gallery.model_dump(exclude_none=True)
 
 
-def figures(config: Config, experiment: str) -> list[str]:
-    """The figures that an experiment ends in: none of images where it has none."""
-    if gallery(config, experiment) is not None:
-        return config.figures
-    reads = {
-        name: registry.head("figure", name).constants["READS"]
-        for name in config.figures
-    }
-    return [
-        name
-        for name, files in reads.items()
-        if not any(file.startswith("gallery/") for file in files)
-    ]
+def stage_settings(config: Config, experiment: str, stage: str) -> Record:
+    """Return the settings of a stage (`sae.scoring.stage.StageSettings`)."""
+    metrics = metrics_by_stage(config, experiment).get(stage, {})
+    record: Record = {"metrics": metrics}
+    # Metrics of concepts may keep the test scores of compared methods back.
+    withheld = [name for name in metrics if name in concept_metrics(config)]
+    if withheld and config.experiments[experiment].concepts.test == "baselines":
+        record["tested"] = dict.fromkeys(withheld, baselines(config, experiment))
+    return record
 
 
-def names(config: Config, experiment: str) -> Plan:
-    """How an experiment's methods, datasets and backbones are printed (`sae.report.names`).
+def probe_settings(config: Config, experiment: str) -> Record:
+    """Return the options of the metric `probe`; {} where an experiment has none.
 
-    A method's looks follow from its place among the experiment's methods: others of the config change nothing here.
+    `python -m sae probe` probes the embeddings themselves with them.
     """
-    spec, methods = config.experiments[experiment], {}
+    return metrics_by_stage(config, experiment).get("probe", {}).get("probe", {})
+
+
+def printed_names(config: Config, experiment: str) -> Record:
+    """Return how methods, datasets and backbones are printed (`sae.report.names`).
+
+    A method's looks follow from its place among the experiment's methods: others of the
+    config change nothing.
+    """
+    spec = config.experiments[experiment]
+    methods = {}
     for position, name in enumerate(spec.methods):
         method = config.methods[name]
-        here = {
+        methods[name] = {
+            **method.model_dump(include={"colour", "at", "against", "control"}),
             "label": method.label or name,
             "imported": method.imported is not None,
             "position": position,
         }
-        methods[name] = (
-            method.model_dump(include={"colour", "at", "against", "control"}) | here
-        )
     return {
         "methods": methods,
         "datasets": {
@@ -393,66 +484,69 @@ def names(config: Config, experiment: str) -> Plan:
     }
 
 
-def roles(config: Config, experiment: str) -> Plan:
-    """Of the same what decides which methods are shown, and nothing that is only printed."""
-    methods = names(config, experiment)["methods"].items()
+def method_roles(config: Config, experiment: str) -> Record:
+    """Return what decides on which methods are shown, and nothing that is printed."""
+    methods = printed_names(config, experiment)["methods"]
     return {
         "methods": {
-            name: {k: v for k, v in m.items() if k not in ("label", "colour")}
-            for name, m in methods
+            name: _without(method, ("label", "colour"))
+            for name, method in methods.items()
         }
     }
 
 
-def made_by(config: Config, experiment: str) -> Plan:
-    """What gives the rows of an experiment their meaning (`sae.comparison.board.MadeBy`)."""
-    spec, used = config.experiments[experiment], dict[str, Plan]()
-    for of in stages(config, experiment).values():
-        used |= of
+def made_by(config: Config, experiment: str) -> Record:
+    """Return what gives the rows of an experiment their meaning.
+
+    Its form is that of `sae.comparison.board.MadeBy`.
+    """
+    spec = config.experiments[experiment]
+    # These are of methods and data, not of how many trials there are.
+    options_of_cells = ("ranges", "own_values", "most_steps", "trials")
     protocols = {
-        name: config.protocols[name].options(given)
-        for name, given in spec.protocols.items()
+        name: _without(options, options_of_cells)
+        for name, options in _protocol_options(config, experiment).items()
     }
-    methods = [config.methods[name] for name in spec.methods]
-    made_by = {
-        ("training", "loop"),
-        ("models", "inputs"),
-        *(("protocol", name) for name in protocols),
+    metrics = {
+        name: {"version": versions.version_of("metric", name), "options": options}
+        for name, options in _all_metrics(config, experiment).items()
     }
-    made_by |= {("objective", m.objective) for m in methods} | {
-        ("penalty", m.penalty) for m in methods if m.penalty
-    }
-    of_cells = (
-        "ranges",
-        "own_values",
-        "most_steps",
-        "trials",
-    )  # These are of methods and data, not of how many trials there are.
     return {
         "experiment": experiment,
-        "methods": roles(config, experiment),
-        "fronts": fronts_plan(config, experiment),
-        "versions": {
-            f"{kind} {name}": versions.version_of(kind, name)
-            for kind, name in sorted(made_by)
-        },
+        "methods": method_roles(config, experiment),
+        "fronts": front_rule(config, experiment),
+        "versions": _versions_of_training(config, experiment),
         "recipe": as_record(config.training[spec.training], exclude=["log_every"]),
         **recipes_by_dataset(config, experiment),
-        "protocols": {
-            p: {k: v for k, v in o.items() if k not in of_cells}
-            for p, o in protocols.items()
-        },
-        "metrics": {
-            m: {"version": versions.version_of("metric", m), "options": options}
-            for m, options in used.items()
-        },
+        "protocols": protocols,
+        "metrics": metrics,
         "families": families(config, experiment),
         "intervals": config.claims.model_dump(include={"confidence", "min_blocks"}),
     }
 
 
-def recipes_by_dataset(config: Config, experiment: str) -> Plan:
-    """Return what of the recipe differs for a dataset; nothing where nothing does."""
+def _versions_of_training(config: Config, experiment: str) -> dict[str, str]:
+    """Return {kind and name: version} of what trains and chooses SAEs."""
+    spec = config.experiments[experiment]
+    names = {("training", "loop"), ("models", "inputs")}
+    names.update(("protocol", name) for name in spec.protocols)
+    for method_name in spec.methods:
+        method = config.methods[method_name]
+        names.add(("objective", method.objective))
+        if method.penalty:
+            names.add(("penalty", method.penalty))
+    return {
+        f"{kind} {name}": versions.version_of(kind, name)
+        for kind, name in sorted(names)
+    }
+
+
+def recipes_by_dataset(config: Config, experiment: str) -> Record:
+    """Return what of the recipe differs for a dataset.
+
+    Returns:
+        {"by_dataset": {dataset: options}}; {} where nothing differs.
+    """
     spec = config.experiments[experiment]
     by_dataset = {}
     for dataset in spec.datasets:
@@ -465,159 +559,76 @@ def recipes_by_dataset(config: Config, experiment: str) -> Plan:
     return {"by_dataset": by_dataset} if by_dataset else {}
 
 
-def families(config: Config, experiment: str) -> dict[str, str]:
-    """{backbone: its family}, of those on which an experiment trains."""
-    spec = config.experiments[experiment]
-    return {name: config.backbones[name].family for name in spec.backbones}
+def front_rule(config: Config, experiment: str) -> Record:
+    """Return the rule of an experiment's fronts (`sae.comparison.fronts.FrontRule`)."""
+    protocols = config.experiments[experiment].protocols
+    head = registry.head("protocol", "fair")
+    record = config.protocols["fair"].options(protocols.get("fair", {}))
+    fair: Any = from_record(head.options, record)
 
-
-def fronts_plan(config: Config, experiment: str) -> Plan:
-    """The rule of an experiment's fronts (`sae.comparison.fronts.FrontRule`)."""
-    own = config.experiments[experiment].protocols
-    words = config.protocols["fair"].options(own.get("fair", {}))
-    fair: Any = from_record(registry.head("protocol", "fair").options, words)
-    rule = {name: getattr(fair, name) for name in ("l0", "firing", "widths")}
-    if "fair" in own:
-        common = registry.head("protocol", "fair").constants["COMMON"]
-        rule |= {"tuning": fair.tuning, "tuned": sorted(common)}
+    rule = {"l0": fair.l0, "firing": fair.firing, "widths": fair.widths}
+    if "fair" in protocols:
+        rule["tuning"] = fair.tuning
+        # The options that every method has.
+        rule["tuned"] = sorted(head.constants["COMMON"])
         if not isinstance(fair.points, int):
             rule["grid"] = True
     return rule
 
 
-def claims_plan(config: Config, experiment: str) -> Plan:
-    """The settings of `python -m sae tables` and `claims`."""
-    rules = {
+def claims_settings(config: Config, experiment: str) -> Record:
+    """Return the settings of `python -m sae tables` and `claims`."""
+    return {
+        **printed_names(config, experiment),
         "claims": as_record(config.claims),
-        "fronts": fronts_plan(config, experiment),
+        "fronts": front_rule(config, experiment),
         "families": families(config, experiment),
     }
-    return names(config, experiment) | rules
 
 
-def report_plan(config: Config, experiment: str) -> Plan:
-    """The settings of `python -m sae site`; `config` is the part that the experiment uses."""
-    spec = config.experiments[experiment]
-    unprinted = {"label", "colour"}
-    methods = {
-        name: as_record(config.methods[name], exclude=unprinted)
-        for name in spec.methods
+def report_settings(config: Config, experiment: str) -> Record:
+    """Return the settings of `python -m sae site`."""
+    return {
+        **printed_names(config, experiment),
+        "experiment": experiment,
+        "figures": shown_figures(config, experiment),
+        "config": _used_config(config, experiment),
     }
-    used = {
+
+
+def _used_config(config: Config, experiment: str) -> Record:
+    """Return the part of a config that an experiment uses, as its site prints it."""
+    spec = config.experiments[experiment]
+    methods = {}
+    for name in spec.methods:
+        record = as_record(config.methods[name], exclude={"label", "colour"})
+        methods[name] = {
+            key: value for key, value in record.items() if value not in (None, {})
+        }
+    return {
         "experiment": spec.model_dump(exclude_defaults=True),
-        "methods": {
-            name: {k: v for k, v in m.items() if v not in (None, {})}
-            for name, m in methods.items()
-        },
+        "methods": methods,
         "training": as_record(config.training[spec.training]),
         "datasets": {name: config.datasets[name].spec for name in spec.datasets},
         "backbones": {name: config.backbones[name].spec for name in spec.embedding},
-        "metrics": dict(
-            metric
-            for stage in stages(config, experiment).values()
-            for metric in stage.items()
-        ),
+        "metrics": _all_metrics(config, experiment),
         "claims": as_record(config.claims),
-        "protocols": {
-            name: config.protocols[name].options(own)
-            for name, own in spec.protocols.items()
-        },
+        "protocols": _protocol_options(config, experiment),
         # Of the machine only what decides on bits: the rest is where and how fast.
         "compute": config.compute.model_dump(
             include={"device", "threads", "embed_batch_size"}
         ),
     }
-    shown = {
-        "experiment": experiment,
-        "figures": figures(config, experiment),
-        "config": used,
-    }
-    return names(config, experiment) | shown
 
 
-def weights_paths(spec: Plan) -> dict[str, str]:
-    """{key: path} of the weights that a backbone's entry says are local; `pretrained` may be a tag instead."""
-    paths = {key: spec[key] for key in ("checkpoint", "pretrained") if spec.get(key)}
-    tag = paths.get("pretrained", "/")
-    if "/" not in tag and Path(tag).suffix not in WEIGHTS and not Path(tag).exists():
-        del paths["pretrained"]
-    return paths
-
-
-def from_hub(config: Config, backbone: str) -> bool:
-    """Whether a backbone's weights come by name from the Hugging Face hub or its cache."""
-    entry = config.backbones[backbone]
-    return (
-        entry.constants.get("FROM_HUB", False)
-        and not artifact_names(entry.spec)
-        and not weights_paths(entry.spec)
-    )
-
-
-def hub_backbones(config: Config, experiment: str) -> list[str]:
-    """Those of an experiment whose weights come from there."""
-    return [
-        name
-        for name in config.experiments[experiment].embedding
-        if from_hub(config, name)
-    ]
-
-
-def weights_plan(config: Config, backbone: str) -> Plan:
-    """The settings of `python -m sae weights`: what of a backbone's entry says which weights they are."""
+def _all_metrics(config: Config, experiment: str) -> dict[str, Record]:
+    """Return {metric: its options}, of the metrics of all stages."""
     return {
-        k: v
-        for k, v in config.backbones[backbone].spec.items()
-        if k in ("loader", "model", "pretrained")
+        name: options
+        for metrics in metrics_by_stage(config, experiment).values()
+        for name, options in metrics.items()
     }
 
 
-def local_weights(config: Config, backbone: str) -> list[str]:
-    """Files on this machine that a backbone's embeddings are made of."""
-    named = [
-        Path(file)
-        for file in weights_paths(config.backbones[backbone].spec).values()
-        if Path(file).exists()
-    ]
-    return [
-        str(file)
-        for path in named
-        for file in (sorted(path.iterdir()) if path.is_dir() else [path])
-    ]
-
-
-def downloaded(config: Config, experiment: str) -> list[str]:
-    """The datasets of an experiment that are to be downloaded by their type's own function."""
-    return [
-        name
-        for name in config.experiments[experiment].datasets
-        if config.datasets[name].spec.get("download")
-    ]
-
-
-def dataset_files(config: Config, dataset: str) -> list[str]:
-    """The files that a dataset's index is made of, where its type names them."""
-    entry = config.datasets[dataset]
-    return [
-        pattern.format(**entry.spec) for pattern in entry.constants.get("FILES", ())
-    ]
-
-
-def concept_files(config: Config, dataset: str) -> list[str]:
-    """Return the files of one's own that say what people call a dataset's images.
-
-    Optional ones are left out where they are not there.
-    """
-    annotation = config.datasets[dataset].concepts
-    constants = annotation.constants
-    files = [file.format(**annotation.spec) for file in constants.get("FILES", ())]
-    if constants.get("FILES_ARE_OPTIONAL"):
-        return [file for file in files if Path(file).exists()]
-    return files
-
-
-def given_embeddings(config: Config, dataset: str, backbone: str) -> list[str]:
-    """The files of a dataset's embeddings that are given, not made."""
-    entry = config.backbones[backbone]
-    both = config.datasets[dataset].spec | entry.spec
-    return [pattern.format(**both) for pattern in entry.constants.get("FILES", ())]
+def _without(record: Mapping[str, Any], keys: Iterable[str]) -> Record:
+    return {key: value for key, value in record.items() if key not in keys}

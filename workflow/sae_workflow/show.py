@@ -1,4 +1,7 @@
-"""Open an experiment's site in a browser, or say where it lies: `make show EXPERIMENT=demo`."""
+"""Open an experiment's site in a browser, or say where it lies.
+
+`make show EXPERIMENT=demo` does.
+"""
 
 import os
 import sys
@@ -6,11 +9,15 @@ import webbrowser
 from pathlib import Path
 
 from sae.core import paths
-from sae_workflow.start import start
+from sae_workflow.command_line import run_command
 
 
 def show(experiment: str) -> int:
-    """Open it where there is a display; the exit code."""
+    """Open the site of an experiment where there is a display.
+
+    Returns:
+        The exit code: 1 if there is no site.
+    """
     page = Path(paths.SITE.format(experiment=experiment))
     if not page.exists():
         print(
@@ -18,15 +25,19 @@ def show(experiment: str) -> int:
             file=sys.stderr,
         )
         return 1
-    has_display = sys.platform in ("darwin", "win32") or any(
-        map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY"))
-    )
-    if not (has_display and webbrowser.open(page.resolve().as_uri())):
+    if not (_has_display() and webbrowser.open(page.resolve().as_uri())):
         print(
-            f"{page}: open it in a browser, here or where you copy the folder {page.parent}"
+            f"{page}: open it in a browser, here or where you copy the folder "
+            f"{page.parent}"
         )
     return 0
 
 
+def _has_display() -> bool:
+    if sys.platform in ("darwin", "win32"):
+        return True
+    return any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+
+
 if __name__ == "__main__":
-    start(show)
+    run_command(show)

@@ -1,4 +1,7 @@
-"""What each step of an experiment took, from the `.tsv` beside its jobs' logs: rows for the report page, in JSON."""
+"""What each step of an experiment took: rows for the report page, in JSON.
+
+They are made of the `.tsv` files that Snakemake leaves beside the logs of jobs.
+"""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,62 +10,89 @@ from typing import Any
 import pandas as pd
 
 from sae.core import files, paths
-from sae_workflow.start import start
+from sae_workflow.command_line import run_command
 
+# What columns of metrics begin with that are named for a judge (metric `independent`).
 JUDGED_BY = "ms_mean_alive_by_"
 
 
-def rows(experiment: str) -> list[dict[str, Any]]:
-    """A row for each step of banks and embeddings: step, jobs, minutes in all, the longest job, the most memory of one.
+def rows_of_steps(experiment: str) -> list[dict[str, Any]]:
+    """Return a row for each step of banks and embeddings.
 
-    Only the banks of the experiment's metrics and their judges count: an earlier config may have left files of others.
+    Only the banks of the experiment's metrics and their judges count: an earlier config
+    may have left files of others.
+
+    Args:
+        experiment: The name of the experiment.
+
+    Returns:
+        Rows with the step, how many jobs it had, their minutes in all, the longest job,
+        and the most memory of one.
     """
-    table = files.read_parquet(paths.METRICS.format(experiment=experiment))
-    banks = (
-        table[["dataset", "backbone", "k"]]
-        .drop_duplicates()
-        .sort_values(["dataset", "backbone", "k"])
-    )
-    cells = [
-        f"{dataset}/{backbone}"
-        for dataset, backbone, _ in banks.itertuples(index=False)
-    ]
+    metrics = files.read_parquet(paths.METRICS.format(experiment=experiment))
+    job_names = _names_of_jobs(metrics)
+    log_folder = Path(paths.EXPERIMENT_LOGS.format(experiment=experiment))
+    step_folders = [Path(paths.LOGS) / "embed", *sorted(log_folder.glob("*"))]
+
+    rows = []
+    for step_folder in step_folders:
+        tables = _tables_of_step(step_folder, job_names)
+        if tables:
+            rows.append(_row(step_folder.name, pd.concat(tables)))
+    return rows
+
+
+def _names_of_jobs(metrics: pd.DataFrame) -> list[str]:
+    """Return what the logs of jobs may be called, each name once.
+
+    The names are dataset/backbone, and dataset/backbone/k.
+    """
+    columns = ["dataset", "backbone", "k"]
+    cells = metrics[columns].drop_duplicates().sort_values(columns)
     names = [
-        *cells,
-        *(f"{cell}/k{k}" for cell, k in zip(cells, banks["k"], strict=True)),
+        f"{dataset}/{backbone}"
+        for dataset, backbone, _ in cells.itertuples(index=False)
+    ]
+    names += [
+        f"{dataset}/{backbone}/k{k}"
+        for dataset, backbone, k in cells.itertuples(index=False)
     ]
     names += [
         f"{dataset}/{judge}"
-        for dataset in banks["dataset"].unique()
-        for judge in judges(table)
+        for dataset in cells["dataset"].unique()
+        for judge in judges(metrics)
     ]
-    places = [Path(paths.LOGS) / "embed"]
-    places += sorted(
-        Path(paths.EXPERIMENT_LOGS.format(experiment=experiment)).glob("*")
-    )
-    return [row for place in places if (row := _row(place, list(dict.fromkeys(names))))]
+    return list(dict.fromkeys(names))
 
 
 def judges(columns: Iterable[str]) -> list[str]:
-    """The backbones that judged the latents of some bank, by the columns of its metrics (metric `independent`)."""
+    """Return the backbones that judged the latents of some bank.
+
+    Args:
+        columns: Those of its metrics.
+    """
     return [
         name.removeprefix(JUDGED_BY) for name in columns if name.startswith(JUDGED_BY)
     ]
 
 
-def _row(place: Path, names: list[str]) -> dict[str, Any] | None:
-    """The row of the step whose jobs' files lie in `place`: `NAME.tsv` and, of parts, `NAME/PART-of-PARTS.tsv`."""
-    files_of = [
-        file
-        for name in names
-        for file in (place / f"{name}.tsv", *sorted(place.glob(f"{name}/*-of-*.tsv")))
-    ]
-    tables = [pd.read_csv(file, sep="\t") for file in files_of if file.is_file()]
-    if not tables:
-        return None
-    jobs = pd.concat(tables)
+def _tables_of_step(step_folder: Path, job_names: list[str]) -> list[pd.DataFrame]:
+    """Read the table of each job of a step.
+
+    Args:
+        step_folder: Where its logs lie: NAME.tsv and, of parts, NAME/PART-of-PARTS.tsv.
+        job_names: The names of jobs that count.
+    """
+    tsv_files: list[Path] = []
+    for name in job_names:
+        tsv_files.append(step_folder / f"{name}.tsv")
+        tsv_files += sorted(step_folder.glob(f"{name}/*-of-*.tsv"))
+    return [pd.read_csv(file, sep="\t") for file in tsv_files if file.is_file()]
+
+
+def _row(step: str, jobs: pd.DataFrame) -> dict[str, Any]:
     return {
-        "step": place.name,
+        "step": step,
         "jobs": len(jobs),
         "minutes": f"{jobs['s'].sum() / 60:.1f}",
         "longest": f"{jobs['s'].max():.0f} s",
@@ -72,8 +102,8 @@ def _row(place: Path, names: list[str]) -> dict[str, Any] | None:
 
 def main(experiment: str, *, out: str) -> None:
     """Write the rows of an experiment of this folder into a file."""
-    files.write_json(out, {"jobs": rows(experiment)})
+    files.write_json(out, {"jobs": rows_of_steps(experiment)})
 
 
 if __name__ == "__main__":
-    start(main)
+    run_command(main)

@@ -1,32 +1,46 @@
-"""Say that code means what it meant: `make versions` lists what waits for that word, RECORD='metric probe' gives it."""
+"""Say that code means what it meant.
+
+`make versions` lists what waits for that word, RECORD='metric probe' gives it.
+"""
 
 from sae.core import versions
 from sae.core.errors import UserError
-from sae_workflow.start import start
+from sae_workflow.command_line import run_command
 
 
 def main(*record: str) -> None:
-    """List what waits, or record what is named ("metric probe"; "all": everything that waits) and list the rest."""
-    waiting = versions.waiting()
-    versions.record(
-        waiting
-        if record == ("all",)
-        else [(kind, name) for kind, name in map(_two, record)]
-    )
-    found = [
-        f"{kind} {name}: {said}" for (kind, name), said in versions.waiting().items()
+    """Record what is named, and list what then waits.
+
+    Args:
+        record: Kinds and names, such as "metric probe"; or "all", for everything that
+            waits.
+    """
+    if record == ("all",):
+        versions.record(versions.waiting())
+    else:
+        versions.record([_parse_name(words) for words in record])
+    lines = [
+        f"{kind} {name}: {reason}"
+        for (kind, name), reason in versions.waiting().items()
     ]
-    print("\n".join(found or ["Nothing waits: all code is as it was recorded."]))
+    print("\n".join(lines or ["Nothing waits: all code is as it was recorded."]))
 
 
-def _two(words: str) -> list[str]:
-    found = words.split()
-    if len(found) != 2:
+def _parse_name(words: str) -> versions.Name:
+    """Return a kind and a name.
+
+    Raises:
+        UserError: the words are something else.
+    """
+    parts = words.split()
+    if len(parts) != 2:
         raise UserError(
-            f"RECORD is {words!r}, not a kind and a name, such as 'metric probe', or all"
+            f"RECORD is {words!r}, not a kind and a name, such as 'metric probe', or "
+            "all"
         )
-    return found
+    kind, name = parts
+    return kind, name
 
 
 if __name__ == "__main__":
-    start(main)
+    run_command(main)

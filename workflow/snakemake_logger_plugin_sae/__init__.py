@@ -1,7 +1,8 @@
 """A run as one calm live view: `snakemake NAME --logger sae`, which `make run` says.
 
-In a terminal: bars by stage, the jobs at work and how far they are, the time left. Elsewhere, a line a stage and a line
-a minute. Each error is shown once. Snakemake's own log has all that it says, and the log of a job what that says.
+In a terminal: bars by stage, the jobs at work and how far they are, the time left.
+Elsewhere, a line a stage and a line a minute. Each error is shown once. Snakemake's own
+log has all that it says, and the log of a job what that says.
 """
 
 import logging
@@ -11,20 +12,18 @@ import threading
 import time
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
-from sae_workflow import killed, view
-from sae_workflow.start import silence
+from sae_workflow import killed_jobs, run_progress
+from sae_workflow.command_line import silence
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
-EVERY, MINUTE = (
-    0.5,
-    60.0,
-)  # seconds between two drawings, and between two lines where nothing can be drawn
+SECONDS_BETWEEN_DRAWINGS = 0.5
+SECONDS_BETWEEN_LINES = 60.0  # where nothing can be drawn
 
 # Seconds. A signal to stop goes to this process and to the shells of jobs alike. Where
 # a shell dies of it first, this process gets it within that time, says in one line that
@@ -34,30 +33,37 @@ SIGNAL_PATIENCE = 1.0
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        """Say nothing more to a reader such as `head` that has enough; the run goes on."""
+        """Say nothing more to a reader such as `head` that has enough.
+
+        The run goes on.
+        """
         self.quiet = True
         silence(self.file.fileno())
 
     def show_cursor(self, show: bool = True) -> bool:
-        return False  # It stays where a Ctrl-C, after which nothing is written any more, would leave it hidden.
+        """Let the cursor stay.
+
+        A Ctrl-C, after which nothing is written any more, would leave it hidden.
+        """
+        return False
 
 
 class LogHandler(LogHandlerBase):
     """Shows what Snakemake logs. A dry run says what Snakemake says without it."""
 
-    writes_to_stream, writes_to_file, has_formatter, needs_rulegraph = (
-        True,
-        False,
-        False,
-        False,
-    )
+    writes_to_stream = True
+    writes_to_file = False
+    has_formatter = False
+    needs_rulegraph = False
 
     def __post_init__(self) -> None:
-        self._view, self._over, self._drawn = (
-            view.View(),
-            threading.Event(),
-            threading.RLock(),
-        )
+        """Begin with nothing shown; Snakemake calls this."""
+        self._run = run_progress.RunProgress()
+        # A record may be logged while another thread draws.
+        self._display_lock = threading.RLock()
+        self._is_closed = threading.Event()
+        self._thread: threading.Thread | None = None
+
         stream = sys.stdout if self.common_settings.stdout else sys.stderr
         self._console = _Console(
             file=stream, no_color=self.common_settings.nocolor or None, highlight=False
@@ -68,162 +74,204 @@ class LogHandler(LogHandlerBase):
             redirect_stdout=False,
             redirect_stderr=False,
         )
-        self._thread: threading.Thread | None = None
-        self._told = set[str]()
-        self._killed_steps = set[str | None]()
+        # Messages that were shown, so that none is shown twice.
+        self._shown_messages: set[str] = set()
+        # Steps whose shell was killed, and whose failure is logged next.
+        self._killed_steps: set[str | None] = set()
 
     @property
     def has_filter(self) -> bool:
-        """Snakemake's own would hold back what is needed here; a dry run takes it."""
+        """True if Snakemake's own filter is left out.
+
+        It would hold back what is needed here; a dry run takes it.
+        """
         return not self.common_settings.dryrun
 
+    # What is shown of each record.
+
     def emit(self, record: logging.LogRecord) -> None:
-        """Take a record."""
+        """Show what is to be shown of a record; Python's logging calls this."""
         try:
-            with self._drawn:
-                self._take(record)
+            with self._display_lock:
+                self._show(record)
         except Exception:
             self.handleError(record)
 
-    def _take(self, record: Any) -> None:
+    def _show(self, record: Any) -> None:
         event = getattr(record, "event", None)
+        message = str(record.msg)
         if self.common_settings.dryrun:
-            if text := self.format(record):
+            text = self.format(record)
+            if text:
                 self._print(text)
         elif event == LogEvent.RUN_INFO:
-            self._view.plan(record.stats)
-            jobs = ", ".join(
-                f"{count} {bar}" for bar, count in self._view.total.items()
-            )
-            self._lines(f"{self._view.name}: {self._view.total.total()} jobs ({jobs})")
+            self._show_plan(record)
         elif event == LogEvent.JOB_INFO:
-            self._view.start(
+            self._run.note_start(
                 record.jobid, record.rule_name, record.wildcards or {}, record.log
             )
-            self._begin()
+            self._start_drawing()
         elif event == LogEvent.JOB_FINISHED:
-            if bar := self._view.end(record.job_id):
-                self._lines(
-                    f"{bar}: {self._view.done[bar]} jobs done, {view.duration(self._view.seconds)}"
-                )
+            self._show_end(record)
         elif event == LogEvent.JOB_ERROR:
-            self._failure(record)
+            self._show_failure(record)
         elif event == LogEvent.GROUP_ERROR:
             for job in record.job_error_info:
-                self._failure(logging.makeLogRecord(job))
+                self._show_failure(logging.makeLogRecord(job))
         elif event == LogEvent.ERROR or (
             event is None and record.levelno >= logging.WARNING
         ):
-            self._trouble(record)
-        elif str(record.msg).startswith(("Nothing to be done", "Trying to restart")):
-            self._print(str(record.msg))
-        elif str(record.msg).startswith("Complete log") and self._view.failed:
-            log = os.path.relpath(record.msg.partition(": ")[2].split(", ")[-1])
+            self._show_warning_or_error(record)
+        elif message.startswith(("Nothing to be done", "Trying to restart")):
+            self._print(message)
+        elif message.startswith("Complete log") and self._run.failed_counts:
+            # Of several logs Snakemake's own is the last.
+            path = record.msg.partition(": ")[2].split(", ")[-1]
             self._print("What is finished is kept: mend it and run the same again.")
-            self._print(f"All that Snakemake said: {log}")
+            self._print(f"All that Snakemake said: {os.path.relpath(path)}")
 
-    def _failure(self, record: Any) -> None:
-        name = self._view.fail(record.jobid)
-        words = view.own_words(record.log) or ["it said nothing"]
-        step = killed.step_of_command(str(getattr(record, "shellcmd", "")))
+    def _show_plan(self, record: Any) -> None:
+        self._run.note_plan(record.stats)
+        counts = ", ".join(
+            f"{count} {bar}" for bar, count in self._run.job_counts.items()
+        )
+        job_count = self._run.job_counts.total()
+        self._print_where_nothing_is_drawn(
+            f"{self._run.name}: {job_count} jobs ({counts})"
+        )
+
+    def _show_end(self, record: Any) -> None:
+        full_bar = self._run.note_end(record.job_id)
+        if full_bar is not None:
+            job_count = self._run.done_counts[full_bar]
+            duration = run_progress.print_duration(self._run.seconds)
+            self._print_where_nothing_is_drawn(
+                f"{full_bar}: {job_count} jobs done, {duration}"
+            )
+
+    def _show_failure(self, record: Any) -> None:
+        name = self._run.note_failure(record.jobid)
+        lines = run_progress.error_in_logs(record.log) or ["it said nothing"]
+        step = killed_jobs.step_of_command(str(getattr(record, "shellcmd", "")))
         if step in self._killed_steps:
-            words = [killed.explanation(step)]
+            lines = [killed_jobs.explain_kill(step)]
             # Another job of this step may fail for another reason.
             self._killed_steps.discard(step)
-        self._print(
-            "\n".join(
-                [f"{name} failed: {words[0].removeprefix('error: ')}", *words[1:]]
-            ),
-            "red",
-        )
+        first_line = f"{name} failed: {lines[0].removeprefix('error: ')}"
+        self._print("\n".join([first_line, *lines[1:]]), "red")
         self._print(f"  its log: {', '.join(map(str, record.log)) or 'it has none'}")
 
-    def _trouble(self, record: Any) -> None:
-        # A job whose shell was killed with it: `_failure` says so, which comes next.
-        if step := killed.killed_step(str(record.msg or "")):
+    def _show_warning_or_error(self, record: Any) -> None:
+        message = str(record.msg or "")
+        # A job whose shell was killed with it: `_show_failure`, which comes next, says
+        # so.
+        step = killed_jobs.killed_step(message)
+        if step:
             self._killed_steps.add(step)
             return
-        if killed.was_told_to_stop(str(record.msg or "")):
+        if killed_jobs.was_told_to_stop(message):
             time.sleep(SIGNAL_PATIENCE)
-        text = view.plain(str(record.msg or ""))
-        if text and not view.tells_twice(text) and text not in self._told:
-            self._told.add(text)
-            is_error = record.levelno >= logging.ERROR
-            self._print(
-                f"error: {text}" if is_error else text, "red" if is_error else "yellow"
-            )
+
+        text = run_progress.plain_message(message)
+        if not text or run_progress.repeats_job_error(text):
+            return
+        if text in self._shown_messages:
+            return
+        self._shown_messages.add(text)
+        if record.levelno >= logging.ERROR:
+            self._print(f"error: {text}", "red")
+        else:
+            self._print(text, "yellow")
 
     def _print(self, text: str, style: str = "") -> None:
         self._console.print(Text(text, style), soft_wrap=True)
 
-    def _lines(self, text: str) -> None:
-        """Say something where nothing is drawn."""
+    def _print_where_nothing_is_drawn(self, text: str) -> None:
         if not self._console.is_interactive:
             self._print(text)
 
-    def _begin(self) -> None:
+    # What is drawn in between.
+
+    def _start_drawing(self) -> None:
+        """Draw from now on every now and then, in a thread of its own."""
         if self._thread is None:
             if self._console.is_interactive:
                 self._live.start()
-            self._thread = threading.Thread(target=self._go_on, daemon=True)
+            self._thread = threading.Thread(target=self._draw_until_closed, daemon=True)
             self._thread.start()
 
-    def _go_on(self) -> None:
-        while not self._over.wait(EVERY if self._console.is_interactive else MINUTE):
-            with self._drawn:
+    def _draw_until_closed(self) -> None:
+        seconds = SECONDS_BETWEEN_LINES
+        if self._console.is_interactive:
+            seconds = SECONDS_BETWEEN_DRAWINGS
+        while not self._is_closed.wait(seconds):
+            with self._display_lock:
                 self._draw()
 
     def _draw(self) -> None:
         if self._console.is_interactive:
             self._live.update(self._picture(), refresh=True)
         else:
-            self._print(self._view.line())
+            self._print(self._run.line())
 
     def _picture(self) -> Group:
-        of, reached = self._view, self._view.reached()
-        bars = Table.grid(padding=(0, 1), expand=True)
-        bars.add_column(width=8)
-        bars.add_column(ratio=1)
-        bars.add_column(justify="right")
-        for bar in (bar for bar in view.BARS if of.total[bar]):
-            colour = (
-                "red"
-                if of.failed[bar]
-                else "green"
-                if of.done[bar] == of.total[bar]
-                else "cyan"
-            )
-            drawn = ProgressBar(
-                of.total[bar],
+        """Return the headline, the bars, and as many jobs as there is room for."""
+        bars = self._table_of_bars()
+        room = self._console.height - bars.row_count - 3
+        most_jobs = max(1, room)
+        hidden_count = len(self._run.running) - most_jobs
+        parts: list[RenderableType] = [
+            Text(self._run.headline(), "bold"),
+            bars,
+            self._table_of_jobs(most_jobs),
+        ]
+        if hidden_count > 0:
+            parts.append(Text(f"  and {hidden_count} more"))
+        return Group(*parts)
+
+    def _table_of_bars(self) -> Table:
+        """Return a row for each bar: its name, the bar, jobs done and in all."""
+        table = Table.grid(padding=(0, 1), expand=True)
+        table.add_column(width=8)
+        table.add_column(ratio=1)
+        table.add_column(justify="right")
+        reached = self._run.reached()
+        for bar in run_progress.BARS:
+            job_count = self._run.job_counts[bar]
+            done_count = self._run.done_counts[bar]
+            if not job_count:
+                continue
+            colour = "green" if done_count == job_count else "cyan"
+            if self._run.failed_counts[bar]:
+                colour = "red"
+            drawn_bar = ProgressBar(
+                job_count,
                 reached.get(bar, 0),
                 complete_style=colour,
                 finished_style=colour,
             )
-            bars.add_row(f"  {bar}", drawn, f"{of.done[bar]}/{of.total[bar]}")
-        jobs = Table.grid(padding=(0, 1), expand=True)
-        jobs.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
-        jobs.add_column(no_wrap=True)
-        jobs.add_column(justify="right")
-        most = max(1, self._console.height - bars.row_count - 3)
-        for job in list(of.working.values())[:most]:
-            far = job.far()
-            jobs.add_row(
+            table.add_row(f"  {bar}", drawn_bar, f"{done_count}/{job_count}")
+        return table
+
+    def _table_of_jobs(self, most: int) -> Table:
+        """Return a row for each of the first jobs at work: name, progress, time."""
+        table = Table.grid(padding=(0, 1), expand=True)
+        table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+        table.add_column(no_wrap=True)
+        table.add_column(justify="right")
+        for job in list(self._run.running.values())[:most]:
+            progress = job.progress()
+            table.add_row(
                 f"  {job.name}",
-                view.said(far) if far else "",
-                view.duration(of.since(job)),
+                "" if progress is None else str(progress),
+                run_progress.print_duration(self._run.seconds_of(job)),
             )
-        more = len(of.working) - most
-        return Group(
-            Text(of.headline(), "bold"),
-            bars,
-            jobs,
-            *([Text(f"  and {more} more")] if more > 0 else []),
-        )
+        return table
 
     def close(self) -> None:
-        """Draw the end of the run."""
-        self._over.set()
-        with self._drawn:
+        """Draw the end of the run; Python's logging calls this."""
+        self._is_closed.set()
+        with self._display_lock:
             if self._thread:
                 self._draw()
             self._live.stop()

@@ -151,8 +151,8 @@ def draw_trials(
             for number, latent in enumerate(easiest):
                 kind = PRACTICE if number < PRACTICE_TRIALS else CATCH
                 # All raters see all of these, so no two ask about one image.
-                asked = [query for trial in trials for query in trial.queries()]
-                may_be_asked = ~np.isin(np.arange(image_count), asked)
+                asked_images = [image for trial in trials for image in trial.queries()]
+                may_be_asked = ~np.isin(np.arange(image_count), asked_images)
                 trials.append(
                     _draw_trial(
                         rng, sae, kind, place, latent, groups, often_shown, may_be_asked

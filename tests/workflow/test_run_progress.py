@@ -8,9 +8,9 @@ import sys
 
 import pytest
 import snakemake_logger_plugin_sae
-from sae_workflow import killed, view
+from sae_workflow import killed_jobs, run_progress
+from sae_workflow.command_line import say
 from sae_workflow.stages import STAGES
-from sae_workflow.start import say
 
 from sae.core.progress import progress_path
 
@@ -19,10 +19,14 @@ from sae.core.progress import progress_path
 def clock(monkeypatch):
     """A view of three jobs, of 10, 20 and 40 s by reckoning, and a function that sets its time."""
     time = [0.0]
-    rules = {1: ("embed", 10.0), 2: ("train", 20.0), 3: ("train", 40.0)}
-    monkeypatch.setattr(view, "expected", rules)
-    shown = view.View(lambda: time[0])
-    shown.plan({"embed": 1, "train": 2, "tiny": 1, "total": 4})
+    jobs = {
+        1: run_progress.ExpectedJob("embed", 10.0),
+        2: run_progress.ExpectedJob("train", 20.0),
+        3: run_progress.ExpectedJob("train", 40.0),
+    }
+    monkeypatch.setattr(run_progress, "expected_jobs", jobs)
+    shown = run_progress.RunProgress(lambda: time[0])
+    shown.note_plan({"embed": 1, "train": 2, "tiny": 1, "total": 4})
 
     def at(seconds):
         time[0] = seconds
@@ -32,20 +36,22 @@ def clock(monkeypatch):
 
 
 def test_every_rule_has_a_bar():
-    assert {rule for rules in view.BARS.values() for rule in rules} == set(STAGES)
+    assert {rule for rules in run_progress.BARS.values() for rule in rules} == set(
+        STAGES
+    )
 
 
 def test_the_time_left_follows_what_jobs_took(clock, tmp_path):
     cell = {"experiment": "tiny", "dataset": "a", "backbone": "b", "k": "8"}
-    clock(0).start(1, "embed", cell, [])
-    assert clock(4).left() == pytest.approx(6 + 20 + 40)
+    clock(0).note_start(1, "embed", cell, [])
+    assert clock(4).seconds_left() == pytest.approx(6 + 20 + 40)
     # Twice as long as reckoned, as far as anybody knows, and one job at a time.
-    assert clock(20).end(1) == "embed"
-    assert clock(20).left() == pytest.approx(2 * (20 + 40))
-    clock(20).start(2, "train", cell, [])
-    clock(20).start(3, "train", cell, [tmp_path / "k8.log"])
+    assert clock(20).note_end(1) == "embed"
+    assert clock(20).seconds_left() == pytest.approx(2 * (20 + 40))
+    clock(20).note_start(2, "train", cell, [])
+    clock(20).note_start(3, "train", cell, [tmp_path / "k8.log"])
     # Two at a time: in 30 s 40 s of work were done, of which 20 by the one that ended.
-    assert clock(30).left() == pytest.approx((30 + 70) / (40 / 30))
+    assert clock(30).seconds_left() == pytest.approx((30 + 70) / (40 / 30))
     progress_path(tmp_path / "k8.log").write_text(
         json.dumps({"done": 3, "total": 12, "what": "SAEs trained"})
     )
@@ -58,19 +64,21 @@ def test_the_time_left_follows_what_jobs_took(clock, tmp_path):
     )
     assert clock(30).reached() == {"embed": 1, "train": 0.25}
     # Longer than reckoned: by what it says itself, nine parts like the three that it has done.
-    clock(40).end(2)
-    assert clock(140).left() == pytest.approx(3 * 120 / ((20 + 20 + 120) / 140))
-    assert clock(140).fail(3) == "train a/b/k8" and clock(140).failed == {"train": 1}
-    clock(140).start(3, "train", cell, [])  # Tried again.
-    assert not clock(140).failed
+    clock(40).note_end(2)
+    assert clock(140).seconds_left() == pytest.approx(3 * 120 / ((20 + 20 + 120) / 140))
+    assert clock(140).note_failure(3) == "train a/b/k8" and clock(
+        140
+    ).failed_counts == {"train": 1}
+    clock(140).note_start(3, "train", cell, [])  # Tried again.
+    assert not clock(140).failed_counts
 
 
 def test_a_job_of_unknown_size_says_nothing_of_the_time_left(clock):
-    view.expected[4] = "embed", 0.0
-    clock(0).start(4, "embed", {}, [])
-    assert clock(100).left() is None
-    clock(100).end(4)
-    assert clock(100).left() == pytest.approx(10 + 20 + 40)
+    run_progress.expected_jobs[4] = run_progress.ExpectedJob("embed", 0.0)
+    clock(0).note_start(4, "embed", {}, [])
+    assert clock(100).seconds_left() is None
+    clock(100).note_end(4)
+    assert clock(100).seconds_left() == pytest.approx(10 + 20 + 40)
 
 
 @pytest.mark.parametrize(
@@ -95,16 +103,18 @@ def test_a_job_of_unknown_size_says_nothing_of_the_time_left(clock):
 )
 def test_a_failed_job_is_told_in_its_own_words(tmp_path, log, said):
     (tmp_path / "k8.log").write_text(log)
-    assert view.own_words([tmp_path / "k8.log", tmp_path / "none.log"]) == said
+    assert (
+        run_progress.error_in_logs([tmp_path / "k8.log", tmp_path / "none.log"]) == said
+    )
 
 
 def test_a_shell_that_a_signal_to_stop_ends_is_told_of_once():
     # The shell of a job may get Ctrl-C before it can wait for its Python, and before
     # this process gets it.
     message = "Command 'python -m sae dataset' died with <Signals.{}: 2>."
-    assert killed.was_told_to_stop(message.format("SIGINT"))
-    assert not killed.was_told_to_stop(message.format("SIGKILL"))
-    assert view.tells_twice(message.format("SIGINT"))
+    assert killed_jobs.was_told_to_stop(message.format("SIGINT"))
+    assert not killed_jobs.was_told_to_stop(message.format("SIGKILL"))
+    assert run_progress.repeats_job_error(message.format("SIGINT"))
 
 
 @pytest.mark.workflow

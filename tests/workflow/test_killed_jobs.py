@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from sae_workflow import killed, preflight, view
+from sae_workflow import killed_jobs, run_progress, stop_signals
 
 from sae.steps import STEPS
 
@@ -32,7 +32,7 @@ def run_job(tmp_path, into_log):
     python.chmod(0o755)
     log = tmp_path / "k8.log"
     log.touch()
-    prefix = f"set -euo pipefail; {preflight.shell_prefix(into_log)}"
+    prefix = f"set -euo pipefail; {stop_signals.shell_prefix(into_log)}"
     done = subprocess.run(
         ["bash", "-c", f"{prefix}python -m sae train --bank x --log {log}"],
         env=os.environ | {"PATH": f"{python.parent}:{os.environ['PATH']}"},
@@ -46,9 +46,9 @@ def run_job(tmp_path, into_log):
 @pytest.mark.parametrize("into_log", [True, False], ids=["live view", "snakemake"])
 def test_its_shell_says_that_it_was_killed_and_what_to_set(tmp_path, into_log):
     log, printed = run_job(tmp_path, into_log)
-    line = f"error: {killed.explanation('train')}"
+    line = f"error: {killed_jobs.explain_kill('train')}"
     assert "memory ran out" in line and STEPS["train"].memory in line
-    assert view.own_words([log]) == [line]
+    assert run_progress.error_in_logs([log]) == [line]
     assert printed.count(line) == (0 if into_log else 1)
 
 
@@ -75,7 +75,7 @@ def test_a_job_that_is_killed_with_its_shell_is_told_of_without_its_command(
         job.kill()
     said = process.communicate()[0]
     assert process.returncode == 1
-    assert f"embed digits/tiny failed: {killed.explanation('embed')}" in said
+    assert f"embed digits/tiny failed: {killed_jobs.explain_kill('embed')}" in said
     assert "python -m sae" not in said and len(said.splitlines()) < 12, said
 
 

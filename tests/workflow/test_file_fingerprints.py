@@ -5,12 +5,12 @@ import shutil
 from types import SimpleNamespace
 
 import pytest
-from sae_workflow import listing
+from sae_workflow import file_fingerprints
 
 
 def of(root, has_images=True, **spec):
-    listing._below.cache_clear()
-    return listing.of(
+    file_fingerprints._fingerprint_folder.cache_clear()
+    return file_fingerprints.fingerprint_images(
         SimpleNamespace(spec={"root": str(root), **spec}, has_images=has_images)
     )
 
@@ -74,13 +74,13 @@ def test_nothing_is_listed_where_nothing_is_followed(root):
 def test_single_files_are_told_apart_as_images_are(root):
     files = [str(root / name) for name in ("train/a.png", "b.tar", "gone")]
     os.utime(root / "b.tar", (1, 1))
-    before = listing.of_files(files)
+    before = file_fingerprints.fingerprint_files(files)
     assert (
-        before == listing.of_files(files)
+        before == file_fingerprints.fingerprint_files(files)
         and before.startswith("2 files ")
-        and listing.of_files(files[2:]) == ""
+        and file_fingerprints.fingerprint_files(files[2:]) == ""
     )
     CHANGES["larger, with its time"](root)
-    larger = listing.of_files(files)
+    larger = file_fingerprints.fingerprint_files(files)
     replaced(root)
-    assert len({before, larger, listing.of_files(files)}) == 3
+    assert len({before, larger, file_fingerprints.fingerprint_files(files)}) == 3

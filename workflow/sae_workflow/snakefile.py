@@ -1,4 +1,4 @@
-"""What the Snakefile asks for before its rules are read, and before its first job starts."""
+"""What the Snakefile calls: before its rules are read, and before its first job."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -12,19 +12,21 @@ from snakemake.utils import min_version
 from sae.config.models import Config
 from sae.core.errors import UserError
 from sae_workflow import (
-    handover,
     lock,
-    missing,
+    missing_inputs,
+    planned_run,
     preflight,
-    recorded,
+    recorded_configs,
+    run_progress,
     settings,
     stages,
-    view,
+    stop_signals,
 )
+from sae_workflow.jobs import Job
 
 OLDEST_SNAKEMAKE = "9.0"
 # The environment variable by which a job on a cluster finds the run that submitted it.
-RUN_VARIABLE = handover.VARIABLE
+RUN_VARIABLE = planned_run.RUN_VARIABLE
 
 
 class Error(WorkflowError):
@@ -34,15 +36,15 @@ class Error(WorkflowError):
     __traceback__ = property(lambda self: None, lambda self, places: None)
 
 
-def plan(workflow: Any, said_in: dict[str, str] | None) -> Config:
+def read_config(workflow: Any, file_of_key: dict[str, str] | None) -> Config:
     """Check this folder, read the config, and say how the shells of jobs start.
 
     A Snakemake that a job on a cluster starts plans as the run did that submitted it.
 
     Args:
         workflow: Snakemake's object of that name.
-        said_in: {key of the config: the file that says it}, where the config is read
-            already; None reads config.yaml and what is laid over it.
+        file_of_key: {key of the config: the file that says it}, where the config is
+            read already; None reads config.yaml and what is laid over it.
 
     Returns:
         Snakemake's `config`, checked and typed.
@@ -51,58 +53,65 @@ def plan(workflow: Any, said_in: dict[str, str] | None) -> Config:
         Error: something is wrong, in one line.
     """
     min_version(OLDEST_SNAKEMAKE)
-    if workflow.is_main_process:
+    is_main = workflow.is_main_process
+    if is_main:
         _claim_folder()
     with _in_one_line():
-        if said_in is None:
+        if file_of_key is None:
             # Read twice: this says more of a file that cannot be read than Snakemake.
-            _, said_in = settings.merged("config.yaml", *workflow.configfiles)
+            _, file_of_key = settings.merge_config_files(
+                "config.yaml", *workflow.configfiles
+            )
             workflow.configfile("config.yaml")
-        is_main = workflow.is_main_process
-        words, files = (workflow.config, said_in) if is_main else (handover.read(), {})
-        config = settings.load(words, files)
+        if is_main:
+            config = settings.load(workflow.config, file_of_key)
+        else:
+            config = settings.load(planned_run.read_planned_run())
 
     # Jobs run the Python that runs Snakemake, also where its environment is not active.
-    preflight.activate()
-    shell.prefix(_shell_prefix(workflow, config).replace("{", "{{").replace("}", "}}"))
+    preflight.activate_environment()
+    prefix = _shell_prefix(workflow, config)
+    shell.prefix(prefix.replace("{", "{{").replace("}", "}}"))
     # A dry run needs neither data nor weights, but should not pass for a promise.
     # Targets are not known yet: hence `argv`.
-    if workflow.is_main_process:
-        missing.warn(config, sys.argv)
+    if is_main:
+        missing_inputs.warn(config, sys.argv)
     return config
 
 
-def start(workflow: Any, config: Config, job_of: Callable[..., stages.Job]) -> None:
+def prepare_run(workflow: Any, config: Config, job_of: Callable[..., Job]) -> None:
     """Check what can be checked before the first job, and record what is planned.
 
     Args:
         workflow: Snakemake's object of that name.
-        config: What :func:`plan` returned.
-        job_of: Returns the `sae_workflow.stages.Job` of a rule's name and wildcards.
+        config: What :func:`read_config` returned.
+        job_of: Returns the `sae_workflow.jobs.Job` of a rule's name and wildcards.
 
     Raises:
         Error: something is wrong, in one line.
     """
-    preflight.take_back_stop_signals(workflow.scheduler)
+    stop_signals.take_back_from_scheduler(workflow.scheduler)
     with _in_one_line():
         lock.end_orphans()
-        preflight.writable("results")
-        preflight.no_future("results", "sae", "workflow")
+        preflight.check_writable("results")
+        preflight.date_back_future_files("results", "sae", "workflow")
 
         jobs = list(workflow.dag.needrun_jobs())
         outputs = [str(file) for job in jobs for file in job.output]
         names = [(job.rule.name, dict(job.wildcards.items())) for job in jobs]
-        missing.refuse_lost(config, names, outputs)
+        missing_inputs.refuse_lost_inputs(config, names, outputs)
 
         for job in jobs:
             # Snakemake evaluates most of them later, when the plan is written.
             job.params, job.resources  # noqa: B018
             if job.rule.name in stages.STAGES:
                 seconds = job_of(job.rule.name, job.wildcards).seconds
-                view.expected[job.jobid] = job.rule.name, seconds
+                run_progress.expected_jobs[job.jobid] = run_progress.ExpectedJob(
+                    job.rule.name, seconds
+                )
 
-        handover.write(workflow.config)
-        recorded.start(workflow, workflow.config)
+        planned_run.write_planned_run(workflow.config)
+        recorded_configs.record_run(workflow, workflow.config)
 
 
 def refuse_unknown_targets(workflow: Any, config: Config) -> None:
@@ -115,33 +124,34 @@ def refuse_unknown_targets(workflow: Any, config: Config) -> None:
     """
     if workflow.is_main_process and len(workflow.included_stack) == 1:
         with _in_one_line():
-            missing.refuse_unknown(config, sys.argv, workflow.is_rule)
+            missing_inputs.refuse_unknown_targets(config, sys.argv, workflow.is_rule)
 
 
 def _claim_folder() -> None:
     """See that records can be kept here, and that no other run is at work here."""
-    preflight.stop_in_one_line()
+    stop_signals.stop_in_one_line()
     preflight.pass_over_damaged_records()
     try:
-        preflight.records()
+        preflight.check_records()
     except UserError as error:
         advice = "even a dry run keeps records there"
         raise Error(f"{error} ({advice})") from None
     lock.hold()
-    handover.name_run()
+    planned_run.name_run()
 
 
 def _shell_prefix(workflow: Any, config: Config) -> str:
-    """What the shell of every job starts with: it finds entries of one's own.
+    """Return what the shell of every job starts with: it finds entries of one's own.
 
-    A job on this machine also holds its lock and heeds signals. Of a job on a node of a
-    cluster the queue tells.
+    A job on this machine also holds the lock of its run and heeds signals. Of a job on
+    a node of a cluster the queue tells.
     """
-    prefix = settings.shell_prefix(config)
+    prefix = settings.extensions_prefix(config)
     if workflow.is_main_process:
         # Under the live view (`--logger sae`) the terminal is the view's alone.
         handlers = workflow.output_settings.log_handler_settings
-        prefix += lock.shell_prefix() + preflight.shell_prefix("sae" in handlers)
+        prefix += lock.shell_prefix()
+        prefix += stop_signals.shell_prefix(into_log="sae" in handlers)
     return prefix
 
 

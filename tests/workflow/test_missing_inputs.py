@@ -8,7 +8,7 @@ import sys
 import pytest
 import yaml
 from conftest import ROOT
-from sae_workflow import costs, missing, settings
+from sae_workflow import costs, missing_inputs, settings
 
 from sae.core.errors import UserError
 from sae.data.splits import SPLITS
@@ -34,8 +34,8 @@ def config(dataset=None, backbone=None):
 def refused(config, rule):
     """What the start of a run says that has one job; it is what a dry run says too."""
     with pytest.raises(UserError, match="Nothing was started: correct") as caught:
-        missing.refuse_lost(config, [(rule, CELL)])
-    (line,) = missing.local(config, "ours")
+        missing_inputs.refuse_lost_inputs(config, [(rule, CELL)])
+    (line,) = missing_inputs.missing_files(config, "ours")
     assert str(caught.value).startswith(f"{line}. Nothing was started")
     return line
 
@@ -77,7 +77,7 @@ def test_a_model_that_the_library_knows_is_not_refused(tmp_path, monkeypatch):
         {"loader": "timm", "model": "hf-hub:org/name"},
         {"loader": "open_clip", "model": "RN50", "pretrained": "openai"},
     ):
-        missing.refuse_lost(config(backbone=backbone), [("embed", CELL)])
+        missing_inputs.refuse_lost_inputs(config(backbone=backbone), [("embed", CELL)])
 
 
 def folders(root, *names):
@@ -136,7 +136,7 @@ def test_a_folder_without_pictures_is_refused_before_any_job(
 def refused_dataset(config):
     """As :func:`refused`, of a dataset of which a run also says that it will be downloaded."""
     with pytest.raises(UserError, match="Nothing was started: correct") as caught:
-        missing.refuse_lost(config, [("download", CELL)])
+        missing_inputs.refuse_lost_inputs(config, [("download", CELL)])
     return str(caught.value)
 
 
@@ -147,26 +147,28 @@ def test_folders_that_are_made_in_time_or_hold_pictures_deeper_are_not_refused(
     root = tmp_path / "pictures"
     folders(root, *(f"{split}/a/deeper" for split in SPLITS))
     mine = config(IMAGE_FOLDER | {"root": str(root)})
-    missing.refuse_lost(mine, [("dataset", CELL)])
+    missing_inputs.refuse_lost_inputs(mine, [("dataset", CELL)])
     for split in SPLITS:
         (root / split / "a/deeper").rmdir()
-    missing.refuse_lost(mine, [("dataset", CELL)], [str(root / "train/a/1.png")])
+    missing_inputs.refuse_lost_inputs(
+        mine, [("dataset", CELL)], [str(root / "train/a/1.png")]
+    )
     with pytest.raises(UserError, match="no picture in the class folders"):
-        missing.refuse_lost(mine, [("dataset", CELL)])
+        missing_inputs.refuse_lost_inputs(mine, [("dataset", CELL)])
 
 
 def test_a_plan_imports_no_library_of_models_for_backbones_of_the_project(tmp_path):
     """All names of the config are known, so that a dry run does not wait for torch."""
-    known = costs.figures()["hub"]
+    known = costs.cost_table()["hub"]
     for name, backbone in RAW["backbones"].items():
         if backbone.get("loader") in ("timm", "open_clip"):
             names = [backbone["model"], backbone.get("pretrained")]
             assert " ".join(filter(None, names)) in known, name
     code = (
-        "import sys; from sae_workflow import missing, settings; "
-        f"config = settings.read({str(ROOT / 'config.yaml')!r}); "
+        "import sys; from sae_workflow import missing_inputs, settings; "
+        f"config = settings.read_config({str(ROOT / 'config.yaml')!r}); "
         "print(*(line for name in config.experiments for line in "
-        "missing.local(config, name)), sep='\\n'); "
+        "missing_inputs.missing_files(config, name)), sep='\\n'); "
         "sys.exit(bool({'torch', 'timm', 'open_clip'} & {*sys.modules}))"
     )
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)

@@ -10,25 +10,29 @@ import time
 from contextlib import suppress
 
 from sae.steps import STEPS
-from sae_workflow.preflight import STOP_SIGNALS
-from sae_workflow.start import say
+from sae_workflow.command_line import say
+from sae_workflow.stop_signals import STOP_SIGNALS
 
 _STEP = re.compile(r"\bpython -m sae (\w+)")
 
 
-def explanation(step: str | None) -> str:
-    """Return the line for a step that ended without a word, by SIGKILL."""
+def explain_kill(step: str | None) -> str:
+    """Return the line for a job that SIGKILL ended, so that it could say nothing.
+
+    Args:
+        step: The step that it ran; None where that is unknown.
+    """
     advice = STEPS[step].memory if step in STEPS else "give it more memory"
     return (
-        f"{step or 'the job'} was killed (SIGKILL), most often by the system because memory ran out: "
-        f"{advice}; what is finished is kept"
+        f"{step or 'the job'} was killed (SIGKILL), most often by the system because "
+        f"memory ran out: {advice}; what is finished is kept"
     )
 
 
 def step_of_command(command: str) -> str | None:
     """Return the step that the shell command of a job runs."""
-    step = _STEP.search(command)
-    return step[1] if step else None
+    match = _STEP.search(command)
+    return match[1] if match else None
 
 
 def killed_step(message: str) -> str | None:
@@ -48,10 +52,10 @@ def main(*command: str) -> None:
     """Tell of a job that was killed, on standard error and in its log.
 
     Args:
-        command: the arguments of its Python: -m sae STEP ... --log FILE.
+        command: The arguments of its Python: -m sae STEP ... --log FILE.
     """
     is_step = command[:2] == ("-m", "sae") and len(command) > 2
-    line = f"error: {explanation(command[2] if is_step else None)}"
+    line = f"error: {explain_kill(command[2] if is_step else None)}"
     log = command[command.index("--log") + 1] if "--log" in command else None
     if log is None or not _is_standard_error(log):
         say(line, sys.stderr)
@@ -61,7 +65,7 @@ def main(*command: str) -> None:
 
 
 def _is_standard_error(file: str) -> bool:
-    """Whether a file is what this process writes its errors to."""
+    """Return whether a file is the one to which this process writes its errors."""
     try:
         return os.path.samestat(os.stat(file), os.fstat(2))
     except OSError:
