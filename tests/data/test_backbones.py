@@ -17,10 +17,11 @@ from timm.data import ImageNetInfo, create_transform, resolve_data_config
 
 from sae.core.errors import UserError
 from sae.core.files import read_json
-from sae.data import download, embed
+from sae.data import backbone_entries, download
 from sae.data.backbones import efficientnet_lite, precomputed
 from sae.data.backbones import timm as timm_loader
 from sae.data.datasets import table
+from sae.data.entries import parse
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,8 @@ def flower():
 
 
 def load(loader, spec, *others):
-    return embed.load({"loader": loader} | spec, *others)
+    entry = parse("backbone", {"loader": loader, **spec})
+    return backbone_entries.load(entry, *others)
 
 
 def given(root, model):

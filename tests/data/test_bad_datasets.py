@@ -20,7 +20,7 @@ from PIL import Image
 from sae.__main__ import main
 from sae.core import files, registry
 from sae.core.errors import UserError
-from sae.data import archives
+from sae.data import shard_images
 from sae.data.splits import SPLITS
 
 
@@ -702,7 +702,7 @@ def test_all_kinds_of_binary_are_read(tmp_path, said, kind):
         assert said(
             parquets(tmp_path, parquet({"image": column, "label": [0, 0]}))
         ) == (0, "")
-    assert archives.samples(tmp_path, ["train.parquet"]).keys == [
+    assert shard_images.list_images(tmp_path, ["train.parquet"]).keys == [
         "1",
         "2",
     ]  # Texts, whatever `path` is.

@@ -374,7 +374,7 @@ def test_rows_of_a_memory_map_and_of_a_part_of_it(tmp_path, monkeypatch):
     )
     raw = np.memmap(tmp_path / "x.raw", np.float16, "w+", shape=(40, 3))
     raw[:] = x
-    assert store._anew(mapped) is not mapped
+    assert store._opened_anew(mapped) is not mapped
     for of in (
         x,
         mapped,

@@ -15,8 +15,9 @@ from conftest import ROOT
 
 from sae.core import files
 from sae.core.errors import UserError
+from sae.data import backbone_entries, embed, extraction, folding, sources, store
 from sae.data import dataset as datasets
-from sae.data import embed, folding, store
+from sae.data.entries import parse
 from sae.data.parts import Part
 from sae.data.splits import SPLITS
 
@@ -72,7 +73,7 @@ def content(out):
 
 def test_the_store_holds_what_the_model_says_image_by_image(made, digits):
     folder, backbone = made
-    loaded = embed.load(backbone, None, 32)
+    loaded = backbone_entries.load(parse("backbone", backbone), None, 32)
     for split in SPLITS:
         got = store.read(folder / "store" / split)
         assert got.index["path"].str.startswith(split).all() and len(got.index) == {
@@ -91,7 +92,10 @@ def test_the_store_holds_what_the_model_says_image_by_image(made, digits):
 def test_a_backbones_own_size_wins_over_the_datasets(made, digits, tmp_path):
     folder, backbone = made
     embed.embed(job(folder, backbone | {"image_size": 48}, tmp_path))
-    got, loaded = store.read(tmp_path / "val"), embed.load(backbone, None, 48)
+    got, loaded = (
+        store.read(tmp_path / "val"),
+        backbone_entries.load(parse("backbone", backbone), None, 48),
+    )
     image = datasets.reader(SPEC | {"root": str(digits)}, None)(got.index["path"][0])
     with torch.inference_mode():
         alone = loaded.model.eval()(loaded.transform(image)[None])[0].numpy()
@@ -175,10 +179,12 @@ def test_a_part_keeps_only_what_its_journal_vouches_for(tmp_path, damage):
     else:
         file.write_bytes(raw[:-3])
     again = Part(tmp_path / "p.npy", 20)
-    assert again.done == {"altered": 8, "cut": 16, "journal cut": 16}.get(damage, 0)
-    again.append(rows[again.done : again.done + 8])
+    assert again.rows_written == {"altered": 8, "cut": 16, "journal cut": 16}.get(
+        damage, 0
+    )
+    again.append(rows[again.rows_written : again.rows_written + 8])
     while not again.complete:
-        again.append(rows[again.done : again.done + 8])
+        again.append(rows[again.rows_written : again.rows_written + 8])
     assert (np.load(part.path) == rows).all() and Part(tmp_path / "p.npy", 20).complete
 
 
@@ -236,16 +242,17 @@ def test_float16_and_bfloat16_are_close_and_too_large_a_value_is_refused(
         / np.linalg.norm(brain, axis=1)
     )
     assert cosine.min() > 0.999
-    work = embed._Extraction(job(folder, backbone | {"dtype": "float16"}, tmp_path))
+    half = job(folder, backbone | {"dtype": "float16"}, tmp_path)
+    source = sources.open_source(extraction.prepare(half))
     with (
         pytest.raises(UserError, match="not finite as float16"),
         np.errstate(over="ignore"),
     ):
-        work.checked(np.full((1, 2), 1e6, dtype=np.float32), "train", 0)
+        source.check(np.full((1, 2), 1e6, dtype=np.float32), "train", 0)
     with pytest.raises(
         UserError, match=r"gave complex64 of shape \(1, 2\), not floats"
     ):
-        work.checked(np.ones((1, 2), dtype=np.complex64), "train", 0)
+        source.check(np.ones((1, 2), dtype=np.complex64), "train", 0)
 
 
 def test_auto_is_what_the_processor_has_and_the_two_are_never_mixed(
@@ -282,7 +289,7 @@ def test_auto_is_what_the_processor_has_and_the_two_are_never_mixed(
     embed.embed(job(folder, auto, tmp_path / "both", shards=2), 0)
     np.testing.assert_array_equal(embedded(True, "both", shards=2, workers=2), half)
     monkeypatch.setattr(
-        embed, "embed_images", None
+        sources, "embed_images", None
     )  # A shared store of the same precision must do.
     np.testing.assert_array_equal(
         embedded(True, "taken", shared=(tmp_path / "plain", tmp_path / "half")), half
@@ -422,7 +429,7 @@ def test_a_finished_store_is_brought_back_and_no_kill_while_joining_loses_a_spli
     with pytest.raises(KeyboardInterrupt):
         embed.embed(job(folder, backbone, tmp_path))
     monkeypatch.setattr(store, "adopt", adopt)
-    monkeypatch.setattr(embed, "embed_images", None)  # What is there must do.
+    monkeypatch.setattr(sources, "embed_images", None)  # What is there must do.
     embed.embed(job(folder, backbone, tmp_path))
     assert content(tmp_path) == content(folder / "store")
     for split in SPLITS:

@@ -17,7 +17,8 @@ from torchvision.transforms import Compose, Normalize, ToTensor
 
 from sae.core.errors import UserError
 from sae.data import folding
-from sae.data.embed import Backbone, embed_images
+from sae.data.backbone import Backbone
+from sae.data.forward import embed_images
 
 
 def untrained(model):
@@ -129,7 +130,7 @@ def test_normalised_bytes_are_the_transform_bit_for_bit(photographs):
         (3, 48, 48), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
     )
     for transform in (timms, open_clip.image_transform(48, is_train=False)):
-        split = folding.pixels(transform)
+        split = folding.pixel_transform(transform)
         got = split.normalise(
             torch.stack([split(image) for image in photographs.values()])
         )
@@ -137,8 +138,11 @@ def test_normalised_bytes_are_the_transform_bit_for_bit(photographs):
         assert got.is_contiguous(memory_format=torch.channels_last) and torch.equal(
             got, expected
         )
-    assert folding.pixels(lambda image: torch.zeros(3, 8, 8)) is None
-    assert folding.pixels(Compose([ToTensor(), Normalize(0.5, 0.5), torch.neg])) is None
+    assert folding.pixel_transform(lambda image: torch.zeros(3, 8, 8)) is None
+    assert (
+        folding.pixel_transform(Compose([ToTensor(), Normalize(0.5, 0.5), torch.neg]))
+        is None
+    )
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -153,7 +157,7 @@ def test_an_embedding_depends_neither_on_threads_nor_on_what_came_before(
         "batch_size": 8,
         "device": "cpu",
         "workers": 0,
-        "spec": {"precision": precision},
+        "precision": precision,
     }
     paths, before, found = list(photographs), torch.get_num_threads(), {}
     paths = paths[:36]  # The last batch is smaller.
@@ -232,7 +236,7 @@ def test_batches_before_a_broken_image_are_kept(photographs):
         [],
         torch.get_num_threads(),
     )
-    options = {"batch_size": 4, "device": "cpu", "workers": 0, "spec": {}}
+    options = {"batch_size": 4, "device": "cpu", "workers": 0}
     try:
         torch.set_num_threads(2)
         with pytest.raises(UserError, match="image 20 cannot be read: it is gone"):

@@ -21,9 +21,10 @@ from sklearn.datasets import load_sample_image
 
 from sae.core import files
 from sae.core.errors import UserError
-from sae.data import archives, download
+from sae.data import download
 from sae.data.dataset import load
 from sae.data.datasets import shards, torchvision
+from sae.data.tars import tar_members
 
 CLASSES = {
     "n01440764": 0,
@@ -220,7 +221,7 @@ def test_forked_readers_share_an_archive(tmp_path, photos):
 def test_a_cut_tar_is_refused(tmp_path, photos, cut):
     content = tar([(stem, image) for _, stem, image in photos["val"]])
     (tmp_path / "a.tar").write_bytes(content)
-    members = list(archives.tar_members(tmp_path / "a.tar"))
+    members = list(tar_members(tmp_path / "a.tar"))
     assert [content[offset : offset + size] for _, offset, size in members] == [
         c for *_, c in photos["val"]
     ]
@@ -235,7 +236,7 @@ def test_a_cut_tar_is_refused(tmp_path, photos, cut):
     with pytest.raises(
         UserError, match=r"a\.tar is not a whole, uncompressed tar .* download it again"
     ):
-        list(archives.tar_members(tmp_path / "a.tar"))
+        list(tar_members(tmp_path / "a.tar"))
 
 
 @pytest.mark.parametrize("size", [-1536, -1, 2**60, 2**80])
@@ -248,7 +249,7 @@ def test_a_member_of_negative_or_absurd_size_is_refused(tmp_path, photos, size):
     ]
     (tmp_path / "a.tar").write_bytes(before + header + bytes(1024))
     with pytest.raises(UserError, match=r"a\.tar is not a whole, uncompressed tar"):
-        for number, _ in enumerate(archives.tar_members(tmp_path / "a.tar")):
+        for number, _ in enumerate(tar_members(tmp_path / "a.tar")):
             assert number < 9, "goes round and round"
 
 
