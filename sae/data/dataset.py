@@ -268,15 +268,15 @@ def build(
     index = dataset.index
     duplicate_rows: list[dict[str, list[str]]] = []
     if _has_images(entry):
-        looks = _look_at_all(name, dataset, workers)
+        outcomes = _decode_all(name, dataset, workers)
         paths = dataset.index["path"]
         broken = {
-            path: look
-            for path, look in zip(paths, looks, strict=True)
-            if isinstance(look, str)
+            path: outcome
+            for path, outcome in zip(paths, outcomes, strict=True)
+            if isinstance(outcome, str)
         }
         dataset = _without_broken(name, entry, dataset, broken)
-        digests = [look for look in looks if not isinstance(look, str)]
+        digests = [outcome for outcome in outcomes if not isinstance(outcome, str)]
         index = dataset.index.assign(pixels=digests)
         duplicate_rows = duplicates(
             f"dataset {name}", "pictures", index, index["pixels"], entry
@@ -411,40 +411,43 @@ def duplicates(
     return ids_by_split
 
 
-def _look_at_all(name: str, dataset: Dataset, workers: int) -> list[int | str]:
-    """Look at every image (:func:`_look_at`), in the order of the index.
+def _decode_all(name: str, dataset: Dataset, workers: int) -> list[int | str]:
+    """Decode every image once.
 
     Args:
         name: the dataset's, for the lines of progress.
         dataset: the dataset.
         workers: number of processes that decode; with 0, this process does.
+
+    Returns:
+        For each row of the index, in its order, what :func:`_decode` returns.
     """
     global _open
     _open = dataset.open
     paths = dataset.index["path"].tolist()
     clock = Clock(f"dataset {name}", len(paths), len(paths))
-    looks = []
-    for look in _looks(paths, workers):
-        looks.append(look)
+    outcomes = []
+    for outcome in _map_decode(paths, workers):
+        outcomes.append(outcome)
         clock.tell(1)
-    return looks
+    return outcomes
 
 
 # Forked processes have it, so that it need not be pickled.
 _open: OpenImage
 
 
-def _looks(paths: Sequence[str], workers: int) -> Iterator[int | str]:
-    """Yield :func:`_look_at` of each path, in their order, by several processes."""
+def _map_decode(paths: Sequence[str], workers: int) -> Iterator[int | str]:
+    """Yield :func:`_decode` of each path, in their order, by several processes."""
     if not workers:
-        yield from map(_look_at, paths)
+        yield from map(_decode, paths)
         return
     # A multiprocessing.Pool would wait for ever when one of its processes is killed.
     with ProcessPoolExecutor(workers, multiprocessing.get_context("fork")) as pool:
-        yield from pool.map(_look_at, paths, chunksize=64)
+        yield from pool.map(_decode, paths, chunksize=64)
 
 
-def _look_at(path: str) -> int | str:
+def _decode(path: str) -> int | str:
     """Decode an image.
 
     Returns:

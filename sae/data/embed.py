@@ -74,9 +74,11 @@ def _embed_all(
             if len(shards) == 1 or not shard.is_complete():
                 _embed_shard(extraction, source, shard)
 
+    # Every process takes the locks in this order, so that none waits in a circle.
     with ExitStack() as locks:
         for shard in shards:
             locks.enter_context(shard.lock())
+        # Another process may have finished before this one had all locks.
         if not _restore(extraction, source):
             _write_store(extraction, source, shards)
 

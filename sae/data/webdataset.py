@@ -63,12 +63,8 @@ def tar_samples(root: Path, file: str, omissions: Omissions) -> Iterator[Sample]
         for key, members in by_key:
             sample = _members_by_ending(members, file, omissions)
             images = [ending for ending in sample if ending in IMAGE_ENDINGS]
-            views = [
-                ending
-                for ending in sample
-                if ending not in IMAGE_ENDINGS
-                and ending.rpartition(".")[2] in IMAGE_ENDINGS
-            ]
+            # Such as "mask.png" of a/1.mask.png.
+            views = [ending for ending in sample if _is_view(ending)]
             for ending in images[1:]:
                 omissions.add(
                     "images beside another one of their key", f"{file}: {key}.{ending}"
@@ -78,6 +74,7 @@ def tar_samples(root: Path, file: str, omissions: Omissions) -> Iterator[Sample]
                     "images of two endings, as masks have,", f"{file}: {key}.{ending}"
                 )
 
+            # The first image is the sample's.
             if images:
                 image = sample[images[0]]
                 keys_with_image.add(key)
@@ -92,7 +89,8 @@ def tar_samples(root: Path, file: str, omissions: Omissions) -> Iterator[Sample]
                     f"{file}: {key}.{next(iter(sample))}",
                 )
 
-    # Beside an image such a member is a mask, or another view.
+    # Beside an image a view is a mask, say; the image may follow under the same key. A
+    # view alone is most likely the image, whose name has a dot too many.
     for key, ending in hidden_images.items():
         if key not in keys_with_image:
             raise UserError(
@@ -100,6 +98,11 @@ def tar_samples(root: Path, file: str, omissions: Omissions) -> Iterator[Sample]
                 f"starts at the first dot, and {key} has no other image: rename it "
                 "with one dot"
             )
+
+
+def _is_view(ending: str) -> bool:
+    """Say whether an ending has a dot in it, and ends as that of an image."""
+    return "." in ending and ending.rpartition(".")[2] in IMAGE_ENDINGS
 
 
 def _named_members(path: Path, omissions: Omissions) -> Iterator[_Member]:

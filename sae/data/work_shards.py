@@ -89,7 +89,10 @@ class Shard:
         return files.locked(lock_file, say_that_it_waits)
 
     def open_parts(self) -> dict[str, SplitPart]:
-        """Return {split: this shard's part of it}, as its files are now."""
+        """Return {split: this shard's part of it}, as its files are now.
+
+        What an earlier process wrote is checked and taken over (`sae.data.parts`).
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         batch_size = self.extraction.batch_size
         rows_of_split = self.extraction.rows
@@ -104,9 +107,10 @@ class Shard:
 
         parts = {}
         for split, rows in rows_of_split.items():
-            batch_starts = [row for name, row in batches[start:end] if name == split]
+            # Where this shard has no batch of the split, its part is empty.
             first_row = len(rows)
             row_count = 0
+            batch_starts = [row for name, row in batches[start:end] if name == split]
             if batch_starts:
                 first_row = batch_starts[0]
                 end_row = min(batch_starts[-1] + batch_size, len(rows))

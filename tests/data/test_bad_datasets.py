@@ -1,4 +1,7 @@
-"""Datasets that are not as they should be: the step `dataset` ends in one line that names the file, or leaves out."""
+"""Datasets that are not as they should be.
+
+The step `dataset` ends in one line that names the file, or leaves the file out.
+"""
 
 import gzip
 import io
@@ -26,7 +29,10 @@ from sae.data.splits import SPLITS
 
 @pytest.fixture
 def said(tmp_path, monkeypatch, capsys):
-    """A function that builds a dataset in this process, within seconds: its exit code, and what it said."""
+    """Return a function that builds a dataset in this process, within seconds.
+
+    It returns the exit code and what the step printed.
+    """
 
     def said(spec):
         monkeypatch.setattr(logging.getLogger("sae"), "handlers", [])
@@ -142,7 +148,10 @@ def open_images(root, **given):
 
 
 def imagenet(root, train=None, val=None, kit=None):
-    """The original archives of two training images and a validation image, or some of them otherwise."""
+    """Write the original archives of two training images and a validation image.
+
+    Some of them may be given otherwise.
+    """
     inner = tar(("n00000001_1.JPEG", png(1)), ("n00000001_2.JPEG", png(2)))
     (root / "ILSVRC2012_img_train.tar").write_bytes(
         train or tar(("n00000001.tar", inner))

@@ -1,4 +1,7 @@
-"""DINOv2 out of an ONNX file: every tensor in its place, and the class tokens that the file itself gives."""
+"""DINOv2 out of an ONNX file.
+
+Every tensor is in its place, and class tokens are those that the file itself gives.
+"""
 
 import subprocess
 import venv
@@ -31,7 +34,10 @@ numpy.save("tokens.npy", tokens)
 
 
 def file_of(layers):
-    """[(node, its operation, a tensor that it reads, shape)] of such a file, and a node of the network above."""
+    """List the nodes of such a file, and a node of the network above.
+
+    Each is (node, its operation, a tensor that it reads, shape).
+    """
     found = [
         ("embeddings/Expand", "Expand", "backbone.embeddings.cls_token", (1, 1, D)),
         ("embeddings/Concat_6", "Concat", "onnx::Concat_1", (1, 1, D)),
@@ -187,7 +193,10 @@ def test_a_file_of_another_width_or_a_size_between_patches_is_refused(tmp_path):
 
 @pytest.mark.slow
 def test_class_tokens_are_those_of_the_file_itself(fetched, tmp_path):
-    """The file run by ONNX Runtime, in an environment of its own, on real pictures at the file's own 224 pixels."""
+    """Run the file by ONNX Runtime on real pictures at the file's own 224 pixels.
+
+    It has an environment of its own.
+    """
     root = fetched("dinov2_vit_s14", "emoji_google", "emoji_twitter")
     spec = {
         "type": "emoji",

@@ -1,4 +1,4 @@
-"""A backbone made ready for inference gives the embeddings of the model as its library runs it."""
+"""A backbone made ready for inference embeds as the model that its library runs."""
 
 import copy
 import logging
@@ -22,7 +22,7 @@ from sae.data.forward import embed_images
 
 
 def untrained(model):
-    """Random weights, and statistics and scales of BatchNorm that are not those at the start."""
+    """Draw weights, and statistics and scales of BatchNorm other than at the start."""
     torch.manual_seed(0)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -38,7 +38,11 @@ def normalised(model):
 
 
 class Odd(nn.Module):
-    """A convolution whose output two modules read, one applied twice, a BatchNorm before a convolution."""
+    """A model that must not be folded everywhere.
+
+    Two modules read the output of one convolution, one convolution is applied twice,
+    and a BatchNorm comes before a convolution.
+    """
 
     def __init__(self):
         super().__init__()
@@ -53,7 +57,8 @@ class Odd(nn.Module):
         return self.last(self.c(x)).mean(dim=(2, 3))
 
 
-# EfficientNet-Lite pads as TensorFlow does: at 33 and 50 pixels some layers get unequal numbers of zeros, at 32 others.
+# EfficientNet-Lite pads as TensorFlow does: at 33 and 50 pixels some layers get unequal
+# numbers of zeros, at 32 others.
 @pytest.mark.parametrize("size", [32, 33, 50])
 @pytest.mark.parametrize(
     ("make", "left"),

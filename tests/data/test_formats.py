@@ -1,4 +1,7 @@
-"""Datasets as people have them: the same real photographs in every layout, read back to the pixel."""
+"""Datasets as people have them.
+
+The same real photographs in every layout are read back to the pixel.
+"""
 
 import gzip
 import hashlib
@@ -55,7 +58,10 @@ def jpeg(row):
 
 @pytest.fixture(scope="module")
 def photos():
-    """{part: [(WordNet ID, file stem, JPEG bytes)]}: 48 training and 12 validation images of 3 classes."""
+    """Make 48 training and 12 validation images of 3 classes.
+
+    Returns {part: [(WordNet ID, file stem, JPEG bytes)]}.
+    """
     wnids = list(CLASSES)
     train = [(wnids[i // 16], f"{wnids[i // 16]}_{i * 7}", jpeg(i)) for i in range(48)]
     return {
@@ -78,7 +84,11 @@ def tar(members):
 
 
 def parquet(path, rows, label=True):
-    """As the hub writes it: small row groups, image {bytes, path}, the class names in the schema's metadata."""
+    """Write parquet as the hub does.
+
+    Row groups are small, an image is {bytes, path}, and the class names are in the
+    schema's metadata.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     columns = {"image": [{"bytes": content, "path": name} for name, content, _ in rows]}
     if label:
@@ -109,7 +119,8 @@ def write_tars(root, photos):
     )
     val = [(f"{stem}.JPEG", content) for _, stem, content in photos["val"]]
     (root / "ILSVRC2012_img_val.tar").write_bytes(tar(val[::-1]))
-    # The development kit numbers classes in an order of its own, inner nodes of WordNet last.
+    # The development kit numbers classes in an order of its own, inner nodes of WordNet
+    # last.
     fields = [
         "ILSVRC2012_ID",
         "WNID",
@@ -487,7 +498,10 @@ def test_torchvision(tmp_path, monkeypatch):
 
 
 def test_torchvision_downloads_whole_or_not_at_all(tmp_path, monkeypatch, network):
-    """Places365 asks only whether the folder of its images is there, and, told not to download, not even that."""
+    """Places365 asks only whether the folder of its images is there.
+
+    Told not to download, it does not even ask that.
+    """
     site, root, part = tmp_path / "site", tmp_path / "data", "data_256_standard"
     site.mkdir()
     lists = {

@@ -1,4 +1,4 @@
-"""What pictures a dataset may hold, and that the index follows what they show, not their files."""
+"""Pictures that a dataset may hold; the index follows what they show, not their files."""
 
 import shutil
 import struct
