@@ -53,7 +53,9 @@ def tar_members(
         file.seek(start)
         try:
             with tarfile.open(fileobj=file, mode="r:") as archive:
-                for member in _members(archive):
+                for member in iter(archive.next, None):
+                    # Else tarfile keeps every header, 1 KB each.
+                    archive.members.clear()  # type: ignore[attr-defined]
                     _check_member(member, end)
                     if member.isreg():
                         yield TarMember(member.name, member.offset_data, member.size)
@@ -86,14 +88,6 @@ def open_tar_file(path: str | Path) -> IO[bytes]:
         return open(files.regular(path), "rb")
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error}") from None
-
-
-def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """Yield the headers of an open tar; none of them is kept in memory."""
-    for member in iter(archive.next, None):
-        # Else tarfile keeps every header, 1 KB each.
-        archive.members.clear()  # type: ignore[attr-defined]
-        yield member
 
 
 def _check_member(member: tarfile.TarInfo, end: int) -> None:
@@ -135,7 +129,8 @@ def _note_what_follows(
     has_members = False
     try:
         with tarfile.open(fileobj=file, mode="r:", ignore_zeros=True) as archive:
-            for member in _members(archive):
+            for member in iter(archive.next, None):
+                archive.members.clear()  # type: ignore[attr-defined]
                 if member.offset_data >= end:
                     break
                 if not member.isdir():

@@ -9,6 +9,7 @@ with '; ', in alphabetical order.
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -224,13 +225,14 @@ def _join_label_names(
     Returns:
         (N,) texts.
     """
-    labelled_ids, name_numbers, names = _read_positive_labels(label_file, name_of_label)
-    image_numbers = pc.index_in(labelled_ids, value_set=ids)
+    labels = _read_positive_labels(label_file, name_of_label)
+    image_numbers = pc.index_in(labels.image_ids, value_set=ids)
     is_of_image = pc.is_valid(image_numbers).to_numpy()
 
-    # The place of each label's name in alphabetical order.
+    # The place of each name in alphabetical order.
+    names = labels.names
     rank_of_name = np.argsort(np.argsort(names))
-    ranks = rank_of_name[name_numbers[is_of_image]]
+    ranks = rank_of_name[labels.name_numbers[is_of_image]]
     # One integer for (image, label) sorts both and drops what several annotators said.
     pairs = np.unique(
         image_numbers.drop_null().to_numpy() * np.int64(len(names)) + ranks
@@ -243,9 +245,21 @@ def _join_label_names(
     return pc.binary_join(lists, "; ")
 
 
-def _read_positive_labels(
-    path: Path, name_of_label: dict[str, str]
-) -> tuple[pa.ChunkedArray, Int[np.ndarray, " labels"], list[str]]:
+class _PositiveLabels(NamedTuple):
+    """The labels that people verified as present.
+
+    Attributes:
+        image_ids: of each label, the image.
+        name_numbers: of each label, the place of its name in `names`.
+        names: in the order in which the file has them first.
+    """
+
+    image_ids: pa.ChunkedArray
+    name_numbers: Int[np.ndarray, " labels"]
+    names: list[str]
+
+
+def _read_positive_labels(path: Path, name_of_label: dict[str, str]) -> _PositiveLabels:
     """Read the labels of a file that people verified as present.
 
     The file has up to 59 million rows. It is read in chunks. Only the positive labels
@@ -255,14 +269,10 @@ def _read_positive_labels(
         path: the file.
         name_of_label: {LabelName: display name}; a label without one names itself.
 
-    Returns:
-        Of each positive label the image's ID and the number of the label's name; then
-        the names by number.
-
     Raises:
         UserError: the file is no such table.
     """
-    ids = []
+    image_ids = []
     name_numbers = [np.empty(0, dtype=np.int32)]
     number_of_name: dict[str, int] = {}
     try:
@@ -274,17 +284,16 @@ def _read_positive_labels(
             for label in labels.dictionary.to_pylist():
                 name = name_of_label.get(label, label)
                 numbers.append(number_of_name.setdefault(name, len(number_of_name)))
-            ids.append(positive["ImageID"])
-            name_numbers.append(
-                np.array(numbers, dtype=np.int32)[labels.indices.to_numpy()]
-            )
+            number_of_label = np.array(numbers, dtype=np.int32)
+            image_ids.append(positive["ImageID"])
+            name_numbers.append(number_of_label[labels.indices.to_numpy()])
     except csv_tables.UNREADABLE as error:
         raise UserError(
             f"{path} is not a file of image-level labels ({error}): expected the "
             f"columns {', '.join(_LABEL_TYPES)}: download it again"
         ) from None
-    return (
-        pa.chunked_array(ids, pa.string()),
+    return _PositiveLabels(
+        pa.chunked_array(image_ids, pa.string()),
         np.concatenate(name_numbers),
         list(number_of_name),
     )
