@@ -322,7 +322,8 @@ def test_open_clip_refuses_what_it_cannot_load(tiny, tmp_path):
         load("open_clip", {"model": "nothing", "pretrained": tag}, None, None)
     with pytest.raises(
         UserError,
-        match=r"nowhere is neither a tag of tiny-clip \(there are: openai\) nor a local path",
+        match=r"nowhere is neither a tag of tiny-clip \(there are: openai\) nor a "
+        "local path",
     ):
         load("open_clip", {"model": "tiny-clip", "pretrained": "nowhere"}, None, None)
     path = str(tmp_path / "weights.pt")
@@ -489,7 +490,8 @@ CUT = npy(HEADER.format("(6, 4)"))[:-8]
         (np.ones((6, 4)) + 0j, "holds an array of complex128, expected numbers"),
         (
             np.ones((6, 4), int),
-            r"are int64 of shape \(6, 4\); expected \(N, d\) of float16, float32, float64",
+            r"are int64 of shape \(6, 4\); expected \(N, d\) of float16, float32, "
+            "float64",
         ),
         (np.ones(6), r"are float64 of shape \(6,\); expected"),
         (np.ones((0, 4)), r"are float64 of shape \(0, 4\); expected"),

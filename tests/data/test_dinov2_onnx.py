@@ -27,7 +27,9 @@ ORACLE = "onnxruntime==1.32.0"
 CLASS_TOKEN = "/backbone/layernorm/Add_1_output_0"
 RUN = """
 import sys, numpy, onnxruntime
-session = onnxruntime.InferenceSession("network.onnx", providers=["CPUExecutionProvider"])
+session = onnxruntime.InferenceSession(
+    "network.onnx", providers=["CPUExecutionProvider"]
+)
 (tokens,) = session.run([sys.argv[1]], {"input_image": numpy.load("images.npy")})
 numpy.save("tokens.npy", tokens)
 """
@@ -166,7 +168,8 @@ def test_tensors_that_lack_or_are_too_many_are_named(tmp_path):
     found = dinov2_onnx.tensors(tmp_path / "tiny.onnx")
     with pytest.raises(
         UserError,
-        match=r"lacks encoder\.layer\.2\.norm1\.weight, which .* as blocks\.2\.norm1\.weight",
+        match=r"lacks encoder\.layer\.2\.norm1\.weight, which .* as "
+        r"blocks\.2\.norm1\.weight",
     ):
         dinov2_onnx.rename(found, tiny(layers=3))
     with pytest.raises(RuntimeError, match=r"Unexpected key.* \"encoder\.layer\.1\."):
@@ -182,7 +185,8 @@ def test_a_file_of_another_width_or_a_size_between_patches_is_refused(tmp_path):
     )
     with pytest.raises(
         UserError,
-        match=r"tiny\.onnx cannot be loaded into vit_small_patch14_dinov2: .* size mismatch",
+        match=r"tiny\.onnx cannot be loaded into vit_small_patch14_dinov2: .* size "
+        "mismatch",
     ):
         dinov2_onnx.load(SPEC, tmp_path, 98)
     with pytest.raises(

@@ -46,8 +46,11 @@ class Odd(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.first, self.twice = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 1, bias=False)
-        self.a, self.b, self.c = nn.BatchNorm2d(8), nn.BatchNorm2d(8), nn.BatchNorm2d(8)
+        self.first = nn.Conv2d(3, 8, 3)
+        self.twice = nn.Conv2d(8, 8, 1, bias=False)
+        self.a = nn.BatchNorm2d(8)
+        self.b = nn.BatchNorm2d(8)
+        self.c = nn.BatchNorm2d(8)
         self.last = nn.Conv2d(8, 4, 3, padding=1)
 
     def forward(self, x):
@@ -61,7 +64,7 @@ class Odd(nn.Module):
 # numbers of zeros, at 32 others.
 @pytest.mark.parametrize("size", [32, 33, 50])
 @pytest.mark.parametrize(
-    ("make", "left"),
+    ("make", "norms_left"),
     [
         (lambda: timm.create_model("tf_efficientnet_lite0", num_classes=0), 0),
         (lambda: timm.create_model("test_resnet", num_classes=0), 0),
@@ -69,12 +72,12 @@ class Odd(nn.Module):
         (Odd, 3),
     ],
 )
-def test_folded_models_compute_the_same(make, left, size):
+def test_folded_models_compute_the_same(make, norms_left, size):
     model = untrained(make())
     before = {name: value.clone() for name, value in model.state_dict().items()}
     exact = copy.deepcopy(model).double()
     folded = folding.fold(model).to(memory_format=torch.channels_last)
-    assert normalised(folded) == left
+    assert normalised(folded) == norms_left
     with torch.inference_mode():
         for count in (4, 1):
             x = torch.randn(count, 3, size, size)
@@ -92,11 +95,12 @@ def test_folded_models_compute_the_same(make, left, size):
 
 
 class Untraceable(nn.Module):
-    """What it does depends on the values."""
+    """A model whose way depends on the values."""
 
     def __init__(self):
         super().__init__()
-        self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.norm = nn.BatchNorm2d(4)
 
     def forward(self, x):
         x = self.norm(self.conv(x))
@@ -106,9 +110,9 @@ class Untraceable(nn.Module):
 def test_what_cannot_be_folded_stays_and_the_log_says_why(caplog):
     caplog.set_level(logging.INFO, logger="sae.progress")
     vit = timm.create_model("test_vit")
-    assert (
-        folding.fold(vit.eval()) is vit and not caplog.messages
-    )  # There is nothing to fold.
+    # There is nothing to fold.
+    assert folding.fold(vit.eval()) is vit
+    assert not caplog.messages
     model = Untraceable().eval()
     assert folding.fold(model) is model
     assert (
@@ -119,10 +123,8 @@ def test_what_cannot_be_folded_stays_and_the_log_says_why(caplog):
 @pytest.fixture(scope="module")
 def photographs():
     """40 crops of two photographs."""
-    sources, rng = (
-        [Image.fromarray(image) for image in load_sample_images().images],
-        np.random.default_rng(0),
-    )
+    sources = [Image.fromarray(image) for image in load_sample_images().images]
+    rng = np.random.default_rng(0)
     places = rng.integers(300, size=(40, 2))
     return {
         str(i): sources[i % 2].crop((x, y, x + 100, y + 90))
@@ -164,8 +166,9 @@ def test_an_embedding_depends_neither_on_threads_nor_on_what_came_before(
         "workers": 0,
         "precision": precision,
     }
-    paths, before, found = list(photographs), torch.get_num_threads(), {}
-    paths = paths[:36]  # The last batch is smaller.
+    paths = list(photographs)[:36]  # The last batch is smaller.
+    threads_before = torch.get_num_threads()
+    batches_by_threads = {}
     with torch.inference_mode():  # As its library runs it: images alone, NCHW, float32.
         expected = np.concatenate(
             [model(transform(photographs[path])[None]).numpy() for path in paths]
@@ -173,7 +176,7 @@ def test_an_embedding_depends_neither_on_threads_nor_on_what_came_before(
     try:
         for threads in (1, 3):
             torch.set_num_threads(threads)
-            found[threads] = list(
+            batches_by_threads[threads] = list(
                 embed_images(
                     Backbone(model, transform), photographs.get, paths, **options
                 )
@@ -188,20 +191,22 @@ def test_an_embedding_depends_neither_on_threads_nor_on_what_came_before(
             Backbone(model, transform), photographs.get, paths[16:], **options
         )
     finally:
-        torch.set_num_threads(before)
-    assert [len(batch) for batch in found[3]] == [8, 8, 8, 8, 4]
-    for one, other in zip(
-        found[1] * 2, found[3] + [*found[1][:2], *again[1:]], strict=True
-    ):
-        np.testing.assert_array_equal(one, other)
-    np.testing.assert_array_equal(again[0], found[1][4])
-    distance = np.linalg.norm(np.concatenate(found[3]) - expected, axis=1)
+        torch.set_num_threads(threads_before)
+    alone = batches_by_threads[1]
+    side_by_side = batches_by_threads[3]
+    assert [len(batch) for batch in side_by_side] == [8, 8, 8, 8, 4]
+    np.testing.assert_array_equal(np.concatenate(side_by_side), np.concatenate(alone))
+    for batch, equal_batch in zip(again[1:], alone[2:], strict=True):
+        np.testing.assert_array_equal(batch, equal_batch)
+    np.testing.assert_array_equal(again[0], alone[4])
+
+    distance = np.linalg.norm(np.concatenate(side_by_side) - expected, axis=1)
     distance /= np.linalg.norm(expected, axis=1)
-    assert (
-        (distance < 1e-5).all()
-        if precision == "float32"
-        else (distance > 1e-5).all() and (distance < 0.1).all()
-    )
+    if precision == "float32":
+        assert (distance < 1e-5).all()
+    else:
+        assert (distance > 1e-5).all()
+        assert (distance < 0.1).all()
 
 
 def test_a_processor_that_emulates_bfloat16_does_not_have_it(monkeypatch):
@@ -218,9 +223,8 @@ def test_a_processor_that_emulates_bfloat16_does_not_have_it(monkeypatch):
             raising=False,
         )
         assert asks("cpu") is native
-    monkeypatch.delattr(
-        torch.cpu, "_is_avx512_bf16_supported"
-    )  # An older PyTorch does not say.
+    # An older PyTorch does not say.
+    monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")
     assert asks("cpu") is False
     monkeypatch.setattr(folding.platform, "machine", lambda: "aarch64")
     monkeypatch.setattr(
@@ -235,20 +239,17 @@ def test_batches_before_a_broken_image_are_kept(photographs):
             raise OSError("it is gone")
         return photographs[path]
 
-    model, transform, kept, before = (
-        nn.Flatten(),
-        create_transform((3, 8, 8)),
-        [],
-        torch.get_num_threads(),
-    )
+    backbone = Backbone(nn.Flatten(), create_transform((3, 8, 8)))
+    batches = []
+    threads_before = torch.get_num_threads()
     options = {"batch_size": 4, "device": "cpu", "workers": 0}
     try:
         torch.set_num_threads(2)
         with pytest.raises(UserError, match="image 20 cannot be read: it is gone"):
             for batch in embed_images(
-                Backbone(model, transform), open_image, list(photographs), **options
+                backbone, open_image, list(photographs), **options
             ):
-                kept.append(batch)
+                batches.append(batch)
     finally:
-        torch.set_num_threads(before)
-    assert len(kept) == 5
+        torch.set_num_threads(threads_before)
+    assert len(batches) == 5

@@ -272,11 +272,13 @@ def test_imagenet_says_what_is_wrong(tmp_path, photos):
     refused("root /no/where is not a folder", root="/no/where")
     (tmp_path / "val").mkdir()
     refused(
-        r"none of the layouts train/ \+ val/ \(no train/\); .*data/train-.*; found in it: val/"
+        r"none of the layouts train/ \+ val/ \(no train/\); .*data/train-.*; "
+        "found in it: val/"
     )
     write_folders(tmp_path, photos)
     refused(
-        r"train has 36 images, expected 1,231,167; test has 12 images, expected 50,000: .* set `images`",
+        "train has 36 images, expected 1,231,167; test has 12 images, expected 50,000: "
+        ".* set `images`",
         images={"train": 1231167, "val": 12, "test": 50000},
     )
     refused("class 0 has 16 training images, and 16 of them", val_per_class=16)
@@ -304,9 +306,13 @@ def test_open_images(tmp_path, photos):
     labels = tmp_path / "annotations"
     labels.mkdir()
     head = "ImageID,Source,LabelName,Confidence\n"
-    rows = "0a,verification,/m/cat,1\n0b,verification,/m/cat,0\n0a,crowdsource-verification,/m/cat,1\n"
+    rows = (
+        "0a,verification,/m/cat,1\n0b,verification,/m/cat,0\n"
+        "0a,crowdsource-verification,/m/cat,1\n"
+    )
     (labels / "oidv7-train-annotations-human-imagelabels.csv").write_text(
-        f"{head}{rows}0a,verification,/m/animal,1\n9z,verification,/m/cat,1\n0c,verification,/m/new,1\n"
+        f"{head}{rows}0a,verification,/m/animal,1\n9z,verification,/m/cat,1\n"
+        "0c,verification,/m/new,1\n"
     )
     (labels / "oidv7-val-annotations-human-imagelabels.csv").write_text(head)
     spec = {"type": "open_images", "root": str(tmp_path)}
@@ -616,7 +622,8 @@ def test_table(tmp_path):
         load(spec, None)
     for split in ("train", "val", "test"):
         (tmp_path / f"{split}.csv").write_text(
-            f"image_id,label,label_name,group\n01{split},3,NA,{split}\n2{split},0,b,{split}\n"
+            "image_id,label,label_name,group\n"
+            f"01{split},3,NA,{split}\n2{split},0,b,{split}\n"
         )
     dataset = load(spec, None)
     assert dataset.grouped
