@@ -240,6 +240,7 @@ def _join_label_names(
     # Where the labels of each image start in `pairs`, and where the last ones end.
     starts = np.searchsorted(pairs, np.arange(len(ids) + 1) * len(names))
     sorted_names = pa.array(sorted(names), pa.string())
+    # What is left of a pair without the image is the rank.
     texts = sorted_names.take(pairs % max(len(names), 1))
     lists = pa.ListArray.from_arrays(starts.astype(np.int32), texts)
     return pc.binary_join(lists, "; ")
