@@ -95,8 +95,8 @@ class EmbeddingSource(ABC):
                 f"{title}: the backbone gave {batch.dtype} of shape {batch.shape}, not "
                 "floats (n, d)"
             )
-        # Given embeddings keep their type, unless the config names one: the option's own
-        # default does not count.
+        # Given embeddings keep their type, unless the config names one. The
+        # option's own default does not count.
         shared_options = self.extraction.backbone.shared
         dtype: Any = shared_options.dtype
         if "dtype" not in shared_options.model_fields_set:

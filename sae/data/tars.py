@@ -56,7 +56,13 @@ def tar_members(
                 for member in iter(archive.next, None):
                     # Else tarfile keeps every header, 1 KB each.
                     archive.members.clear()  # type: ignore[attr-defined]
-                    _check_member(member, end)
+                    # tarfile would go back to an earlier member, and round and round.
+                    if member.size < 0 or member.issparse():
+                        raise tarfile.ReadError(
+                            f"member {member.name} has the size {member.size}, or holes"
+                        )
+                    if member.offset_data + member.size > end:
+                        raise tarfile.ReadError(f"member {member.name} is cut off")
                     if member.isreg():
                         yield TarMember(member.name, member.offset_data, member.size)
                     elif not member.isdir():
@@ -88,25 +94,6 @@ def open_tar_file(path: str | Path) -> IO[bytes]:
         return open(files.regular(path), "rb")
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error}") from None
-
-
-def _check_member(member: tarfile.TarInfo, end: int) -> None:
-    """Check the header of a member.
-
-    Args:
-        member: the header.
-        end: the byte behind the tar.
-
-    Raises:
-        tarfile.ReadError: it is damaged, or the member is cut off.
-    """
-    # tarfile would go back to an earlier member, and round and round.
-    if member.size < 0 or member.issparse():
-        raise tarfile.ReadError(
-            f"member {member.name} has the size {member.size}, or holes"
-        )
-    if member.offset_data + member.size > end:
-        raise tarfile.ReadError(f"member {member.name} is cut off")
 
 
 def _note_what_follows(
