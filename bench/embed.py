@@ -3,7 +3,7 @@
     python bench/embed.py [--images 1000 --cores 2 --rounds 5]
 
 The plain loop: Pillow, float32, NCHW, batches of 128, decoding in between, the model as timm makes it, all cores. Ours:
-`sae.data.embed.embed_images` in batches of 16 on as many threads, what it does to the model before its first batch
+`sae.data.forward.embed_images` in batches of 16 on as many threads, what it does to the model before its first batch
 included. Each has a process of its own; they are timed in turn, round after round, so that a machine whose speed drifts
 slows all. The first round does not count. The plain loop runs as one starts it, and once more with large arrays in
 large pages, as our jobs set it.
@@ -32,10 +32,12 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from sae.config.load import read_config
-from sae.data import archives, embed
+from sae.data import archives, backbone_entries
 from sae.data import dataset as datasets
+from sae.data.backbone import Backbone
 from sae.data.backbones.timm import preprocessing
-from sae.data.embed import Backbone, embed_images
+from sae.data.entries import parse
+from sae.data.forward import embed_images
 
 ROOT = Path(__file__).parent.parent
 ARTIFACTS = ROOT / "results/artifacts"
@@ -220,8 +222,10 @@ def work(a: argparse.Namespace, loop: str, name: str, size: str, folder: str) ->
 def load(name: str, size: int) -> Backbone:
     """A backbone; with random weights, unless it is one of the demo and its weights are there."""
     if name in CONVOLUTIONAL and (ARTIFACTS / name).is_dir():
-        spec = read_config(ROOT / "config.yaml").backbones[name].spec
-        return embed.load(spec, ARTIFACTS, size)
+        entry = parse(
+            "backbone", read_config(ROOT / "config.yaml").backbones[name].spec
+        )
+        return backbone_entries.load(entry, ARTIFACTS, size)
     torch.manual_seed(0)
     model = timm.create_model(
         f"tf_{name}" if name in CONVOLUTIONAL else name, num_classes=0
@@ -249,13 +253,12 @@ def plain(backbone: Backbone, folder: str, paths: list[str]) -> np.ndarray:
 
 
 def ours(backbone: Backbone, folder: str, paths: list[str], workers: int) -> np.ndarray:
-    """`sae.data.embed`; the backbone is made anew, so that folding it counts."""
+    """`sae.data.forward`; the backbone is made anew, so that folding it counts."""
     backbone = Backbone(backbone.model, backbone.transform)
     options: dict[str, Any] = {
         "batch_size": 16,
         "device": "cpu",
         "workers": workers,
-        "spec": {},
     }
     return np.concatenate(
         list(embed_images(backbone, archives.opener(folder), paths, **options))

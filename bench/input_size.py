@@ -22,10 +22,12 @@ from sklearn.datasets import load_digits
 from sklearn.neighbors import KNeighborsClassifier
 
 from sae.config.load import read_config
+from sae.data import backbone_entries
 from sae.data import dataset as datasets
-from sae.data import embed
+from sae.data.backbone import Backbone
 from sae.data.backbones.timm import preprocessing
-from sae.data.embed import Backbone, embed_images
+from sae.data.entries import parse
+from sae.data.forward import embed_images
 
 ROOT = Path(__file__).parent.parent
 ARTIFACTS = ROOT / "results/artifacts"
@@ -59,7 +61,6 @@ def main() -> None:
         "batch_size": a.batch,
         "device": "cpu",
         "workers": 0,
-        "spec": {},
     }
     if a.tiny:
         a.datasets, a.backbones, a.sizes, a.train = (
@@ -111,7 +112,8 @@ def load(name: str, size: int) -> Backbone:
     """A backbone of config.yaml at an input size; else a model of timm, untrained."""
     known = read_config(ROOT / "config.yaml").backbones
     if name in known:
-        return embed.load(known[name].spec, ARTIFACTS, size)
+        entry = parse("backbone", known[name].spec)
+        return backbone_entries.load(entry, ARTIFACTS, size)
     model = timm.create_model(name, num_classes=0)
     return Backbone(model, preprocessing(model, size))
 

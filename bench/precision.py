@@ -22,8 +22,10 @@ import torch
 from train_step import settings_of
 
 from sae.core import files
+from sae.data import backbone_entries, embed, store
 from sae.data import dataset as datasets
-from sae.data import embed, store
+from sae.data.entries import parse
+from sae.data.forward import embed_images
 from sae.data.splits import SPLITS
 from sae.data.store import Activations
 from sae.models import inputs
@@ -134,16 +136,17 @@ def network(
     index = files.read_json(
         a.results / "datasets" / manifest["dataset"]["name"] / "manifest.json"
     )
-    artifacts, spec = a.results / "artifacts", manifest["backbone"]["spec"] | options
-    backbone = embed.load(spec, artifacts, manifest["image_size"])
-    how = {
+    artifacts = a.results / "artifacts"
+    entry = parse("backbone", {**manifest["backbone"]["spec"], **options})
+    backbone = backbone_entries.load(entry, artifacts, manifest["image_size"])
+    how: dict[str, Any] = {
         "open_image": datasets.reader(index["spec"], artifacts),
         "device": "cpu",
         "workers": 0,
-        "spec": spec,
+        "precision": entry.shared.precision,
     }
     return lambda paths, size: np.concatenate(
-        list(embed.embed_images(backbone, paths=paths, batch_size=size, **how))
+        list(embed_images(backbone, paths=paths, batch_size=size, **how))
     )
 
 

@@ -65,7 +65,9 @@ def _describe_use(experiment: NamedExperiment, protocol: str) -> ProtocolUse:
         known_datasets=experiment.config.datasets.keys(),
         budgets=spec.every_k,
         known_budgets={
-            k for other in experiment.config.experiments.values() for k in other.every_k
+            k
+            for any_experiment in experiment.config.experiments.values()
+            for k in any_experiment.every_k
         },
         recipe_name=spec.training,
         recipe=experiment.common_recipe.model_dump(),

@@ -1,4 +1,7 @@
-"""Read fetched artifacts: pinned files with a licence and a citation. `sae.data.fetch` fetches them."""
+"""Read fetched artifacts: pinned files with a licence and a citation.
+
+`sae.data.fetch` fetches them.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,12 +12,18 @@ from sae.core.errors import UserError
 
 
 def path(root: str | Path | None, name: str, file: str) -> Path:
-    """The path of one fetched file, after its hash was checked against the artifact's manifest.
+    """Return the path of one fetched file, checked against the artifact's manifest.
+
+    Args:
+        root: the folder of fetched artifacts.
+        name: the artifact's.
+        file: the file's name in it.
 
     Raises:
         UserError: the manifest or the file is missing, or the content has another hash.
     """
-    folder, hashes = _folder(root, name), manifest(root, name)["files"]
+    folder = _folder(root, name)
+    hashes = manifest(root, name)["files"]
     if file not in hashes:
         raise UserError(
             f"artifact {name} has no file {file!r}; it has {', '.join(hashes)}"
@@ -24,25 +33,31 @@ def path(root: str | Path | None, name: str, file: str) -> Path:
 
 
 def only_file(root: str | Path | None, name: str) -> Path:
-    """The :func:`path` of the one file that an artifact has."""
+    """Return the :func:`path` of the one file that an artifact has."""
     (file,) = manifest(root, name)["files"]
     return path(root, name, file)
 
 
 def manifest(root: str | Path | None, name: str) -> dict[str, Any]:
-    """What is recorded of a fetched artifact: version, licence, citation, homepage, hashes."""
+    """Return the record of a fetched artifact.
+
+    It holds version, licence, citation, homepage and hashes.
+    """
     return files.read_json(
         _folder(root, name) / "artifact.json", f"manifest of artifact {name}"
     )
 
 
 def manifests(root: str | Path | None, spec: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The :func:`manifest` of each artifact that a dataset's or backbone's specification names, in order."""
+    """Return the :func:`manifest` of each artifact that :func:`names` gives."""
     return [manifest(root, name) for name in names(spec)]
 
 
 def names(spec: Mapping[str, Any]) -> list[str]:
-    """The artifacts that a dataset's or backbone's specification refers to, in order."""
+    """Return the artifacts that the mapping of a dataset or backbone names, in order.
+
+    It names them in a list, or by what they are: `{google: emoji_google}`.
+    """
     named = spec.get("artifacts", [])
     return list(named.values()) if isinstance(named, dict) else list(named)
 

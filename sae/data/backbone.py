@@ -12,7 +12,7 @@ from sae.data import folding
 
 @dataclass(frozen=True)
 class Backbone:
-    """What a loader of `sae.data.backbones` returns.
+    """A frozen vision model, with the transform that its images need.
 
     Attributes:
         model: Maps images (N, 3, H, W) to embeddings (N, d).

@@ -10,46 +10,54 @@ EVERY = 15.0  # seconds between two lines
 
 
 class Clock:
-    """Logs how much of some work is done and when it will end, and keeps `sae.core.progress` at it.
+    """Logs how much of some work is done and when it will end.
+
+    It also keeps `sae.core.progress` at it.
 
     Args:
-        what: what lines begin with.
+        heading: what lines begin with.
         total: the number of images.
         left: the number of those that are not done yet.
     """
 
-    def __init__(self, what: str, total: int, left: int) -> None:
-        self.what, self.total, self.left, self.count = what, total, left, left
-        self.started = self.told = time.monotonic()
+    def __init__(self, heading: str, total: int, left: int) -> None:
+        self.heading = heading
+        self.total = total
+        self.images_left = left
+        self.left_at_start = left
+        self.started_at = time.monotonic()
+        self.told_at = self.started_at
 
     def tell(self, images: int) -> None:
-        """So many images more are done."""
-        self.left -= images
-        report_progress(self.total - self.left, self.total, "images")
-        if time.monotonic() - self.told > EVERY:
-            self.told = time.monotonic()
-            done, rate = self.total - self.left, self.rate()
-            minutes = self.left / rate / 60
-            progress.info(
-                "%s: %d of %d images, %.0f/s, %.0f min left",
-                self.what,
-                done,
-                self.total,
-                rate,
-                minutes,
-            )
+        """Count so many more images as done."""
+        self.images_left -= images
+        images_done = self.total - self.images_left
+        report_progress(images_done, self.total, "images")
+        if time.monotonic() - self.told_at <= EVERY:
+            return
+        self.told_at = time.monotonic()
+        rate = self.rate()
+        progress.info(
+            "%s: %d of %d images, %.0f/s, %.0f min left",
+            self.heading,
+            images_done,
+            self.total,
+            rate,
+            self.images_left / rate / 60,
+        )
 
     def end(self) -> None:
-        """All is done."""
-        taken_up = (
-            f" ({self.total - self.count} were there)"
-            if self.count < self.total
-            else ""
-        )
+        """Say that all images are done."""
+        done_before = self.total - self.left_at_start
         progress.info(
-            "%s: %d images%s, %.0f/s", self.what, self.total, taken_up, self.rate()
+            "%s: %d images%s, %.0f/s",
+            self.heading,
+            self.total,
+            f" ({done_before} were there)" if done_before > 0 else "",
+            self.rate(),
         )
 
     def rate(self) -> float:
-        """Images a second."""
-        return (self.count - self.left) / max(time.monotonic() - self.started, 1e-9)
+        """Return how many images a second were done since the start."""
+        seconds = time.monotonic() - self.started_at
+        return (self.left_at_start - self.images_left) / max(seconds, 1e-9)

@@ -27,13 +27,16 @@ def open_text(path: str | Path) -> TextIO:
 
 
 def read_rows(path: str | Path) -> Iterator[list[str]]:
-    """Yield the fields of each row, the first row among them; rows may differ in length."""
+    """Yield the fields of each row, the first row among them.
+
+    Rows may differ in length.
+    """
     with open_text(path) as file:
         yield from csv.reader(file)
 
 
 def read_column(path: str | Path, column: str) -> Iterator[str] | None:
-    """The values of one column, in order.
+    """Return the values of one column, in order.
 
     Returns:
         None where the first row has no such column.
@@ -55,9 +58,10 @@ def read_batches(
     Args:
         types: {column: its type}, of the columns that are read.
     """
-    read = pa.csv.ReadOptions(block_size=_CHUNK)  # Arrow drops the mark by itself.
-    convert = pa.csv.ConvertOptions(column_types=types, include_columns=list(types))
-    with pa.csv.open_csv(path, read, convert_options=convert) as batches:
+    # Arrow drops the mark by itself.
+    reading = pa.csv.ReadOptions(block_size=_CHUNK)
+    conversion = pa.csv.ConvertOptions(column_types=types, include_columns=list(types))
+    with pa.csv.open_csv(path, reading, convert_options=conversion) as batches:
         yield from batches
 
 

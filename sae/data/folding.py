@@ -1,8 +1,13 @@
-"""A backbone made ready for inference: its forward pass and its transform cost less, and compute the same.
+"""A backbone made ready for inference: it costs less, and computes the same.
 
-BatchNorm of a trained network is a scale and a shift of each channel, which the convolution before it can do. Where
-that convolution's output goes is read from a graph (torch.fx), not guessed from the order of the modules. On a CPU
-oneDNN, which PyTorch brings, then adds the activation within the convolution, from weights that it laid out once.
+BatchNorm of a trained network is a scale and a shift of each channel, which the
+convolution before it can do. Where that convolution's output goes is read from a graph
+(torch.fx), not guessed from the order of the modules. On a CPU oneDNN, which PyTorch
+brings, then adds the activation within the convolution, from weights that it laid out
+once. :func:`fold` does this.
+
+The end of a transform, which scales and normalises pixels, is done for a whole batch on
+the device (:func:`pixel_transform`).
 """
 
 import functools
@@ -11,12 +16,13 @@ import platform
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
+from jaxtyping import Float, UInt8
 from PIL import Image
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -24,66 +30,73 @@ from sae.core.errors import in_one_line
 
 progress = logging.getLogger("sae.progress")
 # What torch.compile calls on a CPU. Not every build of PyTorch has it.
-_ONEDNN = (
-    torch.ops.mkldnn if hasattr(torch.ops.mkldnn, "_convolution_pointwise") else None
-)
-# Its own names of the activations that it can add.
+_ONEDNN = None
+if hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
+    _ONEDNN = torch.ops.mkldnn
+# {an activation that oneDNN can add: its name there, and its numbers}
 _FUSED: dict[type[nn.Module], tuple[str, list[float]]] = {
     nn.Identity: ("none", []),
     nn.ReLU: ("relu", []),
     nn.ReLU6: ("hardtanh", [0.0, 6.0]),
 }
-# oneDNN lays weights out for one batch size. It is always this one, so the first batch does not matter.
+# oneDNN lays weights out for one batch size. It is always this one, so the first batch
+# does not matter.
 _PACKED_FOR = 16
 
 
 @functools.cache
 def has_bfloat16(device: str) -> bool:
-    """Whether a device computes in bfloat16 itself, and does not emulate it."""
-    kind = torch.device(device).type
-    if kind != "cpu" or _ONEDNN is None:
-        return kind == "cuda" and torch.cuda.is_bf16_supported(
+    """Say whether a device computes in bfloat16 itself, and does not emulate it."""
+    device_type = torch.device(device).type
+    if device_type != "cpu" or _ONEDNN is None:
+        return device_type == "cuda" and torch.cuda.is_bf16_supported(
             including_emulation=False
         )
-    if platform.machine() in (
-        "x86_64",
-        "AMD64",
-    ):  # Of these oneDNN says yes wherever it can emulate.
+    # Of these machines oneDNN says yes wherever it can emulate.
+    if platform.machine() in ("x86_64", "AMD64"):
         return getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()
     return _ONEDNN._is_mkldnn_bf16_supported()
 
 
 def fold(model: nn.Module) -> nn.Module:
-    """A model that computes the same to rounding, its BatchNorm folded into its convolutions.
-
-    A model without BatchNorm is returned as it is. So is one whose graph cannot be traced; the log says why.
+    """Fold a model's BatchNorm into its convolutions; it computes the same to rounding.
 
     Args:
-        model: in eval mode; maps images (N, 3, H, W) to embeddings (N, d). It is left as it is.
+        model: in eval mode; maps images (N, 3, H, W) to embeddings (N, d). It is left
+            as it is.
+
+    Returns:
+        Another model. A model without BatchNorm is returned itself. So is one whose
+        graph cannot be traced; the log says why.
     """
     if not any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
         return model
     try:
         graph = _Tracer().trace(model)
-    except (
-        Exception
-    ) as error:  # Models are other people's code: tracing them raises anything.
-        said = "BatchNorm is not folded, the model cannot be traced: %s: %s"
-        progress.info(said, type(error).__name__, in_one_line(error))
+    # Models are other people's code: tracing them raises anything.
+    except Exception as error:
+        progress.info(
+            "BatchNorm is not folded, the model cannot be traced: %s: %s",
+            type(error).__name__,
+            in_one_line(error),
+        )
         return model
+
     folded = fx.GraphModule(model, graph)
     modules = dict(folded.named_modules())
-    calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
+    call_counts = Counter(
+        node.target for node in graph.nodes if node.op == "call_module"
+    )
     for node in list(graph.nodes):
-        found = _normalised(node, modules, calls)
-        if found is None:
+        pair = _foldable_pair(node, modules, call_counts)
+        if pair is None:
             continue
-        before, conv, norm = found
-        activation = getattr(norm, "act", None) or nn.Identity()
+        activation = getattr(pair.norm, "act", None) or nn.Identity()
         folded.set_submodule(
-            str(before.target), _Convolution(fuse_conv_bn_eval(conv, norm), activation)
+            str(pair.conv_node.target),
+            _Convolution(fuse_conv_bn_eval(pair.conv, pair.norm), activation),
         )
-        node.replace_all_uses_with(before)
+        node.replace_all_uses_with(pair.conv_node)
         graph.erase_node(node)
     folded.delete_all_unused_submodules()
     folded.recompile()
@@ -91,7 +104,7 @@ def fold(model: nn.Module) -> nn.Module:
 
 
 class _Tracer(fx.Tracer):
-    """Keeps convolutions and BatchNorm whole, timm's variants among them."""
+    """A tracer that keeps convolutions and BatchNorm whole, timm's variants too."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, nn.Conv2d | nn.BatchNorm2d) or super().is_leaf_module(
@@ -99,40 +112,84 @@ class _Tracer(fx.Tracer):
         )
 
 
-def _normalised(
-    node: fx.Node, modules: dict[str, nn.Module], calls: Counter[Any]
-) -> tuple[fx.Node, nn.Conv2d, nn.BatchNorm2d] | None:
-    """The convolution (its node and module) whose output goes into the BatchNorm of a node, and nowhere else."""
-    norm = modules.get(str(node.target)) if node.op == "call_module" else None
-    before = node.args[0] if node.args else None
-    if (
-        not isinstance(before, fx.Node)
-        or before.op != "call_module"
-        or len(before.users) > 1
-    ):
-        return None
-    conv = modules.get(str(before.target))
-    # timm's variant normalises, then activates; its dropout does nothing in eval mode. What others do is not known.
-    known = type(norm) is nn.BatchNorm2d or type(norm).__name__ == "BatchNormAct2d"
-    whole = isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None
-    if (
-        not known
-        or not whole
-        or not _is_plain(conv)
-        or calls[node.target] + calls[before.target] > 2
-    ):
-        return None
-    return before, cast(nn.Conv2d, conv), cast(nn.BatchNorm2d, norm)
+class _FoldablePair(NamedTuple):
+    """A convolution whose output goes into a BatchNorm, and nowhere else.
+
+    Attributes:
+        conv_node: the convolution's node in the graph.
+        conv: the convolution.
+        norm: the BatchNorm.
+    """
+
+    conv_node: fx.Node
+    conv: nn.Conv2d
+    norm: nn.BatchNorm2d
 
 
-def _is_plain(conv: nn.Module | None) -> bool:
-    if type(conv).__name__ == "Conv2dSame":  # timm's: pads as TensorFlow does.
-        return cast(nn.Conv2d, conv).dilation == (1, 1)
-    return (
-        type(conv) is nn.Conv2d
-        and conv.padding_mode == "zeros"
-        and not isinstance(conv.padding, str)
+def _foldable_pair(
+    node: fx.Node, modules: dict[str, nn.Module], call_counts: Counter[Any]
+) -> _FoldablePair | None:
+    """Return the BatchNorm that a node calls, and the convolution to fold it into.
+
+    Args:
+        node: any node of the graph.
+        modules: {name: module} of the model.
+        call_counts: {name of a module: how many nodes call it}.
+
+    Returns:
+        None where the node calls no BatchNorm that can be folded.
+    """
+    if node.op != "call_module":
+        return None
+    norm = modules.get(str(node.target))
+    conv_node = node.args[0] if node.args else None
+    if not isinstance(conv_node, fx.Node) or conv_node.op != "call_module":
+        return None
+    conv = modules.get(str(conv_node.target))
+
+    if not _is_foldable_norm(norm) or not _is_plain_convolution(conv):
+        return None
+    is_read_elsewhere = len(conv_node.users) > 1
+    is_called_twice = call_counts[node.target] + call_counts[conv_node.target] > 2
+    if is_read_elsewhere or is_called_twice:
+        return None
+    return _FoldablePair(conv_node, cast(nn.Conv2d, conv), cast(nn.BatchNorm2d, norm))
+
+
+def _is_foldable_norm(module: nn.Module | None) -> bool:
+    # timm's variant normalises, then activates; its dropout does nothing in eval mode.
+    # What others do is not known.
+    is_known = (
+        type(module) is nn.BatchNorm2d or type(module).__name__ == "BatchNormAct2d"
     )
+    return (
+        is_known
+        and isinstance(module, nn.BatchNorm2d)
+        and module.running_mean is not None
+    )
+
+
+def _is_plain_convolution(module: nn.Module | None) -> bool:
+    # timm's: pads as TensorFlow does.
+    if type(module).__name__ == "Conv2dSame":
+        return cast(nn.Conv2d, module).dilation == (1, 1)
+    return (
+        type(module) is nn.Conv2d
+        and module.padding_mode == "zeros"
+        and not isinstance(module.padding, str)
+    )
+
+
+class _Kernel(NamedTuple):
+    """The numbers with which an image is convolved.
+
+    Attributes:
+        weight: (C', C / groups, rows, columns).
+        padding: zeros above and below the image, and on its left and right.
+    """
+
+    weight: Float[Tensor, "out in rows columns"]
+    padding: list[int]
 
 
 class _Convolution(nn.Module):
@@ -140,134 +197,156 @@ class _Convolution(nn.Module):
 
     def __init__(self, conv: nn.Conv2d, activation: nn.Module) -> None:
         super().__init__()
-        self.weight, self.bias, self.activation = conv.weight, conv.bias, activation
-        self.stride, self.padding, self.dilation, self.groups = (
-            conv.stride,
-            conv.padding,
-            conv.dilation,
-            conv.groups,
-        )
-        self.same = type(conv).__name__ == "Conv2dSame"
-        self.fused = _FUSED.get(type(activation))
-        self.packed: dict[
-            tuple[torch.dtype, torch.Size], tuple[torch.Tensor, tuple]
-        ] = {}
+        self.weight = conv.weight
+        self.bias = conv.bias
+        self.activation = activation
+        self.stride = conv.stride
+        self.padding = conv.padding
+        self.dilation = conv.dilation
+        self.groups = conv.groups
+        self.pads_as_tensorflow = type(conv).__name__ == "Conv2dSame"
+        self.fused_activation = _FUSED.get(type(activation))
+        # {(type, shape of an image): the kernel as oneDNN lays it out}
+        self.packed_kernels: dict[tuple[torch.dtype, torch.Size], _Kernel] = {}
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) to (N, C', H', W')."""
-        known = (
-            has_bfloat16("cpu")
-            if x.dtype == torch.bfloat16
-            else not torch.is_autocast_enabled("cpu")
-        )
-        known = known and x.dtype == self.weight.dtype and x.device.type == "cpu"
-        if _ONEDNN is None or self.fused is None or not known:
-            weight, padding = self.kernel(x)
-            return self.activation(
-                F.conv2d(
-                    x,
-                    weight,
-                    self.bias,
-                    self.stride,
-                    padding,
-                    self.dilation,
-                    self.groups,
-                )
+    def forward(
+        self, images: Float[Tensor, "N C H W"]
+    ) -> Float[Tensor, "N C_out H_out W_out"]:
+        """Convolve images, and apply the activation."""
+        fused_activation = self.fused_activation
+        if (
+            _ONEDNN is None
+            or fused_activation is None
+            or not self._suits_onednn(images)
+        ):
+            weight, padding = self.kernel(images)
+            convolved = F.conv2d(
+                images,
+                weight,
+                self.bias,
+                self.stride,
+                padding,
+                self.dilation,
+                self.groups,
             )
-        # By the shape of an image alone, so that nothing depends on which batch came first.
-        shape = x.shape[1:]
-        if (x.dtype, shape) not in self.packed:
-            weight, padding = self.kernel(x)
-            how = (padding, self.stride, self.dilation, self.groups)
-            self.packed[x.dtype, shape] = (
-                _ONEDNN._reorder_convolution_weight(
-                    weight, *how, [_PACKED_FOR, *shape]
-                ),
-                how,
+            return self.activation(convolved)
+
+        # By the shape of an image alone, so that nothing depends on which batch came
+        # first.
+        image_shape = images.shape[1:]
+        key = (images.dtype, image_shape)
+        if key not in self.packed_kernels:
+            weight, padding = self.kernel(images)
+            packed_weight = _ONEDNN._reorder_convolution_weight(
+                weight,
+                padding,
+                self.stride,
+                self.dilation,
+                self.groups,
+                [_PACKED_FOR, *image_shape],
             )
-        weight, how = self.packed[x.dtype, shape]
+            self.packed_kernels[key] = _Kernel(packed_weight, padding)
+        packed = self.packed_kernels[key]
         return _ONEDNN._convolution_pointwise(
-            x, weight, self.bias, *how, *self.fused, ""
+            images,
+            packed.weight,
+            self.bias,
+            packed.padding,
+            self.stride,
+            self.dilation,
+            self.groups,
+            *fused_activation,
+            "",
         )
 
-    def kernel(self, x: torch.Tensor) -> tuple[torch.Tensor, list[int]]:
-        """The weights and the zeros on each side, (rows, columns), with which an image is convolved.
+    def _suits_onednn(self, images: Tensor) -> bool:
+        """Say whether oneDNN computes with images as they are."""
+        if images.dtype != self.weight.dtype or images.device.type != "cpu":
+            return False
+        if images.dtype == torch.bfloat16:
+            return has_bfloat16("cpu")
+        return not torch.is_autocast_enabled("cpu")
 
-        TensorFlow's padding may need one zero more at the bottom or on the right, for which PyTorch would copy the
-        image. A kernel that begins with a row or column of zeros, and equal sides, compute the same.
+    def kernel(self, images: Float[Tensor, "N C H W"]) -> _Kernel:
+        """Return the weights and the padding with which images of a size are convolved.
+
+        TensorFlow's padding may need one zero more at the bottom or on the right, for
+        which PyTorch would copy the image. A kernel that begins with a row or column of
+        zeros, and equal sides, compute the same.
         """
-        if not self.same:
-            return self.weight, list(cast(tuple[int, ...], self.padding))
-        size, stride = self.weight.shape[2:], self.stride
-        zeros = [
-            max(
-                (-(-x.shape[i + 2] // stride[i]) - 1) * stride[i]
-                + size[i]
-                - x.shape[i + 2],
-                0,
-            )
-            for i in (0, 1)
-        ]
-        return F.pad(self.weight, (zeros[1] % 2, 0, zeros[0] % 2, 0)), [
-            -(-z // 2) for z in zeros
-        ]
+        if not self.pads_as_tensorflow:
+            return _Kernel(self.weight, list(cast(tuple[int, ...], self.padding)))
+        # How many zeros rows and columns need, both sides together.
+        zeros = []
+        for axis in (0, 1):
+            image_size = images.shape[2 + axis]
+            kernel_size = self.weight.shape[2 + axis]
+            output_size = -(-image_size // self.stride[axis])
+            covered = (output_size - 1) * self.stride[axis] + kernel_size
+            zeros.append(max(covered - image_size, 0))
+        row_zeros, column_zeros = zeros
+        weight = F.pad(self.weight, (column_zeros % 2, 0, row_zeros % 2, 0))
+        return _Kernel(weight, [-(-row_zeros // 2), -(-column_zeros // 2)])
 
 
-def pixels(transform: Callable[[Image.Image], torch.Tensor]) -> "Pixels | None":
-    """The parts of a transform that ends by scaling an image's bytes and normalising them; None of another one."""
+def pixel_transform(
+    transform: Callable[[Image.Image], Tensor],
+) -> "PixelTransform | None":
+    """Part a transform that ends by scaling an image's bytes and normalising them.
+
+    Returns:
+        None for a transform that ends otherwise.
+    """
     from torchvision.transforms import Normalize, ToTensor
 
     steps = getattr(transform, "transforms", [])
-    if (
-        len(steps) < 2
-        or not isinstance(steps[-2], ToTensor)
-        or not isinstance(steps[-1], Normalize)
-    ):
+    if len(steps) < 2:
         return None
-    return Pixels(
-        steps[:-2], torch.as_tensor(steps[-1].mean), torch.as_tensor(steps[-1].std)
+    scale, normalise = steps[-2:]
+    if not isinstance(scale, ToTensor) or not isinstance(normalise, Normalize):
+        return None
+    return PixelTransform(
+        steps[:-2], torch.as_tensor(normalise.mean), torch.as_tensor(normalise.std)
     )
 
 
 @dataclass(frozen=True)
-class Pixels:
-    """A transform in two parts: an image stays bytes until its batch lies on the device.
+class PixelTransform:
+    """A transform in two parts: an image stays bytes until its batch is on the device.
 
     Attributes:
         steps: from PIL images to PIL images.
-        mean, std: (3) float32, of pixels between 0 and 1.
+        mean: (3) float32, of pixels between 0 and 1.
+        std: (3) float32, of pixels between 0 and 1.
     """
 
     steps: Sequence[Callable[[Image.Image], Image.Image]]
-    mean: torch.Tensor
-    std: torch.Tensor
+    mean: Float[Tensor, "3"]
+    std: Float[Tensor, "3"]
 
-    def to(self, device: str | torch.device) -> "Pixels":
+    def to(self, device: str | torch.device) -> "PixelTransform":
         """Return the same transform with its mean and std on a device."""
         return replace(self, mean=self.mean.to(device), std=self.std.to(device))
 
-    def __call__(self, image: Image.Image) -> torch.Tensor:
-        """An image as bytes (H, W, 3)."""
+    def __call__(self, image: Image.Image) -> UInt8[Tensor, "H W 3"]:
+        """Return an image as bytes."""
         for step in self.steps:
             image = step(image)
         return torch.from_numpy(np.array(image))
 
-    def normalise(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return bytes (N, H, W, 3) as (N, 3, H, W) float32 in channels_last, bit for bit what the transform gives.
+    def normalise(self, batch: UInt8[Tensor, "N H W 3"]) -> Float[Tensor, "N 3 H W"]:
+        """Normalise images, bit for bit as the whole transform does.
 
         Args:
-            batch: On the device of `mean` and `std`.
+            batch: bytes, on the device of `mean` and `std`.
+
+        Returns:
+            float32 in channels_last.
         """
-        n, height, width, channels = batch.shape
+        image_count, height, width, channels = batch.shape
         # Row by row: three channels alone are too short a loop.
-        mean, std = (
-            value.to(torch.float32).repeat(width) for value in (self.mean, self.std)
-        )
-        rows = (
-            batch.view(n * height, width * channels)
-            .float()
-            .div_(255)
-            .sub_(mean)
-            .div_(std)
-        )
-        return rows.view(n, height, width, channels).permute(0, 3, 1, 2)
+        row_mean = self.mean.to(torch.float32).repeat(width)
+        row_std = self.std.to(torch.float32).repeat(width)
+        rows = batch.view(image_count * height, width * channels)
+        rows = rows.float().div_(255).sub_(row_mean).div_(row_std)
+        return rows.view(image_count, height, width, channels).permute(0, 3, 1, 2)

@@ -1,4 +1,4 @@
-"""What dataset types share: check the root, make an index, check counts, draw val from train."""
+"""Helpers of dataset types: check the root, make an index, draw val from train."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ from sae.data.dataset import COLUMNS
 
 
 def root(place: str) -> Path:
-    """The `root` of an entry as a path.
+    """Return the `root` of an entry as a path.
 
     Raises:
         UserError: there is no such folder.
@@ -26,19 +26,27 @@ def root(place: str) -> Path:
     folder = Path(place)
     if not folder.is_dir():
         raise UserError(
-            f"root {folder} is not a folder; set `root` of the dataset's entry to where the files lie"
+            f"root {folder} is not a folder; set `root` of the dataset's entry to "
+            "where the files lie"
         )
     return folder
 
 
 def reader(spec: Any) -> Callable[[str], Image.Image]:
-    """The function that opens an image below the `root` of an entry; see `sae.data.dataset.reader`."""
+    """Return the function that opens an image below the `root` of an entry.
+
+    Args:
+        spec: the entry's `Options`, with `root` and, where a parquet file may have the
+            images in a column of another name, `image_column`.
+    """
     return archives.opener(root(spec.root), getattr(spec, "image_column", "image"))
 
 
 def contents(folder: Path, most: int = 10) -> str:
-    """The first names in a folder, as text for a message."""
-    names = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir())
+    """Return the first names in a folder, as text for a message."""
+    names = sorted(
+        f"{path.name}/" if path.is_dir() else path.name for path in folder.iterdir()
+    )
     shown = ", ".join(names[:most]) or "nothing"
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
@@ -51,27 +59,35 @@ def frame(
     label_name: Any = None,
     **others: Any,
 ) -> pd.DataFrame:
-    """An index of N rows with the columns `COLUMNS`. A column that is not given is null; `group` is then `image_id`.
+    """Make an index of N rows with the columns `COLUMNS`.
+
+    A column that is not given is null; `group` is then `image_id`.
 
     Args:
-        image_id, path, split, label_name: N texts, as a list or an array of any kind (for millions, an Arrow array).
-        label: N integers; None where images have no single label (the column is then a nullable integer).
+        image_id: N texts, as a list or an array of any kind (for millions, an Arrow
+            array).
+        path: N texts, which the dataset's `open` takes.
+        split: N split names.
+        label: N integers; None where images have no single label (the column is then a
+            nullable integer).
+        label_name: N texts.
         others: the columns `label_coarse`, `label_coarse_name`, `group`.
     """
-    rows = len(image_id)
-    image_id = _text(image_id)
-    number, text = pd.array([pd.NA], dtype="Int64"), pd.array([pd.NA], dtype="string")
-    nothing = np.zeros(rows, dtype=np.int64)
+    image_ids = _text(image_id)
+    no_number = pd.array([pd.NA], dtype="Int64")
+    no_text = pd.array([pd.NA], dtype="string")
+    zeros = np.zeros(len(image_id), dtype=np.int64)
     columns = {
-        "image_id": image_id,
+        "image_id": image_ids,
         "path": _text(path),
-        "label": number.take(nothing) if label is None else label,
-        "label_name": text.take(nothing) if label_name is None else _text(label_name),
-        "label_coarse": number.take(nothing),
-        "label_coarse_name": text.take(nothing),
-        "group": image_id,
+        "label": no_number.take(zeros) if label is None else label,
+        "label_name": no_text.take(zeros) if label_name is None else _text(label_name),
+        "label_coarse": no_number.take(zeros),
+        "label_coarse_name": no_text.take(zeros),
+        "group": image_ids,
         "split": _text(split),
-    } | others
+        **others,
+    }
     return pd.DataFrame(columns)[COLUMNS]
 
 
@@ -80,29 +96,37 @@ def _text(values: Any) -> pd.api.extensions.ExtensionArray:
 
 
 def distinct(keys: list[str], places: list[str]) -> list[str]:
-    """`keys` if no two are the same, else `places`: a key may be a number that starts anew in each shard."""
+    """Return `keys` if no two are the same, else `places`.
+
+    A key may be a number that starts anew in each shard.
+    """
     return keys if len(set(keys)) == len(keys) else places
 
 
 def check_counts(root: Path, images: Images, splits: ArrayLike) -> None:
-    """Compare each split's number of images with `images` of the entry, where that is given.
+    """Compare each split's number of images with the one that the config states.
 
     Args:
+        root: the dataset's, for the message.
+        images: `images` of the dataset's entry; a split without a number is not
+            compared.
         splits: N split names.
 
     Raises:
-        UserError: some differ; the message names every such split, the number expected and the number found.
+        UserError: some differ; the message names every such split, the number expected
+            and the number found.
     """
-    found = pd.Series(np.asarray(splits)).value_counts()
-    wrong = [
-        f"{split} has {found.get(split, 0):,} images, expected {expected:,}"
-        for split, expected in images.model_dump(exclude_none=True).items()
-        if found.get(split, 0) != expected
-    ]
-    if wrong:
-        advice = "if it is meant to be partial, set `images` of its entry in the config to its own counts"
+    count_of_split = pd.Series(np.asarray(splits)).value_counts()
+    differences = []
+    for split, expected in images.model_dump(exclude_none=True).items():
+        count = count_of_split.get(split, 0)
+        if count != expected:
+            differences.append(f"{split} has {count:,} images, expected {expected:,}")
+    if differences:
         raise UserError(
-            f"root {root}: {'; '.join(wrong)}: complete the copy, or, {advice}"
+            f"root {root}: {'; '.join(differences)}: complete the copy, or, if it is "
+            "meant to be partial, set `images` of its entry in the config to its own "
+            "counts"
         )
 
 
@@ -110,16 +134,20 @@ def draw_val(
     splits: np.ndarray,
     image_ids: Sequence[str],
     labels: np.ndarray | None,
-    wanted: float,
+    val_size: float,
     seed: int,
 ) -> np.ndarray:
-    """Move a random part of every class from train to val. The order of the images does not change which are drawn.
+    """Move a random part of every class from train to val.
+
+    The order of the images does not change which are drawn: each gets its random number
+    in the order of the image_ids.
 
     Args:
         splits: N split names.
         image_ids: N texts, unique.
         labels: N integers; None puts all images into one class.
-        wanted: how many of each class: a whole number, or as a float its share, which is rounded to whole images.
+        val_size: how many of each class: a whole number, or as a float its share, which
+            is rounded to whole images.
         seed: of the draw.
 
     Returns:
@@ -128,28 +156,32 @@ def draw_val(
     Raises:
         UserError: all images of a class would be drawn.
     """
-    train = np.flatnonzero(splits == "train")
-    classes = np.zeros(len(train), dtype=np.int64) if labels is None else labels[train]
-    by_name = pc.sort_indices(
-        pa.array(image_ids, pa.large_string()).take(pa.array(train))
-    ).to_numpy()
-    key = np.empty(len(train))
-    key[by_name] = np.random.default_rng(seed).random(len(train))
-    of_class = pd.Series(key).groupby(classes)
-    size = of_class.transform("size").to_numpy()
-    take = (
-        np.rint(wanted * size).astype(np.int64)
-        if isinstance(wanted, float)
-        else np.full_like(size, wanted)
-    )
-    if (take >= size).any():
-        worst = np.argmax(take >= size)
-        found = (
-            f"{size[worst]} training images, and {take[worst]} of them would go to val"
-        )
+    train_rows = np.flatnonzero(splits == "train")
+    classes = np.zeros(len(train_rows), dtype=np.int64)
+    if labels is not None:
+        classes = labels[train_rows]
+    train_ids = pa.array(image_ids, pa.large_string()).take(pa.array(train_rows))
+    order_by_id = pc.sort_indices(train_ids).to_numpy()
+    random_key = np.empty(len(train_rows))
+    random_key[order_by_id] = np.random.default_rng(seed).random(len(train_rows))
+
+    # By image: the size of its class, and how many of the class are drawn.
+    keys_by_class = pd.Series(random_key).groupby(classes)
+    class_size = keys_by_class.transform("size").to_numpy()
+    if isinstance(val_size, float):
+        drawn_count = np.rint(val_size * class_size).astype(np.int64)
+    else:
+        drawn_count = np.full_like(class_size, val_size)
+    is_emptied = drawn_count >= class_size
+    if is_emptied.any():
+        row = np.argmax(is_emptied)
         raise UserError(
-            f"class {classes[worst]} has {found}: lower val_per_class or val_fraction"
+            f"class {classes[row]} has {class_size[row]} training images, and "
+            f"{drawn_count[row]} of them would go to val: lower val_per_class or "
+            "val_fraction"
         )
-    drawn = splits.copy()
-    drawn[train[of_class.rank(method="first") <= take]] = "val"
-    return drawn
+
+    is_drawn = keys_by_class.rank(method="first") <= drawn_count
+    new_splits = splits.copy()
+    new_splits[train_rows[is_drawn]] = "val"
+    return new_splits

@@ -1,4 +1,7 @@
-"""What a reader of images leaves out: counted by reason, and told with one example of each."""
+"""Files that a reader of images leaves out.
+
+They are counted by reason, and told with one example of each.
+"""
 
 import logging
 

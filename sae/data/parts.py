@@ -1,116 +1,147 @@
-"""Rows that are written batch by batch and survive a kill: a `.npy` file, and a journal with a checksum of each batch.
+"""Rows that are written batch by batch and survive a kill.
 
-A process that continues a part checks every batch against the journal, and appends after the last whole batch. The
-journal's first line, which says what the bytes mean, goes into every checksum.
+A part is a `.npy` file, and a journal with a checksum of each batch. A process that
+continues a part checks every batch against the journal, and appends after the last
+whole batch. The journal's first line, which says what the bytes mean, goes into every
+checksum.
 """
 
 import io
 import json
 import zlib
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from sae.core import files
 from sae.core.errors import UserError
 
-Kind = tuple[int, np.dtype]  # d, and the type of the numbers
+
+class RowType(NamedTuple):
+    """The type of an array's rows: the number of values in one, and their type."""
+
+    d: int
+    dtype: np.dtype
+
+    @property
+    def byte_count(self) -> int:
+        """The number of bytes of one row."""
+        return self.d * self.dtype.itemsize
 
 
 class Part:
-    """An array (rows, d) that is being written to `path`; the journal is `path` + `.journal`.
+    """An array (rows, d) that is being written.
+
+    Args:
+        path: its file; the journal is `path` + `.journal`. What is there already, and
+            agrees with the journal, is kept.
+        rows: the number of rows of the whole array.
 
     Attributes:
+        path: its file.
+        journal: the journal.
         rows: the number of rows of the whole array.
-        done: the number of rows that are written.
-        kind: the array's d and dtype; None before the first batch.
+        rows_written: the number of rows that are written.
+        row_type: the type of its rows; None before the first batch.
     """
 
     def __init__(self, path: str | Path, rows: int) -> None:
-        self.path, self.journal, self.rows, self.done = (
-            Path(path),
-            Path(f"{path}.journal"),
-            rows,
-            0,
-        )
-        self.kind: Kind | None = None
+        self.path = Path(path)
+        self.journal = Path(f"{path}.journal")
+        self.rows = rows
+        self.rows_written = 0
+        self.row_type: RowType | None = None
         self._resume()
 
     @property
     def complete(self) -> bool:
-        """Whether all rows are written."""
-        return self.done == self.rows
+        """True once all rows are written."""
+        return self.rows_written == self.rows
 
-    def append(self, batch: np.ndarray) -> None:
-        """Add a batch (n, d) and its line in the journal.
+    def append(self, batch: Float[np.ndarray, "n d"]) -> None:
+        """Add a batch and its line in the journal.
 
         Raises:
-            UserError: d or dtype differ from those of the first batch, or there would be more than `rows` rows.
+            UserError: d or dtype differ from those of the first batch, or there would
+                be more than `rows` rows.
         """
-        kind, done = (batch.shape[1], batch.dtype), self.done + len(batch)
-        if self.kind not in (None, kind):
+        row_type = RowType(batch.shape[1], batch.dtype)
+        if self.row_type not in (None, row_type):
             raise UserError(
-                f"{self.path}: the backbone gave d and type {kind} after others"
+                f"{self.path}: the backbone gave d and type {tuple(row_type)} after "
+                "others"
             )
-        if done > self.rows:
-            raise UserError(f"{self.path}: {done} embeddings for {self.rows} images")
-        content, head = np.ascontiguousarray(batch).tobytes(), _head(self.rows, kind)
-        line, mode = (
-            {"rows": len(batch), "crc32": _crc32(head, content)},
-            "a" if self.kind else "w",
-        )
+        rows_written = self.rows_written + len(batch)
+        if rows_written > self.rows:
+            raise UserError(
+                f"{self.path}: {rows_written} embeddings for {self.rows} images"
+            )
+
+        content = np.ascontiguousarray(batch).tobytes()
+        first_line = _first_line(self.rows, row_type)
+        line = {"rows": len(batch), "crc32": _crc32(first_line, content)}
+        is_first = self.row_type is None
+        mode = "w" if is_first else "a"
         with (
             files.writing(self.path),
             open(self.path, f"{mode}b") as file,
             open(self.journal, mode) as journal,
         ):
-            if not self.kind:
-                file.write(header(self.rows, kind))
-                journal.write(head + "\n")
+            if is_first:
+                file.write(header(self.rows, row_type))
+                journal.write(first_line + "\n")
             file.write(content)
             journal.write(json.dumps(line) + "\n")
-        self.kind, self.done = kind, done
+        self.row_type = row_type
+        self.rows_written = rows_written
 
     def _resume(self) -> None:
+        """Take over the batches of an earlier process; cut off what follows them."""
         try:
-            head, *lines = self.journal.read_text().split("\n")[
-                :-1
-            ]  # Text after the last line break was cut short.
-            about, kept, done = json.loads(head), [head], 0
-            kind = about["shape"][1], np.dtype(about["dtype"])
-            start, width = header(self.rows, kind), kind[0] * kind[1].itemsize
+            # Text after the last line break was cut short.
+            first_line, *lines = self.journal.read_text().split("\n")[:-1]
+            array = json.loads(first_line)
+            row_type = RowType(array["shape"][1], np.dtype(array["dtype"]))
+            good_lines = [first_line]
+            rows_written = 0
+            file_header = header(self.rows, row_type)
             with open(self.path, "rb+") as file:
-                if file.read(len(start)) != start:
+                if file.read(len(file_header)) != file_header:
                     return
                 for line in map(json.loads, lines):
-                    content = file.read(line["rows"] * width)
-                    if _crc32(head, content) != line["crc32"]:
+                    content = file.read(line["rows"] * row_type.byte_count)
+                    if _crc32(first_line, content) != line["crc32"]:
                         break
-                    kept.append(json.dumps(line))
-                    done += len(content) // width
-                file.truncate(len(start) + done * width)
+                    good_lines.append(json.dumps(line))
+                    rows_written += len(content) // row_type.byte_count
+                file.truncate(len(file_header) + rows_written * row_type.byte_count)
         except (FileNotFoundError, ValueError, LookupError, TypeError, SyntaxError):
             return  # There is no header or no readable line: start anew.
-        if done:
-            self.kind, self.done = kind, done
-            files.write_text(self.journal, "".join(line + "\n" for line in kept))
+        if rows_written:
+            self.row_type = row_type
+            self.rows_written = rows_written
+            files.write_text(self.journal, "".join(line + "\n" for line in good_lines))
 
 
-def _head(rows: int, kind: Kind) -> str:
-    return json.dumps({"shape": (rows, kind[0]), "dtype": kind[1].str})
+def _first_line(rows: int, row_type: RowType) -> str:
+    """Return the first line of the journal of an array of so many rows."""
+    return json.dumps({"shape": (rows, row_type.d), "dtype": row_type.dtype.str})
 
 
-def _crc32(head: str, content: bytes) -> int:
-    return zlib.crc32(content, zlib.crc32(head.encode()))
+def _crc32(first_line: str, content: bytes) -> int:
+    """Return the checksum of a batch's bytes, which covers the first line too."""
+    return zlib.crc32(content, zlib.crc32(first_line.encode()))
 
 
-def header(rows: int, kind: Kind) -> bytes:
-    """The header of a `.npy` file of so many rows, which come after it."""
+def header(rows: int, row_type: RowType) -> bytes:
+    """Return the header of a `.npy` file of so many rows, which come after it."""
     stream = io.BytesIO()
-    about = {
-        "descr": np.lib.format.dtype_to_descr(kind[1]),
+    array = {
+        "descr": np.lib.format.dtype_to_descr(row_type.dtype),
         "fortran_order": False,
-        "shape": (rows, kind[0]),
+        "shape": (rows, row_type.d),
     }
-    np.lib.format.write_array_header_1_0(stream, about)
+    np.lib.format.write_array_header_1_0(stream, array)
     return stream.getvalue()

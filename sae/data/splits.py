@@ -15,38 +15,42 @@ def grouped_split(
 ) -> np.ndarray:
     """Assign every row to a split, whole groups at a time, stratum by stratum.
 
-    Within a stratum the groups come in seeded random order, the largest first, and each goes to the split that is
-    furthest below its share of the images.
+    Within a stratum the groups come in seeded random order, the largest first, and each
+    goes to the split that is furthest below its share of the images.
 
     Args:
         groups: N group names; rows of one group get one split.
-        strata: N labels; each split gets about its fraction of every stratum. A group belongs to the stratum of its
-            first row.
+        strata: N labels; each split gets about its fraction of every stratum. A group
+            belongs to the stratum of its first row.
         fractions: {split: fraction}; they sum to 1.
         seed: of the random order.
 
     Returns:
         N split names.
     """
-    groups, strata = np.asarray(groups), np.asarray(strata)
-    names, first, member, size = np.unique(
+    groups = np.asarray(groups)
+    strata = np.asarray(strata)
+    names, first_row, group_of_row, group_size = np.unique(
         groups, return_index=True, return_inverse=True, return_counts=True
     )
-    order = sorted(
-        fractions
-    )  # Sorted: the order in the config must not change the splits.
-    target = np.array([fractions[split] for split in order], dtype=np.float64)
+    stratum_of_group = strata[first_row]
+    # Sorted: the order in the config must not change the splits.
+    splits = sorted(fractions)
+    target_share = np.array([fractions[split] for split in splits], dtype=np.float64)
+
     rng = np.random.default_rng(seed)
-    chosen = np.empty(len(names), dtype=np.int64)
+    split_of_group = np.empty(len(names), dtype=np.int64)
     for stratum in np.unique(strata):
-        here = rng.permutation(np.flatnonzero(strata[first] == stratum))
-        here = here[np.argsort(-size[here], kind="stable")]
-        filled = np.zeros(len(target))
-        total = size[here].sum()
-        for group in here:
-            chosen[group] = np.argmax(target - filled / total)
-            filled[chosen[group]] += size[group]
-    return np.array(order)[chosen[member]]
+        in_order = rng.permutation(np.flatnonzero(stratum_of_group == stratum))
+        in_order = in_order[np.argsort(-group_size[in_order], kind="stable")]
+        images_of_split = np.zeros(len(splits))
+        images_of_stratum = group_size[in_order].sum()
+        for group in in_order:
+            lacking_share = target_share - images_of_split / images_of_stratum
+            chosen_split = np.argmax(lacking_share)
+            split_of_group[group] = chosen_split
+            images_of_split[chosen_split] += group_size[group]
+    return np.array(splits)[split_of_group[group_of_row]]
 
 
 def choose_share(
@@ -54,8 +58,8 @@ def choose_share(
 ) -> np.ndarray:
     """Choose a share of the groups, about the same share of every stratum.
 
-    The groups of a stratum are put in seeded random order and spread evenly from 0 to 1.
-    Those nearest to 0 are chosen, of all strata together: so the number of groups is
+    The groups of a stratum are put in seeded random order and spread evenly from 0 to
+    1. Those nearest to 0 are chosen, of all strata together: so the number of groups is
     right although strata are small, and a smaller share is part of a larger one.
 
     Args:
@@ -76,7 +80,8 @@ def choose_share(
     place = np.empty(len(first_row))
     for stratum in np.unique(stratum_of_group):
         in_order = rng.permutation(np.flatnonzero(stratum_of_group == stratum))
-        # Without a random start every small stratum would lose, or keep, its last group.
+        # Without a random start every small stratum would lose, or keep, its last
+        # group.
         start = rng.random()
         place[in_order] = (np.arange(len(in_order)) + start) / len(in_order)
 
@@ -87,21 +92,33 @@ def choose_share(
 
 
 def balanced_rows(labels: ArrayLike, count: int, seed: int) -> np.ndarray:
-    """`count` row numbers, the same number of each class (the first classes get the remainder), in random order.
+    """Draw `count` rows, the same number of each class, in random order.
+
+    Where they do not divide evenly, the first classes get one more.
+
+    Args:
+        labels: N class numbers.
+        count: how many rows are drawn.
+        seed: of the draw.
+
+    Returns:
+        The row numbers.
 
     Raises:
         UserError: a class has too few rows.
     """
     labels = np.asarray(labels)
     classes = np.unique(labels)
+    per_class, remainder = divmod(count, len(classes))
     rng = np.random.default_rng(seed)
-    rows = []
-    for i, label in enumerate(classes):
-        wanted = count // len(classes) + (i < count % len(classes))
+    drawn_rows = []
+    for place, label in enumerate(classes):
+        needed = per_class + 1 if place < remainder else per_class
         available = np.flatnonzero(labels == label)
-        if wanted > len(available):
+        if needed > len(available):
             raise UserError(
-                f"key counts: class {label} has {len(available)} images, {wanted} are asked for"
+                f"key counts: class {label} has {len(available)} images, {needed} are "
+                "asked for"
             )
-        rows.append(rng.permutation(available)[:wanted])
-    return rng.permutation(np.concatenate(rows))
+        drawn_rows.append(rng.permutation(available)[:needed])
+    return rng.permutation(np.concatenate(drawn_rows))

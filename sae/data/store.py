@@ -1,7 +1,8 @@
-"""The activation store: one folder for each split, which is never changed after its manifest is written.
+"""The activation store: a folder for each split, unchanged once its manifest is there.
 
-`embeddings.npy` holds (N, d) float16 or float32 and can be memory-mapped. `index.parquet` has the same N rows.
-`manifest.json` is written last, with the shape, the dtype and the SHA-256 of both files.
+`embeddings.npy` holds (N, d) float16 or float32 and can be memory-mapped.
+`index.parquet` has the same N rows. `manifest.json` is written last, with the shape,
+the dtype and the SHA-256 of both files.
 """
 
 import mmap
@@ -17,11 +18,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float, Int
 
 from sae.core import files
 from sae.data.parts import Part, header
 
-AT_ONCE = 8192  # rows at most that are read from one memory map
+# The most rows that are read from one memory map.
+AT_ONCE = 8192
+_COPIED_AT_ONCE = 1 << 24  # bytes
 
 
 @dataclass(frozen=True)
@@ -30,45 +34,61 @@ class Activations:
 
     Attributes:
         embeddings: (N, d) memory map, as the backbone gave them.
-        index: N rows: `image_id`, `path`, `label`, `label_name`, `label_coarse`, `label_coarse_name`, `group`.
-        manifest: what `manifest.json` holds.
+        index: N rows: `image_id`, `path`, `label`, `label_name`, `label_coarse`,
+            `label_coarse_name`, `group`.
+        manifest: the content of `manifest.json`.
     """
 
-    embeddings: np.ndarray
+    embeddings: Float[np.ndarray, "images d"]
     index: pd.DataFrame
     manifest: dict[str, Any]
 
     @property
     def grouped(self) -> bool:
-        """Whether `group` joins several images."""
+        """True where `group` joins several images."""
         return self.manifest["dataset"]["grouped"]
 
-    def drawn(self, count: int, seed: int = 0) -> np.ndarray:
-        """The numbers of at most `count` rows, drawn at random, ascending."""
-        every = len(self.index)
+    def draw_rows(self, count: int, seed: int = 0) -> Int[np.ndarray, " rows"]:
+        """Draw at most `count` rows at random; return their numbers, ascending."""
+        row_count = len(self.index)
+        generator = np.random.default_rng(seed)
         return np.sort(
-            np.random.default_rng(seed).choice(every, min(count, every), replace=False)
+            generator.choice(row_count, min(count, row_count), replace=False)
         )
 
     def sample(self, count: int, seed: int = 0) -> "Activations":
-        """At most `count` of the rows, those :meth:`drawn`."""
-        rows = self.drawn(count, seed)
+        """Return at most `count` of the rows, by :meth:`draw_rows`, in memory."""
+        rows = self.draw_rows(count, seed)
         if len(rows) == len(self.index):
             return self
-        embeddings = rows_of(self.embeddings, rows)
         return Activations(
-            embeddings, self.index.iloc[rows].reset_index(drop=True), self.manifest
+            rows_of(self.embeddings, rows),
+            self.index.iloc[rows].reset_index(drop=True),
+            self.manifest,
         )
 
 
-def rows_of(embeddings: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """(n, d) some rows, in memory."""
-    parts = np.array_split(rows, max(1, -(-len(rows) // AT_ONCE)))
-    return np.concatenate([_anew(embeddings)[part] for part in parts])
+def rows_of(
+    embeddings: Float[np.ndarray, "images d"], rows: Int[np.ndarray, " rows"]
+) -> Float[np.ndarray, "rows d"]:
+    """Read some rows of embeddings into memory.
+
+    Args:
+        embeddings: an array, or a memory map.
+        rows: the numbers of the rows.
+    """
+    part_count = max(1, -(-len(rows) // AT_ONCE))
+    parts = np.array_split(rows, part_count)
+    return np.concatenate([_opened_anew(embeddings)[part] for part in parts])
 
 
-def _anew(embeddings: np.ndarray) -> np.ndarray:
-    """The same; of a whole memory map a new one, since pages read from one that stays open stay in memory."""
+def _opened_anew(
+    embeddings: Float[np.ndarray, "images d"],
+) -> Float[np.ndarray, "images d"]:
+    """Open a memory map of a whole file once more; return any other array as it is.
+
+    Pages that are read from a memory map that stays open stay in memory.
+    """
     if (
         isinstance(embeddings, np.memmap)
         and isinstance(embeddings.base, mmap.mmap)
@@ -90,46 +110,68 @@ def adopt(
     index: pd.DataFrame,
     provenance: dict[str, Any],
 ) -> None:
-    """Write one split from complete parts of one d and dtype, in their order; a single part is linked, not copied."""
-    folder, parts = Path(folder), [part for part in parts if part.rows]
+    """Write one split from complete parts, laid end to end.
+
+    A single part is linked, not copied, where the file system has hard links.
+
+    Args:
+        folder: the split's folder.
+        parts: complete parts of one d and dtype, in their order; some may be empty.
+        index: as many rows as the parts have together.
+        provenance: what the manifest says beside shape, dtype, hashes and versions.
+    """
+    folder = Path(folder)
+    parts = [part for part in parts if part.rows]
     (folder / "manifest.json").unlink(missing_ok=True)
-    kind = parts[0].kind
-    assert kind is not None  # It is complete.
+    row_type = parts[0].row_type
+    assert row_type is not None  # It is complete.
+
     with files.atomic_file(folder / "embeddings.npy") as temporary:
         if len(parts) == 1:
             with suppress(OSError):  # Not every file system has hard links.
                 os.link(parts[0].path, temporary)
         if not temporary.exists():
-            with open(temporary, "wb") as out:
-                out.write(header(len(index), kind))
-                for part in parts:
-                    with open(part.path, "rb") as file:
-                        file.seek(len(header(part.rows, kind)))
-                        shutil.copyfileobj(file, out, 1 << 24)
+            _join_parts(parts, temporary)
     files.write_parquet(folder / "index.parquet", index)
-    made = {
-        "shape": [len(index), kind[0]],
-        "dtype": str(kind[1]),
-        "sha256": {
-            name: files.sha256(folder / name)
-            for name in ("embeddings.npy", "index.parquet")
-        },
+
+    hashed_files = ("embeddings.npy", "index.parquet")
+    manifest = {
+        **provenance,
+        "shape": [len(index), row_type.d],
+        "dtype": str(row_type.dtype),
+        "sha256": {name: files.sha256(folder / name) for name in hashed_files},
         "versions": versions(),
     }
-    files.write_json(folder / "manifest.json", provenance | made)
+    files.write_json(folder / "manifest.json", manifest)
+
+
+def _join_parts(parts: Sequence[Part], target: Path) -> None:
+    """Write the rows of complete parts of one type into one `.npy` file."""
+    row_type = parts[0].row_type
+    assert row_type is not None
+    row_count = sum(part.rows for part in parts)
+    with open(target, "wb") as joined_file:
+        joined_file.write(header(row_count, row_type))
+        for part in parts:
+            with open(part.path, "rb") as part_file:
+                part_file.seek(len(header(part.rows, row_type)))
+                shutil.copyfileobj(part_file, joined_file, _COPIED_AT_ONCE)
 
 
 def made_of(manifest: dict[str, Any]) -> list[str]:
-    """The fingerprints of a split's images, and of its backbone with the precision: those of any processor."""
+    """Return the fingerprints of a split's images and of its backbone.
+
+    That of the backbone covers its precision. Both are those of any processor.
+    """
     return [manifest[part]["fingerprint"] for part in ("dataset", "backbone")]
 
 
 def versions() -> dict[str, str]:
-    """What an embedding may depend on: {package: version}."""
+    """Return {package: version} of what an embedding may depend on."""
     packages = ("torch", "torchvision", "timm", "open_clip_torch", "numpy", "pillow")
-    return {package: version(package) for package in packages} | {
-        "python": platform.python_version()
-    }
+    version_of_package = {package: version(package) for package in packages}
+    version_of_package["python"] = platform.python_version()
+    return version_of_package
 
 
 def read(folder: str | Path) -> Activations:
@@ -138,14 +180,19 @@ def read(folder: str | Path) -> Activations:
     Raises:
         UserError: a file is missing, truncated or altered; the message names it.
     """
-    embeddings, manifest = opened(folder)
-    return Activations(
-        embeddings, files.read_parquet(Path(folder) / "index.parquet"), manifest
-    )
+    embeddings, manifest = open_embeddings(folder)
+    index = files.read_parquet(Path(folder) / "index.parquet")
+    return Activations(embeddings, index, manifest)
 
 
-def opened(folder: str | Path) -> tuple[np.ndarray, dict[str, Any]]:
-    """The embeddings and the manifest of one split, checked as by :func:`read`; the index is not loaded."""
+def open_embeddings(
+    folder: str | Path,
+) -> tuple[Float[np.ndarray, "images d"], dict[str, Any]]:
+    """Open the embeddings and the manifest of one split; leave its index on disk.
+
+    Raises:
+        UserError: as :func:`read`; the index is checked too.
+    """
     folder = Path(folder)
     manifest = files.read_json(folder / "manifest.json", "manifest of activations")
     for name, digest in manifest["sha256"].items():

@@ -1,21 +1,22 @@
-"""Embeddings of the paper's shape that have a known structure: an oracle, which no real dataset gives.
+"""Embeddings of the paper's shape whose structure is known.
 
-Image i of class y_i has the embedding
+They are an oracle, which no real dataset gives. Image i of class y_i has the embedding
 
     x_i = mu + sum_c s_ic D_c + noise
 
-with D (concepts, d) random unit rows and s_ic >= 0 sparse. Concept c is active with probability p_c, a power law in c,
-or with probability `SIGNATURE` if it is one of its class's own concepts. The strength of an active concept is
-log-normal. Rows come in seeded chunks, so that a smaller set is the beginning of a larger one.
+with D (concepts, d) random unit rows and s_ic >= 0 sparse. Concept c is active with
+probability p_c, a power law in c, or with probability `SIGNATURE` if it is one of its
+class's own concepts. The strength of an active concept is log-normal. Rows come in
+seeded chunks, so that a smaller set is the beginning of a larger one.
 
 How concepts go together is the world's `structure`:
 
-- independent: given the class, they do not. What an SAE recovers is then an upper bound, and says nothing about
-  features that split or absorb one another.
-- correlated: concepts c, c + g, c + 2 g, ... (g = concepts / `GROUP`) share a normal factor per image, with correlation
-  `CORRELATION` before the threshold that keeps p_c.
-- hierarchical: the first quarter of the concepts are parents; concept c is a child of parent c modulo their number, and
-  is active only where that is. p_c is kept.
+- independent: given the class, they do not. What an SAE recovers is then an upper
+  bound, and says nothing about features that split or absorb one another.
+- correlated: concepts c, c + g, c + 2 g, ... (g = concepts / `GROUP`) share a normal
+  factor per image, with correlation `CORRELATION` before the threshold that keeps p_c.
+- hierarchical: the first quarter of the concepts are parents; concept c is a child of
+  parent c modulo their number, and is active only where that is. p_c is kept.
 
 A class's own concepts come on top, and bring their parents with them.
 """
@@ -26,40 +27,51 @@ from typing import Literal
 
 import numpy as np
 import scipy.sparse
+from jaxtyping import Bool, Float, Int
 from scipy.stats import norm
 
 from sae.data.splits import SPLITS
 
+# Images that are drawn at once.
 CHUNK = 8192
-OWN = 4  # concepts that a class has of its own (classes may share some)
-SIGNATURE = 0.8  # probability that an image shows one of them
-PER_IMAGE = 16.0  # mean number of other concepts on an image
-EXPONENT = 0.8  # of the power law
-SPREAD = 0.5  # standard deviation of the log of a strength
-MEAN = 3.0  # length of mu
-NOISE = 1.5  # expected length of the noise
-GROUP = 8  # concepts that go together, if correlated
+# Concepts that a class has of its own (classes may share some).
+OWN = 4
+# The probability that an image shows one of them.
+SIGNATURE = 0.8
+# The mean number of other concepts on an image.
+PER_IMAGE = 16.0
+# Of the power law.
+EXPONENT = 0.8
+# The standard deviation of the log of a strength.
+SPREAD = 0.5
+# The length of mu.
+MEAN = 3.0
+# The expected length of the noise.
+NOISE = 1.5
+# Concepts that go together, if correlated.
+GROUP = 8
 CORRELATION = 0.6
 Structure = Literal["independent", "correlated", "hierarchical"]
 
 
 @dataclass(frozen=True)
 class World:
-    """What all images have in common.
+    """A model of the embeddings of all splits: what images have in common.
 
     Attributes:
-        dictionary: D, (concepts, d) float32, unit rows.
-        probability: (concepts,) of each concept to be active on an image of a class that does not own it.
-        own: (classes, OWN) the concepts of each class.
-        mean: mu, (d,).
+        dictionary: D, unit rows.
+        probability: of each concept to be active on an image of a class that does not
+            own it.
+        own: the concepts of each class.
+        mean: mu.
         seed: of this world and its images.
         structure: how concepts go together.
     """
 
-    dictionary: np.ndarray
-    probability: np.ndarray
-    own: np.ndarray
-    mean: np.ndarray
+    dictionary: Float[np.ndarray, "concepts d"]
+    probability: Float[np.ndarray, " concepts"]
+    own: Int[np.ndarray, "classes own"]
+    mean: Float[np.ndarray, " d"]
     seed: int
     structure: Structure = "independent"
 
@@ -76,85 +88,115 @@ def world(
     dictionary = rng.standard_normal((concepts, d), dtype=np.float32)
     dictionary /= np.linalg.norm(dictionary, axis=1, keepdims=True)
     power = np.arange(1, concepts + 1) ** -EXPONENT
-    mean = rng.standard_normal(d, dtype=np.float32)
+    direction_of_mean = rng.standard_normal(d, dtype=np.float32)
+    own = [rng.choice(concepts, OWN, replace=False) for _ in range(classes)]
     return World(
-        dictionary,
-        np.minimum(0.5, PER_IMAGE * power / power.sum()),
-        np.stack([rng.choice(concepts, OWN, replace=False) for _ in range(classes)]),
-        MEAN * mean / np.linalg.norm(mean),
-        seed,
-        structure,
+        dictionary=dictionary,
+        probability=np.minimum(0.5, PER_IMAGE * power / power.sum()),
+        own=np.stack(own),
+        mean=MEAN * direction_of_mean / np.linalg.norm(direction_of_mean),
+        seed=seed,
+        structure=structure,
     )
 
 
 def chunks(
     world: World, split: str, count: int
-) -> Iterator[tuple[np.ndarray, scipy.sparse.csr_matrix]]:
-    """Yield (embeddings (n, d) float32, strengths csr (n, concepts)) of the first `count` images of a split."""
-    concepts, d = world.dictionary.shape
+) -> Iterator[tuple[Float[np.ndarray, "n d"], scipy.sparse.csr_matrix]]:
+    """Yield the first `count` images of a split, chunk by chunk.
+
+    Each chunk is the embeddings (n, d) float32, and the strengths of the concepts,
+    sparse (n, concepts).
+    """
+    d = world.dictionary.shape[1]
     for number, start in enumerate(range(0, count, CHUNK)):
-        labels, rng = _labels(world.seed, len(world.own), split, number)
-        active = _active(world, rng)
-        own = world.own[labels]
-        shown = rng.random(own.shape) < SIGNATURE
-        active[np.arange(CHUNK)[:, None], own] |= shown
-        if world.structure == "hierarchical":
-            parents = _parents(concepts)
-            for first in range(parents, concepts, parents):
-                children = active[:, first : first + parents]
-                active[:, : children.shape[1]] |= children
-        rows, columns = active.nonzero()
-        values = np.exp(SPREAD * rng.standard_normal(len(rows))).astype(np.float32)
-        strengths = scipy.sparse.csr_matrix(
-            (values, (rows, columns)), shape=active.shape
+        labels, rng = _draw_labels(world.seed, len(world.own), split, number)
+        is_active = _draw_active_concepts(world, labels, rng)
+        rows, concepts = is_active.nonzero()
+        strengths = np.exp(SPREAD * rng.standard_normal(len(rows))).astype(np.float32)
+        strength_matrix = scipy.sparse.csr_matrix(
+            (strengths, (rows, concepts)), shape=is_active.shape
         )
-        noise = rng.standard_normal((CHUNK, d), dtype=np.float32) * np.float32(
-            NOISE / np.sqrt(d)
-        )
-        x = strengths @ world.dictionary + world.mean + noise
+        noise = rng.standard_normal((CHUNK, d), dtype=np.float32)
+        noise = noise * np.float32(NOISE / np.sqrt(d))
+        embeddings = strength_matrix @ world.dictionary + world.mean + noise
         n = min(CHUNK, count - start)
-        yield x[:n], strengths[:n]
+        yield embeddings[:n], strength_matrix[:n]
 
 
-def _active(world: World, rng: np.random.Generator) -> np.ndarray:
-    """Which concepts are active on the images of a chunk, (CHUNK, concepts) of bool, the classes' own left out."""
-    concepts, p = len(world.dictionary), world.probability.astype(np.float32)
+def _draw_active_concepts(
+    world: World, labels: Int[np.ndarray, " chunk"], rng: np.random.Generator
+) -> Bool[np.ndarray, "chunk concepts"]:
+    """Draw which concepts are active on the images of a chunk."""
+    is_active = _draw_other_concepts(world, rng)
+    own_concepts = world.own[labels]
+    is_own_shown = rng.random(own_concepts.shape) < SIGNATURE
+    rows = np.arange(CHUNK)[:, None]
+    is_active[rows, own_concepts] = is_active[rows, own_concepts] | is_own_shown
+
+    if world.structure == "hierarchical":
+        # A class's own concepts bring their parents with them.
+        concept_count = len(world.dictionary)
+        parent_count = _parent_count(concept_count)
+        for first in range(parent_count, concept_count, parent_count):
+            children = is_active[:, first : first + parent_count]
+            parents = is_active[:, : children.shape[1]]
+            np.logical_or(parents, children, out=parents)
+    return is_active
+
+
+def _draw_other_concepts(
+    world: World, rng: np.random.Generator
+) -> Bool[np.ndarray, "chunk concepts"]:
+    """Draw active concepts of the images of a chunk, the classes' own left out."""
+    concepts = len(world.dictionary)
+    probability = world.probability.astype(np.float32)
     if world.structure == "correlated":
-        groups = -(-concepts // GROUP)
-        factor = rng.standard_normal((CHUNK, groups), dtype=np.float32)
-        own = rng.standard_normal((CHUNK, concepts), dtype=np.float32)
-        shared = factor[:, np.arange(concepts) % groups]
-        return np.sqrt(CORRELATION) * shared + np.sqrt(
-            1 - CORRELATION
-        ) * own < norm.ppf(p).astype(np.float32)
-    drawn = rng.random((CHUNK, concepts), dtype=np.float32)
+        group_count = -(-concepts // GROUP)
+        factor_of_group = rng.standard_normal((CHUNK, group_count), dtype=np.float32)
+        own_part = rng.standard_normal((CHUNK, concepts), dtype=np.float32)
+        shared_part = factor_of_group[:, np.arange(concepts) % group_count]
+        normal = (
+            np.sqrt(CORRELATION) * shared_part + np.sqrt(1 - CORRELATION) * own_part
+        )
+        return normal < norm.ppf(probability).astype(np.float32)
+
+    uniform = rng.random((CHUNK, concepts), dtype=np.float32)
     if world.structure == "independent":
-        return drawn < p
-    parents = _parents(concepts)
-    above = np.arange(concepts) % parents
-    given = np.where(
-        np.arange(concepts) < parents, p, p / p[above]
-    )  # A parent is more frequent than its children.
-    active = drawn < given
-    active[:, parents:] &= active[:, above[parents:]]
-    return active
+        return uniform < probability
+
+    parent_count = _parent_count(concepts)
+    parent = np.arange(concepts) % parent_count
+    is_parent = np.arange(concepts) < parent_count
+    # Of a child the probability where its parent is active, which is more frequent.
+    conditional = np.where(is_parent, probability, probability / probability[parent])
+    is_active = uniform < conditional
+    is_active[:, parent_count:] &= is_active[:, parent[parent_count:]]
+    return is_active
 
 
-def _parents(concepts: int) -> int:
+def _parent_count(concepts: int) -> int:
     return max(1, concepts // 4)
 
 
-def labels_of(seed: int, classes: int, split: str, count: int) -> np.ndarray:
-    """The classes (count,) of a split's first images."""
-    parts = [
-        _labels(seed, classes, split, number)[0] for number in range(-(-count // CHUNK))
+def labels_of(
+    seed: int, classes: int, split: str, count: int
+) -> Int[np.ndarray, " count"]:
+    """Return the classes of a split's first images."""
+    labels_of_chunks = [
+        _draw_labels(seed, classes, split, number)[0]
+        for number in range(-(-count // CHUNK))
     ]
-    return np.concatenate(parts)[:count]
+    return np.concatenate(labels_of_chunks)[:count]
 
 
-def _labels(
+def _draw_labels(
     seed: int, classes: int, split: str, number: int
-) -> tuple[np.ndarray, np.random.Generator]:
-    """The class of each image of a chunk, and the generator that draws everything else of the chunk."""
+) -> tuple[Int[np.ndarray, " chunk"], np.random.Generator]:
+    """Draw the class of each image of a chunk.
+
+    Returns:
+        The classes, and the generator that draws everything else of the chunk.
+    """
     rng = np.random.default_rng([seed, 1 + SPLITS.index(split), number])
     return rng.integers(classes, size=CHUNK), rng

@@ -14,8 +14,9 @@ from sae.core import arguments, files, registry
 from sae.core.display import Shown
 from sae.core.errors import UserError
 from sae.core.options import Count, Whole
-from sae.data import archives, pictures, store
-from sae.data.embed import embed_images, fingerprint, load
+from sae.data import archives, backbone_entries, pictures, store
+from sae.data.entries import parse
+from sae.data.forward import embed_images
 from sae.models import inputs, saefile
 from sae.models.coder import Coder, TopK
 from sae.models.codes import Codes
@@ -438,12 +439,16 @@ def embed_like(
         raise UserError(
             f"embeddings of {name} were given, not made: encode a .npy file of them"
         )
-    # Automatic precision is what it was where the embeddings were made, not here.
-    if spec.get("precision") == "auto":
-        spec = spec | {"precision": manifest["precision"]}
+    entry = parse("backbone", spec)
+    precision = entry.shared.precision
+    if precision == "auto":
+        # Automatic precision is what it was where the embeddings were made, not here.
+        precision = manifest["precision"]
+        entry = backbone_entries.with_precision(entry, precision)
 
-    backbone = load(spec, artifacts, manifest["image_size"])
-    if fingerprint(spec, backbone, artifacts) != manifest["backbone"]["fingerprint"]:
+    backbone = backbone_entries.load(entry, artifacts, manifest["image_size"])
+    fingerprint = backbone_entries.fingerprint(entry, backbone, artifacts)
+    if fingerprint != manifest["backbone"]["fingerprint"]:
         raise UserError(
             f"the weights of {name} are not those that the SAE's embeddings were made "
             "with; put those back, or embed and train anew"
@@ -459,7 +464,7 @@ def embed_like(
                 batch_size=manifest["batch_size"],
                 device=device,
                 workers=workers,
-                spec=spec,
+                precision=precision,
             )
         )
     except UserError as error:

@@ -402,7 +402,7 @@ class Scorer:
         for backbone, splits_folder in self._other_folders.items():
             for split in splits_of_others(self._options, self._splits):
                 folder = splits_folder / split
-                embeddings[backbone][split], manifest = store.opened(folder)
+                embeddings[backbone][split], manifest = store.open_embeddings(folder)
                 _check_same_images(folder, manifest, self._activations[split])
         return embeddings
 

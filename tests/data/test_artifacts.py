@@ -18,7 +18,10 @@ DIGEST = hashlib.sha256(CONTENT).hexdigest()
 
 @pytest.fixture
 def server(tmp_path):
-    """A web server on the loopback address; yields its address, its folder and the list of requests."""
+    """Run a web server on the loopback address.
+
+    Yields its address, its folder and the list of requests.
+    """
     folder, requests = tmp_path / "www", []
     folder.mkdir()
 

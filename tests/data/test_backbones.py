@@ -1,4 +1,7 @@
-"""Loaders: the same embedding as the library's own pipeline, from checkpoints saved as users have them."""
+"""Loaders give the embedding of the library's own pipeline.
+
+Checkpoints are saved as users have them.
+"""
 
 import hashlib
 import json
@@ -17,10 +20,11 @@ from timm.data import ImageNetInfo, create_transform, resolve_data_config
 
 from sae.core.errors import UserError
 from sae.core.files import read_json
-from sae.data import download, embed
+from sae.data import backbone_entries, download
 from sae.data.backbones import efficientnet_lite, precomputed
 from sae.data.backbones import timm as timm_loader
 from sae.data.datasets import table
+from sae.data.entries import parse
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +33,8 @@ def flower():
 
 
 def load(loader, spec, *others):
-    return embed.load({"loader": loader} | spec, *others)
+    entry = parse("backbone", {"loader": loader, **spec})
+    return backbone_entries.load(entry, *others)
 
 
 def given(root, model):
@@ -52,7 +57,8 @@ def test_every_weight_is_mapped_and_the_prediction_is_sane(fetched, flower):
         image = timm_loader.preprocessing(model, None)(flower)[None]
         top = model(image).softmax(dim=1)[0].topk(1)
         names = ImageNetInfo()
-        # The picture shows a dahlia, which ImageNet lacks; the daisy is its nearest class. Chance is 0.001.
+        # The picture shows a dahlia, which ImageNet lacks; the daisy is its nearest
+        # class. Chance is 0.001.
         assert names.index_to_description(top.indices.item()).startswith("daisy")
         assert top.values.item() > 0.2
         backbone = efficientnet_lite.load(spec, weights, None)
@@ -143,7 +149,10 @@ def test_timm_refuses_a_checkpoint_that_lacks_tensors(tmp_path):
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """An offline hub cache: the function gives the folder in it that holds the files of a repo."""
+    """Make an offline hub cache.
+
+    Returns a function that gives the folder in it for the files of a repo.
+    """
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
 
@@ -201,7 +210,8 @@ def test_timm_takes_a_repo_or_folder_in_its_format(hub, flower):
 
 
 TEXT = {"context_length": 8, "vocab_size": 100, "width": 32, "heads": 2, "layers": 1}
-# A CLIP transformer, and the layout of ViT-SO400M-14-SigLIP2: a transformer of timm with attention pooling.
+# A CLIP transformer, and the layout of ViT-SO400M-14-SigLIP2: a transformer of timm
+# with attention pooling.
 CLIP = {"image_size": 64, "layers": 2, "width": 64, "head_width": 32, "patch_size": 16}
 SIGLIP = {
     "image_size": 160,
@@ -224,7 +234,10 @@ OPEN_CLIP = {
 
 @pytest.fixture
 def tiny(hub, tmp_path, monkeypatch):
-    """(name, folder of the hub's repo) of a tiny model of open_clip, registered with the tag of a real one."""
+    """Register a tiny model of open_clip with the tag of a real one.
+
+    Returns its name and the folder of the hub's repo.
+    """
 
     def make(name):
         tag, real = {
@@ -309,11 +322,13 @@ def test_open_clip_refuses_what_it_cannot_load(tiny, tmp_path):
         load("open_clip", {"model": "nothing", "pretrained": tag}, None, None)
     with pytest.raises(
         UserError,
-        match=r"nowhere is neither a tag of tiny-clip \(there are: openai\) nor a local path",
+        match=r"nowhere is neither a tag of tiny-clip \(there are: openai\) nor a "
+        "local path",
     ):
         load("open_clip", {"model": "tiny-clip", "pretrained": "nowhere"}, None, None)
     path = str(tmp_path / "weights.pt")
-    # One tag of ViT-L-14 has another mean, others another activation: a bare file could be of any of them.
+    # One tag of ViT-L-14 has another mean, others another activation: a bare file could
+    # be of any of them.
     with pytest.raises(
         UserError, match=r"the tags of ViT-L-14 differ; set `pretrained` to the tag"
     ):
@@ -475,7 +490,8 @@ CUT = npy(HEADER.format("(6, 4)"))[:-8]
         (np.ones((6, 4)) + 0j, "holds an array of complex128, expected numbers"),
         (
             np.ones((6, 4), int),
-            r"are int64 of shape \(6, 4\); expected \(N, d\) of float16, float32, float64",
+            r"are int64 of shape \(6, 4\); expected \(N, d\) of float16, float32, "
+            "float64",
         ),
         (np.ones(6), r"are float64 of shape \(6,\); expected"),
         (np.ones((0, 4)), r"are float64 of shape \(0, 4\); expected"),

@@ -257,7 +257,8 @@ def test_emoji_of_other_vendors_join_by_code_points_and_are_drawn_alike(tmp_path
         for i, code in enumerate(unified)
     }
     package(tmp_path / "labelled", shown, emoji)
-    # No zeros in front, a double by another name, one picture that is higher than wide, a flag that nobody knows.
+    # No zeros in front, a double by another name, one picture that is higher than wide,
+    # a flag that nobody knows.
     names = ("1f468-1f3ff-200d-2696-fe0f", "a9-fe0f", "00a9-fe0f", "1f3f4-e0067_e0062")
     webp = {
         f"assets/{name}.webp": picture((0, 0, i), (256, 256), "webp")
@@ -386,7 +387,7 @@ def test_rows_of_a_memory_map_and_of_a_part_of_it(tmp_path, monkeypatch):
     )
     raw = np.memmap(tmp_path / "x.raw", np.float16, "w+", shape=(40, 3))
     raw[:] = x
-    assert store._anew(mapped) is not mapped
+    assert store._opened_anew(mapped) is not mapped
     for of in (
         x,
         mapped,

@@ -1,4 +1,7 @@
-"""DINOv2 out of an ONNX file: every tensor in its place, and the class tokens that the file itself gives."""
+"""DINOv2 out of an ONNX file.
+
+Every tensor is in its place, and class tokens are those that the file itself gives.
+"""
 
 import subprocess
 import venv
@@ -24,14 +27,19 @@ ORACLE = "onnxruntime==1.32.0"
 CLASS_TOKEN = "/backbone/layernorm/Add_1_output_0"
 RUN = """
 import sys, numpy, onnxruntime
-session = onnxruntime.InferenceSession("network.onnx", providers=["CPUExecutionProvider"])
+session = onnxruntime.InferenceSession(
+    "network.onnx", providers=["CPUExecutionProvider"]
+)
 (tokens,) = session.run([sys.argv[1]], {"input_image": numpy.load("images.npy")})
 numpy.save("tokens.npy", tokens)
 """
 
 
 def file_of(layers):
-    """[(node, its operation, a tensor that it reads, shape)] of such a file, and a node of the network above."""
+    """List the nodes of such a file, and a node of the network above.
+
+    Each is (node, its operation, a tensor that it reads, shape).
+    """
     found = [
         ("embeddings/Expand", "Expand", "backbone.embeddings.cls_token", (1, 1, D)),
         ("embeddings/Concat_6", "Concat", "onnx::Concat_1", (1, 1, D)),
@@ -160,7 +168,8 @@ def test_tensors_that_lack_or_are_too_many_are_named(tmp_path):
     found = dinov2_onnx.tensors(tmp_path / "tiny.onnx")
     with pytest.raises(
         UserError,
-        match=r"lacks encoder\.layer\.2\.norm1\.weight, which .* as blocks\.2\.norm1\.weight",
+        match=r"lacks encoder\.layer\.2\.norm1\.weight, which .* as "
+        r"blocks\.2\.norm1\.weight",
     ):
         dinov2_onnx.rename(found, tiny(layers=3))
     with pytest.raises(RuntimeError, match=r"Unexpected key.* \"encoder\.layer\.1\."):
@@ -176,7 +185,8 @@ def test_a_file_of_another_width_or_a_size_between_patches_is_refused(tmp_path):
     )
     with pytest.raises(
         UserError,
-        match=r"tiny\.onnx cannot be loaded into vit_small_patch14_dinov2: .* size mismatch",
+        match=r"tiny\.onnx cannot be loaded into vit_small_patch14_dinov2: .* size "
+        "mismatch",
     ):
         dinov2_onnx.load(SPEC, tmp_path, 98)
     with pytest.raises(
@@ -187,7 +197,10 @@ def test_a_file_of_another_width_or_a_size_between_patches_is_refused(tmp_path):
 
 @pytest.mark.slow
 def test_class_tokens_are_those_of_the_file_itself(fetched, tmp_path):
-    """The file run by ONNX Runtime, in an environment of its own, on real pictures at the file's own 224 pixels."""
+    """Run the file by ONNX Runtime on real pictures at the file's own 224 pixels.
+
+    It has an environment of its own.
+    """
     root = fetched("dinov2_vit_s14", "emoji_google", "emoji_twitter")
     spec = {
         "type": "emoji",

@@ -1,4 +1,4 @@
-"""Extraction: any number of shards, kills and workers give the same store; what is broken is left out and named."""
+"""Embedding: shards, kills and workers give one store; broken images are left out."""
 
 import json
 import shutil
@@ -6,22 +6,51 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import timm
 import torch
 from conftest import ROOT
+from safetensors.torch import save_file
 
 from sae.core import files
 from sae.core.errors import UserError
+from sae.data import backbone_entries, embed, extraction, folding, sources, store
 from sae.data import dataset as datasets
-from sae.data import embed, folding, store
+from sae.data.entries import parse
 from sae.data.parts import Part
 from sae.data.splits import SPLITS
 
 SPEC = {"type": "image_folder", "image_size": 32}
 FILES = ("embeddings.npy", "index.parquet", "manifest.json")
+
+
+class Made(NamedTuple):
+    """What one undisturbed job made.
+
+    Attributes:
+        folder: `dataset/` has the index of the digits, `store/` their embeddings.
+        backbone: the backbone's mapping.
+    """
+
+    folder: Path
+    backbone: dict
+
+    def job(self, out, shards=1, workers=0, shared=(), **options):
+        """Return a job of the same dataset and backbone, with other options of it."""
+        backbone = {**self.backbone, **options}
+        return new_job(
+            self.folder, backbone, out, shards=shards, workers=workers, shared=shared
+        )
+
+
+def new_job(folder, backbone, out, **options):
+    return embed.Job(
+        folder / "dataset", "tiny", backbone, None, out, 16, "cpu", **options
+    )
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -35,7 +64,7 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def made(digits, tmp_path_factory):
-    """The dataset's index, the backbone's entry, and the store that one undisturbed job writes."""
+    """Embed the digits by one undisturbed job."""
     folder = tmp_path_factory.mktemp("made")
     datasets.build("digits", SPEC | {"root": str(digits)}, None, folder / "dataset")
     backbone = {
@@ -43,26 +72,12 @@ def made(digits, tmp_path_factory):
         "model": "test_efficientnet",
         "checkpoint": str(digits / "backbone.safetensors"),
     }
-    embed.embed(job(folder, backbone, folder / "store"))
-    return folder, backbone
+    embed.embed(new_job(folder, backbone, folder / "store"))
+    return Made(folder, backbone)
 
 
-def job(folder, backbone, out, **options):
-    return embed.Job(
-        folder / "dataset", "tiny", backbone, None, out, 16, "cpu", **options
-    )
-
-
-def test_weights_of_another_model_name_the_config_key(made, tmp_path):
-    folder, backbone = made
-    with pytest.raises(
-        UserError,
-        match=r"config key backbones\.tiny: checkpoint .*backbone\..* lacks .*test_vit",
-    ):
-        embed.embed(job(folder, backbone | {"model": "test_vit"}, tmp_path / "store"))
-
-
-def content(out):
+def contents(out):
+    """Return the bytes of every file of a store."""
     return {
         f"{split}/{file}": (out / split / file).read_bytes()
         for split in SPLITS
@@ -70,227 +85,229 @@ def content(out):
     }
 
 
+def test_weights_of_another_model_name_the_config_key(made, tmp_path):
+    expected = r"config key backbones\.tiny: checkpoint .*backbone\..* lacks .*test_vit"
+    with pytest.raises(UserError, match=expected):
+        embed.embed(made.job(tmp_path / "store", model="test_vit"))
+
+
+def embed_alone(loaded, image):
+    """Embed one image as the library does; in a batch the order of sums may differ."""
+    with torch.inference_mode():
+        return loaded.model.eval()(loaded.transform(image)[None])[0].numpy()
+
+
 def test_the_store_holds_what_the_model_says_image_by_image(made, digits):
-    folder, backbone = made
-    loaded = embed.load(backbone, None, 32)
+    loaded = backbone_entries.load(parse("backbone", made.backbone), None, 32)
+    open_image = datasets.reader(SPEC | {"root": str(digits)}, None)
     for split in SPLITS:
-        got = store.read(folder / "store" / split)
-        assert got.index["path"].str.startswith(split).all() and len(got.index) == {
-            "train": 300
-        }.get(split, 100)
-        for row in (0, 17, len(got.index) - 1):
-            image = datasets.reader(SPEC | {"root": str(digits)}, None)(
-                got.index["path"][row]
+        activations = store.read(made.folder / "store" / split)
+        paths = activations.index["path"]
+        assert paths.str.startswith(split).all()
+        assert len(paths) == (300 if split == "train" else 100)
+        for row in (0, 17, len(paths) - 1):
+            np.testing.assert_allclose(
+                activations.embeddings[row],
+                embed_alone(loaded, open_image(paths[row])),
+                rtol=1e-4,
+                atol=1e-5,
             )
-            with torch.inference_mode():
-                alone = loaded.model.eval()(loaded.transform(image)[None])[0].numpy()
-            # Alone, not in its batch: the order of summation may differ.
-            np.testing.assert_allclose(got.embeddings[row], alone, rtol=1e-4, atol=1e-5)
 
 
 def test_a_backbones_own_size_wins_over_the_datasets(made, digits, tmp_path):
-    folder, backbone = made
-    embed.embed(job(folder, backbone | {"image_size": 48}, tmp_path))
-    got, loaded = store.read(tmp_path / "val"), embed.load(backbone, None, 48)
-    image = datasets.reader(SPEC | {"root": str(digits)}, None)(got.index["path"][0])
-    with torch.inference_mode():
-        alone = loaded.model.eval()(loaded.transform(image)[None])[0].numpy()
-    np.testing.assert_allclose(got.embeddings[0], alone, rtol=1e-4, atol=1e-5)
-    assert (
-        got.manifest["image_size"] == 48 and got.manifest["dataset"]["name"] == "digits"
-    )
+    embed.embed(made.job(tmp_path, image_size=48))
+    activations = store.read(tmp_path / "val")
+    assert activations.manifest["image_size"] == 48
+    assert activations.manifest["dataset"]["name"] == "digits"
+
+    loaded = backbone_entries.load(parse("backbone", made.backbone), None, 48)
+    open_image = datasets.reader(SPEC | {"root": str(digits)}, None)
+    alone = embed_alone(loaded, open_image(activations.index["path"][0]))
+    np.testing.assert_allclose(activations.embeddings[0], alone, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("shards", "workers"), [(1, 2), (3, 0), (40, 0)]
-)  # 33 batches: some shards are empty
+# There are 33 batches: of 40 shards some are empty.
+@pytest.mark.parametrize(("shards", "workers"), [(1, 2), (3, 0), (40, 0)])
 def test_shards_and_workers_give_the_identical_store(made, tmp_path, shards, workers):
-    folder, backbone = made
-    some = job(folder, backbone, tmp_path, shards=shards, workers=workers)
+    job = made.job(tmp_path, shards=shards, workers=workers)
     for shard in reversed(range(shards)):
-        embed.embed(some, shard)
-    embed.embed(some)
-    assert content(tmp_path) == content(folder / "store")
+        embed.embed(job, shard)
+    embed.embed(job)
+    assert contents(tmp_path) == contents(made.folder / "store")
     assert not list(tmp_path.glob(".embedding-*/*-of-*"))
 
 
 @pytest.mark.slow
 def test_a_shard_killed_at_any_moment_loses_at_most_a_batch(made, tmp_path):
-    folder, backbone = made
-    told = ["--name", "tiny", "--spec", json.dumps(backbone), "--batch-size", "16"]
-    places = [
-        "--dataset",
-        str(folder / "dataset"),
-        "--artifacts",
-        "nowhere",
-        "--out",
-        str(tmp_path),
-    ]
-    command = [sys.executable, "-m", "sae", "embed", *places, *told]
-    for wanted in (1, 6):  # A signal as soon as so many batches are in the journal.
+    command = [sys.executable, "-m", "sae", "embed"]
+    command += ["--dataset", str(made.folder / "dataset"), "--artifacts", "nowhere"]
+    command += ["--out", str(tmp_path), "--batch-size", "16"]
+    command += ["--name", "tiny", "--spec", json.dumps(made.backbone)]
+    # A signal as soon as so many batches are in the journal.
+    for batch_count in (1, 6):
         process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
-        while process.poll() is None and batches(tmp_path) < wanted:
+        while process.poll() is None and journalled_batches(tmp_path) < batch_count:
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert not (tmp_path / "test/manifest.json").exists(), (
             "finished before it could be killed"
         )
-    before = batches(tmp_path)
+
+    batches_before = journalled_batches(tmp_path)
     (part,) = tmp_path.glob(".embedding-*/0-of-1/train.npy")
     with open(part, "ab") as file:
         file.write(b"half a batch")
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert f"500 images ({16 * before} were there)" in done.stderr
-    assert content(tmp_path) == content(folder / "store")
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    assert f"500 images ({16 * batches_before} were there)" in process.stderr
+    assert contents(tmp_path) == contents(made.folder / "store")
 
 
-def batches(out):
-    return sum(
-        file.read_text().count("crc32")
-        for file in out.glob(".embedding-*/0-of-1/*.journal")
-    )
+def journalled_batches(out):
+    journals = out.glob(".embedding-*/0-of-1/*.journal")
+    return sum(journal.read_text().count("crc32") for journal in journals)
 
 
 @pytest.mark.parametrize(
-    "damage",
-    ["altered", "cut", "header", "journal cut", "journal gone", "journal's type"],
+    ("damage", "rows_left"),
+    [
+        ("altered", 8),
+        ("cut", 16),
+        ("header", 0),
+        ("journal cut", 16),
+        ("journal gone", 0),
+        ("journal's type", 0),
+    ],
 )
-def test_a_part_keeps_only_what_its_journal_vouches_for(tmp_path, damage):
+def test_a_part_keeps_only_what_its_journal_vouches_for(tmp_path, damage, rows_left):
     rows = np.arange(40, dtype=np.float16).reshape(20, 2)
     part = Part(tmp_path / "p.npy", 20)
     for start in (0, 8, 16):
         part.append(rows[start : start + 8])
-    assert part.complete and (np.load(part.path) == rows).all()
-    file = part.journal if "journal" in damage else part.path
-    raw = bytearray(file.read_bytes())
+    assert part.complete
+    np.testing.assert_array_equal(np.load(part.path), rows)
+
+    damage_file(part.journal if "journal" in damage else part.path, damage)
+    resumed = Part(tmp_path / "p.npy", 20)
+    assert resumed.rows_written == rows_left
+    while not resumed.complete:
+        start = resumed.rows_written
+        resumed.append(rows[start : start + 8])
+    np.testing.assert_array_equal(np.load(part.path), rows)
+    assert Part(tmp_path / "p.npy", 20).complete
+
+
+def damage_file(file, damage):
+    content = bytearray(file.read_bytes())
     if damage == "altered":
-        raw[-20] ^= 1  # In the second batch.
-        file.write_bytes(raw)
+        content[-20] ^= 1  # In the second batch.
     elif damage in ("header", "journal's type"):
-        file.write_bytes(raw.replace(b"<f2", b"<i2"))  # As many bytes, other numbers.
-    elif damage == "journal gone":
+        content = content.replace(b"<f2", b"<i2")  # As many bytes, other numbers.
+    elif damage != "journal gone":
+        content = content[:-3]
+    file.write_bytes(content)
+    if damage == "journal gone":
         file.unlink()
-    else:
-        file.write_bytes(raw[:-3])
-    again = Part(tmp_path / "p.npy", 20)
-    assert again.done == {"altered": 8, "cut": 16, "journal cut": 16}.get(damage, 0)
-    again.append(rows[again.done : again.done + 8])
-    while not again.complete:
-        again.append(rows[again.done : again.done + 8])
-    assert (np.load(part.path) == rows).all() and Part(tmp_path / "p.npy", 20).complete
 
 
 def test_other_weights_or_settings_are_never_mixed(made, tmp_path):
-    folder, backbone = made
     weights = tmp_path / "weights.safetensors"
-    shutil.copy(backbone["checkpoint"], weights)
-    moved = backbone | {"checkpoint": str(weights)}
-    embed.embed(job(folder, moved, tmp_path / "out", shards=2), 0)
+    shutil.copy(made.backbone["checkpoint"], weights)
+    job = made.job(tmp_path / "out", shards=2, checkpoint=str(weights))
+    embed.embed(job, 0)
     torch.manual_seed(1)
-    from safetensors.torch import save_file
-
     save_file(timm.create_model("test_efficientnet").state_dict(), weights)
-    embed.embed(job(folder, moved, tmp_path / "out", shards=2), 1)
+    embed.embed(job, 1)
     with pytest.raises(UserError, match="have other weights; delete it and run again"):
-        embed.embed(job(folder, moved, tmp_path / "out", shards=2))
-    embed.embed(
-        job(folder, moved, tmp_path / "out", shards=2), 0
-    )  # Complete, of the old weights: made again.
-    embed.embed(job(folder, moved, tmp_path / "out", shards=2))
-    new = store.read(tmp_path / "out/train")
-    assert (
-        new.manifest["backbone"]["fingerprint"]
-        != store.read(folder / "store/train").manifest["backbone"]["fingerprint"]
-    )
-    assert not (new.embeddings == store.read(folder / "store/train").embeddings).all()
+        embed.embed(job)
+
+    # Shard 0 is complete, but of the old weights: it is made again.
+    embed.embed(job, 0)
+    embed.embed(job)
+    of_new_weights = store.read(tmp_path / "out/train")
+    of_old_weights = store.read(made.folder / "store/train")
+    assert fingerprint(of_new_weights) != fingerprint(of_old_weights)
+    assert not (of_new_weights.embeddings == of_old_weights.embeddings).all()
+
     # The same weights elsewhere are the same backbone.
-    shutil.copy(backbone["checkpoint"], weights)
-    embed.embed(job(folder, moved, tmp_path / "again"))
-    one, two = (
-        store.read(path / "val").manifest["backbone"]
-        for path in (folder / "store", tmp_path / "again")
+    shutil.copy(made.backbone["checkpoint"], weights)
+    embed.embed(made.job(tmp_path / "again", checkpoint=str(weights)))
+    assert fingerprint(store.read(tmp_path / "again/train")) == fingerprint(
+        of_old_weights
     )
-    assert one["fingerprint"] == two["fingerprint"]
 
 
-def test_float16_and_bfloat16_are_close_and_too_large_a_value_is_refused(
-    made, tmp_path
-):
-    folder, backbone = made
-    whole = store.read(folder / "store/test").embeddings
-    for name, options in (
-        ("half", {"dtype": "float16"}),
-        ("brain", {"precision": "bfloat16"}),
-    ):
-        embed.embed(job(folder, backbone | options, tmp_path / name))
-    half, brain = (
-        store.read(tmp_path / name / "test").embeddings for name in ("half", "brain")
-    )
-    np.testing.assert_array_equal(half, whole.astype(np.float16))
-    assert brain.dtype == np.float32 and not (brain == whole).all()
-    cosine = (
-        (whole * brain).sum(axis=1)
-        / np.linalg.norm(whole, axis=1)
-        / np.linalg.norm(brain, axis=1)
-    )
+def fingerprint(activations):
+    return activations.manifest["backbone"]["fingerprint"]
+
+
+def test_float16_and_bfloat16_are_close(made, tmp_path):
+    embed.embed(made.job(tmp_path / "float16", dtype="float16"))
+    embed.embed(made.job(tmp_path / "bfloat16", precision="bfloat16"))
+    exact = store.read(made.folder / "store/test").embeddings
+    in_float16 = store.read(tmp_path / "float16/test").embeddings
+    np.testing.assert_array_equal(in_float16, exact.astype(np.float16))
+
+    in_bfloat16 = store.read(tmp_path / "bfloat16/test").embeddings
+    assert in_bfloat16.dtype == np.float32
+    assert not (in_bfloat16 == exact).all()
+    lengths = np.linalg.norm(exact, axis=1) * np.linalg.norm(in_bfloat16, axis=1)
+    cosine = (exact * in_bfloat16).sum(axis=1) / lengths
     assert cosine.min() > 0.999
-    work = embed._Extraction(job(folder, backbone | {"dtype": "float16"}, tmp_path))
+
+
+def test_too_large_and_complex_values_are_refused(made, tmp_path):
+    job = made.job(tmp_path, dtype="float16")
+    source = sources.open_source(extraction.prepare(job))
+    too_large = np.full((1, 2), 1e6, dtype=np.float32)
     with (
         pytest.raises(UserError, match="not finite as float16"),
         np.errstate(over="ignore"),
     ):
-        work.checked(np.full((1, 2), 1e6, dtype=np.float32), "train", 0)
+        source.check(too_large, "train", 0)
     with pytest.raises(
         UserError, match=r"gave complex64 of shape \(1, 2\), not floats"
     ):
-        work.checked(np.ones((1, 2), dtype=np.complex64), "train", 0)
+        source.check(np.ones((1, 2), dtype=np.complex64), "train", 0)
 
 
 def test_auto_is_what_the_processor_has_and_the_two_are_never_mixed(
     made, tmp_path, monkeypatch
 ):
-    folder, backbone = made
-    here, auto, exact = (
-        folding.has_bfloat16("cpu"),
-        backbone | {"precision": "auto"},
-        folder / "store/test",
-    )
+    has_bfloat16_here = folding.has_bfloat16("cpu")
+    exact = store.read(made.folder / "store/test").embeddings
 
-    def embedded(native, name, **options):
-        monkeypatch.setattr(folding, "has_bfloat16", lambda _device: native)
-        embed.embed(job(folder, auto, tmp_path / name, **options))
-        found = store.read(tmp_path / name / "test")
-        assert found.manifest["precision"] == ("bfloat16" if native else "float32")
-        assert found.manifest["backbone"]["spec"]["precision"] == "auto"
-        return found.embeddings
+    def embed_where(has_bfloat16, name, **options):
+        """Embed with `precision: auto` where a processor has bfloat16, or has not."""
+        monkeypatch.setattr(folding, "has_bfloat16", lambda _device: has_bfloat16)
+        embed.embed(made.job(tmp_path / name, precision="auto", **options))
+        activations = store.read(tmp_path / name / "test")
+        precision = "bfloat16" if has_bfloat16 else "float32"
+        assert activations.manifest["precision"] == precision
+        assert activations.manifest["backbone"]["spec"]["precision"] == "auto"
+        return activations.embeddings
 
-    np.testing.assert_array_equal(
-        embedded(False, "plain"), store.read(exact).embeddings
-    )
-    if not here:
+    np.testing.assert_array_equal(embed_where(False, "plain"), exact)
+    if not has_bfloat16_here:
         pytest.skip("this processor lacks bfloat16")
-    half = embedded(True, "half", shared=(tmp_path / "plain",))
-    assert (
-        0
-        < np.linalg.norm(half - store.read(exact).embeddings)
-        < 0.05 * np.linalg.norm(half)
-    )
+    in_bfloat16 = embed_where(True, "half", shared=(tmp_path / "plain",))
+    distance = np.linalg.norm(in_bfloat16 - exact)
+    assert 0 < distance < 0.05 * np.linalg.norm(in_bfloat16)
+
     # Of two shards one was made where there is none: its part is not taken.
     monkeypatch.setattr(folding, "has_bfloat16", lambda _device: False)
-    embed.embed(job(folder, auto, tmp_path / "both", shards=2), 0)
-    np.testing.assert_array_equal(embedded(True, "both", shards=2, workers=2), half)
-    monkeypatch.setattr(
-        embed, "embed_images", None
-    )  # A shared store of the same precision must do.
+    embed.embed(made.job(tmp_path / "both", shards=2, precision="auto"), 0)
     np.testing.assert_array_equal(
-        embedded(True, "taken", shared=(tmp_path / "plain", tmp_path / "half")), half
+        embed_where(True, "both", shards=2, workers=2), in_bfloat16
     )
 
-
-def _manifest(folder):
-    return files.read_json(folder / "dataset/manifest.json")
+    # A shared store of the same precision must do.
+    monkeypatch.setattr(sources, "embed_images", None)
+    shared = (tmp_path / "plain", tmp_path / "half")
+    np.testing.assert_array_equal(
+        embed_where(True, "taken", shared=shared), in_bfloat16
+    )
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -299,26 +316,20 @@ def test_broken_images_are_left_out_for_every_backbone_and_named(
 ):
     root = tmp_path / "images"
     shutil.copytree(digits, root)
-    cut, text = root / "train/4/4.png", root / "test/0/10.png"
-    cut.write_bytes(cut.read_bytes()[:60])
-    text.write_text("not found")
+    cut_off = root / "train/4/4.png"
+    cut_off.write_bytes(cut_off.read_bytes()[:60])
+    (root / "test/0/10.png").write_text("not found")
     spec = SPEC | {"root": str(root)}
-    with pytest.raises(
-        UserError,
-        match=r"2 of 500 images cannot be read, `max_broken` .* allows 1: train/4/4\.png: ",
-    ):
-        datasets.build(
-            "digits",
-            spec | {"max_broken": 1},
-            None,
-            tmp_path / "dataset",
-            workers=workers,
-        )
-    assert not (tmp_path / "dataset/manifest.json").exists()
-    datasets.build(
-        "digits", spec | {"max_broken": 2}, None, tmp_path / "dataset", workers=workers
+    out = tmp_path / "dataset"
+    expected = (
+        r"2 of 500 images cannot be read, `max_broken` .* allows 1: train/4/4\.png: "
     )
-    manifest = _manifest(tmp_path)
+    with pytest.raises(UserError, match=expected):
+        datasets.build("digits", spec | {"max_broken": 1}, None, out, workers=workers)
+    assert not (out / "manifest.json").exists()
+
+    datasets.build("digits", spec | {"max_broken": 2}, None, out, workers=workers)
+    manifest = files.read_json(out / "manifest.json")
     assert set(manifest["broken"]) == {"train/4/4.png", "test/0/10.png"}
     assert manifest["images"] == {"train": 299, "val": 100, "test": 99}
 
@@ -328,113 +339,134 @@ def test_an_image_that_breaks_later_or_is_replaced_is_named(made, digits, tmp_pa
     shutil.copytree(digits, root)
     datasets.build("digits", SPEC | {"root": str(root)}, None, tmp_path / "dataset")
     shutil.copy(next((root / "val/2").iterdir()), root / "val/1/1.png")
-    with pytest.raises(
-        UserError,
-        match=r"image val/1/1\.png is not what it was when the dataset was indexed",
-    ):
-        embed.embed(job(tmp_path, made[1], tmp_path / "out"))
+    expected = r"image val/1/1\.png is not what it was when the dataset was indexed"
+    with pytest.raises(UserError, match=expected):
+        embed.embed(new_job(tmp_path, made.backbone, tmp_path / "out"))
+
     (root / "val/1/1.png").write_bytes(b"")
     for workers in (0, 1):
+        job = new_job(tmp_path, made.backbone, tmp_path / "out", workers=workers)
         with pytest.raises(UserError, match=r"image val/1/1\.png cannot be read: "):
-            embed.embed(job(tmp_path, made[1], tmp_path / "out", workers=workers))
+            embed.embed(job)
 
 
-def test_given_embeddings_become_a_store(tmp_path):
-    rng = np.random.default_rng(0)
-    rows = {
-        split: rng.normal(size=(n, 5)).astype(np.float32)
-        for split, n in zip(SPLITS, (40, 10, 10), strict=True)
+class Given:
+    """Random embeddings in files, and the table that says what they are of.
+
+    Attributes:
+        rows: {split: its embeddings (n, 5)}, as they were at first.
+    """
+
+    def __init__(self, folder):
+        self.folder = folder
+        (folder / "root/ours").mkdir(parents=True)
+        rng = np.random.default_rng(0)
+        self.rows = {}
+        for split, count in (("train", 40), ("val", 10), ("test", 10)):
+            self.rows[split] = rng.normal(size=(count, 5)).astype(np.float32)
+            self.save(split, self.rows[split])
+            lines = [f"{split}{row},{row % 2}\n" for row in range(count)]
+            table = folder / f"root/{split}.csv"
+            table.write_text("image_id,label\n" + "".join(lines))
+        spec = {"type": "table", "root": str(folder / "root")}
+        datasets.build("given", spec, None, folder / "dataset")
+
+    def save(self, split, rows):
+        np.save(self.folder / f"root/ours/{split}.npy", rows)
+
+    def embed(self, name, **options):
+        backbone = {"loader": "precomputed", "model": "ours"}
+        embed.embed(new_job(self.folder, backbone, self.folder / name, **options))
+
+
+@pytest.fixture
+def given(tmp_path):
+    return Given(tmp_path)
+
+
+def test_given_embeddings_become_a_store(given, tmp_path):
+    given.embed("out", shards=2)
+    for split, rows in given.rows.items():
+        activations = store.read(tmp_path / "out" / split)
+        np.testing.assert_array_equal(activations.embeddings, rows)
+        labels = activations.index["label"].tolist()
+        assert labels == [row % 2 for row in range(len(rows))]
+
+
+def test_given_embeddings_that_are_mended_leave_nothing_of_the_first_ones(
+    given, tmp_path
+):
+    with_nan = given.rows["test"].copy()
+    with_nan[3, 2] = np.nan
+    given.save("test", with_nan)
+    expected = r"row 3 \(from 0\) of .*ours/test\.npy, 'test3', holds NaN"
+    with pytest.raises(UserError, match=expected):
+        given.embed("out")
+    given.save("test", given.rows["train"][5:15])
+    expected = (
+        "embeddings that lie in more than one split: 10, such as "
+        r"train5 \(train\) = test0 "
+    )
+    with pytest.raises(UserError, match=expected):
+        given.embed("out")
+
+    mended = {
+        split: rows.astype(np.float16) + np.float16(1)
+        for split, rows in given.rows.items()
     }
-    (tmp_path / "root/ours").mkdir(parents=True)
-    for split, values in rows.items():
-        np.save(tmp_path / f"root/ours/{split}.npy", values)
-        names = [f"{split}{i},{i % 2}" for i in range(len(values))]
-        (tmp_path / f"root/{split}.csv").write_text(
-            "\n".join(["image_id,label", *names]) + "\n"
-        )
-    datasets.build(
-        "given",
-        {"type": "table", "root": str(tmp_path / "root")},
-        None,
-        tmp_path / "dataset",
+    for split, rows in mended.items():
+        given.save(split, rows)
+    given.embed("out")
+    for split, rows in mended.items():
+        embeddings = store.read(tmp_path / "out" / split).embeddings
+        assert embeddings.dtype == np.float16
+        np.testing.assert_array_equal(embeddings, rows)
+
+
+def test_given_embeddings_of_other_shapes_are_refused(given):
+    given.save("val", given.rows["val"][:, :4])
+    expected = (
+        r"different d or dtype: test \(d = 5, float32\) in .*test\.npy; train .*; "
+        r"val \(d = 4, float32\) in .*val\.npy"
     )
-    embed.embed(
-        job(
-            tmp_path,
-            {"loader": "precomputed", "model": "ours"},
-            tmp_path / "out",
-            shards=2,
-        )
-    )
-    for split, values in rows.items():
-        got = store.read(tmp_path / "out" / split)
-        np.testing.assert_array_equal(got.embeddings, values)
-        assert got.index["label"].tolist() == [i % 2 for i in range(len(values))]
-    ours, again = {"loader": "precomputed", "model": "ours"}, tmp_path / "again"
-    rows["test"][3, 2] = np.nan
-    np.save(tmp_path / "root/ours/test.npy", rows["test"])
-    with pytest.raises(
-        UserError, match=r"row 3 \(from 0\) of .*ours/test\.npy, 'test3', holds NaN"
-    ):
-        embed.embed(job(tmp_path, ours, again))
-    np.save(tmp_path / "root/ours/test.npy", rows["train"][5:15])
-    with pytest.raises(
-        UserError,
-        match=r"embeddings that lie in more than one split: 10, such as train5 \(train\) = test0 ",
-    ):
-        embed.embed(job(tmp_path, ours, again))
-    for (
-        split,
-        values,
-    ) in (
-        rows.items()
-    ):  # Mended, and other numbers: nothing of the first attempt may stay.
-        rows[split] = np.nan_to_num(values).astype(np.float16) + np.float16(1)
-        np.save(tmp_path / f"root/ours/{split}.npy", rows[split])
-    embed.embed(job(tmp_path, ours, again))
-    for split, values in rows.items():
-        got = store.read(again / split).embeddings
-        assert got.dtype == np.float16 and (got == values).all()
-    np.save(tmp_path / "root/ours/val.npy", rows["val"][:, :4])
-    said = (
-        r"different d or dtype: test \(d = 5, float16\) in .*test\.npy; train .*; "
-        r"val \(d = 4, float16\) in .*val\.npy"
-    )
-    with pytest.raises(UserError, match=said):
-        embed.embed(job(tmp_path, ours, again))
-    np.save(tmp_path / "root/ours/val.npy", rows["val"][:9])
+    with pytest.raises(UserError, match=expected):
+        given.embed("out")
+    given.save("val", given.rows["val"][:9])
     with pytest.raises(UserError, match="9 embeddings of val for 10 rows"):
-        embed.embed(job(tmp_path, ours, again))
+        given.embed("out")
 
 
 def test_a_finished_store_is_brought_back_and_no_kill_while_joining_loses_a_split(
     made, tmp_path, monkeypatch
 ):
-    folder, backbone = made
-    adopt, calls = store.adopt, []
+    adopt = store.adopt
+    adopted_splits = []
 
-    def killed(*arguments):
-        if calls:
+    def adopt_one_split(folder, *arguments):
+        if adopted_splits:
             raise KeyboardInterrupt
-        calls.append(adopt(*arguments))
+        adopt(folder, *arguments)
+        adopted_splits.append(folder)
 
-    monkeypatch.setattr(store, "adopt", killed)
+    monkeypatch.setattr(store, "adopt", adopt_one_split)
     with pytest.raises(KeyboardInterrupt):
-        embed.embed(job(folder, backbone, tmp_path))
+        embed.embed(made.job(tmp_path))
     monkeypatch.setattr(store, "adopt", adopt)
-    monkeypatch.setattr(embed, "embed_images", None)  # What is there must do.
-    embed.embed(job(folder, backbone, tmp_path))
-    assert content(tmp_path) == content(folder / "store")
+    # The embeddings that are there must do.
+    monkeypatch.setattr(sources, "embed_images", None)
+    embed.embed(made.job(tmp_path))
+    assert contents(tmp_path) == contents(made.folder / "store")
+
     for split in SPLITS:
         shutil.rmtree(tmp_path / split)
-    moved = shutil.copy(
-        backbone["checkpoint"], tmp_path / "moved.safetensors"
-    )  # The same weights in another place.
-    embed.embed(job(folder, backbone | {"checkpoint": str(moved)}, tmp_path, shards=5))
-    assert content(tmp_path) == content(folder / "store")
+    # The same weights in another place.
+    moved = tmp_path / "moved.safetensors"
+    shutil.copy(made.backbone["checkpoint"], moved)
+    embed.embed(made.job(tmp_path, shards=5, checkpoint=str(moved)))
+    assert contents(tmp_path) == contents(made.folder / "store")
 
 
-def test_there_is_no_shard_beyond_the_last(made, tmp_path):
-    for shard, shards in ((4, 4), (-1, 4), (None, 0)):
-        with pytest.raises(UserError, match="shards are numbered from 0"):
-            embed.embed(job(made[0], made[1], tmp_path, shards=shards), shard)
+@pytest.mark.parametrize(("shard", "shards"), [(4, 4), (-1, 4), (None, 0)])
+def test_there_is_no_shard_beyond_the_last(made, tmp_path, shard, shards):
+    with pytest.raises(UserError, match="shards are numbered from 0"):
+        embed.embed(made.job(tmp_path, shards=shards), shard)

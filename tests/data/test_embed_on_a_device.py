@@ -29,8 +29,11 @@ from timm.data import create_transform
 from torch import nn
 
 from sae.core import registry
-from sae.data import embed, folding
+from sae.data import backbone_entries, folding
+from sae.data.backbone import Backbone
 from sae.data.backbones import dinov2_onnx, efficientnet_lite
+from sae.data.entries import parse
+from sae.data.forward import embed_images
 
 VISION = {"image_size": 32, "layers": 2, "width": 32, "head_width": 16}
 TEXT = {"context_length": 8, "vocab_size": 16, "width": 16, "heads": 2, "layers": 1}
@@ -41,7 +44,7 @@ def load_timm(folder, monkeypatch):
     file = folder / "weights.safetensors"
     save_file(timm.create_model("test_efficientnet").state_dict(), file)
     spec = {"loader": "timm", "model": "test_efficientnet", "checkpoint": str(file)}
-    return embed.load(spec, None, 32)
+    return backbone_entries.load(parse("backbone", spec), None, 32)
 
 
 def load_efficientnet_lite(folder, monkeypatch):
@@ -51,7 +54,7 @@ def load_efficientnet_lite(folder, monkeypatch):
     monkeypatch.setattr(efficientnet_lite, "full_model", make_model)
     model = "tf_efficientnet_lite0"
     spec = {"loader": "efficientnet_lite", "model": model, "artifacts": ["none"]}
-    return embed.load(spec, None, 32)
+    return backbone_entries.load(parse("backbone", spec), None, 32)
 
 
 def load_dinov2_onnx(folder, monkeypatch):
@@ -64,7 +67,7 @@ def load_dinov2_onnx(folder, monkeypatch):
     monkeypatch.setattr(dinov2_onnx, "rename", draw_weights)
     model = "vit_small_patch14_dinov2"
     spec = {"loader": "dinov2_onnx", "model": model, "artifacts": ["none"]}
-    return embed.load(spec, None, 28)
+    return backbone_entries.load(parse("backbone", spec), None, 28)
 
 
 def load_open_clip(folder, monkeypatch):
@@ -73,7 +76,7 @@ def load_open_clip(folder, monkeypatch):
     file = folder / "open_clip_model.safetensors"
     save_file(open_clip.create_model("pretend-clip").state_dict(), file)
     spec = {"loader": "open_clip", "model": "pretend-clip", "pretrained": str(file)}
-    return embed.load(spec, None, None)
+    return backbone_entries.load(parse("backbone", spec), None, None)
 
 
 # By name of the loader, what loads a small model with random weights through it.
@@ -103,7 +106,7 @@ def embed_on(device, backbone, precision="float32", workers=0):
     for number in range(sum(SIZES)):
         pixels = np.random.default_rng(number).integers(256, size=(40, 36, 3))
         images[str(number)] = Image.fromarray(pixels.astype(np.uint8))
-    return embed.embed_images(
+    return embed_images(
         # Embedding moves the model.
         copy.deepcopy(backbone),
         images.get,
@@ -111,7 +114,7 @@ def embed_on(device, backbone, precision="float32", workers=0):
         batch_size=SIZES[0],
         device=device,
         workers=workers,
-        spec={"precision": precision},
+        precision=precision,
     )
 
 
@@ -172,7 +175,7 @@ def tiny_backbone(transform):
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten())
     # A copy of the model has this hook too.
     model.register_forward_hook(lambda *_: batches.append("computed"))
-    return embed.Backbone(model, transform), batches
+    return Backbone(model, transform), batches
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -182,7 +185,7 @@ def test_images_reach_a_device_as_bytes_or_as_floats(place, as_bytes, workers):
     """A transform that ends by normalising is finished on the device."""
     torch.manual_seed(0)
     whole = create_transform((3, 16, 16))
-    assert folding.pixels(whole) is not None
+    assert folding.pixel_transform(whole) is not None
     transform = whole if as_bytes else lambda image: whole(image)
     backbone, _ = tiny_backbone(transform)
     on_cpu = np.concatenate([*embed_on("cpu", backbone)])

@@ -1,4 +1,7 @@
-"""Fashion-MNIST's files as they are published, in small: what each split gets of them, and each row's picture."""
+"""Fashion-MNIST's files as they are published, in small.
+
+What each split gets of them, and each row's picture.
+"""
 
 import hashlib
 
@@ -14,7 +17,10 @@ FILES = {"train": 60, "t10k": 30}
 
 @pytest.fixture
 def root(tmp_path):
-    """An artifact of 60 and 30 pictures, of each class alike; picture i of a part is filled with i."""
+    """Write an artifact of 60 and 30 pictures, as many of each class.
+
+    Picture i of a part is filled with i.
+    """
     folder, hashes = tmp_path / "small", {}
     folder.mkdir()
     for part, count in FILES.items():

@@ -1,4 +1,4 @@
-"""A backbone made ready for inference gives the embeddings of the model as its library runs it."""
+"""A backbone made ready for inference embeds as the model that its library runs."""
 
 import copy
 import logging
@@ -17,11 +17,12 @@ from torchvision.transforms import Compose, Normalize, ToTensor
 
 from sae.core.errors import UserError
 from sae.data import folding
-from sae.data.embed import Backbone, embed_images
+from sae.data.backbone import Backbone
+from sae.data.forward import embed_images
 
 
 def untrained(model):
-    """Random weights, and statistics and scales of BatchNorm that are not those at the start."""
+    """Draw weights, and statistics and scales of BatchNorm other than at the start."""
     torch.manual_seed(0)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -37,12 +38,19 @@ def normalised(model):
 
 
 class Odd(nn.Module):
-    """A convolution whose output two modules read, one applied twice, a BatchNorm before a convolution."""
+    """A model that must not be folded everywhere.
+
+    Two modules read the output of one convolution, one convolution is applied twice,
+    and a BatchNorm comes before a convolution.
+    """
 
     def __init__(self):
         super().__init__()
-        self.first, self.twice = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 1, bias=False)
-        self.a, self.b, self.c = nn.BatchNorm2d(8), nn.BatchNorm2d(8), nn.BatchNorm2d(8)
+        self.first = nn.Conv2d(3, 8, 3)
+        self.twice = nn.Conv2d(8, 8, 1, bias=False)
+        self.a = nn.BatchNorm2d(8)
+        self.b = nn.BatchNorm2d(8)
+        self.c = nn.BatchNorm2d(8)
         self.last = nn.Conv2d(8, 4, 3, padding=1)
 
     def forward(self, x):
@@ -52,10 +60,11 @@ class Odd(nn.Module):
         return self.last(self.c(x)).mean(dim=(2, 3))
 
 
-# EfficientNet-Lite pads as TensorFlow does: at 33 and 50 pixels some layers get unequal numbers of zeros, at 32 others.
+# EfficientNet-Lite pads as TensorFlow does: at 33 and 50 pixels some layers get unequal
+# numbers of zeros, at 32 others.
 @pytest.mark.parametrize("size", [32, 33, 50])
 @pytest.mark.parametrize(
-    ("make", "left"),
+    ("make", "norms_left"),
     [
         (lambda: timm.create_model("tf_efficientnet_lite0", num_classes=0), 0),
         (lambda: timm.create_model("test_resnet", num_classes=0), 0),
@@ -63,12 +72,12 @@ class Odd(nn.Module):
         (Odd, 3),
     ],
 )
-def test_folded_models_compute_the_same(make, left, size):
+def test_folded_models_compute_the_same(make, norms_left, size):
     model = untrained(make())
     before = {name: value.clone() for name, value in model.state_dict().items()}
     exact = copy.deepcopy(model).double()
     folded = folding.fold(model).to(memory_format=torch.channels_last)
-    assert normalised(folded) == left
+    assert normalised(folded) == norms_left
     with torch.inference_mode():
         for count in (4, 1):
             x = torch.randn(count, 3, size, size)
@@ -86,11 +95,12 @@ def test_folded_models_compute_the_same(make, left, size):
 
 
 class Untraceable(nn.Module):
-    """What it does depends on the values."""
+    """A model whose way depends on the values."""
 
     def __init__(self):
         super().__init__()
-        self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.norm = nn.BatchNorm2d(4)
 
     def forward(self, x):
         x = self.norm(self.conv(x))
@@ -100,9 +110,9 @@ class Untraceable(nn.Module):
 def test_what_cannot_be_folded_stays_and_the_log_says_why(caplog):
     caplog.set_level(logging.INFO, logger="sae.progress")
     vit = timm.create_model("test_vit")
-    assert (
-        folding.fold(vit.eval()) is vit and not caplog.messages
-    )  # There is nothing to fold.
+    # There is nothing to fold.
+    assert folding.fold(vit.eval()) is vit
+    assert not caplog.messages
     model = Untraceable().eval()
     assert folding.fold(model) is model
     assert (
@@ -113,10 +123,8 @@ def test_what_cannot_be_folded_stays_and_the_log_says_why(caplog):
 @pytest.fixture(scope="module")
 def photographs():
     """40 crops of two photographs."""
-    sources, rng = (
-        [Image.fromarray(image) for image in load_sample_images().images],
-        np.random.default_rng(0),
-    )
+    sources = [Image.fromarray(image) for image in load_sample_images().images]
+    rng = np.random.default_rng(0)
     places = rng.integers(300, size=(40, 2))
     return {
         str(i): sources[i % 2].crop((x, y, x + 100, y + 90))
@@ -129,7 +137,7 @@ def test_normalised_bytes_are_the_transform_bit_for_bit(photographs):
         (3, 48, 48), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
     )
     for transform in (timms, open_clip.image_transform(48, is_train=False)):
-        split = folding.pixels(transform)
+        split = folding.pixel_transform(transform)
         got = split.normalise(
             torch.stack([split(image) for image in photographs.values()])
         )
@@ -137,8 +145,11 @@ def test_normalised_bytes_are_the_transform_bit_for_bit(photographs):
         assert got.is_contiguous(memory_format=torch.channels_last) and torch.equal(
             got, expected
         )
-    assert folding.pixels(lambda image: torch.zeros(3, 8, 8)) is None
-    assert folding.pixels(Compose([ToTensor(), Normalize(0.5, 0.5), torch.neg])) is None
+    assert folding.pixel_transform(lambda image: torch.zeros(3, 8, 8)) is None
+    assert (
+        folding.pixel_transform(Compose([ToTensor(), Normalize(0.5, 0.5), torch.neg]))
+        is None
+    )
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -153,10 +164,11 @@ def test_an_embedding_depends_neither_on_threads_nor_on_what_came_before(
         "batch_size": 8,
         "device": "cpu",
         "workers": 0,
-        "spec": {"precision": precision},
+        "precision": precision,
     }
-    paths, before, found = list(photographs), torch.get_num_threads(), {}
-    paths = paths[:36]  # The last batch is smaller.
+    paths = list(photographs)[:36]  # The last batch is smaller.
+    threads_before = torch.get_num_threads()
+    batches_by_threads = {}
     with torch.inference_mode():  # As its library runs it: images alone, NCHW, float32.
         expected = np.concatenate(
             [model(transform(photographs[path])[None]).numpy() for path in paths]
@@ -164,7 +176,7 @@ def test_an_embedding_depends_neither_on_threads_nor_on_what_came_before(
     try:
         for threads in (1, 3):
             torch.set_num_threads(threads)
-            found[threads] = list(
+            batches_by_threads[threads] = list(
                 embed_images(
                     Backbone(model, transform), photographs.get, paths, **options
                 )
@@ -179,20 +191,22 @@ def test_an_embedding_depends_neither_on_threads_nor_on_what_came_before(
             Backbone(model, transform), photographs.get, paths[16:], **options
         )
     finally:
-        torch.set_num_threads(before)
-    assert [len(batch) for batch in found[3]] == [8, 8, 8, 8, 4]
-    for one, other in zip(
-        found[1] * 2, found[3] + [*found[1][:2], *again[1:]], strict=True
-    ):
-        np.testing.assert_array_equal(one, other)
-    np.testing.assert_array_equal(again[0], found[1][4])
-    distance = np.linalg.norm(np.concatenate(found[3]) - expected, axis=1)
+        torch.set_num_threads(threads_before)
+    alone = batches_by_threads[1]
+    side_by_side = batches_by_threads[3]
+    assert [len(batch) for batch in side_by_side] == [8, 8, 8, 8, 4]
+    np.testing.assert_array_equal(np.concatenate(side_by_side), np.concatenate(alone))
+    for batch, equal_batch in zip(again[1:], alone[2:], strict=True):
+        np.testing.assert_array_equal(batch, equal_batch)
+    np.testing.assert_array_equal(again[0], alone[4])
+
+    distance = np.linalg.norm(np.concatenate(side_by_side) - expected, axis=1)
     distance /= np.linalg.norm(expected, axis=1)
-    assert (
-        (distance < 1e-5).all()
-        if precision == "float32"
-        else (distance > 1e-5).all() and (distance < 0.1).all()
-    )
+    if precision == "float32":
+        assert (distance < 1e-5).all()
+    else:
+        assert (distance > 1e-5).all()
+        assert (distance < 0.1).all()
 
 
 def test_a_processor_that_emulates_bfloat16_does_not_have_it(monkeypatch):
@@ -209,9 +223,8 @@ def test_a_processor_that_emulates_bfloat16_does_not_have_it(monkeypatch):
             raising=False,
         )
         assert asks("cpu") is native
-    monkeypatch.delattr(
-        torch.cpu, "_is_avx512_bf16_supported"
-    )  # An older PyTorch does not say.
+    # An older PyTorch does not say.
+    monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")
     assert asks("cpu") is False
     monkeypatch.setattr(folding.platform, "machine", lambda: "aarch64")
     monkeypatch.setattr(
@@ -226,20 +239,17 @@ def test_batches_before_a_broken_image_are_kept(photographs):
             raise OSError("it is gone")
         return photographs[path]
 
-    model, transform, kept, before = (
-        nn.Flatten(),
-        create_transform((3, 8, 8)),
-        [],
-        torch.get_num_threads(),
-    )
-    options = {"batch_size": 4, "device": "cpu", "workers": 0, "spec": {}}
+    backbone = Backbone(nn.Flatten(), create_transform((3, 8, 8)))
+    batches = []
+    threads_before = torch.get_num_threads()
+    options = {"batch_size": 4, "device": "cpu", "workers": 0}
     try:
         torch.set_num_threads(2)
         with pytest.raises(UserError, match="image 20 cannot be read: it is gone"):
             for batch in embed_images(
-                Backbone(model, transform), open_image, list(photographs), **options
+                backbone, open_image, list(photographs), **options
             ):
-                kept.append(batch)
+                batches.append(batch)
     finally:
-        torch.set_num_threads(before)
-    assert len(kept) == 5
+        torch.set_num_threads(threads_before)
+    assert len(batches) == 5

@@ -1,4 +1,7 @@
-"""Datasets as people have them: the same real photographs in every layout, read back to the pixel."""
+"""Datasets as people have them.
+
+The same real photographs in every layout are read back to the pixel.
+"""
 
 import gzip
 import hashlib
@@ -21,9 +24,10 @@ from sklearn.datasets import load_sample_image
 
 from sae.core import files
 from sae.core.errors import UserError
-from sae.data import archives, download
+from sae.data import download
 from sae.data.dataset import load
 from sae.data.datasets import shards, torchvision
+from sae.data.tars import tar_members
 
 CLASSES = {
     "n01440764": 0,
@@ -54,7 +58,10 @@ def jpeg(row):
 
 @pytest.fixture(scope="module")
 def photos():
-    """{part: [(WordNet ID, file stem, JPEG bytes)]}: 48 training and 12 validation images of 3 classes."""
+    """Make 48 training and 12 validation images of 3 classes.
+
+    Returns {part: [(WordNet ID, file stem, JPEG bytes)]}.
+    """
     wnids = list(CLASSES)
     train = [(wnids[i // 16], f"{wnids[i // 16]}_{i * 7}", jpeg(i)) for i in range(48)]
     return {
@@ -77,7 +84,11 @@ def tar(members):
 
 
 def parquet(path, rows, label=True):
-    """As the hub writes it: small row groups, image {bytes, path}, the class names in the schema's metadata."""
+    """Write parquet as the hub does.
+
+    Row groups are small, an image is {bytes, path}, and the class names are in the
+    schema's metadata.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     columns = {"image": [{"bytes": content, "path": name} for name, content, _ in rows]}
     if label:
@@ -108,7 +119,8 @@ def write_tars(root, photos):
     )
     val = [(f"{stem}.JPEG", content) for _, stem, content in photos["val"]]
     (root / "ILSVRC2012_img_val.tar").write_bytes(tar(val[::-1]))
-    # The development kit numbers classes in an order of its own, inner nodes of WordNet last.
+    # The development kit numbers classes in an order of its own, inner nodes of WordNet
+    # last.
     fields = [
         "ILSVRC2012_ID",
         "WNID",
@@ -220,7 +232,7 @@ def test_forked_readers_share_an_archive(tmp_path, photos):
 def test_a_cut_tar_is_refused(tmp_path, photos, cut):
     content = tar([(stem, image) for _, stem, image in photos["val"]])
     (tmp_path / "a.tar").write_bytes(content)
-    members = list(archives.tar_members(tmp_path / "a.tar"))
+    members = list(tar_members(tmp_path / "a.tar"))
     assert [content[offset : offset + size] for _, offset, size in members] == [
         c for *_, c in photos["val"]
     ]
@@ -235,7 +247,7 @@ def test_a_cut_tar_is_refused(tmp_path, photos, cut):
     with pytest.raises(
         UserError, match=r"a\.tar is not a whole, uncompressed tar .* download it again"
     ):
-        list(archives.tar_members(tmp_path / "a.tar"))
+        list(tar_members(tmp_path / "a.tar"))
 
 
 @pytest.mark.parametrize("size", [-1536, -1, 2**60, 2**80])
@@ -248,7 +260,7 @@ def test_a_member_of_negative_or_absurd_size_is_refused(tmp_path, photos, size):
     ]
     (tmp_path / "a.tar").write_bytes(before + header + bytes(1024))
     with pytest.raises(UserError, match=r"a\.tar is not a whole, uncompressed tar"):
-        for number, _ in enumerate(archives.tar_members(tmp_path / "a.tar")):
+        for number, _ in enumerate(tar_members(tmp_path / "a.tar")):
             assert number < 9, "goes round and round"
 
 
@@ -260,11 +272,13 @@ def test_imagenet_says_what_is_wrong(tmp_path, photos):
     refused("root /no/where is not a folder", root="/no/where")
     (tmp_path / "val").mkdir()
     refused(
-        r"none of the layouts train/ \+ val/ \(no train/\); .*data/train-.*; found in it: val/"
+        r"none of the layouts train/ \+ val/ \(no train/\); .*data/train-.*; "
+        "found in it: val/"
     )
     write_folders(tmp_path, photos)
     refused(
-        r"train has 36 images, expected 1,231,167; test has 12 images, expected 50,000: .* set `images`",
+        "train has 36 images, expected 1,231,167; test has 12 images, expected 50,000: "
+        ".* set `images`",
         images={"train": 1231167, "val": 12, "test": 50000},
     )
     refused("class 0 has 16 training images, and 16 of them", val_per_class=16)
@@ -292,9 +306,13 @@ def test_open_images(tmp_path, photos):
     labels = tmp_path / "annotations"
     labels.mkdir()
     head = "ImageID,Source,LabelName,Confidence\n"
-    rows = "0a,verification,/m/cat,1\n0b,verification,/m/cat,0\n0a,crowdsource-verification,/m/cat,1\n"
+    rows = (
+        "0a,verification,/m/cat,1\n0b,verification,/m/cat,0\n"
+        "0a,crowdsource-verification,/m/cat,1\n"
+    )
     (labels / "oidv7-train-annotations-human-imagelabels.csv").write_text(
-        f"{head}{rows}0a,verification,/m/animal,1\n9z,verification,/m/cat,1\n0c,verification,/m/new,1\n"
+        f"{head}{rows}0a,verification,/m/animal,1\n9z,verification,/m/cat,1\n"
+        "0c,verification,/m/new,1\n"
     )
     (labels / "oidv7-val-annotations-human-imagelabels.csv").write_text(head)
     spec = {"type": "open_images", "root": str(tmp_path)}
@@ -486,7 +504,10 @@ def test_torchvision(tmp_path, monkeypatch):
 
 
 def test_torchvision_downloads_whole_or_not_at_all(tmp_path, monkeypatch, network):
-    """Places365 asks only whether the folder of its images is there, and, told not to download, not even that."""
+    """Places365 asks only whether the folder of its images is there.
+
+    Told not to download, it does not even ask that.
+    """
     site, root, part = tmp_path / "site", tmp_path / "data", "data_256_standard"
     site.mkdir()
     lists = {
@@ -601,7 +622,8 @@ def test_table(tmp_path):
         load(spec, None)
     for split in ("train", "val", "test"):
         (tmp_path / f"{split}.csv").write_text(
-            f"image_id,label,label_name,group\n01{split},3,NA,{split}\n2{split},0,b,{split}\n"
+            "image_id,label,label_name,group\n"
+            f"01{split},3,NA,{split}\n2{split},0,b,{split}\n"
         )
     dataset = load(spec, None)
     assert dataset.grouped

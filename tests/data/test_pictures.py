@@ -1,4 +1,4 @@
-"""What pictures a dataset may hold, and that the index follows what they show, not their files."""
+"""Pictures that a dataset may hold; its index follows what they show."""
 
 import shutil
 import struct
@@ -58,19 +58,19 @@ def test_the_fingerprint_follows_pixels_and_not_files(root):
 def test_the_same_picture_in_two_splits_is_an_error_unless_it_is_allowed(root):
     alone = build(root)[0]
     assert alone["duplicates"] == []
-    for name in (
-        "train/1/again.bmp",
-        "train/0/twice.png",
-        "test/1/6.bmp",
-    ):  # Other bytes, two of them in train.
+    # Other bytes, two of them in train.
+    for name in ("train/1/again.bmp", "train/0/twice.png", "test/1/6.bmp"):
         Image.open(root / "train/0/0.png").save(root / name)
     (root.parent / "dataset/manifest.json").unlink()
-    said = r"dataset six: pictures that lie in more than one split: 1, such as train/0/0\.png .* = test/1/6\.bmp "
-    with pytest.raises(UserError, match=said + r".* `duplicates: allow`"):
+    expected = (
+        "dataset six: pictures that lie in more than one split: 1, such as "
+        r"train/0/0\.png .* = test/1/6\.bmp "
+    )
+    with pytest.raises(UserError, match=expected + r".* `duplicates: allow`"):
         build(root)
     assert not (root.parent / "dataset/manifest.json").exists()
-    found = build(root, duplicates="allow")[0]
-    assert found["duplicates"] == [
+    manifest = build(root, duplicates="allow")[0]
+    assert manifest["duplicates"] == [
         {
             "train": ["train/0/0.png", "train/0/twice.png", "train/1/again.bmp"],
             "test": ["test/1/6.bmp"],
@@ -81,7 +81,8 @@ def test_the_same_picture_in_two_splits_is_an_error_unless_it_is_allowed(root):
 
 
 def test_postscript_named_jpg_does_not_reach_ghostscript(root, tmp_path, monkeypatch):
-    script, ran = tmp_path / "bin/gs", tmp_path / "ran"
+    script = tmp_path / "bin/gs"
+    ran = tmp_path / "ran"
     script.parent.mkdir()
     script.write_text(f"#!/bin/sh\ntouch {ran}\n")
     script.chmod(0o755)

@@ -1,4 +1,7 @@
-"""What pictures show, in RGB of 8 bits: expectations are computed by hand, files are written byte by byte."""
+"""Pictures show the right RGB of 8 bits.
+
+Expectations are computed by hand, files are written byte by byte.
+"""
 
 import io
 import struct
@@ -205,8 +208,9 @@ KNOWN = {
         [RED, (0, 0, 0)],
     ),
 }
-# JPEG and other spaces of colour: to rounding. Adobe's JPEGs of CMYK hold 255 where there is no ink. In those of YCCK
-# the inks but black are turned as RGB is: red is cyan's opposite, with Y, Cb, Cr of 179, 171, 1.
+# JPEG and other spaces of colour: to rounding. Adobe's JPEGs of CMYK hold 255 where
+# there is no ink. In those of YCCK the inks but black are turned as RGB is: red is
+# cyan's opposite, with Y, Cb, Cr of 179, 171, 1.
 CMYK = constant("CMYK", (0, 255, 255, 0), "jpeg", quality=100)
 YCCK = constant("CMYK", (255 - 179, 255 - 171, 255 - 1, 0), "jpeg", quality=100)
 ADOBE = YCCK.index(b"Adobe") + 11
@@ -290,7 +294,7 @@ def test_what_is_no_picture_counts_as_broken(monkeypatch):
     monkeypatch.setattr(
         datasets, "_open", pictures.Guard(lambda path: 3), raising=False
     )
-    assert datasets._look_at("x") == "TypeError: a int is no PIL image"
+    assert datasets._decode("x") == "TypeError: a int is no PIL image"
 
 
 def exif(orientation, text=None):
@@ -301,8 +305,9 @@ def exif(orientation, text=None):
     return found
 
 
-# By the standard: row 0 of what is stored is, seen upright, its top, top, bottom, bottom, left, right, right, left; and
-# column 0 the left, right, right, left, top, top, bottom, bottom.
+# By the standard: row 0 of what is stored is, seen upright, its top, top, bottom,
+# bottom, left, right, right, left; and column 0 the left, right, right, left, top, top,
+# bottom, bottom.
 UPRIGHT = {
     1: lambda x: x,
     2: lambda x: x[:, ::-1],
@@ -342,7 +347,8 @@ def test_16_bits_are_turned_too():
 def test_an_odd_exif_block_does_no_harm():
     image = Image.fromarray(load_sample_image("flower.jpg")[200:232, 300:348])
     block = exif(6, text="a text").tobytes()
-    # A width that is a text: Pillow cannot write the block anew, once the picture is upright.
+    # A width that is a text: Pillow cannot write the block anew, once the picture is
+    # upright.
     unwritable = block.replace(
         struct.pack(">HH", 0x010E, 2), struct.pack(">HH", 0x0100, 2)
     )

@@ -42,7 +42,8 @@ def test_embeddings_are_the_stated_sum_and_a_smaller_set_is_the_beginning_of_a_l
         < np.sqrt((noise**2).sum(axis=1).mean())
         < 1.2 * synthetic.NOISE
     )
-    # A class's own concepts are on most of its images, and far more often than on those of other classes.
+    # A class's own concepts are on most of its images, and far more often than on those
+    # of other classes.
     labels = test.index["label"].to_numpy()
     own = (truth[np.arange(100)[:, None], world.own[labels]] > 0).mean()
     assert own > synthetic.SIGNATURE - 0.05

@@ -17,7 +17,7 @@ from sae.bank.train import Place
 from sae.core import files
 from sae.core.errors import UserError
 from sae.data import dataset as datasets
-from sae.data import embed, store
+from sae.data import embed, folding, store
 from sae.models import apply
 from sae.protocols import _cell
 
@@ -169,10 +169,10 @@ def test_images_are_embedded_in_the_precision_of_the_saes_own(
     manifest = files.read_json(trained.activations / "train/manifest.json")
     backbone = manifest["backbone"]["spec"] | {"precision": "auto"}
     job = embed.Job(trained.dataset, "t", backbone, None, tmp_path, 16, "cpu")
-    monkeypatch.setattr(embed.folding, "has_bfloat16", lambda _device: False)
+    monkeypatch.setattr(folding, "has_bfloat16", lambda _device: False)
     embed.embed(job)
     # Another processor, on which automatic precision is another one.
-    monkeypatch.setattr(embed.folding, "has_bfloat16", lambda _device: True)
+    monkeypatch.setattr(folding, "has_bfloat16", lambda _device: True)
     stored = store.read(tmp_path / "test")
     paths = [path.removeprefix("test/") for path in stored.index["path"]]
     embeddings = apply.embed_like(

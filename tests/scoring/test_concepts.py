@@ -47,7 +47,7 @@ class FakeSplit:
     def __init__(self, rows):
         self.index = pd.DataFrame({"group": np.arange(rows) // 2})
 
-    def drawn(self, count):
+    def draw_rows(self, count):
         return np.arange(min(count, len(self.index)))
 
 

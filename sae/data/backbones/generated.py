@@ -1,6 +1,7 @@
-"""Embeddings of a world whose concepts are known (`sae.data.synthetic`), for datasets of type `generated`.
+"""Embeddings of a world whose concepts are known, for datasets of type `generated`.
 
-The metric `recovery` makes the same world from this entry, and says which of its concepts an SAE has found.
+`sae.data.synthetic` says what such a world is. The metric `recovery` makes the same
+world from this entry, and says which of its concepts an SAE has found.
 """
 
 from pathlib import Path
@@ -17,7 +18,7 @@ READS_IMAGES = False
 
 
 class Options(options.Options):
-    """What may be written of such a backbone."""
+    """The options of such a backbone."""
 
     model: Literal["independent", "correlated", "hierarchical"]
     """How concepts go together."""
@@ -28,32 +29,29 @@ class Options(options.Options):
 
 
 def files(dataset: Any, spec: Options) -> dict[str, Path]:
-    """The files that the embeddings are made of: none."""
+    """Return the files that the embeddings are made of: none."""
     return {}
 
 
 def world(spec: Options) -> synthetic.World:
-    """The world of a backbone's entry."""
+    """Return the world of a backbone's entry."""
     return synthetic.world(spec.d, spec.concepts, spec.classes, spec.seed, spec.model)
 
 
 def embeddings(dataset: Any, spec: Options, split: str) -> np.ndarray:
-    """The embeddings of a split, (N, d) float32.
+    """Return the embeddings of a split, (N, d) float32.
 
     Raises:
         UserError: the dataset is of another world.
     """
     for key in ("seed", "classes"):
-        ours, theirs = getattr(spec, key), getattr(dataset, key, None)
-        if ours != theirs:
+        value = getattr(spec, key)
+        value_of_dataset = getattr(dataset, key, None)
+        if value != value_of_dataset:
             raise UserError(
-                f"a world of {key} {ours} does not fit a dataset of type generated with {key} {theirs}"
+                f"a world of {key} {value} does not fit a dataset of type generated "
+                f"with {key} {value_of_dataset}"
             )
-    return np.concatenate(
-        [
-            x
-            for x, _ in synthetic.chunks(
-                world(spec), split, getattr(dataset.counts, split)
-            )
-        ]
-    )
+    count = getattr(dataset.counts, split)
+    chunks = synthetic.chunks(world(spec), split, count)
+    return np.concatenate([embeddings for embeddings, _ in chunks])

@@ -1,7 +1,7 @@
-"""Embeddings that are already made, for datasets of type `table`: {root}/{model}/{split}.npy.
+"""Embeddings that are already made, for datasets of type `table`.
 
-There is no model and there are no images, hence no `load`. Row i of a split's file belongs to row i of that split in
-the table.
+They lie in {root}/{model}/{split}.npy. There is no model and there are no images, hence
+no `load`. Row i of a split's file belongs to row i of that split in the table.
 """
 
 from pathlib import Path
@@ -26,14 +26,14 @@ _TYPES = ("float16", "float32", "float64")
 
 
 class Options(options.Options):
-    """What may be written of such a backbone."""
+    """The options of such a backbone."""
 
     model: str
     """The name of the folder inside the dataset's `root`."""
 
 
 def files(dataset: Any, spec: Options) -> dict[str, Path]:
-    """{split: path} of the files.
+    """Return {split: its file}.
 
     Raises:
         UserError: a file does not exist.
@@ -41,19 +41,20 @@ def files(dataset: Any, spec: Options) -> dict[str, Path]:
     paths = {split: Path(dataset.root, spec.model, f"{split}.npy") for split in SPLITS}
     for path in paths.values():
         if not path.is_file():
-            instead = (
-                f" (a {path.stem}.npz may hold several)"
-                if path.with_suffix(".npz").exists()
-                else ""
-            )
+            hint = ""
+            if path.with_suffix(".npz").exists():
+                hint = f" (a {path.stem}.npz may hold several)"
             raise UserError(
-                f"embeddings {path} do not exist; save an array (N, d) there with `numpy.save`{instead}"
+                f"embeddings {path} do not exist; save an array (N, d) there with "
+                f"`numpy.save`{hint}"
             )
     return paths
 
 
 def embeddings(dataset: Any, spec: Options, split: str) -> np.ndarray:
-    """The embeddings of a split, read on demand: (N, d) of type float16, float32 or float64.
+    """Return the embeddings of a split, (N, d), which are read on demand.
+
+    They are of type float16, float32 or float64.
 
     Raises:
         UserError: the file is missing, or does not hold such an array.
@@ -61,8 +62,8 @@ def embeddings(dataset: Any, spec: Options, split: str) -> np.ndarray:
     path = files(dataset, spec)[split]
     array = read_array(path)
     if array.ndim != 2 or 0 in array.shape or array.dtype.name not in _TYPES:
-        found = f"{array.dtype.name} of shape {array.shape}"
         raise UserError(
-            f"embeddings {path} are {found}; expected (N, d) of {', '.join(_TYPES)}"
+            f"embeddings {path} are {array.dtype.name} of shape {array.shape}; "
+            f"expected (N, d) of {', '.join(_TYPES)}"
         )
     return array

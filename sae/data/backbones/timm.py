@@ -1,9 +1,10 @@
 """Any model of timm; the embedding is the pooled output before the classifier.
 
-The preprocessing is that of the tag (of timm's default tag, if none is named) or, for a repo or a folder with timm's
-config.json, of that config.
+The preprocessing is that of the tag (of timm's default tag, if none is named) or, for a
+repo or a folder with timm's config.json, of that config.
 """
 
+import contextlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,21 +22,26 @@ from sae.data.backbones import _hub
 
 VERSION = 1
 FROM_HUB = True
+_HUB_PREFIX = "hf-hub:"
 _FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 class Options(options.Options):
-    """What may be written of such a backbone."""
+    """The options of such a backbone."""
 
     model: str
-    """timm's name with its tag, or `hf-hub:org/name` for a repo in timm's format (config.json and weights)."""
+    """timm's name with its tag, or `hf-hub:org/name` for a repo in timm's format
+    (config.json and weights)."""
     checkpoint: str | None = None
-    """A local file or folder with the weights; without it they come from the Hugging Face hub or its cache."""
+    """A local file or folder with the weights; without it they come from the Hugging
+    Face hub or its cache."""
 
     @field_validator("checkpoint")
     @classmethod
     def _weights_named_once(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is not None and str(info.data.get("model", "")).startswith("hf-hub:"):
+        if value is not None and str(info.data.get("model", "")).startswith(
+            _HUB_PREFIX
+        ):
             raise ValueError(
                 "`hf-hub:` names the weights too; leave it out, or change `model`"
             )
@@ -46,102 +52,140 @@ def check_early(spec: Options) -> None:
     """Check the name of a model; no job has run yet.
 
     Raises:
-        UserError: timm does not know the model, or has no weights of it and none are named.
+        UserError: timm does not know the model, or has no weights of it and none are
+            named.
     """
     name = spec.model
-    if name.startswith("hf-hub:"):
+    if name.startswith(_HUB_PREFIX):
         return  # Which only the hub knows.
-    known = _known(name)
-    if spec.checkpoint is None and known.hf_hub_id is None:
+    weights = _weights_entry(name)
+    if spec.checkpoint is None and weights.hf_hub_id is None:
         raise UserError(
-            f"timm has no weights of {name} on the hub; name a local file as `checkpoint`"
+            f"timm has no weights of {name} on the hub; name a local file as "
+            "`checkpoint`"
         )
 
 
 def fetch(spec: Options) -> list[_hub.File]:
-    """Download into the hub's cache what a backbone needs; returns the files, weights last ([] for local weights).
+    """Download into the hub's cache what a backbone needs.
+
+    Returns:
+        The files, weights last; none for local weights.
 
     Raises:
-        UserError: the library does not know the model, or a file is neither in the cache nor on the hub.
+        UserError: the library does not know the model, or a file is neither in the
+            cache nor on the hub.
     """
-    name = spec.model
-    if name.startswith("hf-hub:"):
-        return _snapshot(name.removeprefix("hf-hub:"))
+    if spec.model.startswith(_HUB_PREFIX):
+        return _fetch_repo(spec.model.removeprefix(_HUB_PREFIX))
     check_early(spec)
     if spec.checkpoint is not None:
         return []
-    return [
-        _hub.fetch(
-            _known(name).hf_hub_id,
-            _FILES,
-            "name a local copy in the backbone's entry as `checkpoint: PATH`",
-        )
-    ]
+    repo = _weights_entry(spec.model).hf_hub_id
+    instead = "name a local copy in the backbone's entry as `checkpoint: PATH`"
+    return [_hub.fetch(repo, _FILES, instead)]
 
 
 def load(
     spec: Options, _artifacts_root: str | Path | None, image_size: int | None
 ) -> Backbone:
-    """The model without its classifier; see `sae.data.backbones`."""
-    name, checkpoint, fetched = spec.model, spec.checkpoint, fetch(spec)
-    if name.startswith("hf-hub:"):
-        checkpoint = str(Path(fetched[0].path).parent)
-        name = (
-            _architecture(Path(checkpoint)) or name
-        )  # `fetch` has seen that the config names one.
-    if checkpoint is None:
-        file = fetched[-1].path
+    """Load the model without its classifier; see `sae.data.backbones`."""
+    name = spec.model
+    checkpoint = spec.checkpoint
+    hub_files = fetch(spec)
+    if name.startswith(_HUB_PREFIX):
+        # The folder of the hub's cache has the config, which names the architecture,
+        # and the weights.
+        checkpoint = str(Path(hub_files[0].path).parent)
+        name = _architecture(Path(checkpoint)) or name
+    if checkpoint is not None:
+        file = _hub.weights_file(checkpoint, _FILES)
+        model = _load_checkpoint(name, checkpoint, file, image_size)
+    else:
+        file = hub_files[-1].path
         with _hub.loading(file, name):
             model = _create(
                 name, image_size, pretrained=True, pretrained_cfg_overlay={"file": file}
             )
-        return Backbone(model, preprocessing(model, image_size), file)
-    file = _hub.weights_file(checkpoint, _FILES)
+    return Backbone(model, preprocessing(model, image_size), file)
+
+
+def _load_checkpoint(
+    name: str, checkpoint: str, file: str, image_size: int | None
+) -> torch.nn.Module:
+    """Create a model and load local weights into it.
+
+    Args:
+        name: the model's.
+        checkpoint: the file or folder that the config names.
+        file: the file of the weights in it.
+        image_size: as :func:`load` takes it.
+
+    Raises:
+        UserError: the weights are not those of the model.
+    """
     with _hub.loading(file, name):
         model = _create(_source(name, Path(checkpoint)), image_size)
-        # timm's own adaptation for this family: it renames old tensors and resizes the position embedding.
-        adapt = getattr(
-            sys.modules[type(model).__module__], "checkpoint_filter_fn", None
-        )
+        # timm's own adaptation for this family: it renames old tensors and resizes the
+        # position embedding.
+        family = sys.modules[type(model).__module__]
+        adapt = getattr(family, "checkpoint_filter_fn", None)
         # `strict` would refuse a checkpoint for its classifier, which is left out here.
-        missing, others = timm.models.load_checkpoint(
+        missing, unused = timm.models.load_checkpoint(
             model, file, strict=False, filter_fn=adapt
         )
     if missing:
         raise UserError(
-            f"checkpoint {file} lacks {len(missing)} tensors of the model {name}, such as {missing[0]}"
+            f"checkpoint {file} lacks {len(missing)} tensors of the model {name}, such "
+            f"as {missing[0]}"
         )
-    if deeper := [key for key in others if _is_of_a_further_layer(key, model)]:
+    deeper = [key for key in unused if _is_of_a_further_layer(key, model)]
+    if deeper:
         raise UserError(
-            f"checkpoint {file} holds more layers than the model {name} has, such as {deeper[0]}"
+            f"checkpoint {file} holds more layers than the model {name} has, such as "
+            f"{deeper[0]}"
         )
-    return Backbone(model, preprocessing(model, image_size), file)
+    return model
 
 
 def _is_of_a_further_layer(key: str, model: torch.nn.Module) -> bool:
-    """Whether a tensor belongs to a layer that follows the last one of its kind, as `blocks.12.norm1.weight` may."""
-    parts, modules = key.split("."), {name for name, _ in model.named_modules()}
-    places = [
-        (".".join(parts[:i]), part)
-        for i, part in enumerate(parts)
-        if i and part.isdigit()
-    ]
-    return any(
-        f"{above}.0" in modules and f"{above}.{number}" not in modules
-        for above, number in places
-    )
+    """Say whether a tensor belongs to a layer that follows the last one of its kind.
+
+    Args:
+        key: the tensor's, such as `blocks.12.norm1.weight` where the model has no
+            `blocks.12`, but a `blocks.0`.
+        model: the model.
+    """
+    modules = {name for name, _ in model.named_modules()}
+    parts = key.split(".")
+    for depth, part in enumerate(parts):
+        if depth == 0 or not part.isdigit():
+            continue
+        layers = ".".join(parts[:depth])
+        if f"{layers}.0" in modules and f"{layers}.{part}" not in modules:
+            return True
+    return False
 
 
 def preprocessing(model: torch.nn.Module, image_size: int | None) -> Callable:
-    """timm's evaluation transform; at `image_size` pixels the whole image is kept (no centre crop of a larger one)."""
+    """Return timm's evaluation transform.
+
+    Args:
+        model: a model of timm.
+        image_size: in pixels. The whole image is then kept: there is no centre crop of
+            a larger one. None: the model's own size and crop.
+    """
     config = resolve_data_config({}, model=model)
     if image_size:
-        config |= {"input_size": (3, image_size, image_size), "crop_pct": 1.0}
+        config["input_size"] = (3, image_size, image_size)
+        config["crop_pct"] = 1.0
     return create_transform(**config, is_training=False)
 
 
 def _create(name: str, image_size: int | None, **options: Any) -> torch.nn.Module:
-    # Transformers fix their position embedding at creation; convolutional models take any size, but not the argument.
+    """Create a model of timm without its classifier, for images of some size."""
+    # Transformers fix their position embedding at creation; convolutional models take
+    # any size, but not the argument.
     if image_size is not None:
         try:
             return timm.create_model(
@@ -153,45 +197,70 @@ def _create(name: str, image_size: int | None, **options: Any) -> torch.nn.Modul
     return timm.create_model(name, num_classes=0, **options)
 
 
-def _known(name: str) -> Any:
-    """timm's entry for the weights of a model."""
-    try:
-        known = timm.is_model(name) and timm.models.get_pretrained_cfg(name)
-    except RuntimeError:  # The model exists, its tag does not.
-        known = None
-    if not known:
+def _weights_entry(name: str) -> Any:
+    """Return timm's entry for the weights of a model.
+
+    Raises:
+        UserError: timm has no such model or tag.
+    """
+    entry = None
+    with contextlib.suppress(RuntimeError):  # The model exists, its tag does not.
+        if timm.is_model(name):
+            entry = timm.models.get_pretrained_cfg(name)
+    if not entry:
+        models = timm.list_models(pretrained=True)
         raise UserError(
-            f"timm has no model {name!r}; `timm.list_models(pretrained=True)` lists those "
-            f"there are{did_you_mean(name, timm.list_models(pretrained=True))}"
+            f"timm has no model {name!r}; `timm.list_models(pretrained=True)` lists "
+            f"those there are{did_you_mean(name, models)}"
         )
-    return known
+    return entry
 
 
-def _snapshot(repo: str) -> list[_hub.File]:
-    """timm's config and the weights of a repo of the hub."""
+def _fetch_repo(repo: str) -> list[_hub.File]:
+    """Download timm's config and the weights of a repo of the hub.
+
+    Raises:
+        UserError: the repo is not in timm's format, or what :func:`fetch` raises.
+    """
     instead = "give timm's own name as `model` and the folder as `checkpoint`"
     config = _hub.fetch(repo, ["config.json"], instead)
     architecture = _architecture(Path(config.path).parent)
     if not architecture:
         raise UserError(
-            f"backbone hf-hub:{repo} is not in timm's format: its config.json names no `architecture`"
+            f"backbone hf-hub:{repo} is not in timm's format: its config.json names no "
+            "`architecture`"
         )
-    _known(architecture)
+    _weights_entry(architecture)
     return [config, _hub.fetch(repo, _FILES, instead)]
 
 
 def _source(name: str, checkpoint: Path) -> str:
-    """What timm makes the model from: the folder `checkpoint` if it holds timm's config.json, else the name."""
+    """Return what timm makes a model from.
+
+    Args:
+        name: the model's.
+        checkpoint: its weights.
+
+    Returns:
+        The folder `checkpoint` if it holds timm's config.json, else the name.
+
+    Raises:
+        UserError: the config is of another model.
+    """
     architecture = _architecture(checkpoint)
     if architecture is None:
         return name
     if architecture != name.split(".")[0]:
         raise UserError(
-            f"checkpoint {checkpoint} holds a {architecture} by its config.json; expected {name}"
+            f"checkpoint {checkpoint} holds a {architecture} by its config.json; "
+            f"expected {name}"
         )
     return f"local-dir:{checkpoint}"
 
 
 def _architecture(folder: Path) -> str | None:
-    path = folder / "config.json"
-    return files.read_foreign_json(path).get("architecture") if path.is_file() else None
+    """Return the architecture that timm's config.json in a folder names, if any."""
+    config_file = folder / "config.json"
+    if not config_file.is_file():
+        return None
+    return files.read_foreign_json(config_file).get("architecture")

@@ -1,6 +1,7 @@
-"""A class-balanced subset of Fashion-MNIST (Xiao et al. 2017, arXiv:1708.07747; 28 x 28 grey).
+"""A class-balanced subset of Fashion-MNIST, 28 x 28 grey.
 
-Train and val come from the official training images, test from the official test images.
+Xiao et al. 2017, arXiv:1708.07747. Train and val come from the official training
+images, test from the official test images.
 """
 
 from pathlib import Path
@@ -29,7 +30,7 @@ CLASSES = [
 
 
 class Options(options.Options):
-    """What may be written of such a dataset."""
+    """The options of such a dataset."""
 
     artifacts: options.OneArtifact
     counts: options.Counts
@@ -37,38 +38,42 @@ class Options(options.Options):
 
 
 def load(spec: Options, artifacts_root: str | Path | None) -> Dataset:
-    """See `sae.data.dataset.load`."""
+    """Draw a balanced part of the official images; see `sae.data.datasets`."""
     (artifact,) = spec.artifacts
-    images, labels = {}, {}
+    images = {}
+    labels = {}
     for part in ("train", "t10k"):
-        images[part] = _idx(
-            artifacts.path(artifacts_root, artifact, f"{part}-images-idx3-ubyte"), 3
-        )
-        labels[part] = _idx(
-            artifacts.path(artifacts_root, artifact, f"{part}-labels-idx1-ubyte"), 1
-        )
-    counts, seed = spec.counts, spec.split_seed
-    # Train is a balanced part of train + val, so the two stay disjoint and both balanced.
+        image_file = f"{part}-images-idx3-ubyte"
+        label_file = f"{part}-labels-idx1-ubyte"
+        image_path = artifacts.path(artifacts_root, artifact, image_file)
+        label_path = artifacts.path(artifacts_root, artifact, label_file)
+        images[part] = _read_idx(image_path, rank=3)
+        labels[part] = _read_idx(label_path, rank=1)
+
+    counts = spec.counts
+    seed = spec.split_seed
+    # Train is a balanced part of train + val, so the two stay disjoint and both
+    # balanced.
     pool = balanced_rows(labels["train"], counts.train + counts.val, seed)
     in_train = balanced_rows(labels["train"][pool], counts.train, seed)
-    test = balanced_rows(labels["t10k"], counts.test, seed)
     in_val = np.setdiff1d(np.arange(len(pool)), in_train)
-    chosen = [
+    test = balanced_rows(labels["t10k"], counts.test, seed)
+
+    drawn = (
         ("train", "train", pool[in_train]),
         ("train", "val", pool[in_val]),
         ("t10k", "test", test),
-    ]
-    rows = [
-        (part, row, split) for part, split, chosen_rows in chosen for row in chosen_rows
-    ]
-    names = [f"{part}/{row}" for part, row, _ in rows]
-    label = [int(labels[part][row]) for part, row, _ in rows]
+    )
+    names = []
+    splits = []
+    numbers = []
+    for part, split, rows in drawn:
+        for row in rows:
+            names.append(f"{part}/{row}")
+            splits.append(split)
+            numbers.append(int(labels[part][row]))
     index = indexing.frame(
-        names,
-        names,
-        [split for *_, split in rows],
-        label,
-        [CLASSES[number] for number in label],
+        names, names, splits, numbers, [CLASSES[number] for number in numbers]
     )
 
     def open_image(path: str) -> Image.Image:
@@ -78,8 +83,13 @@ def load(spec: Options, artifacts_root: str | Path | None) -> Dataset:
     return Dataset(index, open_image)
 
 
-def _idx(path: Path, dimensions: int) -> np.ndarray:
-    # The IDX format: a 4-byte magic number whose last byte is the rank, one big-endian int32 a dimension, then bytes.
-    raw = path.read_bytes()
-    shape = np.frombuffer(raw, ">i4", count=dimensions, offset=4)
-    return np.frombuffer(raw, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
+def _read_idx(path: Path, rank: int) -> np.ndarray:
+    """Read bytes in an array of some rank from a file of the IDX format.
+
+    The file has a 4-byte magic number, one big-endian int32 a dimension, then the
+    values.
+    """
+    content = path.read_bytes()
+    shape = np.frombuffer(content, ">i4", count=rank, offset=4)
+    values = np.frombuffer(content, np.uint8, offset=4 + 4 * rank)
+    return values.reshape(shape)

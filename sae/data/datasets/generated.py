@@ -1,6 +1,8 @@
-"""Images that are not there, of a world whose concepts are known (`sae.data.synthetic`); for loader `generated`.
+"""Images that are not there, of a world whose concepts are known.
 
-Every size of one seed shares its test images, and a smaller training split is the beginning of a larger one.
+They are for the loader `generated`; `sae.data.synthetic` says more. Every size of one
+seed shares its test images, and a smaller training split is the beginning of a larger
+one.
 """
 
 from pathlib import Path
@@ -17,7 +19,7 @@ HAS_IMAGES = False
 
 
 class Options(options.Options):
-    """What may be written of such a dataset."""
+    """The options of such a dataset."""
 
     counts: options.Counts
     classes: options.Count
@@ -26,17 +28,15 @@ class Options(options.Options):
 
 
 def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
-    """See `sae.data.dataset.load`."""
+    """List the images of a world; see `sae.data.datasets`."""
     counts = spec.counts.model_dump()
     names = [f"{split}/{row}" for split in SPLITS for row in range(counts[split])]
-    labels = [
-        synthetic.labels_of(spec.seed, spec.classes, split, counts[split])
-        for split in SPLITS
-    ]
-    label = np.concatenate(labels)
     splits = np.repeat(SPLITS, [counts[split] for split in SPLITS])
-    return Dataset(
-        indexing.frame(
-            names, names, splits, label=label, label_name=[f"class {c}" for c in label]
-        )
+    labels = np.concatenate(
+        [
+            synthetic.labels_of(spec.seed, spec.classes, split, counts[split])
+            for split in SPLITS
+        ]
     )
+    label_names = [f"class {label}" for label in labels]
+    return Dataset(indexing.frame(names, names, splits, labels, label_names))

@@ -1,9 +1,9 @@
-"""A folder of images: `root/{train,val,test}/{class}/*`, in the order of torchvision's ImageFolder.
+"""A folder of images: `root/{train,val,test}/{class}/*`.
 
-With `fractions` it is `root/{class}/*`, and split here, each class by itself.
+Images come in the order of torchvision's ImageFolder. With `fractions` the folder is
+`root/{class}/*`, and split here, each class by itself.
 """
 
-import itertools
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +23,7 @@ VERSION = 1
 
 
 class Options(options.Options):
-    """What may be written of such a dataset."""
+    """The options of such a dataset."""
 
     root: str
     """Relative to the working directory, or absolute."""
@@ -46,127 +46,199 @@ def check_early(spec: Options) -> None:
     one that has folders in it may have pictures there.
 
     Raises:
-        UserError: a folder of a split, all class folders or all pictures of one are missing.
+        UserError: a folder of a split, all class folders or all pictures of one are
+            missing.
     """
     root = Path(spec.root)
     if not root.is_dir():
         raise UserError(
-            f"image folder {root} is a file: name the folder that holds the class folders"
+            f"image folder {root} is a file: name the folder that holds the class "
+            "folders"
         )
     _check_splits(spec)
-    for split in [""] if spec.fractions else SPLITS:
-        place = root / split
+    for place in _split_folders(spec).values():
         classes = sorted(path.name for path in place.iterdir() if path.is_dir())
         _refuse_empty(
             place, {name: _may_have_pictures(place / name) for name in classes}
         )
 
 
+def _split_folders(spec: Options) -> dict[str, Path]:
+    """Return {split: its folder}; the root alone, under "", if it is to be split."""
+    root = Path(spec.root)
+    if spec.fractions:
+        return {"": root}
+    return {split: root / split for split in SPLITS}
+
+
 def _check_splits(spec: Options) -> None:
+    """Check that the root has folders of splits, unless it is to be split.
+
+    Raises:
+        UserError: it lacks one, or has all of them and is to be split.
+    """
     root = Path(spec.root)
     missing = [split for split in SPLITS if not (root / split).is_dir()]
     if missing and not spec.fractions:
         raise UserError(
-            f"image folder {root}: expected train/, val/ and test/ in it; missing: {', '.join(missing)}. If it holds "
-            "class folders, give `fractions: {train: 0.7, val: 0.1, test: 0.2}`, and it is split here"
+            f"image folder {root}: expected train/, val/ and test/ in it; missing: "
+            f"{', '.join(missing)}. If it holds class folders, give `fractions: "
+            "{train: 0.7, val: 0.1, test: 0.2}`, and it is split here"
         )
     if spec.fractions and not missing:
         raise UserError(
-            f"image folder {root}: it has train/, val/ and test/: leave `fractions` out of its entry"
+            f"image folder {root}: it has train/, val/ and test/: leave `fractions` "
+            "out of its entry"
         )
+
+
+def _is_picture(name: str) -> bool:
+    return name.lower().endswith(pictures.ENDINGS)
 
 
 def _may_have_pictures(folder: Path) -> bool:
     with os.scandir(folder) as entries:
-        return any(
-            entry.name.lower().endswith(pictures.ENDINGS) or entry.is_dir()
-            for entry in entries
-        )
+        return any(_is_picture(entry.name) or entry.is_dir() for entry in entries)
 
 
 def _refuse_empty(place: Path, has_pictures: Mapping[str, bool]) -> None:
     """Refuse a folder without class folders, or with empty ones.
 
     Args:
-        has_pictures: by class.
+        place: the folder.
+        has_pictures: {class: whether its folder has pictures}.
+
+    Raises:
+        UserError: it is such a folder.
     """
     if not has_pictures:
         raise UserError(
             f"image folder {place}: no class folder in it: put one there for each class"
         )
-    if empty := [name for name, has_some in has_pictures.items() if not has_some]:
+    empty = [name for name, has_any in has_pictures.items() if not has_any]
+    if empty:
         raise UserError(
-            f"image folder {place}: no picture in the class folders {empty}: put some there, or remove "
-            f"these folders; endings looked for: {', '.join(pictures.ENDINGS)}"
+            f"image folder {place}: no picture in the class folders {empty}: put some "
+            "there, or remove these folders; endings looked for: "
+            f"{', '.join(pictures.ENDINGS)}"
         )
 
 
 def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
-    """See `sae.data.dataset.load`."""
+    """List the pictures of all class folders; see `sae.data.datasets`.
+
+    Raises:
+        UserError: a folder is missing or empty, pictures lie beside class folders, or
+            two splits have other classes.
+    """
     _check_splits(spec)
     root = Path(spec.root)
-    rows: list[tuple[str, str, str]] = []
     omissions = Omissions()
-    classes: dict[str, int] = {}
-    for split in [""] if spec.fractions else SPLITS:
-        files, below = _files(root / split), f"{split}/" if split else ""
-        taken = {
-            name: [f for f in found if f.lower().endswith(pictures.ENDINGS)]
-            for name, found in files.items()
-        }
-        if stray := taken.pop("", []):
-            some = f"{len(stray)} pictures lie beside the class folders, such as {stray[0]!r}"
+    number_of_class: dict[str, int] = {}
+    splits: list[str] = []
+    names: list[str] = []
+    paths: list[str] = []
+    for split, place in _split_folders(spec).items():
+        pictures_of_class = _pictures_by_class(place, root, omissions)
+        if not number_of_class:
+            number_of_class = {
+                name: number for number, name in enumerate(pictures_of_class)
+            }
+        in_one_split = sorted(number_of_class.keys() ^ pictures_of_class.keys())
+        if in_one_split:
             raise UserError(
-                f"image folder {root / split}: {some}: move each into the folder of its class"
+                f"image folder {root}: only one of train/ and {split}/ has the classes "
+                f"{in_one_split}: give all splits class folders of the same names, or "
+                "remove a class from all"
             )
-        _refuse_empty(
-            root / split, {name: bool(found) for name, found in taken.items()}
-        )
-        for file in itertools.chain.from_iterable(files.values()):
-            if not file.lower().endswith(pictures.ENDINGS):
-                reason = "files that are no picture by their ending"
-                omissions.add(reason, below + file)
-        rows += [
-            (split, name, below + f) for name, found in taken.items() for f in found
-        ]
-        classes = classes or {name: number for number, name in enumerate(taken)}
-        if odd := sorted(classes.keys() ^ taken.keys()):
-            raise UserError(
-                f"image folder {root}: only one of train/ and {split}/ has the classes {odd}: give all splits class "
-                "folders of the same names, or remove a class from all"
-            )
+        for name, pictures_here in pictures_of_class.items():
+            paths += pictures_here
+            names += [name] * len(pictures_here)
+            splits += [split] * len(pictures_here)
     omissions.tell(f"image folder {root}")
-    splits, names, paths = map(list, zip(*rows, strict=True))
-    labels = [classes[name] for name in names]
+
+    labels = [number_of_class[name] for name in names]
     if spec.fractions:
-        splits = list(
-            grouped_split(
-                paths, labels, spec.fractions.model_dump(), spec.split_seed or 0
-            )
-        )
+        fractions = spec.fractions.model_dump()
+        splits = list(grouped_split(paths, labels, fractions, spec.split_seed or 0))
     return Dataset(indexing.frame(paths, paths, splits, labels, names), reader(spec))
 
 
-def _files(split: Path) -> dict[str, list[str]]:
-    """{class: its files, relative to the split's folder}, links followed; under '' those beside the class folders.
+def _pictures_by_class(
+    place: Path, root: Path, omissions: Omissions
+) -> dict[str, list[str]]:
+    """Return {class: its pictures, relative to the root}.
+
+    Args:
+        place: the folder of a split.
+        root: the dataset's.
+        omissions: gets the files that are no picture.
 
     Raises:
-        UserError: a link leads to a folder that it lies in, so that its pictures would count many times.
+        UserError: pictures lie beside the class folders, there is no class folder, or
+            one is empty.
     """
-    found: dict[str, list[tuple[str, list[str]]]] = {}
-    for place, folders, names in os.walk(split, followlinks=True):
-        for link in (Path(place, name) for name in folders):
-            if link.is_symlink() and any(
-                p.resolve().is_relative_to(link.resolve()) for p in link.parents
-            ):
-                raise UserError(
-                    f"image folder: the link {str(link)!r} leads to a folder that it lies in: remove it"
-                )
-        above = "".join(f"{part}/" for part in Path(place).relative_to(split).parts)
-        found.setdefault(above.split("/")[0], []).append(
-            (place, [above + name for name in sorted(names)])
+    pictures_of_class: dict[str, list[str]] = {}
+    no_pictures: list[str] = []
+    for name, files in _files_by_class(place).items():
+        pictures_of_class[name] = [file for file in files if _is_picture(file)]
+        no_pictures += [file for file in files if not _is_picture(file)]
+    beside = pictures_of_class.pop("", [])
+    if beside:
+        raise UserError(
+            f"image folder {place}: {len(beside)} pictures lie beside the class "
+            f"folders, such as {beside[0]!r}: move each into the folder of its class"
         )
+    _refuse_empty(
+        place, {name: bool(paths) for name, paths in pictures_of_class.items()}
+    )
+
+    below_root = "" if place == root else f"{place.name}/"
+    for file in no_pictures:
+        omissions.add("files that are no picture by their ending", below_root + file)
     return {
-        name: [f for _, files in sorted(places) for f in files]
-        for name, places in sorted(found.items())
+        name: [below_root + file for file in files]
+        for name, files in pictures_of_class.items()
     }
+
+
+def _files_by_class(place: Path) -> dict[str, list[str]]:
+    """Return {class: its files, relative to the folder of the split}, sorted.
+
+    Links are followed. Under "" are the files beside the class folders.
+
+    Raises:
+        UserError: a link leads to a folder that it lies in, so that its pictures would
+            count many times.
+    """
+    # {class: [(a folder of it, its files)]}
+    folders_of_class: dict[str, list[tuple[str, list[str]]]] = {}
+    for folder, subfolders, names in os.walk(place, followlinks=True):
+        for subfolder in subfolders:
+            _refuse_circle(Path(folder, subfolder))
+        parts = Path(folder).relative_to(place).parts
+        prefix = "".join(f"{part}/" for part in parts)
+        files = [prefix + name for name in sorted(names)]
+        class_name = parts[0] if parts else ""
+        folders_of_class.setdefault(class_name, []).append((folder, files))
+
+    files_of_class = {}
+    for name, folders in sorted(folders_of_class.items()):
+        files_of_class[name] = [file for _, files in sorted(folders) for file in files]
+    return files_of_class
+
+
+def _refuse_circle(folder: Path) -> None:
+    """Refuse a link to a folder that it lies in.
+
+    Raises:
+        UserError: `folder` is such a link.
+    """
+    if not folder.is_symlink():
+        return
+    target = folder.resolve()
+    if any(parent.resolve().is_relative_to(target) for parent in folder.parents):
+        raise UserError(
+            f"image folder: the link {str(folder)!r} leads to a folder that it lies "
+            "in: remove it"
+        )

@@ -1,13 +1,16 @@
-"""ImageNet-1k (ILSVRC 2012, Russakovsky et al. 2015, doi:10.1007/s11263-015-0816-y) in the layouts that people have.
+"""ImageNet-1k (ILSVRC 2012) in the layouts that people have.
 
-Test is the official validation set; val is drawn from the official training images, the same images in every layout.
-`label` is a class's place in the order of WordNet IDs, the usual class number when all 1000 are there.
+Russakovsky et al. 2015, doi:10.1007/s11263-015-0816-y. Test is the official validation
+set; val is drawn from the official training images, the same images in every layout.
+`label` is a class's place in the order of WordNet IDs, the usual class number when all
+1000 are there.
 """
 
 import io
 import re
 import tarfile
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -15,25 +18,41 @@ import pandas as pd
 
 from sae.core import files, options
 from sae.core.errors import UserError
-from sae.data import archives, indexing
+from sae.data import archives, indexing, shard_images
 from sae.data.dataset import Dataset
 from sae.data.indexing import reader
 from sae.data.omissions import Omissions
+from sae.data.tars import TarMember, tar_members
 
 VERSION = 1
-_TRAIN, _VAL, _DEVKIT = (
-    "ILSVRC2012_img_train.tar",
-    "ILSVRC2012_img_val.tar",
-    "ILSVRC2012_devkit_t12.tar.gz",
-)
+_TRAIN = "ILSVRC2012_img_train.tar"
+_VAL = "ILSVRC2012_img_val.tar"
+_DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
 _WNID = re.compile(r"n\d{8}")
-# Of the N images, those of train first: names, paths, and classes (WordNet IDs, or class numbers). How many are of
-# train. The class names that the files record.
-_Found = tuple[list[str], list[str], np.ndarray, int, list[str] | None]
+_VAL_NUMBER = re.compile(r"_(\d+)\.JPEG$")
+
+
+@dataclass(frozen=True)
+class _OfficialImages:
+    """The N images of a copy of ImageNet, the official training images first.
+
+    Attributes:
+        image_ids: N texts, unique.
+        paths: N texts, as `Dataset.open` takes them.
+        classes: (N,) WordNet IDs; class numbers where a layout has no more.
+        train_count: how many are official training images.
+        class_names: the class names that the files record; None where they do not.
+    """
+
+    image_ids: list[str]
+    paths: list[str]
+    classes: np.ndarray
+    train_count: int
+    class_names: list[str] | None = None
 
 
 class Options(options.Options):
-    """What may be written of such a dataset."""
+    """The options of such a dataset."""
 
     root: str
     val_per_class: options.Count
@@ -52,36 +71,50 @@ def check_early(spec: Options) -> None:
 
 
 def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
-    """See `sae.data.dataset.load`."""
+    """List the images of whatever layout there is; see `sae.data.datasets`."""
     root = indexing.root(spec.root)
-    ids, paths, classes, count, recorded = _found(root)
-    known, numbers = np.unique(classes, return_inverse=True)
-    names = pd.array(_names(known, recorded), dtype="str").take(numbers)
-    official = np.repeat(["train", "test"], [count, len(ids) - count])
+    patterns = _layout(root)
+    images = _LAYOUTS[patterns](root, *patterns)
+    classes, labels = np.unique(images.classes, return_inverse=True)
+    class_names = _names_of(classes, images.class_names)
+    label_names = pd.array(class_names, dtype="str").take(labels)
+
+    image_count = len(images.image_ids)
+    official_split = np.repeat(
+        ["train", "test"], [images.train_count, image_count - images.train_count]
+    )
     split = indexing.draw_val(
-        official, ids, numbers, spec.val_per_class, spec.split_seed
+        official_split,
+        images.image_ids,
+        labels,
+        spec.val_per_class,
+        spec.split_seed,
     )
     indexing.check_counts(root, spec.images, split)
-    return Dataset(indexing.frame(ids, paths, split, numbers, names), reader(spec))
+    index = indexing.frame(images.image_ids, images.paths, split, labels, label_names)
+    return Dataset(index, reader(spec))
 
 
-def _folders(root: Path, *parts: str) -> _Found:
-    """train/ and val/, a folder for each WordNet ID (what torchvision's ImageNet unpacks to)."""
+def _list_folders(root: Path, *folders: str) -> _OfficialImages:
+    """List train/ and val/, which have a folder for each WordNet ID.
+
+    This is what torchvision's ImageNet unpacks to.
+    """
     from torchvision.datasets import ImageFolder
     from torchvision.datasets.folder import is_image_file
 
     omissions = Omissions()
 
     def is_taken(path: str) -> bool:
-        if not is_image_file(path):
+        is_image = is_image_file(path)
+        if not is_image:
             place = Path(path).relative_to(root).as_posix()
             omissions.add("files that are no picture by their ending", place)
-            return False
-        return True
+        return is_image
 
     try:
-        train, test = (
-            ImageFolder(root / part, is_valid_file=is_taken) for part in parts
+        train, val = (
+            ImageFolder(root / folder, is_valid_file=is_taken) for folder in folders
         )
     except FileNotFoundError as error:
         raise UserError(
@@ -90,51 +123,61 @@ def _folders(root: Path, *parts: str) -> _Found:
     omissions.tell(f"imagenet {root}")
     paths = [
         Path(path).relative_to(root).as_posix()
-        for path, _ in train.samples + test.samples
+        for path, _ in train.samples + val.samples
     ]
-    wnids = [np.array(part.classes)[part.targets] for part in (train, test)]
-    return _stems(paths), paths, np.concatenate(wnids), len(train.samples), None
-
-
-def _tars(root: Path, *_: str) -> _Found:
-    """The original archives, read in place: training images in a tar of one tar a class."""
-    ids, paths, wnids = [], [], []
-    omissions = Omissions()
-    for name, offset, size in archives.tar_members(root / _TRAIN, omissions=omissions):
-        for image, at, length in archives.tar_members(
-            root / _TRAIN, offset, offset + size, omissions
-        ):
-            ids.append(image)
-            paths.append(f"{_TRAIN}@{at}+{length}")
-            wnids.append(PurePosixPath(name).stem)
-    count, truth = len(ids), _devkit(root / _DEVKIT)
-    members = list(archives.tar_members(root / _VAL, omissions=omissions))
-    omissions.tell(f"imagenet {root}")
-    # The n-th line of the ground truth is the label of ILSVRC2012_val_0000000n.
-    numbers = [
-        int(m[1]) if (m := re.search(r"_(\d+)\.JPEG$", name)) else 0
-        for name, _, _ in members
-    ]
-    strange = [
-        m[0] for m, n in zip(members, numbers, strict=True) if not 1 <= n <= len(truth)
-    ]
-    if strange:
-        raise UserError(
-            f"{root / _VAL}: no label for {strange[0]} among the {len(truth)} of {_DEVKIT}"
-        )
-    ids += [member[0] for member in members]
-    paths += [f"{_VAL}@{at}+{length}" for _, at, length in members]
-    return (
-        _stems(ids),
-        paths,
-        np.concatenate([wnids, truth[np.array(numbers) - 1]]),
-        count,
-        None,
+    train_wnids = np.array(train.classes)[train.targets]
+    val_wnids = np.array(val.classes)[val.targets]
+    return _OfficialImages(
+        image_ids=_stems(paths),
+        paths=paths,
+        classes=np.concatenate([train_wnids, val_wnids]),
+        train_count=len(train.samples),
     )
 
 
-def _devkit(path: Path) -> np.ndarray:
-    """The WordNet ID of every validation image, in the images' order."""
+def _list_tars(root: Path, *_patterns: str) -> _OfficialImages:
+    """List the original archives: training images are in a tar of one tar a class."""
+    names: list[str] = []
+    paths: list[str] = []
+    wnids: list[str] = []
+    omissions = Omissions()
+    train_tar = root / _TRAIN
+    for class_tar in tar_members(train_tar, omissions=omissions):
+        end = class_tar.offset + class_tar.size
+        for image in tar_members(train_tar, class_tar.offset, end, omissions):
+            names.append(image.name)
+            paths.append(f"{_TRAIN}@{image.offset}+{image.size}")
+            wnids.append(PurePosixPath(class_tar.name).stem)
+    train_count = len(names)
+
+    wnids_of_val = _read_devkit(root / _DEVKIT)
+    val_images = list(tar_members(root / _VAL, omissions=omissions))
+    omissions.tell(f"imagenet {root}")
+    for image in val_images:
+        number = _val_number(image)
+        if not 1 <= number <= len(wnids_of_val):
+            raise UserError(
+                f"{root / _VAL}: no label for {image.name} among the "
+                f"{len(wnids_of_val)} of {_DEVKIT}"
+            )
+        names.append(image.name)
+        paths.append(f"{_VAL}@{image.offset}+{image.size}")
+        wnids.append(wnids_of_val[number - 1])
+    return _OfficialImages(_stems(names), paths, np.array(wnids), train_count)
+
+
+def _val_number(image: TarMember) -> int:
+    """Return n of ILSVRC2012_val_0000000n, whose label is the n-th; else 0."""
+    number = _VAL_NUMBER.search(image.name)
+    return int(number[1]) if number else 0
+
+
+def _read_devkit(path: Path) -> list[str]:
+    """Return the WordNet ID of every validation image, in the images' order.
+
+    Raises:
+        UserError: the file is not the development kit.
+    """
     import scipy.io
 
     try:
@@ -143,110 +186,135 @@ def _devkit(path: Path) -> np.ndarray:
                 PurePosixPath(member.name).name: archives.content(archive, member)
                 for member in archive
             }
-        synsets = scipy.io.loadmat(io.BytesIO(content["meta.mat"]), squeeze_me=True)[
-            "synsets"
-        ]
-        wnid = dict(
-            zip(
-                synsets["ILSVRC2012_ID"].tolist(), synsets["WNID"].tolist(), strict=True
-            )
-        )
-        return np.array(
-            [
-                wnid[int(line)]
-                for line in content["ILSVRC2012_validation_ground_truth.txt"].split()
-            ]
-        )
-    except Exception as error:  # Of readers alone: at a kit that is none, or a part of one, they raise of many kinds.
+        meta = scipy.io.loadmat(io.BytesIO(content["meta.mat"]), squeeze_me=True)
+        numbers = meta["synsets"]["ILSVRC2012_ID"].tolist()
+        wnids = meta["synsets"]["WNID"].tolist()
+        wnid_of_number = dict(zip(numbers, wnids, strict=True))
+        ground_truth = content["ILSVRC2012_validation_ground_truth.txt"]
+        return [wnid_of_number[int(line)] for line in ground_truth.split()]
+    # Of readers alone: at a kit that is none, or a part of one, they raise of many
+    # kinds.
+    except Exception as error:
         raise UserError(
             f"{path} is not ImageNet's development kit, with data/meta.mat and "
-            f"data/ILSVRC2012_validation_ground_truth.txt ({type(error).__name__}: {error}): download it again"
+            "data/ILSVRC2012_validation_ground_truth.txt "
+            f"({type(error).__name__}: {error}): download it again"
         ) from None
 
 
-def _shards(root: Path, *patterns: str) -> _Found:
-    """The hub's imagenet-1k in parquet shards, or WebDataset shards as timm made them."""
-    train, test = (
-        archives.samples(
-            root, sorted(p.relative_to(root).as_posix() for p in root.glob(pattern))
+def _list_shards(root: Path, *patterns: str) -> _OfficialImages:
+    """List the hub's imagenet-1k in parquet shards, or timm's WebDataset shards."""
+    train, val = (
+        shard_images.list_images(
+            root, sorted(path.relative_to(root).as_posix() for path in root.glob(glob))
         )
-        for pattern in patterns
+        for glob in patterns
     )
-    if train.labels is None or test.labels is None:
+    if train.labels is None or val.labels is None:
         raise UserError(
-            f"imagenet {root}: images of {' or '.join(patterns)} have no class numbers, expected 0 to 999"
+            f"imagenet {root}: images of {' or '.join(patterns)} have no class "
+            "numbers, expected 0 to 999"
         )
-    archives.agreed(
-        root, dict(zip(patterns, (train.label_names, test.label_names), strict=True))
+    recorded_names = (train.label_names, val.label_names)
+    shard_images.agreed_names(root, dict(zip(patterns, recorded_names, strict=True)))
+    image_ids = indexing.distinct(
+        _stems(train.keys + val.keys), train.places + val.places
     )
-    ids, count = (
-        indexing.distinct(_stems(train.keys + test.keys), train.places + test.places),
-        len(train.keys),
+    return _OfficialImages(
+        image_ids=image_ids,
+        paths=train.locations + val.locations,
+        classes=_wnids_or_numbers(
+            image_ids, np.array(train.labels + val.labels), train.labels
+        ),
+        train_count=len(train.keys),
+        class_names=train.label_names,
     )
-    labels = np.array(train.labels + test.labels)
-    known, numbers = np.unique(labels, return_inverse=True)
-    # Training images are named after their class, so that the labels can be the same as in the other layouts.
-    named = {
+
+
+def _wnids_or_numbers(
+    image_ids: list[str], labels: np.ndarray, train_labels: list[int]
+) -> np.ndarray:
+    """Return the classes of images by their WordNet IDs, where training images tell.
+
+    They do where they are named after their class. The labels are then those of the
+    other layouts.
+
+    Args:
+        image_ids: N texts, those of the training images first.
+        labels: (N,) class numbers.
+        train_labels: the class numbers of the training images.
+
+    Returns:
+        (N,) WordNet IDs; `labels` where the names do not tell, or tell of two classes
+        the same.
+    """
+    train_ids = image_ids[: len(train_labels)]
+    # The last image of a class decides.
+    prefix_of_label = {
         label: image_id.partition("_")[0]
-        for image_id, label in zip(ids[:count], train.labels, strict=True)
+        for image_id, label in zip(train_ids, train_labels, strict=True)
     }
-    wnids = [named.get(label, "") for label in known.tolist()]
-    if all(map(_WNID.fullmatch, wnids)) and len(set(wnids)) == len(wnids):
-        labels = np.array(wnids)[numbers]
-    return ids, train.locations + test.locations, labels, count, train.label_names
+    distinct_labels, places = np.unique(labels, return_inverse=True)
+    wnids = [prefix_of_label.get(label, "") for label in distinct_labels.tolist()]
+    are_wnids = all(_WNID.fullmatch(wnid) for wnid in wnids)
+    if are_wnids and len(set(wnids)) == len(wnids):
+        return np.array(wnids)[places]
+    return labels
 
 
+# {what a root has: the function that lists its images}
 _LAYOUTS = {
-    ("train/", "val/"): _folders,
-    (_TRAIN, _VAL, _DEVKIT): _tars,
-    ("data/train-*.parquet", "data/validation-*.parquet"): _shards,
-    ("imagenet1k-train-*.tar", "imagenet1k-validation-*.tar"): _shards,
+    ("train/", "val/"): _list_folders,
+    (_TRAIN, _VAL, _DEVKIT): _list_tars,
+    ("data/train-*.parquet", "data/validation-*.parquet"): _list_shards,
+    ("imagenet1k-train-*.tar", "imagenet1k-validation-*.tar"): _list_shards,
 }
 
 
-def _found(root: Path) -> _Found:
-    patterns = _layout(root)
-    return _LAYOUTS[patterns](root, *patterns)
-
-
 def _layout(root: Path) -> tuple[str, ...]:
-    """The key of `_LAYOUTS` whose files the root has."""
-    missing = {
-        patterns: [p for p in patterns if not any(root.glob(p))]
-        for patterns in _LAYOUTS
-    }
-    for patterns, lacking in missing.items():
+    """Return the key of `_LAYOUTS` whose files the root has.
+
+    Raises:
+        UserError: it has those of none.
+    """
+    attempts = []
+    for patterns in _LAYOUTS:
+        lacking = [pattern for pattern in patterns if not any(root.glob(pattern))]
         if not lacking:
             return patterns
-    tried = "; ".join(
-        f"{' + '.join(patterns)} (no {', '.join(lacking)})"
-        for patterns, lacking in missing.items()
-    )
+        attempts.append(f"{' + '.join(patterns)} (no {', '.join(lacking)})")
     raise UserError(
-        f"imagenet: root {root} has none of the layouts {tried}; found in it: {indexing.contents(root)}"
+        f"imagenet: root {root} has none of the layouts {'; '.join(attempts)}; found "
+        f"in it: {indexing.contents(root)}"
     )
 
 
 def _stems(names: Iterable[str]) -> list[str]:
+    """Return the names of files without folders and endings."""
     # Some copies put the class behind the file's name: n01440764_10026_n01440764.JPEG.
     return [
         re.sub(r"(_\d+)_n\d{8}$", r"\1", PurePosixPath(name).stem) for name in names
     ]
 
 
-def _names(known: np.ndarray, recorded: list[str] | None) -> list[str]:
-    """The names of C classes: timm's description of a WordNet ID, else the name that the files record."""
+def _names_of(classes: np.ndarray, recorded: list[str] | None) -> list[str]:
+    """Return the names of C classes.
+
+    Args:
+        classes: (C,) WordNet IDs, which timm describes, or class numbers.
+        recorded: the names of classes by number that the files record, if any.
+    """
     from timm.data import ImageNetInfo
 
-    info = ImageNetInfo()
-    described = dict(zip(info.label_names(), info.label_descriptions(), strict=True))
-    known = known.tolist()
-    if isinstance(known[0], str):
-        return [described.get(wnid, wnid) for wnid in known]
-    if recorded:
-        return [recorded[number] for number in known]
-    return (
-        list(described.values())
-        if known == list(range(len(described)))
-        else [str(number) for number in known]
+    imagenet = ImageNetInfo()
+    description_of_wnid = dict(
+        zip(imagenet.label_names(), imagenet.label_descriptions(), strict=True)
     )
+    class_list = classes.tolist()
+    if isinstance(class_list[0], str):
+        return [description_of_wnid.get(wnid, wnid) for wnid in class_list]
+    if recorded:
+        return [recorded[number] for number in class_list]
+    if class_list == list(range(len(description_of_wnid))):
+        return list(description_of_wnid.values())
+    return [str(number) for number in class_list]

@@ -1,16 +1,20 @@
-"""Open Images V7 (Kuznetsova et al. 2020, doi:10.1007/s11263-020-01316-z): `root/{train,validation,test}/*.jpg`.
+"""Open Images V7: `root/{train,validation,test}/*.jpg`.
 
-An image has any number of labels: `label` is null, and `label_name` joins the names of the labels that people verified
-as present (`Confidence` 1 in the image-level CSVs below `root/annotations/`) with '; ', in alphabetical order.
+Kuznetsova et al. 2020, doi:10.1007/s11263-020-01316-z. An image has any number of
+labels: `label` is null, and `label_name` joins the names of the labels that people
+verified as present (`Confidence` 1 in the image-level CSVs below `root/annotations/`)
+with '; ', in alphabetical order.
 """
 
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from jaxtyping import Int
 
 from sae.core import options
 from sae.core.errors import UserError
@@ -21,19 +25,25 @@ from sae.data.omissions import Omissions
 
 VERSION = 1
 _FOLDERS = {"train": "train", "val": "validation", "test": "test"}
-_CLASSES = [
+_CLASS_FILES = [
     "oidv7-class-descriptions.csv",
     "oidv6-class-descriptions.csv",
     "class-descriptions.csv",
 ]
+_LABEL_TYPES = {
+    "ImageID": pa.string(),
+    "LabelName": pa.dictionary(pa.int32(), pa.string()),
+    "Confidence": pa.float32(),
+}
 
 
 class Options(options.Options):
-    """What may be written of such a dataset."""
+    """The options of such a dataset."""
 
     root: str
     subset: str | None = None
-    """A list of training images, below root: a CSV with a column ImageID, or text with one ID a line."""
+    """A list of training images, below root: a CSV with a column ImageID, or text with
+    one ID a line."""
     images: options.Images = options.Images()
 
 
@@ -41,65 +51,96 @@ def check_early(spec: Options) -> None:
     """Check that the folders and annotations are there; no job has run yet.
 
     Raises:
-        UserError: a folder of images is missing, or all versions of a file of annotations.
+        UserError: a folder of images is missing, or all versions of a file of
+            annotations.
     """
     root = indexing.root(spec.root)
-    _annotations(root, _CLASSES)
+    _first_annotations(root, _CLASS_FILES)
     for split, folder in _FOLDERS.items():
         _refuse_no_folder(root, folder)
         _label_file(root, split, folder)
 
 
 def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
-    """See `sae.data.dataset.load`."""
+    """List the images of all splits with their labels; see `sae.data.datasets`."""
     root = indexing.root(spec.root)
-    display = _display_names(_annotations(root, _CLASSES))
-    ids, paths, names = [], [], []
+    name_of_label = _read_display_names(_first_annotations(root, _CLASS_FILES))
     omissions = Omissions()
+    # One Arrow array for each split.
+    image_ids = []
+    paths = []
+    label_names = []
     for split, folder in _FOLDERS.items():
-        part = _images(root, folder, omissions)
+        ids = _list_images(root, folder, omissions)
         if split == "train" and spec.subset is not None:
-            part = _restrict(part, root / spec.subset)
-        labels = _label_file(root, split, folder)
-        ids.append(part)
-        paths.append(pc.binary_join_element_wise(f"{folder}/", part, ".jpg", ""))
-        names.append(_names(labels, part, display))
+            ids = _restrict(ids, root / spec.subset)
+        label_file = _label_file(root, split, folder)
+        image_ids.append(ids)
+        paths.append(pc.binary_join_element_wise(f"{folder}/", ids, ".jpg", ""))
+        label_names.append(_join_label_names(label_file, ids, name_of_label))
     omissions.tell(f"open_images {root}")
-    splits = np.repeat(list(_FOLDERS), [len(part) for part in ids])
+
+    splits = np.repeat(list(_FOLDERS), [len(ids) for ids in image_ids])
     indexing.check_counts(root, spec.images, splits)
-    ids, paths, names = (pa.chunked_array(column) for column in (ids, paths, names))
-    return Dataset(indexing.frame(ids, paths, splits, label_name=names), reader(spec))
+    index = indexing.frame(
+        pa.chunked_array(image_ids),
+        pa.chunked_array(paths),
+        splits,
+        label_name=pa.chunked_array(label_names),
+    )
+    return Dataset(index, reader(spec))
 
 
-def _annotations(root: Path, names: list[str]) -> Path:
+def _first_annotations(root: Path, names: list[str]) -> Path:
+    """Return the first file of annotations that is there.
+
+    Raises:
+        UserError: none is.
+    """
     for name in names:
         if (root / "annotations" / name).is_file():
             return root / "annotations" / name
     raise UserError(
-        f"open_images: {root / 'annotations'} has none of {', '.join(names)}: download the first of them"
+        f"open_images: {root / 'annotations'} has none of {', '.join(names)}: download "
+        "the first of them"
     )
 
 
 def _label_file(root: Path, split: str, folder: str) -> Path:
-    """The image-level labels of a split, from V7 back to V4."""
-    files = [
-        f"{prefix}-annotations-human-imagelabels"
-        for prefix in (f"oidv7-{split}", f"oidv6-{split}", folder)
+    """Return the image-level labels of a split, from V7 back to V4."""
+    suffix = "annotations-human-imagelabels"
+    names = [
+        f"oidv7-{split}-{suffix}.csv",
+        f"oidv6-{split}-{suffix}.csv",
+        f"{folder}-{suffix}.csv",
+        f"{folder}-{suffix}-boxable.csv",
     ]
-    return _annotations(
-        root, [f"{file}.csv" for file in (*files, f"{files[-1]}-boxable")]
-    )
+    return _first_annotations(root, names)
 
 
 def _refuse_no_folder(root: Path, folder: str) -> None:
+    """Refuse a root without a folder.
+
+    Raises:
+        UserError: it has no such folder.
+    """
     if not (root / folder).is_dir():
         raise UserError(
-            f"open_images: no folder {folder}/ with *.jpg in {root}; it has: {indexing.contents(root)}"
+            f"open_images: no folder {folder}/ with *.jpg in {root}; it has: "
+            f"{indexing.contents(root)}"
         )
 
 
-def _images(root: Path, folder: str, omissions: Omissions) -> pa.Array:
-    """The IDs of a folder's images, sorted. An Arrow array takes a fifth of the memory of a list of strings."""
+def _list_images(root: Path, folder: str, omissions: Omissions) -> pa.Array:
+    """Return the IDs of a folder's images, sorted.
+
+    An Arrow array takes a fifth of the memory of a list of strings.
+
+    Args:
+        root: the dataset's.
+        folder: the name of the folder in it.
+        omissions: gets what does not end in .jpg.
+    """
     _refuse_no_folder(root, folder)
     with os.scandir(root / folder) as entries:
         names = (entry.name for entry in entries)
@@ -115,28 +156,37 @@ def _without_ending(
         if name.endswith(".jpg"):
             yield name.removesuffix(".jpg")
         else:
-            reason = "files and folders that do not end in .jpg"
-            omissions.add(reason, f"{folder}/{name}")
+            omissions.add(
+                "files and folders that do not end in .jpg", f"{folder}/{name}"
+            )
 
 
-def _restrict(ids: pa.Array, path: Path) -> pa.Array:
+def _restrict(ids: pa.Array, list_file: Path) -> pa.Array:
+    """Return those of some image IDs that a file lists.
+
+    Raises:
+        UserError: the file cannot be read, or lists other images too.
+    """
     try:
-        listed = csv_tables.read_column(path, "ImageID")
-        wanted = pa.array(_lines(path) if listed is None else listed, pa.string())
+        column = csv_tables.read_column(list_file, "ImageID")
+        if column is None:
+            column = _read_lines(list_file)
+        listed = pa.array(column, pa.string())
     except csv_tables.UNREADABLE as error:
         raise UserError(
-            f"open_images, key subset: {path} cannot be read: {error}"
+            f"open_images, key subset: {list_file} cannot be read: {error}"
         ) from None
-    absent = wanted.filter(pc.invert(pc.is_in(wanted, value_set=ids)))
+    absent = listed.filter(pc.invert(pc.is_in(listed, value_set=ids)))
     if len(absent):
         raise UserError(
-            f"open_images, key subset: {len(absent):,} of the {len(wanted):,} images that {path} lists are not in "
-            f"train/, such as {absent[0]}: download them or take them from the list"
+            f"open_images, key subset: {len(absent):,} of the {len(listed):,} images "
+            f"that {list_file} lists are not in train/, such as {absent[0]}: download "
+            "them or take them from the list"
         )
-    return ids.filter(pc.is_in(ids, value_set=wanted))
+    return ids.filter(pc.is_in(ids, value_set=listed))
 
 
-def _lines(path: Path) -> Iterator[str]:
+def _read_lines(path: Path) -> Iterator[str]:
     """Yield the IDs of a list with one a line."""
     with csv_tables.open_text(path) as file:
         for line in file:
@@ -145,8 +195,14 @@ def _lines(path: Path) -> Iterator[str]:
                 yield line.strip().removeprefix("train/")
 
 
-def _display_names(path: Path) -> dict[str, str]:
-    """{LabelName: display name}. Some versions of the file have a header, which does no harm here."""
+def _read_display_names(path: Path) -> dict[str, str]:
+    """Return {LabelName: display name}.
+
+    Some versions of the file have a header, which does no harm here.
+
+    Raises:
+        UserError: the file is no such table.
+    """
     try:
         rows = csv_tables.read_rows(path)
         return {row[0]: row[1] for row in rows if len(row) == 2}
@@ -156,46 +212,89 @@ def _display_names(path: Path) -> dict[str, str]:
         ) from None
 
 
-def _names(path: Path, ids: pa.Array, display: dict[str, str]) -> pa.Array:
-    """The joined label names (N,) of N images.
+def _join_label_names(
+    label_file: Path, ids: pa.Array, name_of_label: dict[str, str]
+) -> pa.Array:
+    """Return the names of the positive labels of each image, joined with '; '.
 
-    The file has up to 59 million rows. It is read in chunks. Only the positive labels stay in memory, each as an ID and
-    a small integer.
+    Args:
+        label_file: the image-level labels, of these and other images.
+        ids: (N,) IDs of the images.
+        name_of_label: {LabelName: display name}.
+
+    Returns:
+        (N,) texts.
     """
-    types = {
-        "ImageID": pa.string(),
-        "LabelName": pa.dictionary(pa.int32(), pa.string()),
-        "Confidence": pa.float32(),
-    }
-    images, labels = [], []
-    codes: dict[str, int] = {}
+    labels = _read_positive_labels(label_file, name_of_label)
+    image_numbers = pc.index_in(labels.image_ids, value_set=ids)
+    is_of_image = pc.is_valid(image_numbers).to_numpy()
+
+    # The place of each name in alphabetical order.
+    names = labels.names
+    rank_of_name = np.argsort(np.argsort(names))
+    ranks = rank_of_name[labels.name_numbers[is_of_image]]
+    # One integer for (image, label) sorts both and drops what several annotators said.
+    pairs = np.unique(
+        image_numbers.drop_null().to_numpy() * np.int64(len(names)) + ranks
+    )
+    # Where the labels of each image start in `pairs`, and where the last ones end.
+    starts = np.searchsorted(pairs, np.arange(len(ids) + 1) * len(names))
+    sorted_names = pa.array(sorted(names), pa.string())
+    # What is left of a pair without the image is the rank.
+    texts = sorted_names.take(pairs % max(len(names), 1))
+    lists = pa.ListArray.from_arrays(starts.astype(np.int32), texts)
+    return pc.binary_join(lists, "; ")
+
+
+class _PositiveLabels(NamedTuple):
+    """The labels that people verified as present.
+
+    Attributes:
+        image_ids: of each label, the image.
+        name_numbers: of each label, the place of its name in `names`.
+        names: in the order in which the file has them first.
+    """
+
+    image_ids: pa.ChunkedArray
+    name_numbers: Int[np.ndarray, " labels"]
+    names: list[str]
+
+
+def _read_positive_labels(path: Path, name_of_label: dict[str, str]) -> _PositiveLabels:
+    """Read the labels of a file that people verified as present.
+
+    The file has up to 59 million rows. It is read in chunks. Only the positive labels
+    stay in memory, each as an ID and a small integer.
+
+    Args:
+        path: the file.
+        name_of_label: {LabelName: display name}; a label without one names itself.
+
+    Raises:
+        UserError: the file is no such table.
+    """
+    image_ids = []
+    name_numbers = [np.empty(0, dtype=np.int32)]
+    number_of_name: dict[str, int] = {}
     try:
-        for chunk in csv_tables.read_batches(path, types):
-            chunk = chunk.filter(pc.equal(chunk["Confidence"], 1))
-            # Codes of this chunk's labels to codes of the file's; a label without a
-            # description names itself.
-            names = [
-                display.get(label, label)
-                for label in chunk["LabelName"].dictionary.to_pylist()
-            ]
-            code = np.array(
-                [codes.setdefault(name, len(codes)) for name in names],
-                dtype=np.int32,
-            )
-            images.append(chunk["ImageID"])
-            labels.append(code[chunk["LabelName"].indices.to_numpy()])
+        for chunk in csv_tables.read_batches(path, _LABEL_TYPES):
+            positive = chunk.filter(pc.equal(chunk["Confidence"], 1))
+            labels = positive["LabelName"]
+            # Numbers of this chunk's labels to numbers of the file's names.
+            numbers = []
+            for label in labels.dictionary.to_pylist():
+                name = name_of_label.get(label, label)
+                numbers.append(number_of_name.setdefault(name, len(number_of_name)))
+            number_of_label = np.array(numbers, dtype=np.int32)
+            image_ids.append(positive["ImageID"])
+            name_numbers.append(number_of_label[labels.indices.to_numpy()])
     except csv_tables.UNREADABLE as error:
         raise UserError(
-            f"{path} is not a file of image-level labels ({error}): expected the columns {', '.join(types)}: "
-            f"download it again"
+            f"{path} is not a file of image-level labels ({error}): expected the "
+            f"columns {', '.join(_LABEL_TYPES)}: download it again"
         ) from None
-    row = pc.index_in(pa.chunked_array(images, pa.string()), value_set=ids)
-    known = pc.is_valid(row).to_numpy()
-    rank = np.argsort(np.argsort(list(codes)))[
-        np.concatenate([*labels, np.empty(0, np.int32)])[known]
-    ]
-    # One integer for (image, label) sorts both and drops what several annotators said.
-    pairs = np.unique(row.drop_null().to_numpy() * np.int64(len(codes)) + rank)
-    ends = np.searchsorted(pairs, np.arange(len(ids) + 1) * len(codes))
-    texts = pa.array(sorted(codes), pa.string()).take(pairs % max(len(codes), 1))
-    return pc.binary_join(pa.ListArray.from_arrays(ends.astype(np.int32), texts), "; ")
+    return _PositiveLabels(
+        pa.chunked_array(image_ids, pa.string()),
+        np.concatenate(name_numbers),
+        list(number_of_name),
+    )

@@ -1,6 +1,7 @@
-"""Any image set in WebDataset tars (`key.jpg` with `key.cls` or `key.json`) or parquet files, read in place.
+"""Any image set in WebDataset tars or parquet files, read in place.
 
-`image_id` is the sample's key, or `shard/row` where keys occur twice. Without labels, `label` is null.
+A tar has `key.jpg` with `key.cls` or `key.json`. `image_id` is the sample's key, or
+`shard/row` where keys occur twice. Without labels, `label` is null.
 """
 
 from pathlib import Path
@@ -11,7 +12,7 @@ from pydantic import model_validator
 
 from sae.core import options
 from sae.core.errors import UserError
-from sae.data import archives, indexing
+from sae.data import indexing, shard_images
 from sae.data.dataset import Dataset
 from sae.data.indexing import reader
 
@@ -29,7 +30,7 @@ class SplitsOptions(options.Options):
 
 
 class Options(options.Options):
-    """What may be written of such a dataset."""
+    """The options of such a dataset."""
 
     root: str
     splits: SplitsOptions
@@ -39,16 +40,17 @@ class Options(options.Options):
     image_column: str = "image"
     """The column of the images in parquet files."""
     label_column: str | None = None
-    """The column of the class numbers in parquet files; `label` where it is there, if not given."""
+    """The column of the class numbers in parquet files; `label` where it is there, if
+    not given."""
 
     @model_validator(mode="after")
     def _val_in_one_way(self) -> Self:
-        drawn = [self.val_fraction, self.split_seed]
-        if self.splits.val is None and None in drawn:
+        of_drawing = [self.val_fraction, self.split_seed]
+        if self.splits.val is None and None in of_drawing:
             raise ValueError(
                 "val_fraction and split_seed are required where `splits` has no `val`"
             )
-        if self.splits.val is not None and drawn != [None, None]:
+        if self.splits.val is not None and of_drawing != [None, None]:
             raise ValueError(
                 "`splits` has a `val`: leave val_fraction and split_seed out"
             )
@@ -62,53 +64,88 @@ def check_early(spec: Options) -> None:
         UserError: no file matches one of them.
     """
     root = indexing.root(spec.root)
-    for part, pattern in spec.splits.model_dump(exclude_none=True).items():
-        if not any(root.glob(pattern)):
+    for split, glob in spec.splits.model_dump(exclude_none=True).items():
+        if not any(root.glob(glob)):
             raise UserError(
-                f"dataset type shards, key splits.{part}: no file matches {pattern!r} below {root}, expected a glob "
-                f"such as 'train-*.tar'; found there: {indexing.contents(root)}"
+                f"dataset type shards, key splits.{split}: no file matches {glob!r} "
+                f"below {root}, expected a glob such as 'train-*.tar'; found there: "
+                f"{indexing.contents(root)}"
             )
 
 
 def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
-    """See `sae.data.dataset.load`."""
+    """List the images of all shards; see `sae.data.datasets`.
+
+    Raises:
+        UserError: a shard is not right, or only some splits have labels.
+    """
     check_early(spec)
     root = indexing.root(spec.root)
-    found = {}
-    for part, pattern in spec.splits.model_dump(exclude_none=True).items():
-        files = sorted(p.relative_to(root).as_posix() for p in root.glob(pattern))
-        found[part] = archives.samples(
-            root, files, spec.image_column, spec.label_column
+    images_of_split = {}
+    for split, glob in spec.splits.model_dump(exclude_none=True).items():
+        shards = sorted(path.relative_to(root).as_posix() for path in root.glob(glob))
+        images_of_split[split] = shard_images.list_images(
+            root, shards, spec.image_column, spec.label_column
         )
-    archives.agreed(root, {split: s.label_names for split, s in found.items()})
-    labelled = [split for split in found if found[split].labels is not None]
-    if labelled and len(labelled) < len(found):
-        bare = ", ".join(split for split in found if split not in labelled)
+    names_of_split = {
+        split: images.label_names for split, images in images_of_split.items()
+    }
+    shard_images.agreed_names(root, names_of_split)
+    _check_all_labelled(root, images_of_split)
+
+    keys: list[str] = []
+    places: list[str] = []
+    paths: list[str] = []
+    numbers: list[int] = []
+    for images in images_of_split.values():
+        keys += images.keys
+        places += images.places
+        paths += images.locations
+        numbers += images.labels or []
+    image_ids = indexing.distinct(keys, places)
+    labels = np.array(numbers) if numbers else None
+    splits = np.repeat(
+        list(images_of_split), [len(images.keys) for images in images_of_split.values()]
+    )
+    if "val" not in images_of_split:
+        # By the validator above.
+        assert spec.val_fraction is not None and spec.split_seed is not None
+        splits = indexing.draw_val(
+            splits, image_ids, labels, spec.val_fraction, spec.split_seed
+        )
+    label_names = _names_of(labels, names_of_split["train"])
+    index = indexing.frame(image_ids, paths, splits, labels, label_names)
+    return Dataset(index, reader(spec))
+
+
+def _check_all_labelled(
+    root: Path, images_of_split: dict[str, shard_images.ShardImages]
+) -> None:
+    """Check that all splits have labels, or none has.
+
+    Raises:
+        UserError: only some have.
+    """
+    labelled = []
+    unlabelled = []
+    for split, images in images_of_split.items():
+        if images.labels is None:
+            unlabelled.append(split)
+        else:
+            labelled.append(split)
+    if labelled and unlabelled:
         raise UserError(
-            f"dataset type shards, root {root}: {bare} has no labels, {', '.join(labelled)} has: label all"
+            f"dataset type shards, root {root}: {', '.join(unlabelled)} has no labels, "
+            f"{', '.join(labelled)} has: label all"
         )
-    ids = indexing.distinct(
-        [k for s in found.values() for k in s.keys],
-        [p for s in found.values() for p in s.places],
-    )
-    split = np.repeat(list(found), [len(s.keys) for s in found.values()])
-    labels = (
-        np.array([n for s in found.values() for n in s.labels or ()])
-        if labelled
-        else None
-    )
-    if "val" not in found:
-        assert (
-            spec.val_fraction is not None and spec.split_seed is not None
-        )  # By the validator above.
-        split = indexing.draw_val(
-            split, ids, labels, spec.val_fraction, spec.split_seed
-        )
-    recorded = next(iter(found.values())).label_names
-    names = (
-        None
-        if labels is None
-        else [recorded[n] if recorded else str(n) for n in labels]
-    )
-    paths = [location for s in found.values() for location in s.locations]
-    return Dataset(indexing.frame(ids, paths, split, labels, names), reader(spec))
+
+
+def _names_of(
+    labels: np.ndarray | None, class_names: list[str] | None
+) -> list[str] | None:
+    """Return the name of each image's class; its number where no names are recorded."""
+    if labels is None:
+        return None
+    if class_names:
+        return [class_names[label] for label in labels]
+    return [str(label) for label in labels]

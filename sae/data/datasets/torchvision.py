@@ -1,6 +1,7 @@
-"""Any dataset of torchvision that yields (PIL image, class number), by the name of its class.
+"""Any dataset of torchvision that yields (PIL image, class number), by its class.
 
-The keywords `test` give the test split. Val is a stratified part of what the keywords `train` give.
+The keywords `test` give the test split. Val is a stratified part of what the keywords
+`train` give.
 """
 
 import ast
@@ -25,23 +26,25 @@ from sae.data.pictures import UNREADABLE
 
 # What torchvision's classes raise on files that they do not expect, or cannot do.
 _RAISED = (
-    *(
-        *UNREADABLE,
-        RuntimeError,
-        AssertionError,
-        AttributeError,
-        EOFError,
-        ImportError,
-        LookupError,
-    ),
-    *(pickle.PickleError, tarfile.TarError, zipfile.BadZipFile),
+    *UNREADABLE,
+    RuntimeError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    ImportError,
+    LookupError,
+    pickle.PickleError,
+    tarfile.TarError,
+    zipfile.BadZipFile,
 )
+# Where classes keep their labels, one for each image.
+_LABEL_ATTRIBUTES = ("targets", "_labels", "labels")
 
 VERSION = 1
 
 
 class Options(options.Options):
-    """What may be written of such a dataset."""
+    """The options of such a dataset."""
 
     name: str
     root: str
@@ -51,7 +54,8 @@ class Options(options.Options):
     val_fraction: options.Share
     split_seed: options.Seed
     download: bool
-    """Whether a job of its own brings the images below root where they are not there yet."""
+    """Whether a job of its own brings the images below root where they are not there
+    yet."""
 
     @field_validator("train", "test")
     @classmethod
@@ -69,20 +73,25 @@ def check_early(spec: Options) -> None:
     Raises:
         UserError: torchvision has no such class.
     """
-    name = spec.name
-    known = _class_names()
-    if name not in known:
+    names = _class_names()
+    if spec.name not in names:
         raise UserError(
-            f"dataset type torchvision, key name: torchvision has no dataset {name!r}; it "
-            f"has: {', '.join(known)}{did_you_mean(name, known)}"
+            "dataset type torchvision, key name: torchvision has no dataset "
+            f"{spec.name!r}; it has: {', '.join(names)}{did_you_mean(spec.name, names)}"
         )
 
 
 def _class_names() -> list[str]:
-    """The names of torchvision's datasets, read from its file: an import takes seconds."""
-    found = importlib.util.find_spec("torchvision")
-    assert found is not None and found.origin is not None
-    file = Path(found.origin).parent / "datasets/__init__.py"
+    """Return the names of torchvision's datasets.
+
+    They are read from its file, since an import takes seconds.
+
+    Raises:
+        UserError: the file lists none.
+    """
+    package = importlib.util.find_spec("torchvision")
+    assert package is not None and package.origin is not None
+    file = Path(package.origin).parent / "datasets/__init__.py"
     for node in ast.parse(file.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             return list(ast.literal_eval(node.value))
@@ -90,33 +99,59 @@ def _class_names() -> list[str]:
 
 
 def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
-    """See `sae.data.dataset.load`."""
+    """List the images of both parts; see `sae.data.datasets`.
+
+    Raises:
+        UserError: the files are not there, or the class gives no class numbers.
+    """
     parts = {part: _open(spec, part) for part in ("train", "test")}
-    labels = {part: _labels(spec, part, dataset) for part, dataset in parts.items()}
-    ids = [f"{part}/{row}" for part in parts for row in range(len(labels[part]))]
-    official = np.repeat(list(parts), [len(labels[part]) for part in parts])
-    numbers = np.concatenate(list(labels.values()))
-    split = indexing.draw_val(
-        official, ids, numbers, spec.val_fraction, spec.split_seed
+    labels_of_part = {
+        part: _labels(spec, part, dataset) for part, dataset in parts.items()
+    }
+    image_ids = []
+    for part, labels_here in labels_of_part.items():
+        image_ids += [f"{part}/{row}" for row in range(len(labels_here))]
+    official_split = np.repeat(
+        list(parts), [len(labels_here) for labels_here in labels_of_part.values()]
     )
-    classes = getattr(parts["train"], "classes", None)
-    if classes and numbers.max(initial=0) >= len(classes):
-        what = f"dataset type torchvision, {spec.name}: label {numbers.max()}"
+    labels = np.concatenate(list(labels_of_part.values()))
+    split = indexing.draw_val(
+        official_split, image_ids, labels, spec.val_fraction, spec.split_seed
+    )
+
+    class_names = getattr(parts["train"], "classes", None)
+    if class_names and labels.max(initial=0) >= len(class_names):
         raise UserError(
-            f"{what} is beyond its {len(classes)} class names: put its files under {spec.root} anew"
+            f"dataset type torchvision, {spec.name}: label {labels.max()} is beyond "
+            f"its {len(class_names)} class names: put its files under {spec.root} anew"
         )
-    called = [classes[number] if classes else number for number in numbers]
-    names = [", ".join(c) if isinstance(c, tuple) else str(c) for c in called]
+    label_names = [_name_of(label, class_names) for label in labels]
 
     def open_image(path: str) -> Image.Image:
         part, row = path.split("/")
         return parts[part][int(row)][0]
 
-    return Dataset(indexing.frame(ids, ids, split, numbers, names), open_image)
+    index = indexing.frame(image_ids, image_ids, split, labels, label_names)
+    return Dataset(index, open_image)
+
+
+def _name_of(label: int, class_names: Any) -> str:
+    """Return the name of a class.
+
+    Args:
+        label: its number.
+        class_names: a name of each class, or several in a tuple; None where the class
+            of torchvision has none.
+    """
+    name = class_names[label] if class_names else label
+    return ", ".join(name) if isinstance(name, tuple) else str(name)
 
 
 def download(spec: Options) -> dict[str, int]:
-    """Download the images to below `root`, unless they are there; returns {part: number of images}.
+    """Download the images to below `root`, unless they are there.
+
+    Returns:
+        {part: number of images}.
 
     Raises:
         UserError: torchvision cannot download them, or has no such dataset.
@@ -125,102 +160,125 @@ def download(spec: Options) -> dict[str, int]:
 
 
 def _open(spec: Options, part: str) -> Any:
+    """Return one part of a dataset, "train" or "test", as torchvision has it.
+
+    Raises:
+        UserError: there is no such class, its files are not right or not there, or they
+            cannot be downloaded.
+    """
     import torchvision.datasets
 
-    name = spec.name
     check_early(spec)
-    make, root, keywords = (
-        getattr(torchvision.datasets, name),
-        spec.root,
-        getattr(spec, part),
-    )
-    what = f"dataset type torchvision, {name}, {part}"
+    dataset_class = getattr(torchvision.datasets, spec.name)
+    keywords = getattr(spec, part)
+    place = f"dataset type torchvision, {spec.name}, {part}"
     try:
-        try:
-            dataset = make(root, **keywords)
-            if spec.download:
-                dataset[0]  # Places365 itself checks only its lists, not its images.
-        except (OSError, RuntimeError):
-            if not spec.download:
-                raise
-            _fetch(make, root, keywords)
-            dataset = make(root, **keywords)
-        return dataset
+        if spec.download:
+            return _open_or_download(dataset_class, spec.root, keywords)
+        return dataset_class(spec.root, **keywords)
     except (TypeError, ValueError) as error:
         raise UserError(
-            f"{what}: the keywords {keywords} do not suit it ({error}): correct them"
+            f"{place}: the keywords {keywords} do not suit it ({error}): correct them"
         ) from None
     except _RAISED as error:
-        here = f"put the dataset's files under {root}"
-        advice = (
-            f"the download needs the internet; or {here}"
-            if spec.download
-            else f"{here}, or set `download: true`"
-        )
-        raise UserError(f"{what}: {_said(error)}: {advice}") from None
+        by_hand = f"put the dataset's files under {spec.root}"
+        advice = f"{by_hand}, or set `download: true`"
+        if spec.download:
+            advice = f"the download needs the internet; or {by_hand}"
+        raise UserError(f"{place}: {_describe(error)}: {advice}") from None
 
 
-def _said(error: BaseException) -> str:
-    kind = (
-        ""
-        if isinstance(error, OSError | RuntimeError) or not str(error)
-        else f"{type(error).__name__}: "
-    )
-    return kind + in_one_line(error)
+def _open_or_download(
+    dataset_class: Callable[..., Any], root: str, keywords: dict[str, Any]
+) -> Any:
+    """Return a dataset of torchvision; download its files if they are not there."""
+    try:
+        dataset = dataset_class(root, **keywords)
+        dataset[0]  # Places365 itself checks only its lists, not its images.
+        return dataset
+    except (OSError, RuntimeError):
+        _fetch(dataset_class, root, keywords)
+        return dataset_class(root, **keywords)
 
 
-def _fetch(make: Callable[..., Any], root: str, keywords: dict[str, Any]) -> None:
-    # Into an empty folder: many classes take what a killed unpacking has left behind for the whole dataset.
+def _describe(error: BaseException) -> str:
+    """Return an error's text, after its class where the text alone says little."""
+    text = in_one_line(error)
+    if isinstance(error, OSError | RuntimeError) or not str(error):
+        return text
+    return f"{type(error).__name__}: {text}"
+
+
+def _fetch(
+    dataset_class: Callable[..., Any], root: str, keywords: dict[str, Any]
+) -> None:
+    """Let a class of torchvision download its files, and move them below `root`.
+
+    It does so in an empty folder: many classes take what a killed unpacking has left
+    behind for the whole dataset.
+    """
     folder = Path(root).expanduser()
-    # torchvision asks for no filter, and without one a tar may write anywhere. Python has them since 3.11.4.
+    # torchvision asks for no filter, and without one a tar may write anywhere. Python
+    # has them since 3.11.4.
     if hasattr(tarfile, "data_filter"):
         tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)
     with files.scratch_directory(folder / "download") as scratch:
-        make(scratch, **keywords, download=True)
+        dataset_class(scratch, **keywords, download=True)
         _move(scratch, folder)
 
 
 def _move(source: Path, target: Path) -> None:
-    for item in source.iterdir():
-        if item.is_dir() and (target / item.name).is_dir():
-            _move(item, target / item.name)
+    """Move what is in one folder into another one.
+
+    Folders that both have are joined.
+    """
+    for path in source.iterdir():
+        if path.is_dir() and (target / path.name).is_dir():
+            _move(path, target / path.name)
         else:
-            os.replace(item, target / item.name)
+            os.replace(path, target / path.name)
 
 
 def _labels(spec: Options, part: str, dataset: Any) -> np.ndarray:
-    """(N,) class numbers. No image is decoded where the class keeps its labels in an attribute."""
-    what = f"dataset type torchvision, {spec.name}, {part}"
+    """Return the class numbers (N,) of one part.
+
+    No image is decoded where the class keeps its labels in an attribute.
+
+    Raises:
+        UserError: it does not give one class number for each image.
+    """
+    place = f"dataset type torchvision, {spec.name}, {part}"
     advice = f"choose a classification dataset, or put its files under {spec.root} anew"
     try:
-        kept = next(
-            (
-                getattr(dataset, a)
-                for a in ("targets", "_labels", "labels")
-                if hasattr(dataset, a)
-            ),
-            None,
-        )
-        if kept is None:
-            pairs = (
-                dataset._samples
-                if hasattr(dataset, "_samples")
-                else map(dataset.__getitem__, range(len(dataset)))
-            )
-            kept = [pair[1] for pair in pairs]
-        labels, count = np.asarray(kept), len(dataset)
+        labels = np.asarray(_stored_labels(dataset))
+        image_count = len(dataset)
     except _RAISED as error:
         raise UserError(
-            f"{what}: it gives no class numbers ({_said(error)}): {advice}"
+            f"{place}: it gives no class numbers ({_describe(error)}): {advice}"
         ) from None
-    if labels.shape != (count,) or labels.dtype.kind not in "iu":
-        found = f"{labels.dtype} of shape {labels.shape}"
+    if labels.shape != (image_count,) or labels.dtype.kind not in "iu":
         raise UserError(
-            f"{what}: its labels are {found}, expected one class number for each of {count}: {advice}"
+            f"{place}: its labels are {labels.dtype} of shape {labels.shape}, expected "
+            f"one class number for each of {image_count}: {advice}"
         )
-    if count and not 0 <= labels.min() <= labels.max() < 2**63:
-        found = f"from {labels.min()} to {labels.max()}"
+    if image_count and not 0 <= labels.min() <= labels.max() < 2**63:
         raise UserError(
-            f"{what}: its labels go {found}, expected class numbers from 0: {advice}"
+            f"{place}: its labels go from {labels.min()} to {labels.max()}, expected "
+            f"class numbers from 0: {advice}"
         )
     return labels.astype(np.int64)
+
+
+def _stored_labels(dataset: Any) -> Any:
+    """Return the labels of a dataset of torchvision, from where its class has them."""
+    labels = None
+    for attribute in _LABEL_ATTRIBUTES:
+        if hasattr(dataset, attribute):
+            labels = getattr(dataset, attribute)
+            break
+    if labels is not None:
+        return labels
+    if hasattr(dataset, "_samples"):
+        return [pair[1] for pair in dataset._samples]
+    # Images are decoded.
+    return [dataset[row][1] for row in range(len(dataset))]

@@ -199,7 +199,7 @@ def training_side(
         all_annotations: of these images.
         options: which concepts count.
     """
-    rows = images.drawn(MOST_TRAIN)
+    rows = images.draw_rows(MOST_TRAIN)
     annotations = take_rows(all_annotations, rows)
     groups = group_numbers(images)[rows]
     is_enough = counts_enough(
@@ -250,7 +250,7 @@ def make_task(subject: Subject, split: str, train: Side, options: Options) -> Ta
     """Find the concepts that count, and how well a linear probe finds them."""
     annotations = subject.concepts[split]
     places, held_out = held_out_side(subject.splits[split], annotations, train, options)
-    rows = subject.splits["train"].drawn(MOST_TRAIN)
+    rows = subject.splits["train"].draw_rows(MOST_TRAIN)
     ceiling = probe_ceiling(
         rows_of(subject.embeddings("train"), rows),
         train.holds[:, places],

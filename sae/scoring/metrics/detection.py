@@ -108,7 +108,7 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
     if not judges:
         return {}
 
-    train_images = subject.splits["train"].drawn(MOST_TRAIN)
+    train_images = subject.splits["train"].draw_rows(MOST_TRAIN)
     train_codes = subject.codes("train", MOST_TRAIN).by_latent()
     groups = subject.groups("train")
     train_groups = None if groups is None else groups[train_images]

@@ -1,0 +1,245 @@
+"""Sources of the embeddings of a dataset: a backbone makes them, or they are given.
+
+Both kinds are an `EmbeddingSource`, which checks every batch before it is stored.
+"""
+
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from sae.core import files
+from sae.core.errors import UserError
+from sae.data import backbone_entries, pictures
+from sae.data import dataset as datasets
+from sae.data.backbone import Backbone
+from sae.data.extraction import Extraction
+from sae.data.forward import embed_images
+
+
+class EmbeddingSource(ABC):
+    """The embeddings of a dataset, split by split, in the order of its index.
+
+    Args:
+        extraction: the dataset and the backbone.
+    """
+
+    def __init__(self, extraction: Extraction) -> None:
+        self.extraction = extraction
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Return a hash of what decides an embedding beside the key of the folder.
+
+        That is the weights, or the given files.
+        """
+
+    @abstractmethod
+    def provenance(self) -> dict[str, Any]:
+        """Return what a split's manifest says of this source alone."""
+
+    @abstractmethod
+    def _unchecked_batches(
+        self, split: str, first_row: int, end_row: int
+    ) -> Iterator[Float[np.ndarray, "n d"]]:
+        """Yield what :meth:`batches` checks."""
+
+    @abstractmethod
+    def _default_dtype(self, batch: np.ndarray) -> np.dtype:
+        """Return the type in which a batch is stored, where the config names none."""
+
+    def files_by_split(self) -> dict[str, Path]:
+        """Return {split: file} of embeddings that lie in files."""
+        return {}
+
+    def batches(
+        self, split: str, first_row: int, end_row: int
+    ) -> Iterator[Float[np.ndarray, "n d"]]:
+        """Yield embeddings (n, d) in the type in which they are stored.
+
+        Args:
+            split: of the dataset.
+            first_row: the first row of the split that is embedded.
+            end_row: the row behind the last one.
+
+        Raises:
+            UserError: an image cannot be read, or what :meth:`check` raises.
+        """
+        row = first_row
+        for batch in self._unchecked_batches(split, first_row, end_row):
+            yield self.check(batch, split, row)
+            row += len(batch)
+
+    def check(
+        self, batch: np.ndarray, split: str, first_row: int
+    ) -> Float[np.ndarray, "n d"]:
+        """Return a batch in the type in which it is stored.
+
+        Args:
+            batch: what the backbone or a file gave.
+            split: of the dataset.
+            first_row: the row of the split that the batch begins with.
+
+        Raises:
+            UserError: it does not have two dimensions, or holds no real numbers or
+                values that are not finite.
+        """
+        title = self.extraction.title
+        if batch.ndim != 2 or batch.dtype.kind != "f":
+            raise UserError(
+                f"{title}: the backbone gave {batch.dtype} of shape {batch.shape}, not "
+                "floats (n, d)"
+            )
+        # Given embeddings keep their type, unless the config names one. The
+        # option's own default does not count.
+        shared_options = self.extraction.backbone.shared
+        dtype: Any = shared_options.dtype
+        if "dtype" not in shared_options.model_fields_set:
+            dtype = self._default_dtype(batch)
+        stored = batch.astype(dtype)
+
+        is_finite = np.isfinite(stored).all(axis=1)
+        if not is_finite.all():
+            row = first_row + int(is_finite.argmin())
+            file = self.files_by_split().get(split, split)
+            image_id = self.extraction.rows[split]["image_id"][row]
+            raise UserError(
+                f"{title}: row {row} (from 0) of {file}, {image_id!r}, holds NaN or "
+                f"values not finite as {stored.dtype}"
+            )
+        return stored
+
+
+class MadeEmbeddings(EmbeddingSource):
+    """Embeddings that a backbone makes of images. It is loaded when it is needed."""
+
+    @functools.cached_property
+    def _backbone(self) -> Backbone:
+        extraction = self.extraction
+        try:
+            return backbone_entries.load(
+                extraction.backbone,
+                extraction.job.artifacts_root,
+                extraction.image_size,
+            )
+        except UserError as error:
+            raise UserError(
+                f"config key backbones.{extraction.job.name}: {error}"
+            ) from None
+
+    def fingerprint(self) -> str:
+        """Return the hash of the backbone and its weights; this loads it."""
+        return backbone_entries.fingerprint(
+            self.extraction.backbone,
+            self._backbone,
+            self.extraction.job.artifacts_root,
+        )
+
+    def provenance(self) -> dict[str, Any]:
+        """Return the preprocessing; this loads the backbone."""
+        return {"preprocessing": str(self._backbone.transform)}
+
+    def _default_dtype(self, batch: np.ndarray) -> np.dtype:
+        return np.dtype(np.float32)
+
+    def _unchecked_batches(
+        self, split: str, first_row: int, end_row: int
+    ) -> Iterator[Float[np.ndarray, "n d"]]:
+        extraction = self.extraction
+        job = extraction.job
+        rows = extraction.rows[split][first_row:end_row]
+        precision = extraction.backbone.shared.precision
+        assert precision != "auto"  # It was settled.
+        yield from embed_images(
+            self._backbone,
+            datasets.reader_of(extraction.dataset, job.artifacts_root),
+            rows["path"].tolist(),
+            batch_size=extraction.batch_size,
+            device=job.device,
+            workers=job.workers,
+            precision=precision,
+            digests=rows["pixels"].to_numpy(),
+        )
+
+
+class GivenEmbeddings(EmbeddingSource):
+    """Embeddings that were made elsewhere, or that a formula gives, without images."""
+
+    def files_by_split(self) -> dict[str, Path]:
+        """Return {split: file}; none where no file holds them.
+
+        Raises:
+            UserError: a file does not exist.
+        """
+        extraction = self.extraction
+        return extraction.backbone.module.files(
+            extraction.dataset.options, extraction.backbone.options
+        )
+
+    def fingerprint(self) -> str:
+        """Return the hash of the files and of the backbone's entry."""
+        hash_of_split = {
+            split: files.sha256(file) for split, file in self.files_by_split().items()
+        }
+        return backbone_entries.fingerprint_of_weights(
+            self.extraction.backbone, hash_of_split
+        )
+
+    def provenance(self) -> dict[str, Any]:
+        """Return the preprocessing, none, and the rows that lie in several splits.
+
+        Raises:
+            UserError: there are such rows, and the dataset's entry does not allow them;
+                or what :meth:`check` raises.
+        """
+        return {"preprocessing": "none", "duplicates": self._duplicates()}
+
+    def _duplicates(self) -> list[dict[str, list[str]]]:
+        """Return the embeddings that lie in several splits, each by its image_ids."""
+        extraction = self.extraction
+        digests = []
+        tables = []
+        for split, rows in extraction.rows.items():
+            tables.append(rows.assign(split=split))
+            for batch in self.batches(split, 0, len(rows)):
+                digests += [pictures.digest_bytes(row.tobytes()) for row in batch]
+        return datasets.duplicates(
+            extraction.title,
+            "embeddings",
+            pd.concat(tables, ignore_index=True),
+            pd.Series(digests),
+            extraction.dataset,
+        )
+
+    def _default_dtype(self, batch: np.ndarray) -> np.dtype:
+        if batch.dtype in (np.float16, np.float32):
+            return batch.dtype
+        return np.dtype(np.float32)
+
+    def _unchecked_batches(
+        self, split: str, first_row: int, end_row: int
+    ) -> Iterator[Float[np.ndarray, "n d"]]:
+        extraction = self.extraction
+        embeddings = extraction.backbone.module.embeddings(
+            extraction.dataset.options, extraction.backbone.options, split
+        )
+        row_count = len(extraction.rows[split])
+        if len(embeddings) != row_count:
+            raise UserError(
+                f"{extraction.title}: {len(embeddings)} embeddings of {split} for "
+                f"{row_count} rows"
+            )
+        for start in range(first_row, end_row, extraction.batch_size):
+            yield embeddings[start : min(start + extraction.batch_size, end_row)]
+
+
+def open_source(extraction: Extraction) -> EmbeddingSource:
+    """Return where the embeddings of a dataset come from, by its backbone's loader."""
+    if getattr(extraction.backbone.module, "READS_IMAGES", True):
+        return MadeEmbeddings(extraction)
+    return GivenEmbeddings(extraction)

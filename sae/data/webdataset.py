@@ -1,0 +1,193 @@
+"""The samples of WebDataset tars: `a/1.jpg` with `a/1.cls`, or `a/1.json`.
+
+Members of one sample follow each other, and have one key: the name up to the first dot
+of its last part. What comes after the dot is the member's ending.
+"""
+
+import contextlib
+import itertools
+import json
+import operator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from pydantic import TypeAdapter
+
+from sae.core.errors import UserError
+from sae.data.omissions import Omissions
+from sae.data.sample import OTHER_JSON, Sample
+from sae.data.tars import open_tar_file, tar_members
+
+IMAGE_ENDINGS = {"jpg", "jpeg", "png", "webp"}
+# What is read of other people's JSON; whatever else is in it does no harm.
+_LABEL: TypeAdapter[int | None] = TypeAdapter(int | None)
+
+
+class _Member(NamedTuple):
+    """A member of a tar, as WebDataset reads its name.
+
+    Attributes:
+        key: the sample's.
+        ending: such as "jpg", in small letters.
+        offset: the byte of the tar at which its content starts.
+        size: in bytes.
+    """
+
+    key: str
+    ending: str
+    offset: int
+    size: int
+
+
+def tar_samples(root: Path, file: str, omissions: Omissions) -> Iterator[Sample]:
+    """Yield the images of a WebDataset tar in order; only their labels are read.
+
+    Args:
+        root: the folder that `file` is relative to.
+        file: the tar.
+        omissions: gets the members and the keys that give no image.
+
+    Raises:
+        UserError: the tar is damaged, a label is no class number, or the second dot of
+            a name hides that a key has an image.
+    """
+    path = root / file
+    keys_with_image = set()
+    # {key: the ending of an image that its second dot hides}
+    hidden_images: dict[str, str] = {}
+    with open_tar_file(path) as open_file:
+        by_key = itertools.groupby(
+            _named_members(path, omissions), operator.attrgetter("key")
+        )
+        for key, members in by_key:
+            sample = _members_by_ending(members, file, omissions)
+            images = [ending for ending in sample if ending in IMAGE_ENDINGS]
+            # Such as "mask.png" of a/1.mask.png.
+            views = [ending for ending in sample if _is_view(ending)]
+            for ending in images[1:]:
+                omissions.add(
+                    "images beside another one of their key", f"{file}: {key}.{ending}"
+                )
+            for ending in views:
+                omissions.add(
+                    "images of two endings, as masks have,", f"{file}: {key}.{ending}"
+                )
+
+            # The first image is the sample's.
+            if images:
+                image = sample[images[0]]
+                keys_with_image.add(key)
+                label = _read_label(open_file, sample, file, path, omissions)
+                yield Sample(key, f"{file}@{image.offset}+{image.size}", label)
+            elif views:
+                hidden_images.setdefault(key, views[0])
+            else:
+                endings = ", ".join(sorted(IMAGE_ENDINGS))
+                omissions.add(
+                    f"keys without an image ({endings})",
+                    f"{file}: {key}.{next(iter(sample))}",
+                )
+
+    # Beside an image a view is a mask, say; the image may follow under the same key. A
+    # view alone is most likely the image, whose name has a dot too many.
+    for key, ending in hidden_images.items():
+        if key not in keys_with_image:
+            raise UserError(
+                f"{path}: {key}.{ending} has the ending {ending!r}, since an ending "
+                f"starts at the first dot, and {key} has no other image: rename it "
+                "with one dot"
+            )
+
+
+def _is_view(ending: str) -> bool:
+    """Say whether an ending has a dot in it, and ends as that of an image."""
+    return "." in ending and ending.rpartition(".")[2] in IMAGE_ENDINGS
+
+
+def _named_members(path: Path, omissions: Omissions) -> Iterator[_Member]:
+    """Yield the members of a tar that have a key."""
+    for name, offset, size in tar_members(path, omissions=omissions):
+        folder, slash, base_name = name.removeprefix("./").rpartition("/")
+        stem, _, ending = base_name.partition(".")
+        if stem:
+            yield _Member(folder + slash + stem, ending.lower(), offset, size)
+        else:
+            # As what macOS writes beside each file: no sample for WebDataset either.
+            omissions.add("hidden members", f"{path.name}: {name}")
+
+
+def _members_by_ending(
+    members: Iterable[_Member], file: str, omissions: Omissions
+) -> dict[str, _Member]:
+    """Return {ending: the last member that has it} of one sample."""
+    sample: dict[str, _Member] = {}
+    for member in members:
+        if member.ending in sample:
+            omissions.add(
+                "members whose key and ending come twice in a row",
+                f"{file}: {member.key}.{member.ending}",
+            )
+        sample[member.ending] = member
+    return sample
+
+
+def _read_label(
+    open_file: IO[bytes],
+    sample: dict[str, _Member],
+    file: str,
+    path: Path,
+    omissions: Omissions,
+) -> int | None:
+    """Read the class number of a sample from its `cls`, or else from its `json`.
+
+    Args:
+        open_file: the open tar.
+        sample: {ending: member}.
+        file: the tar, relative to the root.
+        path: the tar, from the working directory.
+        omissions: gets the label of a `json` that the `cls` contradicts.
+
+    Returns:
+        None for a sample without a label.
+
+    Raises:
+        UserError: its label is no class number.
+    """
+    texts: dict[str, bytes] = {}
+    for ending in ("cls", "json"):
+        if ending in sample:
+            open_file.seek(sample[ending].offset)
+            texts[ending] = open_file.read(sample[ending].size)
+    if not texts:
+        return None
+
+    deciding = "cls" if "cls" in texts else "json"
+    key = sample[deciding].key
+    try:
+        if deciding == "json":
+            return _json_label(texts["json"])
+        number = int(texts["cls"])
+    except OTHER_JSON:
+        expected = "a class number"
+        if deciding == "json":
+            expected += " as `label`"
+        raise UserError(
+            f"{path}: {key}.{deciding} holds {texts[deciding][:40]!r}, expected "
+            f"{expected}"
+        ) from None
+
+    # Whatever else a `json` says beside a `cls` is for others to read.
+    with contextlib.suppress(*OTHER_JSON):
+        json_number = _json_label(texts.get("json", b"{}"))
+        if json_number is not None and json_number != number:
+            omissions.add(
+                "labels of a json that the cls contradicts",
+                f"{file}: {key}.json has {json_number}, {key}.cls {number}",
+            )
+    return number
+
+
+def _json_label(text: bytes) -> int | None:
+    """Return the `label` of a sample's JSON, None where it has none."""
+    return _LABEL.validate_python(json.loads(text).get("label"), strict=True)

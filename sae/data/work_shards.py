@@ -1,0 +1,146 @@
+"""One shard of the work on an extraction: which rows it embeds, and what it has done.
+
+Each split is cut into batches, the splits' batches are laid end to end, and each shard
+gets as many of them in a row. Its embeddings lie in `{shard}-of-{shards}/` of the
+extraction's folder, a `sae.data.parts.Part` for each split, until all shards are done.
+Beside them `provenance.json` says what made them.
+"""
+
+import functools
+import logging
+import shutil
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sae.core import files
+from sae.data.extraction import Extraction
+from sae.data.parts import Part
+from sae.data.splits import SPLITS
+
+progress = logging.getLogger("sae.progress")
+
+
+@dataclass(frozen=True)
+class SplitPart:
+    """The part of a split that a shard embeds: consecutive rows, perhaps none.
+
+    Attributes:
+        first_row: the number of the first of them in the split.
+        array: the file that gets their embeddings.
+    """
+
+    first_row: int
+    array: Part
+
+    @property
+    def next_row(self) -> int:
+        """The first row of the split that is not embedded yet."""
+        return self.first_row + self.array.rows_written
+
+    @property
+    def end_row(self) -> int:
+        """The row of the split behind the last one of this part."""
+        return self.first_row + self.array.rows
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One shard of an extraction.
+
+    Attributes:
+        extraction: the whole work.
+        number: of this shard, from 0.
+    """
+
+    extraction: Extraction
+    number: int
+
+    @property
+    def folder(self) -> Path:
+        """The folder of its files."""
+        return self.extraction.folder / f"{self.number}-of-{self._count}"
+
+    @property
+    def title(self) -> str:
+        """The name by which messages call it."""
+        if self._count == 1:
+            return self.extraction.title
+        return f"{self.extraction.title}, shard {self.number} of {self._count}"
+
+    @property
+    def _count(self) -> int:
+        return self.extraction.job.shards
+
+    @property
+    def _provenance_file(self) -> Path:
+        return self.folder / "provenance.json"
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Return a context in which no other process works on this shard.
+
+        Two processes would write into the same file.
+        """
+        say_that_it_waits = functools.partial(
+            progress.info, "%s: waits for another process that embeds it", self.title
+        )
+        lock_file = self.extraction.folder / "locks" / f"{self.number}.of.{self._count}"
+        return files.locked(lock_file, say_that_it_waits)
+
+    def open_parts(self) -> dict[str, SplitPart]:
+        """Return {split: this shard's part of it}, as its files are now.
+
+        What an earlier process wrote is checked and taken over (`sae.data.parts`).
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        batch_size = self.extraction.batch_size
+        rows_of_split = self.extraction.rows
+        # (split, first row) of each batch of the whole work.
+        batches = [
+            (split, row)
+            for split in SPLITS
+            for row in range(0, len(rows_of_split[split]), batch_size)
+        ]
+        start = len(batches) * self.number // self._count
+        end = len(batches) * (self.number + 1) // self._count
+
+        parts = {}
+        for split, rows in rows_of_split.items():
+            # Where this shard has no batch of the split, its part is empty.
+            first_row = len(rows)
+            row_count = 0
+            batch_starts = [row for name, row in batches[start:end] if name == split]
+            if batch_starts:
+                first_row = batch_starts[0]
+                end_row = min(batch_starts[-1] + batch_size, len(rows))
+                row_count = end_row - first_row
+            array = Part(self.folder / f"{split}.npy", row_count)
+            parts[split] = SplitPart(first_row, array)
+        return parts
+
+    def has_provenance(self) -> bool:
+        """Say whether it is recorded what makes its embeddings: work has begun."""
+        return self._provenance_file.exists()
+
+    def is_complete(self) -> bool:
+        """Say whether all rows of this shard are embedded."""
+        if not self.has_provenance():
+            return False
+        return all(part.array.complete for part in self.open_parts().values())
+
+    def read_provenance(self) -> dict[str, Any]:
+        """Return what made its embeddings.
+
+        Raises:
+            UserError: it is not recorded, or the record was altered.
+        """
+        return files.read_json(self._provenance_file)
+
+    def write_provenance(self, provenance: dict[str, Any]) -> None:
+        """Record what makes its embeddings."""
+        files.write_json(self._provenance_file, provenance)
+
+    def delete(self) -> None:
+        """Delete all that this shard has done."""
+        shutil.rmtree(self.folder)
