@@ -65,12 +65,14 @@ class AddedCell:
             where a latent has fewer.
         start_saes: The SAEs, as the rules of `start` read them.
         judge: The hash of the cell's blind trials; None where there are none.
+        judged_methods: Ids of the methods whose latents they ask about.
         trial_images: Rows of images that these trials show.
     """
 
     highest_images: list[np.ndarray] = field(default_factory=list)
     start_saes: list[StartSae] = field(default_factory=list)
     judge: str | None = None
+    judged_methods: list[str] = field(default_factory=list)
     trial_images: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
 
 
@@ -218,6 +220,7 @@ def _add_trials(
     if drawn.payload is not None:
         pack.put(site, f"judge/{number}", drawn.payload)
         added.judge = drawn.payload["hash"]
+        added.judged_methods = methods
         added.trial_images = drawn.images
 
 

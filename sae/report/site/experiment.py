@@ -256,6 +256,7 @@ class _Experiment:
                 "saes": [sae.number for sae in shown],
                 "concepts": concepts is not None,
                 "judge": added.judge,
+                "judged_methods": added.judged_methods,
                 "chance": {"ms": _ms_by_chance(tables.metrics)},
             }
         )

@@ -429,6 +429,7 @@ def compose(
         )
         # Without pictures nobody can judge.
         contents.cells[0]["judge"] = None if open_image is None else added.judge
+        contents.cells[0]["judged_methods"] = added.judged_methods
         cell_payload = {
             "curves": [],
             "training": [],

@@ -21,8 +21,14 @@ SITE.views.judge = async ({ parts }) => {
   return page("Judge latents", stage, SITE.credit(images));
 };
 
-/** The first cell that has trials. */
-const firstWithTrials = () => SITE.overview.cells.find((cell) => !SITE.missing(cell.judge));
+/** The first of the cells whose trials ask about most methods. */
+function firstWithTrials() {
+  const cells = SITE.overview.cells.filter((cell) => !SITE.missing(cell.judge));
+  const most = Math.max(...cells.map(methodCount));
+  return cells.find((cell) => methodCount(cell) === most);
+}
+
+const methodCount = (cell) => cell.judged_methods?.length ?? 0;
 
 // -- before and after
 
