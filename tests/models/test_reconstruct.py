@@ -322,7 +322,7 @@ def test_the_columns_that_score_has_and_the_demo_has_not_are_said():
     columns = sae.score(encoder, x, labels, metrics=not_in_demo)
     prefixes = {column.split("_")[0] for column in columns}
 
-    for text in (sae.score.__doc__, (ROOT / "docs/api.md").read_text()):
+    for text in (sae.score.__doc__, (ROOT / "docs/api_score.md").read_text()):
         assert all(f"`{name}`" in text for name in not_in_demo)
         assert all(f"`{prefix}" in text for prefix in prefixes)
     # Without these metrics it has the columns of the demo alone.
