@@ -8,7 +8,6 @@ nothing from a network and runs no scripts.
 
 import io
 import multiprocessing
-import resource
 import signal
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping
@@ -223,6 +222,8 @@ def _limit_memory() -> None:
     The renderer then ends by a signal. Only Linux says what a process has, and holds it
     to a limit; on another system there is none.
     """
+    import resource  # Not on Windows.
+
     sizes_in_pages = Path("/proc/self/statm")
     if not sizes_in_pages.exists():
         return

@@ -49,7 +49,8 @@ def test_shares_and_differences_by_hand():
 @pytest.mark.parametrize(
     ("between_latents", "between_raters"), [(0.15, 0.0), (0.0, 0.15), (0.15, 0.1)]
 )
-def test_intervals_hold_the_truth(between_latents, between_raters):
+def test_intervals_hold_the_truth(between_latents, between_raters, monkeypatch):
+    monkeypatch.setattr(judgements, "RESAMPLES", 200)
     rng = np.random.default_rng(1)
     runs = 80
     covered = 0

@@ -174,6 +174,7 @@ def test_a_run_told_to_end_ends_with_its_jobs(
     assert not any((checkout.folder / ".snakemake/locks").glob("*"))
 
 
+@pytest.mark.slow
 def test_a_run_in_the_background_of_a_script_ignores_ctrl_c_and_takes_sigterm(checkout):
     log = checkout.folder / "results/tiny/logs/score/digits/tiny/k4.log"
     log.unlink(missing_ok=True)
