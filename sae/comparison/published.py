@@ -122,10 +122,8 @@ def effect(
 
 
 def signed(value: float) -> str:
-    """Write a difference, with its sign; one that rounds to 0 has a plus."""
-    digits = 1 if abs(value) >= 10 else 3
-    # Adding 0 turns -0.0 into 0.0.
-    return f"{round(value, digits) + 0:+.{digits}f}"
+    """Write a difference, with its sign."""
+    return f"{value:+.1f}" if abs(value) >= 10 else f"{value:+.3f}"
 
 
 def plain(value: float) -> str:

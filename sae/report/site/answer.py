@@ -1,5 +1,7 @@
 """The sentences at the top of the site: what the methods gained, and at what price."""
 
+import re
+
 import pandas as pd
 
 from sae.comparison import fronts, published
@@ -55,7 +57,12 @@ def answer(
     sentences = [_gains(method, effects, names) for method in best]
     sentences += _scale(controls, measured[0], names)
     sentences.append(_price(priced, effects, measured[0], names))
-    return sentences + about_imported
+    return [_without_minus_zero(text) for text in sentences + about_imported]
+
+
+def _without_minus_zero(sentence: str) -> str:
+    """Return a sentence in which what rounds to 0 has a plus."""
+    return re.sub(r"-(0\.0+)(?!\d)", r"+\1", sentence)
 
 
 def _no_comparison(claims: pd.DataFrame) -> list[str]:
