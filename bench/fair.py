@@ -40,20 +40,30 @@ PENALTIES = ["reg1", "reg2"]
 def add_commands(commands: "argparse._SubParsersAction") -> None:
     """Add every command of this script."""
     command = add_command(commands, "frequency", print_frequency, tiny=False)
-    command.add_argument("results", type=Path, help="folder of a run with protocol fair")
+    command.add_argument(
+        "results", type=Path, help="folder of a run with protocol fair"
+    )
     command.add_argument("--experiment", help="its name, where the folder has another")
-    command.add_argument("--config", nargs="*", default=[], help="laid over config.yaml")
+    command.add_argument(
+        "--config", nargs="*", default=[], help="laid over config.yaml"
+    )
     command.add_argument("--out", type=Path, help="a CSV")
 
     command = add_command(commands, "rate", print_rates, tiny=False)
-    command.add_argument("results", type=Path, help="folder of a run with protocol fair")
+    command.add_argument(
+        "results", type=Path, help="folder of a run with protocol fair"
+    )
 
     command = add_command(commands, "mask", print_mask, tiny=False)
     command.add_argument("results", type=Path, help="folder of a run without the mask")
 
     command = add_command(commands, "draws", print_draws, tiny=False)
-    command.add_argument("results", type=Path, help="folder of a run with protocol fair")
-    command.add_argument("--config", nargs="*", default=[], help="laid over config.yaml")
+    command.add_argument(
+        "results", type=Path, help="folder of a run with protocol fair"
+    )
+    command.add_argument(
+        "--config", nargs="*", default=[], help="laid over config.yaml"
+    )
     command.add_argument("--draws", type=int, default=40)
     command.add_argument("--by-dataset", action="store_true")
 
@@ -277,7 +287,9 @@ def print_rates(arguments: argparse.Namespace) -> None:
 
     gains = gains_over_twins(rows, baseline)
     for columns in (["dataset", "rate up to", "method"], ["rate up to", "method"]):
-        means = gains.groupby(columns, sort=False, observed=True).mean(numeric_only=True)
+        means = gains.groupby(columns, sort=False, observed=True).mean(
+            numeric_only=True
+        )
         trial_counts = gains.groupby(columns, observed=True).size()
         table = means.assign(trials=trial_counts).sort_index().round(3)
         print(table.to_string(), "\n")
@@ -335,7 +347,9 @@ def print_mask(arguments: argparse.Namespace) -> None:
     lines = []
     for method in PENALTIES:
         masked, unmasked = (
-            rows[rows["method"] == name].set_index([*CELL, "trial", "seed"])[MASK_SCORES]
+            rows[rows["method"] == name].set_index([*CELL, "trial", "seed"])[
+                MASK_SCORES
+            ]
             for name in (method, f"{method}_all")
         )
         differences = (unmasked - masked).dropna().groupby(CELL).mean()

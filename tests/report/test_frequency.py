@@ -29,10 +29,7 @@ def test_a_gain_is_weighted_by_how_often_the_baseline_fires(fair):
         (*CELL, "mine", "t", 3): {0.01: 0.85, 1.0: 0.45},
         (*CELL, "mine", "u", 3): {0.01: 0.45},
     }
-    curves = {
-        key: pd.Series(curve)
-        for key, curve in bands.items()
-    }
+    curves = {key: pd.Series(curve) for key, curve in bands.items()}
     counts = {(*CELL, "topk", "t", 3): np.array([3, 0, 0, 1])}
     row = SimpleNamespace(
         dataset="d",
