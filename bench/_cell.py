@@ -1,4 +1,4 @@
-"""One cell of generated embeddings, the workflow's own commands on it, and their cost."""
+"""One cell of generated embeddings, the workflow's commands on it, and their cost."""
 
 import json
 import os

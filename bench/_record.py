@@ -18,7 +18,7 @@ class Comparison:
 
     Attributes:
         goal: The goal's number or name, of the table in docs/performance.md.
-        what: The thing that was measured, with its unit and size.
+        quantity: What was measured, with its unit and size.
         ours: Our median.
         peer: The thing that ours is compared with.
         peer_value: Its median.
@@ -27,7 +27,7 @@ class Comparison:
     """
 
     goal: str
-    what: str
+    quantity: str
     ours: float
     peer: str
     peer_value: float
@@ -39,7 +39,7 @@ class Comparison:
         ratio = self.ours / self.peer_value
         return {
             "goal": self.goal,
-            "what": self.what,
+            "what": self.quantity,
             "peer": self.peer,
             "machine": self.machine,
             "ours": round(self.ours, 3),

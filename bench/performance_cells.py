@@ -132,7 +132,10 @@ def print_cost_of_cell(arguments: argparse.Namespace) -> None:
         vars(arguments).update(SHORT_COST)
     if arguments.tiny:
         vars(arguments).update(TINY_COST)
-    rows, d, m, k = arguments.rows, arguments.d, arguments.m, arguments.k
+    rows = arguments.rows
+    d = arguments.d
+    m = arguments.m
+    k = arguments.k
     demo = read_config(ROOT / "config.yaml").training["demo"].model_dump()
     changed = {"m": m, "epochs": arguments.epochs, "auxk_k": min(demo["auxk_k"], m)}
     plan = bank_plan(k, {**demo, **changed}, lambdas=SWEPT_LAMBDAS)
@@ -407,7 +410,7 @@ def growth_steps(
 
 
 def count_chosen(bank: Path) -> int:
-    """Return how many SAEs of a bank validation chose; 0 where nothing is chosen yet."""
+    """Return how many SAEs of a bank validation chose; 0 before it chooses."""
     selection = bank / "scores/selection.parquet"
     if not selection.exists():
         return 0
@@ -437,7 +440,7 @@ def compare_rows(
         bank = f", {saes} SAEs" if saes else ""
         yield Comparison(
             goal="9",
-            what=f"s beyond the start, {step}{bank}, {largest:,} rows",
+            quantity=f"s beyond the start, {step}{bank}, {largest:,} rows",
             ours=work.iloc[-1],
             peer=f"in proportion to {before:,} rows",
             peer_value=work.iloc[-2] * (largest - START) / (before - START),
@@ -466,7 +469,7 @@ def compare_saes(
         work = seconds.iloc[-1] - start[step, FEW]
         yield Comparison(
             goal="9",
-            what=f"s beyond the start, {step}, {seconds.index[-1]:,} rows, {MANY} SAEs",
+            quantity=f"s beyond the start, {step}, {seconds.index[-1]:,} rows, {MANY} SAEs",
             ours=work[MANY],
             peer=f"{MANY // FEW} x {FEW} SAEs",
             peer_value=MANY / FEW * work[FEW],
@@ -476,7 +479,10 @@ def compare_saes(
 
 
 def draw_growth(times: pd.DataFrame, out: Path, name: str) -> None:
-    """Draw seconds against rows, a panel per bank; dashed: in proportion to the rows."""
+    """Draw seconds against rows, a panel per bank.
+
+    Dashed lines are in proportion to the rows.
+    """
     import numpy as np
     from matplotlib.ticker import EngFormatter
 

@@ -169,7 +169,7 @@ def time_extraction(arguments: argparse.Namespace) -> None:
         comparisons.append(
             Comparison(
                 goal="extraction",
-                what=name,
+                quantity=name,
                 ours=seconds["ours"],
                 peer="plain loop",
                 peer_value=seconds["plain"],
@@ -204,11 +204,9 @@ def write_photographs(folder: Path, count: int) -> None:
     photographs = [Image.fromarray(image) for image in load_sample_images().images]
     rng = np.random.default_rng(0)
     for i in range(count):
-        left = int(rng.integers(140))
-        top = int(rng.integers(52))
-        crop = photographs[i % len(photographs)].crop(
-            (left, top, left + 500, top + 375)
-        )
+        x = int(rng.integers(140))
+        y = int(rng.integers(52))
+        crop = photographs[i % len(photographs)].crop((x, y, x + 500, y + 375))
         crop.save(folder / f"{i}.jpg", quality=90)
 
 
@@ -296,7 +294,7 @@ def largest_distance(folder: Path) -> float:
 
 
 def load_for_extraction(name: str, size: int) -> Backbone:
-    """Load a backbone; its weights are random, unless it is the demo's and they are there.
+    """Load a backbone, with random weights if the demo's artifacts lack it.
 
     Args:
         name: A model of timm, or an EfficientNet of config.yaml.
@@ -419,8 +417,8 @@ def compare_precisions(arguments: argparse.Namespace) -> None:
     of the last cell: the same in float32 and with bfloat16 products. Beside the
     differences, of the same seed, it prints how far seeds lie apart.
 
-    Cells must be in float32:
-    `snakemake results/activations/fashion_mnist/efficientnet_lite0/train/embeddings.npy`.
+    Cells must be in float32: `snakemake
+    results/activations/fashion_mnist/efficientnet_lite0/train/embeddings.npy`.
     """
     torch.set_num_threads(arguments.threads)
     training = TrainingSettings(arguments.k, arguments.seeds, {})
@@ -748,7 +746,7 @@ def load_dataset(name: str) -> datasets.Dataset:
 
 
 def load_backbone(name: str, size: int) -> Backbone:
-    """Load a backbone of config.yaml at an input size; else a model of timm, untrained."""
+    """Load a backbone of config.yaml at an input size, or timm's, untrained."""
     backbones = read_config(ROOT / "config.yaml").backbones
     if name in backbones:
         return embed.load(backbones[name].spec, ARTIFACTS, size)

@@ -22,6 +22,8 @@ import threadpoolctl
 import torch
 from _command import add_command, add_numbers, run_script
 from _record import Comparison
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
 from support.embeddings import write_store
 
 from sae.core import registry
@@ -114,7 +116,9 @@ def time_metrics(arguments: argparse.Namespace) -> None:
     if arguments.tiny:
         vars(arguments).update(TINY_METRICS)
         images = dict.fromkeys(IMAGES, 100)
-    n, classes, rounds = arguments.n, arguments.classes, arguments.rounds
+    n = arguments.n
+    classes = arguments.classes
+    rounds = arguments.rounds
     shape = {"d": arguments.d, "m": arguments.m, "k": arguments.k}
     comparisons = []
     for threads in arguments.threads:
@@ -131,7 +135,7 @@ def time_metrics(arguments: argparse.Namespace) -> None:
             comparisons.append(
                 Comparison(
                     goal="6",
-                    what=f"ms, {name}, {sizes}",
+                    quantity=f"ms, {name}, {sizes}",
                     ours=ms[name],
                     peer="product",
                     peer_value=ms["product, float64"],
@@ -149,7 +153,7 @@ def time_metrics(arguments: argparse.Namespace) -> None:
             comparisons.append(
                 Comparison(
                     goal="6",
-                    what=f"ms, robustness curve, {sizes}",
+                    quantity=f"ms, robustness curve, {sizes}",
                     ours=ms["all k"],
                     peer="largest k",
                     peer_value=ms["largest k"],
@@ -272,7 +276,7 @@ def stages_of_scoring(
         )
         embeddings = rng.standard_normal((count, d), dtype=np.float32) + 1
         splits[split] = Activations(embeddings, index, {"dataset": {"grouped": False}})
-    others = {
+    judges = {
         name: {"test": rng.standard_normal((images["test"], d), dtype=np.float32) + 1}
         for name in ("first", "second")
     }
@@ -280,7 +284,7 @@ def stages_of_scoring(
     coder = untrained_coder(mean, m, k)
 
     def score(names: tuple[str, ...]) -> None:
-        subject = Subject(coder, splits, others)
+        subject = Subject(coder, splits, judges)
         for name in names:
             metric = registry.load("metric", name)
             for split in metric.SPLITS:
@@ -427,9 +431,6 @@ def fit_by_scikit_learn(
         grid: Values of C.
         tol: Of the solver.
     """
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-
     fits = []
     for C in grid:
         with warnings.catch_warnings():
@@ -477,7 +478,7 @@ def compare_probes(
         machine: In words.
     """
     codes, y = labelled
-    options = probe.Options()
+    options = probe.Options.model_validate({})
     grid = options.C
     scale = probe.rms(codes["train"])
     features_at = {
@@ -511,8 +512,8 @@ def compare_probes(
         f"{len(codes['train'])} rows, {len(np.unique(y['train']))} classes, "
         f"m {codes['train'].m}, {len(grid)} C"
     )
-    what = f"s, probes at k' up to {largest}, {data_in_words}"
-    print(f"{machine}\n{what}; medians of {rounds} rounds")
+    title = f"s, probes at k' up to {largest}, {data_in_words}"
+    print(f"{machine}\n{title}; medians of {rounds} rounds")
     print(f"  ours, all k', tol {options.tol:g}: {ours:.2f} s")
     for k, fitted in probes["ours"].items():
         our_fit = FitAtC(
@@ -529,7 +530,7 @@ def compare_probes(
         peer_fit = f"{medians[peer]:.2f} s, {best_on_val(probes[peer])}"
         print(f"  {name}: {peer_fit}; ours: {ours / medians[peer]:.2f} of it")
         comparisons.append(
-            Comparison("5", what, ours, name, medians[peer], PROBE_TARGET, machine)
+            Comparison("5", title, ours, name, medians[peer], PROBE_TARGET, machine)
         )
     return comparisons
 
@@ -545,7 +546,7 @@ def print_rate(labelled: LabelledCodes, largest: int, grid: list[float]) -> None
         grid: Values of C.
     """
     codes, y = labelled
-    options = probe.Options(C=grid)
+    options = probe.Options.model_validate({"C": grid})
     scale = probe.rms(codes["train"])
     share_of_paper = len(y["train"]) / 1e5 * len(np.unique(y["train"])) / 1000
     passes_a_fit = []

@@ -140,7 +140,7 @@ def generate_sae(
 
 
 def generate_image(path: str) -> Image.Image:
-    """Generate a gradient with noise, of two colours that hang on the image's number."""
+    """Generate a gradient with noise, of two colours that the number decides."""
     random = np.random.default_rng(int(path))
     first, second = random.integers(0, 256, (2, 3))
     share = np.linspace(0, 1, 64)[:, None, None]
@@ -211,7 +211,7 @@ class PaintTime(NamedTuple):
 
 
 class Interaction(NamedTuple):
-    """What a reader does, the times of each round, and the target, if there is one."""
+    """An action of a reader, the times of each round, and the target, if any."""
 
     name: str
     times: list[PaintTime]
@@ -256,7 +256,7 @@ def time_in_browser(arguments: argparse.Namespace) -> None:
             comparisons.append(
                 Comparison(
                     goal="site in a browser",
-                    what=name,
+                    quantity=name,
                     ours=median,
                     peer="the target",
                     peer_value=target,
@@ -282,7 +282,7 @@ def time_interactions(site: Path, m: int, images: int) -> list[Interaction]:
     topk = f"{cell}/topk"
     rounds = range(ROUNDS)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
+        browser: Any = playwright.chromium.launch(
             executable_path=CHROMIUM, chromium_sandbox=False, args=CHROMIUM_OPTIONS
         )
         first_views = [time_first_view(browser, site) for _ in range(5)]
@@ -291,14 +291,14 @@ def time_interactions(site: Path, m: int, images: int) -> list[Interaction]:
         page.wait_for_function("SITE.route")
         page_clock = clock_of_page(page)
 
-        def time_action(act: str, done: str = "true") -> PaintTime:
+        def time_action(act: str, is_done: str = "true") -> PaintTime:
             before = page_clock()
-            wall = float(page.evaluate(TIMED, [act, done]))
+            wall = float(page.evaluate(TIMED, [act, is_done]))
             return PaintTime(wall, page_clock() - before)
 
         def time_opening(address: str, title: str) -> PaintTime:
-            done = f"{IS_SHOWN}({title!r})"
-            return time_action(f"location.hash = '{address}'", done)
+            is_done = f"{IS_SHOWN}({title!r})"
+            return time_action(f"location.hash = '{address}'", is_done)
 
         def time_sorting(i: int) -> PaintTime:
             press = PRESS_SORT.format(1 + i % 3)
@@ -336,7 +336,7 @@ def time_interactions(site: Path, m: int, images: int) -> list[Interaction]:
 
 
 def clock_of_page(page: Any) -> Callable[[], float]:
-    """Return a function that gives the milliseconds which the page's thread computed."""
+    """Return a function: the milliseconds that the page's thread has computed."""
     session = page.context.new_cdp_session(page)
     session.send("Performance.enable", {"timeDomain": "threadTicks"})
 

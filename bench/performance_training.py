@@ -259,7 +259,10 @@ def time_steps(arguments: argparse.Namespace) -> None:
         vars(arguments).update(SHORT_STEP)
     if arguments.tiny:
         vars(arguments).update(TINY_STEP)
-    n, d, m, k = arguments.n, arguments.d, arguments.m, arguments.k
+    n = arguments.n
+    d = arguments.d
+    m = arguments.m
+    k = arguments.k
     numbers = list(map(str, (n, d, m, k, arguments.threads)))
 
     commands = {}
@@ -290,7 +293,7 @@ def time_steps(arguments: argparse.Namespace) -> None:
     comparisons = [
         Comparison(
             goal="1",
-            what=f"ms a step, {shape}, {name}",
+            quantity=f"ms a step, {shape}, {name}",
             ours=medians[name],
             peer=fastest,
             peer_value=medians[fastest],
@@ -555,14 +558,14 @@ def report_fits(
         rate = f"lr {rates[library]:<6g}"
         print(f"  {library:22}{rate}{seconds[library]:7.2f} s; {at_end}")
 
-    others = [library for library in fits_by_library if library not in OURS]
-    fastest = min(others, key=seconds.__getitem__)
-    lowest = min(others, key=end.__getitem__)
+    peer_names = [library for library in fits_by_library if library not in OURS]
+    fastest = min(peer_names, key=seconds.__getitem__)
+    lowest = min(peer_names, key=end.__getitem__)
     comparisons = []
     for library in OURS:
         of_seconds = Comparison(
             goal="1",
-            what=f"s to a validation FVU of {goal:.4f}, {shape}, {library}",
+            quantity=f"s to a validation FVU of {goal:.4f}, {shape}, {library}",
             ours=seconds[library],
             peer=fastest,
             peer_value=seconds[fastest],
@@ -571,7 +574,7 @@ def report_fits(
         )
         of_end = Comparison(
             goal="1",
-            what=f"FVU at the end, {shape}, {library}",
+            quantity=f"FVU at the end, {shape}, {library}",
             ours=end[library],
             peer=lowest,
             peer_value=end[lowest],
@@ -654,7 +657,9 @@ def time_accelerator(arguments: argparse.Namespace) -> None:
     """
     if arguments.tiny:
         vars(arguments).update(TINY_ACCELERATOR)
-    n, d, device = arguments.n, arguments.d, arguments.device
+    n = arguments.n
+    d = arguments.d
+    device = arguments.device
     card = torch.cuda.get_device_name() if device == "cuda" else device
     shape = f"N {n}, d {d}, m {arguments.m}, k {arguments.k}"
     steps = f"median of {arguments.steps} steps"
@@ -711,7 +716,10 @@ def time_step_on(
         precision: "float32" or "bfloat16".
         is_compiled: Whether torch.compile has the loss.
     """
-    d, m, k, device = arguments.d, arguments.m, arguments.k, arguments.device
+    d = arguments.d
+    m = arguments.m
+    k = arguments.k
+    device = arguments.device
     settings, entries = settings_of(method, "paper", m=m, k=k, precision=precision)
     coder = Coder(d, m, k).to(device)
     coder.initialise(x[:1000].mean(dim=0), seed=0)
@@ -743,7 +751,8 @@ def time_backbone(arguments: argparse.Namespace) -> float:
     """Return the images per second of a backbone's forward pass."""
     import timm
 
-    device, size = arguments.device, arguments.size
+    device = arguments.device
+    size = arguments.size
     # torch's stub lacks `memory_format`.
     model = cast(Any, timm.create_model(arguments.backbone, num_classes=0).eval())
     model.to(device, memory_format=torch.channels_last)
