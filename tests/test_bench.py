@@ -41,7 +41,7 @@ def commands_of(script):
 
 
 def tiny_runs():
-    """Return (words of a command, whether it writes files) of all that have `--tiny`."""
+    """Return (words, whether it writes files) of each command that has `--tiny`."""
     runs = []
     for script in SCRIPTS:
         if script.name in OF_RESULTS | OF_CODE:

@@ -1,7 +1,8 @@
 """What the workflow knows of each of its rules, once: its jobs, what gives its numbers their meaning, its needs.
 
-The rules, `make plan` and what jobs ask a cluster for read these. What a job runs is a step of `sae.steps`; the figures
-behind memory and time are in workflow/resources/costs.yaml (measured: bench/performance_cells.py memory).
+The rules, `make plan` and what jobs ask a cluster for read these. What a job runs is a
+step of `sae.steps`; the figures behind memory and time are in
+workflow/resources/costs.yaml (measured: bench/performance_cells.py memory).
 """
 
 import functools
