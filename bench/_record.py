@@ -36,14 +36,15 @@ class Comparison:
 
     def as_row(self) -> dict[str, Any]:
         """Return the comparison as it is written, with its ratio."""
-        ratio = self.ours / self.peer_value
+        # Medians may be NumPy's, whose truth values are not JSON's.
+        ratio = float(self.ours / self.peer_value)
         return {
             "goal": self.goal,
             "what": self.quantity,
             "peer": self.peer,
             "machine": self.machine,
-            "ours": round(self.ours, 3),
-            "peer_value": round(self.peer_value, 3),
+            "ours": round(float(self.ours), 3),
+            "peer_value": round(float(self.peer_value), 3),
             "ratio": round(ratio, 3),
             "target": self.target,
             "met": ratio <= self.target,
