@@ -51,8 +51,8 @@ def decisive():
 def names(decisive):
     from sae_workflow import settings
 
-    config = settings.read("config.yaml", decisive.OVERLAY)
-    plan = settings.claims_plan(config, "decisive")
+    config = settings.read_config("config.yaml", decisive.OVERLAY)
+    plan = settings.claims_settings(config, "decisive")
     return decisive.ComparisonSettings.model_validate(plan)
 
 
