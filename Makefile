@@ -44,7 +44,6 @@ PROFILE ?=
 CONFIG ?=
 # The config of a profile would give way to these.
 LAID_OVER = $(if $(CONFIG),--configfile config.yaml $(if $(PROFILE),$(wildcard $(PROFILE)/compute.yaml)) $(CONFIG))
-BENCHES = train_step time_to_fvu bank scoring embed growth
 
 help:
 	@sed -n 's/^# \(make\|CONFIG=\|For those\)/\1/p' Makefile
@@ -147,7 +146,12 @@ versions: setup
 	@python -m sae_workflow.versions $(if $(RECORD),'$(RECORD)')
 
 bench: setup
-	for name in $(BENCHES); do python bench/$$name.py --short || exit 1; done
+	python bench/performance_training.py step --short
+	python bench/performance_training.py time-to-fvu --short
+	python bench/performance_cells.py cost --short
+	python bench/performance_scoring.py metrics --short
+	python bench/performance_embedding.py extract --short
+	python bench/performance_cells.py growth --short
 
 reference: setup
 	python bench/reference.py keep results/$(EXPERIMENT) $(INTO) --config $(CONFIG)

@@ -1,4 +1,4 @@
-"""One cell of generated embeddings, the workflow's own commands on it, and what each of them takes."""
+"""One cell of generated embeddings, the workflow's commands on it, and their cost."""
 
 import json
 import os
@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,8 @@ PENALTIES = {"topk": None, "reg1": "off_support_l1", "reg2": "l1_l2_ratio"}
 # Ten passes: after them a fit holds all that it will.
 PROBE: dict[str, Any] = {"C": [1.0], "max_passes": 10, "max_train": 100_000}
 
-PAPERS = [
+# The other metrics are optional, and earlier commits lack them.
+PAPER_METRICS = [
     "firing",
     "independent",
     "latents",
@@ -45,17 +47,23 @@ PAPERS = [
     "purity",
     "rank_profile",
     "reconstruction",
+    "robustness",
 ]
-PAPERS += ["robustness"]
 
 
 def write_command(sizes: list[int], store: Path) -> list[str]:
-    """The command that writes a store; sizes: rows of train, of val and test, d, concepts, classes."""
-    program = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import _cell; _cell.write"
-    return [sys.executable, "-c", f"{program}(*{sizes}, {str(store)!r})"]
+    """Return the command that writes a store of generated embeddings.
+
+    Args:
+        sizes: Rows of train, rows of val and of test, d, concepts, classes.
+        store: The folder to write.
+    """
+    imports = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})"
+    call = f"_cell.write_generated_store(*{sizes}, {str(store)!r})"
+    return [sys.executable, "-c", f"{imports}; import _cell; {call}"]
 
 
-def write(
+def write_generated_store(
     rows: int, held_out: int, d: int, concepts: int, classes: int, out: str
 ) -> None:
     """Write a store, in a process of its own, since its memory is measured."""
@@ -70,9 +78,18 @@ def bank_plan(
     seeds: int = 1,
     lambdas: Sequence[float] = (),
 ) -> dict[str, Any]:
-    """The plan of a bank with one SAE of each method and seed, or with one for each of the lambdas."""
-    methods: dict[str, dict[str, Any]] = {
-        name: {
+    """Return the plan of a bank, as `python -m sae train` takes it.
+
+    Args:
+        k: The budget.
+        recipe: The options of training.
+        penalties: {method: its penalty, None of the baseline}.
+        seeds: How many seeds each method has.
+        lambdas: Weights that each penalty sweeps; without any it has one weight.
+    """
+    methods: dict[str, dict[str, Any]] = {}
+    for name, penalty in penalties.items():
+        methods[name] = {
             "objective": "topk",
             "penalty": penalty,
             "mask": "batch_active" if penalty else None,
@@ -84,98 +101,117 @@ def bank_plan(
             "against": "topk" if penalty and "topk" in penalties else None,
             "control": False,
         }
-        for name, penalty in penalties.items()
-    }
-    head = {
+    return {
         "dataset": "synthetic",
         "backbone": "synthetic",
         "k": k,
         "seeds": list(range(seeds)),
+        "recipe": recipe,
+        "methods": methods,
+        "protocols": {"paper": {}},
     }
-    return head | {"recipe": recipe, "methods": methods, "protocols": {"paper": {}}}
 
 
-def commands(
+def cell_commands(
     folder: Path,
     store: Path,
     plan: dict[str, Any],
     probe: dict[str, Any],
-    options: list[str],
+    threads: int,
+    *options: str,
 ) -> Iterator[tuple[str, list[str]]]:
-    """(rule, command) of all that the workflow does with a bank, on the embeddings of `store`; the rest in `folder`."""
-    bank, scores = folder / "bank.json", folder / "scores"
-    given = ["--activations", str(store), *options]
+    """Yield (rule, command) of all that the workflow does with a bank.
 
-    def step(name: str, settings: dict[str, Any], *more: object) -> list[str]:
-        told = [
-            "--bank",
-            str(bank),
-            "--settings",
-            json.dumps(settings),
-            *map(str, more),
-        ]
-        return [sys.executable, "-m", "sae", name, *given, *told]
+    Args:
+        folder: Where the commands write.
+        store: The embeddings.
+        plan: Of :func:`bank_plan`.
+        probe: Options of the probes.
+        threads: Of each command.
+        options: Further words, which the steps of a bank take.
+    """
+    reads = ["--activations", str(store), "--threads", str(threads)]
+    bank = ["--bank", str(folder / "bank.json")]
+    scores = folder / "scores"
+    sae = [sys.executable, "-m", "sae"]
 
-    yield "train", step("train", plan, "--store", folder / "saes", "--scores", scores)
+    train = [*sae, "train", *reads, *options, *bank, "--settings", json.dumps(plan)]
+    train += ["--store", str(folder / "saes"), "--scores", str(scores)]
+    yield "train", train
+
     for stage in paths.STAGES:
-        settings = {
-            "metrics": {
-                name: probe if name == "probe" else {} for name in metrics(stage)
-            }
+        metrics = {
+            name: probe if name == "probe" else {} for name in paper_metrics_of(stage)
         }
-        yield stage, step("score", settings, "--stage", stage, "--out", scores / stage)
-    told = ["--out", str(folder / "embeddings.json"), "--settings", json.dumps(probe)]
-    where = [
-        "--activations",
-        str(store),
-        "--threads",
-        options[options.index("--threads") + 1],
-    ]
-    yield "probe_embeddings", [sys.executable, "-m", "sae", "probe", *where, *told]
+        settings = json.dumps({"metrics": metrics})
+        score = [*sae, "score", *reads, *options, *bank, "--settings", settings]
+        yield stage, [*score, "--stage", stage, "--out", str(scores / stage)]
+
+    writes = ["--out", str(folder / "embeddings.json")]
+    probe_embeddings = [*sae, "probe", *reads, *writes, "--settings", json.dumps(probe)]
+    yield "probe_embeddings", probe_embeddings
 
 
-def metrics(stage: str) -> list[str]:
-    """The metrics of a stage that are the paper's: the others are optional, and earlier commits lack them."""
+def paper_metrics_of(stage: str) -> list[str]:
+    """Return the names of the paper's metrics that a stage computes."""
     return [
         name
-        for name in PAPERS
+        for name in PAPER_METRICS
         if registry.head("metric", name).constants["STAGE"] == stage
     ]
 
 
-def measured(
-    command: list[str],
-    at_most: float | None = None,
-    cwd: Path | None = None,
-    environment: dict[str, str] | None = None,
-) -> dict[str, Any]:
-    """Run a command: seconds, CPU seconds, its peak resident memory and the bytes it wrote to disk.
+@dataclass(frozen=True)
+class Cost:
+    """The cost of a command.
 
-    A peak below that of this process (about 0.35 GiB) reads as that.
+    Attributes:
+        seconds: From its start to its end.
+        cpu_seconds: Of all its threads.
+        peak_gib: Its peak resident memory; a peak below that of the process that
+            measures (about 0.35 GiB) reads as that.
+        written_gb: Bytes that it wrote to disk.
+        stopped: Whether it was stopped before its end.
+    """
+
+    seconds: float
+    cpu_seconds: float
+    peak_gib: float
+    written_gb: float
+    stopped: bool
+
+
+def run_measured(
+    command: list[str], at_most: float | None = None, cwd: Path | None = None
+) -> Cost:
+    """Run a command and measure its cost. The program ends if the command fails.
 
     Args:
-        at_most: seconds after which it is stopped; `stopped` says whether it was.
-        cwd, environment: of the command, if not this process's.
+        command: The words of the command.
+        at_most: Seconds after which it is stopped.
+        cwd: Its working directory, if not that of this process.
     """
-    started, stopped = time.perf_counter(), False
-    process = subprocess.Popen(command, cwd=cwd, env=environment)
-    while not (found := os.wait4(process.pid, 0 if at_most is None else os.WNOHANG))[0]:
+    started = time.perf_counter()
+    is_stopped = False
+    process = subprocess.Popen(command, cwd=cwd)
+    wait_options = 0 if at_most is None else os.WNOHANG
+    while True:
+        process_id, status, usage = os.wait4(process.pid, wait_options)
+        if process_id:
+            break
         time.sleep(0.05)
-        if (
-            not stopped
-            and at_most is not None
-            and time.perf_counter() - started > at_most
-        ):
+        is_late = at_most is not None and time.perf_counter() - started > at_most
+        if is_late and not is_stopped:
             process.kill()
-            stopped = True
-    _, status, used = found
+            is_stopped = True
+
     process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode and not stopped:
+    if process.returncode and not is_stopped:
         sys.exit(f"failed: {command}")
-    return {
-        "seconds": round(time.perf_counter() - started, 2),
-        "cpu_seconds": round(used.ru_utime + used.ru_stime, 2),
-        "peak_gib": round(used.ru_maxrss / 2**20, 3),
-        "written_gb": round(used.ru_oublock * 512 / 1e9, 3),
-        "stopped": stopped,
-    }
+    return Cost(
+        seconds=round(time.perf_counter() - started, 2),
+        cpu_seconds=round(usage.ru_utime + usage.ru_stime, 2),
+        peak_gib=round(usage.ru_maxrss / 2**20, 3),
+        written_gb=round(usage.ru_oublock * 512 / 1e9, 3),
+        stopped=is_stopped,
+    )

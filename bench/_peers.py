@@ -1,12 +1,16 @@
-"""Other libraries' training steps, one process each, with the Python of an environment that holds the library:
+"""Other libraries' training steps, one process each.
+
+The Python is that of an environment that holds the library:
 
     ENV/bin/python bench/_peers.py time LIBRARY N D M K THREADS
     ENV/bin/python bench/_peers.py fit LIBRARY DATA M K THREADS BATCH STEPS LR
 
-`time` makes one step for each line on stdin and prints its milliseconds (`bench/train_step.py`). `fit` trains on DATA
-and prints, as JSON, seconds of training and the validation FVU after them, every few steps, and the share of latents
-that then never fire on training images (`bench/time_to_fvu.py`). Steps are those of the library's own trainer on
-batches in memory: no logging, no saving. Only what is timed is imported from the library.
+`time` makes one step for each line on stdin and prints its milliseconds
+(`performance_training.py step`). `fit` trains on DATA and prints, as JSON, seconds of
+training and the validation FVU after them, every few steps, and the share of latents
+that then never fire on training images (`performance_training.py time-to-fvu`). Steps
+are those of the library's own trainer on batches in memory: no logging, no saving. Only
+what is timed is imported from the library.
 """
 
 import functools
@@ -25,11 +29,19 @@ REQUIREMENTS = {
     "sae-lens": "sae-lens==6.54.0",
 }
 EVERY = 10  # steps between looks at the validation FVU
-DECAY = 0.2  # the share of steps, at the end, over which lr falls to 0, whoever trains
+# The share of steps, at the end, over which lr falls to 0, whoever trains.
+DECAY = 0.2
 
 
 class Trainer(NamedTuple):
-    """What trains: a step on a batch (N, d); of some rows their reconstruction, and which latents fire on them."""
+    """A trainer of an SAE.
+
+    Attributes:
+        step: Takes a batch (n, d), and makes a step.
+        reconstruct: Takes rows (n, d), and returns their reconstruction.
+        fires: Takes rows (n, d), and returns (m,) which latents fire on some.
+        optimiser: The optimiser, whose learning rates a schedule sets.
+    """
 
     step: Callable[[torch.Tensor], object]
     reconstruct: Callable[[torch.Tensor], torch.Tensor]
@@ -38,7 +50,10 @@ class Trainer(NamedTuple):
 
 
 def eai_sparsify(x: torch.Tensor, m: int, k: int, lr: float) -> Trainer:
-    """Forward, FVU, backward, as `sparsify.trainer.Trainer.fit`; Adam, fused: about as fast as its default."""
+    """Make a step of eai-sparsify, as `sparsify.trainer.Trainer.fit`.
+
+    Its optimiser is Adam, fused: about as fast as the library's default.
+    """
     os.environ["SPARSIFY_DISABLE_TRITON"] = "1"
     from sparsify import SparseCoder
     from sparsify.config import SparseCoderConfig
@@ -59,18 +74,15 @@ def eai_sparsify(x: torch.Tensor, m: int, k: int, lr: float) -> Trainer:
 
     def fires(x: torch.Tensor) -> torch.Tensor:
         codes = coder.encode(x)
-        return (
-            torch.zeros(m).index_add(
-                0, codes.top_indices.flatten(), codes.top_acts.flatten()
-            )
-            > 0
-        )
+        indices = codes.top_indices.flatten()
+        total = torch.zeros(m).index_add(0, indices, codes.top_acts.flatten())
+        return total > 0
 
     return Trainer(step, lambda x: coder(x).sae_out, fires, optimiser)
 
 
 def dictionary_learning(x: torch.Tensor, m: int, k: int, lr: float) -> Trainer:
-    """`TopKTrainer.update`; its AuxK bookkeeping is within."""
+    """Make a step of `TopKTrainer.update`, with its AuxK bookkeeping."""
     from dictionary_learning.trainers.top_k import TopKTrainer
 
     names: dict[str, Any] = {
@@ -83,14 +95,15 @@ def dictionary_learning(x: torch.Tensor, m: int, k: int, lr: float) -> Trainer:
         steps=100_000, activation_dim=x.shape[1], dict_size=m, k=k, lr=lr, **names
     )
     trainer.update(0, x)  # Its first step also sets the decoder's bias.
-    ae, step = trainer.ae, functools.partial(trainer.update, 1)
+    ae = trainer.ae
+    step = functools.partial(trainer.update, 1)
     return Trainer(step, ae, lambda x: (ae.encode(x) > 0).any(dim=0), trainer.optimizer)
 
 
 def sae_lens(
     x: torch.Tensor, m: int, k: int, lr: float, autocast: bool = False
 ) -> Trainer:
-    """`SAETrainer._train_step` of a Top-k SAE; its AuxK bookkeeping is within."""
+    """Make a step of `SAETrainer._train_step`, a Top-k SAE, with AuxK's bookkeeping."""
     from sae_lens.config import LoggingConfig, SAETrainerConfig
     from sae_lens.saes.topk_sae import TopKTrainingSAE, TopKTrainingSAEConfig
     from sae_lens.training.sae_trainer import SAETrainer
@@ -119,21 +132,27 @@ MAKERS: dict[str, Callable[[torch.Tensor, int, int, float], Trainer]] = {
 }
 
 
-def batch(n: int, d: int) -> torch.Tensor:
-    """(n, d) unit rows: the same for all."""
-    return torch.nn.functional.normalize(
-        torch.randn(n, d, generator=torch.Generator().manual_seed(0)), dim=1
-    )
+def draw_batch(n: int, d: int) -> torch.Tensor:
+    """Draw (n, d) unit rows, the same for all."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.nn.functional.normalize(torch.randn(n, d, generator=generator), dim=1)
 
 
-def timed(
+def time_steps(
     make: Callable[[torch.Tensor, int, int, float], Trainer], *numbers: str
 ) -> None:
-    """One step for each line on stdin."""
+    """Make one step for each line on stdin, and print its milliseconds.
+
+    Args:
+        make: Takes a batch, m, k and the learning rate.
+        numbers: n, d, m, k, threads.
+    """
     n, d, m, k, threads = map(int, numbers)
     torch.set_num_threads(threads)
-    answers, sys.stdout = sys.stdout, sys.stderr  # Libraries greet.
-    x = batch(n, d)
+    # Libraries greet on stdout.
+    answers = sys.stdout
+    sys.stdout = sys.stderr
+    x = draw_batch(n, d)
     trainer = make(x, m, k, 1e-4)
     for _ in sys.stdin:
         started = time.perf_counter()
@@ -142,53 +161,54 @@ def timed(
 
 
 def fit(
-    make: Callable[[torch.Tensor, int, int, float], Trainer], data: str, *numbers: str
+    make: Callable[[torch.Tensor, int, int, float], Trainer],
+    embeddings_file: str,
+    *numbers: str,
 ) -> None:
-    """Train for some steps; time that is spent looking does not count."""
-    m, k, threads, size, steps = map(int, numbers[:-1])
+    """Train for some steps, and print the curve; time spent on looking does not count.
+
+    Args:
+        make: Takes a batch, m, k and the learning rate.
+        embeddings_file: {"train": (rows, d), "val": (rows, d)}, saved by torch.
+        numbers: m, k, threads, images a step, steps, learning rate.
+    """
+    m, k, threads, batch_size, steps = map(int, numbers[:-1])
+    peak_rate = float(numbers[-1])
     torch.set_num_threads(threads)
-    answers, sys.stdout = sys.stdout, sys.stderr
-    splits = torch.load(data)
-    train, val = splits["train"], splits["val"]
+    # Libraries greet on stdout.
+    answers = sys.stdout
+    sys.stdout = sys.stderr
+    splits = torch.load(embeddings_file)
+    train = splits["train"]
+    val = splits["val"]
     variance = (val - train.mean(dim=0)).square().sum()
+
     generator = torch.Generator().manual_seed(0)
+    epochs = 1 + batch_size * steps // len(train)
     order = torch.cat(
-        [
-            torch.randperm(len(train), generator=generator)
-            for _ in range(1 + size * steps // len(train))
-        ]
+        [torch.randperm(len(train), generator=generator) for _ in range(epochs)]
     )
-    lr = float(numbers[-1])
-    trainer = make(train[order[:size]], m, k, lr)
-    seen, seconds = [], 0.0
-    for step, rows in enumerate(order.split(size)[:steps], 1):
+    trainer = make(train[order[:batch_size]], m, k, peak_rate)
+    curve = []
+    seconds = 0.0
+    for step, rows in enumerate(order.split(batch_size)[:steps], 1):
         for group in trainer.optimiser.param_groups:
-            group["lr"] = lr * min(1.0, (steps - step + 1) / (DECAY * steps))
+            group["lr"] = peak_rate * min(1.0, (steps - step + 1) / (DECAY * steps))
         started = time.perf_counter()
         trainer.step(train[rows])
         seconds += time.perf_counter() - started
         if step % EVERY == 0 or step == steps:
             with torch.no_grad():
-                seen.append(
-                    (
-                        seconds,
-                        (
-                            (val - trainer.reconstruct(val)).square().sum() / variance
-                        ).item(),
-                    )
-                )
+                residual = (val - trainer.reconstruct(val)).square().sum()
+            curve.append((seconds, (residual / variance).item()))
+
     with torch.no_grad():
-        fired = torch.stack([trainer.fires(part) for part in train.split(2048)]).any(
-            dim=0
-        )
-    print(
-        json.dumps({"curve": seen, "dead": 1 - fired.float().mean().item()}),
-        file=answers,
-        flush=True,
-    )
+        parts = [trainer.fires(part) for part in train.split(2048)]
+    dead = 1 - torch.stack(parts).any(dim=0).float().mean().item()
+    print(json.dumps({"curve": curve, "dead": dead}), file=answers, flush=True)
 
 
-KINDS: dict[str, Callable[..., None]] = {"time": timed, "fit": fit}
+KINDS: dict[str, Callable[..., None]] = {"time": time_steps, "fit": fit}
 
 if __name__ == "__main__":
     KINDS[sys.argv[1]](MAKERS[sys.argv[2]], *sys.argv[3:])

@@ -25,7 +25,7 @@ from typing import Any
 
 import pandas as pd
 from _comparison import Experiment, over_blocks, read
-from frequency import gains_by_seed, gains_over_blocks
+from fair import gains_by_seed, gains_over_blocks
 
 from sae.comparison import controls, outcomes, pairs, readings
 from sae.comparison.outcomes import HIGHER, NOT_TESTED, OUT_OF_REACH, TOO_FEW

@@ -1,12 +1,16 @@
-"""Committed results of an experiment, and every table and figure of them from their rows.
+"""Committed results of an experiment, and their tables and figures from their rows.
 
-    python bench/reference.py keep results/study docs/results/study     # `make reference EXPERIMENT=study`
-    python bench/reference.py rebuild docs/results/study                # some seconds; trains nothing
+    python bench/reference.py keep results/study docs/results/study
+    python bench/reference.py rebuild docs/results/study
 
-Kept are the rows: metrics.parquet, curves.parquet, made_by.json, and of latents.parquet what the table of detection by
-frequency reads. Rows of other cells that lie there stay: an experiment may be run a few cells at a time, on several
-machines. Tables and claims are written anew from these, and the figures that the folder's README.md shows. Left out are
-fronts.csv, which is long, and the leaderboard, here a copy of fronts.md.
+`make reference EXPERIMENT=study` does the first, which does the second too. The second
+takes some seconds, and trains nothing.
+
+Kept are the rows: metrics.parquet, curves.parquet, made_by.json, and of latents.parquet
+what the table of detection by frequency reads. Rows of other cells that lie there stay:
+an experiment may be run a few cells at a time, on several machines. Tables and claims
+are written anew from these, and the figures that the folder's README.md shows. Left out
+are fronts.csv, which is long, and the leaderboard, here a copy of fronts.md.
 """
 
 import argparse
@@ -28,6 +32,8 @@ ROOT = Path(__file__).parent.parent
 PUBLISHED = ROOT / "workflow/resources/paper"
 ROWS = ("metrics.parquet", "curves.parquet", "latents.parquet")
 MADE_BY = "made_by.json"
+# Each run has those of its own datasets.
+PARTS_OF_DATASETS = ("cells", "columns", "families")
 LEFT_OUT = ("fronts.csv", "leaderboard.csv", "leaderboard.md")
 
 
@@ -36,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("keep", "rebuild"))
+    parser.add_argument("action", choices=("keep", "rebuild"))
     parser.add_argument(
         "folders",
         nargs="+",
@@ -46,112 +52,156 @@ def main() -> None:
     parser.add_argument(
         "--config", nargs="*", default=[], help="files laid over config.yaml"
     )
-    a = parser.parse_args()
-    if a.what == "keep":
-        results, into = a.folders
-        keep(results, into, a.config)
-    rebuild(a.folders[-1], a.config)
+    arguments = parser.parse_args()
+    if arguments.action == "keep":
+        results, into = arguments.folders
+        keep(results, into, arguments.config)
+    rebuild(arguments.folders[-1], arguments.config)
 
 
 def keep(results: Path, into: Path, overlays: list[str]) -> None:
-    """Copy the rows of an experiment; those of cells that are not among the results stay, if made in the same way."""
-    made_by, slim = files.read_json(results / MADE_BY), ["detection", "n_active"]
-    found = {name: files.read_parquet(results / name) for name in ROWS}
-    # Where there are no judges there is no detection.
-    latents = found["latents.parquet"].reindex(columns=[*KEY, *slim, "selected"])
-    read = (
-        latents["selected"]
-        & (latents["split"] == "test")
-        & latents["detection"].notna()
-    )
-    # Four decimals are a third of the bytes, and beyond what an AUC of some images tells.
-    found["latents.parquet"] = (
-        latents.loc[read, [*KEY, *slim]]
-        .astype({"detection": "float32"})
-        .round({"detection": 4})
-    )
-    found["curves.parquet"] = found["curves.parquet"].astype(
-        {"y": "float32"}
-    )  # Three digits are ever read.
-    cells = pd.MultiIndex.from_frame(found["metrics.parquet"][CELL])
-    kept = {
-        name: files.read_parquet(into / name) for name in ROWS if (into / name).exists()
-    }
-    others = {
-        name: table[~pd.MultiIndex.from_frame(table[CELL]).isin(cells)]
-        for name, table in kept.items()
-    }
-    if any(map(len, others.values())):
-        made_by = _as_one(
-            files.read_json(into / MADE_BY, "record of what made the rows there"),
-            made_by,
-            into,
-        )
-        found = {
-            name: pd.concat([table, others[name]], ignore_index=True)
-            for name, table in found.items()
-        }
-    config = settings.read_config(str(ROOT / "config.yaml"), *overlays)
-    experiment = made_by["experiment"]
-    if experiment not in config.experiments:
-        raise SystemExit(f"the config has no experiment {experiment}: see --config")
-    order = pd.MultiIndex.from_tuples(
-        [
-            tuple(cell.wildcards[part] for part in CELL)
-            for cell in settings.cells(config, experiment)
-        ],
-        names=CELL,
-    )
-    if unknown := sorted({*cells} - {*order}):
+    """Copy the rows of an experiment.
+
+    Rows of cells that are not among the results stay, if they were made in the same
+    way; else the program ends.
+
+    Args:
+        results: The folder of the experiment.
+        into: The folder to keep them in.
+        overlays: Files laid over config.yaml.
+    """
+    made_by = files.read_json(results / MADE_BY)
+    rows = {name: files.read_parquet(results / name) for name in ROWS}
+    rows["latents.parquet"] = judged_latents(rows["latents.parquet"])
+    # Three digits are ever read.
+    curves = rows["curves.parquet"]
+    rows["curves.parquet"] = curves.astype({"y": "float32"})
+    cells = cells_of(rows["metrics.parquet"])
+
+    rows_that_stay = {}
+    for name in ROWS:
+        if (into / name).exists():
+            kept_rows = files.read_parquet(into / name)
+            is_made_anew = cells_of(kept_rows).isin(cells)
+            rows_that_stay[name] = kept_rows[~is_made_anew]
+    if any(map(len, rows_that_stay.values())):
+        record_name = "record of what made the rows there"
+        kept_made_by = files.read_json(into / MADE_BY, record_name)
+        made_by = join_records(kept_made_by, made_by, into)
+        for name in ROWS:
+            parts = [rows[name], rows_that_stay[name]]
+            rows[name] = pd.concat(parts, ignore_index=True)
+
+    order = cells_in_order(made_by["experiment"], overlays)
+    unknown = sorted({*cells} - {*order})
+    if unknown:
         raise SystemExit(
-            f"{results} has cells that the config's experiment lacks, such as {unknown[0]}: see --config"
+            f"{results} has cells that the config's experiment lacks, such as "
+            f"{unknown[0]}: see --config"
         )
     into.mkdir(parents=True, exist_ok=True)
-    for name, table in found.items():
-        place = order.get_indexer(pd.MultiIndex.from_frame(table[CELL]))
-        rows = table.iloc[place.argsort(kind="stable")].reset_index(drop=True)
-        write(into / name, rows)
+    for name, table in rows.items():
+        place = order.get_indexer(cells_of(table))
+        in_order = table.iloc[place.argsort(kind="stable")].reset_index(drop=True)
+        write(into / name, in_order)
     files.write_json(into / MADE_BY, made_by)
 
 
-def write(path: Path, rows: pd.DataFrame) -> None:
-    """Write a table in few bytes: of numbers, most of which occur once, the first bytes together, then the second."""
-    rounded = (
-        path.name == "latents.parquet"
-    )  # Its numbers are few, so a dictionary holds them.
-    split = [name for name in rows if rows[name].dtype.kind == "f" and not rounded]
-    how = {
-        "use_byte_stream_split": split,
-        "use_dictionary": [name for name in rows if name not in split],
-    }
-    files.write_parquet(path, rows, compression="zstd", compression_level=19, **how)
+def cells_of(table: pd.DataFrame) -> pd.MultiIndex:
+    """Return the cell of each row."""
+    return pd.MultiIndex.from_frame(table[CELL])
 
 
-def _as_one(kept: dict[str, Any], new: dict[str, Any], into: Path) -> dict[str, Any]:
-    """What made both; the program ends if they were made in different ways."""
-    parts = ("cells", "columns", "families")  # Each run has those of its own datasets.
-    differ = [
-        name
-        for name in new
-        if name not in parts and new[name] != kept.get(name, new[name])
+def cells_in_order(experiment: str, overlays: list[str]) -> pd.MultiIndex:
+    """Return the cells of an experiment in the order of the config.
+
+    The program ends if the config has no such experiment.
+    """
+    config = settings.read_config(str(ROOT / "config.yaml"), *overlays)
+    if experiment not in config.experiments:
+        raise SystemExit(f"the config has no experiment {experiment}: see --config")
+    cells = [
+        tuple(cell.wildcards[part] for part in CELL)
+        for cell in settings.cells(config, experiment)
     ]
-    for part in parts:
-        given, there = new.get(part, {}), kept.get(part, {})
-        differ += [
-            name for name in given.keys() & there.keys() if given[name] != there[name]
-        ]
-    if differ:
+    return pd.MultiIndex.from_tuples(cells, names=CELL)
+
+
+def judged_latents(latents: pd.DataFrame) -> pd.DataFrame:
+    """Return what the table of detection by frequency reads of latents.
+
+    Four decimals are a third of the bytes, and beyond what an AUC of some images tells.
+    """
+    scores = ["detection", "n_active"]
+    # Where there are no judges there is no detection.
+    latents = latents.reindex(columns=[*KEY, *scores, "selected"])
+    is_on_test = latents["split"] == "test"
+    is_read = latents["selected"] & is_on_test & latents["detection"].notna()
+    slim = latents.loc[is_read, [*KEY, *scores]]
+    return slim.astype({"detection": "float32"}).round({"detection": 4})
+
+
+def write(path: Path, rows: pd.DataFrame) -> None:
+    """Write a table in few bytes.
+
+    Of numbers, most of which occur once, the first bytes stand together, then the
+    second; those of latents are rounded and few, so a dictionary holds them.
+    """
+    split = []
+    if path.name != "latents.parquet":
+        split = [name for name in rows if rows[name].dtype.kind == "f"]
+    in_dictionary = [name for name in rows if name not in split]
+    files.write_parquet(
+        path,
+        rows,
+        compression="zstd",
+        compression_level=19,
+        use_byte_stream_split=split,
+        use_dictionary=in_dictionary,
+    )
+
+
+def join_records(
+    kept_record: dict[str, Any], new_record: dict[str, Any], into: Path
+) -> dict[str, Any]:
+    """Return the record of what made both rows.
+
+    The program ends if they were made in different ways.
+
+    Args:
+        kept_record: Of the rows that are kept.
+        new_record: Of the new rows.
+        into: The folder, for the message.
+    """
+    differing = [
+        name
+        for name in new_record
+        if name not in PARTS_OF_DATASETS
+        and new_record[name] != kept_record.get(name, new_record[name])
+    ]
+    joined = dict(new_record)
+    for part in PARTS_OF_DATASETS:
+        new_part = new_record.get(part, {})
+        kept_part = kept_record.get(part, {})
+        for name in new_part.keys() & kept_part.keys():
+            if new_part[name] != kept_part[name]:
+                differing.append(name)
+        joined[part] = dict(sorted({**kept_part, **new_part}.items()))
+    if differing:
         raise SystemExit(
-            f"{into} has rows of other {', '.join(differ)}: delete it to keep the new ones alone"
+            f"{into} has rows of other {', '.join(differing)}: delete it to keep the "
+            "new ones alone"
         )
-    return new | {
-        part: dict(sorted((kept.get(part, {}) | new.get(part, {})).items()))
-        for part in parts
-    }
+    return joined
 
 
 def rebuild(folder: Path, overlays: list[str]) -> None:
-    """Write the tables, the claims and the figures of a folder from its rows."""
+    """Write the tables, the claims and the figures of a folder from its rows.
+
+    Args:
+        folder: With the rows that are kept, and perhaps a page that shows figures.
+        overlays: Files laid over config.yaml.
+    """
     config = settings.read_config(str(ROOT / "config.yaml"), *overlays)
     experiment = files.read_json(folder / MADE_BY)["experiment"]
     plan = tables.ComparisonSettings.model_validate(
@@ -159,35 +209,28 @@ def rebuild(folder: Path, overlays: list[str]) -> None:
     )
     names = Names.model_validate(settings.printed_names(config, experiment))
     page = folder / "README.md"
-    shown = (
-        re.findall(r"\(figures/(\w+)\.png\)", page.read_text(encoding="utf-8"))
-        if page.exists()
-        else []
-    )
+    figures = []
+    if page.exists():
+        text = page.read_text(encoding="utf-8")
+        figures = re.findall(r"\(figures/(\w+)\.png\)", text)
+
+    metrics = folder / "metrics.parquet"
+    latents = folder / "latents.parquet"
+    curves = folder / "curves.parquet"
     with tempfile.TemporaryDirectory() as scratch:
-        made = Path(scratch)
-        tables.write(
-            folder / "metrics.parquet",
-            folder / "latents.parquet",
-            PUBLISHED,
-            plan,
-            made / "tables",
-        )
-        claims.write(
-            folder / "metrics.parquet", folder / "curves.parquet", PUBLISHED, plan, made
-        )
-        for name in shown:
-            plot.plot(name, folder, names, made / "figures")
-        kept = [
-            f
-            for f in made.rglob("*")
-            if f.suffix in (".csv", ".md", ".png") and f.name not in LEFT_OUT
-        ]
+        scratch_folder = Path(scratch)
+        tables.write(metrics, latents, PUBLISHED, plan, scratch_folder / "tables")
+        claims.write(metrics, curves, PUBLISHED, plan, scratch_folder)
+        for name in figures:
+            plot.plot(name, folder, names, scratch_folder / "figures")
+
         for kind in ("tables", "figures"):
             shutil.rmtree(folder / kind, ignore_errors=True)
-        for file in kept:
-            (folder / file.relative_to(made)).parent.mkdir(exist_ok=True)
-            shutil.copyfile(file, folder / file.relative_to(made))
+        for path in scratch_folder.rglob("*"):
+            if path.suffix in (".csv", ".md", ".png") and path.name not in LEFT_OUT:
+                place = folder / path.relative_to(scratch_folder)
+                place.parent.mkdir(exist_ok=True)
+                shutil.copyfile(path, place)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
 """Effects at the same R^2, by dataset: `python bench/sizes.py docs/results/sizes`.
 
+It is behind the first and the last table of results of docs/results/sizes. The table
+between them, by learning rate, is of `fair.py rate`.
+
 Means over fresh seeds, half of Student's 95 % interval over these, p; the baseline's
 score there; its highest R^2. Then, with the seed of the tuning, what Top-k's trials of
 high rate change: 27,000 images with those of high_rates.csv as well, 55,000 images
@@ -31,8 +34,9 @@ def main() -> None:
     keys = ["score", "method", "dataset"]
     for key, rows in experiment.effects().groupby(keys, sort=False):
         mean, half, p = student(rows["effect"].to_numpy())
-        level, best = rows["level"].mean(), rows["best_r2"].mean()
-        beside = f"the baseline {level:.3f}, R² {best:.3f}, {rows['status'].iloc[0]}"
+        level = rows["level"].mean()
+        best_r2 = rows["best_r2"].mean()
+        beside = f"the baseline {level:.3f}, R² {best_r2:.3f}, {rows['status'].iloc[0]}"
         print(*key, f"{mean:+.3f} ± {half:.3f}, p {p:.3f}; {beside}")
 
     tuning = experiment.tuning
@@ -44,7 +48,7 @@ def main() -> None:
     of_topk = of_27k.loc[of_27k["method"] == "topk", "trial"]
     trial = more["method"] + "-" + of_topk.iloc[-1]
     is_high = of_55k["lr"].between(HIGH, 2 * HIGH)
-    asked = {
+    trials_by_title = {
         "27k, as drawn": of_27k,
         "27k, with the high rates": pd.concat(
             [of_27k, more.assign(method="topk", trial=trial)]
@@ -52,7 +56,7 @@ def main() -> None:
         "55k, as drawn": of_55k,
         "55k, without them": of_55k[(of_55k["method"] != "topk") | ~is_high],
     }
-    for title, trials in asked.items():
+    for title, trials in trials_by_title.items():
         effects = experiment.effects(trials)
         for row in effects[effects["score"].isin(ENDPOINTS)].itertuples():
             print(f"{title}: {row.score} {row.method} {row.effect:+.3f}")

@@ -1,4 +1,4 @@
-"""bench/frequency.py beside means worked out by hand."""
+"""bench/fair.py frequency beside means worked out by hand."""
 
 import sys
 from types import SimpleNamespace
@@ -12,16 +12,16 @@ CELL = ("d", "b", 4)
 
 
 @pytest.fixture
-def frequency(monkeypatch):
+def fair(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "bench")
-    monkeypatch.setitem(sys.modules, "frequency", None)
-    del sys.modules["frequency"]
-    import frequency
+    monkeypatch.setitem(sys.modules, "fair", None)
+    del sys.modules["fair"]
+    import fair
 
-    return frequency
+    return fair
 
 
-def test_a_gain_is_weighted_by_how_often_the_baseline_fires(frequency):
+def test_a_gain_is_weighted_by_how_often_the_baseline_fires(fair):
     # The baseline has three rare latents and a frequent one; the method's second vertex
     # has rare ones alone.
     bands = {
@@ -29,10 +29,7 @@ def test_a_gain_is_weighted_by_how_often_the_baseline_fires(frequency):
         (*CELL, "mine", "t", 3): {0.01: 0.85, 1.0: 0.45},
         (*CELL, "mine", "u", 3): {0.01: 0.45},
     }
-    curves = {
-        key: pd.DataFrame({"x": list(curve), "y": list(curve.values())})
-        for key, curve in bands.items()
-    }
+    curves = {key: pd.Series(curve) for key, curve in bands.items()}
     counts = {(*CELL, "topk", "t", 3): np.array([3, 0, 0, 1])}
     row = SimpleNamespace(
         dataset="d",
@@ -45,11 +42,11 @@ def test_a_gain_is_weighted_by_how_often_the_baseline_fires(frequency):
         vertices="t: 0.750; u: 0.250",
         baseline_vertices="t: 1.000",
     )
-    gain = frequency._gain(row, curves, counts)
+    gain = fair.gain_by_band(row, curves, counts)
     assert gain["gain up to 1%"] == pytest.approx(0.75 * 0.85 + 0.25 * 0.45 - 0.7)
     # Of the first vertex, which alone has such latents.
     assert gain["gain up to 100%"] == pytest.approx(-0.05)
     assert np.isnan(gain["gain up to 10%"])
     assert gain["reweighted"] == pytest.approx((3 * 0.05 - 0.05) / 4)
     # Without counts of latents nothing is reweighted.
-    assert np.isnan(frequency._gain(row, curves, {})["reweighted"])
+    assert np.isnan(fair.gain_by_band(row, curves, {})["reweighted"])

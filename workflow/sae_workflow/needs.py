@@ -1,9 +1,9 @@
 """What jobs take: memory in MB, and seconds.
 
 Memory is a base, and so much for each MB of the sizes that a job handles; the figures
-are in workflow/resources/costs.yaml (measured: bench/memory.py). Seconds are counted by
-`sae_workflow.durations`. Each function raises `UnknownSize` where a size that it needs
-is not known.
+are in workflow/resources/costs.yaml (measured: bench/performance_cells.py memory).
+Seconds are counted by `sae_workflow.durations`. Each function raises `UnknownSize`
+where a size that it needs is not known.
 """
 
 from sae.bank.plan import Plan
