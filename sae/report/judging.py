@@ -115,9 +115,10 @@ def judged(site: Path, answers: Sequence[Path], /, *, out: Path | None = None) -
     """Print what people said in the view Judge of a site.
 
     By method the share of right answers, its difference to the baseline, and how
-    people's answers go with scores of the same latents. A rater who is wrong in two of
-    the six catch trials, or who answered fewer than 20 trials, is left out, and that
-    is said.
+    people's answers go with scores of the same latents. A rater is left out, and that
+    is said, who is right in fewer than five of six catch trials, saw fewer than three
+    of them, or gave fewer than 20 answers that count. Files with one alias are of one
+    rater.
 
     Args:
         site: The folder of the site.

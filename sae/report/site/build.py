@@ -141,10 +141,11 @@ def add_cell(
     baseline: ShownSae | None = None
     baseline_start: StartSae | None = None
     concepts_by_sae: list[dict[str, Any]] = []
+    ranked_codes: dict[str, latents.RankedCodes] = {}
     for sae in saes:
         cell_coders = {shown.number: shown.coder for shown in saes if shown is not sae}
         codes = latents.encode(sae.coder, test.embeddings)
-        payload, highest_images = latents.payload(
+        payload, ranked_codes[sae.method] = latents.payload(
             sae.coder,
             codes,
             sae.table,
@@ -165,6 +166,7 @@ def add_cell(
         if baseline is not None and baseline_start is not None:
             matches, cosines = latents.nearest(sae.coder, baseline.coder, 1)
             match = BaselineMatch(baseline_start, matches[:, 0], cosines[:, 0])
+        highest_images = ranked_codes[sae.method].highest_images()
         table = sae.table.reset_index(drop=True)
         start_sae = StartSae(cell, sae.method, table, match, highest_images)
         if baseline is None and sae.method in baselines[:1]:
@@ -174,7 +176,16 @@ def add_cell(
         added.start_saes.append(start_sae)
     if concepts is not None:
         pack.put(site, f"concepts/{number}", {"saes": concepts_by_sae})
-    judged = [sae for sae in [*saes, *controls] if sae.is_chosen]
+    for control in controls:
+        codes = latents.encode(control.coder, test.embeddings)
+        ranked_codes[control.method] = latents.rank_codes(codes)
+    chosen = [sae for sae in [*saes, *controls] if sae.is_chosen]
+    judged = [
+        trials.JudgedSae(
+            sae.method, sae.is_control, ranked_codes[sae.method], sae.table
+        )
+        for sae in chosen
+    ]
     _add_trials(site, cell, judged, test, baselines, number, added)
     return added
 
@@ -182,7 +193,7 @@ def add_cell(
 def _add_trials(
     site: Path,
     cell: tuple[Any, ...],
-    saes: Sequence[ShownSae],
+    saes: Sequence[trials.JudgedSae],
     test: Activations,
     baselines: Sequence[str],
     number: int,
@@ -193,26 +204,18 @@ def _add_trials(
     Args:
         site: The folder of the site.
         cell: (dataset, backbone, k).
-        saes: Those whose latents may be judged, controls last.
-        test: The test images' embeddings.
+        saes: Those whose latents may be judged.
+        test: The test images.
         baselines: The methods that others are compared with.
         number: The place of the cell in the site's list.
         added: What the cell adds; the hash and the images of its trials are noted.
     """
     if not saes:
         return
-    controls = [sae.method for sae in saes if sae.is_control]
-    methods = trials.choose_methods([sae.method for sae in saes], baselines, controls)
     by_method = {sae.method: sae for sae in saes}
-    judged = [
-        trials.JudgedSae(
-            sae.method,
-            sae.is_control,
-            latents.rank_codes(latents.encode(sae.coder, test.embeddings)),
-            sae.table,
-        )
-        for sae in (by_method[method] for method in methods)
-    ]
+    controls = [sae.method for sae in saes if sae.is_control]
+    methods = trials.choose_methods(list(by_method), baselines, controls)
+    judged = [by_method[method] for method in methods]
     groups = np.arange(len(test.index))
     if test.grouped:
         groups = pd.factorize(test.index["group"])[0]

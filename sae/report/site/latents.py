@@ -90,8 +90,8 @@ def payload(
     siblings: Sequence[Coder] = (),
     extension_columns: Sequence[str] = (),
     concepts: ShownConcepts | None = None,
-) -> tuple[dict[str, Any], np.ndarray]:
-    """Return what `saes/{n}` holds, and the highest images of each latent.
+) -> tuple[dict[str, Any], RankedCodes]:
+    """Return what `saes/{n}` holds, and the codes, latent by latent.
 
     Args:
         coder: The SAE.
@@ -107,7 +107,7 @@ def payload(
         concepts: Those of the test images, where the dataset has any.
 
     Returns:
-        The payload, and :meth:`RankedCodes.highest_images`.
+        The payload, and the ranked codes.
 
     Raises:
         UserError: the table is not of this SAE.
@@ -153,7 +153,7 @@ def payload(
             for number, cell_coder in cell_coders.items()
         ],
     }
-    return sae_payload, ranked_codes.highest_images()
+    return sae_payload, ranked_codes
 
 
 def _scores(

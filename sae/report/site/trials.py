@@ -144,27 +144,23 @@ def draw_trials(
     often_shown = rng.permutation(image_count)[:MOST_SILENT]
     trials: list[Trial] = []
     for place, sae in enumerate(saes):
+        latents = _judgeable(sae, groups)
         # What is practised is easy, and is not judged. The other methods leave out
         # their easiest latents as well, or the baseline would be the harder to judge.
-        easiest = _easiest(sae, groups)[: PRACTICE_TRIALS + CATCH_TRIALS]
+        easiest = _easiest(sae, latents)[: PRACTICE_TRIALS + CATCH_TRIALS]
         if place == 0:
             for number, latent in enumerate(easiest):
                 kind = PRACTICE if number < PRACTICE_TRIALS else CATCH
                 # All raters see all of these, so no two ask about one image.
                 asked_images = [image for trial in trials for image in trial.queries()]
-                may_be_asked = ~np.isin(np.arange(image_count), asked_images)
                 trials.append(
                     _draw_trial(
-                        rng, sae, kind, place, latent, groups, often_shown, may_be_asked
+                        rng, sae, kind, place, latent, groups, often_shown, asked_images
                     )
                 )
-        latents = np.setdiff1d(_judgeable(sae, groups), easiest)
-        for latent in _draw_latents(rng, sae.codes, latents):
-            any_image = np.ones(image_count, bool)
+        for latent in _draw_latents(rng, sae.codes, np.setdiff1d(latents, easiest)):
             trials.append(
-                _draw_trial(
-                    rng, sae, COUNTED, place, latent, groups, often_shown, any_image
-                )
+                _draw_trial(rng, sae, COUNTED, place, latent, groups, often_shown)
             )
 
     counts = np.bincount([trial.kind for trial in trials], minlength=3)
@@ -222,13 +218,12 @@ def _judgeable(sae: JudgedSae, groups: np.ndarray) -> np.ndarray:
     return np.array([latent for latent in latents if is_measured[latent]], int)
 
 
-def _easiest(sae: JudgedSae, groups: np.ndarray) -> np.ndarray:
-    """Return the latents that are easiest to judge, the easiest first.
+def _easiest(sae: JudgedSae, latents: np.ndarray) -> np.ndarray:
+    """Return some latents in the order of how easy they are to judge, easiest first.
 
     Those of the highest detection; where it was not measured, of the highest MS; where
     neither was, those that fire most.
     """
-    latents = _judgeable(sae, groups)
     ease = sae.codes.firing_counts.astype(float)
     for score in ("ms", "detection"):
         values = _scores_of(sae.table, score)
@@ -256,7 +251,7 @@ def _draw_trial(
     latent: int,
     groups: np.ndarray,
     often_shown: np.ndarray,
-    may_be_asked: np.ndarray,
+    asked_images: Sequence[int] = (),
 ) -> Trial:
     """Draw the images of a trial.
 
@@ -269,7 +264,7 @@ def _draw_trial(
         groups: (images,) a number for each set of near-duplicates.
         often_shown: Rows of images among which the silent ones are drawn, in random
             order; among all where the latent is silent on too few of these.
-        may_be_asked: (images,) whether an image may be asked about, if there is a
+        asked_images: Rows of images that are not asked about again, if there is a
             choice.
     """
     # The highest activation first; of each set of near-duplicates the highest image.
@@ -277,7 +272,7 @@ def _draw_trial(
     firing_images = firing[_first_of_each(groups[firing])][:SHOWN]
     is_shown = np.isin(groups, groups[firing_images])
     candidates = firing_images if kind == CATCH else firing[~is_shown[firing]]
-    candidates = _preferred(candidates, may_be_asked)
+    candidates = _preferred(candidates, asked_images)
     fires = int(candidates[0] if kind == CATCH else rng.choice(candidates))
 
     # A near-duplicate of an image on which the latent fires is in neither kind.
@@ -287,7 +282,7 @@ def _draw_trial(
     if len(one_of_each) <= SHOWN:
         silent_rows = rng.permutation(np.flatnonzero(is_silent))
         one_of_each = silent_rows[_first_of_each(groups[silent_rows])]
-    silent = int(_preferred(one_of_each, may_be_asked)[0])
+    silent = int(_preferred(one_of_each, asked_images)[0])
     silent_images = one_of_each[one_of_each != silent][:SHOWN]
     return Trial(
         kind=kind,
@@ -302,10 +297,10 @@ def _draw_trial(
     )
 
 
-def _preferred(images: np.ndarray, may_be_asked: np.ndarray) -> np.ndarray:
-    """Return those of some images that may be asked about; all where none may."""
-    preferred = images[may_be_asked[images]]
-    return preferred if len(preferred) else images
+def _preferred(images: np.ndarray, asked_images: Sequence[int]) -> np.ndarray:
+    """Return those of some images that were not asked about; all if there is none."""
+    not_asked = images[~np.isin(images, asked_images)]
+    return not_asked if len(not_asked) else images
 
 
 def _scores_of(table: pd.DataFrame, name: str) -> np.ndarray:

@@ -138,6 +138,11 @@ def test_a_pause_keeps_the_place(visit, study, tmp_path):  # noqa: F811
     assert "9 of 31 trials are answered" in page.inner_text("main")
     assert page.input_value("input[name=alias]") == "Ada"
     page.keyboard.press("1")  # No trial is shown: it answers none.
+    # A key that is held writes on in the alias.
+    held = "new KeyboardEvent('keydown', {key: 'a', repeat: true, bubbles: true, cancelable: true})"
+    assert page.evaluate(
+        f"document.querySelector('[name=alias]').dispatchEvent({held})"
+    )
     begin(page, "Ada")
     assert page.get_attribute("section.judge", "data-trial") == shown
     answer(page, Rater(study, lambda trial: 1.0))

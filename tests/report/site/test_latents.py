@@ -47,7 +47,8 @@ def test_codes_are_those_of_the_sae_highest_first(x, select):
     a = np.maximum(x @ sae.W_enc.detach().numpy(), 0)  # Its biases are 0.
     kept = a > 0.9 if select else a >= np.sort(a, axis=1)[:, -K:][:, :1]
     a = np.where(kept, a, 0)
-    made, top = of(sae, x)
+    made, ranked_codes = of(sae, x)
+    top = ranked_codes.highest_images()
     offsets, image, value = (
         unpacked(made["codes"][name]) for name in ("offsets", "image", "value")
     )

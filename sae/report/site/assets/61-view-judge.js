@@ -161,10 +161,10 @@ function choice({ images }, image, key, text, chosen) {
 let pressed = null; // The state whose trial was shown last.
 
 addEventListener("keydown", (event) => {
-  // A key that is held must not answer what comes next unseen.
-  if (event.repeat && event.target.closest(".judge")) event.preventDefault();
   const answer = KEYS[event.key] ?? KEYS[event.code];
   const isText = event.target.matches("input, select, textarea");
+  // A key that is held must not answer what comes next unseen.
+  if (event.repeat && !isText && event.target.closest(".judge")) event.preventDefault();
   const isOther = event.ctrlKey || event.metaKey || event.altKey || event.repeat;
   if (answer && pressed?.stage.isConnected && pressed.session.trial && !isText && !isOther) pressed.press(answer);
 });
