@@ -27,7 +27,9 @@ from sae.report.site.trials import (
 )
 
 FEWEST_CAUGHT = 5  # catch trials, of `CATCH_TRIALS`, in which a rater must be right
-FEWEST_ANSWERS = 20  # that count, for a rater to be counted
+# Answers that count, for a rater to be counted: half of what a session asks. On few
+# images it asks less than ten of a method.
+FEWEST_OF_METHOD = 5
 FEWEST_CATCHES = 3  # that a rater must have seen
 CANNOT_TELL = 0.5  # what such an answer is worth: a guess
 
@@ -117,8 +119,8 @@ def judged(site: Path, answers: Sequence[Path], /, *, out: Path | None = None) -
     By method the share of right answers, its difference to the baseline, and how
     people's answers go with scores of the same latents. A rater is left out, and that
     is said, who is right in fewer than five of six catch trials, saw fewer than three
-    of them, or gave fewer than 20 answers that count. Files with one alias are of one
-    rater.
+    of them, or gave fewer answers that count than half of a session, 20 with four
+    methods. Files with one alias are of one rater.
 
     Args:
         site: The folder of the site.
@@ -192,7 +194,7 @@ def read_judgements(site: Path, answer_files: Sequence[Path]) -> Judgements:
                 )
             file_by_session[key] = file
         rater_rows = _rows(file, answer_file, study)
-        reason = _why_left_out(rater_rows)
+        reason = _why_left_out(rater_rows, len(study.methods))
         if reason:
             left_out.append(f"{file.name} is left out: {reason}.")
             continue
@@ -319,11 +321,17 @@ def _rows(file: Path, answer_file: AnswerFile, study: Study) -> list[dict[str, A
     return rows
 
 
-def _why_left_out(rows: Sequence[dict[str, Any]]) -> str | None:
-    """Say why a rater does not count; None of one who does."""
+def _why_left_out(rows: Sequence[dict[str, Any]], method_count: int) -> str | None:
+    """Say why a rater does not count; None of one who does.
+
+    Args:
+        rows: Of :func:`_rows`.
+        method_count: How many methods the trials ask about.
+    """
     counted = sum(row["kind"] == COUNTED for row in rows)
-    if counted < FEWEST_ANSWERS:
-        return f"{counted} answers that count, of {FEWEST_ANSWERS} that are needed"
+    needed_answers = FEWEST_OF_METHOD * method_count
+    if counted < needed_answers:
+        return f"{counted} answers that count, of {needed_answers} that are needed"
     catches = [row["correct"] == 1 for row in rows if row["kind"] == CATCH]
     if len(catches) < FEWEST_CATCHES:
         return f"{len(catches)} catch trials answered, of {FEWEST_CATCHES} needed"

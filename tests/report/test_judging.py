@@ -112,7 +112,7 @@ def test_answers_are_counted(site, study, tmp_path, capsys):
     assert list(shares["answers"]) == [60, 60] and list(shares["raters"]) == [4, 4]
     assert "Reg. 1" in page and f"{1 - share:+.3f} [" in page
     assert "Eve.json is left out: right in 0 of 6 catch trials." in page
-    assert "Flo.json is left out: 4 answers that count, of 20 that are needed." in page
+    assert "Flo.json is left out: 4 answers that count, of 10 that are needed." in page
     written = {path.name for path in (tmp_path / "out").iterdir()}
     assert {
         "judged.md",

@@ -47,6 +47,21 @@ class Rater:
         return KEYS["left" if is_left == is_right_answer else "right"]
 
 
+def opened(visit, seed):  # noqa: F811
+    """The page of a session whose trials are drawn with a seed, the same in each run."""
+    page = visit(VIEW)
+    page.evaluate(
+        """(seed) => {
+            const key = `judge ${SITE.overview.cells[0].judge}`;
+            localStorage.setItem(key, JSON.stringify({ seed, alias: "", answers: [] }));
+        }""",
+        seed,
+    )
+    page.reload()
+    settled(page)
+    return page
+
+
 def begin(page, alias):
     """Begin, or go on."""
     page.fill("input[name=alias]", alias)
@@ -82,7 +97,7 @@ def study(site):  # noqa: F811
 
 def test_simulated_raters_are_read_as_what_they_are(visit, site, study, tmp_path):  # noqa: F811
     seeing = Rater(study, lambda trial: 1.0)
-    page = visit(VIEW)
+    page = opened(visit, 7)
     begin(page, "sees all")
     asked = answer(page, seeing)
     assert asked == 5 + 20 + 6 and "Thank you" in page.inner_text("main")
@@ -105,7 +120,7 @@ def test_simulated_raters_are_read_as_what_they_are(visit, site, study, tmp_path
     study_methods = list(study.methods)
     files = []
     for seed in range(4):
-        page = visit(VIEW)
+        page = opened(visit, seed)
         begin(page, f"rater {seed}")
         answer(page, Rater(study, known_chance, seed))
         files.append(saved(page, tmp_path))
@@ -121,7 +136,7 @@ def test_simulated_raters_are_read_as_what_they_are(visit, site, study, tmp_path
     assert (tmp_path / "out/psychometric.png").exists()
 
     guessing = Rater(study, lambda trial: 0.5, seed=1)
-    page = visit(VIEW)
+    page = opened(visit, 8)
     begin(page, "guesses")
     answer(page, guessing)
     with pytest.raises(judging.UserError, match="catch trials"):
@@ -129,7 +144,7 @@ def test_simulated_raters_are_read_as_what_they_are(visit, site, study, tmp_path
 
 
 def test_a_pause_keeps_the_place(visit, study, tmp_path):  # noqa: F811
-    page = visit(VIEW)
+    page = opened(visit, 7)
     begin(page, "Ada")
     answer(page, Rater(study, lambda trial: 1.0), most=9)
     shown = page.get_attribute("section.judge", "data-trial")
@@ -183,7 +198,7 @@ def test_another_session_has_other_trials(visit, study):  # noqa: F811
 
 
 def test_answers_in_another_tab_are_not_lost(visit, study):  # noqa: F811
-    first = visit(VIEW)
+    first = opened(visit, 7)
     begin(first, "Ada")
     second = first.context.new_page()
     second.goto(first.url)
