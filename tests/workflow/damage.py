@@ -125,7 +125,7 @@ def experiment(jobs: list[dict], seed: int, count: int) -> list[dict]:
         ):
             outcomes.append(
                 "error"
-                if Check("tiny").wrong or file.name == "times.json"
+                if Check("tiny").problems or file.name == "times.json"
                 else "`make check` is content"
             )
         outcomes += [outcome(job, file, whole) for job in readers(file, jobs)]

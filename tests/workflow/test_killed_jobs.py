@@ -52,6 +52,20 @@ def test_its_shell_says_that_it_was_killed_and_what_to_set(tmp_path, into_log):
     assert printed.count(line) == (0 if into_log else 1)
 
 
+def test_its_shell_says_nothing_of_what_a_closed_terminal_ends_before_python(tmp_path):
+    env = tmp_path / "env"
+    env.write_text("#!/bin/bash\nkill -HUP $$\n")
+    env.chmod(0o755)
+    prefix = f"set -euo pipefail; {stop_signals.shell_prefix(into_log=True)}"
+    done = subprocess.run(
+        ["bash", "-c", f"{prefix}python -c 'print(1)'"],
+        env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
+
+
 @pytest.mark.workflow
 @pytest.mark.slow
 def test_a_job_that_is_killed_with_its_shell_is_told_of_without_its_command(
