@@ -39,6 +39,20 @@ NAMES = (
 Model = TypeVar("Model", bound=Limited)
 
 
+def _name_of_recipe(written: Any) -> Any:
+    """Refuse options of a recipe where its name belongs.
+
+    Raises:
+        ValueError: They are such options.
+    """
+    if isinstance(written, dict):
+        raise ValueError(
+            "it names a recipe: write these options below `training` at the top, as "
+            "`NAME: {extends: study, ...}`, and NAME here"
+        )
+    return written
+
+
 def _options_of_null(options: Any) -> Any:
     """Return what null stands for, no options; all else as it is."""
     return {} if options is None else options
@@ -123,7 +137,7 @@ class Experiment(Limited):
         description="By method: values of any of its options or of the recipe, a list "
         "or one list per k; each point is a trial.",
     )
-    training: str
+    training: Annotated[str, BeforeValidator(_name_of_recipe)]
     """The recipe that trains its SAEs, a name from `training`."""
     by_dataset: dict[str, OfDataset] = Field({})
     """By dataset: options of the recipe that differ there, such as `m`; or its `k`."""

@@ -30,7 +30,8 @@ def parse_file(path: str | Path) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or error
-        raise UserError(f"{path}{line} is not right: {problem}") from None
+        advice = _advice(path, mark.line, str(problem)) if mark else ""
+        raise UserError(f"{path}{line} is not right: {problem}{advice}") from None
     except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
         # Bytes that are no text, a date that is none, a tag (`!!bool x`) on what it
         # does not fit.
@@ -43,6 +44,31 @@ def parse_file(path: str | Path) -> dict[str, Any]:
             "and their values"
         )
     return content
+
+
+def _advice(path: str | Path, line_number: int, problem: str) -> str:
+    """Return what to do about a line that PyYAML cannot parse; "" where it is unclear.
+
+    Args:
+        path: The file.
+        line_number: Of the line, from 0.
+        problem: What PyYAML says of it.
+    """
+    lines = Path(path).read_text(encoding="utf-8").splitlines()
+    line = lines[line_number] if line_number < len(lines) else ""
+    indentation = line[: len(line) - len(line.lstrip())]
+    if "\t" in indentation:
+        return "; it is indented by a tab: indent by spaces"
+    if "character that cannot start" in problem:
+        return "; put the value in quotes"
+    if problem == "found unexpected end of stream":
+        return "; a quote is not closed above"
+    if problem.startswith(("did not find expected", "mapping values are not")):
+        return (
+            "; indent keys of one level by the same number of spaces, close every "
+            "bracket and quote, and put a space after each colon"
+        )
+    return ""
 
 
 def _parse_text(text: str) -> Any:

@@ -242,6 +242,15 @@ def describe_problem(problem: Any) -> str:
     return f"{value_text}: {message}"
 
 
+# {pydantic's words for the bound of a number: what to say instead}
+_ADVICE_ON_BOUNDS = {
+    "greater than or equal to": "is too small: it must be at least",
+    "less than or equal to": "is too large: it must be at most",
+    "greater than": "is too small: it must be above",
+    "less than": "is too large: it must be below",
+}
+
+
 def _in_words_of_yaml(message: str, value_text: str) -> str:
     """Return a message of pydantic's without the words of Python and of pydantic.
 
@@ -261,6 +270,8 @@ def _in_words_of_yaml(message: str, value_text: str) -> str:
         message,
     )
     message = re.sub(r" after validation, not \d+$|, unable to parse .*", "", message)
+    for words, advice in _ADVICE_ON_BOUNDS.items():
+        message = message.replace(f" should be {words} ", f" {advice} ")
     # Pydantic writes numbers such as 1e-10 and 1e300 with all their zeros.
     return re.sub(
         r"0\.0{9,}\d+|\d{25,}", lambda number: f"{float(number[0]):g}", message
@@ -282,6 +293,8 @@ def _advice(kind: str, value: Any) -> str:
         return f": write {value:.0f}"
     if kind == "int_type" and isinstance(value, str):
         return " (it is text: write digits alone, without quotes)"
+    if kind == "string_type" and isinstance(value, dict | list):
+        return ": write one word or text here, not keys or a list"
     return ""
 
 

@@ -78,7 +78,7 @@ def test_a_swept_value_is_rounded_to_what_its_path_prints():
         ),
         (
             method(sweep={"lr": [-1.0]}),
-            "method mine: lr: -1.0 should be greater than 0",
+            "method mine: lr: -1.0 is too small: it must be above 0",
         ),
         (method(**REG1), "penalty off_support_l1 needs lambda"),
         (

@@ -147,11 +147,11 @@ def test_an_entry_that_lacks_what_its_kind_needs_is_told(
             "objective: 'none' is not known",
         ),
         ({"objective": None, "penalty": "mine"}, None, "objective: "),
-        ({"penalty": "mine", "lr": 0}, None, "lr: 0 should be greater"),
+        ({"penalty": "mine", "lr": 0}, None, "lr: 0 is too small"),
         (
             {"penalty": "mine", "sweep": {"lr": [0.1, 0]}},
             None,
-            r"sweep\.lr\.1: 0 should be greater",
+            r"sweep\.lr\.1: 0 is too small",
         ),
         (
             {"penalty": "mine", "sweep": {"none": [1]}},
@@ -248,7 +248,7 @@ def test_entries_from_outside_are_checked_like_ours(extensions):
         (
             "methods/mine/sweep",
             {"jitter": [-1]},
-            r"methods\.mine\.sweep\.jitter\.0: -1 should be greater",
+            r"methods\.mine\.sweep\.jitter\.0: -1 is too small",
         ),
         ("methods/mine/sweep", {}, r"methods\.mine\.jitter: this key is required"),
         (

@@ -11,7 +11,7 @@ from config.common import config_with, refusal_of
     [
         ({"emojis": {"m": 64}}, "by_dataset: 'emojis' is not known; allowed: .*emoji"),
         ({"emoji": {"width": 64}}, r"by_dataset\.emoji\.width: .*"),
-        ({"emoji": {"steps": 0}}, r"by_dataset\.emoji\.steps: 0 should be"),
+        ({"emoji": {"steps": 0}}, r"by_dataset\.emoji\.steps: 0 is too small"),
         ({"emoji": {"m": 2**25}}, r"by_dataset\.emoji\.m: .*fits no machine"),
         (
             {"emoji": {"extends": "study"}},

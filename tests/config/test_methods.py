@@ -29,7 +29,7 @@ from sae_workflow import settings
         (
             {"objective": "batch_topk", "momentum": 1},
             "methods.x.momentum",
-            "1 should be less than 1",
+            "1 is too large: it must be below 1",
         ),
         ({"objective": "topk", "lambda": 0.1}, "methods.x.lambda", "no penalty"),
         ({"objective": "topk", "mask": "all"}, "methods.x.mask", "no penalty"),
@@ -39,7 +39,7 @@ from sae_workflow import settings
             "'batch_active' or 'all'",
         ),
         ({"extends": "reg1", "lambda": "1e-3"}, "methods.x.lambda", "1.0e-3"),
-        ({"extends": "reg1", "lambda": 0}, "methods.x.lambda", "greater than 0"),
+        ({"extends": "reg1", "lambda": 0}, "methods.x.lambda", "above 0"),
         ({"extends": "nobody"}, "methods.x.extends", "'nobody'.*allowed: .*reg1"),
         ({"extends": "x"}, "methods.x.extends", "x -> x is a circle"),
         (
@@ -91,7 +91,7 @@ from sae_workflow import settings
         (
             {"extends": "topk", "sweep": {"lr": [0.1, -0.1]}},
             "methods.x.sweep.lr.1",
-            "-0.1 should be greater",
+            "-0.1 is too small",
         ),
         (
             {"extends": "topk", "sweep": {"epochs": [1.5]}},
@@ -131,7 +131,7 @@ from sae_workflow import settings
         (
             {"objective": "batch_topk", "sweep": {"momentum": [0.9, 1.0]}},
             "methods.x.sweep.momentum.1",
-            "less than 1",
+            "below 1",
         ),
     ],
 )
@@ -300,7 +300,7 @@ def test_an_sae_made_elsewhere_is_a_method_without_training(tmp_path):
         (
             {"import": {"place": "x", "k": 0}},
             "methods.theirs.import.k",
-            "0 should be greater",
+            "0 is too small",
         ),
         (
             {"import": {"place": "x", "backbone": "no"}},

@@ -82,7 +82,7 @@ def test_every_entry_of_a_dataset_or_backbone_says_what_may_be_written():
         (
             "experiments/rivals/protocols/fair/ranges/batch_topk",
             {"momentum": [0.5, 2]},
-            "momentum.1: 2.0 should be less than 1",
+            "momentum.1: 2.0 is too large: it must be below 1",
         ),
         (
             "experiments/fair/protocols/fair/lr",

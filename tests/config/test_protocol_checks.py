@@ -152,7 +152,7 @@ def test_a_mistake_in_a_grid_of_points(written, key, pattern):
 @pytest.mark.parametrize(
     ("path", "value", "key", "pattern"),
     [
-        (f"{FAIR}/points", 0, "protocols.fair.points", "0 should be greater"),
+        (f"{FAIR}/points", 0, "protocols.fair.points", "0 is too small"),
         (
             f"{FAIR}/most_steps/nowhere",
             999,

@@ -14,7 +14,7 @@ from config.common import RAW, config_with, refusal_of
         (
             {"reg1": {"lambda": [-0.1]}},
             "sweep.reg1.lambda.0",
-            "-0.1 should be greater than 0",
+            "-0.1 is too small: it must be above 0",
         ),
         ({"reg1": {"lambda": ["1e-3"]}}, "sweep.reg1.lambda.0", "1.0e-3"),
         ({"reg1": {"lambda": [float("inf")]}}, "sweep.reg1.lambda.0", "inf"),

@@ -15,9 +15,12 @@ def test_yaml_errors_name_file_and_line(tmp_path):
     file = tmp_path / "mine.yaml"
     for text, pattern in (
         ("a:\n  b: 1\n  c: 2\n  b: 3\n", "line 4.*'b' is there twice"),
-        ("a: [1\nb: 2\n", "line 2"),
+        ("a: [1\nb: 2\n", "line 2.*close every bracket"),
+        ("a:\n  b: 1\n c: 2\n", "line 3.*same number of spaces"),
+        ('a: "b\n', "line 2.*a quote is not closed"),
         ("[1]", "expected keys"),
-        ("a:\n\tb: 1\n", "line 2"),
+        ("a:\n\tb: 1\n", "line 2.*a tab: indent by spaces"),
+        ("a: 1\nb: @c\n", "line 2.*put the value in quotes"),
         ("a: 1\nb: !!python/name:os.system\n", "line 2.*constructor"),
         ("a: {[b]: 1}\n", "line 1.*unhashable"),
         (

@@ -90,12 +90,12 @@ def test_json_may_lie_in_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--k", "0"], "argument --k: '0' should be greater than or equal to 1"),
+        (["--k", "0"], "argument --k: '0' is too small: it must be at least 1"),
         (["--k", "two"], "argument --k: 'two' should be a valid integer\n"),
         (["--settings", "{"], "argument --settings: '{': Invalid JSON"),
         (
             ["--settings", '{"name": "a", "k": -1}'],
-            "argument --settings: k: -1 should be greater",
+            "argument --settings: k: -1 is too small",
         ),
         (["--settings", "@nowhere.json"], "argument --settings: not JSON: "),
         (["--others", "one"], "argument --others: 'one' is not of the form NAME=PATH"),

@@ -97,6 +97,19 @@ def test_a_run_that_is_about_to_end_is_waited_for(folder, monkeypatch):
     ending = multiprocessing.Process(target=end_slowly, args=(ready,))
     ending.start()
     assert ready.wait(30)
-    run.free_the_folder()
+    run.free_the_folder([])
     ending.join()
     assert not (folder / ".snakemake/locks/0.input.lock").exists()
+
+
+def test_mistakes_in_a_config_are_told_while_a_run_is_at_work(
+    folder, monkeypatch, capsys
+):
+    monkeypatch.setattr(run, "PATIENCE", 0)
+    (folder / ".snakemake/locks").mkdir()
+    (folder / ".snakemake/locks/0.input.lock").touch()
+    (folder / "config.yaml").write_text("experiments: {}\n")
+    (folder / "mine.yaml").write_text("seeeds: [0]\n")
+    with pytest.raises(SystemExit, match="locked by a run"):
+        run.free_the_folder(["--configfile", "config.yaml", "mine.yaml"])
+    assert "mine.yaml: config key seeeds" in capsys.readouterr().err

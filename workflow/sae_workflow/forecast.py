@@ -64,7 +64,8 @@ def describe_plan(config: Config, experiment: str) -> Iterator[str]:
     """
     if experiment not in config.experiments:
         raise missing_inputs.unknown_experiment(config, experiment)
-    yield f"{experiment}: {config.experiments[experiment].description}"
+    description = config.experiments[experiment].description
+    yield f"{experiment}: {description}" if description else experiment
 
     yield "\nNot on this machine"
     hub = costs.cost_table()["hub"]

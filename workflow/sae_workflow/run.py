@@ -37,7 +37,7 @@ def main(experiment: str, *options: str) -> None:
         options: Options of Snakemake.
     """
     check_configfiles(options)
-    free_the_folder()
+    free_the_folder(options)
     run_snakemake(experiment, *options, "--logger", "sae")
 
     claims = Path(paths.CLAIMS.format(experiment=experiment, suffix="csv"))
@@ -60,20 +60,30 @@ def check_configfiles(options: Sequence[str]) -> None:
         options: Options of Snakemake.
     """
     try:
-        for position, option in enumerate(options):
-            if option in ("--configfile", "--configfiles"):
-                files = itertools.takewhile(
-                    lambda word: not word.startswith("-"), options[position + 1 :]
-                )
-                settings.merge_config_files(*files)
+        settings.merge_config_files(*_configfiles(options))
     except UserError as error:
         sys.exit(f"error: {error}")
 
 
-def free_the_folder() -> None:
+def _configfiles(options: Sequence[str]) -> list[str]:
+    """Return the files that options of Snakemake lay over config.yaml."""
+    files: list[str] = []
+    for position, option in enumerate(options):
+        if option in ("--configfile", "--configfiles"):
+            files += itertools.takewhile(
+                lambda word: not word.startswith("-"), options[position + 1 :]
+            )
+    return files
+
+
+def free_the_folder(options: Sequence[str]) -> None:
     """Wait a little for a run of this folder to end, and remove the lock of a dead one.
 
-    This process exits if a run is alive, or may be.
+    This process exits if a run is alive, or may be. It then tells of mistakes in the
+    config too, which can be mended in the meantime.
+
+    Args:
+        options: Options of Snakemake.
     """
     latest = time.monotonic() + PATIENCE
     while any(Path(".snakemake/locks").glob("*.lock")):
@@ -83,6 +93,10 @@ def free_the_folder() -> None:
             run_snakemake("--unlock", "--quiet", "all")
             return
         if time.monotonic() > latest:
+            try:
+                settings.read_config("config.yaml", *_configfiles(options))
+            except UserError as error:
+                print(f"error: {error}", file=sys.stderr)
             sys.exit(
                 f"error: this folder is locked by a run: {obstacle}. Wait for it or "
                 "stop it; if you are sure that it is gone, run `.venv/bin/snakemake "
