@@ -1,7 +1,7 @@
 # make setup  the environment in .venv, which every other target needs and makes if it is not there
 # make demo   set up if needed, run the experiment `demo` (minutes), print its table
 # make smoke  the smallest experiment: does all of it work here?
-# make show EXPERIMENT=NAME  open its site in a browser, or say where it lies
+# make show EXPERIMENT=NAME  open its site in a browser, or say where it lies; during a run, of the first cell
 # make plan EXPERIMENT=NAME  what it lacks here, and its jobs, disk and hours, before anything is downloaded
 # make run EXPERIMENT=NAME   any experiment of the config; with PROFILE=profiles/slurm on a cluster
 # make check EXPERIMENT=NAME  its results, embeddings and datasets against the hashes that were written with them
@@ -60,7 +60,7 @@ publish: setup
 	@python -m sae_workflow.publish $(EXPERIMENT) $(CONFIG)
 
 show: setup
-	@python -m sae_workflow.show $(EXPERIMENT)
+	@python -m sae_workflow.show $(EXPERIMENT) $(CONFIG)
 
 check: setup
 	@python -m sae_workflow.check $(EXPERIMENT)

@@ -84,6 +84,8 @@ FIGURE_SUMS = f"{EXPERIMENT}/figures/{{figure}}.sums.json"
 FIGURE_SUFFIXES = ("png", "pdf", "svg")
 SITE = f"{EXPERIMENT}/report/index.html"
 SITE_SUMS = f"{EXPERIMENT}/report/index.sums.json"
+# Undeclared: the site of one cell, which `make show` writes before there is a report.
+FIRST_LOOK = f"{EXPERIMENT}/first_look/index.html"
 # Undeclared: a configuration other than config.yaml that the experiment was run with.
 CONFIGURATION = f"{EXPERIMENT}/configurations/{{configuration}}.json"
 

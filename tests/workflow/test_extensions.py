@@ -2,6 +2,8 @@
 
 import re
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -194,6 +196,27 @@ def test_a_figure(run):
         "Latents of the chosen SAEs by the number"
         in (folder / "report/data/overview.js").read_text()
     )
+
+
+def test_its_latents_can_be_seen_before_there_is_a_report(run):
+    report = run.folder / "results/tiny/report"
+    report.rename(run.folder / "report")
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "sae_workflow.show", "tiny"],
+            cwd=run.folder,
+            env=run.environment | {"DISPLAY": "", "WAYLAND_DISPLAY": ""},
+            capture_output=True,
+            text=True,
+        )
+    finally:
+        (run.folder / "report").rename(report)
+    assert done.returncode == 0, done.stderr
+    assert "colours / mean_colour / k4 alone" in done.stdout
+    assert "results/tiny/first_look/index.html: open it" in done.stdout
+    site = run.folder / "results/tiny/first_look"
+    overview = (site / "data/overview.js").read_text()
+    assert "runner_up" in overview and list(site.glob("data/**/*.js"))
 
 
 @pytest.mark.parametrize(

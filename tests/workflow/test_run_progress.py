@@ -73,6 +73,17 @@ def test_the_time_left_follows_what_jobs_took(clock, tmp_path):
     assert not clock(140).failed_counts
 
 
+def test_the_first_trained_cell_is_told_of_once_if_a_report_is_ahead(clock):
+    clock(0).note_plan({"site": 1})
+    told = []
+    for job_id, rule in ((1, "embed"), (2, "train"), (3, "train")):
+        clock(0).note_start(job_id, rule, {}, [])
+        clock(0).note_end(job_id)
+        if clock(0).is_first_trained(job_id):
+            told.append(job_id)
+    assert told == [2]
+
+
 def test_a_job_of_unknown_size_says_nothing_of_the_time_left(clock):
     run_progress.expected_jobs[4] = run_progress.ExpectedJob("embed", 0.0)
     clock(0).note_start(4, "embed", {}, [])

@@ -88,7 +88,7 @@ def test_a_site_is_opened_or_named(tmp_path, monkeypatch, capsys):
     )
     assert (
         show.show("x") == 1
-        and "make run EXPERIMENT=x writes it" in capsys.readouterr().err
+        and "make run EXPERIMENT=x writes them" in capsys.readouterr().err
     )
     page = tmp_path / "results/x/report/index.html"
     page.parent.mkdir(parents=True)

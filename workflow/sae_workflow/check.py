@@ -25,7 +25,7 @@ Cell = tuple[str, str, int]
 CELL_COLUMNS = ("dataset", "backbone", "k")
 # Folders of an experiment whose files hold no hash: logs with times of jobs, and what
 # is laid out for the hub.
-UNSEALED_FOLDERS = ("logs", "hub")
+UNSEALED_FOLDERS = ("logs", "hub", "first_look")
 
 
 @dataclass(frozen=True)

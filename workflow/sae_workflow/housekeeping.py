@@ -79,6 +79,7 @@ def _written_patterns() -> list[str]:
         f"{paths.ACTIVATIONS}/.embedding-{{part_key}}/{{below}}",
         f"{paths.HUB}/{{below}}",
         f"{PurePosixPath(paths.SITE).parent}/{{below}}",
+        f"{PurePosixPath(paths.FIRST_LOOK).parent}/{{below}}",
         f"{paths.EXPERIMENT_LOGS}/{{below}}.log",
         f"{paths.EXPERIMENT_LOGS}/times.json",
         f"{paths.EXPERIMENT_LOGS}/{{below}}.tsv",

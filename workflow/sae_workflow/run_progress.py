@@ -183,6 +183,19 @@ class RunProgress:
         self._bar_of_failed[job_id] = _BAR_OF_RULE[job.rule]
         return job.name
 
+    def is_first_trained(self, job_id: int) -> bool:
+        """Return whether a job that has ended is the first that trained a cell.
+
+        Only where nobody has seen a report of the run yet: it is still to be written.
+
+        Args:
+            job_id: A job of which :meth:`note_end` was told.
+        """
+        job = self._ended.get(job_id)
+        is_training = job is not None and _BAR_OF_RULE[job.rule] == "train"
+        has_report_ahead = self.done_counts["report"] < self.job_counts["report"]
+        return is_training and self.done_counts["train"] == 1 and has_report_ahead
+
     @property
     def failed_counts(self) -> Counter[str]:
         """{bar: how many jobs failed and were not tried again}."""

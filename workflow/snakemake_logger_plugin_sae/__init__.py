@@ -148,6 +148,11 @@ class LogHandler(LogHandlerBase):
             self._print_where_nothing_is_drawn(
                 f"{full_bar}: {job_count} jobs done, {duration}"
             )
+        if self._run.is_first_trained(record.job_id):
+            self._print(
+                "The SAEs of the first cell are there. To see their latents meanwhile, "
+                f"in another terminal: make show EXPERIMENT={self._run.name}"
+            )
 
     def _show_failure(self, record: Any) -> None:
         name = self._run.note_failure(record.jobid)
