@@ -289,7 +289,12 @@ def test_the_config_is_right_and_typed():
             "training.small.input_norm",
             "'none', 'unit_l2' or 'unit_l2_layernorm'",
         ),
-        ("training/small/lr", 0, "training.small.lr", "0 is too small: it must be above 0"),
+        (
+            "training/small/lr",
+            0,
+            "training.small.lr",
+            "0 is too small: it must be above 0",
+        ),
         ("training/small/lr", "1e-3", "training.small.lr", "'1e-3'.*1.0e-3"),
         (
             "training/small/lr",

@@ -215,7 +215,12 @@ def write_example(name, tmp_path):
             -1,
             "metadata.input_scale: -1 is too small: it must be above 1e-30",
         ),
-        ("saelens topk", "metadata.input_scale", 1e300, "is too large: it must be below 1e+30"),
+        (
+            "saelens topk",
+            "metadata.input_scale",
+            1e300,
+            "is too large: it must be below 1e+30",
+        ),
         (
             "saelens topk",
             "architecture",
@@ -342,9 +347,19 @@ def write_example(name, tmp_path):
             INF,
             "expansion_factor: inf should be a finite number",
         ),
-        ("saelens jumprelu", "k", 1e308, "k: 1e+308 is too large: it must be below 2147483648"),
+        (
+            "saelens jumprelu",
+            "k",
+            1e308,
+            "k: 1e+308 is too large: it must be below 2147483648",
+        ),
         ("sparsify", "num_latents", -1, "num_latents: -1 is too small"),
-        ("sparsify", "expansion_factor", 10**30, "is too large: it must be below 2147483648"),
+        (
+            "sparsify",
+            "expansion_factor",
+            10**30,
+            "is too large: it must be below 2147483648",
+        ),
         ("ours topk", "k", "4", "k: '4' should be a valid integer"),
         (
             "ours topk",
