@@ -17,7 +17,6 @@ from sae.config.models import Config, Dataset, Entry, entry_model
 from sae.config.problems import Problems
 from sae.config.yaml_file import check_json_values, parse_file
 from sae.core import paths, registry
-from sae.data.artifacts import names as artifact_names
 from sae.data.entries import NAMED_BY
 
 # Kinds of entries with a section of their own, which is called by their plural.
@@ -165,5 +164,4 @@ def _check_artifacts(
 ) -> None:
     """Check that the artifacts that an entry names are there, if these are known."""
     if artifacts is not None:
-        names = artifact_names(entry.spec)
-        problems.check_names(f"{key}.artifacts", names, artifacts)
+        problems.check_names(f"{key}.artifacts", entry.artifact_names, artifacts)

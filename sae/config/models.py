@@ -17,11 +17,9 @@ from sae.core import registry
 from sae.core.errors import UserError
 from sae.core.options import (
     Count,
-    Later,
     OfOptions,
     Options,
     Positive,
-    Precision,
     Seed,
     as_record,
     distinct,
@@ -29,6 +27,8 @@ from sae.core.options import (
     like,
     without_absent,
 )
+from sae.data.artifacts import list_names
+from sae.data.entries import ImageDatasetOptions, NetworkOptions
 from sae.training import recipe
 
 NAME = "^[a-z][a-z0-9_]{0,63}$"
@@ -336,6 +336,11 @@ class Entry(Limited, extra="allow"):
         later = {name: complete[name] for name in absent_values}
         return without_absent(written | later, absent_values)
 
+    @property
+    def artifact_names(self) -> list[str]:
+        """The artifacts that it is made of, in order; an option of some entries."""
+        return list_names(getattr(self, "artifacts", None) or [])
+
     def laid_over(self, overrides: dict[str, Any]) -> Self:
         """Return a metric or protocol with options of an experiment laid over."""
         return self.model_validate(self.model_dump(exclude_unset=True) | overrides)
@@ -381,22 +386,10 @@ class Dataset(Entry):
     """What people call its images: a CSV, or a `source` with options; the classes."""
 
 
-class ImageDataset(Dataset):
+class ImageDataset(ImageDatasetOptions, Dataset):
     """A dataset of images."""
 
     has_images: ClassVar[bool] = True
-    image_size: Count | None = Field(
-        None,
-        description="Pixels, for the backbones that have none of their own; each "
-        "model's own, if not given.",
-    )
-    max_broken: int = Field(
-        0, ge=0, description="How many images may be unreadable, and are then left out."
-    )
-    max_megapixels: Positive | None = None
-    """A larger image counts as unreadable, by its header; 89, if not given."""
-    train_share: Annotated[float, Field(gt=0, le=1), Later(1.0)] = 1.0
-    """The share of its training groups that is kept; val and test stay."""
 
 
 class Backbone(Entry):
@@ -415,22 +408,10 @@ class Backbone(Entry):
     """Which of the loader's models."""
 
 
-class Network(Backbone):
+class Network(NetworkOptions, Backbone):
     """A backbone that embeds images."""
 
     reads_images: ClassVar[bool] = True
-    image_size: Count | None = Field(
-        None, description="Pixels; the dataset's, if not given."
-    )
-    precision: Precision | Literal["auto"] = "float32"
-    """Of the network; auto: bfloat16 where the processor has it."""
-    dtype: Literal["float32", "float16"] = Field(
-        "float32", description="Of the embeddings as they are stored."
-    )
-    batch_size: Count | None = Field(
-        None,
-        description="Images a forward pass; compute.embed_batch_size, if not given.",
-    )
 
 
 class Metric(Entry):

@@ -3,7 +3,7 @@
 `sae.data.fetch` fetches them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,18 +48,19 @@ def manifest(root: str | Path | None, name: str) -> dict[str, Any]:
     )
 
 
-def manifests(root: str | Path | None, spec: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the :func:`manifest` of each artifact that :func:`names` gives."""
-    return [manifest(root, name) for name in names(spec)]
+def manifests(root: str | Path | None, names: Iterable[str]) -> list[dict[str, Any]]:
+    """Return the :func:`manifest` of each artifact of some names."""
+    return [manifest(root, name) for name in names]
 
 
-def names(spec: Mapping[str, Any]) -> list[str]:
-    """Return the artifacts that the mapping of a dataset or backbone names, in order.
+def list_names(written: Mapping[str, str] | Iterable[str]) -> list[str]:
+    """Return the artifacts that a dataset or backbone names, in order.
 
-    It names them in a list, or by what they are: `{google: emoji_google}`.
+    Args:
+        written: its option `artifacts`: names, or {what an artifact is: its name}, such
+            as {google: emoji_google}.
     """
-    named = spec.get("artifacts", [])
-    return list(named.values()) if isinstance(named, dict) else list(named)
+    return list(written.values()) if isinstance(written, Mapping) else list(written)
 
 
 def _folder(root: str | Path | None, name: str) -> Path:

@@ -61,7 +61,7 @@ def fingerprint(
         backbone: the loaded backbone.
         artifacts_root: folder of fetched artifacts, of which its weights may be one.
     """
-    manifests = artifacts.manifests(artifacts_root, entry.mapping)
+    manifests = artifacts.manifests(artifacts_root, entry.artifact_names)
     if manifests:
         weights: Any = [manifest["files"] for manifest in manifests]
     elif backbone.checkpoint:

@@ -19,7 +19,7 @@ import scipy.sparse
 from sae.core import files
 from sae.core.errors import UserError
 from sae.data import artifacts
-from sae.data.entries import entry
+from sae.data.entries import parse
 
 VERSION = 1
 KEYWORDS = ["image_id", "concept"]
@@ -97,8 +97,8 @@ def build(
     files.check_sum(index_file, manifest["sha256"], dataset_dir / "manifest.json")
     index = files.read_parquet(index_file)
 
-    module, options = entry("annotation", spec)
-    loaded = module.load(options, artifacts_root, index)
+    entry = parse("annotation", spec)
+    loaded = entry.module.load(entry.options, artifacts_root, index)
     annotations = Annotations(
         loaded.keywords.reset_index(drop=True), loaded.attributes.reset_index(drop=True)
     )
@@ -114,7 +114,7 @@ def build(
         {
             "spec": spec,
             "index": manifest["sha256"],
-            "artifacts": artifacts.manifests(artifacts_root, spec),
+            "artifacts": artifacts.manifests(artifacts_root, entry.artifact_names),
             "sha256": {
                 name: files.sha256(dataset_dir / name)
                 for name in (KEYWORD_FILE, ATTRIBUTE_FILE)

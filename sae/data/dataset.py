@@ -293,7 +293,7 @@ def build(
     (out / "manifest.json").unlink(missing_ok=True)
     files.write_parquet(out / "index.parquet", index)
     index_hash = files.sha256(out / "index.parquet")
-    sources = artifacts.manifests(artifacts_root, spec)
+    sources = artifacts.manifests(artifacts_root, entry.artifact_names)
     labels = index["label"]
     files.write_json(
         out / "manifest.json",

@@ -130,7 +130,7 @@ def _provenance(extraction: Extraction, source: EmbeddingSource) -> dict[str, An
         "batch_size": extraction.batch_size,
         "device": extraction.device_type,
         "artifacts": dataset_manifest["artifacts"]
-        + artifacts.manifests(job.artifacts_root, backbone.mapping),
+        + artifacts.manifests(job.artifacts_root, backbone.artifact_names),
         **source.provenance(),
     }
 

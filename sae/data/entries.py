@@ -24,6 +24,7 @@ from sae.core.options import (
     later_options,
     without_absent,
 )
+from sae.data import artifacts
 
 Kind = Literal["dataset", "backbone", "annotation"]
 _OptionsClass = TypeVar("_OptionsClass", bound=Options)
@@ -31,22 +32,48 @@ _OptionsClass = TypeVar("_OptionsClass", bound=Options)
 NAMED_BY = {"dataset": "type", "backbone": "loader", "annotation": "source"}
 
 
-class SharedOptions(Options, extra="ignore"):
-    """The options that any dataset or backbone may have, whatever its file says.
+class ImageDatasetOptions(Options):
+    """The options that any dataset of images may have, whatever its file says."""
 
-    The config knows these keys too (`sae.config.models`); a mapping that was written by
-    hand is checked here alone.
+    image_size: Count | None = Field(
+        None,
+        description="Pixels, for the backbones that have none of their own; each "
+        "model's own, if not given.",
+    )
+    max_broken: Whole = Field(
+        0, description="How many images may be unreadable, and are then left out."
+    )
+    max_megapixels: Positive | None = None
+    """A larger image counts as unreadable, by its header; 89, if not given."""
+    train_share: Annotated[float, Field(gt=0, le=1), Later(1.0)] = 1.0
+    """The share of its training groups that is kept; val and test stay."""
+
+
+class NetworkOptions(Options):
+    """The options that any backbone which embeds images may have."""
+
+    image_size: Count | None = Field(
+        None, description="Pixels; the dataset's, if not given."
+    )
+    precision: Precision | Literal["auto"] = "float32"
+    """Of the network; auto: bfloat16 where the processor has it."""
+    dtype: Literal["float32", "float16"] = Field(
+        "float32", description="Of the embeddings as they are stored."
+    )
+    batch_size: Count | None = Field(
+        None,
+        description="Images a forward pass; compute.embed_batch_size, if not given.",
+    )
+
+
+class SharedOptions(ImageDatasetOptions, NetworkOptions, extra="ignore"):
+    """The options of a dataset, backbone or annotation that do not depend on its file.
+
+    Other keys are passed over: those of the file's own options.
     """
 
     artifacts: dict[str, str] | list[str] = Field([])
-    max_broken: Whole = 0
-    max_megapixels: Positive | None = None
     duplicates: Literal["allow"] | None = None
-    train_share: Annotated[float, Field(gt=0, le=1), Later(1.0)] = 1.0
-    image_size: Count | None = None
-    precision: Precision | Literal["auto"] = "float32"
-    dtype: Literal["float32", "float16"] = "float32"
-    batch_size: Count | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +97,11 @@ class Entry:
     module: ModuleType
     options: Any
     shared: SharedOptions
+
+    @property
+    def artifact_names(self) -> list[str]:
+        """The artifacts that it is made of, in order."""
+        return artifacts.list_names(self.shared.artifacts)
 
     def key_content(self) -> dict[str, Any]:
         """Return what of the mapping stands in keys.
@@ -105,12 +137,6 @@ def parse(kind: Kind, mapping: dict[str, Any]) -> Entry:
         own_mapping = {key: mapping[key] for key in names if key in mapping}
         options = _checked(module.Options, own_mapping, f"{kind} {name}")
     return Entry(kind, name, mapping, module, options, shared)
-
-
-def entry(kind: Kind, mapping: dict[str, Any]) -> tuple[ModuleType, Any]:
-    """Return the module and the options of what :func:`parse` makes of a mapping."""
-    parsed = parse(kind, mapping)
-    return parsed.module, parsed.options
 
 
 def _checked(

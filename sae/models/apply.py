@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 
-from sae.core import arguments, files, registry
+from sae.core import arguments, files
 from sae.core.display import Shown
 from sae.core.errors import UserError
 from sae.core.options import Count, Whole
@@ -432,14 +432,12 @@ def embed_like(
         UserError: the store's embeddings were not made by a backbone, its weights are
             other ones here, or an image cannot be read.
     """
-    spec = manifest["backbone"]["spec"]
     name = manifest["backbone"]["name"]
-    loader = registry.load("backbone", spec.get("loader", "precomputed"))
-    if not hasattr(loader, "load"):
+    entry = parse("backbone", manifest["backbone"]["spec"])
+    if not hasattr(entry.module, "load"):
         raise UserError(
             f"embeddings of {name} were given, not made: encode a .npy file of them"
         )
-    entry = parse("backbone", spec)
     precision = entry.shared.precision
     if precision == "auto":
         # Automatic precision is what it was where the embeddings were made, not here.

@@ -1,6 +1,5 @@
 """The paper's four tables for reading, each with notes and the published table."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isnan
@@ -12,6 +11,7 @@ import pandas as pd
 from sae.comparison import published
 from sae.comparison.paper_tables import TABLES, beside_published, effects, measured
 from sae.comparison.scores import RUN, diverged, values
+from sae.core.paths import trial_name
 from sae.report.markup import latex, markdown, prose
 from sae.report.names import Names
 
@@ -245,7 +245,7 @@ def as_text(number: int, table: pd.DataFrame, names: Names) -> pd.DataFrame:
             for row in numbers.to_numpy(float)
         ]
 
-    choice = "lambda" if _sweeps_lambda_alone(table["trial"]) else "trial"
+    choice = "lambda" if _sweeps_lambda_alone(table) else "trial"
     chosen = table[choice].replace("", "-")
     texts[choice] = (chosen + " " + table["mark"]).str.strip()
     return pd.DataFrame(texts)
@@ -262,11 +262,18 @@ def _number_beside_published(
     return f"{text} ({published_text}, {format(difference, '+' + style)})"
 
 
-def _sweeps_lambda_alone(trials: pd.Series) -> bool:
-    """Say whether the names of chosen trials have no other option than lambda."""
-    lambda_or_default = r"default|lambda\d[\d.]*(e[+-]\d+)?"
-    trial_names = " ".join(trials).split()
-    return all(re.fullmatch(lambda_or_default, name) for name in trial_names)
+def _sweeps_lambda_alone(table: pd.DataFrame) -> bool:
+    """Say whether chosen trials vary no other option than lambda.
+
+    Args:
+        table: Its columns `trial` and `lambda` have the names of a line's trials, and
+            their values of lambda, with spaces between them.
+    """
+    for trials, lambdas in zip(table["trial"], table["lambda"], strict=True):
+        names = {trial_name({"lambda": float(value)}) for value in lambdas.split()}
+        if not names.union({trial_name({})}).issuperset(trials.split()):
+            return False
+    return True
 
 
 # -- effects

@@ -18,7 +18,7 @@ KEY = [*CELL, "method", "trial", "seed", "split"]
 # What describes every SAE, beside its swept options.
 ABOUT = ["protocol", "objective", "penalty", "mask"]
 # What no metric may call a score, beside what describes an SAE: columns that joining
-# and reports add. By table, as `sae.scoring.stage.MetricScores` names them.
+# and reports add. By table, as `sae.scoring.rowstore.MetricScores` names them.
 RESERVED: dict[str, tuple[str, ...]] = {
     "scalars": ("selected", "selection", "probe_top1_raw", "source", "fallback"),
     "curves": (),

@@ -12,7 +12,6 @@ import logging
 import math
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -34,7 +33,7 @@ from sae.data.splits import SPLITS
 from sae.models.coder import Coder
 from sae.scoring import rows
 from sae.scoring.rows import KEY
-from sae.scoring.rowstore import RowStore
+from sae.scoring.rowstore import MetricScores, Points, RowStore, Scalar
 from sae.scoring.subject import Curve, PerLatent, Subject
 
 VERSION = 1
@@ -68,30 +67,6 @@ class StageTables(NamedTuple):
     metrics: pa.Table
     curves: pa.Table
     latents: pa.Table
-
-
-@dataclass
-class MetricScores:
-    """Scores that one metric gave of one SAE on one split, as JSON can hold them.
-
-    The row store keeps them under the names of these attributes.
-
-    Attributes:
-        scalars: {column of metrics: number, text or None}.
-        curves: {curve: {"x": its values, "y": its values}}.
-        latents: {column of latents: a value for each latent}.
-        of_judged: such columns, which only SAEs have that a protocol chose to be
-            judged.
-    """
-
-    scalars: dict[str, Any] = field(default_factory=dict)
-    curves: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
-    latents: dict[str, list[Any]] = field(default_factory=dict)
-    of_judged: dict[str, list[Any]] = field(default_factory=dict)
-
-    def latent_columns(self, is_judged: bool) -> dict[str, list[Any]]:
-        """Return the columns that an SAE has which was chosen to be judged, or not."""
-        return self.latents | self.of_judged if is_judged else self.latents
 
 
 def run(
@@ -313,9 +288,9 @@ class Scorer:
                     if subject is None:
                         subject = self._open(bank, banked_sae)
                     computed = self._compute(name, split, bank, banked_sae, subject)
-                    row_store.add(key, vars(computed))
+                    row_store.add(key, computed)
                     self.computed += 1
-                scores[name] = MetricScores(**row_store.use(key))
+                scores[name] = row_store.use(key)
         return scores_by_split
 
     def _open(self, bank: Bank, banked_sae: BankedSae) -> Subject:
@@ -412,8 +387,8 @@ class _TableRows:
 
     def __init__(self) -> None:
         self._metrics: list[dict[str, Any]] = []
-        self._curves: list[dict[str, Any]] = []
-        # The columns of a table without SAEs.
+        # The first table of each has the columns of one without SAEs.
+        self._curves = [rows.table([], (*KEY, "curve", "x", "y"))]
         self._latents = [rows.table([], (*KEY, "latent"))]
         # {table: {column or curve: the metric that gives it}}
         self._owners: dict[str, dict[str, str]] = {kind: {} for kind in rows.RESERVED}
@@ -436,7 +411,7 @@ class _TableRows:
         """
         row = description | {"split": split}
         key = {name: row[name] for name in KEY}
-        latent_columns: dict[str, list[Any]] = {}
+        latent_columns: dict[str, pa.Array] = {}
         for metric, scores in scores_by_metric.items():
             own_latent_columns = scores.latent_columns(banked_sae.judged)
             self._claim("scalars", metric, scores.scalars, tuple(description))
@@ -446,15 +421,14 @@ class _TableRows:
             row.update(scores.scalars)
             latent_columns.update(own_latent_columns)
             for curve, points in scores.curves.items():
-                for x, y in zip(points["x"], points["y"], strict=True):
-                    self._curves.append(key | {"curve": curve, "x": x, "y": y})
+                if len(points.x):
+                    key_of_curve = key | {"curve": curve}
+                    self._curves.append(_with_key(key_of_curve, points._asdict()))
 
         self._metrics.append(row)
         if latent_columns:
-            latent_count = banked_sae.settings["m"]
-            key_columns = {name: [value] * latent_count for name, value in key.items()}
-            number = {"latent": list(range(latent_count))}
-            self._latents.append(pa.table(key_columns | number | latent_columns))
+            number = {"latent": pa.array(range(banked_sae.settings["m"]))}
+            self._latents.append(_with_key(key, number | latent_columns))
 
     def _claim(
         self,
@@ -480,7 +454,7 @@ class _TableRows:
     def to_tables(self) -> StageTables:
         """Return the tables, with the metrics that gave the columns as metadata."""
         metrics = rows.table(self._metrics, [*KEY, *rows.ABOUT])
-        curves = rows.table(self._curves, (*KEY, "curve", "x", "y"))
+        curves = rows.joined(self._curves)
         latents = rows.joined(self._latents)
         return StageTables(
             self._with_owners(metrics, "scalars"),
@@ -492,6 +466,18 @@ class _TableRows:
         """Write into a table which metric gave what."""
         owners = json.dumps(self._owners[kind])
         return table.replace_schema_metadata({"metrics": owners})
+
+
+def _with_key(key: Mapping[str, Any], columns: Mapping[str, pa.Array]) -> pa.Table:
+    """Return a table of columns, before them those of a key that all rows have.
+
+    Args:
+        key: {column: its one value}.
+        columns: {column: its values}, at least one column.
+    """
+    row_count = len(next(iter(columns.values())))
+    key_columns = {name: pa.repeat(value, row_count) for name, value in key.items()}
+    return pa.table({**key_columns, **columns})
 
 
 class _Siblings(Sequence[Coder]):
@@ -576,7 +562,7 @@ def _describe(bank: Bank, banked_sae: BankedSae, swept: list[str]) -> dict[str, 
 
 
 def _checked(metric: str, scores: Any, m: int) -> MetricScores:
-    """Return what a metric gave, in a form that JSON can hold.
+    """Return what a metric gave, in a form that the row store can hold.
 
     Raises:
         UserError: it is not what a metric may give of an SAE of m latents.
@@ -588,46 +574,73 @@ def _checked(metric: str, scores: Any, m: int) -> MetricScores:
         )
     checked = MetricScores()
     for name, value in scores.items():
-        where = f"{metric}: {name}"
+        score = f"{metric}: {name}"
         if isinstance(value, Curve):
-            x = _plain_values(f"{where}: x", value.x)
-            y = _plain_values(f"{where}: y", value.y)
+            x = _to_array(f"{score}: x", value.x)
+            y = _to_array(f"{score}: y", value.y)
             if len(x) != len(y):
-                raise _not_allowed(f"{where}: x has {len(x)} values, y {len(y)}")
-            checked.curves[name] = {"x": x, "y": y}
+                raise _not_allowed(f"{score}: x has {len(x)} values, y {len(y)}")
+            checked.curves[name] = Points(x, y)
         elif isinstance(value, PerLatent):
-            column = _plain_values(where, value.values)
+            column = _to_array(score, value.values)
             if len(column) != m:
-                raise _not_allowed(f"{where}: {len(column)} values for {m} latents")
+                raise _not_allowed(f"{score}: {len(column)} values for {m} latents")
             columns = checked.of_judged if value.of_judged else checked.latents
             columns[value.name or name] = column
         else:
-            (checked.scalars[name],) = _plain_values(where, [value])
+            (checked.scalars[name],) = _plain_values(score, [value])
     return checked
 
 
-def _plain_values(where: str, values: Any) -> list[Any]:
-    """Return a value, or those of a sequence, as Python's own numbers and texts.
+def _to_array(score: str, values: Any) -> pa.Array:
+    """Return the values of a sequence, or one value, in an array of their type.
+
+    Args:
+        score: what errors call them.
+        values: as a metric gave them.
 
     Raises:
-        UserError: one is something else, or no JSON or parquet holds it.
+        UserError: one is something else than a number, a text or None, or is infinite
+            or of more than 64 bits; or they are of different kinds.
+    """
+    plain = _plain_values(score, values)
+    try:
+        return pa.array(plain)
+    except pa.ArrowException:
+        raise _not_allowed(f"{score} holds values of different kinds") from None
+
+
+def _plain_values(score: str, values: Any) -> list[Scalar]:
+    """Return a value, or those of a sequence, as Python's own numbers and texts.
+
+    All NaN have the same bits afterwards, so that tables of them do.
+
+    Args:
+        score: what errors call them.
+        values: as a metric gave them.
+
+    Raises:
+        UserError: one is something else than a number, a text or None, or is infinite
+            or of more than 64 bits.
     """
     sequence = list(values) if isinstance(values, Iterable) else [values]
     plain = [
         value.item() if isinstance(value, np.generic) else value for value in sequence
     ]
-    for value in plain:
+    for place, value in enumerate(plain):
         if not (value is None or isinstance(value, str | int | float)):
             raise _not_allowed(
-                f"{where} is or holds a value of type {type(value).__name__}"
+                f"{score} is or holds a value of type {type(value).__name__}"
             )
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
-            raise _not_allowed(f"{where} is or holds an integer of more than 64 bits")
+            raise _not_allowed(f"{score} is or holds an integer of more than 64 bits")
         if isinstance(value, float) and math.isinf(value):
             raise _not_allowed(
-                f"{where} is or holds infinity, as where all embeddings of a split are "
+                f"{score} is or holds infinity, as where all embeddings of a split are "
                 "the same"
             )
+        if isinstance(value, float) and math.isnan(value):
+            plain[place] = math.nan
     return plain
 
 

@@ -12,7 +12,7 @@ from sae.core.options import Options
 from sae.data import dataset as datasets
 from sae.data import store, synthetic
 from sae.data.backbones import generated
-from sae.data.entries import entry
+from sae.data.entries import parse
 from sae.models.coder import Coder
 from sae.scoring.metrics import recovery
 from sae.scoring.subject import Subject
@@ -83,7 +83,8 @@ def test_an_own_concept_brings_its_parent_and_the_metric_knows_the_world(tmp_pat
         "classes": 3,
         "seed": 1,
     }
-    of_data, of_spec = entry("dataset", data)[1], entry("backbone", spec)[1]
+    of_data = parse("dataset", data).options
+    of_spec = parse("backbone", spec).options
     world, index = generated.world(of_spec), datasets.load(data, None).index
     assert index["split"].value_counts().to_dict() == data["counts"]
     x = generated.embeddings(of_data, of_spec, "test")
@@ -95,7 +96,8 @@ def test_an_own_concept_brings_its_parent_and_the_metric_knows_the_world(tmp_pat
         UserError,
         match="a world of seed 1 does not fit a dataset of type generated with seed 2",
     ):
-        generated.embeddings(entry("dataset", data | {"seed": 2})[1], of_spec, "test")
+        other_data = parse("dataset", data | {"seed": 2}).options
+        generated.embeddings(other_data, of_spec, "test")
     made_by = {
         "dataset": {"name": "d", "grouped": False},
         "backbone": {"name": "b", "spec": spec},

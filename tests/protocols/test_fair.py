@@ -268,9 +268,12 @@ def test_diverged_trials_are_on_no_front():
         return concave_world(settings) | ({"status": "diverged"} if is_lost else {})
 
     _, history = run_protocol(world)
+    rate_by_trial = {
+        (member.method, member.name): member.settings.lr
+        for member in history.trained.values()
+    }
     rates = [
-        float(row["trial"].split("-lr")[1].split("-")[0])
-        for row in fair.choose(history).rows
+        rate_by_trial[row["method"], row["trial"]] for row in fair.choose(history).rows
     ]
     assert rates
     assert max(rates) <= 0.002

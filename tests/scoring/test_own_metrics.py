@@ -7,6 +7,8 @@ import logging
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from scoring.examples import coder, stages_of
 from scoring.test_stage import Cell, choose_judged
@@ -143,6 +145,7 @@ def test_a_score_has_no_name_of_a_swept_option_nor_a_latent_s_column_one_of_a_ke
             "a is or holds a value of type ndarray",
         ),
         ("{'a': Curve([1, 2], [3])}", "a: x has 2 values, y 1"),
+        ("{'a': PerLatent([1, 'b'] * 8)}", "a holds values of different kinds"),
         (
             "{'a': float('inf')}",
             "a is or holds infinity, as where all embeddings of a split are the same",
@@ -169,9 +172,54 @@ def test_what_it_may_return_is_kept_as_it_is(cell, own):
         "{'a': np.int64(3), 'b': 'text', 'c': None, 'd': float('nan'), "
         "'e': np.bool_(True), 'f': np.float32(0.5)}"
     )
-    row = cell.run(metrics=own(mine=returned))["metrics"].iloc[0]
-    assert (row["a"], row["b"], row["e"], row["f"]) == (3, "text", True, 0.5)
-    assert row["c"] is None and np.isnan(row["d"])
+    metrics = own(mine=returned)
+    # As it was computed, then as it was stored.
+    for _ in range(2):
+        row = cell.run(metrics=metrics)["metrics"].iloc[0]
+        assert (row["a"], row["b"], row["e"], row["f"]) == (3, "text", True, 0.5)
+        assert row["c"] is None and np.isnan(row["d"])
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_what_is_stored_has_the_types_of_what_was_given(cell, own, as_json):
+    choose_judged(cell)
+    nan = float("nan")
+    columns = {
+        "integers": [None, 3] * 8,
+        "floats": [1, 2.5, nan, None] * 4,
+        "texts": ["a", None] * 8,
+        "flags": [True, None] * 8,
+        "nothing": [None] * 16,
+    }
+    curves = {"rising": ([1, 2], [0.5, None]), "empty": ([], [])}
+    given = [f"'{name}': PerLatent({column})" for name, column in columns.items()]
+    given += [f"'{name}': Curve({x}, {y})" for name, (x, y) in curves.items()]
+    returned = f"{{{', '.join(given)}}}".replace("nan", "np.nan")
+    mine = own(mine=returned, gives_nothing="{}")
+
+    cell.run(metrics=mine)
+    before = cell.written()
+    if as_json:
+        cell.store_as_json()
+    cell.run(metrics=mine)
+    assert cell.written() == before
+
+    latents = pq.read_table(cell.scores / "score/latents.parquet")
+    types = {name: latents.schema.field(name).type for name in columns}
+    assert types == {
+        "integers": pa.int64(),
+        "floats": pa.float64(),
+        "texts": pa.string(),
+        "flags": pa.bool_(),
+        "nothing": pa.null(),
+    }
+    for name, column in columns.items():
+        assert repr(latents[name].to_pylist()[:16]) == repr(
+            [1.0 if (name, value) == ("floats", 1) else value for value in column]
+        )
+    points = pq.read_table(cell.scores / "score/curves.parquet").to_pylist()[:2]
+    assert [(point["x"], point["y"]) for point in points] == [(1, 0.5), (2, None)]
+    assert {point["curve"] for point in points} == {"rising"}
 
 
 @pytest.mark.parametrize(

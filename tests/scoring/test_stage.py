@@ -3,12 +3,16 @@
 It believes no damaged row.
 """
 
+import json
 import logging
 import shutil
+from collections import defaultdict
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from scoring.examples import (
     TinyBank,
@@ -87,11 +91,37 @@ class Cell:
         }
 
     def stored(self, name="score"):
-        """Return {metric: {key: row}} of the row stores of a stage."""
-        return {
-            file.stem: dict(pd.read_parquet(file)[["key", "row"]].to_numpy())
-            for file in (self.scores / ".rows" / name).glob("*.parquet")
-        }
+        """Return {metric: {key: its records as text}} of the row stores of a stage."""
+        stored = {}
+        for file in (self.scores / ".rows" / name).glob("*.parquet"):
+            rows_of_metric = stored[file.stem] = defaultdict(str)
+            for record in pq.read_table(file).to_pylist():
+                # Numbers are printed with all their digits, NaN as `nan`.
+                rows_of_metric[record.pop("key")] += f"{record}\n"
+        return stored
+
+    def store_as_json(self, name="score"):
+        """Replace the row stores of a stage by those of an earlier version.
+
+        Each row was JSON in a cell of its own.
+        """
+        for file in (self.scores / ".rows" / name).glob("*.parquet"):
+            json_rows = {}
+            for record in pq.read_table(file).to_pylist():
+                kinds = ("scalars", "curves", "latents", "of_judged")
+                row = json_rows.setdefault(record["key"], {kind: {} for kind in kinds})
+                lists = [record[of] for of in ("flags", "integers", "floats", "texts")]
+                values = next((values for values in lists if values is not None), None)
+                kind, score = record["table"], record["name"]
+                if kind == "scalars":
+                    row[kind][score] = values[0] if values else None
+                elif kind == "curves":
+                    row[kind].setdefault(score, {})[record["axis"]] = values
+                elif kind is not None:
+                    row[kind][score] = values
+            texts = [json.dumps(row) for row in json_rows.values()]
+            table = pa.table({"key": list(json_rows), "row": texts})
+            files.write_parquet(file, table)
 
     def store_times(self):
         """Return {metric: when the row store of a metric of `score` was written}."""
@@ -265,10 +295,26 @@ def test_a_row_that_was_edited_well_is_still_not_believed(cell):
     file = cell.scores / ".rows/score/purity.parquet"
     before = cell.written()
     table = pd.read_parquet(file)
-    table["row"] = table["row"].str.replace('"purity_binary": 0', '"purity_binary": 1')
+    is_edited = table["name"] == "purity_binary"
+    assert is_edited.any()
+    table.loc[is_edited, "floats"] = pd.Series([[1.0]] * len(table))
     table.to_parquet(file)
     cell.run()
     assert cell.written() == before and len(cell.opened) == 3
+
+
+def test_rows_of_an_earlier_version_are_read_and_kept_as_columns(cell):
+    judges = choose_judged(cell)
+    stages = ("score", "robustness")
+    for name in stages:
+        cell.run(name, ALL, **judges)
+    before = {name: (cell.written(name), cell.stored(name)) for name in stages}
+    for name in stages:
+        cell.store_as_json(name)
+        assert cell.stored(name) != before[name][1]
+        cell.run(name, ALL, **judges)
+        assert cell.opened == []
+        assert (cell.written(name), cell.stored(name)) == before[name]
 
 
 def test_a_job_that_stops_keeps_what_it_has(cell, monkeypatch):

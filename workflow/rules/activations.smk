@@ -37,7 +37,7 @@ rule dataset:
 # What people call the images, and in what they differ; no embedding depends on it.
 rule annotate:
     input:
-        lambda w: artifact_manifests(cfg.datasets[w.dataset].concepts.spec),
+        lambda w: artifact_manifests(cfg.datasets[w.dataset].concepts),
         lambda w: external_files.concept_files(cfg, w.dataset),
         index=paths.INDEX,
         manifest=paths.DATASET,

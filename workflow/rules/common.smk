@@ -7,7 +7,6 @@ from pathlib import Path
 
 from sae.core import paths, registry
 from sae.core.files import dumps
-from sae.data.artifacts import names as artifact_names
 from sae.data.splits import SPLITS
 from sae_workflow import expected_files, external_files, file_fingerprints, settings
 from sae_workflow.stages import STAGES, make_job
@@ -151,15 +150,18 @@ def results_of(experiment):
 # Files of datasets and backbones.
 
 
-def artifact_manifests(*specs):
-    """Return the manifests of the artifacts that entries of the config name."""
-    names = [name for spec in specs for name in artifact_names(spec)]
-    return [file for name in names for file in fill_in(paths.ARTIFACT, artifact=name)]
+def artifact_manifests(entry):
+    """Return the manifests of the artifacts that an entry of the config names."""
+    return [
+        file
+        for name in entry.artifact_names
+        for file in fill_in(paths.ARTIFACT, artifact=name)
+    ]
 
 
 def image_manifests(dataset):
     """Return the manifests of what a dataset's images were downloaded as."""
-    manifests = artifact_manifests(cfg.datasets[dataset].spec)
+    manifests = artifact_manifests(cfg.datasets[dataset])
     if cfg.datasets[dataset].spec.get("download"):
         # Named only so that it is there: parameters of the dataset say what is in it.
         manifests.append(ancient(paths.DOWNLOAD.format(dataset=dataset)))
@@ -176,7 +178,7 @@ def inputs_to_embed(w):
     """Return what the embeddings of a dataset by a backbone are made of."""
     files = fill_in([paths.INDEX, paths.DATASET], dataset=w.dataset)
     files += image_manifests(w.dataset)
-    files += artifact_manifests(cfg.backbones[w.backbone].spec)
+    files += artifact_manifests(cfg.backbones[w.backbone])
     if external_files.is_from_hub(cfg, w.backbone):
         files += fill_in(paths.WEIGHTS, backbone=w.backbone)
     return files + external_files_to_embed(w)

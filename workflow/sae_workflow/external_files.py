@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from sae.config.models import Config
-from sae.data.artifacts import names as artifact_names
 from sae_workflow import settings
 
 # Suffixes of a file of weights.
@@ -45,7 +44,7 @@ def is_from_hub(config: Config, backbone: str) -> bool:
     entry = config.backbones[backbone]
     return (
         entry.constants.get("FROM_HUB", False)
-        and not artifact_names(entry.spec)
+        and not entry.artifact_names
         and not weights_paths(entry.spec)
     )
 

@@ -12,11 +12,9 @@ from contextlib import redirect_stderr
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from sae.config.models import Config
+from sae.config.models import Backbone, Config, Dataset
 from sae.core import paths, registry
 from sae.core.errors import UserError, did_you_mean
-from sae.data.artifacts import names as artifact_names
-from sae.data.entries import NAMED_BY, entry
 from sae.data.splits import SPLITS
 from sae_workflow import costs, external_files, settings
 
@@ -219,7 +217,7 @@ def artifacts_of(config: Config, experiment: str) -> list[str]:
 
     artifacts: list[str] = []
     for named_entry in entries:
-        artifacts += artifact_names(named_entry.spec)
+        artifacts += named_entry.artifact_names
     return list(dict.fromkeys(artifacts))
 
 
@@ -352,11 +350,12 @@ def _wrong_dataset(
     config: Config, dataset: str, coming: Collection[str] = ()
 ) -> Iterator[str]:
     """Yield a line if a dataset's type finds its names or folders wrong."""
-    spec = config.datasets[dataset].spec
+    dataset_entry = config.datasets[dataset]
+    spec = dataset_entry.spec
     root = Path(spec.get("root", "."))
     is_made_later = spec.get("download") or _overlaps(str(root), coming)
-    if spec["type"] == "torchvision" or (root.exists() and not is_made_later):
-        problem = _check_early("dataset", spec)
+    if dataset_entry.type == "torchvision" or (root.exists() and not is_made_later):
+        problem = _check_early("dataset", dataset_entry.type, dataset_entry)
         if problem:
             yield f"dataset {dataset}: {problem}"
 
@@ -377,38 +376,39 @@ def _wrong_backbone(config: Config, backbone: str) -> Iterator[str]:
     Models that costs.yaml names are known without asking the library, so that a dry run
     does not wait for torch.
     """
-    spec = config.backbones[backbone].spec
+    backbone_entry = config.backbones[backbone]
+    spec = backbone_entry.spec
     if _hub_key(spec) in costs.cost_table()["hub"]:
         return
     weights = external_files.weights_paths(spec).values()
     if not all(os.path.exists(path) for path in weights):
         return
-    problem = _check_early("backbone", spec)
+    problem = _check_early("backbone", backbone_entry.loader, backbone_entry)
     if problem:
         yield f"backbone {backbone}: {problem}"
 
 
 def _check_early(
-    kind: Literal["dataset", "backbone"], spec: dict[str, Any]
+    kind: Literal["dataset", "backbone"], name: str, entry: Dataset | Backbone
 ) -> str | None:
     """Return what a dataset's type or a backbone's loader finds wrong before any job.
 
     Args:
-        spec: The entry in the config.
+        kind: What the entry is.
+        name: Its type or loader.
+        entry: The entry in the config, which has the options of that type or loader.
 
     Returns:
         None if nothing is wrong, or the type or loader cannot tell: it has no function
         `check_early`, or is one of the user's own.
     """
-    name = spec[NAMED_BY[kind]]
     module_name = registry.module_name(kind, name)
     if module_name.startswith(registry.EXTENSIONS):
         return None
     if "check_early" not in registry.head(kind, name).names:
         return None
     try:
-        module, options = entry(kind, spec)
-        module.check_early(options)
+        registry.load(kind, name).check_early(entry)
     except UserError as error:
         return str(error)
     except OSError:  # Of a folder that is closed, say: the job names the file.

@@ -20,7 +20,6 @@ from sae.comparison.scores import SCORES
 from sae.config.models import Config
 from sae.core import files, paths, registry
 from sae.core.errors import UserError
-from sae.data.artifacts import names as artifact_names
 from sae.report.markup import markdown
 from sae_workflow import missing_inputs, settings
 from sae_workflow.command_line import run_command
@@ -274,15 +273,14 @@ def _sources(config: Config, experiment: str) -> Iterator[str]:
         entries[f"judge {name}, of `independent` alone"] = config.backbones[name]
 
     for title, entry in entries.items():
-        artifacts = artifact_names(entry.spec)
-        if not artifacts:
+        if not entry.artifact_names:
             yield (
                 f"- {title}: its licence is not known here; look it up where you have "
                 "it from"
             )
             continue
         yield f"- {title}"
-        for name in artifacts:
+        for name in entry.artifact_names:
             artifact = settings.artifacts()[name]
             yield (
                 f"  - {name} {artifact['version']}: {artifact['citation']}. "

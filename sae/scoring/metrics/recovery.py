@@ -19,7 +19,7 @@ from scipy.sparse import csr_matrix, vstack
 from sae.core.options import Options
 from sae.data import synthetic
 from sae.data.backbones import generated
-from sae.data.entries import entry
+from sae.data.entries import parse
 from sae.models.codes import Codes
 from sae.scoring.subject import Scores, Subject
 
@@ -62,7 +62,7 @@ def _read_truth(spec: dict[str, Any], split: str, image_count: int) -> _Truth:
         split: the split.
         image_count: its number of images.
     """
-    world = generated.world(entry("backbone", spec)[1])
+    world = generated.world(parse("backbone", spec).options)
     chunks = synthetic.chunks(world, split, image_count)
     strengths = vstack([of_chunk for _, of_chunk in chunks], format="csr")
     return _Truth(world.dictionary, strengths)
