@@ -203,7 +203,7 @@ function drawRule(rule, { x, y, left, right, top, bottom }) {
  */
 function drawChart(spec) {
   const { series = [], bars = [], width = 340, height = 230 } = spec;
-  const points = series.flatMap((one) => one.points);
+  const points = series.flatMap((ofMethod) => ofMethod.points);
   const plot = layOut(spec, points, { width, height });
   const marks = [];
   const hasLinks = points.some((point) => point.href);
@@ -215,7 +215,7 @@ function drawChart(spec) {
     },
     drawBackdrop(spec, plot),
     bars.map((bar) => drawBar(bar, plot, marks)),
-    series.map((one) => drawSeries(one, plot, marks)));
+    series.map((ofMethod) => drawSeries(ofMethod, plot, marks)));
   SITE.followPointer(chart, marks);
   if (hasLinks) SITE.walkByArrowKeys(chart);
   return h("figure.chart",

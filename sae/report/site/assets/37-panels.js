@@ -24,11 +24,12 @@ SITE.panelOf = (cell, score, methods) => {
   });
 
   // The axes hold the feasible trials, else the trained ones, else all.
-  const pointsOf = (some) => some.flatMap(({ points }) => points);
-  const trained = pointsOf(series.filter(({ method }) => !methodRows[method].control));
+  const all = series.flatMap(({ points }) => points);
+  const trained = series
+    .filter(({ method }) => !methodRows[method].control)
+    .flatMap(({ points }) => points);
   const feasible = trained.filter(({ isHollow }) => !isHollow);
-  const sets = [feasible, trained, pointsOf(series)];
-  const near = sets.find((points) => points.length) || [];
+  const near = [feasible, trained, all].find((points) => points.length) || [];
   return { cell, score, series, near, window: windows.find(isOfPanel) };
 };
 
@@ -73,12 +74,14 @@ SITE.drawPanel = (panel, { title, yDomain, size = { width: 230, height: 190 } })
   };
   const trialCount = series.flatMap(({ points }) => points).length;
   const where = SITE.label.cell(cell);
+  const withFlatFronts = series.map((ofMethod) =>
+    ({ ...ofMethod, line: toLeftEdge(ofMethod.line, x.domain) }));
   return SITE.drawChart({
     title,
     description: `${score.label} against R² of ${trialCount} trials, ${where}`,
     x,
     y,
-    series: series.map((one) => ({ ...one, line: toLeftEdge(one.line, x.domain) })),
+    series: withFlatFronts,
     ...size,
     bands: window ? [{ from: window.from, to: window.best }] : [],
   });

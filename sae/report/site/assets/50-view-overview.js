@@ -70,7 +70,7 @@ function filterBar(filters, changeFilter) {
 function partPicker({ key, label }, value, changeFilter) {
   const values = [...new Set(SITE.overview.cells.map((cell) => cell[key]))];
   if (values.length < 2) return null;
-  const options = values.map((one) => [one, SITE.label[key](one)]);
+  const options = values.map((partValue) => [partValue, SITE.label[key](partValue)]);
   const change = (selected) => changeFilter(key, String(selected));
   return SITE.select(label, [["", "all"], ...options], value, change);
 }

@@ -202,7 +202,7 @@ function shareLatents(image, first, second) {
       return { activation, match };
     })
     .filter(({ match }) => match?.cosine >= LEAST_COSINE);
-  candidates.sort((one, other) => other.match.cosine - one.match.cosine);
+  candidates.sort((left, right) => right.match.cosine - left.match.cosine);
 
   const shared = [];
   for (const { activation, match } of candidates) {
@@ -211,7 +211,7 @@ function shareLatents(image, first, second) {
     unpaired.delete(match.latent);
     shared.push({ activation, other, cosine: match.cosine });
   }
-  shared.sort((one, other) => other.activation.value - one.activation.value);
+  shared.sort((left, right) => right.activation.value - left.activation.value);
   const paired = new Set(shared.map(({ activation }) => activation));
   return {
     shared,

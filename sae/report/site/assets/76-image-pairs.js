@@ -76,7 +76,7 @@ function switchesOfSae({ cell, images, saeRow, sae, sides }) {
     remark: SITE.activationText(sae, activation),
     size: 40,
   });
-  const rows = (some) => h(".rows", some.map(card));
+  const rows = (shown) => h(".rows", shown.map(card));
   const column = (ofSide, side) => {
     const more = ofSide.slice(MOST_SHOWN);
     return h("",
