@@ -37,7 +37,8 @@ SITE.notScoredNotice = (saes) => {
   if (!saes.length) return null;
   const names = saes.map(({ method }) => bdi(SITE.label.method(method)));
   return h("p.notice",
-    "Not scored here: ", withCommas(names), ". The experiment does not match the ",
-    "latents of these SAEs with concepts on the test images.");
+    "Not scored here: ", withCommas(names),
+    ". The experiment does not match the latents of these SAEs with concepts on the "
+      + "test images.");
 };
 })();

@@ -49,8 +49,9 @@ function firstPanel() {
     SITE.drawPanel(panel, { title, size: { width: 520, height: 300 } }),
     SITE.legend(compared),
     h("p.soft", { dir: "auto" },
-      "A point is a trial, a line a method's front: ",
-      "up is better, right reconstructs better. ", chosen.rule));
+      "A point is a trial, a line a method's front: up is better, right reconstructs "
+        + "better. ",
+      chosen.rule));
 }
 
 /** Return the images of a latent, and below them those of its match in the baseline. */

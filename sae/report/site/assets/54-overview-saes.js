@@ -13,9 +13,9 @@ function showSaes({ isShownCell, isShownMethod }) {
   if (!rows.length) return null;
   return SITE.section("The SAEs",
     h("p",
-      "What was chosen, with its scores on the test images. A link opens its latents. ",
-      "Where no trial reached the baseline's R² the one of highest R² stands, ",
-      "marked as not chosen."),
+      "What was chosen, with its scores on the test images. A link opens its latents. "
+        + "Where no trial reached the baseline's R² the one of highest R² stands, "
+        + "marked as not chosen."),
     SITE.saeTable("SAEs", rows, SITE.CELL_PARTS));
 }
 })();

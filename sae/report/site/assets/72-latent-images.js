@@ -75,8 +75,8 @@ function showIntervals({ cell, images, firing }) {
       inside.length > 0 && SITE.strip(cell, images, shown, 52));
   });
   return SITE.section("Images by interval of activation",
-    note("Does it mean the same where it is weak? ",
-      `Of each interval up to ${MOST_OF_INTERVAL} images, spread evenly.`),
+    note("Does it mean the same where it is weak? "
+      + `Of each interval up to ${MOST_OF_INTERVAL} images, spread evenly.`),
     h(".pair", rows));
 }
 

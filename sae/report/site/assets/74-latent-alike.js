@@ -30,9 +30,9 @@ async function showMatch({ cell, saeRow, sae, images, latent, firing, query }) {
     SITE.latentCard({ cell, images, ...shown, most: 12, size: 56 }));
   return section("Its match under another method",
     h("p",
-      "The latent there whose decoder direction is most alike: ",
-      `cosine ${decimals(match.cosine, 2)}, where 1 is the same direction. `,
-      `Both fire on ${SITE.imageCount(sharedImages.length)}.`),
+      "The latent there whose decoder direction is most alike: "
+        + `cosine ${decimals(match.cosine, 2)}, where 1 is the same direction. `
+        + `Both fire on ${SITE.imageCount(sharedImages.length)}.`),
     SITE.bar("Match", picker),
     h(".pair",
       column({ saeRow, sae, latent }),

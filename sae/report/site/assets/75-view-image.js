@@ -177,8 +177,8 @@ function latentsOfTwo(context, sides) {
   };
   return [
     section(`Under both (${shared.length})`,
-      note("A latent and its match under the other method ",
-        `(highest decoder cosine, ${LEAST_COSINE} or more) fire on this image.`),
+      note("A latent and its match under the other method "
+        + `(highest decoder cosine, ${LEAST_COSINE} or more) fire on this image.`),
       h(".pair", shared.flatMap(pairOfCards))),
     h(".pair", sectionOfOne(first, onlyFirst), sectionOfOne(second, onlySecond)),
   ];

@@ -52,9 +52,9 @@ async function showCompare({ parts, query }) {
     SITE.notChosenNotice(pair),
     h("p",
       describeOrder(filters.by, rankingName(saes)),
-      " Ranks are fixed beforehand, over latents that fire on ",
-      `${leastImages} test images or more. `,
-      "Of each: the images that activate it most, middling and least."),
+      ` Ranks are fixed beforehand, over latents that fire on ${leastImages} test `
+        + "images or more. Of each: the images that activate it most, middling and "
+        + "least."),
     SITE.cellLinks(cell, "compare"),
     rows.map(rowSection),
     !rows.length && h("p.notice", "No latent fires on enough images under both."),

@@ -140,6 +140,6 @@ SITE.saesByConceptScore = (cell, matches) => {
 SITE.pageWithoutConcepts = (cell) => SITE.page("Concepts",
   SITE.conceptPickers(cell),
   h("p.notice",
-    "No concepts here: nothing that people call these images counts, ",
-    "or the experiment does not score it."));
+    "No concepts here: nothing that people call these images counts, or the "
+      + "experiment does not score it."));
 })();

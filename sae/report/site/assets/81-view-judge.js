@@ -38,8 +38,8 @@ async function showJudge({ parts }) {
   const bar = SITE.cellBar(cell, (other) => SITE.href("judge", other.address));
   if (isMissing(cell.judge)) {
     return SITE.page("No latents to judge", bar, note(
-      "There are no trials here: they need pictures, ",
-      "and latents that fire on enough of them."));
+      "There are no trials here: they need pictures, and latents that fire on enough "
+        + "of them."));
   }
   const [study, images] = await Promise.all([
     SITE.loadUnpacked(`judge/${cell.index}`), SITE.loadImages(cell),
@@ -84,8 +84,8 @@ function showStart(state) {
     bar,
     SITE.words("judge"),
     isBegun && note(
-      `${answeredCount} of ${session.trials.length} trials are answered; `,
-      "this browser has kept them."),
+      `${answeredCount} of ${session.trials.length} trials are answered; `
+        + "this browser has kept them."),
     SITE.bar("Begin", fields, begin),
     notice && h("p.notice", { role: "status" }, notice),
     isBegun && savingButtons(state),
@@ -97,8 +97,8 @@ function showStart(state) {
 function showEnd(state) {
   const heading = h("h2", { tabindex: -1 }, "Thank you");
   const thanks = h("p",
-    `You have answered all ${state.session.trials.length} trials. `,
-    "Save the file and send it to whoever asked you.");
+    `You have answered all ${state.session.trials.length} trials. `
+      + "Save the file and send it to whoever asked you.");
   state.stage.replaceChildren(heading, thanks, savingButtons(state));
   heading.focus();
 }
