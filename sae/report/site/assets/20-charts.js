@@ -79,7 +79,7 @@ function dashOfMethod(method) {
 }
 
 /** Return a method's marker and label: what legends, tables and headings show of it. */
-function methodLabel(method) {
+function methodWithMarker(method) {
   const label = SITE.label.method(method);
   const marker = svg("svg.marker", { viewBox: "-6 -6 12 12", "aria-hidden": "true" },
     svg("path", { d: shapeOfMethod(method), fill: "currentColor" }));
@@ -89,7 +89,7 @@ function methodLabel(method) {
 }
 
 /** Return the markers and labels of methods in a row. */
-const legend = (methods) => h("p.legend", methods.map(methodLabel));
+const legend = (methods) => h("p.legend", methods.map(methodWithMarker));
 
 // -- axes
 
@@ -237,7 +237,7 @@ function layOut(spec, points, { width, height }) {
     return spec[axis].log ? domain : widened(domain);
   };
   const x = { domain: bars.length ? domainOfBars(bars) : domainOf("x"), ...spec.x };
-  const y = { domain: bars.length ? heightsOfBars(bars) : domainOf("y"), ...spec.y };
+  const y = { domain: bars.length ? domainOfHeights(bars) : domainOf("y"), ...spec.y };
   const edges = { left: 50, right: width - 10, top: 8, bottom: height - 34 };
   const plot = { x, y, ...edges, height };
   x.place = scaleOf(x, plot.left, plot.right);
@@ -249,7 +249,7 @@ function layOut(spec, points, { width, height }) {
 const domainOfBars = (bars) => [bars[0].from, bars[bars.length - 1].to];
 
 /** Return the domain of the heights of bars. */
-const heightsOfBars = (bars) => [0, 1.05 * Math.max(...bars.map((bar) => bar.y), 1)];
+const domainOfHeights = (bars) => [0, 1.05 * Math.max(...bars.map((bar) => bar.y), 1)];
 
 /** Draw a bar, and add it to the marks that say their numbers. */
 function drawBar(bar, { x, y }, marks) {
@@ -324,5 +324,5 @@ function numbersOf({ x, y }, series, bars) {
   return SITE.opened("Numbers", makeTable);
 }
 
-Object.assign(SITE, { drawChart, extentOf, widened, methodLabel, legend });
+Object.assign(SITE, { drawChart, extentOf, widened, methodWithMarker, legend });
 })();

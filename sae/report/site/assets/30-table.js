@@ -81,7 +81,7 @@ SITE.table = (options) => {
 
   /** Put the rows into their order, and show the first ones. */
   function arrange() {
-    const sorted = columns.find(({ id }) => id === sort.id);
+    const sorted = columns.find(({ id, value }) => value && id === sort.id);
     heads.forEach((head, place) => {
       const direction = sort.isDescending ? "descending" : "ascending";
       if (columns[place] === sorted) head.setAttribute("aria-sort", direction);

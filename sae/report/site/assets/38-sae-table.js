@@ -37,12 +37,12 @@ SITE.saeTable = (label, rows, cellParts) => {
 
 /** Show an SAE's method: a link to its latents where they are on the site. */
 function showMethod({ number, ofCell, method, chosen }) {
-  const methodLabel = SITE.methodLabel(method);
+  const label = SITE.methodWithMarker(method);
   const { id } = SITE.overview.methods[method];
   const hasFile = ofCell.saes?.includes(number);
   const address = href("latents", [...ofCell.address, id]);
   return [
-    hasFile ? link(address, methodLabel) : methodLabel,
+    hasFile ? link(address, label) : label,
     chosen === false && soft(" not chosen"),
   ];
 }

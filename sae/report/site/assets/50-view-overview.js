@@ -90,7 +90,7 @@ function methodPicker(filters, changeFilter) {
     checked: isShownMethod(method, filters),
     onchange: takeTicked,
   }));
-  const chip = (box, method) => h("label.chip", box, SITE.methodLabel(method));
+  const chip = (box, method) => h("label.chip", box, SITE.methodWithMarker(method));
   return h("fieldset", h("legend", "Methods"), boxes.map(chip));
 }
 })();

@@ -70,7 +70,7 @@ function boardColumns(rows) {
       id: "method",
       label: "Method",
       value: ({ method }) => SITE.label.method(method),
-      show: ({ method }) => SITE.methodLabel(method),
+      show: ({ method }) => SITE.methodWithMarker(method),
     },
     {
       id: "score",

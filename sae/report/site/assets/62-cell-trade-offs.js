@@ -32,7 +32,7 @@ function effectsTable(cell) {
     && !isMissing(effect.effect));
   if (!effects.length) return null;
   const rows = effects.map((effect) => [
-    SITE.methodLabel(effect.method),
+    SITE.methodWithMarker(effect.method),
     SITE.label.score(effect.score),
     signedDecimals(effect.effect),
     signedDecimals(effect.r2_difference),

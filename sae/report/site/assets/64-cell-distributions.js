@@ -50,7 +50,7 @@ function drawHistogram({ method, edges, ...counts }, { score, latents }, highest
   const bars = counts[latents].map((count, bin) =>
     ({ from: edges[bin], to: edges[bin + 1], y: count, method }));
   return SITE.drawChart({
-    title: SITE.methodLabel(method),
+    title: SITE.methodWithMarker(method),
     description: `${label} of the latents of ${SITE.label.method(method)}`,
     width: 230,
     height: 160,

@@ -56,7 +56,7 @@ function trialColumns() {
 /** Show the method and the name of a trial. */
 function showTrial(trial) {
   const { method: methods, trial: names } = SITE.overview.trials;
-  const label = SITE.methodLabel(methods[trial]);
+  const label = SITE.methodWithMarker(methods[trial]);
   return [label, " ", h("span.soft", bdi(names?.[trial]))];
 }
 

@@ -26,7 +26,7 @@ async function showMatch({ cell, saeRow, sae, images, latent, firing, query }) {
   const picker =
     SITE.methodPicker("With", candidates, otherRow.methodId, openOther);
   const column = (shown) => h("",
-    SITE.methodLabel(shown.saeRow.method),
+    SITE.methodWithMarker(shown.saeRow.method),
     SITE.latentCard({ cell, images, ...shown, most: 12, size: 56 }));
   return section("Its match under another method",
     h("p",

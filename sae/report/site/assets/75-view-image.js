@@ -224,7 +224,7 @@ function shareLatents(image, first, second) {
 function activationCard({ cell, images }, { saeRow, sae }, activation, more = "") {
   const { latent } = activation;
   const standing = SITE.activationText(sae, activation);
-  const remark = [SITE.methodLabel(saeRow.method), ", ", standing, more];
+  const remark = [SITE.methodWithMarker(saeRow.method), ", ", standing, more];
   return SITE.latentCard({ cell, images, saeRow, sae, latent, remark });
 }
 })();

@@ -85,7 +85,7 @@ function switchesOfSae({ cell, images, saeRow, sae, sides }) {
       more.length > 0 && SITE.opened(`${more.length} more`, () => rows(more)));
   };
   return [
-    h("h3", SITE.methodLabel(saeRow.method), soft(` ${sharedCount} fire on both`)),
+    h("h3", SITE.methodWithMarker(saeRow.method), soft(` ${sharedCount} fire on both`)),
     h(".pair", alone.map(column)),
   ];
 }

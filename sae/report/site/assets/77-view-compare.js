@@ -135,7 +135,7 @@ function latentColumn({ cell, images, saeRow, sae, latent }) {
     SITE.latentName(sae, images, latent) ?? SITE.whyUnnamed(sae, images, latent);
   const latentLink = link(SITE.latentHref(cell, saeRow, latent), `latent ${latent}`);
   return h(".card",
-    h("h3", SITE.methodLabel(saeRow.method), ", ", latentLink, " ", soft(name)),
+    h("h3", SITE.methodWithMarker(saeRow.method), ", ", latentLink, " ", soft(name)),
     SITE.latentFacts(sae, latent, images),
     part("most", 0),
     part("middling", Math.floor((firing.length - shownCount) / 2)),

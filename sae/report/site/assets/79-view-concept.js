@@ -63,7 +63,8 @@ function latentsOfConcept({ cell, images, concept, matches, saeRow, sae }) {
     card(latent, hasItsName(latent) ? "" : `F1 ${decimals(alone, 2)} for it`));
   const namedCards = named.slice(0, MOST_NAMED).map((latent) => card(latent, ""));
   const moreCount = named.length - MOST_NAMED;
-  const title = [SITE.methodLabel(saeRow.method), soft(` F1 ${decimals(f1[concept])}`)];
+  const f1Text = ` F1 ${decimals(f1[concept])}`;
+  const title = [SITE.methodWithMarker(saeRow.method), soft(f1Text)];
   return section(title,
     standing.length > 0
       ? note("Chosen on the training images to stand for it.")
