@@ -71,6 +71,26 @@ def test_a_script_is_one_function_whose_parts_say_what_they_do(name):
     assert functions and without_comment == []
 
 
+def names_in(lists):
+    """Return the names in texts such as `h, bdi`."""
+    return {name for names in lists for name in re.findall(r"\w+", names)}
+
+
+def test_what_scripts_read_of_the_site_and_of_each_other_is_there():
+    texts = script_texts()
+    text = re.sub(r"/\*.*?\*/", "", "".join(texts.values()), flags=re.DOTALL)
+    first = texts[SCRIPTS[0].name]
+    defined = set(re.findall(r"SITE\.(\w+) = ", text))
+    defined |= names_in(re.findall(r"Object\.assign\(SITE, {(.*?)}", text, re.DOTALL))
+    defined |= names_in(re.findall(r"\nreturn {(.*?)}", first, re.DOTALL))
+    read = set(re.findall(r"SITE\.(\w+)", text))
+    read |= names_in(re.findall(r"const {([^}]*)} = SITE;", text))
+    assert read <= defined and len(defined) > 50
+
+    slots = set(re.findall(r'sectionsOf\("(.+?)"', text))
+    assert set(re.findall(r'addSection\("(.+?)"', text)) == slots
+
+
 def test_the_shell_alone_says_the_answer(tmp_path):
     sample.shell(tmp_path, "<b>", "what & why", ["One </p> sentence."])
     page = (tmp_path / "index.html").read_text(encoding="utf-8")

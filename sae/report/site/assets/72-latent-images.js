@@ -2,7 +2,7 @@
 
 /** The images of a latent: the highest, random ones, those by interval, and classes. */
 (() => {
-const { h, bdi, link, soft, note, percent, threeFigures, wholeNumber, range } = SITE;
+const { h, bdi, soft, note, percent, threeFigures, wholeNumber, range } = SITE;
 const MOST_IMAGES = 16; // Of the highest, and of the random ones.
 const SEED_STEP = 1009; // From a sample's seed to that of the next one.
 const INTERVALS = 6; // Of activation, equally long.
