@@ -147,29 +147,11 @@ function showNext(state) {
       return;
     }
     session.answer(answer, Math.round(performance.now() - shownAt));
-    if (trial.kind === "practice") showAnswer(state, trial, answer, buttons);
+    if (trial.kind === "practice") showAnswer(state, trial, answer, drawing.buttons);
     else showNext(state);
   };
+  const drawing = drawTrial(state.images, trial, choose);
 
-  const examples = [
-    exampleImages(state.images, trial.firingImages,
-      "These images have something in common:", "that have it"),
-    exampleImages(state.images, trial.silentImages,
-      "These do not have it:", "that do not have it"),
-  ];
-  const choices = {
-    left: choiceButton(state.images, trial.left, "1", "The left image",
-      () => choose("left")),
-    right: choiceButton(state.images, trial.right, "2", "The right image",
-      () => choose("right")),
-  };
-  const cannotTell = h("button", { type: "button", onclick: () => choose("none") },
-    h("kbd", "0"), " Cannot tell");
-  const buttons = {
-    left: choices.left.node,
-    right: choices.right.node,
-    none: cannotTell,
-  };
   const heading = h("h2", { tabindex: -1 },
     `Trial ${session.answers.length + 1} of ${session.trials.length}`,
     trial.kind === "practice" && SITE.soft(" for practice"));
@@ -178,29 +160,49 @@ function showNext(state) {
     value: session.answers.length,
     "aria-label": "Trials answered",
   });
-  const question = h("p.question", { id: "question" },
-    "Which of these two has it as well?");
-  const warning = h("p.notice",
-    "This browser keeps nothing for this page: to close it would lose your answers. ",
-    savingButtons(state));
-  stage.replaceChildren(
-    heading,
-    progress,
-    h(".trial",
-      h(".examples", examples.map(({ node }) => node)),
-      h("",
-        question,
-        h(".choices", { role: "group", "aria-labelledby": "question" },
-          buttons.left, buttons.right),
-        h("p", buttons.none))),
-    ...(session.isStored ? [] : [warning]));
+  stage.replaceChildren(heading, progress, drawing.node);
+  if (!session.isStored) stage.append(notStoredNotice(state));
   stage.dataset.trial = trial.id;
-
-  const resizable = [...examples, choices.left, choices.right];
-  const resize = () => resizable.forEach((part) => part.resize());
-  shownTrial = { state, answer: choose, resize };
+  shownTrial = { state, answer: choose, resize: drawing.resize };
   heading.focus({ preventScroll: true });
 }
+
+/**
+ * Draw a trial: {node, buttons ({the answer that each gives: button}), resize()}. A
+ * press of a button calls `choose` with its answer.
+ */
+function drawTrial(images, trial, choose) {
+  const examples = [
+    exampleImages(images, trial.firingImages,
+      "These images have something in common:", "that have it"),
+    exampleImages(images, trial.silentImages,
+      "These do not have it:", "that do not have it"),
+  ];
+  const left = choiceButton(images, trial.left, "1", "The left image",
+    () => choose("left"));
+  const right = choiceButton(images, trial.right, "2", "The right image",
+    () => choose("right"));
+  const none = h("button", { type: "button", onclick: () => choose("none") },
+    h("kbd", "0"), " Cannot tell");
+
+  const node = h(".trial",
+    h(".examples", examples.map((part) => part.node)),
+    h("",
+      h("p.question", { id: "question" }, "Which of these two has it as well?"),
+      h(".choices", { role: "group", "aria-labelledby": "question" },
+        left.node, right.node),
+      h("p", none)));
+  return {
+    node,
+    buttons: { left: left.node, right: right.node, none },
+    resize: () => [...examples, left, right].forEach((part) => part.resize()),
+  };
+}
+
+/** Warn that the browser keeps nothing, and let the rater save the answers now. */
+const notStoredNotice = (state) => h("p.notice",
+  "This browser keeps nothing for this page: to close it would lose your answers. ",
+  savingButtons(state));
 
 /** Show after a trial for practice whether the answer was right, and why. */
 function showAnswer(state, trial, answer, buttons) {
