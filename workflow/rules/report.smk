@@ -43,7 +43,8 @@ rule site:
             for_each_cell(w.experiment, paths.EMBEDDINGS, split="test")
         ),
         pages=project_files("sae/report/site/index.html")
-        + project_files("sae/report/site/assets/*"),
+        + project_files("sae/report/site/assets/*.css")
+        + project_files("sae/report/site/assets/*.js"),
         times=project_files("workflow/sae_workflow/times.py"),
     output:
         page=report(paths.SITE, category="Report", caption="../report/site.rst"),

@@ -92,7 +92,7 @@ def folder(out: Path) -> Iterator[Path]:
 def shell(site: Path, overview: Overview) -> None:
     """Write `index.html`, the assets that it loads, and `data/overview.js`."""
     assets = site / "assets"
-    ignored = shutil.ignore_patterns("__pycache__", ".*")
+    ignored = shutil.ignore_patterns("__pycache__", ".*", "*.md")
     shutil.copytree(HERE / "assets", assets, ignore=ignored)
 
     environment = jinja2.Environment(

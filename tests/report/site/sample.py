@@ -82,8 +82,10 @@ def put(folder: Path, name: str, payload: Any) -> None:
 
 def shell(folder: Path, experiment: str, description: str, answer: list[str]) -> None:
     """Write index.html and assets/."""
-    shutil.copytree(SITE / "assets", folder / "assets", dirs_exist_ok=True)
-    names = sorted(path.name for path in (SITE / "assets").iterdir())
+    ignored = shutil.ignore_patterns("*.md")
+    assets = folder / "assets"
+    shutil.copytree(SITE / "assets", assets, ignore=ignored, dirs_exist_ok=True)
+    names = sorted(path.name for path in assets.iterdir())
     page = jinja2.Environment(autoescape=True).from_string(
         (SITE / "index.html").read_text(encoding="utf-8")
     )
@@ -372,7 +374,7 @@ def overview(
         "glossary": {"MS": "How alike the images of a latent are.", "k": "Active latents an image.", "R²": HOSTILE},
         "provenance": {"config": f"a: 1\nb: {HOSTILE}", "versions": {"sae": "1"}, "embeddings": [], "sources": [],
                        "times": [], "machine": "2 cores", "rebuild": "make run EXPERIMENT=sample", "left_out": []},
-        "downloads": [],
+        "downloads": [], "latent_scores": [], "first_panel": None,
     }  # fmt: skip
     if not compared:
         return made

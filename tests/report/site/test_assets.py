@@ -5,12 +5,23 @@ import re
 import pytest
 from report.site import sample
 
-ASSETS = sorted((sample.SITE / "assets").iterdir())
+FOLDER = sample.SITE / "assets"
+SCRIPTS = sorted(FOLDER.glob("*.js"))
+ASSETS = [*SCRIPTS, *sorted(FOLDER.glob("*.css"))]
 FORBIDDEN = r"innerHTML|outerHTML|insertAdjacent|document\.write|\beval\b|\bfetch\(|XMLHttpRequest|\bimport\b|Worker"
+WIDEST = 88  # columns
+
+# Functions that have a name, at the left margin or within another one; methods.
+FUNCTION = re.compile(
+    r"^ *(async )?function \w+\("
+    r"|^(SITE\.|const )\w+ = (async )?(\([^)]*\)|\w+) =>"
+    r"|^(SITE\.|const )\w+ = (async )?\([^)]*$"
+    r"|^  (get )?(?!if|for|while|switch|catch)\w+\([^()]*\) \{$"
+)
 
 
 def test_size():
-    assert sum(path.stat().st_size for path in ASSETS) <= 150_000
+    assert sum(path.stat().st_size for path in ASSETS) <= 220_000
 
 
 @pytest.mark.parametrize(
@@ -29,6 +40,57 @@ def test_nothing_from_elsewhere(path):
     )
 
 
+def scripts_that_the_readme_adds():
+    """Return {name: text} of the files of its examples."""
+    text = (FOLDER / "README.md").read_text(encoding="utf-8")
+    examples = re.findall(r"This file,\s`(\S+\.js)`.*?```js\n(.*?)```", text, re.DOTALL)
+    assert len(examples) == text.count("```js\n") == 2
+    return dict(examples)
+
+
+def script_texts():
+    """Return {name: text} of the scripts, and of the examples of how to add one."""
+    texts = {path.name: path.read_text(encoding="utf-8") for path in SCRIPTS}
+    return texts | scripts_that_the_readme_adds()
+
+
+@pytest.mark.parametrize("name", script_texts())
+def test_a_script_is_one_function_whose_parts_say_what_they_do(name):
+    lines = script_texts()[name].splitlines()
+    assert [line for line in lines if len(line) > WIDEST] == []
+    assert lines[0] == '"use strict";' and lines[2].startswith("/**")
+    begins = "const SITE = (() => {" if name == SCRIPTS[0].name else "(() => {"
+    assert begins in lines and lines[-1] == "})();"
+
+    functions = [place for place, line in enumerate(lines) if FUNCTION.match(line)]
+    without_comment = [
+        lines[place]
+        for place in functions
+        if not lines[place - 1].rstrip().endswith("*/")
+    ]
+    assert functions and without_comment == []
+
+
+def names_in(lists):
+    """Return the names in texts such as `h, bdi`."""
+    return {name for names in lists for name in re.findall(r"\w+", names)}
+
+
+def test_what_scripts_read_of_the_site_and_of_each_other_is_there():
+    texts = script_texts()
+    text = re.sub(r"/\*.*?\*/", "", "".join(texts.values()), flags=re.DOTALL)
+    first = texts[SCRIPTS[0].name]
+    defined = set(re.findall(r"SITE\.(\w+) = ", text))
+    defined |= names_in(re.findall(r"Object\.assign\(SITE, {(.*?)}", text, re.DOTALL))
+    defined |= names_in(re.findall(r"\nreturn {(.*?)}", first, re.DOTALL))
+    read = set(re.findall(r"SITE\.(\w+)", text))
+    read |= names_in(re.findall(r"const {([^}]*)} = SITE;", text))
+    assert read <= defined and len(defined) > 50
+
+    slots = set(re.findall(r'sectionsOf\("(.+?)"', text))
+    assert set(re.findall(r'addSection\("(.+?)"', text)) == slots
+
+
 def test_the_shell_alone_says_the_answer(tmp_path):
     sample.shell(tmp_path, "<b>", "what & why", ["One </p> sentence."])
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
@@ -38,6 +100,5 @@ def test_the_shell_alone_says_the_answer(tmp_path):
         and ">&lt;b&gt;</b>" in page
     )
     loaded = re.findall(r'(?:src|href)="(assets/[^"]+)"', page)
-    assert sorted(loaded) == [f"assets/{path.name}" for path in ASSETS] and all(
-        (tmp_path / name).exists() for name in loaded
-    )
+    assert sorted(loaded) == sorted(f"assets/{path.name}" for path in ASSETS)
+    assert all((tmp_path / name).exists() for name in loaded)

@@ -11,6 +11,7 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 from report.site import sample
+from report.site.test_assets import scripts_that_the_readme_adds
 
 pytestmark = pytest.mark.browser
 
@@ -164,6 +165,32 @@ def test_every_view_shows_itself(visit, plain):
         assert "This cannot be shown" not in text and not re.search(
             "undefined|NaN|Claims|Board", text
         ), address
+
+
+def test_the_addresses_above_are_of_every_view(visit):
+    views = visit().evaluate("[...SITE.views.keys()]")
+    tested = {re.match(r"#/(\w*)", address)[1] for address in VIEWS.values()}
+    assert set(views) - {"overview"} == tested - {"", "nowhere"}
+
+
+def test_a_view_and_a_table_are_a_file_each_and_no_edit_of_another(visit, tmp_path):
+    sample.write(tmp_path)
+    for name, text in scripts_that_the_readme_adds().items():
+        (tmp_path / "assets" / name).write_text(text)
+    sample.shell(tmp_path, "sample", "", [])  # It lists the files that are there.
+    page = visit(VIEWS["cell"], folder=tmp_path)
+    assert page.locator("h2").all_inner_texts()[-1] == "Seeds"
+    seeds = page.get_by_role("group", name="Seeds", exact=True)
+    assert seeds.locator("thead").inner_text().split() == ["seed", "trials"]
+
+    views = page.locator("#nav a").all_inner_texts()
+    assert views[views.index("Dead") - 1 :] == ["Judge", "Dead", "Files"]
+    page.locator(".links").get_by_role("link", name="Dead", exact=True).click()
+    page.wait_for_url(f"**#/dead/{CELL}")
+    settled(page)
+    table = page.get_by_role("group", name="Dead latents")
+    assert table.locator("td").all_inner_texts() == ["4", "4"]
+    assert page.locator("nav a[aria-current=page]").inner_text() == "Dead"
 
 
 def test_narrow_pages_do_not_scroll_sideways(visit):

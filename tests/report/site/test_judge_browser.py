@@ -165,6 +165,26 @@ def test_a_pause_keeps_the_place(visit, study, tmp_path):  # noqa: F811
     assert content["rater"] == "Ada" and len(content["answers"]) == 31
 
 
+def test_images_have_the_size_that_the_window_has_room_for(visit, study):  # noqa: F811
+    page = opened(visit, 7)
+    begin(page, "Ada")
+    answer(page, Rater(study, lambda trial: 1.0), most=6)
+    trial = page.get_attribute("section.judge", "data-trial")
+    widths = """[".nine .thumb", ".choice .thumb"].map((images) =>
+        [...document.querySelectorAll(images)].map(({ offsetWidth }) => offsetWidth))"""
+    assert page.evaluate(widths) == [[96] * 18, [224] * 2]
+    page.set_viewport_size({"width": 400, "height": 800})
+    page.wait_for_function(f"{widths}[1][0] < 224")
+    assert page.evaluate(widths) == [[52] * 18, [158] * 2]
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.get_attribute("section.judge", "data-trial") == trial
+    # What is asked and its answer are those of before.
+    answer(page, Rater(study, lambda trial: 1.0), most=1)
+    assert page.get_attribute("section.judge", "data-trial") != trial
+    page.set_viewport_size({"width": 1366, "height": 800})
+    page.wait_for_function(f"{widths}[1][0] === 224")
+
+
 def test_nothing_tells_the_answer(visit, study):  # noqa: F811
     page = visit(VIEW)
     begin(page, "")

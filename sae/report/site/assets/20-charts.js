@@ -1,12 +1,13 @@
 "use strict";
 
 /**
- * Charts as SVG: points, lines and bars on linear or logarithmic axes. Each is a <figure> with a table of its numbers
- * below, made when it is opened. Colours are CSS variables, so that a theme or a print changes them.
+ * Charts as SVG: points, lines and bars on linear or logarithmic axes. Each is a
+ * <figure> with a table of its numbers below, made when it is opened. Colours are CSS
+ * variables, so that a theme or a print changes them.
  */
 (() => {
-const { h, s, num, short, missing } = SITE;
-const SHAPES = { // In a box from -4 to 4.
+const { h, svg, decimals, threeFigures, isMissing } = SITE;
+const SHAPES = { // Of markers, in a box from -4 to 4.
   o: "M-3.6 0a3.6 3.6 0 1 0 7.2 0a3.6 3.6 0 1 0-7.2 0z",
   s: "M-3.2-3.2h6.4v6.4h-6.4z",
   "^": "M0-4.2l4 7.2h-8z",
@@ -19,248 +20,309 @@ const SHAPES = { // In a box from -4 to 4.
   p: "M0-4.2l4 2.9l-1.5 4.7h-5l-1.5-4.7z",
   h: "M0-4.2l3.6 2.1v4.2l-3.6 2.1l-3.6-2.1v-4.2z",
 };
-const DASHES = ["", "7 2 2 2", "2 1.5", "10 3", "5 1 1 1"];
+const DASHES = ["", "7 2 2 2", "2 1.5", "10 3", "5 1 1 1"]; // Of lines.
+const BASELINE_DASH = "5 2"; // Of the line of what others are compared with.
+
+const LEAST_CONTRAST = 3; // Of a marker with the page.
+const [BLACK, WHITE, DARK_PAPER] = [[0, 0, 0], [255, 255, 255], [22, 24, 29]];
 
 // -- methods
 
-/** A colour moved towards black or white (`end`) until it stands out from the page. */
-function readable(hex, paper, end) {
-  const own = [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
+/** Move a colour ("#rrggbb") towards another until it stands out from the page. */
+function readableColour(hex, paper, towards) {
+  const colour = [1, 3, 5].map((start) => parseInt(hex.slice(start, start + 2), 16));
   for (let share = 0; ; share += 0.05) {
-    const mixed = own.map((x) => Math.round(x + share * (end - x)));
-    if (share >= 1 || contrast(mixed, paper) >= 3) return `rgb(${mixed.join(" ")})`;
+    const mixed = colour.map((value, channel) =>
+      Math.round(value + share * (towards[channel] - value)));
+    const isReadable = contrastOf(mixed, paper) >= LEAST_CONTRAST;
+    if (share >= 1 || isReadable) return `rgb(${mixed.join(" ")})`;
   }
 }
 
-function contrast(a, b) {
-  const linear = (x) => (x <= 10 ? x / 3294.6 : ((x / 255 + 0.055) / 1.055) ** 2.4);
-  const luminance = ([red, green, blue]) => 0.2126 * linear(red) + 0.7152 * linear(green) + 0.0722 * linear(blue);
-  const [low, high] = [luminance(a), luminance(b)].sort((x, y) => x - y);
-  return (high + 0.05) / (low + 0.05);
+/** Return the contrast of two colours, as WCAG 2 defines it. */
+function contrastOf(first, second) {
+  const luminances = [luminanceOf(first), luminanceOf(second)];
+  return (Math.max(...luminances) + 0.05) / (Math.min(...luminances) + 0.05);
 }
 
-/** The look of a method (an index): attributes of an element that draws in currentColor, in either theme. */
-function look(method) {
+/** Return the relative luminance of a colour of sRGB, as WCAG 2 defines it. */
+function luminanceOf(colour) {
+  const toLinear = (value) =>
+    (value <= 10 ? value / 3294.6 : ((value / 255 + 0.055) / 1.055) ** 2.4);
+  const [red, green, blue] = colour.map(toLinear);
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+}
+
+/** Return attributes of an element that draws in a method's colour, in either theme. */
+function colourOfMethod(method) {
   const { colour } = SITE.overview.methods[method] || {};
   const hex = /^#[0-9a-f]{6}$/i.test(colour) ? colour : "#777777";
-  const style = { "--on-light": readable(hex, [255, 255, 255], 0), "--on-dark": readable(hex, [22, 24, 29], 255) };
-  return { class: "of-method", style };
+  return {
+    class: "of-method",
+    style: {
+      "--on-light": readableColour(hex, WHITE, BLACK),
+      "--on-dark": readableColour(hex, DARK_PAPER, WHITE),
+    },
+  };
 }
 
-const shape = (method) => SHAPES[SITE.overview.methods[method]?.marker] || SHAPES.o;
-const dash = (method) => {
+/** Return the path of a method's marker. */
+const shapeOfMethod = (method) =>
+  SHAPES[SITE.overview.methods[method]?.marker] || SHAPES.o;
+
+/** Return the dashes of a method's line. */
+function dashOfMethod(method) {
   const { against, control } = SITE.overview.methods[method] || {};
-  return missing(against) && !control ? "5 2" : DASHES[Math.max(0, method - 1) % DASHES.length];
-};
+  const isBaseline = isMissing(against) && !control;
+  if (isBaseline) return BASELINE_DASH;
+  return DASHES[Math.max(0, method - 1) % DASHES.length];
+}
 
-/** A method's marker and name: what every legend, table and heading shows. */
-const methodLabel = (method) => h("span.method",
-  h("span", look(method), s("svg.marker", { viewBox: "-6 -6 12 12", "aria-hidden": "true" }, s("path", { d: shape(method), fill: "currentColor" }))),
-  h("bdi", { title: SITE.label.method(method) }, SITE.label.method(method)));
+/** Return a method's marker and label: what legends, tables and headings show of it. */
+function methodWithMarker(method) {
+  const label = SITE.label.method(method);
+  const marker = svg("svg.marker", { viewBox: "-6 -6 12 12", "aria-hidden": "true" },
+    svg("path", { d: shapeOfMethod(method), fill: "currentColor" }));
+  return h("span.method",
+    h("span", colourOfMethod(method), marker),
+    h("bdi", { title: label }, label));
+}
 
-/** The markers and names of methods in a row. */
-const legend = (methods) => h("p.legend", methods.map(methodLabel));
+/** Return the markers and labels of methods in a row. */
+const legend = (methods) => h("p.legend", methods.map(methodWithMarker));
 
 // -- axes
 
-function extent(values) {
-  const known = values.filter((x) => !missing(x) && Number.isFinite(x));
+/** Return the lowest and the highest of some values, without those that are missing. */
+function extentOf(values) {
+  const known = values.filter((value) => !isMissing(value) && Number.isFinite(value));
   return known.length ? [Math.min(...known), Math.max(...known)] : [0, 1];
 }
 
-/** A domain a little wider than its values. */
-function padded([low, high]) {
-  const pad = 0.05 * (high - low) || Math.abs(low) * 0.05 || 0.5;
-  return [low - pad, high + pad];
+/** Make a domain a little wider than its values. */
+function widened([low, high]) {
+  const margin = 0.05 * (high - low) || Math.abs(low) * 0.05 || 0.5;
+  return [low - margin, high + margin];
 }
 
-function scale({ domain, log }, from, to) {
-  const f = log ? Math.log : (x) => x;
-  const [low, high] = domain.map(f);
-  return (x) => from + ((f(x) - low) / (high - low || 1)) * (to - from);
+/** Return a function from the values of an axis to places between `start` and `end`. */
+function scaleOf({ domain, log }, start, end) {
+  const transform = log ? Math.log : (value) => value;
+  const [low, high] = domain.map(transform);
+  const length = high - low || 1;
+  return (value) => start + ((transform(value) - low) / length) * (end - start);
 }
 
-function ticks({ domain: [low, high], log }) {
+/** Return the values at which an axis has ticks. */
+function ticksOf({ domain: [low, high], log }) {
   if (log) return logTicks(low, high, log);
-  const raw = (high - low) / 4;
-  const power = 10 ** Math.floor(Math.log10(raw));
-  const step = power * [1, 2, 5, 10].find((by) => by * power >= raw);
+  const leastStep = (high - low) / 4;
+  const power = 10 ** Math.floor(Math.log10(leastStep));
+  const step = power * [1, 2, 5, 10].find((multiple) => multiple * power >= leastStep);
   const first = Math.ceil(low / step - 1e-9);
-  return SITE.upTo(Math.floor(high / step + 1e-9) - first + 1).map((i) => (first + i) * step);
+  const last = Math.floor(high / step + 1e-9);
+  return SITE.range(last - first + 1).map((place) => (first + place) * step);
 }
 
+/** Return the ticks of a logarithmic axis, seven or so at most. */
 function logTicks(low, high, base) {
-  const found = [];
-  for (let power = base ** Math.floor(Math.log(low) / Math.log(base)); power <= high; power *= base) {
-    for (const by of base === 10 && high / low < 200 ? [1, 2, 5] : [1]) found.push(by * power);
+  const multiples = base === 10 && high / low < 200 ? [1, 2, 5] : [1];
+  const firstPower = base ** Math.floor(Math.log(low) / Math.log(base));
+  const candidates = [];
+  for (let power = firstPower; power <= high; power *= base) {
+    for (const multiple of multiples) candidates.push(multiple * power);
   }
-  const inside = found.filter((x) => x >= low && x <= high);
-  return inside.filter((_, i) => i % Math.ceil(inside.length / 7) === 0);
+  const inside = candidates.filter((tick) => tick >= low && tick <= high);
+  const every = Math.ceil(inside.length / 7);
+  return inside.filter((_, place) => place % every === 0);
 }
 
-/** The axes, and what lies behind the data. */
-function backdrop({ bands = [], rules = [] }, { x, y, left, right, top, bottom, height }) {
-  const within = (value) => Math.min(right, Math.max(left, x.at(value)));
-  const words = (at, text) => s("text", at, text);
-  return s("g", { "aria-hidden": "true" },
-    bands.map(({ from, to }) => s("rect.band", { x: within(from), y: top, width: within(to) - within(from), height: bottom - top })),
-    ticks(x).map((tick) => words({ x: x.at(tick), y: bottom + 14, "text-anchor": "middle" }, short(tick))),
-    ticks(y).map((tick) => [
-      s("line.grid", { x1: left, x2: right, y1: y.at(tick), y2: y.at(tick) }),
-      words({ x: left - 5, y: y.at(tick) + 3.5, "text-anchor": "end" }, short(tick)),
-    ]),
-    s("line.axis", { x1: left, x2: right, y1: bottom, y2: bottom }),
-    rules.map((rule) => (missing(rule.y)
-      ? [s("line.rule", { x1: x.at(rule.x), x2: x.at(rule.x), y1: top, y2: bottom }), words({ x: x.at(rule.x) + 3, y: top + 9 }, rule.label)]
-      : [s("line.rule", { x1: left, x2: right, y1: y.at(rule.y), y2: y.at(rule.y) }), words({ x: right, y: y.at(rule.y) - 3, "text-anchor": "end" }, rule.label)])),
-    words({ class: "name", x: (left + right) / 2, y: height - 5, "text-anchor": "middle" }, x.label),
-    words({ class: "name", transform: `translate(11 ${(top + bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, y.label));
+/** Draw the axes, and what lies behind the data. */
+function drawBackdrop({ bands = [], rules = [] }, plot) {
+  const { x, y, left, right, top, bottom, height } = plot;
+  const [centre, middle] = [(left + right) / 2, (top + bottom) / 2];
+  const text = (attributes, words) => svg("text", attributes, words);
+  const xTicks = ticksOf(x).map((tick) =>
+    text({ x: x.place(tick), y: bottom + 14, "text-anchor": "middle" },
+      threeFigures(tick)));
+  const yTicks = ticksOf(y).map((tick) => [
+    svg("line.grid", { x1: left, x2: right, y1: y.place(tick), y2: y.place(tick) }),
+    text({ x: left - 5, y: y.place(tick) + 3.5, "text-anchor": "end" },
+      threeFigures(tick)),
+  ]);
+  return svg("g", { "aria-hidden": "true" },
+    bands.map((band) => drawBand(band, plot)),
+    xTicks,
+    yTicks,
+    svg("line.axis", { x1: left, x2: right, y1: bottom, y2: bottom }),
+    rules.map((rule) => drawRule(rule, plot)),
+    text({ class: "name", x: centre, y: height - 5, "text-anchor": "middle" }, x.label),
+    text({
+      class: "name",
+      transform: `translate(11 ${middle}) rotate(-90)`,
+      "text-anchor": "middle",
+    }, y.label));
+}
+
+/** Shade what lies between two values of x, as far as it is inside the plot. */
+function drawBand({ from, to }, { x, left, right, top, bottom }) {
+  const placeInside = (value) => Math.min(right, Math.max(left, x.place(value)));
+  const start = placeInside(from);
+  const width = placeInside(to) - start;
+  return svg("rect.band", { x: start, y: top, width, height: bottom - top });
+}
+
+/** Draw a line across the plot at a value of x or of y, with its label. */
+function drawRule(rule, { x, y, left, right, top, bottom }) {
+  if (isMissing(rule.y)) {
+    const place = x.place(rule.x);
+    return [
+      svg("line.rule", { x1: place, x2: place, y1: top, y2: bottom }),
+      svg("text", { x: place + 3, y: top + 9 }, rule.label),
+    ];
+  }
+  const place = y.place(rule.y);
+  return [
+    svg("line.rule", { x1: left, x2: right, y1: place, y2: place }),
+    svg("text", { x: right, y: place - 3, "text-anchor": "end" }, rule.label),
+  ];
 }
 
 // -- one chart
 
 /**
- * A chart.
+ * Draw a chart.
  *
- * spec.title: text or a node, above; spec.says: what it shows, for those who do not see it; spec.note: below.
+ * spec.title: text or a node, above. spec.description: what it shows, for those who do
+ *   not see it. spec.note: a text below.
  * spec.x, spec.y: {label, domain, log (a base)}; without a domain that of the data.
- * spec.series: [{method, points: [{x, y, text, note, href, hollow, ring}], line (true, or other points), marks}].
- * spec.bars: [{from, to, y, method}]; spec.bands: [{from, to}]; spec.rules: [{x or y, label}].
+ * spec.series: [{method, points, line (true, or other points), hasMarks}], with points
+ *   {x, y, tooltip, note, href, isHollow, isRinged}.
+ * spec.bars: [{from, to, y, method}]. spec.bands: [{from, to}].
+ * spec.rules: [{x or y, label}]. spec.width, spec.height: of its viewBox.
  */
-function chart(spec) {
-  const { series = [], bars = [], rules = [], width = 340, height = 230 } = spec;
-  const points = series.flatMap((one) => one.points);
+function drawChart(spec) {
+  const { series = [], bars = [], width = 340, height = 230 } = spec;
+  const points = series.flatMap((ofMethod) => ofMethod.points);
+  const plot = layOut(spec, points, { width, height });
+  const marks = [];
+  const hasLinks = points.some((point) => point.href);
+  const chart = svg("svg",
+    {
+      viewBox: `0 0 ${width} ${height}`,
+      role: hasLinks ? "group" : "img",
+      "aria-label": spec.description,
+    },
+    drawBackdrop(spec, plot),
+    bars.map((bar) => drawBar(bar, plot, marks)),
+    series.map((ofMethod) => drawSeries(ofMethod, plot, marks)));
+  SITE.followPointer(chart, marks);
+  if (hasLinks) SITE.walkByArrowKeys(chart);
+  return h("figure.chart",
+    spec.title && h("figcaption", spec.title),
+    chart,
+    spec.note && SITE.note(spec.note),
+    numbersOf(spec, series, bars));
+}
+
+/**
+ * Return the edges of the plot within its chart, and the axes: those of the spec, with
+ * their domains and with `place(value)`, where a value lies.
+ */
+function layOut(spec, points, { width, height }) {
+  const { bars = [], rules = [] } = spec;
   // The axes hold the rules, too, so that each is drawn inside the plot.
-  const around = (key) => (spec[key].log ? extent : (values) => padded(extent(values)))([...points, ...rules].map((p) => p[key]));
-  const x = { domain: bars.length ? [bars[0].from, bars[bars.length - 1].to] : around("x"), ...spec.x };
-  const y = { domain: bars.length ? [0, 1.05 * Math.max(...bars.map((bar) => bar.y), 1)] : around("y"), ...spec.y };
-  const box = { x, y, left: 50, right: width - 10, top: 8, bottom: height - 34, height };
-  x.at = scale(x, box.left, box.right);
-  y.at = scale(y, box.bottom, box.top);
-  const hits = [];
-  const links = points.some((p) => p.href);
-  const svg = s("svg", { viewBox: `0 0 ${width} ${height}`, role: links ? "group" : "img", "aria-label": spec.says },
-    backdrop(spec, box), bars.map((bar) => drawBar(bar, box, hits)), series.map((one) => drawSeries(one, box, hits)));
-  hover(svg, hits);
-  if (links) roving(svg);
-  return h("figure.chart", spec.title && h("figcaption", spec.title), svg, spec.note && SITE.note(spec.note), twin(spec, series, bars));
+  const domainOf = (axis) => {
+    const domain = extentOf([...points, ...rules].map((point) => point[axis]));
+    return spec[axis].log ? domain : widened(domain);
+  };
+  const x = { domain: bars.length ? domainOfBars(bars) : domainOf("x"), ...spec.x };
+  const y = { domain: bars.length ? domainOfHeights(bars) : domainOf("y"), ...spec.y };
+  const edges = { left: 50, right: width - 10, top: 8, bottom: height - 34 };
+  const plot = { x, y, ...edges, height };
+  x.place = scaleOf(x, plot.left, plot.right);
+  y.place = scaleOf(y, plot.bottom, plot.top);
+  return plot;
 }
 
-function drawBar(bar, { x, y }, hits) {
-  const [left, right, top] = [x.at(bar.from), x.at(bar.to), y.at(bar.y)];
-  hits.push({ at: [(left + right) / 2, top], bar: [left, right], text: `${x.label} ${short(bar.from)} to ${short(bar.to)}: ${short(bar.y)} ${y.label}` });
-  const rect = { x: left + 0.5, y: top, width: Math.max(0.5, right - left - 1), height: Math.max(0, y.at(0) - top), fill: "currentColor" };
-  return s("rect.accent", { ...(missing(bar.method) ? {} : look(bar.method)), ...rect });
+/** Return where a row of bars begins and ends. */
+const domainOfBars = (bars) => [bars[0].from, bars[bars.length - 1].to];
+
+/** Return the domain of the heights of bars. */
+const domainOfHeights = (bars) => [0, 1.05 * Math.max(...bars.map((bar) => bar.y), 1)];
+
+/** Draw a bar, and add it to the marks that say their numbers. */
+function drawBar(bar, { x, y }, marks) {
+  const [left, right, top] = [x.place(bar.from), x.place(bar.to), y.place(bar.y)];
+  const span = `${threeFigures(bar.from)} to ${threeFigures(bar.to)}`;
+  marks.push({
+    position: [(left + right) / 2, top],
+    span: [left, right],
+    tooltip: `${x.label} ${span}: ${threeFigures(bar.y)} ${y.label}`,
+  });
+  return svg("rect.accent", {
+    ...(isMissing(bar.method) ? {} : colourOfMethod(bar.method)),
+    x: left + 0.5,
+    y: top,
+    width: Math.max(0.5, right - left - 1),
+    height: Math.max(0, y.place(0) - top),
+    fill: "currentColor",
+  });
 }
 
-function drawSeries({ method, points, line, marks = true }, { x, y }, hits) {
-  const known = (p) => !missing(p.x) && !missing(p.y);
-  const inside = ({ domain: [low, high] }, value) => value >= low && value <= high;
-  const group = s("g", look(method));
-  const way = (Array.isArray(line) ? line : points).filter(known);
-  if (line && way.length) {
-    const d = way.map((p, i) => `${i ? "L" : "M"}${x.at(p.x).toFixed(1)} ${y.at(p.y).toFixed(1)}`).join("");
-    group.append(s("path.line", { d, "stroke-dasharray": dash(method) }));
+/** Draw the line and the points of a method, and add them to the marks. */
+function drawSeries({ method, points, line, hasMarks = true }, { x, y }, marks) {
+  const isKnown = (point) => !isMissing(point.x) && !isMissing(point.y);
+  const isInside = ({ domain: [low, high] }, value) => value >= low && value <= high;
+  const group = svg("g", colourOfMethod(method));
+
+  const vertices = (Array.isArray(line) ? line : points).filter(isKnown);
+  if (line && vertices.length) {
+    const steps = vertices.map((vertex, place) => {
+      const left = x.place(vertex.x).toFixed(1);
+      const top = y.place(vertex.y).toFixed(1);
+      return `${place ? "L" : "M"}${left} ${top}`;
+    });
+    const dash = dashOfMethod(method);
+    group.append(svg("path.line", { d: steps.join(""), "stroke-dasharray": dash }));
   }
-  for (const p of points.filter((p) => known(p) && inside(x, p.x) && inside(y, p.y))) {
-    const at = [x.at(p.x), y.at(p.y)];
-    hits.push({ text: `${SITE.label.method(method)}: ${x.label} ${short(p.x)}, ${y.label} ${num(p.y)}`, ...p, at });
-    if (!marks) continue;
-    const place = { transform: `translate(${at[0].toFixed(1)} ${at[1].toFixed(1)})` };
-    const mark = [s(p.hollow ? "path.hollow" : "path.full", { d: shape(method) }), p.ring && s("circle.hollow", { r: 6.5 })];
-    group.append(p.href ? s("a", { ...place, href: p.href, "aria-label": p.text, tabindex: -1 }, mark) : s("g", place, mark));
+
+  for (const point of points.filter(isKnown)) {
+    if (!isInside(x, point.x) || !isInside(y, point.y)) continue;
+    const position = [x.place(point.x), y.place(point.y)];
+    const numbers =
+      `${x.label} ${threeFigures(point.x)}, ${y.label} ${decimals(point.y)}`;
+    const tooltip = point.tooltip ?? `${SITE.label.method(method)}: ${numbers}`;
+    marks.push({ position, tooltip, href: point.href });
+    if (hasMarks) group.append(drawPoint(point, method, position));
   }
   return group;
 }
 
-// -- pointing
-
-const tip = h("", { id: "tip", role: "tooltip", hidden: true });
-
-function tell(text, x, y) {
-  if (!tip.isConnected) document.body.append(tip);
-  tip.textContent = text;
-  tip.hidden = false;
-  const { width, height } = tip.getBoundingClientRect();
-  tip.style.left = `${Math.max(4, Math.min(x - width / 2, innerWidth - width - 4))}px`;
-  tip.style.top = `${y - height > 12 ? y - height - 12 : y + 16}px`;
-}
-
-const hush = () => {
-  tip.hidden = true;
-};
-
-/** What is nearest to the pointer says its numbers; a click follows its link. */
-function hover(svg, hits) {
-  const nearest = (event) => {
-    const box = svg.getBoundingClientRect();
-    const by = svg.viewBox.baseVal.width / box.width;
-    const [x, y] = [(event.clientX - box.left) * by, (event.clientY - box.top) * by];
-    const far = ({ at, bar }) => (bar ? (x >= bar[0] && x < bar[1] ? 0 : Infinity) : Math.hypot(at[0] - x, at[1] - y));
-    const [best] = hits.filter((hit) => far(hit) < 16).sort((a, b) => far(a) - far(b));
-    return best && { ...best, left: box.left + best.at[0] / by, top: box.top + best.at[1] / by };
-  };
-  svg.addEventListener("pointermove", (event) => {
-    const hit = nearest(event);
-    svg.style.cursor = hit?.href ? "pointer" : "";
-    if (hit) tell(hit.text, hit.left, hit.top);
-    else hush();
-  });
-  svg.addEventListener("pointerleave", hush);
-  svg.addEventListener("click", (event) => {
-    const hit = nearest(event);
-    if (hit?.href && !event.target.closest("a")) SITE.go(hit.href);
-  });
-}
-
-/** One stop for the tab key; arrow keys go from point to point, from left to right. */
-function roving(svg) {
-  const across = (a) => a.transform.baseVal[0].matrix.e;
-  const order = [...svg.querySelectorAll("a")].sort((a, b) => across(a) - across(b));
-  order[0]?.setAttribute("tabindex", 0);
-  svg.addEventListener("keydown", (event) => {
-    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
-    if (!step) return;
-    event.preventDefault();
-    const now = event.target.closest("a");
-    const next = order[order.indexOf(now) + step];
-    if (!next) return;
-    now.setAttribute("tabindex", -1);
-    next.setAttribute("tabindex", 0);
-    next.focus();
-  });
-  svg.addEventListener("focusin", ({ target }) => {
-    const { left, width, top } = target.getBoundingClientRect();
-    if (target.matches(":focus-visible")) tell(target.getAttribute("aria-label"), left + width / 2, top);
-  });
-  svg.addEventListener("focusout", hush);
-}
-
-// -- tables
-
-/** The numbers of a chart as a table. */
-function twin({ x, y }, series, bars) {
-  const rows = () => [
-    ...series.flatMap(({ method, points }) => points.map((p) => [SITE.label.method(method), num(p.x, 4), num(p.y, 4), p.note])),
-    ...bars.map((bar) => [`${short(bar.from)} to ${short(bar.to)}`, short(bar.y)]),
+/** Draw a point with its method's marker: a link, if it has an address. */
+function drawPoint({ href, tooltip, isHollow, isRinged }, method, [left, top]) {
+  const transform = `translate(${left.toFixed(1)} ${top.toFixed(1)})`;
+  const mark = [
+    svg(isHollow ? "path.hollow" : "path.full", { d: shapeOfMethod(method) }),
+    isRinged && svg("circle.hollow", { r: 6.5 }),
   ];
-  const head = bars.length ? [x.label, y.label] : ["of", x.label, y.label, "trial"];
-  return SITE.opened("Numbers", () => plainTable(head, rows(), "Numbers"));
+  if (!href) return svg("g", { transform }, mark);
+  return svg("a", { transform, href, "aria-label": tooltip, tabindex: -1 }, mark);
 }
 
-/** What is made when it is opened. */
-SITE.opened = (title, make) => h("details", { ontoggle: ({ target }) => {
-  if (target.open && target.children.length < 2) target.append(make());
-} }, h("summary", title));
-
-/** A small table of text and nodes; without the columns that are empty. The first of a row names it. */
-function plainTable(head, rows, about) {
-  const kept = (row) => row.filter((_, i) => rows.some((one) => one[i]));
-  const cell = (text, i) => (i ? h("td", text) : h("th", { scope: "row" }, text));
-  return h(".scroll", { tabindex: 0, role: "group", "aria-label": about }, h("table",
-    h("thead", h("tr", kept(head).map((text) => h("th", { scope: "col" }, text)))),
-    h("tbody", rows.map((row) => h("tr", kept(row).map(cell))))));
+/** Return the numbers of a chart as a table, to open. */
+function numbersOf({ x, y }, series, bars) {
+  const rowsOfSeries = ({ method, points }) => points.map((point) => [
+    SITE.label.method(method), decimals(point.x, 4), decimals(point.y, 4), point.note,
+  ]);
+  const rowOfBar = (bar) =>
+    [`${threeFigures(bar.from)} to ${threeFigures(bar.to)}`, threeFigures(bar.y)];
+  const makeTable = () => SITE.plainTable(
+    bars.length ? [x.label, y.label] : ["of", x.label, y.label, "trial"],
+    [...series.flatMap(rowsOfSeries), ...bars.map(rowOfBar)],
+    "Numbers");
+  return SITE.opened("Numbers", makeTable);
 }
 
-Object.assign(SITE, { chart, extent, padded, methodLabel, plainTable, legend, hush });
+Object.assign(SITE, { drawChart, extentOf, widened, methodWithMarker, legend });
 })();

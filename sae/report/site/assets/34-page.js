@@ -1,122 +1,148 @@
 "use strict";
 
-/** What the views share: the frame of a page, fields, pickers of a cell and a method, terms, short facts on a latent. */
+/** What the views share: the frame of a page, fields, pickers, terms, links. */
 (() => {
-const { h, name, link, soft, note, href, num, share, short, count, missing, go } = SITE;
+const { h, bdi, link, href, openAddress, withCommas } = SITE;
 
-/** What a view returns: its title (of the tab and the heading), and what stands below. */
+/**
+ * Return what a view shows: {title (text), nodes}. The title is that of the tab and of
+ * the heading. Nodes may be lists of them; null and false are left out.
+ */
 SITE.page = (title, ...nodes) => {
   const heading = h("h1", { tabindex: -1 }, title);
-  return { title: heading.textContent, nodes: [heading, ...nodes.flat(2)] };
+  const shown = nodes.flat(Infinity).filter(Boolean);
+  return { title: heading.textContent, nodes: [heading, ...shown] };
 };
 
-/** A text of the page, which stands in index.html. */
+/** Return a section with a heading. */
+SITE.section = (title, ...nodes) => h("section", h("h2", title), nodes);
+
+/** Return a text that stands in index.html, the template `words-{id}`. */
 SITE.words = (id) => document.getElementById(`words-${id}`).content.cloneNode(true);
 
-SITE.section = (title, ...nodes) => h("section", h("h2", title), nodes);
+/** Return terms with what they mean, [[term, sentence]]. */
+SITE.terms = (pairs) => h("dl.terms", pairs.map(([term, meaning]) =>
+  h("", h("dt", { dir: "auto" }, term), h("dd", { dir: "auto" }, meaning))));
+
+/** Return those of some terms that the glossary explains, as pairs for `terms`. */
+SITE.explainedTerms = (terms) => {
+  const { glossary } = SITE.overview;
+  return terms.filter((term) => glossary[term]).map((term) => [term, glossary[term]]);
+};
 
 // -- fields
 
+/** Return an input with its label. */
 SITE.field = (label, input) => h("label.field", h("span", label), input);
 
-/** A labelled <select>. Options are [value, label]; `changed` is called with a value. */
-SITE.select = (label, options, value, changed) => SITE.field(label, h("select", { onchange: ({ target }) => changed(options[target.selectedIndex][0]) },
-  options.map(([of, text]) => h("option", { value: of, selected: String(of) === String(value) }, String(text)))));
-
-SITE.button = (text, pressed) => h("button", { type: "button", onclick: pressed }, text);
-
-/** A row of fields; `submitted(form)` is called when enter is pressed in one. */
-SITE.bar = (about, fields, submitted) => h("form.bar", { "aria-label": about, onsubmit: (event) => {
-  event.preventDefault();
-  submitted?.(event.target);
-} }, fields);
-
-/** Fields that open a latent: by its number, or a random one of those that `from()` gives. */
-SITE.latentFields = (m, from) => [
-  SITE.field("Jump to latent", h("input", { name: "jump", type: "number", min: 0, max: m - 1, required: true })), h("button", "Open"),
-  SITE.button("Random", () => {
-    const all = from();
-    if (all.length) go(all[Math.floor(Math.random() * all.length)]);
-  }),
-];
-
 /**
- * Pickers of a cell, and of what else a view needs; each opens the address that `to(cell)` gives.
- * A choice that has no cell goes to the nearest that has the choice.
+ * Return a labelled <select>. Options are [value, text]; `onChange` is called with the
+ * value of the option that was selected.
  */
-SITE.cellBar = (cell, to, ...more) => {
-  const { cells } = SITE.overview;
-  const keys = [["dataset", "Dataset"], ["backbone", "Backbone"], ["k", "k"]];
-  const alike = (one) => keys.filter(([of]) => one[of] === cell[of]).length;
-  return SITE.bar("Which SAEs", [keys.map(([key, text]) => {
-    const options = [...new Set(cells.map((one) => one[key]))].map((value) => [value, SITE.label[key](value)]);
-    return SITE.select(text, options, cell[key], (value) => go(to(cells.filter((one) => one[key] === value).sort((a, b) => alike(b) - alike(a))[0])));
-  }), more]);
+SITE.select = (label, options, value, onChange) => {
+  const option = ([optionValue, text]) => {
+    const selected = String(optionValue) === String(value);
+    return h("option", { value: optionValue, selected }, String(text));
+  };
+  const takeSelected = ({ target }) => onChange(options[target.selectedIndex][0]);
+  const select = h("select", { onchange: takeSelected }, options.map(option));
+  return SITE.field(label, select);
 };
 
-/** A picker of one of a cell's SAEs by its method. */
-SITE.methodPicker = (text, saes, id, changed) => SITE.select(text, saes.map((sae) => [sae.id, SITE.label.method(sae.method)]), id, changed);
+/** Return a labelled field in which to search: `onInput` is called with its words. */
+SITE.searchField = (label, words, onInput) => {
+  const takeWords = ({ target }) => onInput(target.value.trim());
+  const input = h("input", { type: "search", value: words, oninput: takeWords });
+  return SITE.field(label, input);
+};
 
-/** A cell in words, each name in its own direction. */
-SITE.cellName = (cell) => [name(SITE.label.dataset(cell.dataset)), ", ", name(SITE.label.backbone(cell.backbone)), `, k\u00a0=\u00a0${cell.k}`];
+/** Return a button. */
+SITE.button = (text, onClick) =>
+  h("button", { type: "button", onclick: onClick }, text);
 
-/** Says of which of some SAEs' methods the paper's rule chose no trial in their cell: what is shown was not chosen. */
-SITE.unchosen = (saes) => {
-  const methods = saes.filter(({ chosen }) => chosen === false).map(({ method }) => method);
-  if (!methods.length) return null;
-  const names = methods.map((method, i) => [i ? ", " : "", name(SITE.label.method(method))]);
-  return h("p.notice", "No trial of ", names, " reached the baseline's R² here, so none was chosen. What is shown is the trial of highest R² on validation: ",
+/** Return a row of fields; `onSubmit(form)` is called when enter is pressed in one. */
+SITE.bar = (label, fields, onSubmit) => {
+  const submit = (event) => {
+    event.preventDefault();
+    onSubmit?.(event.target);
+  };
+  return h("form.bar", { "aria-label": label, onsubmit: submit }, fields);
+};
+
+// -- pickers
+
+/**
+ * Return pickers of a cell, and what else a view picks. Each opens the address that
+ * `addressOf(cell)` gives: a choice that no cell fits in all goes to the nearest one.
+ */
+SITE.cellBar = (cell, addressOf, ...morePickers) => {
+  const { cells } = SITE.overview;
+  const sharedParts = (other) =>
+    SITE.CELL_PARTS.filter(({ key }) => other[key] === cell[key]).length;
+  const nearestWith = (key, value) => {
+    const candidates = cells.filter((other) => other[key] === value);
+    candidates.sort((first, second) => sharedParts(second) - sharedParts(first));
+    return candidates[0];
+  };
+
+  const pickers = SITE.CELL_PARTS.map(({ key, label }) => {
+    const values = [...new Set(cells.map((other) => other[key]))];
+    const options = values.map((value) => [value, SITE.label[key](value)]);
+    const open = (value) => openAddress(addressOf(nearestWith(key, value)));
+    return SITE.select(label, options, cell[key], open);
+  });
+  return SITE.bar("Which SAEs", [pickers, morePickers]);
+};
+
+/** Return a picker of one of a cell's SAEs by its method's id. */
+SITE.methodPicker = (label, saes, methodId, onChange) => {
+  const option = (saeRow) => [saeRow.methodId, SITE.label.method(saeRow.method)];
+  return SITE.select(label, saes.map(option), methodId, onChange);
+};
+
+// -- cells and methods in words
+
+/** Return the name of a cell, in which each name has its own direction. */
+SITE.cellName = (cell) => [
+  bdi(SITE.label.dataset(cell.dataset)), ", ",
+  bdi(SITE.label.backbone(cell.backbone)), `, k\u00a0=\u00a0${cell.k}`,
+];
+
+/** Return the names of methods, given their places, with commas between. */
+const methodNames = (methods) =>
+  withCommas(methods.map((method) => bdi(SITE.label.method(method))));
+
+/** Say of which SAEs' methods the paper's rule chose no trial in their cell. */
+SITE.notChosenNotice = (saes) => {
+  const notChosen = saes.filter(({ chosen }) => chosen === false);
+  if (!notChosen.length) return null;
+  return h("p.notice",
+    "No trial of ", methodNames(notChosen.map(({ method }) => method)),
+    " reached the baseline's R² here, so none was chosen. "
+      + "What is shown is the trial of highest R² on validation: ",
     "it is in no mean and in no claim.");
 };
 
-/** Says which of the methods of an address have no latents here: others are then shown in their place. */
-SITE.lacking = (cell, query) => {
-  const lost = ["a", "b"].map((key) => query.get(key)).filter((id) => id && !SITE.saesOf(cell).some((sae) => sae.id === id));
-  return lost.length > 0 && h("p.notice", "No latents here of ", lost.map((id, i) => [i ? ", " : "", name(SITE.label.method(SITE.methodIndex(id)))]), ": another method is shown.");
+/** Say which methods of an address have no latents here, so that others are shown. */
+SITE.lackingNotice = (cell, query) => {
+  const methodIds = SITE.saesOf(cell).map(({ methodId }) => methodId);
+  const asked = ["a", "b"].map((key) => query.get(key));
+  const lacking = asked.filter((methodId) => methodId && !methodIds.includes(methodId));
+  if (!lacking.length) return null;
+  return h("p.notice",
+    "No latents here of ", methodNames(lacking.map(SITE.methodPlace)),
+    ": another method is shown.");
 };
 
-/** Links to what else there is of a cell. */
-SITE.cellLinks = (cell, except) => {
-  const saes = SITE.saesOf(cell);
-  const views = [["cell", "Cell"], ...(saes.length ? [["image", "Images"]] : []), ...(saes.length > 1 ? [["compare", "Compare"]] : []),
-    ...(cell.concepts ? [["concepts", "Concepts"]] : [])];
-  return h("p.links", views.filter(([view]) => view !== except).map(([view, text]) => link(href(view, cell.place), text)),
-    saes.map(({ id, method }) => h("span", link(href("latents", [...cell.place, id]), "Latents of ", name(SITE.label.method(method))))));
+/** Return links to what else there is of a cell, without the view that is shown. */
+SITE.cellLinks = (cell, shownView) => {
+  const views = SITE.labelledViews().filter((view) =>
+    view.isLinkedFromCells && view.id !== shownView && SITE.hasContent(view, cell));
+  const viewLink = ({ id, label }) => link(href(id, cell.address), label);
+  const latentsLink = ({ methodId, method }) => {
+    const address = href("latents", [...cell.address, methodId]);
+    return h("span", link(address, "Latents of ", bdi(SITE.label.method(method))));
+  };
+  return h("p.links", views.map(viewLink), SITE.saesOf(cell).map(latentsLink));
 };
-
-/** Terms with what they mean, [[term, sentence]]. */
-SITE.terms = (pairs) => h("dl.terms", pairs.map(([term, said]) => h("", h("dt", { dir: "auto" }, term), h("dd", { dir: "auto" }, said))));
-
-/** Those of the glossary that it has. */
-SITE.glossary = (words) => words.filter((word) => SITE.overview.glossary[word]).map((word) => [word, SITE.overview.glossary[word]]);
-
-// -- latents
-
-/** The scores that the latents of an SAE have: {id (a column), label, what, mean (the score that is their mean)}. */
-SITE.latentScores = (sae) => [["ms", "MS", "ms"], ["detection", "Detection", "detection_alive"], ["purity", "Purity"], ["stability", "Stability", "stability"], ...SITE.overview.latent_scores.map(({ id, label }) => [id, label, id])]
-  .filter(([id]) => sae.column(id))
-  .map(([id, label, mean]) => ({ id, label, mean, what: SITE.overview.latent_scores.find((one) => one.id === id)?.what || SITE.overview.glossary[id] || SITE.overview.glossary[label] }));
-
-SITE.latentHref = (cell, sae, j, query) => href("latent", [...cell.place, sae.id, j], query);
-
-/** Short facts on a latent: how often it fires, its scores, its main class. */
-SITE.facts = (sae, j, images) => {
-  const n = sae.active(j);
-  const often = n ? `fires on ${count(n)} of ${count(sae.images)} test images (${share(n / sae.images)})` : "dead: fires on no test image";
-  const scores = SITE.latentScores(sae).filter(({ id }) => !missing(sae.column(id)[j])).map(({ id, label }) => `${label} ${num(sae.column(id)[j], 2)}`);
-  const main = sae.main(j, images);
-  return note([often, ...scores].join(" · "), main && [" · mostly ", name(main)]);
-};
-
-/** A latent as a card: its name or number, what is `said` of it, its highest images (`most`), facts. */
-SITE.latentCard = (cell, images, about, sae, j, said = "", most = 6, size = 48) => {
-  const called = SITE.latentName(sae, images, j);
-  const instead = called ? `latent ${j}` : SITE.whyUnnamed(sae, images, j);
-  const more = [instead, instead && said && ", ", said];
-  return h(".card", h("h3", link(SITE.latentHref(cell, about, j), called ?? `Latent ${j}`), " ", soft(more)),
-    SITE.strip(cell, images, sae.firing(j, most), size), SITE.facts(sae, j, images));
-};
-
-/** The activation of a latent on an image, and which place the image has among those on which it fires. */
-SITE.standing = (sae, { latent, value, rank }) => `activation ${short(value)}, no. ${count(rank + 1)} of its ${SITE.pictures(sae.active(latent))}`;
 })();

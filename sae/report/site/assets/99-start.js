@@ -2,65 +2,104 @@
 
 /** Which view an address shows; the header; what happens when something is missing. */
 (() => {
-const { h, views, parse, href, link } = SITE;
+const { h, link, href } = SITE;
 const main = document.getElementById("main");
-let [turn, place] = [0, []];
+let showCount = 0; // How many addresses were asked for.
+let lastCell = []; // The dataset, backbone and k that were looked at last.
 
-/** Show the view of the address. Only what was asked for last is shown, whatever loads first. */
+/** Show the view of the address. Of several, the one that was asked for last counts. */
 async function show() {
-  const [mine, address] = [++turn, location.hash];
-  SITE.hush();
+  showCount += 1;
+  const thisShow = showCount;
+  const address = location.hash;
+  SITE.hideTip();
   main.setAttribute("aria-busy", "true");
-  let [built, route] = [null, { parts: [] }];
+
+  let page = null;
+  let route = { parts: [] };
   try {
-    if (!SITE.overview) await SITE.start();
-    SITE.route = route = parse(address);
-    built = await (Object.hasOwn(views, route.view) ? views[route.view](route) : SITE.page("There is no such view", h("p", link("#/", "Overview"))));
+    if (!SITE.overview) await SITE.loadOverview();
+    route = SITE.parseAddress(address);
+    SITE.route = route;
+    const view = SITE.views.get(route.view);
+    page = view ? await view.show(route) : pageOfNoView();
   } catch (error) {
-    const why = error.isAnswer ? "" : "The folder may be incomplete, or the link of another experiment. ";
-    built = SITE.page("This cannot be shown", h("p", error.message), h("p", why, link("#/", "Overview")));
+    page = pageOfError(error);
   }
-  if (mine !== turn) return;
-  main.replaceChildren(...built.nodes.filter(Boolean));
+  if (thisShow !== showCount) return;
+
+  main.replaceChildren(...page.nodes);
   main.removeAttribute("aria-busy");
-  document.title = `${built.title} · ${SITE.overview?.experiment ?? "explorer"}`;
-  header(route);
+  document.title = `${page.title} · ${SITE.overview?.experiment ?? "explorer"}`;
+  showHeader(route);
   SITE.shown = address;
-  if (mine > 1) {
+  if (thisShow > 1) {
     scrollTo(0, 0);
-    built.nodes[0].focus({ preventScroll: true });
+    page.nodes[0].focus({ preventScroll: true });
   }
 }
 
-/** Links to the views, of the cell that was looked at last. */
-function header({ view, parts }) {
+/** Return the page of an address whose view does not exist. */
+const pageOfNoView = () =>
+  SITE.page("There is no such view", h("p", link("#/", "Overview")));
+
+/** Return the page of an address that cannot be shown. */
+function pageOfError(error) {
+  const guess = error.isWholeAnswer
+    ? ""
+    : "The folder may be incomplete, or the link of another experiment. ";
+  return SITE.page("This cannot be shown",
+    h("p", error.message),
+    h("p", guess, link("#/", "Overview")));
+}
+
+/** Show links to the views, those of cells to the cell that was looked at last. */
+function showHeader({ view: shownView, parts }) {
+  if (parts.length > 2) lastCell = parts.slice(0, 3);
+  const markedView = SITE.views.get(shownView)?.under ?? shownView;
+  const viewLink = ({ id, label, isOfCell }) => h("a", {
+    href: href(id, isOfCell ? lastCell : []),
+    "aria-current": id === markedView && "page",
+  }, label);
+  const views = SITE.labelledViews().filter(hasContentSomewhere);
+  document.getElementById("nav").replaceChildren(...views.map(viewLink));
+}
+
+/** Whether a view has something to show of any cell. */
+function hasContentSomewhere(view) {
   const { cells = [] } = SITE.overview || {};
-  if (parts.length > 2) place = parts.slice(0, 3);
-  const most = Math.max(0, ...cells.map(({ saes = [] }) => saes.length)); // SAEs of a cell that can be looked into
-  const all = [["cell", "Cell"], ...(most ? [["latents", "Latents"], ["image", "Images"]] : []), ...(most > 1 ? [["compare", "Compare"]] : []),
-    ...(cells.some(({ concepts }) => concepts) ? [["concepts", "Concepts"]] : []), ...(cells.some(({ judge }) => judge) ? [["judge", "Judge"]] : [])];
-  const links = [["overview", "Overview", "#/"], ...all.map(([id, text]) => [id, text, href(id, place)]), ["files", "Files", "#/files"]];
-  const here = { latent: "latents", concept: "concepts" }[view] ?? view;
-  document.getElementById("nav").replaceChildren(...links.map(([id, text, to]) => h("a", { href: to, "aria-current": id === here && "page" }, text)));
+  return !view.hasContent || cells.some(view.hasContent);
 }
 
 // -- the theme: the browser's, until the button was pressed
 
-const [root, toggle] = [document.documentElement, document.getElementById("theme")];
-const dark = () => (root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches);
-const named = () => {
-  toggle.textContent = dark() ? "Light" : "Dark";
-};
-toggle.addEventListener("click", () => {
-  root.dataset.theme = dark() ? "light" : "dark";
+const root = document.documentElement;
+const themeButton = document.getElementById("theme");
+
+/** Whether the page is dark. */
+function isDark() {
+  if (root.dataset.theme) return root.dataset.theme === "dark";
+  return matchMedia("(prefers-color-scheme: dark)").matches;
+}
+
+/** Let the button say which theme it gives. */
+function nameThemeButton() {
+  themeButton.textContent = isDark() ? "Light" : "Dark";
+}
+
+/** Change the theme, and let the browser keep it. */
+function changeTheme() {
+  root.dataset.theme = isDark() ? "light" : "dark";
   try {
     localStorage.setItem("theme", root.dataset.theme);
   } catch {
     // Some browsers keep nothing for files.
   }
-  named();
-});
-named();
+  nameThemeButton();
+}
+
+themeButton.addEventListener("click", changeTheme);
+nameThemeButton();
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault(); // The hash is an address here.
   main.focus();
