@@ -216,7 +216,7 @@ def test_its_latents_can_be_seen_before_there_is_a_report(run):
     assert "results/tiny/first_look/index.html: open it" in done.stdout
     site = run.folder / "results/tiny/first_look"
     overview = (site / "data/overview.js").read_text()
-    assert "runner_up" in overview and list(site.glob("data/**/*.js"))
+    assert "Runner-up" in overview and list(site.glob("data/**/*.js"))
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import sys
 import webbrowser
 from pathlib import Path
 
+from sae.config.models import Config
 from sae.core import paths
 from sae_workflow import settings
 from sae_workflow.command_line import run_command, say
@@ -38,9 +39,8 @@ def show(experiment: str, *overlays: str) -> int:
                 file=sys.stderr,
             )
             return 1
-        # It names the folder with entries of one's own, such as the dataset's.
-        settings.read_config("config.yaml", *overlays)
-        page = write_first_look(experiment, bank_file)
+        config = settings.read_config("config.yaml", *overlays)
+        page = write_first_look(config, experiment, bank_file)
     if not (_has_display() and webbrowser.open(page.resolve().as_uri())):
         print(
             f"{page}: open it in a browser, here or where you copy the folder "
@@ -62,10 +62,13 @@ def first_bank(experiment: str) -> Path | None:
     return min(bank_files, key=lambda file: file.stat().st_mtime)
 
 
-def write_first_look(experiment: str, bank_file: Path) -> Path:
+def write_first_look(config: Config, experiment: str, bank_file: Path) -> Path:
     """Write a site of a cell: of each method one SAE that a protocol chose.
 
+    Controls are left out.
+
     Args:
+        config: Has the labels of methods; reading it made entries of one's own known.
         experiment: The name of the experiment.
         bank_file: The bank of the cell.
 
@@ -77,11 +80,17 @@ def write_first_look(experiment: str, bank_file: Path) -> Path:
     from sae.report.site.explore import explore
 
     bank = read(bank_file)
-    sae_of_method: dict[str, str] = {}
+    label_of_method = {
+        name: method.label or name
+        for name, method in config.methods.items()
+        if not method.control
+    }
+    sae_of_label: dict[str, str] = {}
     for banked_sae in bank.saes:
-        if banked_sae.judged and banked_sae.path:
+        label = label_of_method.get(banked_sae.method)
+        if label and banked_sae.judged and banked_sae.path:
             sae_file = bank_file.parent / banked_sae.path
-            sae_of_method.setdefault(banked_sae.method, str(sae_file))
+            sae_of_label.setdefault(label, str(sae_file))
 
     page = Path(paths.FIRST_LOOK.format(experiment=experiment))
     say(
@@ -89,8 +98,8 @@ def write_first_look(experiment: str, bank_file: Path) -> Path:
         f"/ k{bank.k} alone, an SAE of each method, and compares nothing"
     )
     explore(
-        sae=list(sae_of_method.values()),
-        method=list(sae_of_method),
+        sae=list(sae_of_label.values()),
+        method=list(sae_of_label),
         activations=Path(
             paths.ACTIVATIONS.format(dataset=bank.dataset, backbone=bank.backbone)
         ),
