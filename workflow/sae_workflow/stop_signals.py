@@ -127,7 +127,8 @@ def shell_prefix(into_log: bool) -> str:
     )
     # Where `env` is too old to hold signals back, Python starts without that.
     hold_back = "env --block-signal=INT --block-signal=TERM"
-    # In braces, or the shell would say "Hangup" of an `env` that a closed terminal ends.
+    # In braces, or the shell would say "Hangup" of an `env` that a closed terminal
+    # ends.
     can_hold_back = f"{{ {hold_back} true; }} 2>/dev/null"
     choose_start = f"held=command; if {can_hold_back}; then held='{hold_back}'; fi; "
     wait_for_python = "trap 'exit 130' INT; trap 'exit 143' TERM; trap 'exit 129' HUP; "
