@@ -184,7 +184,9 @@ def test_the_first_folder_may_have_fewer_cells_and_protocols(two_folders):
         update={"fronts": stored.made_by.fronts, "protocols": fair}
     )
     two_cells = own.metrics[own.metrics["backbone"] != "z"]
-    rows, omissions = board._comparable_rows(stored, board.Result(two_cells, made_by))
+    rows, omissions = board._comparable_rows(
+        stored, board.ExperimentRows(two_cells, made_by)
+    )
     assert set(rows["backbone"]) == {"x", "y"}
     assert omissions == ["stored: cells left out, which own does not have: 1"]
 

@@ -45,7 +45,7 @@ def test_embeddings_are_the_stated_sum_and_a_smaller_set_is_the_beginning_of_a_l
     # A class's own concepts are on most of its images, and far more often than on those
     # of other classes.
     labels = test.index["label"].to_numpy()
-    own = (truth[np.arange(100)[:, None], world.own[labels]] > 0).mean()
+    own = (truth[np.arange(100)[:, None], world.concepts_of_class[labels]] > 0).mean()
     assert own > synthetic.SIGNATURE - 0.05
 
 
@@ -90,7 +90,7 @@ def test_an_own_concept_brings_its_parent_and_the_metric_knows_the_world(tmp_pat
     truth = next(synthetic.chunks(world, "test", 60))[1].toarray() > 0
     assert not (truth[:, 6:] & ~truth[:, np.arange(6, 24) % 6]).any()
     labels = index[index["split"] == "test"]["label"].to_numpy()
-    assert truth[np.arange(60)[:, None], world.own[labels]].mean() > 0.7
+    assert truth[np.arange(60)[:, None], world.concepts_of_class[labels]].mean() > 0.7
     with pytest.raises(
         UserError,
         match="a world of seed 1 does not fit a dataset of type generated with seed 2",

@@ -89,7 +89,7 @@ def test_a_method_against_the_board(run):
     fair = board.read(ROOT / "docs/results/fair")
     cells = fair.metrics.query("dataset == 'emoji_vendors_split1' and k == 32")
     kept, said = board._comparable_rows(
-        fair, board.Result(cells, board.MadeBy.model_validate(contender))
+        fair, board.ExperimentRows(cells, board.MadeBy.model_validate(contender))
     )
     assert said == ["fair: cells left out, which contender does not have: 9"]
     assert set(kept["method"]) >= {"topk", "reg1", "reg2"}
