@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 from conftest import ROOT
+from support.errors import refused_naming
 
 from sae.bank import store
 from sae.core import codehash, registry, versions
@@ -125,10 +126,7 @@ def test_what_is_recorded_keeps_its_key_and_a_raised_version_changes_its_own_alo
         and versions.version_of("metric", "sparse_probe") == "2"
     )
     edit("scoring/metrics/sparse_probe.py", "VERSION = 2", "VERSION = 1")
-    with pytest.raises(
-        UserError,
-        match=r"metric sparse_probe: VERSION may only grow; it is 1, recorded is 2",
-    ):
+    with refused_naming("metric sparse_probe", "VERSION may only grow"):
         versions.record(versions.waiting())
 
 
@@ -156,10 +154,7 @@ def test_what_is_gone_leaves_the_lock_and_a_damaged_lock_is_named(edit, tmp_path
     with pytest.raises(UserError, match=r"nothing of the library .* metric gone"):
         versions.record([("metric", "gone")])
     lock.write_text("<<<<<<< ours\n" + before)
-    with pytest.raises(
-        UserError,
-        match=r"versions\.lock does not have KIND NAME VERSION HASH in every line",
-    ):
+    with refused_naming("versions.lock", "KIND NAME VERSION HASH"):
         versions.version_of("metric", "probe")
 
 
@@ -184,10 +179,7 @@ def test_an_entry_of_ones_own_always_says_its_code(tmp_path, head, said):
                 and not versions.waiting()
             )
         else:
-            with pytest.raises(
-                UserError,
-                match=r"penalty mine: VERSION of .*mine\.py is '2b', not a whole number",
-            ):
+            with refused_naming("penalty mine", "mine.py", "'2b'", "whole number"):
                 versions.version_of("penalty", "mine")
     finally:
         registry.extend(None)

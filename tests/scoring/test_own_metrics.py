@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from scoring.examples import coder, stages_of
 from scoring.test_stage import Cell, choose_judged
+from support.errors import refused_naming
 
 from sae.core import files, registry
 from sae.core.errors import UserError
@@ -265,10 +266,7 @@ def test_the_progress_says_how_much_was_computed(cell, caplog):
 )
 def test_a_metric_reads_only_what_it_declares(cell, own, reads):
     metrics = own(sneaky=f"{{'mine': subject.{reads}}}")
-    with pytest.raises(
-        UserError,
-        match="reads the split 'train', which neither its SPLITS nor its READS name",
-    ):
+    with refused_naming("'train'", "SPLITS", "READS"):
         # Another metric has encoded that split before.
         cell.run(metrics={"firing": None, **metrics})
     cell.run(

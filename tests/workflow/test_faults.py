@@ -20,6 +20,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import Checkout
+from support.errors import refused_naming
 
 from sae.__main__ import main
 from sae.core import faults, files, paths
@@ -235,10 +236,7 @@ def test_full_shared_memory_is_told_and_is_no_endless_wait(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "share_memory_", full)
     backbone = Backbone(torch.nn.Flatten(), lambda image: torch.zeros(3, 2, 2))
     options = {"batch_size": 2, "device": "cpu", "workers": 1}
-    with pytest.raises(
-        UserError,
-        match=r"lack shared memory .*: make /dev/shm larger, or use fewer workers",
-    ):
+    with refused_naming("shared memory", "/dev/shm", "fewer workers"):
         list(embed_images(backbone, str, ["a", "b", "c"], **options))
 
 

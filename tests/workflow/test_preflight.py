@@ -10,6 +10,7 @@ import pytest
 import yaml
 from conftest import ROOT
 from sae_workflow import missing_inputs, planned_run, preflight, settings
+from support.errors import refused_naming
 
 from sae.core.errors import UserError
 
@@ -68,10 +69,7 @@ def test_each_run_has_its_plan_for_as_long_as_it_lives(folder, monkeypatch):
         "now",
     )
     monkeypatch.setenv(planned_run.RUN_VARIABLE, "a-later-run")
-    with pytest.raises(
-        UserError,
-        match=r"plan of the run \.snakemake/planned-a-later-run\.json does not exist",
-    ):
+    with refused_naming(".snakemake/planned-a-later-run.json", "does not exist"):
         planned_run.read_planned_run()
 
 
@@ -107,10 +105,7 @@ def test_an_experiment_that_does_not_exist_lists_those_there_are(
         )
 
     if refused and program != "my_script.py":
-        with pytest.raises(
-            UserError,
-            match=r"no experiment 'nosuch' in the config; there are: demo, .*smoke",
-        ):
+        with refused_naming("'nosuch'", "demo", "smoke"):
             refuse()
     else:
         refuse()

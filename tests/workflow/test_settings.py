@@ -21,6 +21,7 @@ from sae_workflow import (
 )
 from sae_workflow.settings import Cell, EmbeddedDataset
 from sae_workflow.stages import STAGES
+from support.errors import refused_naming
 
 from sae.core import registry
 from sae.core.errors import UserError
@@ -565,17 +566,14 @@ def test_an_imported_sae_is_not_lost_with_the_place_that_it_came_from(
         "method local: saes/ does not exist, and is no owner/name[:folder] of the Hugging Face hub",
         "method either: saes/theirs does not exist here; it is looked for on the Hugging Face hub",
     ]
-    with pytest.raises(
-        UserError, match=r"method local: saes/ does not exist, .*Nothing was started"
-    ):
+    with refused_naming("method local", "saes/", "Nothing was started"):
         missing_inputs.refuse_lost_inputs(config, [("imported", {"method": "local"})])
     Path("results/imported").mkdir(parents=True)
     Path("results/imported/either.safetensors").touch()
     missing_inputs.refuse_lost_inputs(config, either)
     Path("saes").mkdir()
-    with pytest.raises(
-        UserError,
-        match=r"method either: saes/theirs, of which results/imported/either\.safetens",
+    with refused_naming(
+        "method either", "saes/theirs", "results/imported/either.safetensors"
     ):
         missing_inputs.refuse_lost_inputs(config, either)
     missing_inputs.refuse_lost_inputs(config, either, ["saes/theirs"])
@@ -677,10 +675,7 @@ def test_config_files_are_looked_at_before_snakemake_reads_them(tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     Path("config.yaml").write_text("a: 1\n")
     Path("mine.yaml").write_text("a: 1\nb: {c: 1,\n c: 2}\n")
-    with pytest.raises(
-        UserError,
-        match=r"^mine\.yaml line 3 is not right: the key 'c' is there twice, first in line 2",
-    ):
+    with refused_naming("mine.yaml line 3", "'c'", "line 2"):
         settings.merge_config_files("config.yaml", tmp_path / "mine.yaml")
     for text, said in (
         ("a: [1\nb: 2\n", "line 2"),
