@@ -95,10 +95,14 @@ def _text(values: Any) -> pd.api.extensions.ExtensionArray:
     return pd.array(values, dtype="str")
 
 
-def distinct(keys: list[str], places: list[str]) -> list[str]:
-    """Return `keys` if no two are the same, else `places`.
+def keys_or_places(keys: list[str], places: list[str]) -> list[str]:
+    """Return names for the images of shards: their keys if no two are the same.
 
-    A key may be a number that starts anew in each shard.
+    A key may be a number that starts anew in each shard. Then the places name them.
+
+    Args:
+        keys: N keys, of an image within its shard.
+        places: N places, of which no two are the same.
     """
     return keys if len(set(keys)) == len(keys) else places
 
