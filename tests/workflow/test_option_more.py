@@ -1,4 +1,4 @@
-"""An option that is added later leaves every stored result valid, and counts where it is set."""
+"""An option that is added later leaves stored results valid, and counts where set."""
 
 import json
 import re

@@ -138,9 +138,9 @@ rule copy:
         content = record.read_bytes()
         record.write_bytes(damage(content))
         assert record.read_bytes() != content
-    done = subprocess.run([*snakemake, "-n"], capture_output=True, text=True)
-    output = done.stdout + done.stderr
-    assert done.returncode == 0, output
+    process = subprocess.run([*snakemake, "-n"], capture_output=True, text=True)
+    output = process.stdout + process.stderr
+    assert process.returncode == 0, output
     assert "Nothing to be done" in output, output
     assert "Traceback" not in output
     for record in records:

@@ -1,4 +1,4 @@
-"""From a config to the settings of jobs: each has all that it needs, and nothing that another one is about."""
+"""Settings of jobs: each has all that it needs, and nothing that others are about."""
 
 import copy
 import json
@@ -302,14 +302,14 @@ def test_files_of_concepts_that_are_not_there_are_told_unless_they_are_optional(
     raw["datasets"]["emoji"]["concepts"] = {"source": "wordnet", "root": str(tmp_path)}
     config = settings.load(raw)
     assert external_files.concept_files(config, "emoji") == []
-    told = [
+    lines = [
         line
         for line in missing_inputs.missing_files(config, "demo")
         if "concepts" in line
     ]
     file = tmp_path / "mine.csv"
     line = f"dataset fashion_mnist: concepts {file} does not exist (docs/data.md)"
-    assert told == [line]
+    assert lines == [line]
     file.write_text("image,concept\n")
     (tmp_path / "words.txt").write_text("")
     assert not any(
@@ -632,8 +632,8 @@ def test_an_experiment_whose_backbones_are_of_one_family_says_that_nobody_judges
         }
 
     missing_inputs.warn(with_changes(change), ["rivals", "study", "fair"])
-    told = [line for line in capsys.readouterr().err.splitlines() if "judges" in line]
-    assert len(told) == 1 and told[0].startswith(
+    lines = [line for line in capsys.readouterr().err.splitlines() if "judges" in line]
+    assert len(lines) == 1 and lines[0].startswith(
         "rivals: all backbones are of the family efficientnet, so nobody"
     )
 
@@ -677,13 +677,13 @@ def test_config_files_are_looked_at_before_snakemake_reads_them(tmp_path, monkey
     Path("mine.yaml").write_text("a: 1\nb: {c: 1,\n c: 2}\n")
     with refused_naming("mine.yaml line 3", "'c'", "line 2"):
         settings.merge_config_files("config.yaml", tmp_path / "mine.yaml")
-    for text, said in (
+    for text, problem in (
         ("a: [1\nb: 2\n", "line 2"),
         ("a:\n\tb: 1\n", "line 2"),
         ("a: {<<: {b: 1}}\n", "line 1 .*<<"),
     ):
         Path("mine.yaml").write_text(text)
-        with pytest.raises(SystemExit, match=rf"^error: mine\.yaml {said}"):
+        with pytest.raises(SystemExit, match=rf"^error: mine\.yaml {problem}"):
             run.check_configfiles(
                 ["-n", "--configfile", "config.yaml", "mine.yaml", "--cores", "2"]
             )
@@ -702,7 +702,7 @@ def test_files_are_merged_as_snakemake_merges_them(tmp_path, monkeypatch):
     ):
         Path(f"{name}.yaml").write_text(text)
     expected = {"x": {"y": {"u": 1}, "z": [3]}, "v": {"w": 2}}
-    said = {
+    file_of_key = {
         "x": "c.yaml",
         "x.y": "c.yaml",
         "x.y.u": "c.yaml",
@@ -710,7 +710,10 @@ def test_files_are_merged_as_snakemake_merges_them(tmp_path, monkeypatch):
         "v": "b.yaml",
         "v.w": "b.yaml",
     }
-    assert settings.merge_config_files("a.yaml", "b.yaml", "c.yaml") == (expected, said)
+    assert settings.merge_config_files("a.yaml", "b.yaml", "c.yaml") == (
+        expected,
+        file_of_key,
+    )
     Path("d.yaml").write_text("x: null\nv: 2")
     assert settings.merge_config_files("a.yaml", "b.yaml", "d.yaml")[1] == {
         "x": "d.yaml",
@@ -724,14 +727,14 @@ def test_files_are_merged_as_snakemake_merges_them(tmp_path, monkeypatch):
 
 def test_every_target_of_make_that_reads_the_config_takes_config():
     def command(target, *words):
-        done = subprocess.run(
+        process = subprocess.run(
             ["make", "--no-print-directory", "-n", "-o", "setup", target, *words],
             cwd=ROOT,
             capture_output=True,
             text=True,
         )
-        assert done.returncode == 0, done.stderr
-        return " ".join(done.stdout.splitlines()[-1].split())
+        assert process.returncode == 0, process.stderr
+        return " ".join(process.stdout.splitlines()[-1].split())
 
     for target in ("plan", "publish", "sizes", "unused", "prune"):
         assert command(target, "CONFIG=a.yaml b.yaml").endswith(" a.yaml b.yaml"), (
