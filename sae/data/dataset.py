@@ -405,8 +405,8 @@ def duplicates(
         first_ids = [f"{ids[0]} ({split})" for split, ids in ids_of_split.items()]
         examples.append(" = ".join(first_ids))
     finding = (
-        f"{place}: {compared} that lie in more than one split: {len(ids_by_split)}, such "
-        f"as {'; '.join(examples)}"
+        f"{place}: {compared} that lie in more than one split: {len(ids_by_split)}, "
+        f"such as {'; '.join(examples)}"
     )
     if entry.shared.duplicates != "allow":
         raise UserError(
