@@ -54,7 +54,8 @@ def test_its_shell_says_that_it_was_killed_and_what_to_set(tmp_path, into_log):
 
 def test_its_shell_says_nothing_of_what_a_closed_terminal_ends_before_python(tmp_path):
     env = tmp_path / "env"
-    env.write_text("#!/bin/bash\nkill -HUP $$\n")
+    # Under nohup the signal is ignored, and `env` ends with its code alone.
+    env.write_text("#!/bin/bash\nkill -HUP $$\nexit 129\n")
     env.chmod(0o755)
     prefix = f"set -euo pipefail; {stop_signals.shell_prefix(into_log=True)}"
     process = subprocess.run(
