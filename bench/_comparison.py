@@ -1,4 +1,4 @@
-"""What the scripts about comparisons read: an experiment's rows, names and rules."""
+"""Read an experiment's rows, names and rules, for the scripts about comparisons."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -36,12 +36,20 @@ class Experiment(NamedTuple):
         return fronts.effects(rows, self.names.tuned, rule)
 
 
-def read(results: Path, *overlays: str, experiment: str | None = None) -> Experiment:
-    """Read the experiment in a folder that is named like it, or named here."""
+def read_experiment(
+    run_folder: Path, *overlays: str, experiment: str | None = None
+) -> Experiment:
+    """Read the rows of an experiment, and its settings from the config.
+
+    Args:
+        run_folder: The folder of the run, with metrics.parquet.
+        overlays: Files laid over config.yaml.
+        experiment: Its name, where the folder has another.
+    """
     config = settings.read_config("config.yaml", *overlays)
-    plan = settings.claims_settings(config, experiment or results.name)
-    names = ComparisonSettings.model_validate(plan)
-    metrics = across_groups(files.read_parquet(results / "metrics.parquet"))
+    record = settings.claims_settings(config, experiment or run_folder.name)
+    names = ComparisonSettings.model_validate(record)
+    metrics = across_groups(files.read_parquet(run_folder / "metrics.parquet"))
     return Experiment(fronts.of_protocol(metrics, names.fronts), names)
 
 

@@ -65,8 +65,8 @@ def eai_sparsify(x: torch.Tensor, m: int, k: int, lr: float) -> Trainer:
     def step(x: torch.Tensor) -> None:
         if coder.cfg.normalize_decoder:
             coder.set_decoder_norm_to_unit_norm()
-        out = coder(x)
-        out.fvu.backward()
+        forward_output = coder(x)
+        forward_output.fvu.backward()
         if coder.cfg.normalize_decoder:
             coder.remove_gradient_parallel_to_decoder_directions()
         optimiser.step()

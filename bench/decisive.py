@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from _comparison import Experiment, over_blocks, read
+from _comparison import Experiment, over_blocks, read_experiment
 from fair import gains_by_seed, gains_over_blocks
 
 from sae.comparison import controls, outcomes, pairs, readings
@@ -112,7 +112,7 @@ def main() -> None:
     smallest_match = arguments.smallest_match
     if smallest_match is None:
         smallest_match = read_smallest_match(POWER_TABLE)
-    experiment = read(arguments.results, OVERLAY, experiment="decisive")
+    experiment = read_experiment(arguments.results, OVERLAY, experiment="decisive")
 
     tables = read_tables(experiment)
     answers = answer_questions(tables, experiment.names, smallest_match)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from _command import add_command, run_script
-from _comparison import Experiment, over_blocks, read
+from _comparison import Experiment, over_blocks, read_experiment
 
 from sae.comparison import outcomes, readings
 from sae.comparison.fronts import TRIAL
@@ -90,7 +90,7 @@ def print_frequency(arguments: argparse.Namespace) -> None:
     (results of a run, not those that are kept in docs), `reweighted` is the gain as if
     latents fired as often as the baseline's.
     """
-    experiment = read(
+    experiment = read_experiment(
         arguments.results, *arguments.config, experiment=arguments.experiment
     )
     gains = gains_by_seed(arguments.results, experiment)
@@ -341,7 +341,7 @@ def print_mask(arguments: argparse.Namespace) -> None:
     over (dataset, family of backbones) blocks, and the cells above and below 0. MS is
     that without near-duplicates; `dead` is on test images.
     """
-    experiment = read(arguments.results)
+    experiment = read_experiment(arguments.results)
     metrics = experiment.metrics
     rows = metrics[metrics["split"] == "test"]
     lines = []
@@ -378,7 +378,7 @@ def print_draws(arguments: argparse.Namespace) -> None:
     standard deviation over the new draws. It cannot show what a trial outside of these
     would change.
     """
-    experiment = read(arguments.results, *arguments.config)
+    experiment = read_experiment(arguments.results, *arguments.config)
     rows = experiment.tuning
     columns = ["score", "method"]
     if arguments.by_dataset:
@@ -470,7 +470,7 @@ def print_agreement(arguments: argparse.Namespace) -> None:
     seeds. Trials of one name must be the same SAE in both experiments, as those of
     `fair` and `rivals` are.
     """
-    first, second = (read(folder) for folder in arguments.results)
+    first, second = (read_experiment(folder) for folder in arguments.results)
     by_experiment = [
         effects_by_cell(experiment).add_suffix(f" in {folder.name}")
         for experiment, folder in zip((first, second), arguments.results, strict=True)

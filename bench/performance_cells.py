@@ -467,9 +467,10 @@ def compare_saes(
         if seconds.empty or seconds[FEW].iloc[-1] < LEAST * start[step, FEW]:
             continue
         work = seconds.iloc[-1] - start[step, FEW]
+        size = f"{seconds.index[-1]:,} rows, {MANY} SAEs"
         yield Comparison(
             goal="9",
-            quantity=f"s beyond the start, {step}, {seconds.index[-1]:,} rows, {MANY} SAEs",
+            quantity=f"s beyond the start, {step}, {size}",
             ours=work[MANY],
             peer=f"{MANY // FEW} x {FEW} SAEs",
             peer_value=MANY / FEW * work[FEW],

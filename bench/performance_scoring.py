@@ -368,7 +368,8 @@ def time_probes(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(arguments.threads)
     threadpoolctl.threadpool_limits(arguments.threads)
     torch.set_deterministic_debug_mode("error")
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    deterministic: Any = torch.utils.deterministic
+    deterministic.fill_uninitialized_memory = False
     if arguments.paper:
         print_rate(generate_labelled_codes(PAPER), PAPER.largest, [0.1, 1.0, 10.0])
         return

@@ -193,7 +193,8 @@ def work(kind: str, name: str, *arguments: str) -> None:
         arguments: As `_peers.py` takes them.
     """
     torch.set_deterministic_debug_mode("error")
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    deterministic: Any = torch.utils.deterministic
+    deterministic.fill_uninitialized_memory = False
 
     def make(x: torch.Tensor, m: int, k: int, lr: float) -> peers.Trainer:
         if name == "plain":

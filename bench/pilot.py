@@ -1,17 +1,22 @@
-"""Do the ranges of `fair` fit its baseline? `python bench/pilot.py results/pilot`, after config/experiments/pilot.yaml.
+"""Say whether the ranges of protocol `fair` fit its baseline, and how long it trains.
 
-Of each cell, on validation alone: how long it trains, how many of the baseline's trials are feasible, the rate of the
-best feasible one, and the rates that were tried on either side of it. The ranges fit where four trials or more are
-feasible and the best one lies inside: a higher and a lower rate were tried.
+    python bench/pilot.py results/pilot
+    python bench/pilot.py results/decisive_pilot --steps
 
-With `--steps` it says how long each cell trains: `python bench/pilot.py
-results/decisive_pilot --steps`. The protocol doubled the baseline's steps as long as
-that gained it something on validation, and wrote what it chose beside the bank. Last
-stands the largest number of steps that any cell of a dataset asks for.
+The first reads what config/experiments/pilot.yaml trains. Of each cell it prints, on
+validation alone: how long it trains, how many of the baseline's trials are feasible,
+the rate of the best feasible one, and the rates that were tried on either side of it.
+The ranges fit where four trials or more are feasible and the best one lies inside: a
+higher and a lower rate were tried.
+
+With `--steps` it says how long each cell trains. The protocol doubled the baseline's
+steps as long as that gained it something on validation, and wrote what it chose beside
+the bank. Last stands the largest number of steps that any cell of a dataset asks for.
 """
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from sae_workflow import settings
@@ -20,11 +25,16 @@ from sae.comparison.scores import across_groups
 from sae.scoring.rows import CELL
 
 ROOT = Path(__file__).parent.parent
-FEWEST = 4
+FEWEST_FEASIBLE = 4  # trials of a cell that the ranges fit
+# What a CSV has of each trial, beside its cell and its name.
+TRIAL_COLUMNS = [
+    *("lr", "encoder_scale", "auxk_alpha", "steps", "r2", "ms_mean_alive", "l0"),
+    *("firing", "feasible"),
+]
 
 
 def main() -> None:
-    """Print a row a cell, and whether all fit."""
+    """Print what the command line asks for."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -33,20 +43,31 @@ def main() -> None:
     parser.add_argument(
         "--steps", action="store_true", help="how long each cell trains, and why"
     )
-    a = parser.parse_args()
-    if a.steps:
-        print_steps(a.results, a.out)
-        return
-    rows = trials(a.results)
-    if a.out:
-        rows.to_csv(a.out, index=False, float_format="%.5g")
-    found = pd.DataFrame([row(cell, of) for cell, of in rows.groupby(CELL)])
-    print(found.to_markdown(index=False, floatfmt=".3g"))
-    print(
-        "every cell that is there fits"
-        if found["fits"].all()
-        else "the ranges do not fit everywhere"
+    arguments = parser.parse_args()
+    if arguments.steps:
+        print_steps(arguments.results, arguments.out)
+    else:
+        print_fit(arguments.results, arguments.out)
+
+
+def print_fit(run_folder: Path, table_file: Path | None) -> None:
+    """Print a row for each cell, and whether the ranges fit all of them.
+
+    Args:
+        run_folder: The folder of the pilot; cells whose bank is not made are left out.
+        table_file: A CSV of the trials, or None.
+    """
+    trials = tried_points(run_folder)
+    if table_file:
+        trials.to_csv(table_file, index=False, float_format="%.5g")
+    cells = pd.DataFrame(
+        [describe_cell(cell, of_cell) for cell, of_cell in trials.groupby(CELL)]
     )
+    print(cells.to_markdown(index=False, floatfmt=".3g"))
+    if cells["fits"].all():
+        print("every cell that is there fits")
+    else:
+        print("the ranges do not fit everywhere")
 
 
 def print_steps(run_folder: Path, table_file: Path | None) -> None:
@@ -107,51 +128,60 @@ def read_validation(run_folder: Path) -> pd.DataFrame:
     return pd.concat(map(pd.read_parquet, files_of_cells), ignore_index=True)
 
 
-def trials(results: Path) -> pd.DataFrame:
-    """A row per trial of the baseline at its cell's common points and around them, and whether it is feasible."""
+def tried_points(run_folder: Path) -> pd.DataFrame:
+    """Return the baseline's trials at its cells' common points and around them.
+
+    Args:
+        run_folder: The folder of the pilot.
+
+    Returns:
+        Columns `CELL`, trial and `TRIAL_COLUMNS`; `feasible` says whether the trial is,
+        by the rule of `fair`.
+    """
     rule = settings.front_rule(settings.read_config(str(ROOT / "config.yaml")), "fair")
-    rows = read_validation(results)
-    # Those that only say how long to train have no weight of AuxK of their own.
-    rows = rows[
-        rows["trial"].str.contains("auxk_alpha") & (rows["seed"] == rule["tuning"])
-    ].reset_index(drop=True)
-    rows["firing"] = 1 - rows["dead_train"] / rows["m"]
-    within = (rows["l0"] <= rule["l0"] * rows["k"]) & (rows["firing"] >= rule["firing"])
-    rows["feasible"] = (rows["status"] == "ok") & within
-    columns = [
-        "lr",
-        "encoder_scale",
-        "auxk_alpha",
-        "steps",
-        "r2",
-        "ms_mean_alive",
-        "l0",
-        "firing",
-        "feasible",
-    ]
-    return rows[[*CELL, "trial", *columns]]
+    rows = read_validation(run_folder)
+    # Trials that say how long to train have no weight of AuxK of their own.
+    is_point = rows["trial"].str.contains("auxk_alpha")
+    is_of_tuning = rows["seed"] == rule["tuning"]
+    points = rows[is_point & is_of_tuning].reset_index(drop=True)
+
+    points["firing"] = 1 - points["dead_train"] / points["m"]
+    fires_enough = points["firing"] >= rule["firing"]
+    is_sparse = points["l0"] <= rule["l0"] * points["k"]
+    points["feasible"] = (points["status"] == "ok") & is_sparse & fires_enough
+    return points[[*CELL, "trial", *TRIAL_COLUMNS]]
 
 
-def row(cell: tuple, of: pd.DataFrame) -> dict:
-    """What is printed of a cell."""
-    feasible, rates = of[of["feasible"]], of["lr"]
-    found = dict(zip(CELL, cell, strict=True)) | {
-        "steps": int(of["steps"].max()),
-        "feasible": f"{len(feasible)}/{len(of)}",
+def describe_cell(cell: tuple, trials: pd.DataFrame) -> dict[str, Any]:
+    """Return the printed row of a cell.
+
+    Args:
+        cell: Its values of `CELL`.
+        trials: Its rows of :func:`tried_points`.
+    """
+    feasible = trials[trials["feasible"]]
+    row: dict[str, Any] = {
+        **dict(zip(CELL, cell, strict=True)),
+        "steps": int(trials["steps"].max()),
+        "feasible": f"{len(feasible)}/{len(trials)}",
     }
     if feasible.empty:
-        return found | {"fits": False}
+        return {**row, "fits": False}
+
     best = feasible.loc[feasible["r2"].idxmax()]
-    inside = bool(rates.min() < best["lr"] < rates.max())
-    any_best = of.loc[of["r2"].idxmax()]
-    return found | {
+    best_of_all = trials.loc[trials["r2"].idxmax()]
+    lowest_rate = trials["lr"].min()
+    highest_rate = trials["lr"].max()
+    lies_inside = bool(lowest_rate < best["lr"] < highest_rate)
+    return {
+        **row,
         "best feasible rate": best["lr"],
-        "rates tried": f"{rates.min():g} to {rates.max():g}",
+        "rates tried": f"{lowest_rate:g} to {highest_rate:g}",
         "its R2": best["r2"],
         "firing": best["firing"],
-        "best R2 of all": any_best["r2"],
-        "its firing": any_best["firing"],
-        "fits": inside and len(feasible) >= FEWEST,
+        "best R2 of all": best_of_all["r2"],
+        "its firing": best_of_all["firing"],
+        "fits": lies_inside and len(feasible) >= FEWEST_FEASIBLE,
     }
 
 

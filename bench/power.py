@@ -51,7 +51,7 @@ SCENARIOS = {
 
 @dataclass(frozen=True)
 class Design:
-    """What an experiment compares.
+    """The cells and the methods that an experiment compares.
 
     Attributes:
         datasets: How many.
@@ -73,6 +73,16 @@ class Design:
     fresh: tuple[int, ...] = (3, 4, 5)
     between: float = BETWEEN_CELLS
     within: float = WITHIN
+
+    @property
+    def seeds_of_readings(self) -> tuple[tuple[int, ...], ...]:
+        """The seeds that each of `Readings` has: fronts, equal R^2, pairs.
+
+        Pairs are of trials, which the seed of the tuning alone trained.
+        """
+        tuning = (0,)
+        of_vertices = self.fresh or tuning
+        return of_vertices, of_vertices, tuning
 
     @property
     def cells(self) -> list[tuple[str, str, str, int]]:
@@ -126,23 +136,23 @@ class World:
         self.design = design
         self.families = {backbone: family for _, family, backbone, _ in design.cells}
         methods = [f"m{number}" for number in range(design.methods)]
-        self.against: dict[str, str | None] = {"topk": None}
-        self.against |= dict.fromkeys(methods, "topk")
+        self.against: dict[str, str | None] = {
+            "topk": None,
+            **dict.fromkeys(methods, "topk"),
+        }
         self.gains = {
             (method, score): _gains(rng, design, shares, mean)
             for method in methods
             for score, mean in effects.items()
         }
 
-    def means(self, found: Readings) -> pd.DataFrame:
-        """Judge readings: a row for each method and score."""
-        return outcomes.means(found, self.families, intervals.IntervalRule())
+    def means(self, world_readings: Readings) -> pd.DataFrame:
+        """Judge readings of this world: a row for each method and score."""
+        return outcomes.means(world_readings, self.families, intervals.IntervalRule())
 
     def readings(self) -> Readings:
         """Return the effects that are there, with the noise of a reading."""
-        fronts, equal_r2, pairs = (
-            self._effects(seeds) for seeds in (self.design.fresh or (0,),) * 2 + ((0,),)
-        )
+        fronts, equal_r2, pairs = map(self._effects, self.design.seeds_of_readings)
         return Readings(fronts, equal_r2, pairs.assign(kappa=1.0))
 
     def cell_means(self) -> np.ndarray:
@@ -154,7 +164,7 @@ class World:
         """
         gains = np.array([*self.gains.values()])[:, None, :]
         by_reading = []
-        for seeds in (*(self.design.fresh or (0,),) * 2, (0,)):
+        for seeds in self.design.seeds_of_readings:
             shape = (len(gains), len(seeds), gains.shape[-1])
             noise = self.design.within * self._rng.normal(size=shape)
             by_reading.append((gains + noise).mean(axis=1))
@@ -216,9 +226,10 @@ class World:
             best_r2 = 0.6 + 0.2 * self._rng.random()
             levels = {score: 0.4 + 0.3 * self._rng.random() for score in scores}
             for method in self.against:
-                own = self._rng.random(design.trials - common.shape[1])
-                along = np.concatenate([common[number], own])
-                heights, loss = levels, 0.0
+                of_method = self._rng.random(design.trials - common.shape[1])
+                along = np.concatenate([common[number], of_method])
+                heights = levels
+                loss = 0.0
                 if method != "topk":
                     loss = price
                     heights = {
@@ -265,20 +276,30 @@ def _trials(
     price: float,
     design: Design,
 ) -> pd.DataFrame:
-    """Return rows of a method's trials in a cell, along a trade-off of R^2 and scores."""
+    """Return rows of a method's trials in a cell, along a trade-off of R^2 and scores.
+
+    Args:
+        rng: Draws the noise.
+        along: How far along the trade-off each trial is: 0 has the best R^2, 1 the
+            highest scores.
+        best_r2: Of the baseline.
+        levels: {score: its value at the baseline's best R^2}.
+        price: What the method's best R^2 lacks of the baseline's.
+        design: With the fresh seeds.
+    """
     seeds = (0, *design.fresh)
     trial = np.repeat(np.arange(len(along)), len(seeds))
-    where = along[trial]
-    r2 = best_r2 - price - 0.04 * where**2 + 0.001 * rng.normal(size=len(trial))
+    place = along[trial]
+    r2 = best_r2 - price - 0.04 * place**2 + 0.001 * rng.normal(size=len(trial))
     # What reconstructs less by `price` is as far along the trade-off as its R^2 says.
-    height = 0.05 * np.sqrt(where**2 + price / 0.04)
+    height = 0.05 * np.sqrt(place**2 + price / 0.04)
     rows = pd.DataFrame(
         {
-            "trial": [f"lr{value:.6f}" for value in where],
+            "trial": [f"lr{value:.6f}" for value in place],
             "seed": np.tile(seeds, len(along)),
             "protocol": "fair",
             "mask": "",
-            "lr": where,
+            "lr": place,
             "status": "ok",
             "m": 100,
             "dead_train": 0,
@@ -301,10 +322,7 @@ def shares_shown(
     runs: int,
     price: float | None = None,
 ) -> pd.DataFrame:
-    """Return, by score, how often any method and a method is shown, and the mean effect.
-
-    `too_narrow_by`: the standard deviation of the mean effect over worlds, in units of
-    the standard error that a world's interval has.
+    """Return how often effects are shown in many worlds, and what is read of them.
 
     Args:
         design: Which cells and methods.
@@ -313,12 +331,19 @@ def shares_shown(
         runs: Worlds.
         price: If it is given, trials are simulated, and their best R^2 lacks so much of
             the baseline's.
+
+    Returns:
+        A row for each score: `shown` and `equivalent`, the shares of methods of which
+        this is said; `any_shown`, the share of worlds in which any method is shown;
+        `effect`, `equal_r2` and `pairs`, the means of what is read; `too_narrow_by`,
+        the standard deviation of the mean effect over worlds, in units of the standard
+        error that a world's interval has.
     """
     parts = []
     for run in range(runs):
         world = World(np.random.default_rng(run), design, shares, effects)
-        found = world.readings() if price is None else world.read_trials(price)
-        parts.append(world.means(found).assign(run=run))
+        world_readings = world.readings() if price is None else world.read_trials(price)
+        parts.append(world.means(world_readings).assign(run=run))
     means = pd.concat(parts, ignore_index=True)
     means = means[means["score"].isin(effects)]
     means["shown"] = means["outcome"].map(is_shown).astype(float)
@@ -326,13 +351,16 @@ def shares_shown(
     any_shown = means.groupby(["score", "run"])["shown"].max().groupby("score").mean()
     by_score = means.groupby("score")
     columns = ["shown", "equivalent", "effect", "equal_r2", "pairs"]
-    # The width that an interval should have had: that of the means over the worlds.
-    error = (means["high"] - means["low"]) / 2 / stdtrit(means["blocks"] - 1, 0.975)
-    known = (error**2).groupby(means["score"]).mean() ** 0.5
+
+    # Half an interval is its standard error times a quantile of Student's t.
+    half = (means["high"] - means["low"]) / 2
+    error = half / stdtrit(means["blocks"] - 1, 0.975)
+    stated_error = (error**2).groupby(means["score"]).mean() ** 0.5
+    true_error = by_score["effect"].std()
     return (
         by_score[columns]
         .mean()
-        .assign(any_shown=any_shown, too_narrow_by=by_score["effect"].std() / known)
+        .assign(any_shown=any_shown, too_narrow_by=true_error / stated_error)
     )
 
 
@@ -417,22 +445,22 @@ def _means_of_groups(values: np.ndarray, groups: list[Any]) -> np.ndarray:
     )
 
 
-def smallest_effect(powers: dict[float, float], wanted: float = POWER) -> float:
+def smallest_effect(powers: dict[float, float], power: float = POWER) -> float:
     """Return the smallest true effect that is found with a power.
 
     Args:
         powers: {effect: the share of methods that are shown with it}.
-        wanted: The power.
+        power: The share of methods that is to be shown.
 
     Returns:
-        Where the power rises to `wanted`, between two effects in proportion; NaN where
+        Where the shares rise to `power`, between two effects in proportion; NaN where
         it lies below it at all of the effects, or at none.
     """
     effects = sorted(powers)
     for lower, higher in itertools.pairwise(effects):
-        if powers[lower] < wanted <= powers[higher]:
+        if powers[lower] < power <= powers[higher]:
             rise = powers[higher] - powers[lower]
-            return lower + (higher - lower) * (wanted - powers[lower]) / rise
+            return lower + (higher - lower) * (power - powers[lower]) / rise
     return float("nan")
 
 
@@ -460,8 +488,8 @@ def power_row(
     for effect in [0.0, *nonzero_effects]:
         if with_ms:
             effects = {DETECTION: effect, MS: 0.0}
-            found = shares_shown(design, shares, effects, runs=runs)
-            of_detection = found.loc[DETECTION]
+            by_score = shares_shown(design, shares, effects, runs=runs)
+            of_detection = by_score.loc[DETECTION]
         else:
             of_detection = shares_of_first(design, shares, effect, runs=runs)
         powers[effect] = of_detection["shown"]
@@ -475,7 +503,7 @@ def power_row(
     row[f"found with {POWER:g}"] = smallest_effect(powers)
     if with_ms:
         # Of the largest effect, with which detection is shown most often.
-        row["size of MS behind it"] = found.loc[MS, "any_shown"]
+        row["size of MS behind it"] = by_score.loc[MS, "any_shown"]
     return row
 
 
@@ -494,10 +522,12 @@ def check_readings(names: list[str], runs: int) -> pd.DataFrame:
         for effect in (0.0, 0.02):
             effects = {DETECTION: effect, MS: effect}
             shares = SCENARIOS["by backbone"]
-            found = shares_shown(DESIGNS[name], shares, effects, runs=runs, price=price)
-            means_read = found.loc[MS, ["effect", "equal_r2", "pairs"]].to_dict()
+            by_score = shares_shown(
+                DESIGNS[name], shares, effects, runs=runs, price=price
+            )
+            means_read = by_score.loc[MS, ["effect", "equal_r2", "pairs"]].to_dict()
             about = {"design": name, "price in R2": price, "true": effect}
-            rows.append(about | means_read)
+            rows.append({**about, **means_read})
     return pd.DataFrame(rows).round(4)
 
 

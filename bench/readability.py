@@ -1,7 +1,7 @@
 """Count signs of code that is hard to read, by room, and let no room get worse.
 
-    python bench/readability.py            # the counts of each room, per 1,000 statements
-    python bench/readability.py --check    # fails where a room has more than is recorded
+    python bench/readability.py            # counts of each room, per 1,000 statements
+    python bench/readability.py --check    # fails where a room has more than recorded
     python bench/readability.py --record   # records the counts of today
 
 The counts are signs, not goals: a name that passes and says nothing is worse than one
@@ -104,7 +104,10 @@ def _lacks_subject(node: ast.AST) -> bool:
 
 
 def rooms() -> dict[str, list[Path]]:
-    """Return the Python files of each room: the folders in sae/, its own files, the workflow, bench."""
+    """Return the Python files of each room.
+
+    Rooms are the folders in sae/, its own files, the workflow, and bench.
+    """
     folders = sorted(path.parent for path in (ROOT / "sae").glob("*/__init__.py"))
     by_room = {f"sae/{folder.name}": sorted(folder.rglob("*.py")) for folder in folders}
     by_room["sae"] = sorted((ROOT / "sae").glob("*.py"))

@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 
 import pandas as pd
-from _comparison import read
+from _comparison import read_experiment
 
 from sae.comparison.intervals import student
 from sae.scoring.front import ENDPOINTS
@@ -29,8 +29,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("results", type=Path, help="folder of experiment sizes")
-    results = parser.parse_args().results
-    experiment = read(results, OVERLAY, experiment="sizes")
+    run_folder = parser.parse_args().results
+    experiment = read_experiment(run_folder, OVERLAY, experiment="sizes")
     keys = ["score", "method", "dataset"]
     for key, rows in experiment.effects().groupby(keys, sort=False):
         mean, half, p = student(rows["effect"].to_numpy())
@@ -43,7 +43,7 @@ def main() -> None:
     of_27k, of_55k = (
         tuning[tuning["dataset"] == f"fashion_mnist_{size}"] for size in ("27k", "55k")
     )
-    more = pd.read_csv(results / "high_rates.csv")
+    more = pd.read_csv(run_folder / "high_rates.csv")
     # Their names in a trial of the tuning's form, so that they count as such.
     of_topk = of_27k.loc[of_27k["method"] == "topk", "trial"]
     trial = more["method"] + "-" + of_topk.iloc[-1]

@@ -1,10 +1,12 @@
-"""Sparse autoencoders on frozen vision embeddings: how they are trained, what they are worth.
+"""Sparse autoencoders on frozen vision embeddings: training them, and judging them.
 
-`core` holds what all rooms use. `config` describes config.yaml. `data` turns images into embeddings. `models` is what a
-trained SAE is; `training` makes one, `bank` many. `scoring` says what they are worth, `protocols` which train and
-count, `comparison` what methods differ in; `report` prints and draws it. `steps` is what there is to run.
+`core` holds what all rooms use. `config` describes config.yaml. `data` turns images
+into embeddings. `models` is what a trained SAE is; `training` makes one, `bank` many.
+`scoring` says what they are worth, `protocols` which train and count, `comparison` what
+methods differ in; `report` prints and draws it. `steps` is what there is to run.
 
-The package is lazy on purpose: importing it imports nothing else, so that the command line starts fast.
+The package is lazy on purpose: importing it imports nothing else, so that the command
+line starts fast.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,32 +1,47 @@
-"""What there is to run, each once: the function that does it. The command line and the workflow read these."""
+"""Name every step: the function that does it, and what it does in a few words.
+
+The command line and the workflow read the steps here.
+"""
 
 import pkgutil
 from collections.abc import Callable
 from typing import NamedTuple
 
-# What to do where a step runs out of memory, beside lowering what it names.
-_MEMORY = "run fewer jobs at once (`--cores 1`), or ask for more (compute.memory_factor, on a cluster)"
+# What to do where a step runs out of memory, beside lowering what the step names.
+_MEMORY = (
+    "run fewer jobs at once (`--cores 1`), or ask for more (compute.memory_factor, on "
+    "a cluster)"
+)
 
 
 class Step(NamedTuple):
-    """A step: the function that does it, what that is, and what to lower where it runs out of memory."""
+    """A step of the workflow, or a command for people.
+
+    Attributes:
+        function: The function that does it, "module:name".
+        text: What it does, as the list of commands says it.
+        lower: What to lower where it runs out of memory; "" if nothing helps.
+    """
 
     function: str
     text: str
     lower: str = ""
 
     def load(self) -> Callable[..., None]:
-        """The function."""
+        """Import the step's module, and return its function."""
         return pkgutil.resolve_name(self.function)
 
     @property
     def memory(self) -> str:
-        """What to do where it runs out of memory."""
-        return f"{f'lower {self.lower}, ' if self.lower else ''}{_MEMORY}"
+        """The advice to give where the step runs out of memory."""
+        if not self.lower:
+            return _MEMORY
+        return f"lower {self.lower}, {_MEMORY}"
 
 
-# Those that are of use by themselves, as the command line lists them.
+# The steps that are of use by themselves, in the order in which people read them.
 FOR_USERS = ("encode", "import", "export", "explore", "judged", "board", "fetch")
+# {name: step}.
 STEPS = {
     "fetch": Step("sae.data.fetch:fetch", "fetch one artifact"),
     "weights": Step(

@@ -1,4 +1,8 @@
-"""What the tests share: a copy of the checkout with a tiny config on real images, and a way to run Snakemake in it."""
+"""Fixtures that the tests share.
+
+The largest is a copy of the checkout with a tiny config on real images, and a way to
+run Snakemake in it.
+"""
 
 import json
 import os
@@ -11,14 +15,20 @@ from pathlib import Path
 import pytest
 import yaml
 
-# Before NumPy and PyTorch start theirs: threads that wait for each other's cores take more time than they save.
+# Before NumPy and PyTorch start theirs: threads that wait for each other's cores take
+# more time than they save.
 for _name in ("OMP", "OPENBLAS", "MKL"):
     os.environ.setdefault(f"{_name}_NUM_THREADS", "1")
 
 ROOT = Path(__file__).parent.parent
-TINY = {"m": 32, "auxk_k": 32, "epochs": 4, "batch_size": 50, "log_every": 5}
-# Of its own, not the default: which lambdas are acceptable, and so how many SAEs train, is not to change with that.
-TINY |= {
+TINY_RECIPE = {
+    "m": 32,
+    "auxk_k": 32,
+    "epochs": 4,
+    "batch_size": 50,
+    "log_every": 5,
+    # Not the defaults: when these change, the same lambdas stay acceptable, and as many
+    # SAEs train.
     "lr": 0.001,
     "adam_beta1": 0.9,
     "adam_beta2": 0.999,
@@ -45,7 +55,10 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory):
-    """scikit-learn's handwritten digits (real images, 8 x 8) as a folder of PNGs, and a small backbone's checkpoint."""
+    """Return a folder of scikit-learn's handwritten digits, as PNGs of 8 x 8 pixels.
+
+    Beside them lies the checkpoint of a small backbone.
+    """
     import timm
     import torch
     from PIL import Image
@@ -54,8 +67,9 @@ def digits(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("digits")
     images, labels = load_digits(return_X_y=True)
+    split_by_remainder = {0: "test", 1: "val"}
     for i, (image, label) in enumerate(zip(images[:500], labels, strict=False)):
-        split = "test" if i % 5 == 0 else "val" if i % 5 == 1 else "train"
+        split = split_by_remainder.get(i % 5, "train")
         path = folder / split / str(label) / f"{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray((image.reshape(8, 8) * 15.9).astype("uint8")).save(path)
@@ -69,13 +83,14 @@ def digits(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def fetched(tmp_path_factory):
-    """A function that fetches artifacts by the project's own command, if they are not there; gives their folder."""
+    """Return a function that fetches artifacts, and returns the folder of them all.
+
+    It runs the project's own command, unless they are in the checkout already.
+    """
+    specs = yaml.safe_load((ROOT / "workflow/resources/artifacts.yaml").read_text())
 
     def fetch(*names):
-        root, known = (
-            ROOT / "results/artifacts",
-            yaml.safe_load((ROOT / "workflow/resources/artifacts.yaml").read_text()),
-        )
+        root = ROOT / "results/artifacts"
         if not all((root / name / "artifact.json").exists() for name in names):
             root = tmp_path_factory.mktemp("artifacts")
         for name in names:
@@ -90,7 +105,7 @@ def fetched(tmp_path_factory):
                 str(root),
             ]
             subprocess.run(
-                [*command, "--spec", json.dumps(known[name])], check=True, cwd=ROOT
+                [*command, "--spec", json.dumps(specs[name])], check=True, cwd=ROOT
             )
         return root
 
@@ -99,21 +114,29 @@ def fetched(tmp_path_factory):
 
 @pytest.fixture
 def network(monkeypatch):
-    """No network; the list of hosts and addresses that were asked for all the same."""
-    asked = []
+    """Cut the network off; return the list of what was asked for all the same."""
+    requests = []
 
     def refuse(*arguments, **_):
-        asked.append(arguments)
+        requests.append(arguments)
         raise OSError("no network")
 
     for name in ("connect", "connect_ex"):
         monkeypatch.setattr(socket.socket, name, refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    return asked
+    return requests
 
 
 class Checkout:
-    """A copy of the project with an experiment `tiny`: 1 dataset, 1 backbone, k = 4, the paper's methods, 2 lambdas."""
+    """A copy of the project with an experiment `tiny`.
+
+    It has one dataset, one backbone, k = 4, the paper's methods and two lambdas.
+
+    Attributes:
+        folder: the copy.
+        config: its config.yaml, which :meth:`write` writes anew.
+        experiment: the experiment in it.
+    """
 
     def __init__(self, folder, digits):
         self.folder = folder
@@ -128,16 +151,14 @@ class Checkout:
             "root": "digits",
             "image_size": 32,
         }
-        checkpoint = {
-            "model": "test_efficientnet",
-            "checkpoint": "digits/backbone.safetensors",
-        }
         self.config["backbones"]["tiny"] = {
             "loader": "timm",
             "family": "tiny",
-        } | checkpoint
+            "model": "test_efficientnet",
+            "checkpoint": "digits/backbone.safetensors",
+        }
         recipe = self.config["training"]["smoke"]
-        self.config["training"]["tiny"] = recipe | TINY
+        self.config["training"]["tiny"] = {**recipe, **TINY_RECIPE}
         self.config["figures"] = ["fig1", "fig5", "sweep"]
         self.experiment = {
             "datasets": ["digits"],
@@ -155,16 +176,18 @@ class Checkout:
         self.write()
 
     def write(self):
-        plain = json.loads(
-            json.dumps(self.config)
-        )  # Without objects that stand there twice, which YAML would join.
+        """Write config.yaml as `config` has it now."""
+        # Without objects that stand there twice, which YAML would join.
+        plain = json.loads(json.dumps(self.config))
         (self.folder / "config.yaml").write_text(yaml.safe_dump(plain))
 
     def command(self, *arguments):
+        """Return the command that runs Snakemake with some arguments."""
         return [Path(sys.executable).with_name("snakemake"), *arguments]
 
     @property
     def environment(self):
+        """The environment in which Snakemake runs the copy's code."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         # Under `make test` another `make` would say that it is one below.
         of_make = ("MAKELEVEL", "MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES")
@@ -177,8 +200,13 @@ class Checkout:
         }
 
     def snakemake(self, *arguments, ok=True):
-        """Run Snakemake here; returns what it printed."""
-        done = subprocess.run(
+        """Run Snakemake in the copy, and return what it printed.
+
+        Args:
+            arguments: of its command line.
+            ok: whether it must succeed; else it must fail.
+        """
+        process = subprocess.run(
             self.command(*arguments),
             cwd=self.folder,
             env=self.environment,
@@ -186,11 +214,11 @@ class Checkout:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        assert (done.returncode == 0) == ok, done.stdout
-        return done.stdout
+        assert (process.returncode == 0) == ok, process.stdout
+        return process.stdout
 
     def planned(self, target="tiny"):
-        """{rule: jobs} of a dry run, the target `tiny` itself left out."""
+        """Return {rule: how many jobs} of a dry run, without the target `tiny`."""
         lines = self.snakemake("-n", target).splitlines()
         start = next(
             (i for i, line in enumerate(lines) if line.startswith("job  ")), None
@@ -202,22 +230,26 @@ class Checkout:
         return {rule: int(count) for rule, count in rows if rule != "tiny"}
 
     def edit(self, file, old, new):
+        """Replace the first `old` in a file of the copy, which must be there."""
         text = (self.folder / file).read_text()
         assert old in text, f"{file} has no {old!r}"
         (self.folder / file).write_text(text.replace(old, new, 1))
 
     def results(self, experiment="tiny"):
-        """{relative path: content} of the SAEs, their scores and the metrics."""
-        base = self.folder / "results" / experiment
+        """Return {relative path: content} of the SAEs, their scores and the metrics."""
+        folder = self.folder / "results" / experiment
         patterns = ["saes/**/*.safetensors", "saes/**/train.parquet", "metrics.*"]
         patterns += ["scores/*/*/k*/*.parquet", "scores/*/*/k*/[a-z]*/*.parquet"]
-        found = [file for pattern in patterns for file in base.glob(pattern)]
-        return {str(f.relative_to(base)): f.read_bytes() for f in found}
+        return {
+            str(file.relative_to(folder)): file.read_bytes()
+            for pattern in patterns
+            for file in folder.glob(pattern)
+        }
 
 
 @pytest.fixture
 def make_checkout(tmp_path, digits):
-    """A function that makes one more copy."""
+    """Return a function that makes one more copy of the checkout."""
 
     def make(name="checkout"):
         (tmp_path / name).mkdir()

@@ -81,7 +81,7 @@ class MadeBy(Options):
         }
 
 
-class Result(NamedTuple):
+class ExperimentRows(NamedTuple):
     """The rows of a results folder, and what made them.
 
     Attributes:
@@ -93,7 +93,7 @@ class Result(NamedTuple):
     made_by: MadeBy
 
 
-def read(folder: Path) -> Result:
+def read(folder: Path) -> ExperimentRows:
     """Read the metrics of a results folder, and what made them.
 
     Raises:
@@ -103,14 +103,16 @@ def read(folder: Path) -> Result:
     made_by = from_record(MadeBy, record)
     parquet = folder / "metrics.parquet"
     if parquet.exists():
-        return Result(files.read_parquet(parquet), made_by)
+        return ExperimentRows(files.read_parquet(parquet), made_by)
     csv = folder / "metrics.csv"
     if csv.exists():
-        return Result(pd.read_csv(csv), made_by)
+        return ExperimentRows(pd.read_csv(csv), made_by)
     raise UserError(f"{folder} has neither metrics.parquet nor metrics.csv")
 
 
-def joined(results: Sequence[Result]) -> tuple[pd.DataFrame, list[str]]:
+def joined(
+    experiments: Sequence[ExperimentRows],
+) -> tuple[pd.DataFrame, list[str]]:
     """Return the means of all methods' effects, and what was left out and why.
 
     A method is compared with the baseline of its own experiment. A method that an
@@ -124,11 +126,11 @@ def joined(results: Sequence[Result]) -> tuple[pd.DataFrame, list[str]]:
     families: dict[str, str] = {}
     parts: list[readings.Readings] = []
     omissions: list[str] = []
-    for result in results:
-        metrics, left_out = _comparable_rows(result, results[0])
+    for experiment in experiments:
+        metrics, left_out = _comparable_rows(experiment, experiments[0])
         omissions += left_out
 
-        made_by = result.made_by
+        made_by = experiment.made_by
         part = readings.read(metrics, made_by.methods.tuned, made_by.fronts)
         new_names = {
             method: _free_name(method, made_by.experiment, names_on_board)
@@ -139,7 +141,7 @@ def joined(results: Sequence[Result]) -> tuple[pd.DataFrame, list[str]]:
         # Where two folders know a backbone, its family is that of the earlier one.
         families = made_by.families | families
 
-    rule = results[0].made_by.intervals
+    rule = experiments[0].made_by.intervals
     return outcomes.means(readings.joined(parts), families, rule), omissions
 
 
@@ -155,27 +157,31 @@ def _free_name(method: str, experiment: str, names_on_board: set[str]) -> str:
     return name
 
 
-def _comparable_rows(result: Result, first: Result) -> tuple[pd.DataFrame, list[str]]:
-    """Return the rows of a result that may stand beside those of the first folder.
+def _comparable_rows(
+    experiment: ExperimentRows, first: ExperimentRows
+) -> tuple[pd.DataFrame, list[str]]:
+    """Return the rows of an experiment that may stand beside those of the first folder.
 
     Args:
-        result: The rows of any folder, the first one included.
+        experiment: The rows of any folder, the first one included.
         first: The rows of the first folder.
 
     Returns:
         Tidy metrics with MS across groups, and a line about each thing left out. If
         nothing fits these are no rows, with the columns as they were read.
     """
-    mismatch = _mismatch(result.made_by, first.made_by)
+    mismatch = _mismatch(experiment.made_by, first.made_by)
     if mismatch is not None:
-        return result.metrics[:0], [mismatch]
+        return experiment.metrics[:0], [mismatch]
 
-    metrics = fronts.of_protocol(result.metrics, result.made_by.fronts)
-    metrics, cell_lines = _drop_foreign_cells(metrics, result.made_by, first)
+    metrics = fronts.of_protocol(experiment.metrics, experiment.made_by.fronts)
+    metrics, cell_lines = _drop_foreign_cells(metrics, experiment.made_by, first)
     metrics, dataset_lines = _drop_other_embeddings(
-        metrics, result.made_by, first.made_by
+        metrics, experiment.made_by, first.made_by
     )
-    metrics, score_lines = _drop_other_metrics(metrics, result.made_by, first.made_by)
+    metrics, score_lines = _drop_other_metrics(
+        metrics, experiment.made_by, first.made_by
+    )
     return across_groups(metrics), [*cell_lines, *dataset_lines, *score_lines]
 
 
@@ -232,7 +238,7 @@ def _by_shared_dataset(made_by: MadeBy, compared: MadeBy) -> dict[str, dict[str,
 
 
 def _drop_foreign_cells(
-    metrics: pd.DataFrame, theirs: MadeBy, first: Result
+    metrics: pd.DataFrame, theirs: MadeBy, first: ExperimentRows
 ) -> tuple[pd.DataFrame, list[str]]:
     """Leave out cells that the first folder does not have, and say how many."""
     cells = pd.MultiIndex.from_frame(metrics[CELL])

@@ -49,7 +49,8 @@ _CODE = {
     "figure": ["draw"],
     "protocol": ["next", "choose", "at_most"],
 }
-# The same of a backbone that reads no images, and of an objective that trains nothing.
+# What a backbone that reads no images must hold instead, and an objective that trains
+# nothing.
 _CODE_WITHOUT_WORK = {
     "backbone": ["files", "embeddings"],
     "objective": ["take", "content"],
@@ -95,7 +96,7 @@ def _check_names(kind: str, head: registry.Head, file: Path) -> None:
     code = _CODE[kind]
     reads_images = head.constants.get("READS_IMAGES", True)
     if not reads_images or head.constants.get("MADE_ELSEWHERE", False):
-        code = _CODE_WITHOUT_WORK[kind]
+        code = _CODE_WITHOUT_WORK.get(kind, code)
     missing = [
         name for name in (*_CONSTANTS.get(kind, {}), *code) if name not in head.names
     ]

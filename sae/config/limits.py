@@ -80,8 +80,8 @@ class Limited(Options):
     No study of the next years meets one.
     """
 
-    # The options of entries of one's own.
-    OWN: ClassVar[frozenset[str]] = frozenset()
+    # Names of fields that are options of a user's entries.
+    EXTENSION_OPTIONS: ClassVar[frozenset[str]] = frozenset()
 
     @field_validator("*")
     @classmethod
@@ -93,7 +93,7 @@ class Limited(Options):
         """
         name = field.field_name or ""
         limit = LIMITS.get(name, LIMIT_OF_OTHERS)
-        if name in cls.OWN:
+        if name in cls.EXTENSION_OPTIONS:
             limit = LIMIT_OF_OTHERS
 
         numbers: Iterable[Any] = [value]

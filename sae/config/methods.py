@@ -79,7 +79,7 @@ def complete_methods(
             update={"sweep": {**experiment.sweep, **sweep}}
         )
         for method_name in experiment.methods:
-            _check_same_as_at(
+            _check_leaves_options_to_at(
                 method_name, name, sweep, methods, words_by_method, problems
             )
     return config.model_copy(update={"methods": methods, "experiments": experiments})
@@ -292,8 +292,10 @@ def _check_linked_methods(
             continue
         if linked.at:
             reason = f"itself trained at the choice of {linked.at}"
+        elif linked.control:
+            reason = "a control"
         else:
-            reason = "a control" if linked.control else "imported"
+            reason = "imported"
         problems.add(
             f"methods.{name}.{link}",
             f"{linked_name} is {reason}: name a method with trials of its own",
@@ -353,7 +355,7 @@ def _check_sweep_of_experiment(
     }
 
 
-def _check_same_as_at(
+def _check_leaves_options_to_at(
     name: str,
     experiment_name: str,
     sweep_of_experiment: Mapping[str, Any],
@@ -362,6 +364,9 @@ def _check_same_as_at(
     problems: Problems,
 ) -> None:
     """Check that a method leaves the options alone that another one chooses for it.
+
+    A method that is `at` another one is trained with the values that are chosen for
+    that one, so that a value of its own for such an option would never hold.
 
     Args:
         name: Of a method that may be `at` another one.

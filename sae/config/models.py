@@ -220,6 +220,7 @@ def _import_of_place(written: Any) -> Any:
 Import = Annotated[_Import, BeforeValidator(_import_of_place)]
 
 
+# A key is `lambda` or `import`, not the name by which Python has it.
 class Method(Limited, extra="allow", validate_by_name=False):
     """A way to train an SAE.
 
@@ -463,34 +464,38 @@ def class_with_options(common: type[Model], kind: str, name: str) -> type[Model]
         UserError: the entry's file is not right, or an option in it has a name that is
             taken.
     """
-    is_own = registry.module_name(kind, name).startswith(registry.EXTENSIONS)
-    if is_own:
+    is_extension = registry.module_name(kind, name).startswith(registry.EXTENSIONS)
+    if is_extension:
         # It may be another entry at the next call (`registry.extend`).
-        return _make_class(common, kind, name, is_own)
+        return _make_class(common, kind, name, is_extension)
     return _library_class(common, kind, name)
 
 
 @functools.cache
 def _library_class(common: type[Model], kind: str, name: str) -> type[Model]:
     """Return the class of an entry of the library, which takes long to make."""
-    return _make_class(common, kind, name, is_own=False)
+    return _make_class(common, kind, name, is_extension=False)
 
 
-def _make_class(common: type[Model], kind: str, name: str, is_own: bool) -> type[Model]:
+def _make_class(
+    common: type[Model], kind: str, name: str, is_extension: bool
+) -> type[Model]:
     """Make the class that :func:`class_with_options` returns.
 
     Args:
         common: The class that gets the options.
         kind: Of the entry.
         name: The entry.
-        is_own: Whether it is an entry of one's own.
+        is_extension: Whether it is an entry of the user's.
     """
     head = head_of(kind, name)
     _check_names_are_free(common, kind, name, head.options)
     has_options = head.options is not Options
     bases: Any = (head.options, common) if has_options else common
     open_ended = not has_options and kind in ("dataset", "backbone")
-    own_options = frozenset(head.options.model_fields) if is_own else frozenset()
+    extension_options = common.EXTENSION_OPTIONS
+    if is_extension:
+        extension_options = extension_options.union(head.options.model_fields)
     return create_model(
         name,
         __base__=bases,
@@ -499,7 +504,7 @@ def _make_class(common: type[Model], kind: str, name: str, is_own: bool) -> type
             "use_attribute_docstrings": False,
         },
         constants=(ClassVar[dict[str, Any]], head.constants),
-        OWN=(ClassVar[frozenset[str]], common.OWN | own_options),
+        EXTENSION_OPTIONS=(ClassVar[frozenset[str]], extension_options),
     )
 
 
@@ -514,7 +519,8 @@ def _check_names_are_free(
     taken_names = {*common.model_fields, *dir(common)}
     if issubclass(common, TypedMethod):
         taken_names.update(("k", "seed"))
-    # A loader may narrow which models it knows.
+    # Every class of options has the names of `Options`, and a loader may narrow which
+    # models it knows.
     taken_names -= {*dir(Options), "model"}
     in_both = taken_names & {*options.model_fields, *dir(options)}
     if in_both:

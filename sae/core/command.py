@@ -122,6 +122,7 @@ def word_parser(value_type: Any) -> Callable[[str], Any]:
             json_text: str | bytes = word
             if word.startswith("@"):
                 json_text = Path(word[1:]).read_bytes()
+            # The workflow writes settings as records (`as_record`).
             return adapter.validate_json(json_text, context=RECORD)
         except ValidationError as error:
             raise ArgumentTypeError(describe_problems(error)) from None

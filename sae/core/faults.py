@@ -77,6 +77,7 @@ def stop_on_signals() -> None:
         _received_signals.append(number)
         raise Stopped(128 + number)
 
+    # A signal that was ignored when this process began, under nohup say, stays so.
     for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, stop)

@@ -122,7 +122,7 @@ def _temporary_path(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Hold an exclusive lock on a file, which is made if needed.
+    """Hold an exclusive lock on a file, which is made if needed, during the block.
 
     A file system without locks gives none, and the block runs all the same.
 
@@ -142,6 +142,7 @@ def locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX)
         except (OSError, ImportError):  # ImportError: Windows.
             pass
+        # The lock ends when the file is closed.
         yield
 
 

@@ -102,6 +102,7 @@ class Options(BaseModel):
     def _name_allowed_keys(cls, problem: Any) -> InitErrorDetails:
         """Return a problem of pydantic's; one with an unknown key names the others."""
         location = problem["loc"]
+        # A kind of pydantic's own would put its words together anew.
         kind = PydanticCustomError(problem["type"], problem["msg"])
         # A longer location is of a mapping below, whose own class has named its keys.
         if problem["type"] == "extra_forbidden" and len(location) == 1:
@@ -213,6 +214,7 @@ def describe_problems(error: ValidationError) -> str:
     """Say all that pydantic finds wrong, each after its key."""
     texts = []
     for problem in error.errors():
+        # Pydantic's mark that a key itself is wrong; the key stands before the mark.
         key = ".".join(str(part) for part in problem["loc"] if part != "[key]")
         text = describe_problem(problem)
         texts.append(f"{key}: {text}" if key else text)

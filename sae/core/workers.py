@@ -27,6 +27,8 @@ from sae.core.errors import UserError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Map = Callable[[Callable[[Item], Result], Iterable[Item]], Iterator[Result]]
+# These lists hold one thing or none.
+#
 # The error that kept this process of a pool from becoming ready, if one did.
 _start_errors: list[Exception] = []
 # The step and the number of threads of this process, once they are known. Each process

@@ -5,7 +5,7 @@ A location is a path relative to the dataset's root, in one of three forms:
 `train.parquet@GROUP:ROW` (a row of a row group). No file stays open between two reads,
 so that forked DataLoader workers and several processes can read at once.
 
-`sae.data.samples` lists the locations in tars and parquet files.
+`sae.data.shard_images` lists the locations in tars and parquet files.
 """
 
 import functools
@@ -25,7 +25,9 @@ _IN_TAR = re.compile(r"(?P<file>.+)@(?P<offset>\d+)\+(?P<size>\d+)", re.DOTALL)
 _IN_PARQUET = re.compile(r"(?P<file>.+)@(?P<group>\d+):(?P<row>\d+)", re.DOTALL)
 
 
-def read(root: str | Path, location: str, image_column: str = "image") -> bytes:
+def read_image_bytes(
+    root: str | Path, location: str, image_column: str = "image"
+) -> bytes:
     """Return the bytes of one image.
 
     Args:
@@ -88,8 +90,13 @@ def content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 
 def open_image(root: str | Path, image_column: str, location: str) -> Image.Image:
-    """Return the image at a location as Pillow opens it; see :func:`read`."""
-    return Image.open(io.BytesIO(read(root, location, image_column)))
+    """Return the image at a location as Pillow opens it.
+
+    Raises:
+        UserError: as :func:`read_image_bytes`.
+        PIL.UnidentifiedImageError: these bytes are no image.
+    """
+    return Image.open(io.BytesIO(read_image_bytes(root, location, image_column)))
 
 
 def opener(

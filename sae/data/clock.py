@@ -17,14 +17,14 @@ class Clock:
     Args:
         heading: what lines begin with.
         total: the number of images.
-        left: the number of those that are not done yet.
+        images_left: the number of those that are not done yet.
     """
 
-    def __init__(self, heading: str, total: int, left: int) -> None:
+    def __init__(self, heading: str, total: int, images_left: int) -> None:
         self.heading = heading
         self.total = total
-        self.images_left = left
-        self.left_at_start = left
+        self.images_left = images_left
+        self.left_at_start = images_left
         self.started_at = time.monotonic()
         self.told_at = self.started_at
 

@@ -370,7 +370,7 @@ def _without_broken(
 
 def duplicates(
     place: str,
-    things: str,
+    compared: str,
     index: pd.DataFrame,
     digests: pd.Series,
     entry: Entry,
@@ -379,7 +379,7 @@ def duplicates(
 
     Args:
         place: what messages begin with: the dataset, say.
-        things: what messages call what is compared, such as "pictures".
+        compared: what messages call what is compared, such as "pictures".
         index: N rows with `image_id` and `split`.
         digests: N hashes of what is compared.
         entry: the dataset's entry in the config.
@@ -405,8 +405,8 @@ def duplicates(
         first_ids = [f"{ids[0]} ({split})" for split, ids in ids_of_split.items()]
         examples.append(" = ".join(first_ids))
     finding = (
-        f"{place}: {things} that lie in more than one split: {len(ids_by_split)}, such "
-        f"as {'; '.join(examples)}"
+        f"{place}: {compared} that lie in more than one split: {len(ids_by_split)}, "
+        f"such as {'; '.join(examples)}"
     )
     if entry.shared.duplicates != "allow":
         raise UserError(

@@ -76,6 +76,8 @@ def draw_all(svgs: Mapping[str, bytes], folder: Path, heading: str) -> None:
         finally:
             process.kill()  # Only where this process is stopped meanwhile.
 
+        # Pictures are drawn in this order: the first one that is still missing is the
+        # one at which the process ended.
         missing = _missing(missing, folder)
         if process.exitcode in ENDED_BY_PICTURE:
             reason = (

@@ -57,7 +57,7 @@ def frame(
     split: Any,
     label: Any = None,
     label_name: Any = None,
-    **others: Any,
+    **more_columns: Any,
 ) -> pd.DataFrame:
     """Make an index of N rows with the columns `COLUMNS`.
 
@@ -71,7 +71,7 @@ def frame(
         label: N integers; None where images have no single label (the column is then a
             nullable integer).
         label_name: N texts.
-        others: the columns `label_coarse`, `label_coarse_name`, `group`.
+        more_columns: the columns `label_coarse`, `label_coarse_name`, `group`.
     """
     image_ids = _text(image_id)
     no_number = pd.array([pd.NA], dtype="Int64")
@@ -86,7 +86,7 @@ def frame(
         "label_coarse_name": no_text.take(zeros),
         "group": image_ids,
         "split": _text(split),
-        **others,
+        **more_columns,
     }
     return pd.DataFrame(columns)[COLUMNS]
 
@@ -95,10 +95,14 @@ def _text(values: Any) -> pd.api.extensions.ExtensionArray:
     return pd.array(values, dtype="str")
 
 
-def distinct(keys: list[str], places: list[str]) -> list[str]:
-    """Return `keys` if no two are the same, else `places`.
+def keys_or_places(keys: list[str], places: list[str]) -> list[str]:
+    """Return names for the images of shards: their keys if no two are the same.
 
-    A key may be a number that starts anew in each shard.
+    A key may be a number that starts anew in each shard. Then the places name them.
+
+    Args:
+        keys: N keys, of an image within its shard.
+        places: N places, of which no two are the same.
     """
     return keys if len(set(keys)) == len(keys) else places
 

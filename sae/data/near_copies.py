@@ -64,7 +64,7 @@ SURE_BITS_PER_DIFFERING_ONE = 15
 
 
 class Kind(enum.Enum):
-    """Say how the near-copies of a picture are found."""
+    """A way in which the near-copies of a picture are found."""
 
     DRAWING = "by its name, or by what it shows"
     EMBLEM = "by both together: others look alike and are another thing, as flags"
@@ -73,12 +73,12 @@ class Kind(enum.Enum):
 
 @dataclass(frozen=True)
 class Sign:
-    """Hold by what a picture is known again.
+    """The features by which a picture is recognised, whatever its file says.
 
     Attributes:
         lines: Where lines run: the share of pixels on a line in each of 32 x 32 fields,
             less their mean, scaled to length 1; all 0 where there are none.
-        mirrored_lines: The same of the picture mirrored left to right.
+        mirrored_lines: Where lines run in the picture mirrored left to right.
         grey: 16 x 16 grey pixels less their mean, scaled to length 1.
         thumbnail: 16 x 16 pixels in RGB, 0 to 255.
         bits: The perceptual hash: whether each low frequency of 32 x 32 grey pixels is
@@ -98,14 +98,14 @@ class Sign:
 
 @dataclass(frozen=True)
 class Picture:
-    """Hold what near-copies are found by.
+    """A picture with all that its near-copies are found by.
 
     Attributes:
         name: Its path, unique.
         stem: What its name says of the drawing (:func:`stem`); of `Kind.NAMED`, what
             only its copies share.
         kind: How its near-copies are found.
-        sign: By what it is known again.
+        sign: The features by which it is recognised.
     """
 
     name: str
@@ -115,7 +115,7 @@ class Picture:
 
 
 def sign_of(image: Image.Image) -> Sign:
-    """Return by what an RGB picture is known again."""
+    """Return the features by which an RGB picture is recognised."""
     grey_32 = image.convert("L").resize((32, 32), Image.Resampling.LANCZOS)
     frequencies = scipy.fft.dctn(np.asarray(grey_32, dtype=np.float64), norm="ortho")
     # Without the first of them, the mean.

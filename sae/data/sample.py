@@ -11,7 +11,8 @@ class Sample(NamedTuple):
 
     Attributes:
         key: its name there.
-        location: where its bytes are, as :func:`sae.data.archives.read` takes it.
+        location: where its bytes are, as :func:`sae.data.archives.read_image_bytes`
+            takes it.
         label: its class number, as the archive has it; None where it has none.
     """
 

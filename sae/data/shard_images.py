@@ -22,7 +22,7 @@ class ShardImages:
             number where that is null.
         places: N texts `shard/row`, unique; the shard without its ending.
         locations: N texts that say where the image's bytes are, as
-            :func:`sae.data.archives.read` takes them.
+            :func:`sae.data.archives.read_image_bytes` takes them.
         labels: N integers, or None where there are none.
         label_names: the class names that a parquet schema records, or None.
     """

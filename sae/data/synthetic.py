@@ -62,7 +62,7 @@ class World:
         dictionary: D, unit rows.
         probability: of each concept to be active on an image of a class that does not
             own it.
-        own: the concepts of each class.
+        concepts_of_class: the concepts that each class has of its own.
         mean: mu.
         seed: of this world and its images.
         structure: how concepts go together.
@@ -70,7 +70,7 @@ class World:
 
     dictionary: Float[np.ndarray, "concepts d"]
     probability: Float[np.ndarray, " concepts"]
-    own: Int[np.ndarray, "classes own"]
+    concepts_of_class: Int[np.ndarray, "classes own"]
     mean: Float[np.ndarray, " d"]
     seed: int
     structure: Structure = "independent"
@@ -89,11 +89,13 @@ def world(
     dictionary /= np.linalg.norm(dictionary, axis=1, keepdims=True)
     power = np.arange(1, concepts + 1) ** -EXPONENT
     direction_of_mean = rng.standard_normal(d, dtype=np.float32)
-    own = [rng.choice(concepts, OWN, replace=False) for _ in range(classes)]
+    concepts_of_class = [
+        rng.choice(concepts, OWN, replace=False) for _ in range(classes)
+    ]
     return World(
         dictionary=dictionary,
         probability=np.minimum(0.5, PER_IMAGE * power / power.sum()),
-        own=np.stack(own),
+        concepts_of_class=np.stack(concepts_of_class),
         mean=MEAN * direction_of_mean / np.linalg.norm(direction_of_mean),
         seed=seed,
         structure=structure,
@@ -110,7 +112,9 @@ def chunks(
     """
     d = world.dictionary.shape[1]
     for number, start in enumerate(range(0, count, CHUNK)):
-        labels, rng = _draw_labels(world.seed, len(world.own), split, number)
+        labels, rng = _draw_labels(
+            world.seed, len(world.concepts_of_class), split, number
+        )
         is_active = _draw_active_concepts(world, labels, rng)
         rows, concepts = is_active.nonzero()
         strengths = np.exp(SPREAD * rng.standard_normal(len(rows))).astype(np.float32)
@@ -129,7 +133,7 @@ def _draw_active_concepts(
 ) -> Bool[np.ndarray, "chunk concepts"]:
     """Draw which concepts are active on the images of a chunk."""
     is_active = _draw_other_concepts(world, rng)
-    own_concepts = world.own[labels]
+    own_concepts = world.concepts_of_class[labels]
     is_own_shown = rng.random(own_concepts.shape) < SIGNATURE
     rows = np.arange(CHUNK)[:, None]
     is_active[rows, own_concepts] = is_active[rows, own_concepts] | is_own_shown

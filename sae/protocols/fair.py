@@ -556,7 +556,8 @@ def _find_lengths(history: History) -> _Lengths:
 
 def _baseline_at_length(history: History, steps: int) -> list[Member]:
     """Return the baseline's SAEs of one length, at each of three learning rates."""
-    plan, options = history.plan, history.options
+    plan = history.plan
+    options = history.options
     low, high = options.lr
     # The middles of the range's thirds, in the logarithm.
     rates = [
@@ -838,7 +839,8 @@ class _Fronts:
         Raises:
             UserError: the baseline has no feasible trial.
         """
-        plan, options = self.history.plan, self.history.options
+        plan = self.history.plan
+        options = self.history.options
         baseline = plan.root(method)
         reach = self.reach(baseline)
         if math.isnan(reach):

@@ -184,8 +184,8 @@ def _decide(
     spec = methods[method]
     bar = math.nan
     if spec.against:
-        other = _decide(validation, methods, spec.against, seed)
-        bar = other.bar if other.trial_name is None else other.r2
+        reference = _decide(validation, methods, spec.against, seed)
+        bar = reference.bar if reference.trial_name is None else reference.r2
 
     acceptable = trials[(trials["status"] == "ok") & trials["r2"].notna()]
     status = "chosen"

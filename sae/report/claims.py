@@ -15,6 +15,12 @@ from sae.report.markup import markdown
 from sae.report.tables import ComparisonSettings
 from sae.scoring.selection import CELL, rows_under
 
+_MARK_NOTES = (
+    "`?`: on a dataset a control has the score as high as the baseline, so that there "
+    "the score does not tell a trained SAE\n"
+    "from it (column `controls` of claims.csv; tables/controls.md)."
+)
+
 
 def write(
     metrics_file: Path,
@@ -85,25 +91,40 @@ def _effect(row: dict[str, Any]) -> str:
 def _page(
     table: pd.DataFrame, rule: ClaimRule, seed_count: int, cell_count: int
 ) -> str:
-    """Return the claims and how to read them, in markdown."""
+    """Return the claims and how to read them, in markdown.
+
+    Args:
+        table: The columns `COLUMNS`.
+        rule: By which the claims were judged.
+        seed_count: How many seeds the experiment has.
+        cell_count: How many cells it has.
+    """
     seed_draws = "one seed, so across blocks only"
     if seed_count > 1:
         seed_draws = "seeds inside them"
-    return f"""\
-# Claims of the paper, and what was measured here
-
-{markdown(as_text(table))}
-
-Test split, {cell_count} cells (dataset, backbone, k), {seed_count} seed(s). Measured: mean over cells, with the
-{rule.confidence:.0%} interval of a bootstrap over (dataset, backbone) blocks, {seed_draws}. A claim holds if
-the interval lies beyond its bound and at least {rule.agreement:.0%} of the cells that differ agree. It holds in part
-if only the interval does, or if the sign of its mean turns when dead latents count as 0. Else it is not shown.
-'No loss' and 'the same' ask the interval alone. MS is over latents that fire on two test images or more;
-where a dataset knows near-duplicates, pairs of them do not count. Published:
-the paper's own datasets and backbones, mean effect, and in how many of its cells it goes up or down. Detection: of a
-claim about MS the same effect on the AUC with which other models find a latent's images, over live latents. The rule's
-numbers: `claims` in config.yaml.
-
-`?`: on a dataset a control has the score as high as the baseline, so that there the score does not tell a trained SAE
-from it (column `controls` of claims.csv; tables/controls.md).
-"""
+    notes = (
+        f"Test split, {cell_count} cells (dataset, backbone, k), {seed_count} seed(s). "
+        "Measured: mean over cells, with the\n"
+        f"{rule.confidence:.0%} interval of a bootstrap over (dataset, backbone) "
+        f"blocks, {seed_draws}. A claim holds if\n"
+        f"the interval lies beyond its bound and at least {rule.agreement:.0%} of the "
+        "cells that differ agree. It holds in part\n"
+        "if only the interval does, or if the sign of its mean turns when dead latents "
+        "count as 0. Else it is not shown.\n"
+        "'No loss' and 'the same' ask the interval alone. MS is over latents that fire "
+        "on two test images or more;\n"
+        "where a dataset knows near-duplicates, pairs of them do not count. "
+        "Published:\n"
+        "the paper's own datasets and backbones, mean effect, and in how many of its "
+        "cells it goes up or down. Detection: of a\n"
+        "claim about MS the same effect on the AUC with which other models find a "
+        "latent's images, over live latents. The rule's\n"
+        "numbers: `claims` in config.yaml."
+    )
+    paragraphs = [
+        "# Claims of the paper, and what was measured here",
+        markdown(as_text(table)),
+        notes,
+        _MARK_NOTES,
+    ]
+    return "\n\n".join(paragraphs) + "\n"

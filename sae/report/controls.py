@@ -7,11 +7,16 @@ from sae.comparison.scores import SCORES
 from sae.report.markup import markdown
 from sae.report.names import Names
 
-NOTES = """\
-Per dataset, then over all of them: the baseline's mean over cells, and each control's difference from it, with the
-wider of two intervals: a bootstrap over (dataset, backbone) blocks, seeds inside them, and Student's t of the blocks'
-means; none with fewer blocks than the claims ask for. `?`: the interval reaches 0. There the score cannot tell a
-trained SAE from what was not trained, or only in part. Controls are not tuned and stand at their own R2."""
+NOTES = (
+    "Per dataset, then over all of them: the baseline's mean over cells, and each "
+    "control's difference from it, with the\n"
+    "wider of two intervals: a bootstrap over (dataset, backbone) blocks, seeds inside "
+    "them, and Student's t of the blocks'\n"
+    "means; none with fewer blocks than the claims ask for. `?`: the interval reaches "
+    "0. There the score cannot tell a\n"
+    "trained SAE from what was not trained, or only in part. Controls are not tuned "
+    "and stand at their own R2."
+)
 NO_CONTROLS = (
     "Empty: no method of this experiment is a control (`control` in config.yaml)."
 )

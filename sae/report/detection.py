@@ -6,11 +6,15 @@ from sae.comparison.detection import differences
 from sae.report.markup import markdown
 from sae.report.names import Names
 
-NOTES = """\
-How well backbones of other families find a latent's images (AUC; chance .5): the method's minus the baseline's, mean
-over cells (lowest to highest). Reweighted: as if its latents fired as often as the baseline's do. Measured: the share
-of the dictionary that fires often enough. Whole: mean of 2 AUC - 1 over all latents; what was not measured counts as
-0."""
+NOTES = (
+    "How well backbones of other families find a latent's images (AUC; chance .5): the "
+    "method's minus the baseline's, mean\n"
+    "over cells (lowest to highest). Reweighted: as if its latents fired as often as "
+    "the baseline's do. Measured: the share\n"
+    "of the dictionary that fires often enough. Whole: mean of 2 AUC - 1 over all "
+    "latents; what was not measured counts as\n"
+    "0."
+)
 NONE = "Empty: no backbone of another family judges the latents of this experiment."
 
 

@@ -27,10 +27,13 @@ NONE = (
     "feasible."
 )
 OTHER_SCORES = [name for name in OWN_FRONTS if name not in JUDGED]
-WHAT_IF = """\
-The share of latents that must fire is a bound of what is feasible. With another bound the window and the fronts are
-other ones, whose vertices have no fresh seeds. So all are read with the seed of the tuning, and the rule's own bound
-is, too."""
+WHAT_IF = (
+    "The share of latents that must fire is a bound of what is feasible. With another "
+    "bound the window and the fronts are\n"
+    "other ones, whose vertices have no fresh seeds. So all are read with the seed of "
+    "the tuning, and the rule's own bound\n"
+    "is, too."
+)
 
 
 def notes(
@@ -58,20 +61,20 @@ controls.md."""
     return textwrap.fill(
         f"""\
 Baseline: its own score in the same reading, mean over cells. Effect, signed so that
-more is better: mean over blocks of the method's front minus the baseline's, over the window
-of {rule.widths[0]:g} of R2 below the baseline's best, chosen on validation and read on
-test. Detection and MS are read with fresh seeds, where they were trained; detection
-over the whole dictionary with the seed of the tuning. A block is a (dataset, family of
-backbones). In brackets the {intervals.confidence:.0%} interval over blocks{datasets}.
-Up: cells in which the effect is above 0. At lower R2: cells in which the method ends
-left of where the baseline's score is highest, by {fronts.TOLERANCE:g} of R2 at most,
-and both are read there. dR2 is the price: the difference in test R2 at the same weights.
-Out of reach: cells in which it ends further left. No comparison: cells in which no trial is
-feasible, all seeds diverged, fresh seeds are missing, or the score was not measured.
-Neither are in a mean. Outcome: detection is tested first, p < {intervals.level:.2g}
-after Holm over the methods that are in reach; then MS, over those whose detection
-passed. Higher or lower in these cells: it passed, and each dataset, equal test R2 and
-matched pairs have its sign. Equivalent: the interval lies within
+more is better: mean over blocks of the method's front minus the baseline's, over the
+window of {rule.widths[0]:g} of R2 below the baseline's best, chosen on validation and
+read on test. Detection and MS are read with fresh seeds, where they were trained;
+detection over the whole dictionary with the seed of the tuning. A block is a (dataset,
+family of backbones). In brackets the {intervals.confidence:.0%} interval over
+blocks{datasets}. Up: cells in which the effect is above 0. At lower R2: cells in which
+the method ends left of where the baseline's score is highest, by {fronts.TOLERANCE:g}
+of R2 at most, and both are read there. dR2 is the price: the difference in test R2 at
+the same weights. Out of reach: cells in which it ends further left. No comparison:
+cells in which no trial is feasible, all seeds diverged, fresh seeds are missing, or the
+score was not measured. Neither are in a mean. Outcome: detection is tested first, p <
+{intervals.level:.2g} after Holm over the methods that are in reach; then MS, over those
+whose detection passed. Higher or lower in these cells: it passed, and each dataset,
+equal test R2 and matched pairs have its sign. Equivalent: the interval lies within
 {outcomes.NEGLIGIBLE:g} of 0, uncorrected. Undecided, too, where the readings disagree
 in sign. This speaks of other families of backbones on these datasets, not of other
 datasets. Too few blocks: fewer than {intervals.min_blocks}. A trial is feasible where
@@ -81,21 +84,33 @@ images.{controls} docs/protocol.md has the rule.""",
     )
 
 
-READINGS = f"""\
-The same effects otherwise read. By cell: the mean over cells. Over backbones: the interval if each (dataset, backbone)
-were a block. Over seeds: that over fresh seeds with the cells fixed. Equal test R2: both sides where they have the same
-R2 on test. Pairs: trials with the same common options, score + kappa R2 on test, kappa being what the baseline's
-vertices within {NEAR:g} of its best R2 pay for R2. Widths: other windows. Found: the smallest effect that is shown with
-a power of {POWER:g}, at the strictest step of Holm's correction."""
-OWN_FRONTS_NOTES = """\
-Each score on a front of its own: what a method has at its best in that score, at the same R2. No outcomes. With the
-seed of the tuning, where fresh seeds were trained at the vertices of detection and MS alone."""
-IMPORTED = """\
-SAEs that were made elsewhere, beside the baseline that the paper's rule chose: means over their cells, on test. They
-are not compared at the same R2, since they were not tuned."""
-AT_VERTICES = """\
-Scores of judged SAEs alone, read where {front} is highest: not at these scores' own best, so these are no effects. No
-outcomes."""
+READINGS = (
+    "The same effects otherwise read. By cell: the mean over cells. Over backbones: "
+    "the interval if each (dataset, backbone)\n"
+    "were a block. Over seeds: that over fresh seeds with the cells fixed. Equal test "
+    "R2: both sides where they have the same\n"
+    "R2 on test. Pairs: trials with the same common options, score + kappa R2 on test, "
+    "kappa being what the baseline's\n"
+    f"vertices within {NEAR:g} of its best R2 pay for R2. Widths: other windows. "
+    "Found: the smallest effect that is shown with\n"
+    f"a power of {POWER:g}, at the strictest step of Holm's correction."
+)
+OWN_FRONTS_NOTES = (
+    "Each score on a front of its own: what a method has at its best in that score, at "
+    "the same R2. No outcomes. With the\n"
+    "seed of the tuning, where fresh seeds were trained at the vertices of detection "
+    "and MS alone."
+)
+IMPORTED = (
+    "SAEs that were made elsewhere, beside the baseline that the paper's rule chose: "
+    "means over their cells, on test. They\n"
+    "are not compared at the same R2, since they were not tuned."
+)
+AT_VERTICES = (
+    "Scores of judged SAEs alone, read where {front} is highest: not at these scores' "
+    "own best, so these are no effects. No\n"
+    "outcomes."
+)
 
 
 def page(

@@ -185,15 +185,20 @@ def read_judgements(site: Path, answer_files: Sequence[Path]) -> Judgements:
                 f"{file}: it answers trials of another site, or of an earlier one of "
                 f"this name; {site} has other trials"
             )
-        session = (answer_file.site, tuple(map(str, answer_file.answers)))
-        for key in (session, (answer_file.site, answer_file.seed)):
+        # A session may have been saved twice: with other words beside the same answers,
+        # or early and late, with one seed.
+        answers_as_text = tuple(map(str, answer_file.answers))
+        for key in (
+            (answer_file.site, answers_as_text),
+            (answer_file.site, answer_file.seed),
+        ):
             if key in file_by_session:
                 raise UserError(
                     f"{file}: the same rater's answers as {file_by_session[key]}; give "
                     "the one that has more of them"
                 )
             file_by_session[key] = file
-        rater_rows = _rows(file, answer_file, study)
+        rater_rows = _answer_rows(file, answer_file, study)
         reason = _why_left_out(rater_rows, len(study.methods))
         if reason:
             left_out.append(f"{file.name} is left out: {reason}.")
@@ -281,7 +286,9 @@ def _read_answers(file: Path) -> AnswerFile:
         raise UserError(f"{file}: {describe_problems(error)}") from None
 
 
-def _rows(file: Path, answer_file: AnswerFile, study: Study) -> list[dict[str, Any]]:
+def _answer_rows(
+    file: Path, answer_file: AnswerFile, study: Study
+) -> list[dict[str, Any]]:
     """Return a row for each answer: its latent, its kind, and what it is worth.
 
     Raises:
@@ -293,27 +300,17 @@ def _rows(file: Path, answer_file: AnswerFile, study: Study) -> list[dict[str, A
         if answer.trial in answered:
             raise UserError(f"{file}: trial {answer.trial} is answered twice")
         answered.add(answer.trial)
-        is_known = 0 <= answer.trial < len(study.trials)
-        trial = study.trials.iloc[answer.trial if is_known else 0]
-        queries = {trial["fires"], trial["silent"]}
-        is_the_same = trial["latent"] == answer.latent
-        answer_queries = {answer.left_image, answer.right_image}
-        if not (is_known and is_the_same and queries == answer_queries):
+        trial = _trial_of(answer, study)
+        if trial is None:
             raise UserError(
                 f"{file}: trial {answer.trial} is not one of the site's; the file was "
                 "altered"
             )
-        correct = CANNOT_TELL
-        if answer.answer != "none":
-            chosen_image = answer.right_image
-            if answer.answer == "left":
-                chosen_image = answer.left_image
-            correct = float(chosen_image == trial["fires"])
         rows.append(
             {
                 "kind": trial["kind"],
                 **{name: trial[name] for name in judgements.LATENT},
-                "correct": correct,
+                "correct": _worth(answer, trial),
                 "answer": answer.answer,
                 "milliseconds": answer.milliseconds,
             }
@@ -321,11 +318,38 @@ def _rows(file: Path, answer_file: AnswerFile, study: Study) -> list[dict[str, A
     return rows
 
 
+def _trial_of(answer: Answer, study: Study) -> pd.Series | None:
+    """Return the trial that was answered.
+
+    Returns:
+        A row of the study's trials; None if it has no such trial, or the one of this
+        number is about another latent or other images.
+    """
+    if not 0 <= answer.trial < len(study.trials):
+        return None
+    trial = study.trials.iloc[answer.trial]
+    answered_images = {answer.left_image, answer.right_image}
+    asked_images = {trial["fires"], trial["silent"]}
+    if trial["latent"] != answer.latent or answered_images != asked_images:
+        return None
+    return trial
+
+
+def _worth(answer: Answer, trial: pd.Series) -> float:
+    """Return what an answer is worth: 1 if it is right, 0 if not, between if none."""
+    if answer.answer == "none":
+        return CANNOT_TELL
+    chosen_image = answer.right_image
+    if answer.answer == "left":
+        chosen_image = answer.left_image
+    return float(chosen_image == trial["fires"])
+
+
 def _why_left_out(rows: Sequence[dict[str, Any]], method_count: int) -> str | None:
     """Say why a rater does not count; None of one who does.
 
     Args:
-        rows: Of :func:`_rows`.
+        rows: Of :func:`_answer_rows`.
         method_count: How many methods the trials ask about.
     """
     counted = sum(row["kind"] == COUNTED for row in rows)

@@ -36,9 +36,8 @@ BASELINE_DASHES = (0, (3.5, 1.5))
 
 Dashes = str | tuple[int, tuple[float, ...]]
 
-
-# Control characters, halves of surrogate pairs, and marks that would turn round the text
-# after them.
+# Control characters, halves of surrogate pairs, and marks that would turn round the
+# text after them.
 _UNPRINTED = re.compile(
     r"[\s\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]+"
 )

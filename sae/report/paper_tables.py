@@ -53,56 +53,81 @@ _NO_PAIRS = (
 TEXTS = {
     1: TableText(
         title="reconstruction and monosemanticity",
-        notes="""\
-MS_mean and MS_median count latents without a score as 0; the _alive columns leave them out (a score needs two images
-that activate the latent). MS compares only within a backbone: floor is the mean cosine of two test images. MS_across
-is MS_mean_alive without pairs of near-duplicates, where the dataset knows them. MS_independent is MS_mean_alive as
-the experiment's backbones of other families see it, mean over these; _across: likewise. dead: latents never active
-on the test images; dead_train: on the training images. n_k_over_m: activations per latent on the test images.""",
+        notes=(
+            "MS_mean and MS_median count latents without a score as 0; the _alive "
+            "columns leave them out (a score needs two images\n"
+            "that activate the latent). MS compares only within a backbone: floor is "
+            "the mean cosine of two test images. MS_across\n"
+            "is MS_mean_alive without pairs of near-duplicates, where the dataset "
+            "knows them. MS_independent is MS_mean_alive as\n"
+            "the experiment's backbones of other families see it, mean over these; "
+            "_across: likewise. dead: latents never active\n"
+            "on the test images; dead_train: on the training images. n_k_over_m: "
+            "activations per latent on the test images."
+        ),
         effects_notes=_EFFECTS_OF_METHODS,
         no_effects=_NO_METHODS,
     ),
     2: TableText(
         title="class purity",
-        notes="""\
-Share of a latent's images (weighted: of its activation) that are of its most frequent class, mean over active latents.
--null: minus the same after permuting the labels, which is what latents that fire as rarely reach by chance; a claim
-about purity rests on it. binary_min10: over latents that fire on 10 test images or more. coarse: by the dataset's
-coarse labels.""",
+        notes=(
+            "Share of a latent's images (weighted: of its activation) that are of its "
+            "most frequent class, mean over active latents.\n"
+            "-null: minus the same after permuting the labels, which is what latents "
+            "that fire as rarely reach by chance; a claim\n"
+            "about purity rests on it. binary_min10: over latents that fire on 10 test "
+            "images or more. coarse: by the dataset's\n"
+            "coarse labels."
+        ),
         effects_notes=_EFFECTS_OF_METHODS,
         no_effects=_NO_METHODS,
     ),
     3: TableText(
         title="linear probes on truncated codes",
-        notes="""\
-Each sample's k' largest activations, a multinomial logistic regression on the training codes, top-1 on test. AUC: area
-under top-1 over k' from 1 to K, divided by K (at most (K-1)/K); AUC_above_1: divided by K-1. K is the smallest training
-k of the experiment; top1: at k' = K. top1_raw: the same probe on the embedding itself. C is chosen on the validation
-split for every SAE and k'; edges: for how many of the k' it is the first or last value of the grid; unconverged: for
-how many a fit stopped at its limit of passes over the codes, short of its tolerance.""",
+        notes=(
+            "Each sample's k' largest activations, a multinomial logistic regression "
+            "on the training codes, top-1 on test. AUC: area\n"
+            "under top-1 over k' from 1 to K, divided by K (at most (K-1)/K); "
+            "AUC_above_1: divided by K-1. K is the smallest training\n"
+            "k of the experiment; top1: at k' = K. top1_raw: the same probe on the "
+            "embedding itself. C is chosen on the validation\n"
+            "split for every SAE and k'; edges: for how many of the k' it is the first "
+            "or last value of the grid; unconverged: for\n"
+            "how many a fit stopped at its limit of passes over the codes, short of "
+            "its tolerance."
+        ),
         effects_notes=_EFFECTS_OF_METHODS,
         no_effects=_NO_METHODS,
     ),
     4: TableText(
         title="mask ablation",
-        notes="""\
-The chosen SAEs of a method, and of the ablation that is trained as it was chosen: with the same trial and seed, in the
-paper with the penalty on all latents instead of the batch-active ones (no_mask). _added: what the ablation adds. MS and
-dead as in Table 1.""",
+        notes=(
+            "The chosen SAEs of a method, and of the ablation that is trained as it "
+            "was chosen: with the same trial and seed, in the\n"
+            "paper with the penalty on all latents instead of the batch-active ones "
+            "(no_mask). _added: what the ablation adds. MS and\n"
+            "dead as in Table 1."
+        ),
         effects_notes=_EFFECTS_OF_PAIRS,
         no_effects=_NO_PAIRS,
     ),
 }
-_GENERAL_NOTES = """\
-Test split; means over {seeds} seed(s). lambda is chosen on the validation split: the largest whose R2 is at least that
-of the method compared with (the baseline). Controls ({controls}) are not tuned and stand at their own R2. `-`: not
-defined here. Where the paper reports the same cell: ours (published,
-difference).
-
-Marks: `>` the choice is the largest lambda of the sweep, so a larger one might do too; `=` nothing was acceptable, and
-the row repeats the numbers of the method compared with (after a mark: in how many of the seeds); `!` the baseline
-leaves 5 % or more of its latents dead on the training images: it is not well trained; `x` so many of the SAEs among
-which was chosen diverged: none of these can be chosen."""
+_GENERAL_NOTES = (
+    "Test split; means over {seeds} seed(s). lambda is chosen on the validation split: "
+    "the largest whose R2 is at least that\n"
+    "of the method compared with (the baseline). Controls ({controls}) are not tuned "
+    "and stand at their own R2. `-`: not\n"
+    "defined here. Where the paper reports the same cell: ours (published,\n"
+    "difference).\n"
+    "\n"
+    "Marks: `>` the choice is the largest lambda of the sweep, so a larger one might "
+    "do too; `=` nothing was acceptable, and\n"
+    "the row repeats the numbers of the method compared with (after a mark: in how "
+    "many of the seeds); `!` the baseline\n"
+    "leaves 5 % or more of its latents dead on the training images: it is not well "
+    "trained; `x` so many of the SAEs among\n"
+    "which was chosen diverged: none of these can be chosen."
+)
 _PUBLISHED_NOTES = (
     "The paper's numbers, for its own datasets and backbones at m = 8192."
 )

@@ -148,17 +148,18 @@ def score(
     return columns
 
 
-def default_metrics(given: Mapping[str, bool]) -> list[str]:
+def default_metrics(is_given: Mapping[str, bool]) -> list[str]:
     """Return the metrics that :func:`score` gives by itself: entries that say `ALONE`.
 
     Args:
-        given: {"train", "others" or "train_judges": whether the caller gave it}.
+        is_given: {"train", "others", "train_judges" or "concepts": whether the caller
+            gave it}.
     """
     names = []
     for name in registry.names("metric"):
         constants = registry.head("metric", name).constants
-        is_given = all(given.get(need) for need in _needs(constants["READS"]))
-        if constants.get("ALONE") and is_given:
+        has_needs = all(is_given.get(need) for need in _needs(constants["READS"]))
+        if constants.get("ALONE") and has_needs:
             names.append(name)
     return names
 

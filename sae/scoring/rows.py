@@ -93,7 +93,7 @@ def claim(
             )
 
 
-def owners_of(what: pa.Table) -> dict[str, str]:
+def owners_of(table: pa.Table) -> dict[str, str]:
     """Return {column or curve: the metric that gave it}, as far as a table says it."""
-    metadata = what.schema.metadata or {}
+    metadata = table.schema.metadata or {}
     return json.loads(metadata.get(b"metrics", "{}"))

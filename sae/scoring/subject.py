@@ -89,8 +89,8 @@ class Subject:
         self.concepts = dict(concepts or {})
         self.siblings: Sequence[Coder] = ()
         self.shared: dict[Hashable, Any] = {} if shared is None else shared
-        # What is kept for this SAE alone.
-        self._kept: dict[Hashable, Any] = {}
+        # {key: what was made for it}, of this SAE alone.
+        self._made_for_sae: dict[Hashable, Any] = {}
 
     def limited(self, reads: Collection[str]) -> "Subject":
         """Return this subject as a metric sees it.
@@ -165,7 +165,7 @@ class Subject:
         """
         # This fails for a split that the metric did not ask for.
         self.splits[split]
-        if ("codes", split, None) in self._kept:
+        if ("codes", split, None) in self._made_for_sae:
             return self.codes(split).firing_counts()
         return self.once(
             ("firing", split), lambda: self.coder.firing_counts(self.inputs(split))
@@ -195,7 +195,7 @@ class Subject:
 
         It is made once for this SAE, for all metrics that ask for the same key.
         """
-        return _keep(self._kept, key, make)
+        return _keep(self._made_for_sae, key, make)
 
     def once_for_all(self, key: Hashable, make: Callable[[], T]) -> T:
         """Return what `make` returns, of what depends on the data alone.

@@ -34,6 +34,19 @@ OURS = {
     ("kind", "old", "new", "pattern"),
     [
         ("dataset", "def load", "def loads", "must define load"),
+        # Constants that say something of another kind.
+        (
+            "dataset",
+            "def load",
+            "MADE_ELSEWHERE = True\ndef loads",
+            "must define load",
+        ),
+        (
+            "dataset",
+            "def load",
+            "READS_IMAGES = False\ndef loads",
+            "must define load",
+        ),
         ("backbone", "def load", "def loads", "must define load"),
         (
             "backbone",

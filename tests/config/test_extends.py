@@ -6,6 +6,7 @@ import pytest
 import yaml
 from config.common import RAW, config_with, refusal_of
 from sae_workflow import settings
+from support.errors import assert_names
 
 from sae.config.load import load_config
 from sae.core.options import as_record
@@ -17,10 +18,8 @@ def test_a_chain_of_thousands_of_methods_is_one_line(link):
         f"methods/c{i}": {"extends": "topk", link: f"c{i - 1}"} for i in range(1, 3000)
     }
     message = refusal_of(config_with({"methods/c0": {"extends": "topk"}} | chain))
-    assert message.splitlines()[1:] == [
-        f"config key methods: `{link}` leads through more than 50 of them in a row; "
-        "shorten the way"
-    ]
+    [line] = message.splitlines()[1:]
+    assert_names(line, "config key methods:", f"`{link}`", "more than 50", "shorten")
 
 
 def test_longer_circles_are_named():
@@ -30,7 +29,8 @@ def test_longer_circles_are_named():
     assert re.search(
         r"methods\.(a|b)\.extends: .*(a -> b -> a|b -> a -> b) is a circle", message
     )
-    a, b = {"extends": "topk", "against": "b"}, {"extends": "topk", "against": "a"}
+    a = {"extends": "topk", "against": "b"}
+    b = {"extends": "topk", "against": "a"}
     assert "methods.b.against: b -> a -> b is a circle" in refusal_of(
         config_with({"methods/a": a, "methods/b": b})
     )

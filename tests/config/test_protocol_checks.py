@@ -5,6 +5,7 @@ import re
 import pytest
 from config.common import RAW, REMOVED, config_with, refusal_of
 from sae_workflow import settings
+from support.errors import assert_names
 
 PROTOCOL = """
 from pydantic import Field
@@ -46,12 +47,11 @@ def test_a_protocol_says_what_it_needs_of_an_experiment(tmp_path):
     }
     message = refusal_of(config_with(written))
     key = "config key experiments.smoke.protocols"
-    assert message.splitlines()[1:] == [
-        f"{key}: mine and listed choose nothing; add paper or fair",
-        f"{key}.mine: one dataset at a time",
-        f"{key}.mine.weights.reg1.lr.0: 100.0 should be at most 10: Adam moves each "
-        "weight by about so much in a step, and rows of the decoder have length 1",
-    ]
+    no_choice, of_protocol, of_value = message.splitlines()[1:]
+    assert_names(no_choice, f"{key}:", "mine and listed", "add paper or fair")
+    # The protocol's own words, below its own key.
+    assert of_protocol == f"{key}.mine: one dataset at a time"
+    assert_names(of_value, f"{key}.mine.weights.reg1.lr.0:", "100.0", "at most 10")
 
     experiment |= {"datasets": ["emoji"], "protocols": {"paper": {}, "mine": {}}}
     settings.load(config_with(written | {"experiments/smoke": experiment}))

@@ -1,4 +1,4 @@
-"""The code hash follows meaning and imports, nothing else: modules may move and take other names."""
+"""The code hash follows meaning and imports: modules may move and take other names."""
 
 import ast
 import sys
@@ -23,7 +23,10 @@ FILES = {
 
 @pytest.fixture
 def hash_of(tmp_path):
-    """The hash of an entry in a new folder of extensions with `FILES`, some of them changed; None leaves one out."""
+    """Return a function that hashes an entry in a new folder of extensions.
+
+    The folder has `FILES`, some of them changed; None leaves one out.
+    """
     folders = iter(range(9))
 
     def make(changes, entry=ENTRY):
@@ -41,12 +44,15 @@ def hash_of(tmp_path):
 
 @pytest.fixture
 def hash_of_text(hash_of):
-    """The hash of an entry with this text alone; `a` and `b` are two modules to import from."""
-    both = {
+    """Return a function that hashes an entry with a text alone.
+
+    The text may import from two modules, `a` and `b`.
+    """
+    modules = {
         "a.py": "def f(): return 1\ndef g(): return 2\n",
         "b.py": "def f(): return 3\ndef g(): return 4\n",
     }
-    return lambda text: hash_of({"penalties/mine.py": text} | both)
+    return lambda text: hash_of({"penalties/mine.py": text, **modules})
 
 
 SAME = {
@@ -138,7 +144,7 @@ def test_a_process_runs_what_it_hashed_and_sees_other_files_change(
 
 
 @pytest.mark.parametrize(
-    ("one", "two"),
+    ("text", "swapped_text"),
     [
         (
             "def f(x): return x\ndef g(x): return -x\n",
@@ -168,15 +174,17 @@ def test_a_process_runs_what_it_hashed_and_sees_other_files_change(
         ),
     ],
 )
-def test_swaps_are_seen(hash_of_text, one, two):
-    def text(short):
+def test_swaps_are_seen(hash_of_text, text, swapped_text):
+    def with_whole_names(short):
         return (
             short.replace("A", "sae_extensions.a")
             .replace("B", "sae_extensions.b")
             .replace("X", "sae_extensions")
         )
 
-    assert hash_of_text(text(one)) != hash_of_text(text(two))
+    assert hash_of_text(with_whole_names(text)) != hash_of_text(
+        with_whole_names(swapped_text)
+    )
 
 
 TALKS = """
@@ -246,7 +254,8 @@ def test_what_code_says_to_people_does_not_count(hash_of_text, old, new, counts)
     [
         (
             {"helper.py": "def h(x):\n    from sae_extensions.penalties import mine\n"},
-            "in a circle: sae_extensions.penalties.mine -> sae_extensions.helper -> sae_extensions.penalties.mine",
+            "in a circle: sae_extensions.penalties.mine -> sae_extensions.helper -> "
+            "sae_extensions.penalties.mine",
         ),
         (
             {"helper.py": "def h(x):\n    return (\n"},

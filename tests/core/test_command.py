@@ -1,4 +1,4 @@
-"""sae.core.command: options from a function's parameters, and the real steps' command lines."""
+"""Options of commands are made from parameters; the real steps' command lines."""
 
 import argparse
 import json
@@ -21,7 +21,7 @@ class Plan(Options):
 
 @dataclass(frozen=True)
 class Place:
-    """Where.
+    """A place.
 
     Attributes:
         store: where it
@@ -34,7 +34,7 @@ class Place:
 
 
 def work(
-    given: str,
+    word: str,
     /,
     settings: Plan,
     place: Place,
@@ -48,7 +48,7 @@ def work(
     Args:
         bank_file, k: of both.
     """
-    return given, settings, place, bank_file, others, k
+    return word, settings, place, bank_file, others, k
 
 
 def called(*words):
@@ -69,10 +69,10 @@ def test_words_become_the_values_of_parameters_and_of_a_dataclass_fields():
         None,
         1,
     )
-    found = called(
+    values = called(
         *NEEDED, "--shared", "x", "y z", "--others", "one=1", "two=a=b", "--k", "3"
     )
-    assert found[2:] == (
+    assert values[2:] == (
         Place(Path("s"), (Path("x"), Path("y z"))),
         Path("b"),
         {"one": Path("1"), "two": Path("a=b")},
@@ -88,7 +88,7 @@ def test_json_may_lie_in_a_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--k", "0"], "argument --k: '0' is too small: it must be at least 1"),
         (["--k", "two"], "argument --k: 'two' should be a valid integer\n"),
@@ -101,10 +101,10 @@ def test_json_may_lie_in_a_file(tmp_path):
         (["--others", "one"], "argument --others: 'one' is not of the form NAME=PATH"),
     ],
 )
-def test_a_wrong_word_is_one_line(words, said, capsys):
+def test_a_wrong_word_is_one_line(words, message, capsys):
     with pytest.raises(SystemExit):
         called(*NEEDED, *words)
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_help_is_what_the_docstrings_say():

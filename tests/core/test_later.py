@@ -1,4 +1,4 @@
-"""Options that are added later: they are in keys and records only where they say something new."""
+"""Options that are added later are in keys and records only where they say a thing."""
 
 import json
 import typing
@@ -101,22 +101,23 @@ def test_every_option_that_came_later_is_marked():
             classes[f"{kind} {name}"] = registry.head(kind, name).options
     assert {"recipe", "metric detection"} <= classes.keys() & FIRST_OPTIONS.keys()
 
-    for what in classes.keys() & FIRST_OPTIONS.keys():
-        first = {*FIRST_OPTIONS[what]}
-        unmarked = {*options_of(classes[what], is_marked=False)} - first
+    for name in classes.keys() & FIRST_OPTIONS.keys():
+        first = {*FIRST_OPTIONS[name]}
+        unmarked = {*options_of(classes[name], is_marked=False)} - first
         assert not unmarked, (
-            f"{what}: mark {', '.join(unmarked)} with sae.core.options.Later, or every "
+            f"{name}: mark {', '.join(unmarked)} with sae.core.options.Later, or every "
             "result that is stored is void (docs/architecture.md, 'An option more')"
         )
-    # The mapping of a dataset or backbone is kept as it is written, also in what lies deeper.
-    for what, form in classes.items():
-        if what.startswith(("dataset ", "backbone ", "objective ", "penalty ")):
+    # The mapping of a dataset or backbone is kept as it is written, also in what lies
+    # deeper.
+    for name, form in classes.items():
+        if name.startswith(("dataset ", "backbone ", "objective ", "penalty ")):
             deeper = [o for o in options_of(form, is_marked=True) if "." in o]
-            assert not deeper, f"{what}: {deeper} may not be Later below the top level"
+            assert not deeper, f"{name}: {deeper} may not be Later below the top level"
 
 
 def options_of(form, is_marked, above=""):
-    """Yield the options of a class that are marked, or are not, and of those below it."""
+    """Yield the options of a class and below it that are marked, or are not."""
     for name, field in form.model_fields.items():
         key = f"{above}{field.alias or name}"
         marked = (field.alias or name) in later_options(form)

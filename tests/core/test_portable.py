@@ -1,4 +1,4 @@
-"""The library imports nothing, and asks the system for nothing, that one system alone has."""
+"""The library imports nothing, and asks for nothing, that one system alone has."""
 
 import ast
 
@@ -42,7 +42,10 @@ OF_SIGNAL = {
 
 
 def at_import(tree):
-    """The nodes that run when a module is imported, but for what stands under an `if`, which may ask first."""
+    """Yield the nodes that run when a module is imported.
+
+    What stands under an `if` is left out, since the `if` may ask for the system first.
+    """
     todo = list(tree.body)
     while todo:
         node = todo.pop()
@@ -54,20 +57,19 @@ def at_import(tree):
 
 
 def test_no_module_needs_linux_to_be_imported():
-    found = set()
+    problems = set()
     for file in (ROOT / "sae").rglob("*.py"):
         for node in at_import(ast.parse(file.read_text())):
-            names, own = [], ONE_SYSTEMS_OWN
+            names = []
+            of_one_system = ONE_SYSTEMS_OWN
             if isinstance(node, ast.Import):
                 names = [name.name.partition(".")[0] for name in node.names]
             elif isinstance(node, ast.ImportFrom):
                 names = [str(node.module).partition(".")[0]]
             elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-                names, own = (
-                    [node.attr],
-                    {"os": OF_OS, "signal": OF_SIGNAL}.get(node.value.id, set()),
-                )
-            found |= {
-                f"{file.relative_to(ROOT)}: {name}" for name in names if name in own
-            }
-    assert found == set()
+                names = [node.attr]
+                by_module = {"os": OF_OS, "signal": OF_SIGNAL}
+                of_one_system = by_module.get(node.value.id, set())
+            for name in of_one_system.intersection(names):
+                problems.add(f"{file.relative_to(ROOT)}: {name}")
+    assert problems == set()

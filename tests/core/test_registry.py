@@ -1,4 +1,4 @@
-"""A folder is a registry: entries are found by their files, and their heads are read without running them."""
+"""A folder is a registry: its files are entries, whose heads are read without a run."""
 
 import importlib
 import subprocess
@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from pydantic import ValidationError
+from support.errors import refused_naming
 
 from sae.core import registry
 from sae.core.errors import UserError
@@ -14,7 +15,7 @@ from sae.core.options import Options
 
 @pytest.fixture
 def extend(tmp_path):
-    """A function that makes a folder of extensions of {path: text} and makes it known."""
+    """Return a function that makes a folder of extensions known, given {path: text}."""
     folders = iter(range(9))
 
     def make(files):
@@ -102,9 +103,20 @@ def test_an_entry_without_options_has_none(extend):
 
 
 def test_a_head_knows_what_the_file_defines(extend):
-    text = "from x import y, z as penalty\ntry:\n    import a\nexcept ImportError:\n    b = c = None\n"
-    text += "class D:\n    def e(self): ...\nasync def f(g):\n    h = 1\ni.j = k[l] = m(n)\nif o: p: int = 1\n"
-    extend({"penalties/mine.py": text})
+    lines = [
+        "from x import y, z as penalty",
+        "try:",
+        "    import a",
+        "except ImportError:",
+        "    b = c = None",
+        "class D:",
+        "    def e(self): ...",
+        "async def f(g):",
+        "    h = 1",
+        "i.j = k[l] = m(n)",
+        "if o: p: int = 1",
+    ]
+    extend({"penalties/mine.py": "\n".join(lines)})
     assert registry.head("penalty", "mine").names == {
         "y",
         "penalty",
@@ -122,8 +134,9 @@ def test_a_head_knows_what_the_file_defines(extend):
     [
         ("x = 1\ndef f(:\n", r"penalties/mine\.py line 2 is not valid Python"),
         (
-            "import torch\nfrom sae.core.options import Options as Base\nclass Options(Base):\n    x: torch.dtype\n",
-            r"penalty mine: the class Options of .*mine\.py cannot be read \(NameError: .*torch.*from pydantic / ",
+            "import torch\nfrom sae.core.options import Options as Base\n"
+            "class Options(Base):\n    x: torch.dtype\n",
+            r"penalty mine: .* Options of .*mine\.py .*NameError: .*torch.*pydantic",
         ),
         (
             "from pydantic import BaseModel\nclass Options(BaseModel):\n    x: int\n",
@@ -135,7 +148,7 @@ def test_a_head_knows_what_the_file_defines(extend):
                 'if kind == "b":',
                 "helper(kind)\n        if [t for t in kind if t in torch.__all__]:",
             ),
-            r"the class Options of .*mine\.py uses helper: it may use constants of its file and what that imports by",
+            r"the class Options of .*mine\.py uses helper: it may use constants",
         ),
     ],
 )
@@ -150,10 +163,13 @@ def test_the_heads_of_all_entries_are_read_and_nothing_heavy_is_imported():
         "import sys; from sae.core import registry\n"
         "for kind in registry.PACKAGES:\n"
         "    [registry.head(kind, name) for name in registry.names(kind)]\n"
-        "print([m for m in ('torch', 'numpy', 'pandas', 'sklearn', 'matplotlib') if m in sys.modules])"
+        "heavy = ('torch', 'numpy', 'pandas', 'sklearn', 'matplotlib')\n"
+        "print([module for module in heavy if module in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout == "[]\n", done.stdout + done.stderr
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True
+    )
+    assert process.stdout == "[]\n", process.stdout + process.stderr
 
 
 def test_an_unknown_entry_lists_those_there_are(extend):
@@ -168,16 +184,14 @@ def test_an_unknown_entry_lists_those_there_are(extend):
         "off_support_l1",
     ]
     assert registry.names("penalty") == sorted([*ours, "mine"])
-    with pytest.raises(
-        UserError,
-        match=r"no penalty 'their'; there are: both, .*, mine, monoloss, off_support_l1",
-    ):
+    with refused_naming("no penalty 'their'", "off_support_l1", "mine"):
         registry.load("penalty", "their")
 
 
 def test_an_entry_may_import_what_lies_beside_it(extend):
     files = {
-        "penalties/mine.py": "from sae_extensions import helper\nfrom sae_extensions.penalties._near import TWO\n"
+        "penalties/mine.py": "from sae_extensions import helper\n"
+        "from sae_extensions.penalties._near import TWO\n"
         "SUM = helper.ONE + TWO\n",
         "penalties/_near.py": "TWO = 2\n",
         "helper.py": "ONE = 1\n",
@@ -196,20 +210,14 @@ def test_an_entry_may_import_what_lies_beside_it(extend):
 
 def test_an_entry_that_cannot_be_imported_is_told(extend):
     extend({"penalties/mine.py": "import no_such_package\n"})
-    with pytest.raises(
-        UserError,
-        match=r"penalty mine: .*mine\.py cannot be imported: No module named 'no_such_pack",
-    ):
+    with refused_naming("penalty mine", "mine.py", "no_such_package"):
         registry.load("penalty", "mine")
 
 
 def test_a_folder_that_is_not_there_or_shadows_an_entry_is_refused(extend, tmp_path):
     with pytest.raises(UserError, match="nowhere is no folder"):
         registry.extend(tmp_path / "nowhere")
-    with pytest.raises(
-        UserError,
-        match=r"penalties/l1_l2_ratio\.py has the name of a penalty of the project",
-    ):
+    with refused_naming("penalties/l1_l2_ratio.py", "penalty of the project", "rename"):
         extend({"penalties/l1_l2_ratio.py": "", "datasets/mine.py": ""})
     for kind, meant in (("penalty", "penalties"), ("metric", "metrics")):
         with pytest.raises(

@@ -34,23 +34,21 @@ def test_no_flipped_bit_is_believed(tmp_path, kind):
         )
     else:
         files.write_parquet(file, TABLE)
-    whole, read = (
-        file.read_bytes(),
-        {"json": files.read_json, "parquet": files.read_parquet}[kind],
-    )
-    before = read(file)
-    for place in range(len(whole)):
-        damaged = bytearray(whole)
+    read_file = {"json": files.read_json, "parquet": files.read_parquet}[kind]
+    content = file.read_bytes()
+    before = read_file(file)
+    for place in range(len(content)):
+        damaged = bytearray(content)
         damaged[place] ^= 1 << random.Random(place).randrange(8)
         file.write_bytes(damaged)
         with pytest.raises(UserError, match=f"file.{kind}"):
-            read(file)
-    for cut in (b"", whole[:100], whole + b"\n"):
+            read_file(file)
+    for cut in (b"", content[:100], content + b"\n"):
         file.write_bytes(cut)
         with pytest.raises(UserError, match=f"file.{kind}"):
-            read(file)
-    file.write_bytes(whole)
-    assert str(read(file)) == str(before)
+            read_file(file)
+    file.write_bytes(content)
+    assert str(read_file(file)) == str(before)
 
 
 def test_other_programs_read_sealed_files(tmp_path):

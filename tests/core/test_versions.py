@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 from conftest import ROOT
+from support.errors import refused_naming
 
 from sae.bank import store
 from sae.core import codehash, registry, versions
@@ -18,13 +19,13 @@ def test_every_version_is_stated_and_recorded():
             f"{file} has no VERSION"
         )
     assert not versions.waiting(), "\n".join(
-        f"{' '.join(name)}: {said}" for name, said in versions.waiting().items()
+        f"{' '.join(name)}: {advice}" for name, advice in versions.waiting().items()
     )
 
 
 @pytest.fixture
 def edit(tmp_path, monkeypatch):
-    """A function that edits files of a copy of the library, and returns what waits then.
+    """Return a function that edits a copy of the library, and returns what waits then.
 
     Nothing is edited yet. `edit.alone` does not ask what waits, which takes seconds.
     """
@@ -32,8 +33,8 @@ def edit(tmp_path, monkeypatch):
         ROOT / "sae", tmp_path / "sae", ignore=shutil.ignore_patterns("__pycache__")
     )
     monkeypatch.setattr(codehash, "_module_hashes", {})
-    known = registry.roots()
-    monkeypatch.setattr(registry, "roots", lambda: known | {"sae": tmp_path / "sae"})
+    roots = {**registry.roots(), "sae": tmp_path / "sae"}
+    monkeypatch.setattr(registry, "roots", lambda: roots)
 
     def edit_alone(files, old, new):
         edited = sorted((tmp_path / "sae").glob(files))
@@ -82,24 +83,27 @@ def test_what_is_recorded_keeps_its_key_and_a_raised_version_changes_its_own_alo
     edit,
 ):
     def keys():
-        both = {
-            f"{o}, {p}": store.training_versions(o, p)
-            for o in ("topk", "batch_topk")
-            for p in (None, "off_support_l1")
+        of_training = {
+            f"{objective}, {penalty}": store.training_versions(objective, penalty)
+            for objective in ("topk", "batch_topk")
+            for penalty in (None, "off_support_l1")
         }
-        return both | {
+        of_metrics = {
             metric: versions.joined([("metric", metric)])
             for metric in registry.names("metric")
         }
+        return {**of_training, **of_metrics}
 
     def changed():
         return {name for name, key in keys().items() if key != before[name]}
 
     before = keys()
-    assert (
-        before["topk, off_support_l1"]
-        == "models inputs 1, objective topk 1, penalty off_support_l1 1, training loop 1"
-    )
+    assert before["topk, off_support_l1"].split(", ") == [
+        "models inputs 1",
+        "objective topk 1",
+        "penalty off_support_l1 1",
+        "training loop 1",
+    ]
     edit(
         "training/penalties/off_support_l1.py",
         "(?s)def penalty",
@@ -125,10 +129,7 @@ def test_what_is_recorded_keeps_its_key_and_a_raised_version_changes_its_own_alo
         and versions.version_of("metric", "sparse_probe") == "2"
     )
     edit("scoring/metrics/sparse_probe.py", "VERSION = 2", "VERSION = 1")
-    with pytest.raises(
-        UserError,
-        match=r"metric sparse_probe: VERSION may only grow; it is 1, recorded is 2",
-    ):
+    with refused_naming("metric sparse_probe", "VERSION may only grow"):
         versions.record(versions.waiting())
 
 
@@ -156,38 +157,30 @@ def test_what_is_gone_leaves_the_lock_and_a_damaged_lock_is_named(edit, tmp_path
     with pytest.raises(UserError, match=r"nothing of the library .* metric gone"):
         versions.record([("metric", "gone")])
     lock.write_text("<<<<<<< ours\n" + before)
-    with pytest.raises(
-        UserError,
-        match=r"versions\.lock does not have KIND NAME VERSION HASH in every line",
-    ):
+    with refused_naming("versions.lock", "KIND NAME VERSION HASH"):
         versions.version_of("metric", "probe")
 
 
 @pytest.mark.parametrize(
-    ("head", "said"),
+    ("head", "version"),
     [
         ("", r"1\+[0-9a-f]{8}"),
         ("VERSION = 3\n", r"3\+[0-9a-f]{8}"),
         ("VERSION = '2b'\n", None),
     ],
 )
-def test_an_entry_of_ones_own_always_says_its_code(tmp_path, head, said):
+def test_an_entry_of_ones_own_always_says_its_code(tmp_path, head, version):
     (tmp_path / "penalties").mkdir()
     (tmp_path / "penalties/mine.py").write_text(
         f"{head}def penalty(batch):\n    return batch.a.sum(dim=1)\n"
     )
     try:
         registry.extend(tmp_path)
-        if said:
-            assert (
-                re.fullmatch(said, versions.version_of("penalty", "mine"))
-                and not versions.waiting()
-            )
+        if version:
+            assert re.fullmatch(version, versions.version_of("penalty", "mine"))
+            assert not versions.waiting()
         else:
-            with pytest.raises(
-                UserError,
-                match=r"penalty mine: VERSION of .*mine\.py is '2b', not a whole number",
-            ):
+            with refused_naming("penalty mine", "mine.py", "'2b'", "whole number"):
                 versions.version_of("penalty", "mine")
     finally:
         registry.extend(None)

@@ -22,7 +22,8 @@ def server(tmp_path):
 
     Yields its address, its folder and the list of requests.
     """
-    folder, requests = tmp_path / "www", []
+    folder = tmp_path / "www"
+    requests = []
     folder.mkdir()
 
     class Handler(http.server.SimpleHTTPRequestHandler):
@@ -53,15 +54,15 @@ def test_second_source_serves_a_packed_file_and_nothing_is_fetched_twice(
 ):
     address, folder, requests = server
     (folder / "a.bin.gz").write_bytes(gzip.compress(CONTENT))
-    both = spec(
+    two_sources = spec(
         {"url": f"{address}/missing/{{file}}"}, {"url": f"{address}/{{file}}.gz"}
     )
-    fetch("thing", both, tmp_path / "store")
+    fetch("thing", two_sources, tmp_path / "store")
     assert artifacts.path(tmp_path / "store", "thing", "a.bin").read_bytes() == CONTENT
     assert artifacts.manifest(tmp_path / "store", "thing")["licence"] == "MIT"
-    asked = len(requests)
-    fetch("thing", both, tmp_path / "store")
-    assert len(requests) == asked
+    request_count = len(requests)
+    fetch("thing", two_sources, tmp_path / "store")
+    assert len(requests) == request_count
     assert sorted(f.name for f in (tmp_path / "store/thing").iterdir()) == [
         "a.bin",
         "artifact.json",
@@ -99,7 +100,8 @@ def test_a_file_with_another_hash_is_an_error_that_shows_both(tmp_path):
 
 
 def test_a_wheel_of_another_hash_is_not_unpacked(tmp_path, monkeypatch):
-    wheel, of_dist = tmp_path / "links/thing-1-py3-none-any.whl", "thing-1.dist-info"
+    wheel = tmp_path / "links/thing-1-py3-none-any.whl"
+    of_dist = "thing-1.dist-info"
     wheel.parent.mkdir()
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("thing/a.bin", CONTENT)

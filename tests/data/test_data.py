@@ -92,13 +92,13 @@ def test_a_dataset_of_fewer_training_images_is_part_of_it(tmp_path):
     manifests = {}
     indexes = {}
     for share in (None, 1, 0.5, 0.25):
-        own = {} if share is None else {"train_share": share}
-        build("mine", spec | own, None, tmp_path / f"{share}")
+        share_option = {} if share is None else {"train_share": share}
+        build("mine", spec | share_option, None, tmp_path / f"{share}")
         manifests[share] = files.read_json(tmp_path / f"{share}" / "manifest.json")
         indexes[share] = files.read_parquet(tmp_path / f"{share}" / "index.parquet")
 
-    whole = indexes[None]
-    pd.testing.assert_frame_equal(indexes[1], whole)
+    all_rows = indexes[None]
+    pd.testing.assert_frame_equal(indexes[1], all_rows)
     assert manifests[1]["fingerprint"] == manifests[None]["fingerprint"]
     fingerprints = {manifests[share]["fingerprint"] for share in (1, 0.5, 0.25)}
     assert len(fingerprints) == 3
@@ -106,8 +106,8 @@ def test_a_dataset_of_fewer_training_images_is_part_of_it(tmp_path):
     for share, counts in ((0.5, {"a": 6, "b": 2}), (0.25, {"a": 3, "b": 1})):
         part = indexes[share]
         # The rows that stay are in their order, all of val and test among them.
-        kept = whole[whole["image_id"].isin(part["image_id"])]
-        pd.testing.assert_frame_equal(part, kept.reset_index(drop=True))
+        rows_that_stay = all_rows[all_rows["image_id"].isin(part["image_id"])]
+        pd.testing.assert_frame_equal(part, rows_that_stay.reset_index(drop=True))
         assert manifests[share]["images"] == {
             "train": 16 * share,
             "val": 3,
@@ -332,12 +332,12 @@ def split(tmp_path):
 
 def test_store_gives_back_what_was_written_and_the_same_bytes_twice(split, tmp_path):
     folder, rows, index = split
-    read = store.read(folder)
-    np.testing.assert_array_equal(read.embeddings, rows)
-    pd.testing.assert_frame_equal(read.index, index, check_dtype=False)
-    assert isinstance(read.embeddings, np.memmap)
+    activations = store.read(folder)
+    np.testing.assert_array_equal(activations.embeddings, rows)
+    pd.testing.assert_frame_equal(activations.index, index, check_dtype=False)
+    assert isinstance(activations.embeddings, np.memmap)
     write_split(
-        tmp_path / "again", [rows], index, {"dataset": read.manifest["dataset"]}
+        tmp_path / "again", [rows], index, {"dataset": activations.manifest["dataset"]}
     )
     for file in ("embeddings.npy", "index.parquet", "manifest.json"):
         assert (tmp_path / "again" / file).read_bytes() == (folder / file).read_bytes()
@@ -381,14 +381,12 @@ def test_rows_of_a_memory_map_and_of_a_part_of_it(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "AT_ONCE", 7)
     x = np.arange(120, dtype=np.float16).reshape(40, 3)
     np.save(tmp_path / "x.npy", x)
-    mapped, rows = (
-        np.load(tmp_path / "x.npy", mmap_mode="r"),
-        np.array([0, 3, 4, 9, 11, 12, 13, 15, 17, 19]),
-    )
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    rows = np.array([0, 3, 4, 9, 11, 12, 13, 15, 17, 19])
     raw = np.memmap(tmp_path / "x.raw", np.float16, "w+", shape=(40, 3))
     raw[:] = x
     assert store._opened_anew(mapped) is not mapped
-    for of in (
+    for embeddings in (
         x,
         mapped,
         x[20:],
@@ -398,6 +396,6 @@ def test_rows_of_a_memory_map_and_of_a_part_of_it(tmp_path, monkeypatch):
         raw,
         raw[20:],
     ):
-        found = store.rows_of(of, rows)
-        assert not isinstance(found, np.memmap) and found.dtype == np.float16
-        np.testing.assert_array_equal(found, np.asarray(of)[rows])
+        rows_read = store.rows_of(embeddings, rows)
+        assert not isinstance(rows_read, np.memmap) and rows_read.dtype == np.float16
+        np.testing.assert_array_equal(rows_read, np.asarray(embeddings)[rows])

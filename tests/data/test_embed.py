@@ -28,8 +28,8 @@ SPEC = {"type": "image_folder", "image_size": 32}
 FILES = ("embeddings.npy", "index.parquet", "manifest.json")
 
 
-class Made(NamedTuple):
-    """What one undisturbed job made.
+class FinishedStore(NamedTuple):
+    """A store that one undisturbed job made.
 
     Attributes:
         folder: `dataset/` has the index of the digits, `store/` their embeddings.
@@ -39,17 +39,22 @@ class Made(NamedTuple):
     folder: Path
     backbone: dict
 
-    def job(self, out, shards=1, workers=0, shared=(), **options):
+    def job(self, store_folder, shards=1, workers=0, shared=(), **options):
         """Return a job of the same dataset and backbone, with other options of it."""
         backbone = {**self.backbone, **options}
         return new_job(
-            self.folder, backbone, out, shards=shards, workers=workers, shared=shared
+            self.folder,
+            backbone,
+            store_folder,
+            shards=shards,
+            workers=workers,
+            shared=shared,
         )
 
 
-def new_job(folder, backbone, out, **options):
+def new_job(folder, backbone, store_folder, **options):
     return embed.Job(
-        folder / "dataset", "tiny", backbone, None, out, 16, "cpu", **options
+        folder / "dataset", "tiny", backbone, None, store_folder, 16, "cpu", **options
     )
 
 
@@ -63,9 +68,9 @@ def one_thread():
 
 
 @pytest.fixture(scope="module")
-def made(digits, tmp_path_factory):
+def finished(digits, tmp_path_factory):
     """Embed the digits by one undisturbed job."""
-    folder = tmp_path_factory.mktemp("made")
+    folder = tmp_path_factory.mktemp("finished")
     datasets.build("digits", SPEC | {"root": str(digits)}, None, folder / "dataset")
     backbone = {
         "loader": "timm",
@@ -73,22 +78,22 @@ def made(digits, tmp_path_factory):
         "checkpoint": str(digits / "backbone.safetensors"),
     }
     embed.embed(new_job(folder, backbone, folder / "store"))
-    return Made(folder, backbone)
+    return FinishedStore(folder, backbone)
 
 
-def contents(out):
+def contents(store_folder):
     """Return the bytes of every file of a store."""
     return {
-        f"{split}/{file}": (out / split / file).read_bytes()
+        f"{split}/{file}": (store_folder / split / file).read_bytes()
         for split in SPLITS
         for file in FILES
     }
 
 
-def test_weights_of_another_model_name_the_config_key(made, tmp_path):
+def test_weights_of_another_model_name_the_config_key(finished, tmp_path):
     expected = r"config key backbones\.tiny: checkpoint .*backbone\..* lacks .*test_vit"
     with pytest.raises(UserError, match=expected):
-        embed.embed(made.job(tmp_path / "store", model="test_vit"))
+        embed.embed(finished.job(tmp_path / "store", model="test_vit"))
 
 
 def embed_alone(loaded, image):
@@ -97,11 +102,11 @@ def embed_alone(loaded, image):
         return loaded.model.eval()(loaded.transform(image)[None])[0].numpy()
 
 
-def test_the_store_holds_what_the_model_says_image_by_image(made, digits):
-    loaded = backbone_entries.load(parse("backbone", made.backbone), None, 32)
+def test_the_store_holds_what_the_model_says_image_by_image(finished, digits):
+    loaded = backbone_entries.load(parse("backbone", finished.backbone), None, 32)
     open_image = datasets.reader(SPEC | {"root": str(digits)}, None)
     for split in SPLITS:
-        activations = store.read(made.folder / "store" / split)
+        activations = store.read(finished.folder / "store" / split)
         paths = activations.index["path"]
         assert paths.str.startswith(split).all()
         assert len(paths) == (300 if split == "train" else 100)
@@ -114,13 +119,13 @@ def test_the_store_holds_what_the_model_says_image_by_image(made, digits):
             )
 
 
-def test_a_backbones_own_size_wins_over_the_datasets(made, digits, tmp_path):
-    embed.embed(made.job(tmp_path, image_size=48))
+def test_a_backbones_own_size_wins_over_the_datasets(finished, digits, tmp_path):
+    embed.embed(finished.job(tmp_path, image_size=48))
     activations = store.read(tmp_path / "val")
     assert activations.manifest["image_size"] == 48
     assert activations.manifest["dataset"]["name"] == "digits"
 
-    loaded = backbone_entries.load(parse("backbone", made.backbone), None, 48)
+    loaded = backbone_entries.load(parse("backbone", finished.backbone), None, 48)
     open_image = datasets.reader(SPEC | {"root": str(digits)}, None)
     alone = embed_alone(loaded, open_image(activations.index["path"][0]))
     np.testing.assert_allclose(activations.embeddings[0], alone, rtol=1e-4, atol=1e-5)
@@ -128,21 +133,23 @@ def test_a_backbones_own_size_wins_over_the_datasets(made, digits, tmp_path):
 
 # There are 33 batches: of 40 shards some are empty.
 @pytest.mark.parametrize(("shards", "workers"), [(1, 2), (3, 0), (40, 0)])
-def test_shards_and_workers_give_the_identical_store(made, tmp_path, shards, workers):
-    job = made.job(tmp_path, shards=shards, workers=workers)
+def test_shards_and_workers_give_the_identical_store(
+    finished, tmp_path, shards, workers
+):
+    job = finished.job(tmp_path, shards=shards, workers=workers)
     for shard in reversed(range(shards)):
         embed.embed(job, shard)
     embed.embed(job)
-    assert contents(tmp_path) == contents(made.folder / "store")
+    assert contents(tmp_path) == contents(finished.folder / "store")
     assert not list(tmp_path.glob(".embedding-*/*-of-*"))
 
 
 @pytest.mark.slow
-def test_a_shard_killed_at_any_moment_loses_at_most_a_batch(made, tmp_path):
+def test_a_shard_killed_at_any_moment_loses_at_most_a_batch(finished, tmp_path):
     command = [sys.executable, "-m", "sae", "embed"]
-    command += ["--dataset", str(made.folder / "dataset"), "--artifacts", "nowhere"]
+    command += ["--dataset", str(finished.folder / "dataset"), "--artifacts", "nowhere"]
     command += ["--out", str(tmp_path), "--batch-size", "16"]
-    command += ["--name", "tiny", "--spec", json.dumps(made.backbone)]
+    command += ["--name", "tiny", "--spec", json.dumps(finished.backbone)]
     # A signal as soon as so many batches are in the journal.
     for batch_count in (1, 6):
         process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
@@ -161,11 +168,11 @@ def test_a_shard_killed_at_any_moment_loses_at_most_a_batch(made, tmp_path):
     process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
     assert f"500 images ({16 * batches_before} were there)" in process.stderr
-    assert contents(tmp_path) == contents(made.folder / "store")
+    assert contents(tmp_path) == contents(finished.folder / "store")
 
 
-def journalled_batches(out):
-    journals = out.glob(".embedding-*/0-of-1/*.journal")
+def journalled_batches(store_folder):
+    journals = store_folder.glob(".embedding-*/0-of-1/*.journal")
     return sum(journal.read_text().count("crc32") for journal in journals)
 
 
@@ -211,10 +218,10 @@ def damage_file(file, damage):
         file.unlink()
 
 
-def test_other_weights_or_settings_are_never_mixed(made, tmp_path):
+def test_other_weights_or_settings_are_never_mixed(finished, tmp_path):
     weights = tmp_path / "weights.safetensors"
-    shutil.copy(made.backbone["checkpoint"], weights)
-    job = made.job(tmp_path / "out", shards=2, checkpoint=str(weights))
+    shutil.copy(finished.backbone["checkpoint"], weights)
+    job = finished.job(tmp_path / "out", shards=2, checkpoint=str(weights))
     embed.embed(job, 0)
     torch.manual_seed(1)
     save_file(timm.create_model("test_efficientnet").state_dict(), weights)
@@ -226,13 +233,13 @@ def test_other_weights_or_settings_are_never_mixed(made, tmp_path):
     embed.embed(job, 0)
     embed.embed(job)
     of_new_weights = store.read(tmp_path / "out/train")
-    of_old_weights = store.read(made.folder / "store/train")
+    of_old_weights = store.read(finished.folder / "store/train")
     assert fingerprint(of_new_weights) != fingerprint(of_old_weights)
     assert not (of_new_weights.embeddings == of_old_weights.embeddings).all()
 
     # The same weights elsewhere are the same backbone.
-    shutil.copy(made.backbone["checkpoint"], weights)
-    embed.embed(made.job(tmp_path / "again", checkpoint=str(weights)))
+    shutil.copy(finished.backbone["checkpoint"], weights)
+    embed.embed(finished.job(tmp_path / "again", checkpoint=str(weights)))
     assert fingerprint(store.read(tmp_path / "again/train")) == fingerprint(
         of_old_weights
     )
@@ -242,10 +249,10 @@ def fingerprint(activations):
     return activations.manifest["backbone"]["fingerprint"]
 
 
-def test_float16_and_bfloat16_are_close(made, tmp_path):
-    embed.embed(made.job(tmp_path / "float16", dtype="float16"))
-    embed.embed(made.job(tmp_path / "bfloat16", precision="bfloat16"))
-    exact = store.read(made.folder / "store/test").embeddings
+def test_float16_and_bfloat16_are_close(finished, tmp_path):
+    embed.embed(finished.job(tmp_path / "float16", dtype="float16"))
+    embed.embed(finished.job(tmp_path / "bfloat16", precision="bfloat16"))
+    exact = store.read(finished.folder / "store/test").embeddings
     in_float16 = store.read(tmp_path / "float16/test").embeddings
     np.testing.assert_array_equal(in_float16, exact.astype(np.float16))
 
@@ -257,8 +264,8 @@ def test_float16_and_bfloat16_are_close(made, tmp_path):
     assert cosine.min() > 0.999
 
 
-def test_too_large_and_complex_values_are_refused(made, tmp_path):
-    job = made.job(tmp_path, dtype="float16")
+def test_too_large_and_complex_values_are_refused(finished, tmp_path):
+    job = finished.job(tmp_path, dtype="float16")
     source = sources.open_source(extraction.prepare(job))
     too_large = np.full((1, 2), 1e6, dtype=np.float32)
     with (
@@ -273,15 +280,15 @@ def test_too_large_and_complex_values_are_refused(made, tmp_path):
 
 
 def test_auto_is_what_the_processor_has_and_the_two_are_never_mixed(
-    made, tmp_path, monkeypatch
+    finished, tmp_path, monkeypatch
 ):
     has_bfloat16_here = folding.has_bfloat16("cpu")
-    exact = store.read(made.folder / "store/test").embeddings
+    exact = store.read(finished.folder / "store/test").embeddings
 
     def embed_where(has_bfloat16, name, **options):
         """Embed with `precision: auto` where a processor has bfloat16, or has not."""
         monkeypatch.setattr(folding, "has_bfloat16", lambda _device: has_bfloat16)
-        embed.embed(made.job(tmp_path / name, precision="auto", **options))
+        embed.embed(finished.job(tmp_path / name, precision="auto", **options))
         activations = store.read(tmp_path / name / "test")
         precision = "bfloat16" if has_bfloat16 else "float32"
         assert activations.manifest["precision"] == precision
@@ -297,7 +304,7 @@ def test_auto_is_what_the_processor_has_and_the_two_are_never_mixed(
 
     # Of two shards one was made where there is none: its part is not taken.
     monkeypatch.setattr(folding, "has_bfloat16", lambda _device: False)
-    embed.embed(made.job(tmp_path / "both", shards=2, precision="auto"), 0)
+    embed.embed(finished.job(tmp_path / "both", shards=2, precision="auto"), 0)
     np.testing.assert_array_equal(
         embed_where(True, "both", shards=2, workers=2), in_bfloat16
     )
@@ -320,32 +327,36 @@ def test_broken_images_are_left_out_for_every_backbone_and_named(
     cut_off.write_bytes(cut_off.read_bytes()[:60])
     (root / "test/0/10.png").write_text("not found")
     spec = SPEC | {"root": str(root)}
-    out = tmp_path / "dataset"
+    dataset_folder = tmp_path / "dataset"
     expected = (
         r"2 of 500 images cannot be read, `max_broken` .* allows 1: train/4/4\.png: "
     )
     with pytest.raises(UserError, match=expected):
-        datasets.build("digits", spec | {"max_broken": 1}, None, out, workers=workers)
-    assert not (out / "manifest.json").exists()
+        datasets.build(
+            "digits", spec | {"max_broken": 1}, None, dataset_folder, workers=workers
+        )
+    assert not (dataset_folder / "manifest.json").exists()
 
-    datasets.build("digits", spec | {"max_broken": 2}, None, out, workers=workers)
-    manifest = files.read_json(out / "manifest.json")
+    datasets.build(
+        "digits", spec | {"max_broken": 2}, None, dataset_folder, workers=workers
+    )
+    manifest = files.read_json(dataset_folder / "manifest.json")
     assert set(manifest["broken"]) == {"train/4/4.png", "test/0/10.png"}
     assert manifest["images"] == {"train": 299, "val": 100, "test": 99}
 
 
-def test_an_image_that_breaks_later_or_is_replaced_is_named(made, digits, tmp_path):
+def test_an_image_that_breaks_later_or_is_replaced_is_named(finished, digits, tmp_path):
     root = tmp_path / "images"
     shutil.copytree(digits, root)
     datasets.build("digits", SPEC | {"root": str(root)}, None, tmp_path / "dataset")
     shutil.copy(next((root / "val/2").iterdir()), root / "val/1/1.png")
     expected = r"image val/1/1\.png is not what it was when the dataset was indexed"
     with pytest.raises(UserError, match=expected):
-        embed.embed(new_job(tmp_path, made.backbone, tmp_path / "out"))
+        embed.embed(new_job(tmp_path, finished.backbone, tmp_path / "out"))
 
     (root / "val/1/1.png").write_bytes(b"")
     for workers in (0, 1):
-        job = new_job(tmp_path, made.backbone, tmp_path / "out", workers=workers)
+        job = new_job(tmp_path, finished.backbone, tmp_path / "out", workers=workers)
         with pytest.raises(UserError, match=r"image val/1/1\.png cannot be read: "):
             embed.embed(job)
 
@@ -380,13 +391,13 @@ class Given:
 
 
 @pytest.fixture
-def given(tmp_path):
+def given_embeddings(tmp_path):
     return Given(tmp_path)
 
 
-def test_given_embeddings_become_a_store(given, tmp_path):
-    given.embed("out", shards=2)
-    for split, rows in given.rows.items():
+def test_given_embeddings_become_a_store(given_embeddings, tmp_path):
+    given_embeddings.embed("out", shards=2)
+    for split, rows in given_embeddings.rows.items():
         activations = store.read(tmp_path / "out" / split)
         np.testing.assert_array_equal(activations.embeddings, rows)
         labels = activations.index["label"].tolist()
@@ -394,50 +405,50 @@ def test_given_embeddings_become_a_store(given, tmp_path):
 
 
 def test_given_embeddings_that_are_mended_leave_nothing_of_the_first_ones(
-    given, tmp_path
+    given_embeddings, tmp_path
 ):
-    with_nan = given.rows["test"].copy()
+    with_nan = given_embeddings.rows["test"].copy()
     with_nan[3, 2] = np.nan
-    given.save("test", with_nan)
+    given_embeddings.save("test", with_nan)
     expected = r"row 3 \(from 0\) of .*ours/test\.npy, 'test3', holds NaN"
     with pytest.raises(UserError, match=expected):
-        given.embed("out")
-    given.save("test", given.rows["train"][5:15])
+        given_embeddings.embed("out")
+    given_embeddings.save("test", given_embeddings.rows["train"][5:15])
     expected = (
         "embeddings that lie in more than one split: 10, such as "
         r"train5 \(train\) = test0 "
     )
     with pytest.raises(UserError, match=expected):
-        given.embed("out")
+        given_embeddings.embed("out")
 
     mended = {
         split: rows.astype(np.float16) + np.float16(1)
-        for split, rows in given.rows.items()
+        for split, rows in given_embeddings.rows.items()
     }
     for split, rows in mended.items():
-        given.save(split, rows)
-    given.embed("out")
+        given_embeddings.save(split, rows)
+    given_embeddings.embed("out")
     for split, rows in mended.items():
         embeddings = store.read(tmp_path / "out" / split).embeddings
         assert embeddings.dtype == np.float16
         np.testing.assert_array_equal(embeddings, rows)
 
 
-def test_given_embeddings_of_other_shapes_are_refused(given):
-    given.save("val", given.rows["val"][:, :4])
+def test_given_embeddings_of_other_shapes_are_refused(given_embeddings):
+    given_embeddings.save("val", given_embeddings.rows["val"][:, :4])
     expected = (
         r"different d or dtype: test \(d = 5, float32\) in .*test\.npy; train .*; "
         r"val \(d = 4, float32\) in .*val\.npy"
     )
     with pytest.raises(UserError, match=expected):
-        given.embed("out")
-    given.save("val", given.rows["val"][:9])
+        given_embeddings.embed("out")
+    given_embeddings.save("val", given_embeddings.rows["val"][:9])
     with pytest.raises(UserError, match="9 embeddings of val for 10 rows"):
-        given.embed("out")
+        given_embeddings.embed("out")
 
 
 def test_a_finished_store_is_brought_back_and_no_kill_while_joining_loses_a_split(
-    made, tmp_path, monkeypatch
+    finished, tmp_path, monkeypatch
 ):
     adopt = store.adopt
     adopted_splits = []
@@ -450,23 +461,23 @@ def test_a_finished_store_is_brought_back_and_no_kill_while_joining_loses_a_spli
 
     monkeypatch.setattr(store, "adopt", adopt_one_split)
     with pytest.raises(KeyboardInterrupt):
-        embed.embed(made.job(tmp_path))
+        embed.embed(finished.job(tmp_path))
     monkeypatch.setattr(store, "adopt", adopt)
     # The embeddings that are there must do.
     monkeypatch.setattr(sources, "embed_images", None)
-    embed.embed(made.job(tmp_path))
-    assert contents(tmp_path) == contents(made.folder / "store")
+    embed.embed(finished.job(tmp_path))
+    assert contents(tmp_path) == contents(finished.folder / "store")
 
     for split in SPLITS:
         shutil.rmtree(tmp_path / split)
     # The same weights in another place.
     moved = tmp_path / "moved.safetensors"
-    shutil.copy(made.backbone["checkpoint"], moved)
-    embed.embed(made.job(tmp_path, shards=5, checkpoint=str(moved)))
-    assert contents(tmp_path) == contents(made.folder / "store")
+    shutil.copy(finished.backbone["checkpoint"], moved)
+    embed.embed(finished.job(tmp_path, shards=5, checkpoint=str(moved)))
+    assert contents(tmp_path) == contents(finished.folder / "store")
 
 
 @pytest.mark.parametrize(("shard", "shards"), [(4, 4), (-1, 4), (None, 0)])
-def test_there_is_no_shard_beyond_the_last(made, tmp_path, shard, shards):
+def test_there_is_no_shard_beyond_the_last(finished, tmp_path, shard, shards):
     with pytest.raises(UserError, match="shards are numbered from 0"):
-        embed.embed(made.job(tmp_path, shards=shards), shard)
+        embed.embed(finished.job(tmp_path, shards=shards), shard)

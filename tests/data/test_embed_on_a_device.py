@@ -124,7 +124,8 @@ def embed_and_count(place, *arguments, **options):
     Returns:
         The embeddings (6, d), and for each batch what was waited for since the last.
     """
-    batches, waits = [], []
+    batches = []
+    waits = []
     with pretend_device(place) as device:
         for batch in embed_on(place.type, *arguments, **options):
             batches.append(batch)
@@ -184,9 +185,9 @@ def tiny_backbone(transform):
 def test_images_reach_a_device_as_bytes_or_as_floats(place, as_bytes, workers):
     """A transform that ends by normalising is finished on the device."""
     torch.manual_seed(0)
-    whole = create_transform((3, 16, 16))
-    assert folding.pixel_transform(whole) is not None
-    transform = whole if as_bytes else lambda image: whole(image)
+    whole_transform = create_transform((3, 16, 16))
+    assert folding.pixel_transform(whole_transform) is not None
+    transform = whole_transform if as_bytes else lambda image: whole_transform(image)
     backbone, _ = tiny_backbone(transform)
     on_cpu = np.concatenate([*embed_on("cpu", backbone)])
     on_device, waits = embed_and_count(place, backbone, workers=workers)

@@ -21,7 +21,8 @@ def root(tmp_path):
 
     Picture i of a part is filled with i.
     """
-    folder, hashes = tmp_path / "small", {}
+    folder = tmp_path / "small"
+    hashes = {}
     folder.mkdir()
     for part, count in FILES.items():
         labels = np.arange(count, dtype=np.uint8) % 10
@@ -45,8 +46,8 @@ def options(**counts):
 
 
 def test_splits_are_balanced_and_disjoint_and_a_row_is_its_picture(root):
-    found = fashion_mnist.load(options(train=40, val=10, test=20), root)
-    index = found.index
+    dataset = fashion_mnist.load(options(train=40, val=10, test=20), root)
+    index = dataset.index
     assert index["image_id"].is_unique
     for split, part, each in (
         ("train", "train", 4),
@@ -55,14 +56,13 @@ def test_splits_are_balanced_and_disjoint_and_a_row_is_its_picture(root):
     ):
         rows = index[index["split"] == split]
         assert rows["image_id"].str.startswith(f"{part}/").all()
-        assert (rows["label"].value_counts() == each).all() and rows[
-            "label"
-        ].nunique() == 10
+        assert (rows["label"].value_counts() == each).all()
+        assert rows["label"].nunique() == 10
     for path, label, name in index[["path", "label", "label_name"]].itertuples(
         index=False
     ):
         number = int(path.split("/")[1])
         assert label == number % 10 and name == fashion_mnist.CLASSES[label]
-        assert np.asarray(found.open(path)).tolist() == [[number] * 28] * 28
+        assert np.asarray(dataset.open(path)).tolist() == [[number] * 28] * 28
     with pytest.raises(UserError, match="key counts: class 0 has"):
         fashion_mnist.load(options(train=60, val=10, test=20), root)

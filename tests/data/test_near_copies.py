@@ -1,4 +1,4 @@
-"""Near-copies: each rule joins what no other one does, and other drawings stay apart."""
+"""Near-copies: each rule joins what no other does, and other drawings stay apart."""
 
 import numpy as np
 import pytest
@@ -57,11 +57,12 @@ def are_joined(*pictures):
 
 
 def test_a_drawing_in_other_colours_is_a_copy():
-    one, other = picture("a", polygons(1, 1)), picture("b", polygons(1, 2))
-    assert one.sign.grey @ other.sign.grey < near_copies.SAME_GREY
-    assert are_joined(one, other)
+    first = picture("a", polygons(1, 1))
+    second = picture("b", polygons(1, 2))
+    assert first.sign.grey @ second.sign.grey < near_copies.SAME_GREY
+    assert are_joined(first, second)
     outline = polygons(1, 1).point(lambda value: 255 if value else 0)
-    assert are_joined(one, picture("c", outline.convert("L").convert("RGB")))
+    assert are_joined(first, picture("c", outline.convert("L").convert("RGB")))
 
 
 def test_a_mirrored_drawing_is_a_copy():
@@ -70,9 +71,10 @@ def test_a_mirrored_drawing_is_a_copy():
 
 
 def test_a_drawing_in_another_contrast_is_a_copy_where_no_line_runs():
-    one, other = picture("a", blobs(1)), picture("b", blobs(1, contrast=0.4))
-    assert not one.sign.lines.any()
-    assert are_joined(one, other)
+    first = picture("a", blobs(1))
+    second = picture("b", blobs(1, contrast=0.4))
+    assert not first.sign.lines.any()
+    assert are_joined(first, second)
 
 
 def test_a_symmetric_drawing_with_a_pixel_of_noise_is_a_copy():
@@ -97,21 +99,22 @@ def test_bits_that_lie_at_the_median_by_chance_do_not_part_a_symmetric_drawing()
         image = Image.fromarray(grey.astype(np.uint8)).convert("RGB")
         pictures.append(picture(f"{spot}", image, stem=f"{spot}"))
 
-    one, other = (drawn.sign for drawn in pictures)
-    assert not one.lines.any()
-    assert not other.lines.any()
-    differing = (one.bits != other.bits).sum()
+    first, second = (drawn.sign for drawn in pictures)
+    assert not first.lines.any()
+    assert not second.lines.any()
+    differing = (first.bits != second.bits).sum()
     assert differing * near_copies.SURE_BITS_PER_DIFFERING_ONE > 63
     assert are_joined(*pictures)
 
 
 def test_discs_with_other_marks_are_not_copies_though_their_grey_is_alike():
-    one, other = picture("a", disc("across")), picture("b", disc("down"))
-    assert one.sign.grey @ other.sign.grey >= near_copies.SAME_GREY
+    first = picture("a", disc("across"))
+    second = picture("b", disc("down"))
+    assert first.sign.grey @ second.sign.grey >= near_copies.SAME_GREY
     # None of the few bits that count differs.
-    both_sure = one.sign.is_sure & other.sign.is_sure
-    assert not ((one.sign.bits != other.sign.bits) & both_sure).any()
-    assert not are_joined(one, other)
+    both_sure = first.sign.is_sure & second.sign.is_sure
+    assert not ((first.sign.bits != second.sign.bits) & both_sure).any()
+    assert not are_joined(first, second)
 
 
 def test_other_drawings_stay_apart():
@@ -131,14 +134,14 @@ def with_more(image, count):
 
 def test_namesakes_in_one_folder_may_differ_more():
     changed = with_more(polygons(1, 2), 2)
-    one = picture("food/cup_bw", polygons(1, 1))
-    likeness = one.sign.lines @ picture("x", changed).sign.lines
+    cup = picture("food/cup_bw", polygons(1, 1))
+    likeness = cup.sign.lines @ picture("x", changed).sign.lines
     assert near_copies.LINES_OF_NAMESAKES < likeness < near_copies.SAME_LINES
-    assert are_joined(one, picture("food/cup_jane", changed))
-    assert not are_joined(one, picture("sports/cup_jane", changed))
-    assert not are_joined(one, picture("food/cups", changed))
+    assert are_joined(cup, picture("food/cup_jane", changed))
+    assert not are_joined(cup, picture("sports/cup_jane", changed))
+    assert not are_joined(cup, picture("food/cups", changed))
     other_drawing = picture("food/cup_jane", polygons(2, 1))
-    assert not are_joined(one, other_drawing)
+    assert not are_joined(cup, other_drawing)
 
 
 @pytest.mark.parametrize(
@@ -148,12 +151,12 @@ def test_namesakes_in_one_folder_may_differ_more():
 def test_emblems_are_copies_where_name_lines_and_colours_agree(
     other_name, colours, joined
 ):
-    one = picture("flags/land", polygons(1, 1), Kind.EMBLEM)
+    emblem = picture("flags/land", polygons(1, 1), Kind.EMBLEM)
     # A pixel more, so that they are not the same to the pixel.
     image = polygons(1, colours)
     image.putpixel((0, 0), (0, 0, 0))
-    other = picture(other_name, image, Kind.EMBLEM)
-    assert are_joined(one, other) == joined
+    other_emblem = picture(other_name, image, Kind.EMBLEM)
+    assert are_joined(emblem, other_emblem) == joined
 
 
 def test_what_has_its_whole_name_in_common_is_joined_by_it_alone():
@@ -165,7 +168,8 @@ def test_what_has_its_whole_name_in_common_is_joined_by_it_alone():
 
 
 def test_copies_of_copies_are_one_group():
-    by_lines, by_name = polygons(1, 2), polygons(3, 3)
+    by_lines = polygons(1, 2)
+    by_name = polygons(3, 3)
     chain = [
         picture("d/other", polygons(4, 4)),
         picture("b/red", polygons(1, 1)),

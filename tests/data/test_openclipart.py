@@ -31,7 +31,7 @@ SQUARE = '<rect x="58" y="2" width="40" height="40" fill="red"/>'
 
 def svg(content, licence=PUBLIC, keywords=(), page='width="100" height="100"'):
     """Return an SVG with the RDF that Open Clip Art's tools wrote."""
-    items = "".join(f"<rdf:li>{keyword}</rdf:li>" for keyword in keywords)
+    keyword_items = "".join(f"<rdf:li>{keyword}</rdf:li>" for keyword in keywords)
     mark = f'<cc:license rdf:resource="{licence}"/>' if licence is not None else ""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" {page} '
@@ -39,7 +39,8 @@ def svg(content, licence=PUBLIC, keywords=(), page='width="100" height="100"'):
         '<metadata><rdf:RDF xmlns:cc="http://web.resource.org/cc/" '
         'xmlns:dc="http://purl.org/dc/elements/1.1/" '
         'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
-        f"<cc:Work>{mark}<dc:subject><rdf:Bag>{items}</rdf:Bag></dc:subject></cc:Work>"
+        f"<cc:Work>{mark}<dc:subject><rdf:Bag>{keyword_items}</rdf:Bag></dc:subject>"
+        "</cc:Work>"
         f"</rdf:RDF></metadata>{content}</svg>"
     )
 
@@ -56,7 +57,7 @@ def striped(seed):
 
 
 def ar_member(name, content):
-    """Return a member of an ar archive: a header of 60 bytes, an even number of bytes."""
+    """Return a member of an ar archive: a header of 60 bytes, then an even number."""
     header = f"{name:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(content):<10}`\n"
     return header.encode() + content + b"\n" * (len(content) % 2)
 
@@ -91,16 +92,16 @@ def write_package(root, pictures, links=()):
 
 @pytest.fixture
 def package(tmp_path):
-    """A package with what is taken, and with all that is not."""
-    taken = {
+    """A package with pictures that are taken, and with all kinds that are not."""
+    cats = {
         f"animals/cats/cat{number}": svg(striped(number), keywords=["Cat", "hash"])
         for number in range(3)
     }
-    taken |= {
-        f"food/thing_{'abcdefgh'[number]}bcd": svg(striped(10 + number))
-        for number in range(8)
+    food = {
+        f"food/thing_{letter}bcd": svg(striped(10 + number))
+        for number, letter in enumerate("abcdefgh")
     }
-    others = {
+    left_out = {
         "food/other": svg(
             striped(30), licence="http://creativecommons.org/licenses/GPL"
         ),
@@ -112,16 +113,16 @@ def package(tmp_path):
         "food/names_a_file": svg('<image xlink:href="/etc/picture.png"/>'),
         "shapes/square": svg(striped(34)),
     }
-    write_package(tmp_path, taken | others, links=["animals/cats/linked"])
+    write_package(tmp_path, cats | food | left_out, links=["animals/cats/linked"])
     return tmp_path
 
 
 def test_only_public_pictures_are_taken_and_the_others_are_counted(package, caplog):
     caplog.set_level("INFO", "sae.progress")
-    out = package / "out"
-    dataset.build("clips", SPEC | {"max_broken": 2}, package, out)
+    dataset_folder = package / "out"
+    dataset.build("clips", SPEC | {"max_broken": 2}, package, dataset_folder)
 
-    manifest = files.read_json(out / "manifest.json")
+    manifest = files.read_json(dataset_folder / "manifest.json")
     assert sum(manifest["images"].values()) == 11
     assert manifest["broken"].keys() == {"food/broken", "food/names_a_file"}
     assert "'/etc/picture.png'" in manifest["broken"]["food/names_a_file"]
@@ -134,7 +135,7 @@ def test_only_public_pictures_are_taken_and_the_others_are_counted(package, capl
     ):
         assert line in caplog.text
 
-    index = files.read_parquet(out / "index.parquet").set_index("image_id")
+    index = files.read_parquet(dataset_folder / "index.parquet").set_index("image_id")
     assert index.loc["animals/cats/cat0", "label_name"] == "animals/cats"
     assert index.loc["animals/cats/cat0", "label_coarse_name"] == "animals"
     assert index["label_coarse"].tolist() == [0] * 3 + [1] * 8
@@ -180,9 +181,9 @@ def test_near_copies_are_in_one_split_and_series_stay_what_they_are(tmp_path):
         "recreation/games/cards/white/white_c_10": svg(striped(7)),
         "recreation/games/cards/white/white_c_1": svg(striped(8)),
     }
-    # Enough others for three splits.
-    others = {f"food/{letter}bcd": svg(striped(ord(letter))) for letter in "qrstuv"}
-    write_package(tmp_path, pictures | others | {"shapes/x": same})
+    # Enough further pictures for three splits.
+    further = {f"food/{letter}bcd": svg(striped(ord(letter))) for letter in "qrstuv"}
+    write_package(tmp_path, pictures | further | {"shapes/x": same})
     index = dataset.load(SPEC, tmp_path).index.set_index("image_id")
     groups = {frozenset(rows) for rows in index.groupby("group").groups.values()}
     assert groups == {
@@ -199,7 +200,7 @@ def test_near_copies_are_in_one_split_and_series_stay_what_they_are(tmp_path):
             }
         ),
         frozenset({"recreation/games/cards/white/white_c_1"}),
-        *(frozenset({name}) for name in others),
+        *(frozenset({name}) for name in further),
     }
     assert (index.groupby("group")["split"].nunique() == 1).all()
 
@@ -319,10 +320,12 @@ def test_what_is_too_large_or_grows_without_end_is_not_drawn():
 
 
 def test_keywords_are_concepts_but_for_those_that_say_of_a_file(package):
-    out = package / "out"
-    dataset.build("clips", SPEC | {"max_broken": 2}, package, out)
-    concepts.build(out, {"source": "openclipart", "artifacts": ["clips"]}, package)
-    keywords = concepts.load_annotations(out).keywords
+    dataset_folder = package / "out"
+    dataset.build("clips", SPEC | {"max_broken": 2}, package, dataset_folder)
+    concepts.build(
+        dataset_folder, {"source": "openclipart", "artifacts": ["clips"]}, package
+    )
+    keywords = concepts.load_annotations(dataset_folder).keywords
     assert keywords["concept"].unique().tolist() == ["cat"]
     assert keywords["image_id"].tolist() == [f"animals/cats/cat{n}" for n in range(3)]
 

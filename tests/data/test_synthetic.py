@@ -6,8 +6,8 @@ import scipy.sparse
 import torch
 from scoring.examples import codes_of
 from support.embeddings import write_split, write_store
+from support.errors import refused_naming
 
-from sae.core.errors import UserError
 from sae.core.options import Options
 from sae.data import dataset as datasets
 from sae.data import store, synthetic
@@ -30,10 +30,8 @@ def test_embeddings_are_the_stated_sum_and_a_smaller_set_is_the_beginning_of_a_l
     assert large.embeddings.shape == (150, 16) and large.embeddings.dtype == np.float16
     np.testing.assert_array_equal(large.embeddings[:90], small.embeddings)
     assert large.index["label"][:90].equals(small.index["label"])
-    test, truth = (
-        store.read(tmp_path / "a/test"),
-        scipy.sparse.load_npz(tmp_path / "a/truth/test.npz").toarray(),
-    )
+    test = store.read(tmp_path / "a/test")
+    truth = scipy.sparse.load_npz(tmp_path / "a/truth/test.npz").toarray()
     noise = test.embeddings - (
         truth @ np.load(tmp_path / "a/truth/dictionary.npy") + world.mean
     )
@@ -45,8 +43,9 @@ def test_embeddings_are_the_stated_sum_and_a_smaller_set_is_the_beginning_of_a_l
     # A class's own concepts are on most of its images, and far more often than on those
     # of other classes.
     labels = test.index["label"].to_numpy()
-    own = (truth[np.arange(100)[:, None], world.own[labels]] > 0).mean()
-    assert own > synthetic.SIGNATURE - 0.05
+    of_own_class = world.concepts_of_class[labels]
+    share_shown = (truth[np.arange(100)[:, None], of_own_class] > 0).mean()
+    assert share_shown > synthetic.SIGNATURE - 0.05
 
 
 @pytest.mark.parametrize("structure", ["independent", "correlated", "hierarchical"])
@@ -58,13 +57,12 @@ def test_concepts_go_together_as_the_structure_says_and_are_as_frequent(
     shown = next(synthetic.chunks(world, "train", synthetic.CHUNK))[1].toarray() > 0
     np.testing.assert_allclose(shown.mean(axis=0), world.probability, atol=0.03)
     together = np.corrcoef(shown.T.astype(float))
-    siblings = {"correlated": (3, 8), "hierarchical": (3, 13)}.get(
-        structure, (3, 4)
-    )  # 5 groups; 10 parents
-    assert (together[siblings] > 0.15) == (structure != "independent") and abs(
-        together[3, 4]
-    ) < 0.05
-    child, parent = shown[:, 13], shown[:, 3]
+    # There are 5 groups, and 10 parents.
+    siblings = {"correlated": (3, 8), "hierarchical": (3, 13)}.get(structure, (3, 4))
+    assert (together[siblings] > 0.15) == (structure != "independent")
+    assert abs(together[3, 4]) < 0.05
+    child = shown[:, 13]
+    parent = shown[:, 3]
     assert ((child & ~parent).sum() == 0) == (structure == "hierarchical")
 
 
@@ -77,27 +75,25 @@ def test_an_own_concept_brings_its_parent_and_the_metric_knows_the_world(tmp_pat
         "classes": 3,
         "seed": 1,
     }
-    data = {
+    dataset_spec = {
         "type": "generated",
         "counts": {"train": 30, "val": 10, "test": 60},
         "classes": 3,
         "seed": 1,
     }
-    of_data = parse("dataset", data).options
-    of_spec = parse("backbone", spec).options
-    world, index = generated.world(of_spec), datasets.load(data, None).index
-    assert index["split"].value_counts().to_dict() == data["counts"]
-    x = generated.embeddings(of_data, of_spec, "test")
+    dataset_options = parse("dataset", dataset_spec).options
+    backbone_options = parse("backbone", spec).options
+    world = generated.world(backbone_options)
+    index = datasets.load(dataset_spec, None).index
+    assert index["split"].value_counts().to_dict() == dataset_spec["counts"]
+    x = generated.embeddings(dataset_options, backbone_options, "test")
     truth = next(synthetic.chunks(world, "test", 60))[1].toarray() > 0
     assert not (truth[:, 6:] & ~truth[:, np.arange(6, 24) % 6]).any()
     labels = index[index["split"] == "test"]["label"].to_numpy()
-    assert truth[np.arange(60)[:, None], world.own[labels]].mean() > 0.7
-    with pytest.raises(
-        UserError,
-        match="a world of seed 1 does not fit a dataset of type generated with seed 2",
-    ):
-        other_data = parse("dataset", data | {"seed": 2}).options
-        generated.embeddings(other_data, of_spec, "test")
+    assert truth[np.arange(60)[:, None], world.concepts_of_class[labels]].mean() > 0.7
+    with refused_naming("world of seed 1", "seed 2"):
+        other_seed = parse("dataset", {**dataset_spec, "seed": 2}).options
+        generated.embeddings(other_seed, backbone_options, "test")
     made_by = {
         "dataset": {"name": "d", "grouped": False},
         "backbone": {"name": "b", "spec": spec},
@@ -114,15 +110,11 @@ def test_an_own_concept_brings_its_parent_and_the_metric_knows_the_world(tmp_pat
         coder.W_enc.copy_(coder.W_dec.T)
         coder.b_dec.copy_(torch.from_numpy(world.mean))
     subject = Subject(coder, {"test": store.read(tmp_path / "test")}, {}, {}, "b")
-    found = recovery.score(subject, "test", Options())
-    assert found["recovery_found"] == 1 and found["recovery_recall"] > 0.25
+    scores = recovery.score(subject, "test", Options())
+    assert scores["recovery_found"] == 1 and scores["recovery_recall"] > 0.25
     coder.W_dec.data[:12] *= -1  # Half of the directions are gone.
-    assert (
-        recovery.score(Subject(coder, subject.splits, {}, {}, "b"), "test", Options())[
-            "recovery_found"
-        ]
-        < 0.7
-    )
+    without_half = Subject(coder, subject.splits, {}, {}, "b")
+    assert recovery.score(without_half, "test", Options())["recovery_found"] < 0.7
 
 
 def test_recovery_of_the_truth_is_perfect_and_every_loss_is_counted():

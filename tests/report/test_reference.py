@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from support.errors import refused_naming
 
 from bench import reference
 from sae.core import files
@@ -84,9 +85,8 @@ def test_cells_that_ran_apart_are_kept_side_by_side(tmp_path):
     files.write_parquet(
         tmp_path / "16/metrics.parquet", rows["metrics.parquet"].assign(k=17)
     )
-    with pytest.raises(
-        SystemExit,
-        match=r"has cells that the config's experiment lacks, such as \('emoji_vendors'",
+    with refused_naming(
+        "emoji_vendors", "the config's experiment lacks", "--config", error=SystemExit
     ):
         reference.keep(tmp_path / "16", into, [])
 

@@ -20,14 +20,14 @@ OPTIONS = Options(
 )
 
 
-def make_subject(seed=0, groups=None, others=("b", "c"), backbone="a"):
+def make_subject(seed=0, groups=None, judges=("b", "c"), backbone="a"):
     """Make an SAE each of whose latents fires on the images of one thing.
 
     A judge sees which thing an image shows, with noise.
 
     Args:
         groups: returns the group of each of so many images; without it there are none.
-        others: the judges.
+        judges: names of the judges.
         backbone: the SAE's own.
 
     Returns:
@@ -36,12 +36,12 @@ def make_subject(seed=0, groups=None, others=("b", "c"), backbone="a"):
     rng = np.random.default_rng(seed)
     splits = {}
     dense = {}
-    seen = {name: {} for name in others}
-    centres = {name: rng.normal(size=(M, 7 + i)) for i, name in enumerate(others)}
+    judge_embeddings = {name: {} for name in judges}
+    centres = {name: rng.normal(size=(M, 7 + i)) for i, name in enumerate(judges)}
     for split, count in SIZES.items():
-        thing = rng.integers(0, M, count)
+        shown_thing = rng.integers(0, M, count)
         dense[split] = np.where(
-            thing[:, None] == np.arange(M), rng.random((count, M)) + 0.1, 0
+            shown_thing[:, None] == np.arange(M), rng.random((count, M)) + 0.1, 0
         )
         dense[split] *= rng.random((count, M)) < 0.8
         dense[split][:, 1] = rng.random(count)  # Fires on everything.
@@ -55,12 +55,16 @@ def make_subject(seed=0, groups=None, others=("b", "c"), backbone="a"):
         manifest = {"dataset": {"grouped": groups is not None}}
         embeddings = rng.normal(size=(count, 5)).astype(np.float32)
         splits[split] = store.Activations(embeddings, index, manifest)
-        for name in others:
+        for name in judges:
             noise = 1.5 * rng.normal(size=(count, centres[name].shape[1]))
-            seen[name][split] = (centres[name][thing] + noise).astype(np.float32)
-    subject = Subject(coder(0, d=5, m=M, k=2), splits, seen, backbone=backbone)
+            judge_embeddings[name][split] = (centres[name][shown_thing] + noise).astype(
+                np.float32
+            )
+    subject = Subject(
+        coder(0, d=5, m=M, k=2), splits, judge_embeddings, backbone=backbone
+    )
     give_codes(subject, dense)
-    return subject, dense, seen
+    return subject, dense, judge_embeddings
 
 
 def give_codes(subject, dense):
@@ -74,18 +78,23 @@ def give_codes(subject, dense):
         subject.once(("codes", split, at_most), lambda values=values: codes_of(values))
 
 
-def auc_by_definition(dense, seen, split, latent, order, highest, groups=None):
+def auc_by_definition(
+    dense, judge_embeddings, split, latent, order, highest, groups=None
+):
     """Compute the AUC of one latent, one judge and one draw, all written out.
 
     Args:
         dense: {split: codes}.
-        seen: {split: the judge's embeddings}.
+        judge_embeddings: {split: the judge's embeddings}.
         order: the training images in the order of the draw.
         highest: whether the firing images of highest activation are shown, not random
             ones.
         groups: the group of each training image.
     """
-    unit = {s: x / np.linalg.norm(x, axis=1, keepdims=True) for s, x in seen.items()}
+    unit = {
+        s: x / np.linalg.norm(x, axis=1, keepdims=True)
+        for s, x in judge_embeddings.items()
+    }
     mean = unit["train"].mean(axis=0)
     variances, axes = np.linalg.eigh(np.cov(unit["train"].T, bias=True))
     scale = np.sqrt(variances + 1e-3 * variances.max())
@@ -111,7 +120,7 @@ def auc_by_definition(dense, seen, split, latent, order, highest, groups=None):
 @pytest.mark.parametrize("groups", [None, lambda count: np.arange(count) // 3])
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_scores_are_those_of_the_definition(split, groups):
-    subject, dense, seen = make_subject(groups=groups)
+    subject, dense, judge_embeddings = make_subject(groups=groups)
     scores = detection.score(subject, split, OPTIONS)
 
     fires = {s: (d > 0).sum(axis=0) for s, d in dense.items()}
@@ -135,7 +144,7 @@ def test_scores_are_those_of_the_definition(split, groups):
                     auc_by_definition(
                         dense, of_judge, split, j, order, highest, train_groups
                     )
-                    for of_judge in seen.values()
+                    for of_judge in judge_embeddings.values()
                     for order in orders
                 ]
             )
@@ -162,9 +171,9 @@ def test_scores_are_those_of_the_definition(split, groups):
 def test_a_judge_whose_images_were_permuted_is_at_chance():
     alive = []
     for seed in range(8):
-        subject, _, seen = make_subject(seed)
+        subject, _, judge_embeddings = make_subject(seed)
         rng = np.random.default_rng(100 + seed)
-        for judge in seen.values():
+        for judge in judge_embeddings.values():
             judge["test"][:] = judge["test"][rng.permutation(80)]
         options = Options(least_train=8, least_test=3)
         alive.append(detection.score(subject, "test", options)["detection_alive"])
@@ -174,27 +183,31 @@ def test_a_judge_whose_images_were_permuted_is_at_chance():
 @pytest.mark.parametrize("groups", [None, lambda count: np.arange(count) // 3])
 def test_a_sample_stands_for_many_training_images(groups, monkeypatch):
     monkeypatch.setattr(detection, "MOST_TRAIN", 120)
-    subject, dense, seen = make_subject(groups=groups)
+    subject, dense, judge_embeddings = make_subject(groups=groups)
     rows = subject.splits["train"].draw_rows(120)
     assert len(rows) == 120 and (np.diff(rows) > 0).all()
     give_codes(subject, {("train", 120): dense["train"][rows]})
 
     # These images, those of the sample being all that there are for training.
-    other, _, _ = make_subject(groups=groups)
-    train = other.splits["train"]
+    whole_subject, _, _ = make_subject(groups=groups)
+    train = whole_subject.splits["train"]
     index = train.index.iloc[rows].reset_index(drop=True)
     sample = store.Activations(train.embeddings[rows], index, train.manifest)
     judges = {
         name: {**splits_of, "train": splits_of["train"][rows]}
-        for name, splits_of in seen.items()
+        for name, splits_of in judge_embeddings.items()
     }
     of_sample = Subject(
-        other.coder, {**other.splits, "train": sample}, judges, backbone="a"
+        whole_subject.coder,
+        {**whole_subject.splits, "train": sample},
+        judges,
+        backbone="a",
     )
     give_codes(of_sample, {"test": dense["test"], "train": dense["train"][rows]})
 
     scores, expected = (
-        detection.score(one, "test", OPTIONS) for one in (subject, of_sample)
+        detection.score(sae_and_images, "test", OPTIONS)
+        for sae_and_images in (subject, of_sample)
     )
     assert scores["detection_measured"] > 0.3
     assert scores["detection_alive"] == expected["detection_alive"]
@@ -214,11 +227,11 @@ def test_equal_scores_count_half():
 def test_judges_are_of_another_family_and_families_count_alike():
     families = {"a": "one", "b": "one", "c": "two", "d": "two", "e": "three"}
     options = OPTIONS.model_copy(update={"families": families})
-    subject, dense, seen = make_subject(others=("b", "c", "d", "e"))
+    subject, dense, judge_embeddings = make_subject(judges=("b", "c", "d", "e"))
 
     def alive_by(*judges):
-        others = {name: seen[name] for name in judges}
-        view = Subject(subject.coder, subject.splits, others, backbone="a")
+        embeddings = {name: judge_embeddings[name] for name in judges}
+        view = Subject(subject.coder, subject.splits, embeddings, backbone="a")
         give_codes(view, dense)
         return detection.score(view, "test", options).get("detection_alive")
 
@@ -235,12 +248,12 @@ def test_sae_score_gives_it_where_judges_of_both_splits_are_given(tmp_path):
         for name in ("own", "judge")
         for split in ("test", "train")
     )
-    given = {
+    arguments = {
         "train": train,
         "judges": {"judge": judge_test},
         "train_judges": {"judge": judge_train},
     }
-    columns = sae.score(coder(0), test, **given)
+    columns = sae.score(coder(0), test, **arguments)
     assert {"detection", "detection_measured"} <= columns.keys()
     for change, message in (
         ({"train_judges": None}, "metric detection reads train_judges"),
@@ -251,4 +264,4 @@ def test_sae_score_gives_it_where_judges_of_both_splits_are_given(tmp_path):
         ),
     ):
         with pytest.raises(UserError, match=message):
-            sae.score(coder(0), test, metrics=["detection"], **given | change)
+            sae.score(coder(0), test, metrics=["detection"], **arguments | change)

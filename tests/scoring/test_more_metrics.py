@@ -141,16 +141,23 @@ def test_uniqueness_takes_little_memory_where_all_sets_share_an_image():
 
 def test_stability_by_all_matchings_and_of_a_shuffled_copy():
     generator = torch.Generator().manual_seed(0)
-    one, other = (torch.randn(5, 3, generator=generator) for _ in range(2))
-    unit = [(rows / rows.norm(dim=1, keepdim=True)).numpy() for rows in (one, other)]
+    directions, other_directions = (
+        torch.randn(5, 3, generator=generator) for _ in range(2)
+    )
+    unit = [
+        (rows / rows.norm(dim=1, keepdim=True)).numpy()
+        for rows in (directions, other_directions)
+    ]
     cosine = unit[0] @ unit[1].T
     best = max(
         np.mean([cosine[i, j] for i, j in enumerate(order)])
         for order in itertools.permutations(range(5))
     )
-    assert stability.matches(one, other).mean() == pytest.approx(best, rel=1e-5)
-    shuffled = 3 * one[torch.tensor([3, 1, 4, 0, 2])]
-    np.testing.assert_allclose(stability.matches(one, shuffled), 1, rtol=1e-5)
+    assert stability.matches(directions, other_directions).mean() == pytest.approx(
+        best, rel=1e-5
+    )
+    shuffled = 3 * directions[torch.tensor([3, 1, 4, 0, 2])]
+    np.testing.assert_allclose(stability.matches(directions, shuffled), 1, rtol=1e-5)
 
 
 def test_stability_of_the_living_by_all_matchings_whatever_the_dead_are(tmp_path):

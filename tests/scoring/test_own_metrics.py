@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from scoring.examples import coder, stages_of
 from scoring.test_stage import Cell, choose_judged
+from support.errors import refused_naming
 
 from sae.core import files, registry
 from sae.core.errors import UserError
@@ -28,8 +29,8 @@ def cell(tmp_path):
 
 
 @pytest.fixture
-def own(tmp_path):
-    """A function that writes metrics of one's own.
+def write_metrics(tmp_path):
+    """Return a function that writes metrics of one's own.
 
     Its arguments are {name: what `score` returns, as code}, or that and other
     constants; a constant that is "missing" is left out. It returns the metrics for a
@@ -60,33 +61,35 @@ def own(tmp_path):
 
 
 @pytest.mark.parametrize("gives", ["1", "Curve([1], [2])", "PerLatent([0] * 16)"])
-def test_two_metrics_do_not_give_scores_of_one_name(cell, own, gives):
-    metrics = own(first=f"{{'mine': {gives}}}", second=f"{{'mine': {gives}}}")
+def test_two_metrics_do_not_give_scores_of_one_name(cell, write_metrics, gives):
+    metrics = write_metrics(first=f"{{'mine': {gives}}}", second=f"{{'mine': {gives}}}")
     for name in metrics:
         cell.run(metrics={name: None})
     with pytest.raises(UserError, match="metrics first and second both give 'mine'"):
         cell.run(metrics=metrics)
-    kept = cell.stored()
+    stored_before = cell.stored()
     with pytest.raises(UserError, match="metrics first and second both give 'mine'"):
         cell.run(metrics=metrics)  # From the row store.
-    assert cell.stored() == kept and all(kept.values())
+    assert cell.stored() == stored_before and all(stored_before.values())
 
 
 @pytest.mark.parametrize("gives", ["1", "Curve([1], [2])", "PerLatent([0] * 16)"])
 def test_two_metrics_of_two_stages_do_not_give_scores_of_one_name(
-    cell, own, gives, tmp_path
+    cell, write_metrics, gives, tmp_path
 ):
     choose_judged(cell)
     late = {"STAGE": "probe", "SPLITS": ("test",)}
-    metrics = own(first=f"{{'mine': {gives}}}", second=(f"{{'mine': {gives}}}", late))
+    metrics = write_metrics(
+        first=f"{{'mine': {gives}}}", second=(f"{{'mine': {gives}}}", late)
+    )
     cell.run("score", metrics)
     cell.run("probe", metrics)
     with pytest.raises(UserError, match="metrics first and second both give 'mine'"):
         collect([cell.scores], stages_of(cell.scores), [], tmp_path / "out")
 
 
-def test_a_score_a_curve_and_a_column_of_latents_may_share_a_name(cell, own):
-    metrics = own(
+def test_a_score_a_curve_and_a_column_of_latents_may_share_a_name(cell, write_metrics):
+    metrics = write_metrics(
         first="{'a': 1}",
         second="{'a': Curve([1], [2])}",
         third="{'a': PerLatent([3] * 16)}",
@@ -112,27 +115,27 @@ def test_a_score_a_curve_and_a_column_of_latents_may_share_a_name(cell, own):
         "probe_top1_raw",
     ],
 )
-def test_a_score_has_no_name_of_what_describes_an_sae(cell, own, name):
+def test_a_score_has_no_name_of_what_describes_an_sae(cell, write_metrics, name):
     for _ in range(2):
         with pytest.raises(
             UserError, match=f"metric mine gives {name!r}, a name that is reserved"
         ):
-            cell.run(metrics=own(mine=f"{{{name!r}: 1}}"))
+            cell.run(metrics=write_metrics(mine=f"{{{name!r}: 1}}"))
 
 
 def test_a_score_has_no_name_of_a_swept_option_nor_a_latent_s_column_one_of_a_key(
-    cell, own
+    cell, write_metrics
 ):
     cell.bank.add("reg1", {"lr": 0.5}, coder=coder(3))
     with pytest.raises(
         UserError, match="metric mine gives 'lr', a name that is reserved"
     ):
-        cell.run(metrics=own(mine="{'lr': 1}"))
+        cell.run(metrics=write_metrics(mine="{'lr': 1}"))
     for name in (*rows.KEY, "latent", "selected"):
         with pytest.raises(
             UserError, match=f"metric mine gives {name!r}, a name that is reserved"
         ):
-            cell.run(metrics=own(mine=f"{{{name!r}: PerLatent([0] * 16)}}"))
+            cell.run(metrics=write_metrics(mine=f"{{{name!r}: PerLatent([0] * 16)}}"))
 
 
 @pytest.mark.parametrize(
@@ -158,21 +161,21 @@ def test_a_score_has_no_name_of_a_swept_option_nor_a_latent_s_column_one_of_a_ke
         ("0.5", "score returns a value of type float, not a dict"),
     ],
 )
-def test_what_a_metric_may_not_return_is_named(cell, own, returned, message):
+def test_what_a_metric_may_not_return_is_named(cell, write_metrics, returned, message):
     with pytest.raises(UserError) as error:
-        cell.run(metrics=own(mine=returned))
+        cell.run(metrics=write_metrics(mine=returned))
     assert str(error.value).startswith(
         f"metric mine: {message}; allowed is a dict of numbers, texts, None, Curve(x, y)"
     )
     assert "\n" not in str(error.value)
 
 
-def test_what_it_may_return_is_kept_as_it_is(cell, own):
+def test_what_it_may_return_is_kept_as_it_is(cell, write_metrics):
     returned = (
         "{'a': np.int64(3), 'b': 'text', 'c': None, 'd': float('nan'), "
         "'e': np.bool_(True), 'f': np.float32(0.5)}"
     )
-    metrics = own(mine=returned)
+    metrics = write_metrics(mine=returned)
     # As it was computed, then as it was stored.
     for _ in range(2):
         row = cell.run(metrics=metrics)["metrics"].iloc[0]
@@ -181,7 +184,7 @@ def test_what_it_may_return_is_kept_as_it_is(cell, own):
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-def test_what_is_stored_has_the_types_of_what_was_given(cell, own, as_json):
+def test_what_is_stored_has_the_types_of_what_was_given(cell, write_metrics, as_json):
     choose_judged(cell)
     nan = float("nan")
     columns = {
@@ -195,7 +198,7 @@ def test_what_is_stored_has_the_types_of_what_was_given(cell, own, as_json):
     given = [f"'{name}': PerLatent({column})" for name, column in columns.items()]
     given += [f"'{name}': Curve({x}, {y})" for name, (x, y) in curves.items()]
     returned = f"{{{', '.join(given)}}}".replace("nan", "np.nan")
-    mine = own(mine=returned, gives_nothing="{}")
+    mine = write_metrics(mine=returned, gives_nothing="{}")
 
     cell.run(metrics=mine)
     before = cell.written()
@@ -237,15 +240,19 @@ def test_what_is_stored_has_the_types_of_what_was_given(cell, own, as_json):
         ({}, "", "must define score"),
     ],
 )
-def test_what_a_metric_s_file_lacks_is_named(cell, own, constants, returned, message):
+def test_what_a_metric_s_file_lacks_is_named(
+    cell, write_metrics, constants, returned, message
+):
     with pytest.raises(UserError, match=message) as error:
-        cell.run(metrics=own(mine=(returned, constants)))
+        cell.run(metrics=write_metrics(mine=(returned, constants)))
     assert "metrics/mine.py" in str(error.value) and "\n" not in str(error.value)
 
 
-def test_a_latent_has_one_row_with_what_all_stages_gave_of_it(cell, own, tmp_path):
+def test_a_latent_has_one_row_with_what_all_stages_gave_of_it(
+    cell, write_metrics, tmp_path
+):
     choose_judged(cell)
-    mine = own(
+    mine = write_metrics(
         mine="{'number': PerLatent(range(16)), 'point': Curve([0], [1])}",
         late=(
             "{'late': PerLatent(range(16))}",
@@ -311,23 +318,24 @@ def test_the_progress_says_how_much_was_computed(cell, caplog):
         "firing_counts('train')[0]",
     ],
 )
-def test_a_metric_reads_only_what_it_declares(cell, own, reads):
-    metrics = own(sneaky=f"{{'mine': subject.{reads}}}")
-    with pytest.raises(
-        UserError,
-        match="reads the split 'train', which neither its SPLITS nor its READS name",
-    ):
+def test_a_metric_reads_only_what_it_declares(cell, write_metrics, reads):
+    metrics = write_metrics(sneaky=f"{{'mine': subject.{reads}}}")
+    with refused_naming("'train'", "SPLITS", "READS"):
         # Another metric has encoded that split before.
         cell.run(metrics={"firing": None, **metrics})
     cell.run(
-        metrics=own(sneaky=(f"{{'mine': subject.{reads}}}", {"READS": ("train",)}))
+        metrics=write_metrics(
+            sneaky=(f"{{'mine': subject.{reads}}}", {"READS": ("train",)})
+        )
     )
 
 
-def test_what_an_earlier_run_left_of_another_stage_is_not_joined(cell, own, tmp_path):
+def test_what_an_earlier_run_left_of_another_stage_is_not_joined(
+    cell, write_metrics, tmp_path
+):
     choose_judged(cell)
-    cell.run("score", own(mine="{'a': 1}"))
-    cell.run("probe", own(late=("{'old': 2}", {"STAGE": "probe"})))
+    cell.run("score", write_metrics(mine="{'a': 1}"))
+    cell.run("probe", write_metrics(late=("{'old': 2}", {"STAGE": "probe"})))
     collect([cell.scores], ["score"], [], tmp_path / "out")
     metrics = pd.read_parquet(tmp_path / "out/metrics.parquet")
     assert "a" in metrics and "old" not in metrics

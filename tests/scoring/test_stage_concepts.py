@@ -12,7 +12,7 @@ from sae.scoring import stage
 
 
 def keywords_of(split):
-    """Keywords of the images of a split: `even` or `odd`, and `third` of every third."""
+    """Return keywords of a split's images: even or odd, and `third` of every third."""
     return [
         ["odd" if number % 2 else "even", *(["third"] if number % 3 == 0 else [])]
         for number in range(COUNTS[split])
@@ -21,7 +21,7 @@ def keywords_of(split):
 
 @pytest.fixture
 def dataset_dir(tmp_path):
-    """Annotations of the images of `write_activations`, as the rule `concepts` leaves them."""
+    """Write annotations of the images of `write_activations`, as a rule leaves them."""
     rows = [
         (f"{split}{number}", word)
         for split in COUNTS
@@ -57,12 +57,12 @@ def run(bank, dataset_dir, **settings):
         The tables of metrics and of latents.
     """
     folder = bank.file.parent
-    asked = stage.StageSettings(metrics={"concepts": None}, **settings)
+    stage_settings = stage.StageSettings(metrics={"concepts": None}, **settings)
     stage.run(
         "score",
         bank.file,
         folder / "b",
-        asked,
+        stage_settings,
         folder / "scores/score",
         concepts_dir=dataset_dir,
     )
@@ -113,7 +113,7 @@ def test_other_keywords_are_scored_anew(bank, dataset_dir):
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("arguments", "message"),
     [
         (
             {"concepts": [["a"]] * 30},
@@ -126,10 +126,10 @@ def test_other_keywords_are_scored_anew(bank, dataset_dir):
         ),
     ],
 )
-def test_keywords_of_another_form_are_refused(bank, given, message):
+def test_keywords_of_another_form_are_refused(bank, arguments, message):
     images = {name: store.read(bank.file.parent / "b" / name) for name in COUNTS}
     if "together" not in message:
-        given = given | {"train_concepts": [["a"]] * 60}
-        given["train"] = images["train"].embeddings
+        arguments = arguments | {"train_concepts": [["a"]] * 60}
+        arguments["train"] = images["train"].embeddings
     with pytest.raises(UserError, match=message):
-        sae.score(coder(0), images["test"].embeddings, **given)
+        sae.score(coder(0), images["test"].embeddings, **arguments)

@@ -50,7 +50,7 @@ def write_store(world: synthetic.World, counts: dict[str, int], out: Path) -> No
         "seed": world.seed,
         "counts": counts,
         "shape": list(world.dictionary.shape),
-        "classes": len(world.own),
+        "classes": len(world.concepts_of_class),
     }
     fingerprint = files.sha256_text(files.dumps(about))[:16]
     provenance = {
@@ -58,7 +58,9 @@ def write_store(world: synthetic.World, counts: dict[str, int], out: Path) -> No
         "backbone": {"name": "synthetic", "spec": about, "fingerprint": fingerprint},
     }
     for split in SPLITS:
-        labels = synthetic.labels_of(world.seed, len(world.own), split, counts[split])
+        labels = synthetic.labels_of(
+            world.seed, len(world.concepts_of_class), split, counts[split]
+        )
         names = [f"{split}/{row}" for row in range(counts[split])]
         index = pd.DataFrame(
             {

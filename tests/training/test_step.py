@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from support.errors import refused_naming
 from torch.nn.functional import cosine_similarity
 from training.common import (
     REG1,
@@ -186,10 +187,7 @@ def test_picks_of_one_sample_are_not_taken_for_all():
             return of_each(a[:1], self.settings.k)
 
     s = settings(objective="of_one")
-    with pytest.raises(
-        UserError,
-        match=r"objective of_one: pick\(\) returned picks of 1 samples, not of 64",
-    ):
+    with refused_naming("objective of_one", "pick()", "picks of 1 samples", "64"):
         OfOne(Coder(8, s.m, s.k), s, Options()).loss(data(), 0)
 
 

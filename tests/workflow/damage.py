@@ -1,7 +1,8 @@
-"""Flip one bit of a finished experiment at a time, run every job that reads the file, and say what came of it.
+"""Flip one bit of a finished experiment at a time, and run every job that reads it.
 
-Run by `test_damage.py` in a folder with results, in a process of its own, since it forks: a job then waits for no
-import. It reads {jobs, seed, count} as JSON, and prints a JSON list of {file, byte, outcomes}.
+`test_damage.py` runs this in a folder with results, in a process of its own, since it
+forks: a job then waits for no import. It reads {jobs, seed, count} as JSON, and prints a
+JSON list of {file, byte, outcomes}.
 """
 
 import json
@@ -33,7 +34,10 @@ def kind(file: Path) -> str:
 
 
 def readers(file: Path, jobs: list[dict]) -> list[dict]:
-    """The jobs that read a file, or may; those that read one undeclared are known by its place."""
+    """Return the jobs that read a file, or may.
+
+    Those that read one undeclared are known by its place.
+    """
     path, rules = file.as_posix(), []
     if "/store/" in path:
         rules = ["train", "score", "robustness", "probe", "gallery", "site"]
@@ -52,28 +56,32 @@ def readers(file: Path, jobs: list[dict]) -> list[dict]:
 
 
 def run(job: dict, damaged: Path) -> tuple[int, str]:
-    """The exit code of a job, and what it printed; as under Snakemake its outputs are gone before it begins."""
+    """Run a job, whose outputs are gone before it begins, as under Snakemake.
+
+    Returns:
+        Its exit code, and what it printed.
+    """
     for output in map(Path, job["outputs"]):
         if output != damaged:
             output.unlink(missing_ok=True)
     arguments = shlex.split(job["command"].rpartition("python -m sae ")[2])
-    with tempfile.TemporaryFile("w+") as said:
+    with tempfile.TemporaryFile("w+") as printed:
         pid = os.fork()
         if not pid:
-            os.dup2(said.fileno(), 1)
-            os.dup2(said.fileno(), 2)
+            os.dup2(printed.fileno(), 1)
+            os.dup2(printed.fileno(), 2)
             os._exit(main(arguments))
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        said.seek(0)
-        return code, said.read()
+        printed.seek(0)
+        return code, printed.read()
 
 
 def outcome(job: dict, damaged: Path, whole: dict[Path, bytes]) -> str:
     """'error', one clear line; 'same', the right result; or what is wrong."""
-    code, said = run(job, damaged)
+    code, printed = run(job, damaged)
     if code:
-        clear = said.count("error: ") == 1 and "Traceback" not in said
-        return "error" if clear else f"{job['rule']}: no clear error: {said[-2000:]}"
+        clear = printed.count("error: ") == 1 and "Traceback" not in printed
+        return "error" if clear else f"{job['rule']}: no clear error: {printed[-2000:]}"
     made = [output for output in map(Path, job["outputs"]) if output != damaged]
     changed = [
         str(output)

@@ -36,8 +36,8 @@ def test_a_check_names_the_files_that_an_experiment_lacks(
     for name in ("metrics.csv", "metrics.parquet", "gallery/images.parquet"):
         (tmp_path / "results/smoke" / name).unlink()
     assert check.main("smoke") == 1
-    said = capsys.readouterr().err
-    assert said.startswith("error: smoke is incomplete, ") and said.count("\n") == 1
+    output = capsys.readouterr().err
+    assert output.startswith("error: smoke is incomplete, ") and output.count("\n") == 1
     for name in (
         "results/smoke/metrics.csv",
         "results/smoke/metrics.parquet",
@@ -45,8 +45,8 @@ def test_a_check_names_the_files_that_an_experiment_lacks(
         f"results/smoke/tables/ ({len(tables)} files)",
         "results/smoke/figures/ (",
     ):
-        assert name in said, said
-    assert "sample.parquet" not in said
+        assert name in output, output
+    assert "sample.parquet" not in output
 
 
 def test_a_missing_table_is_said_once_though_a_list_of_sums_names_it(
@@ -58,9 +58,9 @@ def test_a_missing_table_is_said_once_though_a_list_of_sums_names_it(
     files.write_json("results/smoke/tables/tables.sums.json", sums)
     table.unlink()
     assert check.main("smoke") == 1
-    said = capsys.readouterr().err
-    assert said.count("table1.csv") == 1 and "incomplete, 1 file is missing" in said
-    assert said.count("table2.csv") == 1
+    output = capsys.readouterr().err
+    assert output.count("table1.csv") == 1 and "incomplete, 1 file is missing" in output
+    assert output.count("table2.csv") == 1
 
 
 def check_sums_of_tables(self, experiment, missing):

@@ -1,4 +1,4 @@
-"""One flipped bit anywhere under results/ is an error or changes no result; seeded, end to end."""
+"""One flipped bit anywhere under results/ is an error, or it changes no result."""
 
 import collections
 import json
@@ -31,7 +31,7 @@ def test_no_damaged_byte_gives_another_number(make_checkout):
     checkout.snakemake("tiny")
     jobs = jobs_of(checkout.snakemake("-n", "--forceall", "--printshellcmds", "tiny"))
     assert len(jobs) == 15
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, ROOT / "tests/workflow/damage.py"],
         cwd=checkout.folder,
         env=checkout.environment,
@@ -39,8 +39,8 @@ def test_no_damaged_byte_gives_another_number(make_checkout):
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, done.stderr
-    damages = json.loads(done.stdout)
+    assert process.returncode == 0, process.stderr
+    damages = json.loads(process.stdout)
     wrong = [
         damage for damage in damages if set(damage["outcomes"]) - {"error", "same"}
     ]

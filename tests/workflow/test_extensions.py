@@ -1,4 +1,4 @@
-"""Entries of one's own in a folder outside the checkout, one of each kind: those that docs/extending.md shows."""
+"""Entries of one's own outside the checkout, one of each kind, as docs/extending.md."""
 
 import re
 import shutil
@@ -90,11 +90,11 @@ def test_a_method_against_the_board(run):
     contender = settings.made_by(settings.load(config, said_in), "contender")
     fair = board.read(ROOT / "docs/results/fair")
     cells = fair.metrics.query("dataset == 'emoji_vendors_split1' and k == 32")
-    kept, said = board._comparable_rows(
-        fair, board.Result(cells, board.MadeBy.model_validate(contender))
+    comparable, omissions = board._comparable_rows(
+        fair, board.ExperimentRows(cells, board.MadeBy.model_validate(contender))
     )
-    assert said == ["fair: cells left out, which contender does not have: 9"]
-    assert set(kept["method"]) >= {"topk", "reg1", "reg2"}
+    assert omissions == ["fair: cells left out, which contender does not have: 9"]
+    assert set(comparable["method"]) >= {"topk", "reg1", "reg2"}
 
 
 def results(run):

@@ -1,6 +1,7 @@
-"""Faults of the machine: one clear line, nothing half-written, and a rerun that gives the same bytes.
+"""Faults of the machine: one clear line, nothing half-written, a rerun of equal bytes.
 
-A damaged SAE: `test_reruns.py`; damaged parts of embeddings: `test_embed.py`; SIGKILL: `test_kill.py`.
+A damaged SAE: `test_reruns.py`; damaged parts of embeddings: `test_embed.py`; SIGKILL:
+`test_kill.py`.
 """
 
 import errno
@@ -20,6 +21,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import Checkout
+from support.errors import refused_naming
 
 from sae.__main__ import main
 from sae.core import faults, files, paths
@@ -161,8 +163,11 @@ def test_too_little_memory_is_one_line_that_says_what_to_lower(work):
     with pytest.raises((MemoryError, RuntimeError)) as caught:
         work()
     line, code = faults.explain(caught.value, "embed", STEPS["embed"].memory)
-    said = r"embed ran out of memory \(.+\): lower compute\.embed_batch_size or compute\.decode_workers, .*"
-    assert code == 1 and re.fullmatch(said, line)
+    pattern = (
+        r"embed ran out of memory \(.+\): lower compute\.embed_batch_size or "
+        r"compute\.decode_workers, .*"
+    )
+    assert code == 1 and re.fullmatch(pattern, line)
 
 
 def test_other_troubles_stay_what_they_are(tmp_path):
@@ -235,16 +240,16 @@ def test_full_shared_memory_is_told_and_is_no_endless_wait(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "share_memory_", full)
     backbone = Backbone(torch.nn.Flatten(), lambda image: torch.zeros(3, 2, 2))
     options = {"batch_size": 2, "device": "cpu", "workers": 1}
-    with pytest.raises(
-        UserError,
-        match=r"lack shared memory .*: make /dev/shm larger, or use fewer workers",
-    ):
+    with refused_naming("shared memory", "/dev/shm", "fewer workers"):
         list(embed_images(backbone, str, ["a", "b", "c"], **options))
 
 
 @pytest.fixture
 def step(digits, capsys):
-    """A function that runs the step `dataset` here, and returns its exit code and what it said."""
+    """Return a function that runs the step `dataset` in this process.
+
+    It returns the exit code and what the step printed.
+    """
     log = logging.getLogger("sae")
     before, level = list(log.handlers), log.level
 
@@ -284,16 +289,16 @@ def test_a_step_on_a_full_or_read_only_disk_says_one_line_though_its_log_lies_th
     with mounted(disk, "size=64k") as remount:
         (disk / "logs").mkdir()
         fill(disk)
-        code, said = step(disk / "dataset", *log)
+        code, output = step(disk / "dataset", *log)
         assert code == 1 and re.fullmatch(
-            f"error: {disk}/dataset/index.parquet {FULL}\n", said
+            f"error: {disk}/dataset/index.parquet {FULL}\n", output
         )
         assert left_in(disk / "dataset") == []
         (disk / "filler").unlink()
         remount("ro")
-        code, said = step(disk / "dataset", *log)
+        code, output = step(disk / "dataset", *log)
         assert code == 1 and re.fullmatch(
-            f"error: {disk}/logs/dataset.log {CLOSED}.*\n", said
+            f"error: {disk}/logs/dataset.log {CLOSED}.*\n", output
         )
         remount("rw")
         assert step(disk / "dataset", *log) == (0, "")
@@ -440,14 +445,14 @@ def test_a_dry_run_of_a_read_only_checkout_from_a_folder_of_links(finished, tmp_
         remount("ro")
         linked = tmp_path / "linked"
         recipe = f"mkdir {linked} && cd {linked} && ln -s {disk}/* . && cp -r {disk}/.snakemake . && snakemake -n"
-        done = subprocess.run(
+        process = subprocess.run(
             f"{recipe} {TARGETS[-1]}",
             shell=True,
             env=finished.environment,
             capture_output=True,
             text=True,
         )
-        assert "Nothing to be done" in done.stdout + done.stderr
+        assert "Nothing to be done" in process.stdout + process.stderr
 
 
 ADVICE = re.compile(
@@ -560,7 +565,7 @@ def test_a_step_told_to_stop_says_so_leaves_nothing_and_goes_on(
     out = finished.folder / "results/activations/digits/tiny"
     shutil.rmtree(out)
     spec = finished.config["backbones"]["tiny"]
-    told = [
+    options = [
         "--name",
         "tiny",
         "--spec",
@@ -582,7 +587,7 @@ def test_a_step_told_to_stop_says_so_leaves_nothing_and_goes_on(
         "sae",
         "embed",
         *places,
-        *told,
+        *options,
         "--workers",
         str(workers),
     ]
@@ -598,9 +603,9 @@ def test_a_step_told_to_stop_says_so_leaves_nothing_and_goes_on(
         lambda: any(f.stat().st_size for f in out.glob(journal)), process
     )  # A first batch is kept.
     os.killpg(process.pid, signal.SIGTERM)  # As Slurm does: every process of the job.
-    said = process.communicate()[1]
+    output = process.communicate()[1]
     assert (
-        said
+        output
         == "error: embed was told to stop (SIGTERM); what it has finished is kept, run again to go on\n"
     )
     assert process.returncode == 143 and not temporaries(finished)
@@ -631,13 +636,14 @@ def test_a_run_told_to_stop_ends_and_the_rerun_gives_the_same_bytes(
     wait_for(lambda: list(stored.glob("[0-9a-f]*")), process)
     kept = {f: f.stat().st_ino for f in stored.glob("[0-9a-f]*/sae.safetensors")}
     (os.killpg if told == "all" else os.kill)(process.pid, signal.SIGTERM)
-    said = process.communicate()[0]
-    assert process.returncode == 1, said
+    output = process.communicate()[0]
+    assert process.returncode == 1, output
     assert (
-        "Traceback" not in said and "python -m sae" not in said.partition("stopped")[2]
+        "Traceback" not in output
+        and "python -m sae" not in output.partition("stopped")[2]
     )
-    assert said.count("stopped by SIGTERM: jobs at work end now") == 1
-    assert said.count(
+    assert output.count("stopped by SIGTERM: jobs at work end now") == 1
+    assert output.count(
         "error: train was told to stop (SIGTERM); what it has finished is kept, run again to go on"
     )
     assert not (checkout.folder / BANK).exists()

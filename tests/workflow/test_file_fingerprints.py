@@ -1,4 +1,4 @@
-"""A listing of images or other files changes with any of them, and costs nothing where it is not needed."""
+"""A fingerprint of files changes with any of them, and costs nothing if not needed."""
 
 import os
 import shutil

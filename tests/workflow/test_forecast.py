@@ -1,4 +1,4 @@
-"""sae_workflow.forecast: it must agree with Snakemake, and with numbers computed by hand."""
+"""The forecast agrees with Snakemake, and with numbers computed by hand."""
 
 import copy
 import importlib
@@ -46,29 +46,30 @@ def empty(tmp_path, monkeypatch):
 
 def snakemake(*arguments):
     """What a dry run says on stdout and on stderr."""
-    done = subprocess.run(
+    process = subprocess.run(
         ["snakemake", "-n", *arguments], capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout, done.stderr
+    assert process.returncode == 0, process.stdout + process.stderr
+    return process.stdout, process.stderr
 
 
 def dry_run(experiment):
     """{rule: jobs} by Snakemake, and what it said on stderr."""
-    said = snakemake(experiment)
-    lines = "\n".join(said).splitlines()
+    streams = snakemake(experiment)
+    lines = "\n".join(streams).splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith("job  ")) + 2
     rows = [line.split() for line in lines[start:]]
     rows = rows[: next(i for i, row in enumerate(rows) if row[:1] == ["total"])]
-    return {rule: int(count) for rule, count in rows if rule != experiment}, said[1]
+    return {rule: int(count) for rule, count in rows if rule != experiment}, streams[1]
 
 
 @pytest.mark.slow
 def test_jobs_and_missing_data_are_what_snakemake_says(empty, monkeypatch):
-    counts, said = dry_run("paper")
+    counts, output = dry_run("paper")
     assert forecast.count_jobs(settings.load(CONFIG), "paper") == counts
     assert (
-        "paper: dataset imagenet: data/imagenet does not exist (docs/data.md)\n" in said
+        "paper: dataset imagenet: data/imagenet does not exist (docs/data.md)\n"
+        in output
     )
     # A process that Snakemake starts for a job says nothing.
     monkeypatch.setenv(planned_run.RUN_VARIABLE, "this")
@@ -178,7 +179,11 @@ def test_ten_times_the_lambdas_and_seeds_are_no_more_jobs(empty):
 
 
 def test_the_paper_by_hand(empty):
-    """18 banks x (1 + 2 x 6 + 5) x 3 seeds; 18 x 2 x 3; ImageNet 1,331,167 x 1024 x 2 bytes; SAEs of m = 8192."""
+    """The counts are products.
+
+    18 banks x (1 + 2 x 6 + 5) x 3 seeds; 18 x 2 x 3; ImageNet 1,331,167 x 1024 x 2
+    bytes; SAEs of m = 8192.
+    """
     config = settings.load(CONFIG)
     shown = "\n".join(forecast.describe_plan(config, "paper"))
     assert "SAEs: 972 in 18 cells, and at most 108 at what validation chooses" in shown
@@ -186,10 +191,10 @@ def test_the_paper_by_hand(empty):
         re.search(r"  total ([\d.]+) GB", shown)[1],
         re.search(r"  total  +\d+ +0 +(\d+) +(\d+)", shown),
     )
-    said = " ".join((ROOT / "docs/paper.md").read_text().split())
+    page = " ".join((ROOT / "docs/paper.md").read_text().split())
     assert (
         f"SAEs take {float(size):.0f} GB. The plan estimates {total[1]} hours of one H100 and {total[2]} "
-        in said
+        in page
     )
     assert len(shown.splitlines()) < 65 and max(map(len, shown.splitlines())) <= 120
     embedding = costs.embedding_of(config, "imagenet", "vit_l16")
@@ -337,13 +342,13 @@ def test_weights_in_the_hubs_cache_are_not_missing(empty, monkeypatch):
 
 
 def test_an_unknown_experiment_is_a_clear_error(empty):
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "sae_workflow.forecast", "papr"],
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 1
-    assert done.stderr.startswith(
+    assert process.returncode == 1
+    assert process.stderr.startswith(
         "error: there is no experiment 'papr' in the config; there are: demo, fair, "
     )
 
@@ -399,8 +404,8 @@ def test_every_command_says_what_it_takes(name, capsys):
             getattr(module, {"schema": "write", "show": "show"}.get(name, "main")),
             "--help",
         )
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert (
-        said.startswith(f"usage: python -m sae_workflow.{name} [-h]")
-        and module.__doc__.splitlines()[0] in said
+        output.startswith(f"usage: python -m sae_workflow.{name} [-h]")
+        and module.__doc__.splitlines()[0] in output
     )

@@ -1,4 +1,4 @@
-"""sae_workflow.housekeeping, on a bank that was really trained and on small files written by hand."""
+"""Sizes, unused and prune, on a bank that was really trained and on small files."""
 
 import copy
 import fcntl
@@ -101,7 +101,11 @@ def run(trained, tmp_path, monkeypatch):
 
 @pytest.fixture
 def old(run):
-    """Adds what nothing refers to, and beside it what is ours to keep or not ours; returns the former, as paths."""
+    """Add what nothing refers to, and what is ours to keep or not ours beside it.
+
+    Returns:
+        The paths of what nothing refers to.
+    """
     write("results/README.md")
     files.write_json(
         "results/artifacts/fashion_mnist/artifact.json", {"files": {"data.gz": "0"}}
@@ -303,11 +307,11 @@ def test_every_file_that_the_workflow_writes_is_known(run):
 def test_prune_deletes_what_unused_lists_and_nothing_else(old, capsys):
     before = everything()
     main("unused")
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert everything() == before
     assert {
         line.split(" MB  ")[1].split(":")[0]
-        for line in said.splitlines()
+        for line in output.splitlines()
         if " MB  results" in line
     } == old
     for foreign in (
@@ -316,7 +320,7 @@ def test_prune_deletes_what_unused_lists_and_nothing_else(old, capsys):
         "smoke/notes.txt",
         "datasets/birds: it holds photo.png",
     ):
-        assert f"  results/{foreign}\n" in said
+        assert f"  results/{foreign}\n" in output
     main("prune", "--yes")
     gone = {
         path
@@ -348,10 +352,10 @@ def test_what_lies_behind_a_link_is_left_alone(old, capsys):
         for p in Path(kind).rglob("*")
     }
     main("prune", "--yes")
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert (
-        "  results/store: ../store\n" in said
-        and "  results/activations: ../activations\n" in said
+        "  results/store: ../store\n" in output
+        and "  results/activations: ../activations\n" in output
     )
     assert {
         str(p)
@@ -477,12 +481,12 @@ def test_a_record_that_cannot_be_read_stops_prune(elsewhere):
     content = files.read_json(record)
     content["config"]["extensions"] = "nowhere"
     files.write_json(record, content)
-    for said in ("nowhere is no folder", "was altered"):
+    for problem in ("nowhere is no folder", "was altered"):
         before = everything()
         for command in (["unused"], ["prune", "--yes"]):
             with pytest.raises(
                 SystemExit,
-                match=f"(?s)^error: recorded configuration {record} .*{said}.*or delete the file",
+                match=f"(?s)^error: recorded configuration {record} .*{problem}.*or delete the file",
             ):
                 main(*command)
         assert everything() == before
@@ -497,12 +501,13 @@ def test_an_experiment_that_is_gone_is_left_whole_or_deleted_whole(run, monkeypa
     main("prune", "--yes")
     assert everything() == before and not dangling()
     Path("results/smoke/notes.txt").unlink()
-    replace, done = os.replace, []
+    replace = os.replace
+    moved_paths = []
 
     def killed(source, target):
-        if len(done) == 2:
+        if len(moved_paths) == 2:
             raise KeyboardInterrupt
-        done.append(source)
+        moved_paths.append(source)
         replace(source, target)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):

@@ -1,4 +1,4 @@
-"""SAEs made elsewhere through the real workflow: our own, by way of another format, scores as it did."""
+"""SAEs made elsewhere: our own, by way of another format, scores as it did."""
 
 import os
 import subprocess
@@ -88,7 +88,7 @@ def test_an_exported_sae_comes_back_with_the_scores_that_it_had(make_checkout):
         "capture_output": True,
         "text": True,
     }
-    said = subprocess.run(command, check=True, **options).stdout
+    output = subprocess.run(command, check=True, **options).stdout
     hub = checkout.folder / "results/tiny/hub"
     names = sorted(path.name for path in hub.iterdir() if path.is_dir())
     chosen = [
@@ -96,7 +96,7 @@ def test_an_exported_sae_comes_back_with_the_scores_that_it_had(make_checkout):
     ]  # Validation may choose no lambda.
     assert (
         names == [f"digits-tiny-k4-{method}-seed0" for method in chosen]
-        and f"{len(chosen)} SAEs" in said
+        and f"{len(chosen)} SAEs" in output
     )
     card = (hub / "README.md").read_text()
     assert (

@@ -79,13 +79,13 @@ def processes_of_session(session):
 
 def check_stopped(process, name, code):
     """Check what a run that is told to stop says, and that all of it ends."""
-    said = process.communicate()[0]
+    output = process.communicate()[0]
     line = SAID.format(name)
-    assert process.returncode == code, said
-    from_snakemake = [text for text in said.splitlines() if "make: ***" not in text]
-    assert said.count(line) == 1 and from_snakemake[-1] == line, said
-    assert "Traceback" not in said and "python -m sae" not in said, said
-    assert "failed" not in said and "error:" not in said.lower(), said
+    assert process.returncode == code, output
+    from_snakemake = [text for text in output.splitlines() if "make: ***" not in text]
+    assert output.count(line) == 1 and from_snakemake[-1] == line, output
+    assert "Traceback" not in output and "python -m sae" not in output, output
+    assert "failed" not in output and "error:" not in output.lower(), output
     assert processes_of_session(process.pid) == []
 
 

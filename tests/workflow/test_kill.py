@@ -1,4 +1,4 @@
-"""Killed at any moment, taken up again: nothing is lost and nothing half-written is taken for a result."""
+"""A run that is killed at any moment loses nothing, and takes no half for a result."""
 
 import contextlib
 import signal
@@ -48,11 +48,13 @@ def test_killed_at_any_moment_the_rerun_gives_the_same_bytes(make_checkout):
             time.sleep(0.005)
         assert process.poll() is None, "finished before it could be killed"
         kill_tree(process)
-    done = subprocess.run(
+    finished_process = subprocess.run(
         run, cwd=killed.folder, env=killed.environment, capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "its owner is gone: unlocking" in done.stdout
+    assert finished_process.returncode == 0, (
+        finished_process.stdout + finished_process.stderr
+    )
+    assert "its owner is gone: unlocking" in finished_process.stdout
     assert killed.results() == undisturbed.results()
     assert not list(
         results.rglob("*.tmp")
@@ -78,17 +80,17 @@ def test_a_live_owner_or_orphaned_job_is_an_error_and_is_left_alone(make_checkou
     run = [sys.executable, "-m", "sae_workflow.run", "tiny", "--until", "embed"]
 
     def second_run():
-        done = subprocess.run(
+        finished_process = subprocess.run(
             run,
             cwd=checkout.folder,
             env=checkout.environment,
             capture_output=True,
             text=True,
         )
-        assert (done.returncode, done.stdout) == (1, "")
+        assert (finished_process.returncode, finished_process.stdout) == (1, "")
         assert (
             "error: this folder is locked by a run: another Snakemake, or a job of a killed one"
-            in done.stderr
+            in finished_process.stderr
         )
 
     jobs = []
@@ -111,11 +113,13 @@ def test_a_live_owner_or_orphaned_job_is_an_error_and_is_left_alone(make_checkou
     for job in jobs:
         job.resume()
     psutil.wait_procs(jobs)
-    done = subprocess.run(
+    finished_process = subprocess.run(
         run,
         cwd=checkout.folder,
         env=checkout.environment,
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert finished_process.returncode == 0, (
+        finished_process.stdout + finished_process.stderr
+    )

@@ -1,4 +1,4 @@
-"""A job that the kernel kills, as it does where memory runs out, says so and what to set."""
+"""A job that the kernel kills, where memory runs out, says so and what to set."""
 
 import os
 import shlex
@@ -33,14 +33,14 @@ def run_job(tmp_path, into_log):
     log = tmp_path / "k8.log"
     log.touch()
     prefix = f"set -euo pipefail; {stop_signals.shell_prefix(into_log)}"
-    done = subprocess.run(
+    process = subprocess.run(
         ["bash", "-c", f"{prefix}python -m sae train --bank x --log {log}"],
         env=os.environ | {"PATH": f"{python.parent}:{os.environ['PATH']}"},
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 128 + signal.SIGKILL
-    return log, done.stderr
+    assert process.returncode == 128 + signal.SIGKILL
+    return log, process.stderr
 
 
 @pytest.mark.parametrize("into_log", [True, False], ids=["live view", "snakemake"])
@@ -54,16 +54,17 @@ def test_its_shell_says_that_it_was_killed_and_what_to_set(tmp_path, into_log):
 
 def test_its_shell_says_nothing_of_what_a_closed_terminal_ends_before_python(tmp_path):
     env = tmp_path / "env"
-    env.write_text("#!/bin/bash\nkill -HUP $$\n")
+    # Under nohup the signal is ignored, and `env` ends with its code alone.
+    env.write_text("#!/bin/bash\nkill -HUP $$\nexit 129\n")
     env.chmod(0o755)
     prefix = f"set -euo pipefail; {stop_signals.shell_prefix(into_log=True)}"
-    done = subprocess.run(
+    process = subprocess.run(
         ["bash", "-c", f"{prefix}python -c 'print(1)'"],
         env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
         capture_output=True,
         text=True,
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
+    assert (process.returncode, process.stdout, process.stderr) == (0, "1\n", "")
 
 
 @pytest.mark.workflow
@@ -87,10 +88,10 @@ def test_a_job_that_is_killed_with_its_shell_is_told_of_without_its_command(
         time.sleep(0.01)
     for job in [*(job.parent() for job in jobs), *jobs]:  # The shell first.
         job.kill()
-    said = process.communicate()[0]
+    output = process.communicate()[0]
     assert process.returncode == 1
-    assert f"embed digits/tiny failed: {killed_jobs.explain_kill('embed')}" in said
-    assert "python -m sae" not in said and len(said.splitlines()) < 12, said
+    assert f"embed digits/tiny failed: {killed_jobs.explain_kill('embed')}" in output
+    assert "python -m sae" not in output and len(output.splitlines()) < 12, output
 
 
 def processes_below(process):

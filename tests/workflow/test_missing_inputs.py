@@ -1,4 +1,4 @@
-"""What a run says before its first job of names and folders that its jobs would stumble over."""
+"""A run says before its first job over which names and folders jobs would stumble."""
 
 import copy
 import re
@@ -129,12 +129,12 @@ def test_a_folder_without_pictures_is_refused_before_any_job(
     monkeypatch.chdir(tmp_path)
     folders(tmp_path / "pictures", *there)
     mine = config(dataset | {"root": str(tmp_path / "pictures")})
-    said = refused_dataset(mine) if "name" in dataset else refused(mine, "dataset")
-    assert re.match(f"dataset mine: .*{expected}", said), said
+    output = refused_dataset(mine) if "name" in dataset else refused(mine, "dataset")
+    assert re.match(f"dataset mine: .*{expected}", output), output
 
 
 def refused_dataset(config):
-    """As :func:`refused`, of a dataset of which a run also says that it will be downloaded."""
+    """Return what :func:`refused` does of a dataset that a run would download."""
     with pytest.raises(UserError, match="Nothing was started: correct") as caught:
         missing_inputs.refuse_lost_inputs(config, [("download", CELL)])
     return str(caught.value)

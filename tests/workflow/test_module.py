@@ -1,4 +1,4 @@
-"""The project as a module of another workflow, as the Snakemake Workflow Catalog deploys it."""
+"""The project as a module of another workflow, as Snakemake's catalog deploys it."""
 
 import shutil
 import subprocess
@@ -41,15 +41,16 @@ def test_another_workflow_uses_it_and_says_only_what_differs(make_checkout, tmp_
         "capture_output": True,
         "text": True,
     }
-    done = subprocess.run(checkout.command("-n", "--quiet", "host"), **run)
-    said = done.stdout + done.stderr
-    assert done.returncode == 0, said
+    process = subprocess.run(checkout.command("-n", "--quiet", "host"), **run)
+    output = process.stdout + process.stderr
+    assert process.returncode == 0, output
     # Its own k, the project's dataset; the published tables lie in the project.
     assert (
-        "results/mine/saes/fashion_mnist_smoke/efficientnet_lite0/k4/bank.json" in said
+        "results/mine/saes/fashion_mnist_smoke/efficientnet_lite0/k4/bank.json"
+        in output
     )
     assert (
-        "/workflow/resources/paper/table1" in said
-        and "sae_train" in said
-        and "k8" not in said
+        "/workflow/resources/paper/table1" in output
+        and "sae_train" in output
+        and "k8" not in output
     )

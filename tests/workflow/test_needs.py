@@ -26,7 +26,10 @@ def job(config, rule, cell=CELL):
 
 
 def scoring(m):
-    """Inputs of 1,231,167 x 1024 float32 stay on disk, so a quarter GiB of them; held-out ones, their codes, an SAE."""
+    """Count by hand: inputs, held-out ones, their codes, an SAE.
+
+    Inputs of 1,231,167 x 1024 float32 stay on disk, so that it is a quarter GiB.
+    """
     held_out = 2 * 50_000 * 1024 * 4 / 1e6
     return (
         360
@@ -50,7 +53,10 @@ def test_memory_of_training_by_hand(config):
 
 
 def test_time_and_memory_of_a_cell_that_trains_several_saes_at_once(config):
-    """45 SAEs x 50 epochs x 601 steps of at least 6 ms on a GPU, and 6 more at what validation chooses."""
+    """Count by hand: 45 SAEs x 50 epochs x 601 steps of at least 6 ms on a GPU.
+
+    Six more are trained at what validation chooses.
+    """
     config["compute"] |= {"device": "cuda", "threads": 8}
     step = max(0.006, 4 * 2048 * 1024 * (8192 + 32) / 1e12 / costs.rate("gpu_bfloat16"))
     choosing = 60 * 50_000 * 2 * 1024 * 8192 / 1e12 / costs.rate("gpu_float32")

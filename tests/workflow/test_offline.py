@@ -1,4 +1,4 @@
-"""Weights named on the hub come to the machine that runs Snakemake; the jobs ask nobody."""
+"""Weights on the hub come to the machine that runs Snakemake; the jobs ask nobody."""
 
 import hashlib
 import threading

@@ -1,4 +1,4 @@
-"""An option that is added later leaves every stored result valid, and counts where it is set."""
+"""An option that is added later leaves stored results valid, and counts where set."""
 
 import json
 import re
@@ -205,7 +205,7 @@ def test_an_option_more_changes_no_key_and_no_parameter_of_a_job(keys):
 def test_the_board_takes_results_of_before_the_option(keys):
     metrics = board.read(ROOT / "docs/results/fair").metrics
     theirs, ours = (
-        board.Result(metrics, from_record(board.MadeBy, keys[when]["made_by"]))
+        board.ExperimentRows(metrics, from_record(board.MadeBy, keys[when]["made_by"]))
         for when in ("before", "after")
     )
     kept, omissions = board._comparable_rows(theirs, ours)

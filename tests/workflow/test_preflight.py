@@ -10,6 +10,7 @@ import pytest
 import yaml
 from conftest import ROOT
 from sae_workflow import missing_inputs, planned_run, preflight, settings
+from support.errors import refused_naming
 
 from sae.core.errors import UserError
 
@@ -68,10 +69,7 @@ def test_each_run_has_its_plan_for_as_long_as_it_lives(folder, monkeypatch):
         "now",
     )
     monkeypatch.setenv(planned_run.RUN_VARIABLE, "a-later-run")
-    with pytest.raises(
-        UserError,
-        match=r"plan of the run \.snakemake/planned-a-later-run\.json does not exist",
-    ):
+    with refused_naming(".snakemake/planned-a-later-run.json", "does not exist"):
         planned_run.read_planned_run()
 
 
@@ -107,10 +105,7 @@ def test_an_experiment_that_does_not_exist_lists_those_there_are(
         )
 
     if refused and program != "my_script.py":
-        with pytest.raises(
-            UserError,
-            match=r"no experiment 'nosuch' in the config; there are: demo, .*smoke",
-        ):
+        with refused_naming("'nosuch'", "demo", "smoke"):
             refuse()
     else:
         refuse()
@@ -143,9 +138,9 @@ rule copy:
         content = record.read_bytes()
         record.write_bytes(damage(content))
         assert record.read_bytes() != content
-    done = subprocess.run([*snakemake, "-n"], capture_output=True, text=True)
-    output = done.stdout + done.stderr
-    assert done.returncode == 0, output
+    process = subprocess.run([*snakemake, "-n"], capture_output=True, text=True)
+    output = process.stdout + process.stderr
+    assert process.returncode == 0, output
     assert "Nothing to be done" in output, output
     assert "Traceback" not in output
     for record in records:

@@ -1,4 +1,7 @@
-"""What the card of published SAEs says; tests/models/test_libraries.py runs its lines, test_imported.py the command."""
+"""The card of published SAEs.
+
+tests/models/test_libraries.py runs its lines, test_imported.py the command.
+"""
 
 import string
 

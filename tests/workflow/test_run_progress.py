@@ -1,4 +1,4 @@
-"""The live view of a run: what it says of stages, jobs at work, the time left and errors."""
+"""The live view of a run: stages, jobs at work, the time left, errors."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from sae.core.progress import progress_path
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A view of three jobs, of 10, 20 and 40 s by reckoning, and a function that sets its time."""
+    """Return a view of three jobs, of 10, 20 and 40 s, and a function that sets time."""
     time = [0.0]
     jobs = {
         1: run_progress.ExpectedJob("embed", 10.0),
@@ -143,14 +143,14 @@ def test_a_run_says_little_and_an_error_once(make_checkout):
             "embed",
             *options,
         ]
-        done = subprocess.run(
+        process = subprocess.run(
             command,
             cwd=checkout.folder,
             env=checkout.environment,
             capture_output=True,
             text=True,
         )
-        return done.returncode, (done.stdout + done.stderr).splitlines()
+        return process.returncode, (process.stdout + process.stderr).splitlines()
 
     code, lines = run()
     assert code == 0 and "embed: 1 jobs done" in "\n".join(lines) and len(lines) < 8, (
@@ -164,16 +164,18 @@ def test_a_run_says_little_and_an_error_once(make_checkout):
     index = checkout.folder / "results/datasets/digits/index.parquet"
     index.write_bytes(index.read_bytes() + b"x")
     code, lines = run("--forcerun", "embed")
-    said = "\n".join(lines)
+    output = "\n".join(lines)
     assert (
         code == 1
-        and said.count("altered") == 1
-        and "embed digits/tiny failed: results/datasets" in said
-    ), said
-    assert "its log: results/logs/embed/digits/tiny.log" in said and len(lines) < 10, (
-        said
+        and output.count("altered") == 1
+        and "embed digits/tiny failed: results/datasets" in output
+    ), output
+    assert (
+        "its log: results/logs/embed/digits/tiny.log" in output and len(lines) < 10
+    ), output
+    assert not re.search(r"RuleException|CalledProcessError|python -m sae", output), (
+        output
     )
-    assert not re.search(r"RuleException|CalledProcessError|python -m sae", said), said
     assert (
         "python -m sae embed"
         in max((checkout.folder / ".snakemake/log").iterdir()).read_text()

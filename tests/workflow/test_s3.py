@@ -1,4 +1,4 @@
-"""docs/examples/s3 against a stand-in server on this machine: embeddings from a bucket, results to it."""
+"""docs/examples/s3 with a stand-in server: embeddings from a bucket, results to it."""
 
 import io
 import re
@@ -50,7 +50,11 @@ def checkout(make_checkout):
 
 
 def upload(client, seed=0):
-    """500 embeddings with labels, as the example's config.yaml expects them; returns {key: content}."""
+    """Upload 500 embeddings with labels, as the example expects them.
+
+    Returns:
+        {key: content}.
+    """
     rng = np.random.default_rng(seed)
     files = {}
     for split, count in (("train", 300), ("val", 100), ("test", 100)):

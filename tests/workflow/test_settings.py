@@ -1,4 +1,4 @@
-"""From a config to the settings of jobs: each has all that it needs, and nothing that another one is about."""
+"""Settings of jobs: each has all that it needs, and nothing that others are about."""
 
 import copy
 import json
@@ -21,6 +21,7 @@ from sae_workflow import (
 )
 from sae_workflow.settings import Cell, EmbeddedDataset
 from sae_workflow.stages import STAGES
+from support.errors import refused_naming
 
 from sae.core import registry
 from sae.core.errors import UserError
@@ -301,14 +302,14 @@ def test_files_of_concepts_that_are_not_there_are_told_unless_they_are_optional(
     raw["datasets"]["emoji"]["concepts"] = {"source": "wordnet", "root": str(tmp_path)}
     config = settings.load(raw)
     assert external_files.concept_files(config, "emoji") == []
-    told = [
+    lines = [
         line
         for line in missing_inputs.missing_files(config, "demo")
         if "concepts" in line
     ]
     file = tmp_path / "mine.csv"
     line = f"dataset fashion_mnist: concepts {file} does not exist (docs/data.md)"
-    assert told == [line]
+    assert lines == [line]
     file.write_text("image,concept\n")
     (tmp_path / "words.txt").write_text("")
     assert not any(
@@ -565,17 +566,14 @@ def test_an_imported_sae_is_not_lost_with_the_place_that_it_came_from(
         "method local: saes/ does not exist, and is no owner/name[:folder] of the Hugging Face hub",
         "method either: saes/theirs does not exist here; it is looked for on the Hugging Face hub",
     ]
-    with pytest.raises(
-        UserError, match=r"method local: saes/ does not exist, .*Nothing was started"
-    ):
+    with refused_naming("method local", "saes/", "Nothing was started"):
         missing_inputs.refuse_lost_inputs(config, [("imported", {"method": "local"})])
     Path("results/imported").mkdir(parents=True)
     Path("results/imported/either.safetensors").touch()
     missing_inputs.refuse_lost_inputs(config, either)
     Path("saes").mkdir()
-    with pytest.raises(
-        UserError,
-        match=r"method either: saes/theirs, of which results/imported/either\.safetens",
+    with refused_naming(
+        "method either", "saes/theirs", "results/imported/either.safetensors"
     ):
         missing_inputs.refuse_lost_inputs(config, either)
     missing_inputs.refuse_lost_inputs(config, either, ["saes/theirs"])
@@ -634,8 +632,8 @@ def test_an_experiment_whose_backbones_are_of_one_family_says_that_nobody_judges
         }
 
     missing_inputs.warn(with_changes(change), ["rivals", "study", "fair"])
-    told = [line for line in capsys.readouterr().err.splitlines() if "judges" in line]
-    assert len(told) == 1 and told[0].startswith(
+    lines = [line for line in capsys.readouterr().err.splitlines() if "judges" in line]
+    assert len(lines) == 1 and lines[0].startswith(
         "rivals: all backbones are of the family efficientnet, so nobody"
     )
 
@@ -677,18 +675,15 @@ def test_config_files_are_looked_at_before_snakemake_reads_them(tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     Path("config.yaml").write_text("a: 1\n")
     Path("mine.yaml").write_text("a: 1\nb: {c: 1,\n c: 2}\n")
-    with pytest.raises(
-        UserError,
-        match=r"^mine\.yaml line 3 is not right: the key 'c' is there twice, first in line 2",
-    ):
+    with refused_naming("mine.yaml line 3", "'c'", "line 2"):
         settings.merge_config_files("config.yaml", tmp_path / "mine.yaml")
-    for text, said in (
+    for text, problem in (
         ("a: [1\nb: 2\n", "line 2"),
         ("a:\n\tb: 1\n", "line 2"),
         ("a: {<<: {b: 1}}\n", "line 1 .*<<"),
     ):
         Path("mine.yaml").write_text(text)
-        with pytest.raises(SystemExit, match=rf"^error: mine\.yaml {said}"):
+        with pytest.raises(SystemExit, match=rf"^error: mine\.yaml {problem}"):
             run.check_configfiles(
                 ["-n", "--configfile", "config.yaml", "mine.yaml", "--cores", "2"]
             )
@@ -707,7 +702,7 @@ def test_files_are_merged_as_snakemake_merges_them(tmp_path, monkeypatch):
     ):
         Path(f"{name}.yaml").write_text(text)
     expected = {"x": {"y": {"u": 1}, "z": [3]}, "v": {"w": 2}}
-    said = {
+    file_of_key = {
         "x": "c.yaml",
         "x.y": "c.yaml",
         "x.y.u": "c.yaml",
@@ -715,7 +710,10 @@ def test_files_are_merged_as_snakemake_merges_them(tmp_path, monkeypatch):
         "v": "b.yaml",
         "v.w": "b.yaml",
     }
-    assert settings.merge_config_files("a.yaml", "b.yaml", "c.yaml") == (expected, said)
+    assert settings.merge_config_files("a.yaml", "b.yaml", "c.yaml") == (
+        expected,
+        file_of_key,
+    )
     Path("d.yaml").write_text("x: null\nv: 2")
     assert settings.merge_config_files("a.yaml", "b.yaml", "d.yaml")[1] == {
         "x": "d.yaml",
@@ -729,14 +727,14 @@ def test_files_are_merged_as_snakemake_merges_them(tmp_path, monkeypatch):
 
 def test_every_target_of_make_that_reads_the_config_takes_config():
     def command(target, *words):
-        done = subprocess.run(
+        process = subprocess.run(
             ["make", "--no-print-directory", "-n", "-o", "setup", target, *words],
             cwd=ROOT,
             capture_output=True,
             text=True,
         )
-        assert done.returncode == 0, done.stderr
-        return " ".join(done.stdout.splitlines()[-1].split())
+        assert process.returncode == 0, process.stderr
+        return " ".join(process.stdout.splitlines()[-1].split())
 
     for target in ("plan", "publish", "sizes", "unused", "prune"):
         assert command(target, "CONFIG=a.yaml b.yaml").endswith(" a.yaml b.yaml"), (

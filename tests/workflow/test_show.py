@@ -56,7 +56,7 @@ def test_the_answer_is_short_and_says_where_to_look(tmp_path, monkeypatch):
     )
     lines = list(summary.summarise("x"))
     assert len(lines) <= 25 and max(map(len, lines)) <= 100
-    said = "\n".join(lines)
+    output = "\n".join(lines)
     # The endpoints at the first width alone; one of them was not measured.
     assert [
         line.split(maxsplit=1)
@@ -66,14 +66,14 @@ def test_the_answer_is_short_and_says_where_to_look(tmp_path, monkeypatch):
         ["reg1", f"{'+0.000 [+0.004, +0.026] higher':<42}not measured"],
         ["a_method_with", f"{'+0.040 [+0.004, +0.026] higher':<42}not measured"],
     ]
-    assert "untrained     -0.090" in said and "control, at its own R2" in said
+    assert "untrained     -0.090" in output and "control, at its own R2" in output
     assert "  theirs        R² 0.700 (0.800)" in lines
     assert "  the price of reg1: latents measured -0.080 [-0.120, -0.040]" in lines
-    assert f"holds {(claims['verdict'] == 'holds').sum()}" in said
+    assert f"holds {(claims['verdict'] == 'holds').sum()}" in output
     assert (
-        "holds ?" in said
-        and "Reg. 1 raises mean MS" in said
-        and "results/x/report/index.html" in said
+        "holds ?" in output
+        and "Reg. 1 raises mean MS" in output
+        and "results/x/report/index.html" in output
     )
     # Of an experiment without fronts.
     means[:0].to_csv(tmp_path / "results/x/tables/front_means.csv", index=False)

@@ -1,4 +1,4 @@
-"""The real workflow, with a tiny config: what a user sees when something is wrong or new."""
+"""The real workflow: what a user sees when something is wrong or new."""
 
 import os
 import re
@@ -17,8 +17,11 @@ def test_a_diverged_baseline_fails_the_cell(make_checkout):
     checkout.config["training"]["tiny"]["lr"] = 10.0
     checkout.write()
     output = checkout.snakemake("tiny", ok=False)
-    said = r"error: digits / tiny / k4: the baseline diverged \(seed 0\): nothing can be compared with topk; lower lr"
-    assert re.search(said, output)
+    pattern = (
+        r"error: digits / tiny / k4: the baseline diverged \(seed 0\): "
+        "nothing can be compared with topk; lower lr"
+    )
+    assert re.search(pattern, output)
     assert not (checkout.folder / "results/tiny/saes/digits/tiny/k4/bank.json").exists()
 
 

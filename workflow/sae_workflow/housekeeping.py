@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sae.config.models import Config
+from sae.config.named_experiment import NamedExperiment
 from sae.core import files, paths, registry
 from sae.core.errors import UserError
 from sae.data.splits import SPLITS
@@ -129,14 +130,6 @@ def _path_matcher(
 
 
 @dataclass(frozen=True)
-class Experiment:
-    """An experiment of one of the configurations that made results here."""
-
-    config: Config
-    name: str
-
-
-@dataclass(frozen=True)
 class Unit:
     """A thing that is deleted as a whole or not at all, such as a dataset's embeddings.
 
@@ -151,8 +144,12 @@ class Unit:
     why_unused: str = ""
 
 
-def _list_units(experiments: Sequence[Experiment]) -> list[Unit]:
-    """Return the units of results/; where a path fits several, the first counts."""
+def _list_units(experiments: Sequence[NamedExperiment]) -> list[Unit]:
+    """Return the units of results/; where a path fits several, the first counts.
+
+    Args:
+        experiments: Of all configurations that made results here.
+    """
     units = [Unit(paths.LOGS, None), Unit(paths.EXPERIMENT_LOGS, None)]
 
     def add(pattern: str, places: Iterable[Mapping[str, Any]], why_unused: str) -> None:
@@ -288,7 +285,7 @@ class Survey:
         figures: set[str] = set()
         for known_config in configs:
             for name in known_config.experiments:
-                experiments.append(Experiment(known_config, name))
+                experiments.append(NamedExperiment(known_config, name))
             # Figures may be the user's own.
             registry.extend(known_config.extensions)
             figures.update(registry.names("figure"))

@@ -202,7 +202,7 @@ def _readme(config: Config, experiment: str, saes: list[PublishedSae]) -> str:
         protocols=" and ".join(f"protocol `{name}`" for name in protocols),
         first=saes[0].folder,
         intervals=_ABOUT_INTERVALS if len(means) else "",
-        said="\n".join(
+        meanings="\n".join(
             f"- `{SCORES[name].heading}`: {SCORES[name].what}" for name in SHOWN_SCORES
         ),
         tables="\n\n".join(map(_table_as_text, tables)),

@@ -424,7 +424,7 @@ def _planned_method(
         at=method.at,
         against=method.against,
         control=method.control,
-        # No name that Python could have as a keyword.
+        # Python takes `lambda=` for the beginning of a function.
         **{"lambda": None if "lambda" in sweep else method.lam},
     )
 
@@ -552,8 +552,7 @@ def recipes_by_dataset(config: Config, experiment: str) -> Record:
     for dataset in spec.datasets:
         if dataset not in spec.by_dataset:
             continue
-        options = spec.by_dataset[dataset].recipe
-        options.pop("log_every", None)
+        options = _without(spec.by_dataset[dataset].recipe, ("log_every",))
         if options:
             by_dataset[dataset] = options
     return {"by_dataset": by_dataset} if by_dataset else {}

@@ -217,7 +217,7 @@ def _list_shards(root: Path, *patterns: str) -> _OfficialImages:
         )
     recorded_names = (train.label_names, val.label_names)
     shard_images.agreed_names(root, dict(zip(patterns, recorded_names, strict=True)))
-    image_ids = indexing.distinct(
+    image_ids = indexing.keys_or_places(
         _stems(train.keys + val.keys), train.places + val.places
     )
     return _OfficialImages(

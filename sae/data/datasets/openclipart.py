@@ -224,10 +224,10 @@ def read_package(package: Path, omissions: Omissions | None = None) -> dict[str,
     try:
         with tarfile.open(fileobj=io.BytesIO(data_of_package(package))) as archive:
             for member in archive:
-                name = member.name.removeprefix("./").removeprefix(FOLDER)
-                if name == member.name.removeprefix("./") or not name.endswith(".svg"):
+                path = member.name.removeprefix("./")
+                if not path.startswith(FOLDER) or not path.endswith(".svg"):
                     continue
-                name = name.removesuffix(".svg")
+                name = path.removeprefix(FOLDER).removesuffix(".svg")
                 # A picture is drawn into a file of this name.
                 if name.startswith("/") or ".." in name.split("/"):
                     raise UserError(

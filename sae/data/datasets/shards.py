@@ -102,7 +102,7 @@ def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
         places += images.places
         paths += images.locations
         numbers += images.labels or []
-    image_ids = indexing.distinct(keys, places)
+    image_ids = indexing.keys_or_places(keys, places)
     labels = np.array(numbers) if numbers else None
     splits = np.repeat(
         list(images_of_split), [len(images.keys) for images in images_of_split.values()]

@@ -23,7 +23,8 @@ import numpy, torch
 model = TopKSAE({d}, {m}, top_k={k}, encoder_module="linear")
 model.load_state_dict(torch.load("state_dict.pt", weights_only=True))
 model.eval()
-# x: embeddings normalised and scaled as `sae.Coder.prepare` does (input_norm {norm}, input_scale {scale!r})
+# x: embeddings normalised and scaled as `sae.Coder.prepare` does \
+(input_norm {norm}, input_scale {scale!r})
 _, codes = model.encode(x)
 reconstruction = model.decode(codes) + torch.from_numpy(numpy.load("b_dec.npy"))
 """

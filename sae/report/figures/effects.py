@@ -48,14 +48,14 @@ def draw(results: Path, names: Names) -> Figure:
     cells = compared.groupby(["score", "method", *CELL], sort=False)["effect"].mean()
 
     for ax, name in zip(axes[0], measured, strict=True):
-        _panel(ax, means.loc[name].reindex(order), cells.loc[name], names)
+        _draw_panel(ax, means.loc[name].reindex(order), cells.loc[name], names)
         ax.set_xlabel(f"{SCORES[name].label}, above the baseline")
     labels = [style.fit(names.method(name), 1.6, 1) for name in order]
     axes[0, 0].set_yticks(range(len(order)), labels=labels)
     return figure
 
 
-def _panel(ax: Axes, means: pd.DataFrame, cells: pd.Series, names: Names) -> None:
+def _draw_panel(ax: Axes, means: pd.DataFrame, cells: pd.Series, names: Names) -> None:
     """Draw the lines of one endpoint."""
     negligible = outcomes.NEGLIGIBLE
     ax.axvspan(-negligible, negligible, color="#f0f0f0", zorder=0)

@@ -57,7 +57,7 @@ def draw(results: Path, names: Names) -> Figure:
             ax.set_axis_off()
         for ax, (backbone, k) in zip(row, places, strict=False):
             cell = points[(points[CELL] == [dataset, backbone, k]).all(axis=1)]
-            _panel(ax, cell, name, names, compared, rule)
+            _draw_panel(ax, cell, name, names, compared, rule)
             dataset_line = style.fit(names.dataset(dataset), width)
             backbone_line = style.fit(f"{names.backbone(backbone)}, k = {k}", width)
             ax.set_title(f"{dataset_line}\n{backbone_line}", fontsize=7)
@@ -79,7 +79,7 @@ def draw(results: Path, names: Names) -> Figure:
 _HOLLOW = {"markerfacecolor": "none", "linestyle": "none"}
 
 
-def _panel(
+def _draw_panel(
     ax: Axes,
     cell: pd.DataFrame,
     name: str,

@@ -52,7 +52,7 @@ def draw(results: Path, names: Names) -> Figure:
         lines = list(cells.loc[dataset].itertuples(index=False, name=None))
         for ax, score in zip(row, SHOWN, strict=True):
             of_score = of_dataset[of_dataset["score"] == score]
-            _panel(ax, of_score, lines, methods, names)
+            _draw_panel(ax, of_score, lines, methods, names)
         labels = [f"{names.backbone(backbone)}, k = {k}" for backbone, k in lines]
         labels = [style.fit(label, 2.6, 1) for label in labels]
         row[0].set_yticks(range(len(lines)), labels=labels)
@@ -63,7 +63,7 @@ def draw(results: Path, names: Names) -> Figure:
     return figure
 
 
-def _panel(
+def _draw_panel(
     ax: Axes, effects: pd.DataFrame, lines: list, methods: list[str], names: Names
 ) -> None:
     """Draw the effects of one score on one dataset, the first line on top."""

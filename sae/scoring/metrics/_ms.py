@@ -75,13 +75,16 @@ def subject_scores(
         judge: by the embeddings of this backbone instead of the SAE's own.
         across: without pairs of images of one group.
     """
-    others = subject.others
-    x = subject.embeddings(split) if judge is None else others[judge][split]
+    embeddings = subject.embeddings(split)
+    if judge is not None:
+        embeddings = subject.others[judge][split]
     groups = subject.groups(split) if across else None
     scaled = subject.once(
         ("scaled", split), lambda: scale_activations(subject.codes(split))
     )
-    return subject.once(("ms", split, judge, across), lambda: scores(scaled, x, groups))
+    return subject.once(
+        ("ms", split, judge, across), lambda: scores(scaled, embeddings, groups)
+    )
 
 
 def scale_activations(codes: Codes) -> Float64[csr_matrix, "images latents"]:

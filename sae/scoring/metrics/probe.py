@@ -76,7 +76,7 @@ class Probe(NamedTuple):
     """One fitted probe.
 
     Attributes:
-        right: whether each test image's label is predicted.
+        is_right: whether each test image's label is predicted.
         on_val: share of the validation images whose label is.
         C: the chosen inverse strength of the l2 penalty.
         at_edge: whether C is the grid's first or last value, so that one outside might
@@ -86,7 +86,7 @@ class Probe(NamedTuple):
         passes: over the training features, of all fits.
     """
 
-    right: Bool[np.ndarray, " images"]
+    is_right: Bool[np.ndarray, " images"]
     on_val: float
     C: float
     at_edge: bool
@@ -96,7 +96,7 @@ class Probe(NamedTuple):
     @property
     def top1(self) -> float:
         """Share of the test images whose label is predicted."""
-        return float(self.right.mean())
+        return float(self.is_right.mean())
 
 
 class _Trial(NamedTuple):
@@ -105,14 +105,14 @@ class _Trial(NamedTuple):
     Attributes:
         C: the inverse strength of the l2 penalty.
         on_val: share of the validation images whose label is predicted.
-        right: whether each test image's label is predicted.
+        is_right: whether each test image's label is predicted.
         converged: whether the fit did not stop at `max_passes`.
         passes: its passes over the training images.
     """
 
     C: float
     on_val: float
-    right: Bool[np.ndarray, " images"]
+    is_right: Bool[np.ndarray, " images"]
     converged: bool
     passes: int
 
@@ -144,7 +144,9 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
         "probe": Curve(ks, top1),
         "probe_auc": auc,
         "probe_auc_above_1": auc_above_1,
-        "probe_auc_se": standard_error(ks, np.stack([probe.right for probe in probes])),
+        "probe_auc_se": standard_error(
+            ks, np.stack([probe.is_right for probe in probes])
+        ),
         "probe_top1": probes[-1].top1,
         "probe_C": probes[-1].C,
         "probe_edges": sum(probe.at_edge for probe in probes),
@@ -267,7 +269,7 @@ def fit(
     # Of equals the first, which has the smallest C.
     best = max(trials, key=lambda trial: trial.on_val)
     return Probe(
-        right=best.right,
+        is_right=best.is_right,
         on_val=best.on_val,
         C=best.C,
         at_edge=len(grid) > 1 and best.C in (grid[0], grid[-1]),
@@ -338,15 +340,15 @@ def area(budgets: list[int], top1: list[float]) -> tuple[float, float]:
 
 
 def standard_error(
-    budgets: list[int], right: Bool[np.ndarray, "budgets images"]
+    budgets: list[int], is_right: Bool[np.ndarray, "budgets images"]
 ) -> float:
     """Return the standard error of the area over K, by the images.
 
     Args:
         budgets: the k'.
-        right: whether each image's label is predicted at each k'.
+        is_right: whether each image's label is predicted at each k'.
     """
-    under = np.asarray(np.trapezoid(right.astype(np.float64), budgets, axis=0))
+    under = np.asarray(np.trapezoid(is_right.astype(np.float64), budgets, axis=0))
     area_of_image = under / budgets[-1]
     image_count = len(area_of_image)
     if image_count < 2:
