@@ -558,7 +558,7 @@ def test_of_several_files_a_message_names_the_one(tmp_path, monkeypatch):
         settings.read_config("config.yaml", "mine.yaml", "more.yaml")
     assert "\nmore.yaml: config key claims.flat: 0 " in str(caught.value)
     assert (
-        str(caught.value).count("lr: 0 should be")
+        str(caught.value).count("lr: 0 is too small")
         == str(caught.value).count("mine.yaml: config key training")
         == 1
     )

@@ -140,7 +140,7 @@ def test_a_share_of_given_embeddings_is_refused(tmp_path):
     }
     with pytest.raises(UserError, match="train_share is for datasets of images"):
         load(spec, None)
-    with pytest.raises(UserError, match=r"train_share: .*less than or equal to 1"):
+    with pytest.raises(UserError, match=r"train_share: .*at most 1"):
         load(spec | {"train_share": 2.0}, None)
 
 

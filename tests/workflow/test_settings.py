@@ -77,10 +77,11 @@ def test_a_plan_is_complete_and_survives_json():
         "reg1",
     )
     assert reg1_all.sweep == {} and reg1_all.lam is None
-    # What the config asks for: 1 + 2 x 3 trials and 5 controls, and at most two `at` methods; three listed trials.
+    # What the config asks for: 1 + 2 x 2 trials and 5 controls, and at most two `at`
+    # methods; five listed trials.
     assert [(size.trials, size.after) for size in costs.protocol_sizes(plan)] == [
-        (12, 2),
-        (3, 0),
+        (10, 2),
+        (5, 0),
     ]
     assert len(settings.cells(CONFIG, "demo")) == 12
 
