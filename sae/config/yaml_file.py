@@ -60,10 +60,17 @@ def _advice(path: str | Path, line_number: int, problem: str) -> str:
     if "\t" in indentation:
         return "; it is indented by a tab: indent by spaces"
     if "character that cannot start" in problem:
-        return "; put the value in quotes"
+        if "\t" in line:
+            return "; there is a tab: write spaces"
+        return "; put what begins with that character in quotes"
     if problem == "found unexpected end of stream":
         return "; a quote is not closed above"
-    if problem.startswith(("did not find expected", "mapping values are not")):
+    if problem.startswith("mapping values are not"):
+        return (
+            "; put a value that has a colon in quotes, and indent keys of one level by "
+            "the same number of spaces"
+        )
+    if problem.startswith("did not find expected"):
         return (
             "; indent keys of one level by the same number of spaces, close every "
             "bracket and quote, and put a space after each colon"

@@ -244,8 +244,8 @@ def describe_problem(problem: Any) -> str:
     return f"{value_text}: {message}"
 
 
-# {pydantic's words for the bound of a number: what to say instead}
-_ADVICE_ON_BOUNDS = {
+# {pydantic's words for the bound of a number: what is said instead}
+_WORDS_OF_BOUNDS = {
     "greater than or equal to": "is too small: it must be at least",
     "less than or equal to": "is too large: it must be at most",
     "greater than": "is too small: it must be above",
@@ -260,7 +260,12 @@ def _in_words_of_yaml(message: str, value_text: str) -> str:
         message: Such as "Input should be a valid dictionary or instance of Wave".
         value_text: The value that it speaks of, which stands for "Input".
     """
-    # By a function, since a backslash in the value is no reference to a group.
+    # By functions, since a backslash in the value is no reference to a group.
+    message = re.sub(
+        f"^Input should be ({'|'.join(_WORDS_OF_BOUNDS)}) ",
+        lambda match: f"{value_text} {_WORDS_OF_BOUNDS[match[1]]} ",
+        message,
+    )
     message = re.sub(
         "^(Input|Dictionary|List|String) should",
         lambda _: f"{value_text} should",
@@ -272,8 +277,6 @@ def _in_words_of_yaml(message: str, value_text: str) -> str:
         message,
     )
     message = re.sub(r" after validation, not \d+$|, unable to parse .*", "", message)
-    for words, advice in _ADVICE_ON_BOUNDS.items():
-        message = message.replace(f" should be {words} ", f" {advice} ")
     # Pydantic writes numbers such as 1e-10 and 1e300 with all their zeros.
     return re.sub(
         r"0\.0{9,}\d+|\d{25,}", lambda number: f"{float(number[0]):g}", message

@@ -99,8 +99,8 @@ class RowStore:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._rows: dict[str, MetricScores] = {}
-        # The keys of a file that need not be written again to hold just these rows.
-        self._keys_in_file: set[str] = set()
+        # The keys of the file; None if it must be written anew whatever its keys are.
+        self._keys_in_file: set[str] | None = set()
         self._used_keys: set[str] = set()
         if path.exists():
             self._read_file()
@@ -117,6 +117,7 @@ class RowStore:
             self._keys_in_file = set(self._rows)
         elif table.column_names == _COLUMNS_OF_JSON:
             self._rows = _read_rows_as_json(table)
+            self._keys_in_file = None
         else:
             log.warning(
                 "%s has the columns of another version; its rows are computed again",

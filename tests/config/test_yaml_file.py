@@ -20,7 +20,9 @@ def test_yaml_errors_name_file_and_line(tmp_path):
         ('a: "b\n', "line 2.*a quote is not closed"),
         ("[1]", "expected keys"),
         ("a:\n\tb: 1\n", "line 2.*a tab: indent by spaces"),
-        ("a: 1\nb: @c\n", "line 2.*put the value in quotes"),
+        ("a: 1\nb: @c\n", "line 2.*that character in quotes"),
+        ("a: \t@b\n", "line 1.*a tab: write spaces"),
+        ("a: b: c\n", "line 1.*a colon in quotes"),
         ("a: 1\nb: !!python/name:os.system\n", "line 2.*constructor"),
         ("a: {[b]: 1}\n", "line 1.*unhashable"),
         (

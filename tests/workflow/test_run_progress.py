@@ -73,15 +73,25 @@ def test_the_time_left_follows_what_jobs_took(clock, tmp_path):
     assert not clock(140).failed_counts
 
 
-def test_the_first_trained_cell_is_told_of_once_if_a_report_is_ahead(clock):
-    clock(0).note_plan({"site": 1})
+@pytest.mark.parametrize(
+    ("report", "expected"), [("ahead", [2]), ("there", []), ("not asked for", [])]
+)
+def test_the_first_trained_cell_is_told_of_once_if_its_report_is_ahead(
+    clock, tmp_path, monkeypatch, report, expected
+):
+    monkeypatch.chdir(tmp_path)
+    if report != "not asked for":
+        clock(0).note_plan({"site": 1, "tiny": 1})
+    if report == "there":
+        (tmp_path / "results/tiny/report").mkdir(parents=True)
+        (tmp_path / "results/tiny/report/index.html").touch()
     told = []
     for job_id, rule in ((1, "embed"), (2, "train"), (3, "train")):
         clock(0).note_start(job_id, rule, {}, [])
         clock(0).note_end(job_id)
         if clock(0).is_first_trained(job_id):
             told.append(job_id)
-    assert told == [2]
+    assert told == expected
 
 
 def test_a_job_of_unknown_size_says_nothing_of_the_time_left(clock):

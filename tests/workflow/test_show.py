@@ -1,8 +1,13 @@
 """What `make run` prints at the end, and how `make show` shows a site."""
 
+import shutil
+
 import pandas as pd
+import pytest
 from conftest import ROOT
 from sae_workflow import show, summary
+
+from sae.core.errors import UserError
 
 
 def test_the_answer_is_short_and_says_where_to_look(tmp_path, monkeypatch):
@@ -86,10 +91,12 @@ def test_a_site_is_opened_or_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
         "webbrowser.open", lambda address: opened.append(address) or True
     )
-    assert (
-        show.show("x") == 1
-        and "make run EXPERIMENT=x writes them" in capsys.readouterr().err
-    )
+    shutil.copy(ROOT / "config.yaml", tmp_path)
+    with pytest.raises(UserError, match="no experiment 'x'"):
+        show.show("x")
+    (tmp_path / "mine.yaml").write_text("experiments: {x: {extends: smoke}}")
+    with pytest.raises(UserError, match="make run EXPERIMENT=x writes them"):
+        show.show("x", "mine.yaml")
     page = tmp_path / "results/x/report/index.html"
     page.parent.mkdir(parents=True)
     page.write_text("")

@@ -23,8 +23,8 @@ T = TypeVar("T")
 # (dataset, backbone, k)
 Cell = tuple[str, str, int]
 CELL_COLUMNS = ("dataset", "backbone", "k")
-# Folders of an experiment whose files hold no hash: logs with times of jobs, and what
-# is laid out for the hub.
+# Folders of an experiment whose files hold no hash: logs with times of jobs, what is
+# laid out for the hub, and the site of one cell, which is for a moment.
 UNSEALED_FOLDERS = ("logs", "hub", "first_look")
 
 

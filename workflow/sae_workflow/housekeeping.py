@@ -198,6 +198,15 @@ def _list_units(experiments: Sequence[NamedExperiment]) -> list[Unit]:
             "no configuration that is known here has this experiment",
         )
 
+    # Once there is a report, nothing shows it any more.
+    first_looks = [
+        {"experiment": experiment.name}
+        for experiment in experiments
+        if not Path(paths.SITE.format(experiment=experiment.name)).exists()
+    ]
+    first_look_folder = PurePosixPath(paths.FIRST_LOOK).parent.as_posix()
+    add(first_look_folder, first_looks, "{experiment} has its report")
+
     for pattern in (paths.PROBE_OF_EMBEDDINGS, paths.BANK_FOLDER, paths.SCORES):
         add(pattern, cells, "{experiment} has no such cell")
     return units

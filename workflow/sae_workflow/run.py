@@ -12,7 +12,6 @@ if __name__ == "__main__":
     # Till the imports below, which take a second, are done.
     faults.hold_back(True, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-import itertools
 import os
 import subprocess
 import sys
@@ -60,20 +59,9 @@ def check_configfiles(options: Sequence[str]) -> None:
         options: Options of Snakemake.
     """
     try:
-        settings.merge_config_files(*_configfiles(options))
+        settings.merge_config_files(*settings.configfiles_of(options))
     except UserError as error:
         sys.exit(f"error: {error}")
-
-
-def _configfiles(options: Sequence[str]) -> list[str]:
-    """Return the files that options of Snakemake lay over config.yaml."""
-    files: list[str] = []
-    for position, option in enumerate(options):
-        if option in ("--configfile", "--configfiles"):
-            files += itertools.takewhile(
-                lambda word: not word.startswith("-"), options[position + 1 :]
-            )
-    return files
 
 
 def free_the_folder(options: Sequence[str]) -> None:
@@ -94,7 +82,7 @@ def free_the_folder(options: Sequence[str]) -> None:
             return
         if time.monotonic() > latest:
             try:
-                settings.read_config("config.yaml", *_configfiles(options))
+                settings.read_config("config.yaml", *settings.overlays_of(options))
             except UserError as error:
                 print(f"error: {error}", file=sys.stderr)
             sys.exit(

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from sae.core import paths
 from sae.core.progress import progress_path
 
 # {bar: its rules}, in the order in which they run.
@@ -186,15 +187,17 @@ class RunProgress:
     def is_first_trained(self, job_id: int) -> bool:
         """Return whether a job that has ended is the first that trained a cell.
 
-        Only where nobody has seen a report of the run yet: it is still to be written.
+        False where a report is there, from an earlier run, or is not to be written.
 
         Args:
             job_id: A job of which :meth:`note_end` was told.
         """
         job = self._ended.get(job_id)
         is_training = job is not None and _BAR_OF_RULE[job.rule] == "train"
+        is_first = is_training and self.done_counts["train"] == 1
         has_report_ahead = self.done_counts["report"] < self.job_counts["report"]
-        return is_training and self.done_counts["train"] == 1 and has_report_ahead
+        report = Path(paths.SITE.format(experiment=self.name))
+        return is_first and has_report_ahead and not report.exists()
 
     @property
     def failed_counts(self) -> Counter[str]:

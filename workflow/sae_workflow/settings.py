@@ -5,10 +5,11 @@ again when they change.
 """
 
 import functools
+import itertools
 import os
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,22 @@ def read_config(*files: str | Path) -> Config:
         UserError: a file cannot be read, or the config is not right.
     """
     return load(*merge_config_files(*files))
+
+
+def configfiles_of(options: Sequence[str]) -> list[str]:
+    """Return the files that options of Snakemake name as config files."""
+    files: list[str] = []
+    for position, option in enumerate(options):
+        if option in ("--configfile", "--configfiles"):
+            files += itertools.takewhile(
+                lambda word: not word.startswith("-"), options[position + 1 :]
+            )
+    return files
+
+
+def overlays_of(options: Sequence[str]) -> list[str]:
+    """Return the files that options of Snakemake lay over config.yaml."""
+    return [file for file in configfiles_of(options) if file != "config.yaml"]
 
 
 def merge_config_files(

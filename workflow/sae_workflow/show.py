@@ -1,7 +1,7 @@
 """Open an experiment's site in a browser, or say where it lies.
 
-`make show EXPERIMENT=demo` does. While the experiment runs, this is a site of the first
-cell whose SAEs are trained.
+`make show EXPERIMENT=demo` does. While the experiment runs for the first time, this is
+a site of the first cell whose SAEs are trained.
 """
 
 import os
@@ -11,7 +11,8 @@ from pathlib import Path
 
 from sae.config.models import Config
 from sae.core import paths
-from sae_workflow import settings
+from sae.core.errors import UserError
+from sae_workflow import missing_inputs, settings
 from sae_workflow.command_line import run_command, say
 
 
@@ -23,24 +24,15 @@ def show(experiment: str, *overlays: str) -> int:
         overlays: Config files laid over config.yaml, if it was run with some.
 
     Returns:
-        The exit code: 1 if there is nothing to show.
+        The exit code: 0.
 
     Raises:
-        UserError: there is no site yet, and the config or what it was trained on cannot
-            be read.
+        UserError: there is no site, and none can be written of a cell.
     """
     page = Path(paths.SITE.format(experiment=experiment))
     if not page.exists():
-        bank_file = first_bank(experiment)
-        if bank_file is None:
-            print(
-                f"error: {page} is not there, nor a cell whose SAEs are trained: make "
-                f"run EXPERIMENT={experiment} writes them",
-                file=sys.stderr,
-            )
-            return 1
         config = settings.read_config("config.yaml", *overlays)
-        page = write_first_look(config, experiment, bank_file)
+        page = write_first_look(config, experiment)
     if not (_has_display() and webbrowser.open(page.resolve().as_uri())):
         print(
             f"{page}: open it in a browser, here or where you copy the folder "
@@ -49,48 +41,48 @@ def show(experiment: str, *overlays: str) -> int:
     return 0
 
 
-def first_bank(experiment: str) -> Path | None:
-    """Return the bank of the experiment's cell that was trained first, if there is one.
+def write_first_look(config: Config, experiment: str) -> Path:
+    """Write a site of the cell that was trained first: an SAE of each method.
+
+    It is the first SAE that a protocol chose. Controls are left out.
 
     Args:
+        config: The config of the experiment; reading it made entries of one's own
+            known.
         experiment: The name of the experiment.
-    """
-    pattern = paths.BANK.format(experiment=experiment, dataset="*", backbone="*", k="*")
-    bank_files = list(Path().glob(pattern))
-    if not bank_files:
-        return None
-    return min(bank_files, key=lambda file: file.stat().st_mtime)
-
-
-def write_first_look(config: Config, experiment: str, bank_file: Path) -> Path:
-    """Write a site of a cell: of each method one SAE that a protocol chose.
-
-    Controls are left out.
-
-    Args:
-        config: Has the labels of methods; reading it made entries of one's own known.
-        experiment: The name of the experiment.
-        bank_file: The bank of the cell.
 
     Returns:
         The page to open.
+
+    Raises:
+        UserError: there is no such experiment, no cell of it is trained, or one of its
+            files is gone or was altered.
     """
+    if experiment not in config.experiments:
+        raise missing_inputs.unknown_experiment(config, experiment)
+    bank_file = _first_bank(config, experiment)
+
     # Imported here: they import PyTorch, and a site that is there needs none.
     from sae.bank.read import read
+    from sae.report.names import Names
     from sae.report.site.explore import explore
 
     bank = read(bank_file)
-    label_of_method = {
-        name: method.label or name
-        for name, method in config.methods.items()
-        if not method.control
-    }
-    sae_of_label: dict[str, str] = {}
+    names = Names.model_validate(settings.printed_names(config, experiment))
+    sae_of_method: dict[str, str] = {}
     for banked_sae in bank.saes:
-        label = label_of_method.get(banked_sae.method)
-        if label and banked_sae.judged and banked_sae.path:
-            sae_file = bank_file.parent / banked_sae.path
-            sae_of_label.setdefault(label, str(sae_file))
+        method = banked_sae.method
+        is_shown = method in names.methods and not names.methods[method].control
+        is_chosen = banked_sae.judged and banked_sae.path is not None
+        if is_shown and is_chosen and method not in sae_of_method:
+            # It checks the file, and makes a link that is gone again.
+            bank.open(banked_sae)
+            sae_of_method[method] = str(bank_file.parent / str(banked_sae.path))
+    if not sae_of_method:
+        raise UserError(
+            f"{bank_file} lists no SAE that was chosen for one of the methods of "
+            f"{experiment}: wait for `make run EXPERIMENT={experiment}` to end"
+        )
 
     page = Path(paths.FIRST_LOOK.format(experiment=experiment))
     say(
@@ -98,8 +90,8 @@ def write_first_look(config: Config, experiment: str, bank_file: Path) -> Path:
         f"/ k{bank.k} alone, an SAE of each method, and compares nothing"
     )
     explore(
-        sae=list(sae_of_label.values()),
-        method=list(sae_of_label),
+        sae=list(sae_of_method.values()),
+        method=[names.method(method) for method in sae_of_method],
         activations=Path(
             paths.ACTIVATIONS.format(dataset=bank.dataset, backbone=bank.backbone)
         ),
@@ -108,6 +100,26 @@ def write_first_look(config: Config, experiment: str, bank_file: Path) -> Path:
         out=page.parent,
     )
     return page
+
+
+def _first_bank(config: Config, experiment: str) -> Path:
+    """Return the bank of the experiment's cell that was trained first.
+
+    Raises:
+        UserError: none is trained.
+    """
+    bank_files = [
+        Path(paths.BANK.format(experiment=experiment, **cell.wildcards))
+        for cell in settings.cells(config, experiment)
+    ]
+    trained = [file for file in bank_files if file.exists()]
+    if not trained:
+        page = paths.SITE.format(experiment=experiment)
+        raise UserError(
+            f"{page} is not there, nor a cell whose SAEs are trained: make run "
+            f"EXPERIMENT={experiment} writes them"
+        )
+    return min(trained, key=lambda file: file.stat().st_mtime)
 
 
 def _has_display() -> bool:

@@ -17,7 +17,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
-from sae_workflow import killed_jobs, run_progress
+from sae_workflow import killed_jobs, run_progress, settings
 from sae_workflow.command_line import silence
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
@@ -149,9 +149,13 @@ class LogHandler(LogHandlerBase):
                 f"{full_bar}: {job_count} jobs done, {duration}"
             )
         if self._run.is_first_trained(record.job_id):
+            command = f"make show EXPERIMENT={self._run.name}"
+            overlays = settings.overlays_of(sys.argv)
+            if overlays:
+                command += f" CONFIG='{' '.join(overlays)}'"
             self._print(
                 "The SAEs of the first cell are there. To see their latents meanwhile, "
-                f"in another terminal: make show EXPERIMENT={self._run.name}"
+                f"in another terminal: {command}"
             )
 
     def _show_failure(self, record: Any) -> None:

@@ -646,9 +646,16 @@ def _with_images_beside(test: Activations, results: Path) -> ViewedImages:
 def _with_images_of(
     test: Activations, manifest: dict[str, Any], artifacts: Path
 ) -> ViewedImages:
-    """Return embeddings with the images of a dataset, by the manifest of its index."""
+    """Return embeddings with the images of a dataset, by the manifest of its index.
+
+    A dataset may have none.
+    """
+    head = registry.head("dataset", manifest["spec"]["type"])
+    open_image = None
+    if head.constants.get("HAS_IMAGES", True):
+        open_image = datasets.reader(manifest["spec"], artifacts)
     return ViewedImages(
         test,
-        datasets.reader(manifest["spec"], artifacts),
+        open_image,
         gallery.credit(manifest["artifacts"]),
     )

@@ -151,6 +151,14 @@ def test_the_images_of_the_embeddings_own_dataset_are_shown(place, caplog):
             explore(sae=one, activations=folder, out=place / name)
         assert payload(place / name, "images/0")["sheets"] == sheets
         assert ("without images" in caplog.text) == (not sheets)
+    # A dataset that has no pictures.
+    folder = place / "results/datasets/pictures"
+    files.write_json(folder / "manifest.json", {**about, "spec": {"type": "generated"}})
+    without = place / "without"
+    activations = place / "results/activations/pictures/net"
+    explore(sae=one, activations=activations, out=without, dataset=folder)
+    assert payload(without, "images/0")["sheets"] == 0
+
     (method,) = payload(place / "net", "overview")["methods"]
     assert (method["id"], method["imported"]) == ("topk", False)
     assert 'href="files/"' not in (place / "net/index.html").read_text()
