@@ -8,10 +8,10 @@ from sae.config.entries import head_of
 from sae.config.models import Entry, Method
 from sae.config.named_experiment import NamedExperiment
 from sae.config.problems import Problems
+from sae.config.protocol_use import ProtocolUse
 from sae.config.swept_values import check_sweep
 from sae.core import registry
 from sae.core.errors import Problem
-from sae.protocols._use import ProtocolUse
 
 
 def check_some_protocol_chooses(
@@ -89,7 +89,7 @@ def _problems_of_values(
 ) -> list[Problem]:
     """Return what is wrong with values that a protocol tries for a method's options.
 
-    With its first argument filled in, it is a `sae.protocols._use.ValueCheck`.
+    With its first argument filled in, it is a `sae.config.protocol_use.ValueCheck`.
 
     Args:
         methods: {name: method}, complete.

@@ -10,7 +10,7 @@ of each SAE on the validation split; perhaps a class `Options`; and
 It may have two things more:
 
     config_problems(use, options) -> Iterator[Problem]
-        what is wrong with an experiment that uses it (:mod:`sae.protocols._use`)
+        what is wrong with an experiment that uses it (:mod:`sae.config.protocol_use`)
     CHOOSES = False
         that it leaves the choice among its SAEs to other protocols
 

@@ -53,6 +53,7 @@ from pydantic import (
 )
 
 from sae.bank.plan import Member, Plan
+from sae.config.protocol_use import ProtocolUse
 from sae.core.errors import Problem, UserError, describe_unknown
 from sae.core.options import (
     Count,
@@ -69,7 +70,6 @@ from sae.core.options import (
 )
 from sae.core.options import Options as Base
 from sae.protocols._history import Choice, History, Sizes, table_key
-from sae.protocols._use import ProtocolUse
 from sae.scoring import front
 from sae.scoring.front import DETECTION, MS, Window
 

@@ -9,10 +9,10 @@ from typing import Any
 from pydantic import Field
 
 from sae.bank.plan import Member, Plan
+from sae.config.protocol_use import ProtocolUse
 from sae.core.errors import Problem, describe_unknown
 from sae.core.options import Options as Base
 from sae.protocols._history import Choice, History, Sizes
-from sae.protocols._use import ProtocolUse
 
 VERSION = 1
 METRICS = ()
