@@ -242,6 +242,7 @@ def test_a_wrong_file_is_named_before_any_job(run, file, says):
         path.unlink() if before is None else path.write_text(before)
 
 
+@pytest.mark.slow
 def test_the_folder_may_move_and_helpers_and_data_files_count(run):
     mine = run.folder.parent / "mine"
     shutil.move(mine, run.folder.parent / "elsewhere")

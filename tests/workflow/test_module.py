@@ -28,6 +28,7 @@ rule own:
 """
 
 
+@pytest.mark.slow
 def test_another_workflow_uses_it_and_says_only_what_differs(make_checkout, tmp_path):
     checkout = make_checkout()
     theirs = tmp_path / "theirs"

@@ -346,6 +346,7 @@ def test_code_that_says_the_same_reruns_nothing(make_checkout, jobs_of, jobs_bef
         assert documented_rules(row) == set()
 
 
+@pytest.mark.slow
 def test_code_that_was_edited_counts_until_it_is_recorded(
     make_checkout, jobs_of, jobs_before
 ):
