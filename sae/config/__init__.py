@@ -6,8 +6,8 @@ may be, `entries` what the file of an entry must hold. `methods` completes the m
 
 Then the experiments are checked, each as a `named_experiment`: `experiment_checks`
 calls `method_checks`, `sweep_checks` and `protocol_checks`, which tells a protocol of a
-`protocol_use`; `swept_values` checks what
-trials try. `problems` collects what is wrong. `rule` is that of the claims.
+`protocol_use`; `swept_values` checks what trials try. `problems` collects what is
+wrong. `rule` is that of the claims.
 
 Entries are read without being run (`sae.core.registry.head`). Nothing here imports
 torch.

@@ -24,6 +24,17 @@ exec {python} "$@"
 """
 
 
+def run_shell(command, into_log, programs):
+    """Run a command as a job's shell does, with a folder of programs that come first."""
+    prefix = f"set -euo pipefail; {stop_signals.shell_prefix(into_log)}"
+    return subprocess.run(
+        ["bash", "-c", f"{prefix}{command}"],
+        env=os.environ | {"PATH": f"{programs}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+    )
+
+
 def run_job(tmp_path, into_log):
     """Run a job's shell whose Python is killed; gives its log and what it printed."""
     python = tmp_path / "bin/python"
@@ -32,13 +43,8 @@ def run_job(tmp_path, into_log):
     python.chmod(0o755)
     log = tmp_path / "k8.log"
     log.touch()
-    prefix = f"set -euo pipefail; {stop_signals.shell_prefix(into_log)}"
-    process = subprocess.run(
-        ["bash", "-c", f"{prefix}python -m sae train --bank x --log {log}"],
-        env=os.environ | {"PATH": f"{python.parent}:{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-    )
+    command = f"python -m sae train --bank x --log {log}"
+    process = run_shell(command, into_log, python.parent)
     assert process.returncode == 128 + signal.SIGKILL
     return log, process.stderr
 
@@ -57,13 +63,7 @@ def test_its_shell_says_nothing_of_what_a_closed_terminal_ends_before_python(tmp
     # Under nohup the signal is ignored, and `env` ends with its code alone.
     env.write_text("#!/bin/bash\nkill -HUP $$\nexit 129\n")
     env.chmod(0o755)
-    prefix = f"set -euo pipefail; {stop_signals.shell_prefix(into_log=True)}"
-    process = subprocess.run(
-        ["bash", "-c", f"{prefix}python -c 'print(1)'"],
-        env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-    )
+    process = run_shell("python -c 'print(1)'", True, tmp_path)
     assert (process.returncode, process.stdout, process.stderr) == (0, "1\n", "")
 
 

@@ -16,15 +16,12 @@ from sae_workflow import missing_inputs, settings
 from sae_workflow.command_line import run_command, say
 
 
-def show(experiment: str, *overlays: str) -> int:
+def show(experiment: str, *overlays: str) -> None:
     """Open the site of an experiment where there is a display.
 
     Args:
         experiment: The name of the experiment.
         overlays: Config files laid over config.yaml, if it was run with some.
-
-    Returns:
-        The exit code: 0.
 
     Raises:
         UserError: there is no site, and none can be written of a cell.
@@ -38,7 +35,6 @@ def show(experiment: str, *overlays: str) -> int:
             f"{page}: open it in a browser, here or where you copy the folder "
             f"{page.parent}"
         )
-    return 0
 
 
 def write_first_look(config: Config, experiment: str) -> Path:

@@ -44,4 +44,20 @@ SITE.rememberFilters = (filters) => {
   history.replaceState(null, "", SITE.href(view, parts, filters));
   SITE.shown = location.hash;
 };
+
+/**
+ * Return the options of a `SITE.table` whose order stands in the address, as `sort`:
+ * a column's id, with "-up" behind it where the lowest stands first.
+ */
+SITE.sortedByAddress = (filters, firstColumn) => {
+  // The ids of columns may have a dash themselves.
+  const [id, direction] = (filters.sort || firstColumn).split(/-(up)$/);
+  return {
+    sort: { id, isDescending: direction !== "up" },
+    onSort: (sort) => {
+      filters.sort = sort.id + (sort.isDescending ? "" : "-up");
+      SITE.rememberFilters(filters);
+    },
+  };
+};
 })();

@@ -143,16 +143,11 @@ function linksToConcepts(cell, images, words) {
 /** Return the table, which writes its order into the address. */
 function latentTable({ cell, sae, images, filters, latentHref }) {
   const firstScore = ["detection", "ms"].find((score) => sae.column(score)) || "often";
-  const [id, direction] = (filters.sort || firstScore).split("-");
   return SITE.table({
     label: "Latents",
     columns: latentColumns({ cell, sae, images, latentHref }),
     rowHeight: 58,
-    sort: { id, isDescending: direction !== "up" },
-    onSort: (sort) => {
-      filters.sort = sort.id + (sort.isDescending ? "" : "-up");
-      SITE.rememberFilters(filters);
-    },
+    ...SITE.sortedByAddress(filters, firstScore),
   });
 }
 

@@ -69,17 +69,11 @@ function isShown(concept, { images, matches, scored, filters }) {
 /** Return the table of concepts, which writes its order into the address. */
 function conceptTable({ cell, images, matches, scored, filters }) {
   const firstColumn = scored.length ? `f1-${scored[0].method}` : "images";
-  // The ids of columns have a dash themselves.
-  const [id, direction] = (filters.sort || firstColumn).split(/-(up)$/);
   return SITE.table({
     label: "Concepts",
     columns: conceptColumns({ cell, images, matches, scored }),
     rowHeight: 58,
-    sort: { id, isDescending: direction !== "up" },
-    onSort: (sort) => {
-      filters.sort = sort.id + (sort.isDescending ? "" : "-up");
-      SITE.rememberFilters(filters);
-    },
+    ...SITE.sortedByAddress(filters, firstColumn),
   });
 }
 
