@@ -77,7 +77,9 @@ def test_the_tutorial_ends_in_rows_of_the_board(make_checkout, fetched):
         )
         assert done.returncode == 0, done.stdout
         said += done.stdout
-    assert "SAEs: 33 in 3 cells" in said and "Reg. 1 raises mean MS" in said
+    promised = re.search(r"It trains (\d+) SAEs", (ROOT / "docs/tutorial.md").read_text())
+    assert f"SAEs: {promised[1]} in 3 cells" in said
+    assert "Reg. 1 raises mean MS" in said
     assert re.search(r"^\| reg1 +\| MS .*\n(.*\n)*\| reg2 +\| detection ", said, re.M)
 
 
