@@ -1,4 +1,5 @@
-"""A real Slurm of one machine, for tests: no systemd, no cgroups, no accounting; on the loopback address alone.
+"""A real Slurm of one machine, for tests: no systemd, no cgroups, no accounting; on the
+loopback address alone.
 
 Needs Debian's packages slurmctld, slurmd, slurm-client and munge. All that it writes lies in one folder; it is stopped
 by the process ids that its daemons wrote there.
@@ -92,7 +93,9 @@ class Cluster:
         ).stdout
 
     def start(self):
-        """Write the configuration, start the daemons, and wait until the node takes jobs."""
+        """Write the configuration, start the daemons, and wait until the node takes
+        jobs.
+        """
         for folder in ("state", "spool", "bin", "munge"):
             (self.root / folder).mkdir(parents=True)
         for folder in (self.root, *self.root.iterdir()):
@@ -151,7 +154,8 @@ class Cluster:
             (root / f"gpu{number}").write_text("")
         gres = [f"Name=gpu File={root}/gpu{number}\n" for number in range(self.gpus)]
         (root / "gres.conf").write_text("".join(gres))
-        # Inside a job the executor's plugin drops SLURM_CONF: hence wrappers that set it.
+        # Inside a job the executor's plugin drops SLURM_CONF: hence wrappers that set
+        # it.
         for name in COMMANDS:
             wrapper = root / "bin" / name
             wrapper.write_text(

@@ -1,4 +1,6 @@
-"""The documentation says what there is; `make docs` builds it, and fails at a broken link."""
+"""The documentation says what there is; `make docs` builds it, and fails at a broken
+link.
+"""
 
 import json
 import re
@@ -33,7 +35,8 @@ def test_the_api_has_every_step_and_every_name_that_the_documentation_imports():
             }
 
     def there(name):
-        # A module that is imported whole has some names there; a whole module has all of its own.
+        # A module that is imported whole has some names there; a whole module has all
+        # of its own.
         whole = shown.get(name.rpartition(".")[0]) == "module"
         return whole or any(f"{found}.".startswith(f"{name}.") for found in shown)
 
@@ -77,7 +80,9 @@ def test_the_tutorial_ends_in_rows_of_the_board(make_checkout, fetched):
         )
         assert done.returncode == 0, done.stdout
         said += done.stdout
-    promised = re.search(r"It trains (\d+) SAEs", (ROOT / "docs/tutorial.md").read_text())
+    promised = re.search(
+        r"It trains (\d+) SAEs", (ROOT / "docs/tutorial.md").read_text()
+    )
     assert f"SAEs: {promised[1]} in 3 cells" in said
     assert "Reg. 1 raises mean MS" in said
     assert re.search(r"^\| reg1 +\| MS .*\n(.*\n)*\| reg2 +\| detection ", said, re.M)

@@ -192,8 +192,8 @@ def test_a_method_takes_over_what_still_holds():
         "batch_active",
         "A",
     )
-    # The option of an objective that was replaced is gone, and so is what only a penalty
-    # has.
+    # The option of an objective that was replaced is gone, and so is what only a
+    # penalty has.
     b, c = by_name["b"], by_name["c"]
     assert (b.options, b.recipe, b.lam, b.label) == ({}, {"lr": 0.1}, 1.0, None)
     assert (c.penalty, c.lam, c.mask, c.options) == (

@@ -41,7 +41,8 @@ def test_the_wheel_loads_encodes_imports_exports_explores_and_scores(tmp_path):
     environment = tmp_path / "env"
     python = environment / "bin/python"
     run_python(sys.executable, "-m", "venv", environment)
-    # A copy: a build leaves its folder there, which a later build would take files from.
+    # A copy: a build leaves its folder there, which a later build would take files
+    # from.
     source = tmp_path / "source"
     for package in (
         "sae",

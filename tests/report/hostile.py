@@ -1,4 +1,6 @@
-"""Labels that matplotlib, HTML, Markdown or TeX would take for more than text, and how they are printed."""
+"""Labels that matplotlib, HTML, Markdown or TeX would take for more than text, and how
+they are printed.
+"""
 
 METHODS = {
     "topk": {"label": r"Top $k$ & $m_{$"},

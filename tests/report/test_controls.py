@@ -26,7 +26,8 @@ NAMES = Names(
 RULE = ClaimRule(
     **yaml.safe_load((ROOT / "config.yaml").read_text())["claims"] | {"resamples": 500}
 )
-# A score's level differs more between backbones than between methods: what counts is the difference within a cell.
+# A score's level differs more between backbones than between methods: what counts is
+# the difference within a cell.
 LEVEL = {"a": 0.2, "b": 0.5, "c": 0.8}
 ADDED = {"topk": 0.0, "reg1": 0.1, "pca": -0.05, "raw": 0.0}
 

@@ -1,4 +1,6 @@
-"""Figures show what they must: all of every curve, the swept option, labels as they are written."""
+"""Figures show what they must: all of every curve, the swept option, labels as they are
+written.
+"""
 
 import io
 import itertools
@@ -41,7 +43,9 @@ CREDIT = "Who drew these. Licence: CC-BY-SA-4.0."
 
 @pytest.fixture
 def results(tmp_path):
-    """Metrics, curves and galleries of two backbones; the second one's activations are a hundred times larger."""
+    """Metrics, curves and galleries of two backbones; the second one's activations are
+    a hundred times larger.
+    """
     rows, points = [], []
     trials = [
         ("topk", {}),
@@ -146,7 +150,9 @@ def lines(ax):
 
 @pytest.fixture
 def as_text(monkeypatch):
-    """A function that returns what a figure prints: SVG takes the place of the PDF, its text as characters."""
+    """A function that returns what a figure prints: SVG takes the place of the PDF, its
+    text as characters.
+    """
     savefig = Figure.savefig
 
     def save(figure, file, **look):
@@ -306,7 +312,8 @@ def test_sweep_draws_lambda_where_it_is_swept_else_the_first_option(results):
         0.001,
         0.01,
     ] and line.get_ydata() == pytest.approx([0.001, 0.01])
-    # Trials that differ in another option are not joined: epochs 5 and 10 at lr 0.1; and 5 alone at lr 0.2.
+    # Trials that differ in another option are not joined: epochs 5 and 10 at lr 0.1;
+    # and 5 alone at lr 0.2.
     xs = [
         line.get_xdata().tolist()
         for line in figure.axes[2].get_lines()[1:]
@@ -441,7 +448,8 @@ def test_nothing_to_show_is_said(results, name):
 
 
 def compared(folder, gains, **more):
-    """Results of three backbones in which methods score so much higher than topk; and their names.
+    """Results of three backbones in which methods score so much higher than topk; and
+    their names.
 
     MS and detection are the same; `more` gives other columns of a method.
     """

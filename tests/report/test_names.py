@@ -1,4 +1,6 @@
-"""Methods are told apart by colour, for colour-blind eyes too, and in grey by markers and dashes."""
+"""Methods are told apart by colour, for colour-blind eyes too, and in grey by markers
+and dashes.
+"""
 
 import itertools
 
@@ -8,7 +10,8 @@ from matplotlib.lines import Line2D
 
 from sae.report.names import DARK, DASHES, MARKERS, PALETTE, Names
 
-# Machado et al. 2009: what a colour, in linear RGB, becomes without the cones for long or for middle wavelengths.
+# Machado et al. 2009: what a colour, in linear RGB, becomes without the cones for long
+# or for middle wavelengths.
 EYES = {
     "normal": np.eye(3),
     "protanope": [
@@ -25,7 +28,9 @@ EYES = {
 
 
 def oklab(colour, eye):
-    """Perceptual coordinates (Ottosson 2020), in which distances are what eyes see; white is 1 away from black."""
+    """Perceptual coordinates (Ottosson 2020), in which distances are what eyes see;
+    white is 1 away from black.
+    """
     srgb = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
     linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
     linear = np.clip(np.array(EYES[eye]) @ linear, 0, 1)
@@ -113,5 +118,6 @@ def test_labels_and_relations():
         "c",
         "d",
     ]
-    # Alone, or where nothing is compared, the first is the baseline: it looks the same everywhere.
+    # Alone, or where nothing is compared, the first is the baseline: it looks the same
+    # everywhere.
     assert Names(methods={"topk": {}, "other": {}}).baselines == ["topk"]

@@ -49,7 +49,9 @@ def test_every_table_follows_from_the_rows(kept, tmp_path):
 
 
 def test_cells_that_ran_apart_are_kept_side_by_side(tmp_path):
-    """Two thirds of the study, kept one after the other, and one that was made in another way; each has a column."""
+    """Two thirds of the study, kept one after the other, and one that was made in
+    another way; each has a column.
+    """
     kept, into = ROOT / "docs/results/study", tmp_path / "kept"
     rows = {name: files.read_parquet(kept / name) for name in reference.ROWS}
     rows["latents.parquet"]["selected"] = True

@@ -379,7 +379,9 @@ def test_without_ablations_or_comparisons_tables_are_well_formed(tmp_path, metho
 
 
 def rows_of_fronts():
-    """Return metrics of two datasets and three backbones, in which reg1 detects more than topk, and measures less."""
+    """Return metrics of two datasets and three backbones, in which reg1 detects more
+    than topk, and measures less.
+    """
     rows = []
     for dataset, backbone in itertools.product("de", "abc"):
         for method, (detection, measured, ms) in {

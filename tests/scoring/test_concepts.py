@@ -1,4 +1,6 @@
-"""The metric `concepts` where the answer is known: latents that are the concepts, and shuffled keywords."""
+"""The metric `concepts` where the answer is known: latents that are the concepts, and
+shuffled keywords.
+"""
 
 import numpy as np
 import pandas as pd
@@ -14,7 +16,9 @@ IMAGES = {"train": 400, "test": 200}
 
 
 class FakeSubject:
-    """A subject whose latents fire where they are told to, on images that are groups of two."""
+    """A subject whose latents fire where they are told to, on images that are groups of
+    two.
+    """
 
     def __init__(self, fires, concepts):
         self.fires = fires
@@ -52,7 +56,9 @@ class FakeSplit:
 
 
 def annotated(seed=0, concept_count=6):
-    """Random keywords, alike for the two images of a group, and an attribute in which these differ."""
+    """Random keywords, alike for the two images of a group, and an attribute in which
+    these differ.
+    """
     generator = np.random.default_rng(seed)
     split_concepts = {}
     for split, images in IMAGES.items():

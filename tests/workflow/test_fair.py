@@ -69,7 +69,8 @@ def test_an_experiment_is_tuned_and_chosen_by_both_protocols(make_checkout):
         "reg1_all",
     }  # The ablation at the heaviest vertex.
     assert judged["probe_auc"].notna().all() and judged["r2"].notna().all()
-    # Rows of both protocols are alone their own: what the paper's rule selects has not changed.
+    # Rows of both protocols are alone their own: what the paper's rule selects has not
+    # changed.
     assert set(metrics[metrics["selected"]]["protocol"]) == {"paper"} and set(
         metrics[metrics["selected"]]["seed"]
     ) == {0}

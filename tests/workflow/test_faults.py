@@ -36,7 +36,8 @@ from sae.models.coder import Coder
 from sae.steps import STEPS
 
 BANK = "results/tiny/saes/digits/tiny/k4/bank.json"
-# Like the Snakefile's targets these name what is on the way: Snakemake makes a lost file again only if it is named.
+# Like the Snakefile's targets these name what is on the way: Snakemake makes a lost
+# file again only if it is named.
 TARGETS = [f"results/activations/digits/tiny/{split}/manifest.json" for split in SPLITS]
 TARGETS += [BANK]
 TARGETS += [
@@ -231,7 +232,8 @@ def test_a_full_disk_is_not_blamed_on_a_source(tmp_path):
 
 
 def test_full_shared_memory_is_told_and_is_no_endless_wait(monkeypatch):
-    # In a thread of the queue, where torch would do it by itself, the failure is printed and the batch never comes.
+    # In a thread of the queue, where torch would do it by itself, the failure is
+    # printed and the batch never comes.
     def full(_tensor):
         raise RuntimeError(
             "unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)"

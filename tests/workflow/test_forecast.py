@@ -203,7 +203,8 @@ def test_the_paper_by_hand(empty):
     assert costs.disk_use(embedding, plans) == costs.DiskUse(
         2_726_230_016, 180, 12_086_231_040
     )
-    # One bank without a GPU, 9 of 54 SAEs without a step: 45 x 50 epochs x 601 steps x 4 x 2048 x 1024 x 8224 FLOP.
+    # One bank without a GPU, 9 of 54 SAEs without a step: 45 x 50 epochs x 601 steps x
+    # 4 x 2048 x 1024 x 8224 FLOP.
     job = make_job(
         "train",
         config,
@@ -228,8 +229,8 @@ def test_the_paper_by_hand(empty):
 
 
 def test_the_estimate_is_near_what_the_demo_took(empty):
-    """docs/performance.md at commit cb2d123: 948 s on 2 cores after the set-up, with these backbones
-    and methods.
+    """docs/performance.md at commit cb2d123: 948 s on 2 cores after the set-up, with
+    these backbones and methods.
 
     Its 24 probe jobs took about 400 s of them; they take 0.4 of that now.
     """

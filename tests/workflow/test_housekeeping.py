@@ -246,7 +246,8 @@ def test_an_sae_is_used_if_a_bank_lists_it_or_a_job_that_was_killed_asked_for_it
     config = copy.deepcopy(CONFIG)
     config["experiments"]["smoke"]["sweep"]["reg2"] = {"lambda": [0.0003, 0.001, 0.003]}
     assert unused(config) == set()  # Still listed: the results of now rest on them.
-    # As if the run had been killed before it could write the bank; only what it had asked for is known.
+    # As if the run had been killed before it could write the bank; only what it had
+    # asked for is known.
     asked = [entry.key for entry in bank.saes[:3]]
     shutil.rmtree(BANK.parent)
     files.write_json(BANK.with_name(".unfinished.json"), {"keys": asked})
@@ -434,7 +435,9 @@ def dangling():
 
 @pytest.fixture
 def elsewhere(run):
-    """config.yaml has another experiment; `smoke` was run with `--configfile mine.yaml`."""
+    """config.yaml has another experiment; `smoke` was run with `--configfile
+    mine.yaml`.
+    """
     write("config.yaml", yaml.safe_dump(DEMO))
     smoke = DEMO | {"experiments": DEMO["experiments"] | CONFIG["experiments"]}
     recorded_configs.write_records(smoke, {"smoke", "all"}, [run / "mine.yaml"], {})
@@ -449,7 +452,8 @@ def test_what_another_configuration_made_is_used(elsewhere, capsys):
     main("prune", "--yes")
     assert everything() == before and unused(demo) == set()
     assert f"  {record}: mine.yaml\n" in capsys.readouterr().out
-    # An edit of the same file takes the record's place, and other files have another one.
+    # An edit of the same file takes the record's place, and other files have another
+    # one.
     fewer = copy.deepcopy(smoke)
     fewer["experiments"]["smoke"] |= {"methods": ["topk"], "sweep": {}}
     recorded_configs.write_records(

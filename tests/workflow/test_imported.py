@@ -80,7 +80,8 @@ def test_an_exported_sae_comes_back_with_the_scores_that_it_had(make_checkout):
     assert ("Theirs", True) in [
         (method["label"], method["imported"]) for method in methods
     ] and checkout.planned() == {}
-    # What is laid out for the hub: the chosen SAEs that were trained here, each as it is, and once.
+    # What is laid out for the hub: the chosen SAEs that were trained here, each as it
+    # is, and once.
     command = [sys.executable, "-m", "sae_workflow.publish", "tiny"]
     options = {
         "cwd": checkout.folder,

@@ -170,7 +170,8 @@ def test_what_a_method_and_a_sweep_say_of_size_and_time_counts(config):
         4 * 2048 * 1024 * (m + 32) * 601 * epochs
         for m, epochs in [*9 * [(8192, 50)], *2 * [(16384, 10)]]
     ]
-    # Of `reg1_all` and `reg2_all` an SAE each and seed; what `reg2` sweeps holds for `reg2_all`.
+    # Of `reg1_all` and `reg2_all` an SAE each and seed; what `reg2` sweeps holds for
+    # `reg2_all`.
     choosing = (3 + 18 + 6 + 5 * 3 + 6) * 50_000 * 2 * 1024 * 16384 / 1e9
     seconds = (3 * (sum(flop) + flop[0] + flop[-1]) / 1e9 + choosing) / costs.rate(
         "cpu"

@@ -109,7 +109,9 @@ OTHER_DEFAULTS = [
 
 
 def edits_of_the_docs():
-    """Return what docs/architecture.md changes: (file, old text, new text) of each diff."""
+    """Return what docs/architecture.md changes: (file, old text, new text) of each
+    diff.
+    """
     page = (ROOT / "docs/architecture.md").read_text()
     edits = []
     for block in re.findall(r"```diff\n# (\S+)\n(.*?)```", page, re.S):
@@ -135,7 +137,9 @@ def keys_of(checkout, *configs):
 
 
 def with_floor(config, floor):
-    """Return a config that sets the option of the objective, in each method that has it."""
+    """Return a config that sets the option of the objective, in each method that has
+    it.
+    """
     changed = json.loads(json.dumps(config))
     for name in changed["experiments"]["tiny"]["methods"]:
         if changed["methods"][name].get("objective") == "topk":

@@ -63,7 +63,8 @@ def test_the_time_left_follows_what_jobs_took(clock, tmp_path):
         )
     )
     assert clock(30).reached() == {"embed": 1, "train": 0.25}
-    # Longer than reckoned: by what it says itself, nine parts like the three that it has done.
+    # Longer than reckoned: by what it says itself, nine parts like the three that it
+    # has done.
     clock(40).note_end(2)
     assert clock(140).seconds_left() == pytest.approx(3 * 120 / ((20 + 20 + 120) / 140))
     assert clock(140).note_failure(3) == "train a/b/k8" and clock(

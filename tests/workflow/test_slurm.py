@@ -18,7 +18,8 @@ from sae.core import files
 pytestmark = pytest.mark.slurm
 
 BANK = "results/tiny/saes/digits/tiny/k4/bank.json"
-# No GPU here, and jobs of a bank in one process; jobs are asked about as often as the executor can.
+# No GPU here, and jobs of a bank in one process; jobs are asked about as often as the
+# executor can.
 COMPUTE = {"device": "auto", "threads": 1, "decode_workers": 0, "embed_shards": 1}
 COMPUTE |= {"time_factor": 0.02, "memory_factor": 0.1, "memory_limit": 4000}
 POLL = [
@@ -91,7 +92,9 @@ class Submitted:
         return printed
 
     def jobs(self, rule=""):
-        """Every job of this folder so far, oldest first: id, state, partition, memory, time, rule."""
+        """Every job of this folder so far, oldest first: id, state, partition, memory,
+        time, rule.
+        """
         columns = "%A|%T|%P|%m|%l|%k|%Z"
         listed = self.cluster.run(
             "squeue", "--states=all", "--noheader", "--sort=i", f"--format={columns}"
@@ -209,7 +212,8 @@ def test_gpu_jobs_stand_in_the_queue_side_by_side(submitted):
 
 
 def test_too_little_memory_is_retried_with_more(submitted):
-    # (6000 + 400 + 3000) x 1.5 MB are asked for at a factor of 1, since nothing is known of this backbone.
+    # (6000 + 400 + 3000) x 1.5 MB are asked for at a factor of 1, since nothing is
+    # known of this backbone.
     submitted.run(BANK, memory_factor=249.9 / 14100)
     jobs = submitted.jobs("train")
     assert (

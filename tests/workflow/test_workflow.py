@@ -80,7 +80,8 @@ def test_embedding_in_several_jobs_and_nothing_twice(make_checkout):
     checkout.config["compute"] |= {"embed_shards": 1, "decode_workers": 0}
     checkout.write()
     assert checkout.planned(store) == {"embed": 1}
-    # Neither for another number of shards, nor where Snakemake did not see the end of a job.
+    # Neither for another number of shards, nor where Snakemake did not see the end of a
+    # job.
     output = checkout.snakemake(store)
     assert output.count("digits / tiny: was finished before") == 1 and not re.search(
         r"\d images", output
@@ -123,7 +124,8 @@ def test_embeddings_alone_without_images_or_labels_go_the_whole_way(make_checkou
     assert set(unpacked(images["place"])) == {2**32 - 1}
     assert not (checkout.folder / "results/tiny/gallery").exists()
     assert not (checkout.folder / "results/tiny/figures/fig1.png").exists()
-    # Files replaced by others with an older time, as `cp -p` and `tar x` do; the first change is a time alone.
+    # Files replaced by others with an older time, as `cp -p` and `tar x` do; the first
+    # change is a time alone.
     assert checkout.planned() == {}
     after = {"embed", "probe_embeddings", "train", "score", "robustness", "probe"}
     after |= {"collect", "tables", "claims", "plot", "site"}

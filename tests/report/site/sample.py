@@ -1,4 +1,6 @@
-"""A small site in the format of docs/explorer.md, of random codes and plain-coloured images, with hostile names."""
+"""A small site in the format of docs/explorer.md, of random codes and plain-coloured
+images, with hostile names.
+"""
 
 import base64
 import gzip
@@ -102,7 +104,9 @@ def shell(folder: Path, experiment: str, description: str, answer: list[str]) ->
 def codes(
     rng: np.random.Generator, m: int, images: int, k: int
 ) -> dict[str, np.ndarray]:
-    """A random code, k latents an image: by latent, highest activation first; a twelfth of the latents is dead."""
+    """A random code, k latents an image: by latent, highest activation first; a twelfth
+    of the latents is dead.
+    """
     live = m - m // 12
     # Frequencies that fall as those of real latents do.
     weights = 1 / np.arange(1, live + 1) ** 0.6
@@ -173,7 +177,9 @@ IN_TWO_TONES = 20  # Images, of which each two are a pair.
 
 
 def named(latent_count: int) -> dict[str, Any]:
-    """The columns of names: of the first latents; others have a best concept and no name."""
+    """The columns of names: of the first latents; others have a best concept and no
+    name.
+    """
     latents = np.arange(latent_count)
     return {
         "concept": packed(latents % len(CONCEPTS), "u16"),
@@ -199,7 +205,9 @@ def matching(sae_number: int) -> dict[str, Any]:
 
 
 def annotated(images: int) -> dict[str, Any]:
-    """What people call the images: concept c every image whose number c + 2 divides; and pairs."""
+    """What people call the images: concept c every image whose number c + 2 divides;
+    and pairs.
+    """
     holding = [np.arange(0, images, c + 2) for c in range(len(CONCEPTS))]
     offsets = np.concatenate([[0], np.cumsum([len(of) for of in holding])])
     number = np.arange(images)
@@ -230,7 +238,9 @@ def pictures(
     classes: list[str],
     thumbnails: int,
 ) -> None:
-    """Write data/images/{number}.js and its sheets: a plain colour an image; those after `thumbnails` have none."""
+    """Write data/images/{number}.js and its sheets: a plain colour an image; those
+    after `thumbnails` have none.
+    """
     colours = rng.integers(0, 255, (images, 3), dtype=np.uint8)
     sheets = -(-thumbnails // ACROSS**2)
     name = f"images/{number}"
@@ -257,7 +267,9 @@ HOSTILES = [f"{HOSTILE}.png", f"{ARABIC}.png", f"{LONG}.png"]
 def trials(
     rng: np.random.Generator, cells: list[dict], scored: list[list[str]]
 ) -> dict[str, list]:
-    """Eight trials of each method and cell: one that diverged, one that is not feasible."""
+    """Eight trials of each method and cell: one that diverged, one that is not
+    feasible.
+    """
     rows: list[dict[str, Any]] = []
     for cell, of in enumerate(scored):
         for method in range(len(METHODS)):
@@ -296,7 +308,9 @@ def trials(
 def hull(
     trials: dict[str, list], cell: int, method: int, score: str
 ) -> list[dict[str, Any]]:
-    """Vertices of a front: enough like one that each is a trial, R² falling and the score rising."""
+    """Vertices of a front: enough like one that each is a trial, R² falling and the
+    score rising.
+    """
     found: list[dict[str, Any]] = []
     rows = [
         i
@@ -329,7 +343,9 @@ def overview(
     *,
     compared: bool = True,
 ) -> dict[str, Any]:
-    """The overview; without `compared` that of someone's SAE alone, with neither trials nor claims."""
+    """The overview; without `compared` that of someone's SAE alone, with neither trials
+    nor claims.
+    """
     scores = [
         {
             "id": "ms",
@@ -593,7 +609,9 @@ def write(
     thumbnails: int = 280,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Write a site of two cells, with images, labels and trials, and without; give the numbers that it holds."""
+    """Write a site of two cells, with images, labels and trials, and without; give the
+    numbers that it holds.
+    """
     rng = np.random.default_rng(seed)
     classes = [HOSTILE, ARABIC, LONG, "plain", "other"]
     cells = [
@@ -658,7 +676,9 @@ def write(
 
 
 def write_plain(folder: Path, *, m: int = 24, seed: int = 1) -> None:
-    """Write the site of someone's SAE alone: one method, no images, no labels, no trials, no claims."""
+    """Write the site of someone's SAE alone: one method, no images, no labels, no
+    trials, no claims.
+    """
     rng = np.random.default_rng(seed)
     code = codes(rng, m, 80, 4)
     put(folder, "saes/0", sae(rng, m, code, 80, 0, []))

@@ -1,4 +1,6 @@
-"""What every page loads: small, plain, and without a way to read a name as HTML or to ask for what is elsewhere."""
+"""What every page loads: small, plain, and without a way to read a name as HTML or to
+ask for what is elsewhere.
+"""
 
 import re
 

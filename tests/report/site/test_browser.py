@@ -1,4 +1,5 @@
-"""The site in a real browser: what views show, what links reproduce, what a keyboard and a reader of screens get.
+"""The site in a real browser: what views show, what links reproduce, what a keyboard
+and a reader of screens get.
 
 `make test-browser` runs these tests: they need Debian's chromium, and playwright and axe of requirements-browser.lock.
 """
@@ -78,7 +79,9 @@ def plain(tmp_path_factory):
 
 @pytest.fixture
 def visit(chromium, site):
-    """A function that opens an address and gives the page; at the end nothing may have gone wrong in any of them."""
+    """A function that opens an address and gives the page; at the end nothing may have
+    gone wrong in any of them.
+    """
     wrong, contexts = [], []
 
     def opened(address="#/", folder=site[0], **options):
@@ -121,7 +124,9 @@ def visit(chromium, site):
 
 
 def settled(page):
-    """Wait until the view of the address is shown: the address changes before the page hears of it."""
+    """Wait until the view of the address is shown: the address changes before the page
+    hears of it.
+    """
     page.wait_for_function(
         "SITE.shown === location.hash && !document.querySelector('main').hasAttribute('aria-busy')"
     )

@@ -1,4 +1,6 @@
-"""What the site says of concepts equals what is worked out by hand, and what the metric scored."""
+"""What the site says of concepts equals what is worked out by hand, and what the metric
+scored.
+"""
 
 import numpy as np
 import pandas as pd
@@ -84,7 +86,9 @@ def test_only_images_with_a_partner_have_an_attribute():
 
 
 def annotated_images(count, seed, first_number):
-    """Embeddings of three clusters, pairs of near-duplicates, and a keyword for each cluster."""
+    """Embeddings of three clusters, pairs of near-duplicates, and a keyword for each
+    cluster.
+    """
     generator = np.random.default_rng(seed)
     cluster = np.repeat(generator.integers(0, 3, count // 2), 2)
     x = generator.normal(0, 0.3, (count, D)) + np.eye(3, D)[cluster]

@@ -1,4 +1,6 @@
-"""A site of any SAEs: imported ones, without labels, with images or none; the folder is whole."""
+"""A site of any SAEs: imported ones, without labels, with images or none; the folder is
+whole.
+"""
 
 import numpy as np
 import pytest
@@ -20,7 +22,9 @@ N, D, M, K = 40, 8, 16, 3
 
 @pytest.fixture
 def place(tmp_path):
-    """An SAE of another library, one of ours, embeddings, and images of which one is broken."""
+    """An SAE of another library, one of ours, embeddings, and images of which one is
+    broken.
+    """
     for seed in (0, 1):
         coder = Coder(D, M, K, metadata={"method": "topk"})
         coder.initialise(torch.zeros(D), seed)

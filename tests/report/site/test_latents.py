@@ -1,4 +1,6 @@
-"""Codes, nearest latents and matches equal what is worked out by hand; names of any kind survive in a script."""
+"""Codes, nearest latents and matches equal what is worked out by hand; names of any
+kind survive in a script.
+"""
 
 import json
 

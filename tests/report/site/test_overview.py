@@ -1,4 +1,6 @@
-"""What stands for a method in a cell, what the answer says, where to start, and how distributions count."""
+"""What stands for a method in a cell, what the answer says, where to start, and how
+distributions count.
+"""
 
 import re
 
@@ -76,7 +78,8 @@ def test_what_stands_for_a_method():
     other = selection.assign(width=0.02, weight=1 - selection["weight"])
     of_paper = pd.DataFrame({"method": ["topk"], "trial": ["lr1"]})
     found = cells.chosen_saes(bank, NAMES, pd.concat([of_paper, selection, other]))
-    # The paper's rule chose no trial of Reg. 1 with its first seed: the heaviest vertex stands there.
+    # The paper's rule chose no trial of Reg. 1 with its first seed: the heaviest vertex
+    # stands there.
     key = {method: (e.protocol, e.name, e.seed) for method, e in found.items()}
     assert key == {
         "topk": ("paper", "lr1", 0),
@@ -153,7 +156,8 @@ def test_the_answer_names_gains_scale_and_every_price():
         "Reg. 2 has +0.020 detection (higher in these cells) beside Baseline at the same R².",
         "Reg. 1 has +0.012 detection (undecided) and -0.020 MS (not tested) beside Baseline at the same R².",
         "For scale, controls at their own R² in detection: raw -0.100.",
-        # Not dead latents, whose interval holds 0, and not probes, which have no front of their own.
+        # Not dead latents, whose interval holds 0, and not probes, which have no front
+        # of their own.
         "What it costs: Reg. 2: R² -0.002, no score's interval lies below 0; "
         "Reg. 1: R² -0.002, MS -0.020 [-0.030, -0.010], "
         "latents measured -0.080 [-0.120, -0.040]; in 1 of 3 cells there is no comparison.",
