@@ -27,8 +27,8 @@ from sae.comparison import outcomes, readings
 from sae.comparison.fronts import TRIAL
 from sae.comparison.scores import across_groups
 from sae.core import files, paths
+from sae.scoring.frequency import FREQUENCY_BANDS
 from sae.scoring.front import DETECTION, ENDPOINTS
-from sae.scoring.metrics.detection import BANDS
 from sae.scoring.rows import CELL
 
 BACKBONE = ["dataset", "backbone"]
@@ -150,7 +150,7 @@ def gains_over_blocks(gains: pd.DataFrame, experiment: Experiment) -> pd.DataFra
     for method, rows in gains.groupby("method", sort=False):
         line: dict[str, object] = {"method": method}
         cells = rows.groupby(CELL).mean(numeric_only=True)
-        for column in ("effect", "reweighted", *map(column_of_band, BANDS)):
+        for column in ("effect", "reweighted", *map(column_of_band, FREQUENCY_BANDS)):
             gain_by_cell = cells[column].dropna()
             if gain_by_cell.empty:
                 continue
@@ -174,9 +174,9 @@ def count_measured_latents(
     images = metrics[metrics["split"] == "test"].groupby("dataset")["n_images"].max()
     measured = latents[(latents["split"] == "test") & latents["detection"].notna()]
     frequency = measured["n_active"] / measured["dataset"].map(images)
-    rows = measured.assign(band=np.searchsorted(BANDS, frequency))
+    rows = measured.assign(band=np.searchsorted(FREQUENCY_BANDS, frequency))
     return {
-        sae: np.bincount(latents_of_sae["band"], minlength=len(BANDS))
+        sae: np.bincount(latents_of_sae["band"], minlength=len(FREQUENCY_BANDS))
         for sae, latents_of_sae in rows.groupby([*TRIAL, "seed"])
     }
 
@@ -215,7 +215,7 @@ def gain_by_band(
     if is_known.any():
         mean_gain = np.average(gain[is_known], weights=baseline_counts[is_known])
         line["reweighted"] = float(mean_gain)
-    for band, gain_there in zip(BANDS, gain, strict=True):
+    for band, gain_there in zip(FREQUENCY_BANDS, gain, strict=True):
         line[column_of_band(band)] = gain_there
     return line
 
@@ -247,15 +247,15 @@ def average_front(
 
     In a band the vertices that have latents there weigh as they do on the front.
     """
-    total = np.zeros(len(BANDS))
-    total_weight = np.zeros(len(BANDS))
-    counts = np.zeros(len(BANDS))
+    total = np.zeros(len(FREQUENCY_BANDS))
+    total_weight = np.zeros(len(FREQUENCY_BANDS))
+    counts = np.zeros(len(FREQUENCY_BANDS))
     for sae, weight in weights:
-        auc = auc_by_sae[sae].reindex(BANDS).to_numpy(float)
+        auc = auc_by_sae[sae].reindex(FREQUENCY_BANDS).to_numpy(float)
         is_known = ~np.isnan(auc)
         total[is_known] += weight * auc[is_known]
         total_weight[is_known] += weight
-        counts += weight * counts_by_sae.get(sae, np.zeros(len(BANDS)))
+        counts += weight * counts_by_sae.get(sae, np.zeros(len(FREQUENCY_BANDS)))
     with np.errstate(invalid="ignore"):
         return total / total_weight, counts
 

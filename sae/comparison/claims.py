@@ -12,7 +12,6 @@ import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import nan
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -245,11 +244,6 @@ class JudgedClaim:
 
 
 COLUMNS = [field.name for field in dataclasses.fields(JudgedClaim)]
-
-
-def read(file: Path) -> pd.DataFrame:
-    """Read the claims table from a csv file; a missing text is an empty one."""
-    return pd.read_csv(file, converters={"note": str, "controls": str})
 
 
 def claims(evidence: Evidence) -> list[Claim]:

@@ -2,7 +2,7 @@
 
 Rare latents are easier to find: a method whose latents fire less often may owe its mean
 to that. So beside the mean stands a reweighted one. It takes the method's own means in
-each band of frequency (`sae.scoring.metrics.detection.BANDS`), weighted by the
+each band of frequency (`sae.scoring.frequency.FREQUENCY_BANDS`), weighted by the
 baseline's number of latents in the band.
 """
 
@@ -11,7 +11,7 @@ import pandas as pd
 
 from sae.comparison.methods import Methods
 from sae.comparison.scores import RUN
-from sae.scoring.metrics.detection import BANDS
+from sae.scoring.frequency import FREQUENCY_BANDS
 from sae.scoring.rows import CELL
 
 ABOUT = ["alive", "reweighted", "measured", "whole"]
@@ -81,7 +81,8 @@ def _means_by_band(picked: pd.DataFrame, latents: pd.DataFrame) -> pd.DataFrame:
     )
 
     frequency = measured["n_active"] / measured["n_images"]
-    band = pd.Series(np.searchsorted(BANDS, frequency), measured.index, name="band")
+    band_number = np.searchsorted(FREQUENCY_BANDS, frequency)
+    band = pd.Series(band_number, measured.index, name="band")
     by_band = measured.groupby([*RUN, "method", band], sort=False)["detection"]
     return by_band.agg(["mean", "size"]).reset_index()
 

@@ -74,6 +74,10 @@ FRONT_MEANS = [
     f"{EXPERIMENT}/tables/front_{name}.csv"
     for name in ("means", "datasets", "pairs", "controls", "sensitivity", "imported")
 ]
+# What the site and the summary of a run read: the same rows as the csv, with types.
+TYPED_TABLES = ("fronts", "front_means", "front_controls", "front_imported")
+TYPED_TABLE = f"{EXPERIMENT}/tables/{{typed_table}}.parquet"
+TYPED_CLAIMS = f"{EXPERIMENT}/claims.parquet"
 TABLES_SUMS = f"{EXPERIMENT}/tables/tables.sums.json"
 TABLE_NUMBERS = (1, 2, 3, 4)
 TABLE_SUFFIXES = ("csv", "md", "tex")

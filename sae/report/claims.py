@@ -11,14 +11,40 @@ from sae.comparison.claims import COLUMNS, Evidence, claims, judge
 from sae.comparison.scores import across_groups
 from sae.config.rule import ClaimRule
 from sae.core import files
-from sae.report.markup import markdown
+from sae.report.markup import key, markdown, wrapped
 from sae.report.tables import ComparisonSettings
 from sae.scoring.selection import CELL, rows_under
 
-_MARK_NOTES = (
-    "`?`: on a dataset a control has the score as high as the baseline, so that there "
-    "the score does not tell a trained SAE\n"
-    "from it (column `controls` of claims.csv; tables/controls.md)."
+_COLUMNS = {
+    "measured": (
+        "the mean over cells, with the {confidence:.0%} interval of a bootstrap over "
+        "(dataset, backbone) blocks, {seed_draws}"
+    ),
+    "published": (
+        "the paper's mean effect on its own datasets and backbones, and in how many of "
+        "its cells it goes up or down"
+    ),
+    "detection": (
+        "of a claim about MS, the effect on the AUC with which other models find a "
+        "latent's images, over live latents"
+    ),
+    "?": (
+        "on a dataset a control has the score as high as the baseline, so that there "
+        "the score does not tell a trained SAE from it (column `controls` of "
+        "claims.csv; tables/controls.md)"
+    ),
+}
+_VERDICTS = (
+    "A claim *holds* if the interval lies beyond its bound and at least "
+    "{agreement:.0%} of the cells that differ agree. It *holds in part* if only the "
+    "interval does, or if the sign of its mean turns when dead latents count as 0. "
+    "Else it is *not shown*. 'No loss' and 'the same' ask the interval alone. The "
+    "rule's numbers are `claims` in config.yaml."
+)
+_CELLS = (
+    "Test split, {cells} cells (dataset, backbone, k), {seeds} seed(s). MS is over "
+    "latents that fire on two test images or more; where a dataset knows "
+    "near-duplicates, pairs of them do not count."
 )
 
 
@@ -29,7 +55,7 @@ def write(
     settings: ComparisonSettings,
     out: Path,
 ) -> None:
-    """Write `out`/claims.csv (columns `COLUMNS`) and `out`/claims.md.
+    """Write the claims into a folder, as .csv and .parquet (`COLUMNS`) and as .md.
 
     Args:
         metrics_file: metrics.parquet.
@@ -47,6 +73,7 @@ def write(
 
     csv = table.to_csv(index=False, lineterminator="\n")
     files.write_text(out / "claims.csv", csv)
+    files.write_parquet(out / "claims.parquet", table)
     seed_count = metrics["seed"].nunique()
     cell_count = metrics.groupby(CELL).ngroups
     page = _page(table, settings.claims, seed_count, cell_count)
@@ -102,29 +129,15 @@ def _page(
     seed_draws = "one seed, so across blocks only"
     if seed_count > 1:
         seed_draws = "seeds inside them"
-    notes = (
-        f"Test split, {cell_count} cells (dataset, backbone, k), {seed_count} seed(s). "
-        "Measured: mean over cells, with the\n"
-        f"{rule.confidence:.0%} interval of a bootstrap over (dataset, backbone) "
-        f"blocks, {seed_draws}. A claim holds if\n"
-        f"the interval lies beyond its bound and at least {rule.agreement:.0%} of the "
-        "cells that differ agree. It holds in part\n"
-        "if only the interval does, or if the sign of its mean turns when dead latents "
-        "count as 0. Else it is not shown.\n"
-        "'No loss' and 'the same' ask the interval alone. MS is over latents that fire "
-        "on two test images or more;\n"
-        "where a dataset knows near-duplicates, pairs of them do not count. "
-        "Published:\n"
-        "the paper's own datasets and backbones, mean effect, and in how many of its "
-        "cells it goes up or down. Detection: of a\n"
-        "claim about MS the same effect on the AUC with which other models find a "
-        "latent's images, over live latents. The rule's\n"
-        "numbers: `claims` in config.yaml."
-    )
+    meanings = {
+        column: meaning.format(confidence=rule.confidence, seed_draws=seed_draws)
+        for column, meaning in _COLUMNS.items()
+    }
     paragraphs = [
         "# Claims of the paper, and what was measured here",
         markdown(as_text(table)),
-        notes,
-        _MARK_NOTES,
+        wrapped(_CELLS.format(cells=cell_count, seeds=seed_count)),
+        wrapped(_VERDICTS.format(agreement=rule.agreement)),
+        key(meanings),
     ]
     return "\n\n".join(paragraphs) + "\n"

@@ -4,19 +4,22 @@ import pandas as pd
 
 from sae.comparison import published
 from sae.comparison.scores import SCORES
-from sae.report.markup import markdown
+from sae.report.markup import key, markdown, wrapped
 from sae.report.names import Names
 
 NOTES = (
-    "Per dataset, then over all of them: the baseline's mean over cells, and each "
-    "control's difference from it, with the\n"
-    "wider of two intervals: a bootstrap over (dataset, backbone) blocks, seeds inside "
-    "them, and Student's t of the blocks'\n"
-    "means; none with fewer blocks than the claims ask for. `?`: the interval reaches "
-    "0. There the score cannot tell a\n"
-    "trained SAE from what was not trained, or only in part. Controls are not tuned "
-    "and stand at their own R2."
+    "Each dataset has its rows; the last are over all datasets. The baseline's mean "
+    "over cells stands beside each control's difference from it. In brackets is the "
+    "wider of two intervals: a bootstrap over (dataset, backbone) blocks, with seeds "
+    "inside them, and Student's t of the blocks' means. There is none with fewer "
+    "blocks than the claims ask for. Controls are not tuned and stand at their own R2."
 )
+MARKS = {
+    "?": (
+        "the interval reaches 0. There the score cannot tell a trained SAE from what "
+        "was not trained, or only in part"
+    )
+}
 NO_CONTROLS = (
     "Empty: no method of this experiment is a control (`control` in config.yaml)."
 )
@@ -32,7 +35,7 @@ def page(table: pd.DataFrame, head: str, names: Names) -> str:
     """
     paragraphs = ["# What the scores are worth", head]
     if len(table):
-        paragraphs += [markdown(as_text(table, names)), NOTES]
+        paragraphs += [markdown(as_text(table, names)), wrapped(NOTES), key(MARKS)]
     else:
         paragraphs.append(NO_CONTROLS)
     return "\n\n".join(paragraphs) + "\n"

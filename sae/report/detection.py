@@ -3,18 +3,21 @@
 import pandas as pd
 
 from sae.comparison.detection import differences
-from sae.report.markup import markdown
+from sae.report.markup import key, markdown, wrapped
 from sae.report.names import Names
 
 NOTES = (
-    "How well backbones of other families find a latent's images (AUC; chance .5): the "
-    "method's minus the baseline's, mean\n"
-    "over cells (lowest to highest). Reweighted: as if its latents fired as often as "
-    "the baseline's do. Measured: the share\n"
-    "of the dictionary that fires often enough. Whole: mean of 2 AUC - 1 over all "
-    "latents; what was not measured counts as\n"
-    "0."
+    "Detection is how well backbones of other families find a latent's images (AUC; "
+    "chance is .5). A method's row has its difference from the baseline, the mean over "
+    "cells (lowest to highest)."
 )
+COLUMNS = {
+    "reweighted": "as if the method's latents fired as often as the baseline's do",
+    "measured": "the share of the dictionary that fires often enough",
+    "whole": (
+        "the mean of 2 AUC - 1 over all latents; one that was not measured counts as 0"
+    ),
+}
 NONE = "Empty: no backbone of another family judges the latents of this experiment."
 
 
@@ -28,7 +31,8 @@ def page(table: pd.DataFrame, names: Names) -> str:
     paragraphs = ["# Detection by how often latents fire"]
     if len(table):
         above_baseline = differences(table, names)
-        paragraphs += [markdown(as_text(above_baseline, names)), NOTES]
+        paragraphs += [markdown(as_text(above_baseline, names))]
+        paragraphs += [wrapped(NOTES), key(COLUMNS)]
     else:
         paragraphs.append(NONE)
     return "\n\n".join(paragraphs) + "\n"

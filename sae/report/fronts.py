@@ -1,6 +1,5 @@
 """The fronts for reading: what each method has beside its baseline at the same R^2."""
 
-import textwrap
 from collections.abc import Iterable
 from math import nan
 from typing import Any
@@ -13,12 +12,11 @@ from sae.comparison.outcomes import headline
 from sae.comparison.pairs import NEAR
 from sae.comparison.published import interval, signed
 from sae.comparison.scores import JUDGED_ONLY, OWN_FRONTS, SCORES
-from sae.report.markup import markdown
+from sae.report.markup import key, markdown, wrapped
 from sae.report.names import Names
 from sae.scoring.front import DETECTION, ENDPOINTS, MS
 
 SCALE = 2  # so many controls, the first of the config, stand beside effects
-WIDTH = 120  # of notes, in columns
 # What stands in the first table: the endpoints, and detection that cannot be raised by
 # measuring fewer latents.
 JUDGED = (DETECTION, "detection", MS)
@@ -29,10 +27,9 @@ NONE = (
 OTHER_SCORES = [name for name in OWN_FRONTS if name not in JUDGED]
 WHAT_IF = (
     "The share of latents that must fire is a bound of what is feasible. With another "
-    "bound the window and the fronts are\n"
-    "other ones, whose vertices have no fresh seeds. So all are read with the seed of "
-    "the tuning, and the rule's own bound\n"
-    "is, too."
+    "bound the window and the fronts are other ones, whose vertices have no fresh "
+    "seeds. So all rows here are read with the seed of the tuning, that of the rule's "
+    "own bound, too."
 )
 
 
@@ -42,8 +39,8 @@ def notes(
     *,
     has_datasets: bool,
     has_controls: bool,
-) -> str:
-    """Return what a reader must know of the first table.
+) -> list[str]:
+    """Return the paragraphs about what a reader must know of the first table.
 
     Args:
         rule: Of fronts.
@@ -51,65 +48,93 @@ def notes(
         has_datasets: Whether the table has a column for each dataset.
         has_controls: Whether it has lines of controls.
     """
-    datasets = "; then the mean of each dataset" if has_datasets else ""
-    controls = ""
-    if has_controls:
-        controls = """
-Controls are not tuned and stand at their own R2, beside the baseline that the paper's
-rule chose; they say what a difference is worth. Their intervals are those of
-controls.md."""
-    return textwrap.fill(
-        f"""\
-Baseline: its own score in the same reading, mean over cells. Effect, signed so that
-more is better: mean over blocks of the method's front minus the baseline's, over the
-window of {rule.widths[0]:g} of R2 below the baseline's best, chosen on validation and
-read on test. Detection and MS are read with fresh seeds, where they were trained;
-detection over the whole dictionary with the seed of the tuning. A block is a (dataset,
-family of backbones). In brackets the {intervals.confidence:.0%} interval over
-blocks{datasets}. Up: cells in which the effect is above 0. At lower R2: cells in which
-the method ends left of where the baseline's score is highest, by {fronts.TOLERANCE:g}
-of R2 at most, and both are read there. dR2 is the price: the difference in test R2 at
-the same weights. Out of reach: cells in which it ends further left. No comparison:
-cells in which no trial is feasible, all seeds diverged, fresh seeds are missing, or the
-score was not measured. Neither are in a mean. Outcome: detection is tested first, p <
-{intervals.level:.2g} after Holm over the methods that are in reach; then MS, over those
-whose detection passed. Higher or lower in these cells: it passed, and each dataset,
-equal test R2 and matched pairs have its sign. Equivalent: the interval lies within
-{outcomes.NEGLIGIBLE:g} of 0, uncorrected. Undecided, too, where the readings disagree
-in sign. This speaks of other families of backbones on these datasets, not of other
-datasets. Too few blocks: fewer than {intervals.min_blocks}. A trial is feasible where
-its L0 is at most {rule.l0:g} k and {rule.firing:.0%} of its latents fire on training
-images.{controls} docs/protocol.md has the rule.""",
-        width=WIDTH,
+    datasets = ""
+    if has_datasets:
+        datasets = ". The mean of each dataset follows"
+    columns = {
+        "baseline": "the baseline's own score in the same reading, mean over cells",
+        "effect": (
+            "the method's front minus the baseline's, mean over blocks, signed so that "
+            "more is better. A block is a (dataset, family of backbones). In brackets "
+            f"is the {intervals.confidence:.0%} interval over blocks{datasets}"
+        ),
+        "up": "cells in which the effect is above 0",
+        "at lower R2": (
+            "cells in which the method ends left of where the baseline's score is "
+            f"highest, by {fronts.TOLERANCE:g} of R2 at most. Both are read there"
+        ),
+        "out of reach": "cells in which the method ends further left",
+        "no comparison": (
+            "cells in which no trial is feasible, all seeds diverged, fresh seeds are "
+            "missing, or the score was not measured"
+        ),
+        "dR2": "the price: the difference in test R2 at the same weights",
+        "outcome": (
+            f"*higher* or *lower in these cells*: the test was passed (p < "
+            f"{intervals.level:.2g}), and each dataset, equal test R2 and matched "
+            "pairs have its sign. *Equivalent*: the interval lies within "
+            f"{outcomes.NEGLIGIBLE:g} of 0, uncorrected. *Undecided*: neither, or the "
+            "readings disagree in sign. *Too few blocks*: fewer than "
+            f"{intervals.min_blocks}"
+        ),
+    }
+    reading = (
+        f"Both fronts are read over the window of {rule.widths[0]:g} of R2 below the "
+        "baseline's best. The window is chosen on validation; the scores are of test. "
+        "Detection and MS are read with fresh seeds, where they were trained; "
+        "detection over the whole dictionary is read with the seed of the tuning. A "
+        f"trial is feasible where its L0 is at most {rule.l0:g} k and "
+        f"{rule.firing:.0%} of its latents fire on training images. Cells that are out "
+        "of reach or have no comparison are in no mean."
     )
+    tests = (
+        "Detection is tested first, after Holm over the methods that are in reach; "
+        "then MS, over those whose detection passed. An outcome speaks of other "
+        "families of backbones on these datasets, not of other datasets. "
+        "docs/protocol.md has the rule."
+    )
+    paragraphs = [wrapped(reading), wrapped(tests), key(columns)]
+    if has_controls:
+        paragraphs.insert(2, wrapped(OF_CONTROLS))
+    return paragraphs
 
 
-READINGS = (
-    "The same effects otherwise read. By cell: the mean over cells. Over backbones: "
-    "the interval if each (dataset, backbone)\n"
-    "were a block. Over seeds: that over fresh seeds with the cells fixed. Equal test "
-    "R2: both sides where they have the same\n"
-    "R2 on test. Pairs: trials with the same common options, score + kappa R2 on test, "
-    "kappa being what the baseline's\n"
-    f"vertices within {NEAR:g} of its best R2 pay for R2. Widths: other windows. "
-    "Found: the smallest effect that is shown with\n"
-    f"a power of {POWER:g}, at the strictest step of Holm's correction."
+OF_CONTROLS = (
+    "Controls are not tuned and stand at their own R2, beside the baseline that the "
+    "paper's rule chose; they say what a difference is worth. Their intervals are "
+    "those of controls.md."
 )
+READINGS = {
+    "by cell": "the mean over cells instead of blocks",
+    "over backbones": "the interval if each (dataset, backbone) were a block",
+    "over seeds": "the interval over fresh seeds, with the cells fixed",
+    "equal test R2": "both sides where they have the same R2 on test",
+    "pairs": (
+        "trials with the same common options: the difference of score + kappa R2 on "
+        "test"
+    ),
+    "kappa": (
+        f"what the baseline's vertices within {NEAR:g} of its best R2 pay for R2"
+    ),
+    "width": "other windows",
+    "found": (
+        f"the smallest effect that is shown with a power of {POWER:g}, at the "
+        "strictest step of Holm's correction"
+    ),
+}
 OWN_FRONTS_NOTES = (
-    "Each score on a front of its own: what a method has at its best in that score, at "
-    "the same R2. No outcomes. With the\n"
-    "seed of the tuning, where fresh seeds were trained at the vertices of detection "
-    "and MS alone."
+    "Each score has a front of its own: what a method has at its best in that score, "
+    "at the same R2. There are no outcomes. The scores are read with the seed of the "
+    "tuning, since fresh seeds were trained at the vertices of detection and MS alone."
 )
 IMPORTED = (
     "SAEs that were made elsewhere, beside the baseline that the paper's rule chose: "
-    "means over their cells, on test. They\n"
-    "are not compared at the same R2, since they were not tuned."
+    "means over their cells, on test. They are not compared at the same R2, since they "
+    "were not tuned."
 )
 AT_VERTICES = (
-    "Scores of judged SAEs alone, read where {front} is highest: not at these scores' "
-    "own best, so these are no effects. No\n"
-    "outcomes."
+    "These scores are read where {front} is highest, not at their own best, so these "
+    "are no effects. There are no outcomes. Only judged SAEs have these scores."
 )
 
 
@@ -141,15 +166,16 @@ def page(
         has_datasets=datasets is not None,
         has_controls=controls is not None and len(controls) > 0,
     )
-    paragraphs = [markdown(judged), judged_notes]
+    paragraphs = [markdown(judged), *judged_notes]
 
     other_readings = readings_table(means, names)
-    paragraphs += ["## Other readings", markdown(other_readings), READINGS]
+    paragraphs += ["## Other readings", markdown(other_readings)]
+    paragraphs += ["These are the same effects, read in other ways.", key(READINGS)]
 
     other_scores = score_table(means, names, OTHER_SCORES, datasets)
     if len(other_scores):
         title = "## Prices, and other scores"
-        paragraphs += [title, markdown(other_scores), OWN_FRONTS_NOTES]
+        paragraphs += [title, markdown(other_scores), wrapped(OWN_FRONTS_NOTES)]
 
     # Scores of judged SAEs alone all stand at the vertices of one front.
     at_vertices = score_table(means, names, JUDGED_ONLY, datasets)
@@ -158,7 +184,8 @@ def page(
         rows = first_width[first_width["score"].isin(JUDGED_ONLY)]
         front = SCORES[rows["front"].iloc[0]].label
         title = f"## At {front}'s vertices"
-        paragraphs += [title, markdown(at_vertices), AT_VERTICES.format(front=front)]
+        at_vertices_notes = wrapped(AT_VERTICES.format(front=front))
+        paragraphs += [title, markdown(at_vertices), at_vertices_notes]
     return paragraphs
 
 
@@ -172,7 +199,7 @@ def imported_section(imported: pd.DataFrame, names: Names) -> list[str]:
     if imported.empty:
         return []
     table = imported_table(imported, names)
-    return ["## Made elsewhere", markdown(table), IMPORTED]
+    return ["## Made elsewhere", markdown(table), wrapped(IMPORTED)]
 
 
 def sensitivity_section(sensitivity: pd.DataFrame, names: Names) -> list[str]:
@@ -183,7 +210,7 @@ def sensitivity_section(sensitivity: pd.DataFrame, names: Names) -> list[str]:
         names: How methods are printed.
     """
     table = sensitivity_table(sensitivity, names)
-    return ["## What if", markdown(table), WHAT_IF]
+    return ["## What if", markdown(table), wrapped(WHAT_IF)]
 
 
 def judged_table(

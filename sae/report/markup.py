@@ -2,9 +2,12 @@
 
 import html
 import re
+import textwrap
+from collections.abc import Mapping
 
 import pandas as pd
 
+WIDTH = 120  # columns of a paragraph's lines
 # What would be markup: but a _ within a word, and an & that begins no entity, are
 # themselves.
 _MARKUP = re.compile(r"[\\`*|~$<]|\](?=\()|(?<![^\W_])_|_(?![^\W_])|&(?=#?\w+;)")
@@ -47,6 +50,39 @@ def markdown(table: pd.DataFrame) -> str:
         cells = [text.ljust(width) for text, width in zip(row, widths, strict=True)]
         text_lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(text_lines)
+
+
+def wrapped(paragraph: str) -> str:
+    """Return a paragraph of markdown on lines of at most `WIDTH` columns."""
+    return _filled(" ".join(paragraph.split()), indent="")
+
+
+def key(meanings: Mapping[str, str]) -> str:
+    """Return the key of a table, as a list in markdown.
+
+    Args:
+        meanings: {columns or marks, with commas between them: what they mean}.
+    """
+    items = []
+    for names, meaning in meanings.items():
+        code = ", ".join(f"`{name}`" for name in names.split(", "))
+        items.append(_filled(f"- {code}: {meaning}.", indent="  "))
+    return "\n".join(items)
+
+
+def key_in_line(meanings: Mapping[str, str]) -> str:
+    """Return the key of a table as sentences, without markup."""
+    return " ".join(f"{names}: {meaning}." for names, meaning in meanings.items())
+
+
+def _filled(text: str, indent: str) -> str:
+    return textwrap.fill(
+        text,
+        WIDTH,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def prose(text: str) -> str:

@@ -12,7 +12,7 @@ from sae.comparison import published
 from sae.comparison.paper_tables import TABLES, beside_published, effects, measured
 from sae.comparison.scores import RUN, diverged, values
 from sae.core.paths import trial_name
-from sae.report.markup import latex, markdown, prose
+from sae.report.markup import key, key_in_line, latex, markdown, prose, wrapped
 from sae.report.names import Names
 
 
@@ -22,26 +22,28 @@ class TableText:
 
     Attributes:
         title: Its title, without the number.
-        notes: What its columns say.
+        columns: {columns, with commas between them: what they mean}.
         effects_notes: What the numbers say in the table of effects below it.
         no_effects: What stands below it where nothing is compared.
+        notes: What else its numbers rest on.
     """
 
     title: str
-    notes: str
+    columns: Mapping[str, str]
     effects_notes: str
     no_effects: str
+    notes: str = ""
 
 
-_MEANS = "Mean over cells (lowest to highest), and in how many it is above 0."
-_PUBLISHED_MEANS = (
-    "Published: the paper's mean, and in how many of its own cells it goes up or down."
+_EFFECTS_OF_PAIRS = (
+    "A number is the mean over cells (lowest to highest); then follows in how many of "
+    "the cells it is above 0. *Published* is the paper's mean, and in how many of its "
+    "own cells it goes up or down."
 )
 _EFFECTS_OF_METHODS = (
-    "Difference from the method compared with (the baseline). "
-    f"{_MEANS}\n{_PUBLISHED_MEANS}"
+    "Effects are differences from the method compared with (the baseline). "
+    f"{_EFFECTS_OF_PAIRS}"
 )
-_EFFECTS_OF_PAIRS = f"{_MEANS}\n{_PUBLISHED_MEANS}"
 _NO_METHODS = (
     "No effects: no method of this experiment is compared with another one (`against` "
     "in config.yaml)."
@@ -53,81 +55,116 @@ _NO_PAIRS = (
 TEXTS = {
     1: TableText(
         title="reconstruction and monosemanticity",
-        notes=(
-            "MS_mean and MS_median count latents without a score as 0; the _alive "
-            "columns leave them out (a score needs two images\n"
-            "that activate the latent). MS compares only within a backbone: floor is "
-            "the mean cosine of two test images. MS_across\n"
-            "is MS_mean_alive without pairs of near-duplicates, where the dataset "
-            "knows them. MS_independent is MS_mean_alive as\n"
-            "the experiment's backbones of other families see it, mean over these; "
-            "_across: likewise. dead: latents never active\n"
-            "on the test images; dead_train: on the training images. n_k_over_m: "
-            "activations per latent on the test images."
-        ),
+        columns={
+            "MS_mean, MS_median": (
+                "over all latents. One without a score counts as 0; a score needs two "
+                "test images that activate the latent"
+            ),
+            "MS_mean_alive, MS_median_alive": (
+                "over the latents that have a score. MS compares only within a backbone"
+            ),
+            "MS_across": (
+                "MS_mean_alive without pairs of near-duplicates, where the dataset "
+                "knows them"
+            ),
+            "MS_independent, MS_independent_across": (
+                "MS_mean_alive and MS_across as the experiment's backbones of other "
+                "families see them, the mean over these backbones"
+            ),
+            "dead, dead_train": (
+                "latents that are never active on the test images, and on the training "
+                "images"
+            ),
+            "floor": "the mean cosine of two test images",
+            "n_k_over_m": "activations per latent on the test images",
+        },
         effects_notes=_EFFECTS_OF_METHODS,
         no_effects=_NO_METHODS,
     ),
     2: TableText(
         title="class purity",
-        notes=(
-            "Share of a latent's images (weighted: of its activation) that are of its "
-            "most frequent class, mean over active latents.\n"
-            "-null: minus the same after permuting the labels, which is what latents "
-            "that fire as rarely reach by chance; a claim\n"
-            "about purity rests on it. binary_min10: over latents that fire on 10 test "
-            "images or more. coarse: by the dataset's\n"
-            "coarse labels."
-        ),
+        columns={
+            "binary": (
+                "the share of a latent's images that are of its most frequent class, "
+                "mean over active latents"
+            ),
+            "weighted": "the share of a latent's activation instead of its images",
+            "binary-null, weighted-null": (
+                "what is left after subtracting the purity under permuted labels, "
+                "which latents that fire as rarely reach by chance. Claims about "
+                "purity rest on these"
+            ),
+            "binary_min10": "over latents that fire on 10 test images or more",
+            "binary_coarse, binary_coarse-null": "by the dataset's coarse labels",
+        },
         effects_notes=_EFFECTS_OF_METHODS,
         no_effects=_NO_METHODS,
     ),
     3: TableText(
         title="linear probes on truncated codes",
         notes=(
-            "Each sample's k' largest activations, a multinomial logistic regression "
-            "on the training codes, top-1 on test. AUC: area\n"
-            "under top-1 over k' from 1 to K, divided by K (at most (K-1)/K); "
-            "AUC_above_1: divided by K-1. K is the smallest training\n"
-            "k of the experiment; top1: at k' = K. top1_raw: the same probe on the "
-            "embedding itself. C is chosen on the validation\n"
-            "split for every SAE and k'; edges: for how many of the k' it is the first "
-            "or last value of the grid; unconverged: for\n"
-            "how many a fit stopped at its limit of passes over the codes, short of "
-            "its tolerance."
+            "A multinomial logistic regression is fitted on the k' largest activations "
+            "of each training image. Its C is chosen on the validation split, for "
+            "every SAE and k'. K is the smallest training k of the experiment."
         ),
+        columns={
+            "AUC": (
+                "the area under top-1 on test over k' from 1 to K, divided by K (at "
+                "most (K-1)/K)"
+            ),
+            "AUC_above_1": "that area divided by K-1",
+            "top1": "top-1 on test at k' = K",
+            "top1_raw": "top-1 of such a probe on the embedding itself",
+            "edges": (
+                "for how many of the k' the chosen C is the first or last value of the "
+                "grid"
+            ),
+            "unconverged": (
+                "for how many of the k' a fit stopped at its limit of passes over the "
+                "codes, short of its tolerance"
+            ),
+        },
         effects_notes=_EFFECTS_OF_METHODS,
         no_effects=_NO_METHODS,
     ),
     4: TableText(
         title="mask ablation",
         notes=(
-            "The chosen SAEs of a method, and of the ablation that is trained as it "
-            "was chosen: with the same trial and seed, in the\n"
-            "paper with the penalty on all latents instead of the batch-active ones "
-            "(no_mask). _added: what the ablation adds. MS and\n"
-            "dead as in Table 1."
+            "A row has the chosen SAEs of a method beside those of its ablation, which "
+            "have the same trial and seed. In the paper the ablation has the penalty "
+            "on all latents instead of the batch-active ones. MS and dead are as in "
+            "Table 1."
         ),
+        columns={
+            "dead_no_mask": "of the ablation",
+            "dead_added, MS_mean_alive_added, R2_added": "what the ablation adds",
+        },
         effects_notes=_EFFECTS_OF_PAIRS,
         no_effects=_NO_PAIRS,
     ),
 }
 _GENERAL_NOTES = (
-    "Test split; means over {seeds} seed(s). lambda is chosen on the validation split: "
-    "the largest whose R2 is at least that\n"
-    "of the method compared with (the baseline). Controls ({controls}) are not tuned "
-    "and stand at their own R2. `-`: not\n"
-    "defined here. Where the paper reports the same cell: ours (published,\n"
-    "difference).\n"
-    "\n"
-    "Marks: `>` the choice is the largest lambda of the sweep, so a larger one might "
-    "do too; `=` nothing was acceptable, and\n"
-    "the row repeats the numbers of the method compared with (after a mark: in how "
-    "many of the seeds); `!` the baseline\n"
-    "leaves 5 % or more of its latents dead on the training images: it is not well "
-    "trained; `x` so many of the SAEs among\n"
-    "which was chosen diverged: none of these can be chosen."
+    "Test split; means over {seeds} seed(s). Lambda is chosen on the validation split: "
+    "it is the largest whose R2 is at least that of the method compared with (the "
+    "baseline). Controls ({controls}) are not tuned and stand at their own R2. Where "
+    "the paper reports the same cell, a number is: ours (published, difference)."
 )
+_MARKS = {
+    "-": "not defined here",
+    ">": "the choice is the largest lambda of the sweep, so a larger one might do too",
+    "=": (
+        "nothing was acceptable, and the row repeats the numbers of the baseline "
+        "(after a mark: in how many of the seeds)"
+    ),
+    "!": (
+        "the baseline leaves 5 % or more of its latents dead on the training images: "
+        "it is not well trained"
+    ),
+    "x": (
+        "so many of the SAEs among which was chosen diverged: none of these can be "
+        "chosen"
+    ),
+}
 _PUBLISHED_NOTES = (
     "The paper's numbers, for its own datasets and backbones at m = 8192."
 )
@@ -167,7 +204,7 @@ def table_files(
             number=number,
             head=head,
             table=as_text(number, table, names),
-            notes=f"{text.notes}\n{general_notes}",
+            notes=f"{general_notes} {text.notes}",
             effects=effects_as_text(number, table_effects, names),
             effects_notes=text.no_effects
             if table_effects.empty
@@ -189,7 +226,7 @@ class _TablePage:
         number: The table's number in the paper.
         head: How the baseline was trained.
         table: The table, as text.
-        notes: What its columns and marks say.
+        notes: What its numbers rest on.
         effects: The differences between methods, as text.
         effects_notes: What these say.
         published_table: The paper's own table, as text.
@@ -202,6 +239,11 @@ class _TablePage:
     effects: pd.DataFrame
     effects_notes: str
     published_table: pd.DataFrame
+
+    @property
+    def meanings(self) -> dict[str, str]:
+        """What the table's columns and marks mean."""
+        return {**TEXTS[self.number].columns, **_MARKS}
 
     @property
     def title(self) -> str:
@@ -219,9 +261,10 @@ class _TablePage:
             f"# {self.title}",
             self.head,
             markdown(self.table),
-            self.notes,
+            wrapped(self.notes),
+            key(self.meanings),
             markdown(self.effects),
-            self.effects_notes,
+            wrapped(self.effects_notes),
             f"# {self.published_title}",
             _PUBLISHED_NOTES,
             markdown(self.published_table),
@@ -230,7 +273,8 @@ class _TablePage:
 
     def as_latex(self) -> str:
         """Return both tables in LaTeX; effects are left out."""
-        caption = f"{self.title}. {self.head} {self.notes}"
+        meanings = key_in_line(self.meanings)
+        caption = f"{self.title}. {self.head} {self.notes} {meanings}"
         published_caption = f"{self.published_title}. {_PUBLISHED_NOTES}"
         tables = [
             latex(self.table, caption),

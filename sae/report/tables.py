@@ -18,7 +18,7 @@ from sae.comparison.intervals import IntervalRule
 from sae.comparison.pairs import COLUMNS as PAIR_COLUMNS
 from sae.comparison.scores import SCORES, across_groups
 from sae.config.rule import ClaimRule
-from sae.core import files
+from sae.core import files, paths
 from sae.report import board
 from sae.report import controls as controls_page
 from sae.report import detection as detection_page
@@ -73,6 +73,8 @@ def write(
       the same R^2 (`sae.comparison.fronts`).
     - detection.csv and .md (`sae.comparison.detection`).
     - leaderboard.csv and .md: all methods on one board (`sae.comparison.board`).
+    - fronts.parquet, front_means.parquet and others of `paths.TYPED_TABLES`: the rows
+      of the csv, with their types, for the site and the summary of a run.
 
     Args:
         metrics_file: metrics.parquet; made_by.json lies beside it.
@@ -88,15 +90,21 @@ def write(
     chosen = chosen_rows(paper_metrics, "test", settings.compared)
     latents = files.read_parquet(latents_file)
 
+    front_tables, fronts_text = _compare_fronts(
+        across_groups(metrics), chosen, settings
+    )
     texts = {
         **table_files(paper_metrics, published_folder, settings),
         **_controls_files(chosen, training(paper_metrics, settings), settings),
-        **_fronts_files(across_groups(metrics), chosen, settings),
+        **{f"{name}.csv": _csv(table) for name, table in front_tables.items()},
+        "fronts.md": fronts_text,
         **_detection_files(chosen, latents, settings),
         **board.render([metrics_file.parent, *beside]),
     }
     for name, text in texts.items():
         files.write_text(out / name, text)
+    for name in paths.TYPED_TABLES:
+        files.write_parquet(out / f"{name}.parquet", front_tables[name])
     files.write_sums(out / "tables.sums.json", [out / name for name in texts])
 
 
@@ -126,15 +134,18 @@ def _detection_files(
     }
 
 
-def _fronts_files(
+def _compare_fronts(
     metrics: pd.DataFrame, chosen: pd.DataFrame, settings: ComparisonSettings
-) -> dict[str, str]:
-    """Print the tables of fronts and their page, as {file name: text}.
+) -> tuple[dict[str, pd.DataFrame], str]:
+    """Compare methods at the same R^2.
 
     Args:
         metrics: All SAEs, MS across groups.
         chosen: Those that protocol `paper` chose, on test, for the controls.
         settings: How things are printed, and the rules.
+
+    Returns:
+        {name of a table: the table}, and the text of their page.
     """
     all_readings = readings.read(metrics, settings.tuned, settings.fronts)
     means = outcomes.means(all_readings, settings.families, settings.intervals)
@@ -159,16 +170,16 @@ def _fronts_files(
     if len(fronts_page.judged_table(means, settings)):
         paragraphs += fronts_page.sensitivity_section(sensitivity, settings)
 
-    return {
-        "fronts.csv": _csv(fronts.by_cell(all_readings.fronts)),
-        "front_means.csv": _csv(means),
-        "front_datasets.csv": _csv(dataset_means),
-        "front_pairs.csv": _csv(all_readings.pairs),
-        "front_controls.csv": _csv(control_differences),
-        "front_sensitivity.csv": _csv(sensitivity),
-        "front_imported.csv": _csv(imported),
-        "fronts.md": "\n\n".join(paragraphs) + "\n",
+    front_tables = {
+        "fronts": fronts.by_cell(all_readings.fronts),
+        "front_means": means,
+        "front_datasets": dataset_means,
+        "front_pairs": all_readings.pairs,
+        "front_controls": control_differences,
+        "front_sensitivity": sensitivity,
+        "front_imported": imported,
     }
+    return front_tables, "\n\n".join(paragraphs) + "\n"
 
 
 def _csv(table: pd.DataFrame) -> str:

@@ -6,6 +6,8 @@ Tables hold ids in csv, labels in md and tex.
 import html
 import itertools
 import re
+import subprocess
+import sys
 
 import markdown_it
 import numpy as np
@@ -326,7 +328,7 @@ def test_a_label_in_a_caption_is_printed_as_it_is(label, tmp_path):
     printed = re.sub(every, lambda found: TEX[found[0]], caption)
     assert f"{label}: 3 steps, 2 training images per latent; {label}: it has" in printed
     assert f"Controls ({label} 0) are not tuned" in printed
-    assert "Marks: > the choice is the largest lambda of the sweep" in printed
+    assert " >: the choice is the largest lambda of the sweep" in printed
 
     # And what Markdown prints: paragraphs, in which nothing of a label is markup.
     for name in ("table1.md", "controls.md"):
@@ -463,3 +465,15 @@ def test_the_page_of_fronts_has_scale_and_price(tmp_path):
     means = pd.read_csv(tmp_path / "front_means.csv").set_index(["score", "width"])
     assert means.loc[("detection_alive", 0.01), "effect"] == pytest.approx(0.03125)
     assert means.loc[("detection_alive", 0.01), "blocks"] == 4
+
+
+def test_tables_claims_and_the_summary_of_a_run_start_without_torch():
+    code = (
+        "import sys; from sae.report import claims, tables\n"
+        "from sae_workflow import summary\n"
+        "print({'torch', 'sklearn', 'matplotlib'} & set(sys.modules) or 'light')"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
+    )
+    assert process.stdout == "light\n", process.stdout + process.stderr

@@ -7,16 +7,17 @@ import pytest
 from conftest import ROOT
 from sae_workflow import show, summary
 
+from sae.core import files
 from sae.core.errors import UserError
 
 
 def test_the_answer_is_short_and_says_where_to_look(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "results/x/tables").mkdir(parents=True)
-    claims = pd.read_csv(ROOT / "docs/results/study/claims.csv").assign(
-        detection=0.021, controls="emoji: raw"
-    )
-    claims.to_csv(tmp_path / "results/x/claims.csv", index=False)
+    kept_claims = ROOT / "docs/results/study/claims.csv"
+    claims = pd.read_csv(kept_claims, converters={"note": str, "controls": str})
+    claims = claims.assign(detection=0.021, controls="emoji: raw")
+    files.write_parquet(tmp_path / "results/x/claims.parquet", claims)
     row = {
         "cells": 10,
         "low": 0.004,
@@ -46,19 +47,16 @@ def test_the_answer_is_short_and_says_where_to_look(tmp_path, monkeypatch):
         "width": 0.01,
     }
     means = pd.concat([means, pd.DataFrame([row | price])])
-    means.to_csv(tmp_path / "results/x/tables/front_means.csv", index=False)
+    tables = tmp_path / "results/x/tables"
+    files.write_parquet(tables / "front_means.parquet", means)
     scale = {
         "control": ["untrained"],
         "score": ["detection_alive"],
         "difference": [-0.09],
     }
-    pd.DataFrame(scale).to_csv(
-        tmp_path / "results/x/tables/front_controls.csv", index=False
-    )
+    files.write_parquet(tables / "front_controls.parquet", pd.DataFrame(scale))
     theirs = {"method": ["theirs"], "score": ["r2"], "value": [0.7], "baseline": [0.8]}
-    pd.DataFrame(theirs).to_csv(
-        tmp_path / "results/x/tables/front_imported.csv", index=False
-    )
+    files.write_parquet(tables / "front_imported.parquet", pd.DataFrame(theirs))
     lines = list(summary.summarise("x"))
     assert len(lines) <= 25 and max(map(len, lines)) <= 100
     output = "\n".join(lines)
@@ -81,7 +79,7 @@ def test_the_answer_is_short_and_says_where_to_look(tmp_path, monkeypatch):
         and "results/x/report/index.html" in output
     )
     # Of an experiment without fronts.
-    means[:0].to_csv(tmp_path / "results/x/tables/front_means.csv", index=False)
+    files.write_parquet(tables / "front_means.parquet", means[:0])
     assert next(summary.summarise("x")).startswith("Empty: no method")
 
 

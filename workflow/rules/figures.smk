@@ -17,6 +17,7 @@ rule tables:
         ),
         fill_in(paths.NOTED_TABLES, suffix="csv"),
         paths.FRONT_MEANS,
+        fill_in(paths.TYPED_TABLE, typed_table=paths.TYPED_TABLES),
         report(
             fill_in(
                 [paths.TABLE, *paths.NOTED_TABLES],
@@ -55,6 +56,7 @@ rule claims:
         published=PUBLISHED,
     output:
         fill_in(paths.CLAIMS, suffix="csv"),
+        paths.TYPED_CLAIMS,
         report(
             fill_in(paths.CLAIMS, suffix="md"),
             category="Claims",

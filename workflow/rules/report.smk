@@ -6,6 +6,7 @@ rule site:
         fill_in(paths.TABLE, number=paths.TABLE_NUMBERS, suffix="csv"),
         fill_in(paths.NOTED_TABLES, suffix="csv"),
         paths.FRONT_MEANS,
+        fill_in(paths.TYPED_TABLE, typed_table=paths.TYPED_TABLES),
         lambda w: fill_in(
             paths.FIGURE,
             figure=settings.shown_figures(cfg, w.experiment),
@@ -16,6 +17,7 @@ rule site:
             paths.FIGURE_SUMS, figure=settings.shown_figures(cfg, w.experiment), **w
         ),
         fill_in(paths.CLAIMS, suffix="csv"),
+        paths.TYPED_CLAIMS,
         lambda w: [
             file
             for d in cfg.experiments[w.experiment].datasets

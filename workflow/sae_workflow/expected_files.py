@@ -64,6 +64,8 @@ def expected_files(config: Config, experiment: str) -> list[str]:
     )
     for table in (*paths.NOTED_TABLES, *paths.FRONT_MEANS, paths.CLAIMS):
         files += of_experiment(table, suffix=["csv", "md"])
+    files += of_experiment(paths.TYPED_TABLE, typed_table=paths.TYPED_TABLES)
+    files += of_experiment(paths.TYPED_CLAIMS)
     files += of_experiment(
         paths.FIGURE,
         figure=settings.shown_figures(config, experiment),

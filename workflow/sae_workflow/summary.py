@@ -7,11 +7,10 @@ from pathlib import Path
 import pandas as pd
 
 from sae.comparison.claims import UNTESTED
-from sae.comparison.claims import read as read_claims
 from sae.comparison.outcomes import headline
 from sae.comparison.published import interval, plain, signed
 from sae.comparison.scores import OWN_FRONTS, SCORES
-from sae.core import paths
+from sae.core import files, paths
 from sae.report.claims import as_text
 from sae.report.fronts import NONE, SCALE
 from sae.scoring.front import ENDPOINTS
@@ -25,14 +24,14 @@ def summarise(experiment: str) -> Iterator[str]:
     """Yield the summary of an experiment, at most 25 lines of `WIDTH` columns.
 
     Raises:
-        OSError: a file of the experiment is not there.
+        UserError: A file of the experiment is missing or was altered.
     """
     folder = Path(paths.EXPERIMENT.format(experiment=experiment))
     tables = folder / "tables"
-    means = headline(pd.read_csv(tables / "front_means.csv"))
-    controls = pd.read_csv(tables / "front_controls.csv")
-    imported = pd.read_csv(tables / "front_imported.csv")
-    claims = read_claims(Path(paths.CLAIMS.format(experiment=experiment, suffix="csv")))
+    means = headline(files.read_parquet(tables / "front_means.parquet"))
+    controls = files.read_parquet(tables / "front_controls.parquet")
+    imported = files.read_parquet(tables / "front_imported.parquet")
+    claims = files.read_parquet(paths.TYPED_CLAIMS.format(experiment=experiment))
     site = paths.SITE.format(experiment=experiment)
 
     yield from _summarise_fronts(means, controls)

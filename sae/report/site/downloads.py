@@ -8,6 +8,7 @@ from typing import Any
 
 from sae.core import files, registry
 from sae.report import controls, detection, fronts, paper_tables
+from sae.report.markup import key_in_line
 
 # {file below results: (title, caption)}
 TABLES = {
@@ -37,10 +38,16 @@ TABLES = {
         "What each method has above its baseline in each cell.",
     ),
     "tables/front_sensitivity.csv": ("The same, under other rules", fronts.WHAT_IF),
-    "tables/detection.csv": ("Detection by how often latents fire", detection.NOTES),
+    "tables/detection.csv": (
+        "Detection by how often latents fire",
+        f"{detection.NOTES} {key_in_line(detection.COLUMNS)}",
+    ),
     "tables/controls.csv": ("What the scores are worth", controls.NOTES),
     **{
-        f"tables/table{number}.csv": (f"Table {number}: {text.title}", text.notes)
+        f"tables/table{number}.csv": (
+            f"Table {number}: {text.title}",
+            f"{text.notes} {key_in_line(text.columns)}".strip(),
+        )
         for number, text in paper_tables.TEXTS.items()
     },
     "claims.csv": ("Claims", "Each claim with its effect, interval and verdict."),

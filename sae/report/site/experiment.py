@@ -13,7 +13,6 @@ import yaml
 from sae.bank.read import Bank, BankedSae
 from sae.bank.read import read as read_bank
 from sae.comparison import board as boards
-from sae.comparison import claims as verdicts
 from sae.comparison import fronts
 from sae.comparison.scores import across_groups
 from sae.core import files, registry
@@ -458,11 +457,12 @@ class _Experiment:
         names = self.names
         metrics = self.tables.metrics
         tables = self.results / "tables"
-        means = pd.read_csv(tables / "front_means.csv")
-        controls = pd.read_csv(tables / "front_controls.csv")
-        imported = pd.read_csv(tables / "front_imported.csv")
-        effects = overview.effect_rows(pd.read_csv(tables / "fronts.csv"), self.places)
-        claims = verdicts.read(self.results / "claims.csv")
+        means = files.read_parquet(tables / "front_means.parquet")
+        controls = files.read_parquet(tables / "front_controls.parquet")
+        imported = files.read_parquet(tables / "front_imported.parquet")
+        effects_by_cell = files.read_parquet(tables / "fronts.parquet")
+        effects = overview.effect_rows(effects_by_cell, self.places)
+        claims = files.read_parquet(self.results / "claims.parquet")
 
         rule = boards.read(self.results).made_by.fronts
         front_metrics = fronts.of_protocol(metrics, rule)

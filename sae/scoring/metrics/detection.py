@@ -16,7 +16,7 @@ often a latent fires on them included, is read of the sample.
 - `detection`: the mean of 2 AUC - 1 over all latents; one that was not measured counts
   as 0;
 - curve `detection_by_frequency`: the mean AUC by the share of the images on which a
-  latent fires, at the upper end of each of `BANDS`;
+  latent fires, at the upper end of each of `FREQUENCY_BANDS`;
 - per latent `detection`, on test: its AUC.
 
 Where `kinds` has `random`, `detection_random`, ... are these with random firing images
@@ -35,6 +35,7 @@ from sae.core.options import Count, Seed, Share, distinct
 from sae.core.options import Options as Base
 from sae.data.store import rows_of
 from sae.models.inputs import unit_rows
+from sae.scoring.frequency import FREQUENCY_BANDS
 from sae.scoring.subject import Curve, PerLatent, Scores, Subject
 
 VERSION = 1
@@ -45,7 +46,6 @@ ALONE = True
 SHOWN = ("detection",)
 FILLED = {"families": "families"}
 RANKINGS = ("draws", "kinds")
-BANDS = (0.01, 0.03, 0.1, 1.0)
 # Images, and latents, that are looked at at once.
 CHUNK = 16_384
 LATENTS = 256
@@ -289,16 +289,16 @@ def summarise(
         firing_share: the share of the split's images on which each latent fires.
         latent_count: all latents of the dictionary.
     """
-    band = np.searchsorted(BANDS, firing_share)
+    band = np.searchsorted(FREQUENCY_BANDS, firing_share)
     mean_by_band = []
-    for number in range(len(BANDS)):
+    for number in range(len(FREQUENCY_BANDS)):
         in_band = band == number
         mean_by_band.append(auc[in_band].mean() if in_band.any() else np.nan)
     return {
         f"{name}_alive": auc.mean() if len(auc) else np.nan,
         f"{name}_measured": len(auc) / latent_count,
         name: (2 * auc - 1).sum() / latent_count,
-        f"{name}_by_frequency": Curve(BANDS, mean_by_band),
+        f"{name}_by_frequency": Curve(FREQUENCY_BANDS, mean_by_band),
     }
 
 
