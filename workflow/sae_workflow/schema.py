@@ -1,4 +1,4 @@
-"""The JSON schema of config.yaml, and a table of its keys for people.
+"""The JSON schema of config.yaml, and lists of its keys for people.
 
 `python -m sae_workflow.schema` writes both. Editors complete and check config.yaml with
 the schema. It is made from `sae.config.models` and the entries' `Options`. It knows the
@@ -21,7 +21,7 @@ from sae_workflow.settings import HERE
 PATH = HERE / "schemas/config.schema.json"
 README = HERE.parent / "config/README.md"
 # What parts README: the text above the line is written by hand.
-TABLES = (
+MARK_OF_LISTS = (
     "<!-- from here on made by `make schema` from sae/config/ and the entries' "
     "Options; not to be edited -->\n"
 )
@@ -168,7 +168,7 @@ def _without_titles(value: Any) -> Any:
     }
 
 
-# The tables.
+# The lists.
 
 # {title: the model of a section of the config, or of its values}
 _MODEL_OF_SECTION: dict[str, Any] = {
@@ -194,61 +194,68 @@ _TITLE_OF_KIND = {
 
 
 def readme_text() -> str:
-    """Return config/README.md with new tables below the text that is written by hand.
+    """Return config/README.md with new lists below the text that is written by hand.
 
     Call it where no extensions are known.
     """
-    parts = [README.read_text().partition(TABLES)[0] + TABLES]
+    parts = [README.read_text().partition(MARK_OF_LISTS)[0] + MARK_OF_LISTS]
     for title, model in _MODEL_OF_SECTION.items():
-        parts += [f"\n## {title[0].upper()}{title[1:]}\n", *_table(model)]
+        parts += [f"\n## {title[0].upper()}{title[1:]}\n", *_list_of_keys(model)]
     for kind, title in _TITLE_OF_KIND.items():
         parts.append(f"\n## Keys of {title}\n")
+        without_keys = []
         for name in registry.names(kind):
-            table = _table(registry.head(kind, name).options)
-            head_lines = 2
-            if len(table) > head_lines:
-                parts += [f"\n### {name}\n", *table]
+            lines = _list_of_keys(registry.head(kind, name).options)
+            if lines:
+                parts += [f"\n### {name}\n", *lines]
             else:
-                parts.append(f"\n`{name}` has none of its own.\n")
+                without_keys.append(f"`{name}`")
+        if without_keys:
+            parts.append(f"\nNo keys of their own: {', '.join(without_keys)}.\n")
     return "\n".join(parts).replace("\n\n\n", "\n\n").rstrip() + "\n"
 
 
-def _table(model: Any) -> list[str]:
-    """Return the lines of a table of a model's keys; the first two are its head."""
+def _list_of_keys(model: Any) -> list[str]:
+    """Return a line for each key of a model, such as "- `k` (integer; `8`): ..."."""
     model_schema = model.model_json_schema()
     required = model_schema.get("required", ())
     definitions = model_schema.get("$defs", {})
-    lines = ["| key | type | default | meaning |", "|---|---|---|---|"]
+    lines = []
     for name, key_schema in model_schema.get("properties", {}).items():
-        default = ""
+        if name == "extends":
+            continue  # The text above the lists says it once for all.
+        type_in_words = _type_in_words(key_schema, definitions)
+        line = f"- `{name}` ({type_in_words})"
         if name not in required:
-            default = f"`{json.dumps(key_schema.get('default'))}`"
+            default = json.dumps(key_schema.get("default"))
+            if default == "null":
+                # The default says that it may be null.
+                type_in_words = type_in_words.removesuffix(" or null")
+            line = f"- `{name}` ({type_in_words}; `{default}`)"
         meaning = key_schema.get("description", "").replace("\n", " ")
-        cells = [f"`{name}`", _type_in_words(key_schema, definitions), default, meaning]
-        row = " | ".join(cell.replace("|", "&#124;") for cell in cells)
-        lines.append(f"| {row} |".replace("|  |", "| |"))
+        if meaning:
+            line += f": {meaning}"
+        lines.append(line)
     return lines
 
 
 _WORD_OF_TYPE = {
     "object": "mapping",
     "string": "text",
-    "integer": "whole number",
-    "boolean": "true or false",
     None: "any",
 }
-_WORD_OF_LIMIT = {
-    "minimum": "from",
-    "exclusiveMinimum": "above",
-    "maximum": "to",
-    "exclusiveMaximum": "below",
+_SIGN_OF_LIMIT = {
+    "minimum": "≥",
+    "exclusiveMinimum": ">",
+    "maximum": "≤",
+    "exclusiveMaximum": "<",
 }
 # What no study reaches need not be said.
 _LARGEST_LIMIT = 1e15
 
 
 def _type_in_words(key_schema: Schema, definitions: Schema) -> str:
-    """Return a type in a few words, such as "whole number from 1 or true or false"."""
+    """Return a type in a few words, such as "integer ≥ 1 or null"."""
     if "$ref" in key_schema:
         definition = _definition(definitions, key_schema)
         if "properties" in definition:
@@ -270,11 +277,12 @@ def _type_in_words(key_schema: Schema, definitions: Schema) -> str:
         element = key_schema.get("items", {})
         return f"list of {_type_in_words(element, definitions)}"
     limits = [
-        f"{word} {key_schema[key]:g}"
-        for key, word in _WORD_OF_LIMIT.items()
+        f"{sign} {key_schema[key]:g}"
+        for key, sign in _SIGN_OF_LIMIT.items()
         if key in key_schema and key_schema[key] < _LARGEST_LIMIT
     ]
-    return " ".join([_WORD_OF_TYPE.get(type_name, str(type_name)), *limits])
+    word = _WORD_OF_TYPE.get(type_name, str(type_name))
+    return f"{word} {', '.join(limits)}".rstrip()
 
 
 def write() -> None:
