@@ -539,7 +539,7 @@ TINY_RECIPE = {"m": 64, "batch_size": 256, "auxk_k": 8}
 def run_paper_sized(arguments: argparse.Namespace) -> None:
     """Run one cell of the paper at full size on this machine.
 
-    It is behind both tables of "A cell of the paper on a CPU" of docs/performance.md
+    It is behind the table of "A cell of the paper on a CPU" of docs/performance.md
     (`--rows 128117 --whole --threads 1`), and behind `cpu` of
     workflow/resources/costs.yaml (`--rows 100000`).
 
