@@ -1,6 +1,6 @@
 """Figures of whole cells in docs/performance.md, by the workflow's own commands.
 
-    python bench/performance_cells.py cost          # "bundled data's shape"; "Growth"
+    python bench/performance_cells.py cost          # "Growth", two side by side
     python bench/performance_cells.py growth        # "Growth"
     python bench/performance_cells.py paper-sized   # "A cell of the paper on a CPU"
     python bench/performance_cells.py memory        # "Memory"
@@ -118,8 +118,8 @@ Times = dict[str, dict[str, list[float]]]
 def print_cost_of_cell(arguments: argparse.Namespace) -> None:
     """Time all steps of a cell.
 
-    It is behind "bundled data's shape" in the goals of docs/performance.md, and "Two
-    processes side by side" of its section "Growth"; `make bench` runs the short form.
+    It is behind "two processes side by side" in "Growth" of docs/performance.md; `make
+    bench` runs the short form.
 
     The cell has the shape of the embedded experiments (N = 6,000, d = 320, m = 1024, k
     = 32, the recipe `demo`, one thread): the baseline and both regularizers at four
@@ -539,7 +539,7 @@ TINY_RECIPE = {"m": 64, "batch_size": 256, "auxk_k": 8}
 def run_paper_sized(arguments: argparse.Namespace) -> None:
     """Run one cell of the paper at full size on this machine.
 
-    It is behind both tables of "A cell of the paper on a CPU" of docs/performance.md
+    It is behind the table of "A cell of the paper on a CPU" of docs/performance.md
     (`--rows 128117 --whole --threads 1`), and behind `cpu` of
     workflow/resources/costs.yaml (`--rows 100000`).
 

@@ -351,7 +351,7 @@ class FitAtC(NamedTuple):
 def time_probes(arguments: argparse.Namespace) -> None:
     """Time all probes of one SAE beside scikit-learn's for a single k'.
 
-    It is behind the first table of "Probes" of docs/performance.md; `--paper` is behind
+    It is behind the table of "Probes" of docs/performance.md; `--paper` is behind
     `probe` of workflow/resources/costs.yaml.
 
     Ours are all k' = 1, 2, 4, ..., K with every C of the grid, to our `tol`.
