@@ -11,7 +11,7 @@ from sae.comparison.claims import COLUMNS, Evidence, claims, judge
 from sae.comparison.scores import across_groups
 from sae.config.rule import ClaimRule
 from sae.core import files
-from sae.report.markup import key, markdown, wrapped
+from sae.report.markup import column_key, markdown, wrapped
 from sae.report.tables import ComparisonSettings
 from sae.scoring.selection import CELL, rows_under
 
@@ -138,6 +138,6 @@ def _page(
         markdown(as_text(table)),
         wrapped(_CELLS.format(cells=cell_count, seeds=seed_count)),
         wrapped(_VERDICTS.format(agreement=rule.agreement)),
-        key(meanings),
+        column_key(meanings),
     ]
     return "\n\n".join(paragraphs) + "\n"

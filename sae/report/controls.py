@@ -4,7 +4,7 @@ import pandas as pd
 
 from sae.comparison import published
 from sae.comparison.scores import SCORES
-from sae.report.markup import key, markdown, wrapped
+from sae.report.markup import column_key, markdown, wrapped
 from sae.report.names import Names
 
 NOTES = (
@@ -35,7 +35,11 @@ def page(table: pd.DataFrame, head: str, names: Names) -> str:
     """
     paragraphs = ["# What the scores are worth", head]
     if len(table):
-        paragraphs += [markdown(as_text(table, names)), wrapped(NOTES), key(MARKS)]
+        paragraphs += [
+            markdown(as_text(table, names)),
+            wrapped(NOTES),
+            column_key(MARKS),
+        ]
     else:
         paragraphs.append(NO_CONTROLS)
     return "\n\n".join(paragraphs) + "\n"

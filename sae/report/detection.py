@@ -3,7 +3,7 @@
 import pandas as pd
 
 from sae.comparison.detection import differences
-from sae.report.markup import key, markdown, wrapped
+from sae.report.markup import column_key, markdown, wrapped
 from sae.report.names import Names
 
 NOTES = (
@@ -32,7 +32,7 @@ def page(table: pd.DataFrame, names: Names) -> str:
     if len(table):
         above_baseline = differences(table, names)
         paragraphs += [markdown(as_text(above_baseline, names))]
-        paragraphs += [wrapped(NOTES), key(COLUMNS)]
+        paragraphs += [wrapped(NOTES), column_key(COLUMNS)]
     else:
         paragraphs.append(NONE)
     return "\n\n".join(paragraphs) + "\n"

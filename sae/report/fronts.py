@@ -12,7 +12,7 @@ from sae.comparison.outcomes import headline
 from sae.comparison.pairs import NEAR
 from sae.comparison.published import interval, signed
 from sae.comparison.scores import JUDGED_ONLY, OWN_FRONTS, SCORES
-from sae.report.markup import key, markdown, wrapped
+from sae.report.markup import column_key, markdown, wrapped
 from sae.report.names import Names
 from sae.scoring.front import DETECTION, ENDPOINTS, MS
 
@@ -93,7 +93,7 @@ def notes(
         "families of backbones on these datasets, not of other datasets. "
         "docs/protocol.md has the rule."
     )
-    paragraphs = [wrapped(reading), wrapped(tests), key(columns)]
+    paragraphs = [wrapped(reading), wrapped(tests), column_key(columns)]
     if has_controls:
         paragraphs.insert(2, wrapped(OF_CONTROLS))
     return paragraphs
@@ -170,7 +170,10 @@ def page(
 
     other_readings = readings_table(means, names)
     paragraphs += ["## Other readings", markdown(other_readings)]
-    paragraphs += ["These are the same effects, read in other ways.", key(READINGS)]
+    paragraphs += [
+        "These are the same effects, read in other ways.",
+        column_key(READINGS),
+    ]
 
     other_scores = score_table(means, names, OTHER_SCORES, datasets)
     if len(other_scores):

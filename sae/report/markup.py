@@ -57,20 +57,20 @@ def wrapped(paragraph: str) -> str:
     return _filled(" ".join(paragraph.split()), indent="")
 
 
-def key(meanings: Mapping[str, str]) -> str:
+def column_key(meanings: Mapping[str, str]) -> str:
     """Return the key of a table, as a list in markdown.
 
     Args:
         meanings: {columns or marks, with commas between them: what they mean}.
     """
-    items = []
+    bullets = []
     for names, meaning in meanings.items():
         code = ", ".join(f"`{name}`" for name in names.split(", "))
-        items.append(_filled(f"- {code}: {meaning}.", indent="  "))
-    return "\n".join(items)
+        bullets.append(_filled(f"- {code}: {meaning}.", indent="  "))
+    return "\n".join(bullets)
 
 
-def key_in_line(meanings: Mapping[str, str]) -> str:
+def column_key_in_line(meanings: Mapping[str, str]) -> str:
     """Return the key of a table as sentences, without markup."""
     return " ".join(f"{names}: {meaning}." for names, meaning in meanings.items())
 

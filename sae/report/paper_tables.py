@@ -12,7 +12,14 @@ from sae.comparison import published
 from sae.comparison.paper_tables import TABLES, beside_published, effects, measured
 from sae.comparison.scores import RUN, diverged, values
 from sae.core.paths import trial_name
-from sae.report.markup import key, key_in_line, latex, markdown, prose, wrapped
+from sae.report.markup import (
+    column_key,
+    column_key_in_line,
+    latex,
+    markdown,
+    prose,
+    wrapped,
+)
 from sae.report.names import Names
 
 
@@ -242,7 +249,7 @@ class _TablePage:
 
     @property
     def meanings(self) -> dict[str, str]:
-        """What the table's columns and marks mean."""
+        """The meanings of the table's columns and marks."""
         return {**TEXTS[self.number].columns, **_MARKS}
 
     @property
@@ -262,7 +269,7 @@ class _TablePage:
             self.head,
             markdown(self.table),
             wrapped(self.notes),
-            key(self.meanings),
+            column_key(self.meanings),
             markdown(self.effects),
             wrapped(self.effects_notes),
             f"# {self.published_title}",
@@ -273,7 +280,7 @@ class _TablePage:
 
     def as_latex(self) -> str:
         """Return both tables in LaTeX; effects are left out."""
-        meanings = key_in_line(self.meanings)
+        meanings = column_key_in_line(self.meanings)
         caption = f"{self.title}. {self.head} {self.notes} {meanings}"
         published_caption = f"{self.published_title}. {_PUBLISHED_NOTES}"
         tables = [

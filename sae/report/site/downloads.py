@@ -8,7 +8,7 @@ from typing import Any
 
 from sae.core import files, registry
 from sae.report import controls, detection, fronts, paper_tables
-from sae.report.markup import key_in_line
+from sae.report.markup import column_key_in_line
 
 # {file below results: (title, caption)}
 TABLES = {
@@ -40,13 +40,13 @@ TABLES = {
     "tables/front_sensitivity.csv": ("The same, under other rules", fronts.WHAT_IF),
     "tables/detection.csv": (
         "Detection by how often latents fire",
-        f"{detection.NOTES} {key_in_line(detection.COLUMNS)}",
+        f"{detection.NOTES} {column_key_in_line(detection.COLUMNS)}",
     ),
     "tables/controls.csv": ("What the scores are worth", controls.NOTES),
     **{
         f"tables/table{number}.csv": (
             f"Table {number}: {text.title}",
-            f"{text.notes} {key_in_line(text.columns)}".strip(),
+            f"{text.notes} {column_key_in_line(text.columns)}".strip(),
         )
         for number, text in paper_tables.TEXTS.items()
     },
