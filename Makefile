@@ -54,7 +54,7 @@ run: setup
 	@python -m sae_workflow.run $(EXPERIMENT) $(LAID_OVER) $(if $(PROFILE),--profile $(PROFILE))
 
 plan: setup
-	@python -m sae_workflow.forecast $(EXPERIMENT) $(CONFIG)
+	@python -m sae_workflow.forecast $(EXPERIMENT) $(if $(PROFILE),$(wildcard $(PROFILE)/compute.yaml)) $(CONFIG)
 
 publish: setup
 	@python -m sae_workflow.publish $(EXPERIMENT) $(CONFIG)

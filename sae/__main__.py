@@ -26,6 +26,8 @@ from sae.core.errors import UserError
 from sae.core.options import Count
 from sae.steps import FOR_USERS, STEPS
 
+_BROKEN_PIPE = 141  # as a shell has it: 128 + SIGPIPE
+
 log = logging.getLogger("sae")
 
 
@@ -170,6 +172,8 @@ def _run(
         workers.start_torch(options.threads)
         options.device = workers.available_device(options.device)
     command.call_with_options(STEPS[job.step].load(), vars(options))
+    # A reader that is gone is noticed here, not when Python ends.
+    sys.stdout.flush()
     # Once more: files of an extension that are not Python may have been read at any
     # time.
     job.check_code()
@@ -191,6 +195,11 @@ def _exit_code_of(job: workers.RunningStep, work: Callable[[], object]) -> int:
         return 1
     # `Stopped` is a SystemExit, and code of one's own may raise another.
     except (Exception, SystemExit) as error:
+        if isinstance(error, BrokenPipeError) and job.step in FOR_USERS:
+            # What reads the output, such as `head`, has enough.
+            null_device = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null_device, sys.stdout.fileno())
+            return _BROKEN_PIPE
         fault = faults.explain(error, job.step, STEPS[job.step].memory)
         if fault is None:
             _log_traceback(job, error)

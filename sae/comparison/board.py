@@ -227,6 +227,29 @@ def _mismatch(theirs: MadeBy, ours: MadeBy) -> str | None:
     return None
 
 
+def _differing_options(theirs: Any, ours: Any) -> str:
+    """Say in what the metric of two experiments differs.
+
+    Args:
+        theirs: The version and options of the metric, as `MadeBy.metrics` has them;
+            None where the experiment lacks the metric.
+        ours: Those of the first folder.
+    """
+    if theirs is None or ours is None:
+        return "one of the two experiments lacks this metric"
+    if theirs["version"] != ours["version"]:
+        return f"it is of version {theirs['version']}, not {ours['version']}"
+    their_options = theirs.get("options", {})
+    our_options = ours.get("options", {})
+    parts = []
+    for name in sorted(their_options.keys() | our_options.keys()):
+        of_theirs = their_options.get(name)
+        of_ours = our_options.get(name)
+        if of_theirs != of_ours:
+            parts.append(f"{name} is {of_theirs}, not {of_ours}")
+    return "; ".join(parts)
+
+
 def _by_shared_dataset(made_by: MadeBy, compared: MadeBy) -> dict[str, dict[str, Any]]:
     """Return what an experiment says of single datasets that another one has, too."""
     compared_datasets = {cell.split(" / ")[0] for cell in compared.cells}
@@ -290,9 +313,11 @@ def _drop_other_metrics(
     differing = theirs.columns_made_otherwise(ours)
     omissions = []
     for metric in sorted({theirs.columns[column] for column in differing & shown}):
+        difference = _differing_options(
+            theirs.metrics.get(metric), ours.metrics.get(metric)
+        )
         omissions.append(
-            f"{theirs.experiment}: scores of {metric} left out, of "
-            f"{theirs.metrics.get(metric)}, not {ours.metrics.get(metric)}"
+            f"{theirs.experiment}: scores of {metric} left out, as {difference}"
         )
     columns = [column for column in differing if column in metrics]
     return metrics.drop(columns=columns), omissions

@@ -171,7 +171,15 @@ def test_scores_of_another_metric_are_left_out(board_of):
     scores = set(means.loc[means["method"] == "reg1", "score"])
     assert "purity" not in scores and "ms" in scores
     [line] = omissions
-    assert_names(line, "stored:", "purity", "{'version': '2'}, not {'version': '1'}")
+    assert_names(line, "stored:", "purity", "it is of version 2, not 1")
+
+
+def test_an_omission_names_the_options_that_differ():
+    ours = {"version": "1", "options": {"C": [0.1, 1.0], "tol": 0.01, "seed": 0}}
+    theirs = {"version": "1", "options": {"C": [1.0], "tol": 0.01, "max": 5}}
+    assert board._differing_options(theirs, ours) == (
+        "C is [1.0], not [0.1, 1.0]; max is 5, not None; seed is None, not 0"
+    )
 
 
 def test_the_first_folder_may_have_fewer_cells_and_protocols(two_folders):

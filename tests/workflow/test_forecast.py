@@ -286,8 +286,8 @@ def test_what_nobody_knows_is_named_and_left_out(empty):
     shown = "\n".join(forecast.describe_plan(config, "paper"))
     assert "backbone ours: checkpoint weights/ours.pt does not exist" in shown
     assert (
-        "left out of disk and hours: no figures of backbone ours (model resnet18): add them to workflow/"
-        in shown
+        "left out of disk and hours: backbone ours: workflow/resources/costs.yaml has "
+        "no figures of its model resnet18" in shown
     )
     assert (
         "no number of images of dataset birds: it is known once its index is made, `snakemake results/"

@@ -57,6 +57,13 @@ def test_the_answer_is_short_and_says_where_to_look(tmp_path, monkeypatch):
     files.write_parquet(tables / "front_controls.parquet", pd.DataFrame(scale))
     theirs = {"method": ["theirs"], "score": ["r2"], "value": [0.7], "baseline": [0.8]}
     files.write_parquet(tables / "front_imported.parquet", pd.DataFrame(theirs))
+    study = ROOT / "docs/results/study"
+    shutil.copy(study / "made_by.json", tmp_path / "results/x")
+    metrics = files.read_parquet(study / "metrics.parquet")
+    of_reg2 = metrics["method"] == "reg2"
+    metrics.loc[of_reg2, "status"] = "diverged"
+    files.write_parquet(tmp_path / "results/x/metrics.parquet", metrics)
+    count = len(metrics[of_reg2 & (metrics["split"] == "val")])
     lines = list(summary.summarise("x"))
     assert len(lines) <= 25 and max(map(len, lines)) <= 100
     output = "\n".join(lines)
@@ -77,6 +84,12 @@ def test_the_answer_is_short_and_says_where_to_look(tmp_path, monkeypatch):
         "holds ?" in output
         and "Reg. 1 raises mean MS" in output
         and "results/x/report/index.html" in output
+    )
+    # What failed stands below the board.
+    assert f"  reg2: {count} of {count} SAEs diverged" in output
+    assert (
+        "  reg2 has no feasible trial in 18 of 18 cells: all its SAEs diverged"
+        in output
     )
     # Of an experiment without fronts.
     files.write_parquet(tables / "front_means.parquet", means[:0])

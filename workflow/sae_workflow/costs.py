@@ -243,12 +243,12 @@ def embedding_of(config: Config, dataset: str, backbone: str) -> Embedding:
         index = paths.DATASET.format(dataset=dataset)
         reasons.append(
             f"no number of images of dataset {dataset}: it is known once its index is "
-            f"made, `snakemake {index}`"
+            f"made, `snakemake {index}` with the --configfile of the run"
         )
     if backbone_figures is None:
         model = config.backbones[backbone].model
         reasons.append(
-            f"no figures of backbone {backbone} (model {model}): add them to {COSTS}"
+            f"backbone {backbone}: {COSTS} has no figures of its model {model}"
         )
     if backbone_figures is None or reasons:
         raise UnknownSize(*reasons)

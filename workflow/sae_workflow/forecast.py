@@ -4,6 +4,8 @@ It is what `make plan` prints. Jobs, SAEs and bytes follow from config.yaml. Hou
 an estimate from workflow/resources/costs.yaml, where every figure names its source.
 """
 
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -85,7 +87,10 @@ def describe_plan(config: Config, experiment: str) -> Iterator[str]:
 
     counts = count_jobs(config, experiment)
     to_do = jobs_to_do(config, experiment)
-    yield from _describe_hours(counts, to_do, config.compute.device)
+    hours_of_rule = estimate_hours(to_do)
+    yield from _describe_hours(counts, to_do, hours_of_rule, config.compute.device)
+    all_hours = durations.total(hours_of_rule.values())
+    yield _describe_this_machine(all_hours, config.compute.device)
     if any(to_do.values()):
         yield "\nThe hours are estimates, from"
         for rate in costs.cost_table()["rates"].values():
@@ -130,13 +135,17 @@ def _describe_disk(
 
 
 def _describe_hours(
-    counts: dict[str, int], to_do: dict[str, list[Job]], device: str
+    counts: dict[str, int],
+    to_do: dict[str, list[Job]],
+    hours_of_rule: dict[str, Seconds],
+    device: str,
 ) -> Iterator[str]:
     """Yield a table: a row for each rule, and the total.
 
     Args:
         counts: {rule: all its jobs}.
         to_do: {rule: its jobs that are to be done}.
+        hours_of_rule: {rule: hours of these}.
         device: The setting `compute.device`.
     """
     heading = "Jobs, and hours of those to do"
@@ -147,7 +156,6 @@ def _describe_hours(
         f"{'GPU hours':>12}{'core hours':>12}{'core hours':>12}"
     )
 
-    hours_of_rule = estimate_hours(to_do)
     done_counts = {rule: count - len(to_do[rule]) for rule, count in counts.items()}
     for rule, hours in hours_of_rule.items():
         yield _row_of_hours(rule, counts[rule], done_counts[rule], hours)
@@ -161,10 +169,30 @@ def _describe_hours(
         "  Done: what it makes is there. A run looks whether that still holds "
         "(docs/reruns.md)."
     )
-    yield (
-        "  GPU hours: while it computes; a job that waits for its CPU part "
-        "(compute.decode_workers) holds it longer."
-    )
+    if device != "cpu":
+        yield (
+            "  GPU hours: while it computes; a job that waits for its CPU part "
+            "(compute.decode_workers) holds it longer."
+        )
+
+
+def _describe_this_machine(hours: Seconds, device: str) -> str:
+    """Say how long the hours take here, and what disk is free.
+
+    Args:
+        hours: Of all jobs that are to be done.
+        device: The setting `compute.device`.
+    """
+    core_count = os.cpu_count() or 1
+    machine = f"the {core_count} cores here"
+    if device == "cpu":
+        duration = hours.cores_alone / core_count
+    else:
+        machine += " and one GPU"
+        duration = max(hours.gpu, hours.cores_beside_gpu / core_count)
+    text = f"{duration / 24:,.0f} days" if duration > 48 else f"{duration:,.1f} hours"
+    free_disk = shutil.disk_usage(".").free
+    return f"  With {machine}: about {text}. Free disk: {_in_gb(free_disk)}."
 
 
 def _row_of_hours(name: str, job_count: int, done_count: int, hours: Seconds) -> str:

@@ -1,21 +1,26 @@
 """A summary of what an experiment found, in a few lines: what `make run` ends in."""
 
+import textwrap
 from collections.abc import Iterator
 from math import isnan
 from pathlib import Path
 
 import pandas as pd
 
+from sae.comparison import board
 from sae.comparison.claims import UNTESTED
 from sae.comparison.outcomes import headline
 from sae.comparison.published import interval, plain, signed
-from sae.comparison.scores import OWN_FRONTS, SCORES
+from sae.comparison.scores import OWN_FRONTS, SCORES, diverged
 from sae.core import files, paths
+from sae.report import feasibility
 from sae.report.claims import as_text
 from sae.report.fronts import NONE, SCALE
+from sae.report.names import Names
 from sae.scoring.front import ENDPOINTS
 
 MOST_ROWS = 8  # methods, and claims
+MOST_REASONS = 2  # methods of which it says why they are not compared
 WIDTH = 100  # columns of a line
 NOT_MEASURED = "not measured"
 
@@ -35,6 +40,7 @@ def summarise(experiment: str) -> Iterator[str]:
     site = paths.SITE.format(experiment=experiment)
 
     yield from _summarise_fronts(means, controls)
+    yield from _summarise_failures(folder)
     yield from _summarise_imported(imported)
     yield from _summarise_claims(claims)
     yield ""
@@ -84,6 +90,23 @@ def _summarise_fronts(means: pd.DataFrame, controls: pd.DataFrame) -> Iterator[s
         yield _row_of_endpoints(control, differences)
     for line in _summarise_prices(means, methods[:MOST_ROWS]):
         yield shorten(line)
+
+
+def _summarise_failures(folder: Path) -> Iterator[str]:
+    """Yield which SAEs diverged, and why cells are missing in the comparison.
+
+    Args:
+        folder: The results of an experiment.
+    """
+    rows = board.read(folder)
+    for method, count in diverged(rows.metrics).items():
+        yield shorten(f"  {method}: {count} SAEs diverged (logs/train says when)")
+    names = Names.model_validate({"methods": rows.made_by.methods.methods})
+    sentences = feasibility.explain(rows.metrics, names, rows.made_by.fronts)
+    for sentence in sentences[:MOST_REASONS]:
+        yield from textwrap.wrap(
+            sentence, WIDTH, initial_indent="  ", subsequent_indent="    "
+        )
 
 
 def _row_of_endpoints(name: str, texts: list[str]) -> str:

@@ -5,6 +5,7 @@ import re
 import pandas as pd
 
 from sae.comparison import fronts, published
+from sae.comparison.claims import UNTESTED
 from sae.comparison.outcomes import headline, is_shown
 from sae.comparison.scores import OWN_FRONTS, SCORES
 from sae.report.fronts import SCALE
@@ -23,15 +24,17 @@ def answer(
     imported: pd.DataFrame,
     claims: pd.DataFrame,
     names: Names,
+    failures: list[str],
 ) -> list[str]:
     """Say which two methods have the highest detection, its worth, and its price.
 
     Args:
-        means: front_means.csv.
-        controls: front_controls.csv.
-        imported: front_imported.csv.
-        claims: claims.csv.
+        means: front_means.parquet.
+        controls: front_controls.parquet.
+        imported: front_imported.parquet.
+        claims: claims.parquet.
         names: How methods are printed.
+        failures: What `sae.report.feasibility.explain` says.
 
     Returns:
         Sentences.
@@ -42,7 +45,7 @@ def answer(
     measured = [score for score in ENDPOINTS if score in scores_with_effects]
     about_imported = _about_imported(imported, names)
     if not measured:
-        return about_imported or _no_comparison(claims)
+        return about_imported or [*_no_comparison(claims), *failures]
 
     # Methods whose difference is shown come first, then those of the highest mean.
     by_method = effects.xs(measured[0], level="score")
@@ -76,9 +79,11 @@ def _no_comparison(claims: pd.DataFrame) -> list[str]:
     paper_claims = claims[~claims["ours"].astype(bool)]
     if len(paper_claims):
         holding = (paper_claims["verdict"] == "holds").sum()
-        sentences.append(
-            f"Of the paper's {len(paper_claims)} claims {holding} hold here."
-        )
+        untested = (paper_claims["verdict"] == UNTESTED).sum()
+        sentence = f"Of the paper's {len(paper_claims)} claims {holding} hold here"
+        if untested:
+            sentence += f"; {untested} are not tested"
+        sentences.append(f"{sentence}.")
     return sentences
 
 

@@ -22,7 +22,7 @@ from sae.data import dataset as datasets
 from sae.data import store
 from sae.data.concepts import MANIFEST
 from sae.data.store import Activations
-from sae.report import gallery
+from sae.report import feasibility, gallery
 from sae.report.names import Names, printed
 from sae.report.site import build, cells, downloads, images, overview, pack, start
 from sae.report.site import latents as site_latents
@@ -465,6 +465,7 @@ class _Experiment:
         claims = files.read_parquet(self.results / "claims.parquet")
 
         rule = boards.read(self.results).made_by.fronts
+        failures = feasibility.explain(metrics, names, rule)
         front_metrics = fronts.of_protocol(metrics, rule)
         points = fronts.validation_trials(front_metrics, rule)
         vertices, windows = overview.vertices_and_windows(
@@ -477,7 +478,7 @@ class _Experiment:
         return Overview(
             experiment=names.experiment,
             description=printed(description),
-            answer=answer(means, controls, imported, claims, names),
+            answer=answer(means, controls, imported, claims, names, failures),
             datasets=[
                 {"id": name, "label": names.dataset(name)} for name in self.tests
             ],

@@ -152,7 +152,7 @@ def test_the_answer_names_gains_scale_and_every_price():
     claims = pd.DataFrame(
         {"ours": [False, False, True], "verdict": ["holds", "not shown", "holds"]}
     )
-    assert answer(table, controls, none, claims, NAMES) == [
+    assert answer(table, controls, none, claims, NAMES, []) == [
         "Reg. 2 has +0.020 detection (higher in these cells) beside Baseline at the same R².",
         "Reg. 1 has +0.012 detection (undecided) and -0.020 MS (not tested) beside Baseline at the same R².",
         "For scale, controls at their own R² in detection: raw -0.100.",
@@ -162,19 +162,22 @@ def test_the_answer_names_gains_scale_and_every_price():
         "Reg. 1: R² -0.002, MS -0.020 [-0.030, -0.010], "
         "latents measured -0.080 [-0.120, -0.040]; in 1 of 3 cells there is no comparison.",
     ]
-    nothing, of_paper = answer(table[:0], controls, none, claims, NAMES)
+    claims.loc[1, "verdict"] = "not tested"
+    why = "Top-k has no feasible trial."
+    nothing, of_paper, reason = answer(table[:0], controls, none, claims, NAMES, [why])
+    assert reason == why
     assert (
         "nothing compares at the same R²" in nothing
-        and of_paper == "Of the paper's 2 claims 1 hold here."
+        and of_paper == "Of the paper's 2 claims 1 hold here; 1 are not tested."
     )
-    assert len(answer(table[:0], controls, none, claims[:0], NAMES)) == 1
+    assert len(answer(table[:0], controls, none, claims[:0], NAMES, [])) == 1
     # An SAE that was made elsewhere, alone.
     scores = [("r2", 0.7, 0.8), ("detection_alive", 0.65, 0.7), ("measured", 0.5, 0.9)]
     theirs = pd.DataFrame(
         [("reg1", score, own, base, 3) for score, own, base in scores],
         columns=none.columns,
     )
-    assert answer(table[:0], controls, theirs, claims, NAMES) == [
+    assert answer(table[:0], controls, theirs, claims, NAMES, []) == [
         "Reg. 1, made elsewhere (and Baseline): R² 0.700 (0.800), detection 0.650 (0.700). "
         "They are not compared at the same R²."
     ]

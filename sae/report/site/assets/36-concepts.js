@@ -39,6 +39,6 @@ SITE.notScoredNotice = (saes) => {
   return h("p.notice",
     "Not scored here: ", withCommas(names),
     ". The experiment does not match the latents of these SAEs with concepts on the "
-      + "test images.");
+      + "test images; with `concepts: { test: all }` in the config it does.");
 };
 })();
