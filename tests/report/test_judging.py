@@ -18,7 +18,7 @@ LATENTS = 60
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """The folder of a site with the trials of one cell."""
+    """Write a site with the trials of one cell, and return its folder."""
     folder = tmp_path_factory.mktemp("site")
     rng = np.random.default_rng(0)
     fires = rng.random((IMAGES, LATENTS)) < 0.2
