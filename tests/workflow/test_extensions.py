@@ -86,11 +86,11 @@ def test_a_method_against_the_board(run):
     page = (ROOT / "docs/extending.md").read_text()
     block = re.search(r"<!-- file: contender.yaml -->\n```yaml\n(.*?)```", page, re.S)
     (run.folder / "contender.yaml").write_text(block[1])
-    config, files_of_keys = settings.merge_config_files(
+    config, file_of_key = settings.merge_config_files(
         ROOT / "config.yaml", run.folder / "contender.yaml"
     )
     config["extensions"] = str(run.folder / config["extensions"])
-    contender = settings.made_by(settings.load(config, files_of_keys), "contender")
+    contender = settings.made_by(settings.load(config, file_of_key), "contender")
     fair = board.read(ROOT / "docs/results/fair")
     cells = fair.metrics.query("dataset == 'emoji_vendors_split1' and k == 32")
     comparable, omissions = board._comparable_rows(

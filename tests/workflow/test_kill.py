@@ -33,10 +33,8 @@ def test_killed_at_any_moment_the_rerun_gives_the_same_bytes(make_checkout):
         return (root / "datasets/digits/manifest.json").exists()
 
     def embeds():
-        return [
-            *root.glob("activations/digits/tiny/.*/*"),
-            *root.glob("activations/**/embeddings.npy"),
-        ]
+        has_parts = any(root.glob("activations/digits/tiny/.*/*"))
+        return has_parts or any(root.glob("activations/**/embeddings.npy"))
 
     def has_trained_two():
         return len(list(root.glob("store/saes/[0-9a-f]*"))) >= 2
