@@ -94,19 +94,9 @@ def fetched(tmp_path_factory):
         if not all((root / name / "artifact.json").exists() for name in names):
             root = tmp_path_factory.mktemp("artifacts")
         for name in names:
-            command = [
-                sys.executable,
-                "-m",
-                "sae",
-                "fetch",
-                "--name",
-                name,
-                "--root",
-                str(root),
-            ]
-            subprocess.run(
-                [*command, "--spec", json.dumps(specs[name])], check=True, cwd=ROOT
-            )
+            command = [sys.executable, "-m", "sae", "fetch", "--name", name]
+            command += ["--root", str(root), "--spec", json.dumps(specs[name])]
+            subprocess.run(command, check=True, cwd=ROOT)
         return root
 
     return fetch

@@ -1,8 +1,9 @@
-"""A real Slurm of one machine, for tests: no systemd, no cgroups, no accounting; on the
-loopback address alone.
+"""A real Slurm of one machine, for tests.
 
-Needs Debian's packages slurmctld, slurmd, slurm-client and munge. All that it writes lies in one folder; it is stopped
-by the process ids that its daemons wrote there.
+It has no systemd, no cgroups and no accounting, and listens on the loopback address
+alone. It needs Debian's packages slurmctld, slurmd, slurm-client and munge. All that it
+writes lies in one folder; it is stopped by the process ids that its daemons wrote
+there.
 """
 
 import contextlib
@@ -61,31 +62,44 @@ KillWait=5
 # Ended jobs stay listed, so that tests can ask about them.
 MinJobAge=3600
 GresTypes=gpu
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} Gres=gpu:{gpus} State=UNKNOWN
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} Gres=gpu:{gpus} \\
+    State=UNKNOWN
 PartitionName=cpu Nodes={host} Default=YES MaxTime=60 State=UP
 PartitionName=gpu Nodes={host} MaxTime=60 State=UP
 """
 
 
 class Cluster:
-    """One node, the partitions `cpu` and `gpu`, and GPUs that are no more than names."""
+    """A cluster of one node, with the partitions `cpu` and `gpu`.
+
+    Its GPUs are no more than names.
+
+    Attributes:
+        root: The folder of all that it writes.
+        host: The node's name.
+        cpus: The cores that it offers; the machine may have others.
+        memory: The memory that it offers, in MB.
+        gpus: The GPUs that it offers.
+    """
 
     def __init__(self, root, cpus=4, memory=20_000, gpus=2):
-        self.root, self.host = Path(root), socket.gethostname().split(".")[0]
-        self.cpus, self.memory, self.gpus = cpus, memory, gpus
+        self.root = Path(root)
+        self.host = socket.gethostname().split(".")[0]
+        self.cpus = cpus
+        self.memory = memory
+        self.gpus = gpus
 
     @property
     def environment(self):
-        """What a process needs to find this cluster."""
+        """The variables by which a process finds this cluster."""
         path = f"{self.root / 'bin'}{os.pathsep}{os.environ['PATH']}"
         return {"SLURM_CONF": str(self.root / "slurm.conf"), "PATH": path}
 
     def run(self, *command):
-        """What a command of Slurm prints."""
-        environment = os.environ | self.environment
+        """Run a command of Slurm, and return what it prints."""
         return subprocess.run(
             command,
-            env=environment,
+            env={**os.environ, **self.environment},
             capture_output=True,
             text=True,
             timeout=60,
@@ -93,8 +107,12 @@ class Cluster:
         ).stdout
 
     def start(self):
-        """Write the configuration, start the daemons, and wait until the node takes
-        jobs.
+        """Write the configuration and start the daemons.
+
+        It returns when the node takes jobs.
+
+        Raises:
+            RuntimeError: the node takes none for 20 seconds; with the daemons' logs.
         """
         for folder in ("state", "spool", "bin", "munge"):
             (self.root / folder).mkdir(parents=True)
@@ -109,9 +127,9 @@ class Cluster:
             f"--key-file={root}/munge/key",
             f"--socket={root}/munge.sock",
             f"--pid-file={root}/munged.pid",
+            f"--log-file={root}/munge/log",
+            f"--seed-file={root}/munge/seed",
         ]
-        munge += [f"--log-file={root}/munge/log", f"--seed-file={root}/munge/seed"]
-        environment = os.environ | self.environment
         for daemon in (
             ["munged", "--force", *munge],
             ["slurmctld", "-c"],
@@ -119,35 +137,33 @@ class Cluster:
         ):
             subprocess.run(
                 [f"/usr/sbin/{daemon[0]}", *daemon[1:]],
-                env=environment,
+                env={**os.environ, **self.environment},
                 check=True,
                 capture_output=True,
             )
+        ask_for_state = ["sinfo", "--noheader", "--partition=cpu", "--format=%T"]
         for _ in range(100):
             with contextlib.suppress(subprocess.SubprocessError):
-                if (
-                    self.run(
-                        "sinfo", "--noheader", "--partition=cpu", "--format=%T"
-                    ).strip()
-                    == "idle"
-                ):
+                if self.run(*ask_for_state).strip() == "idle":
                     return
             time.sleep(0.2)
-        raise RuntimeError(
-            "\n".join(log.read_text() for log in root.glob("slurm*.log"))
-        )
+        logs = [log.read_text() for log in root.glob("slurm*.log")]
+        raise RuntimeError("\n".join(logs))
 
     def _configure(self):
-        root, ports = self.root, _free_ports(2)
-        values = {
-            "root": root,
-            "host": self.host,
-            "user": getpass.getuser(),
-            "port": ports[0],
-            "slurmd_port": ports[1],
-        }
-        values |= {"cpus": self.cpus, "memory": self.memory, "gpus": self.gpus}
-        (root / "slurm.conf").write_text(CONFIG.format(**values))
+        root = self.root
+        port, slurmd_port = _free_ports(2)
+        config = CONFIG.format(
+            root=root,
+            host=self.host,
+            user=getpass.getuser(),
+            port=port,
+            slurmd_port=slurmd_port,
+            cpus=self.cpus,
+            memory=self.memory,
+            gpus=self.gpus,
+        )
+        (root / "slurm.conf").write_text(config)
         (root / "plugstack.conf").write_text("")
         (root / "cgroup.conf").write_text("CgroupPlugin=disabled\n")
         for number in range(self.gpus):
@@ -159,7 +175,8 @@ class Cluster:
         for name in COMMANDS:
             wrapper = root / "bin" / name
             wrapper.write_text(
-                f'#!/bin/sh\nexport SLURM_CONF={root}/slurm.conf\nexec /usr/bin/{name} "$@"\n'
+                f"#!/bin/sh\nexport SLURM_CONF={root}/slurm.conf\n"
+                f'exec /usr/bin/{name} "$@"\n'
             )
             wrapper.chmod(0o755)
 
@@ -179,19 +196,19 @@ class Cluster:
 
 def _free_ports(count):
     sockets = [socket.socket() for _ in range(count)]
-    for s in sockets:
-        s.bind(("127.0.0.1", 0))
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
+    for free_socket in sockets:
+        free_socket.bind(("127.0.0.1", 0))
+    ports = [free_socket.getsockname()[1] for free_socket in sockets]
+    for free_socket in sockets:
+        free_socket.close()
     return ports
 
 
 def _end(pid):
-    for number in (signal.SIGTERM, signal.SIGKILL):
+    for signal_number in (signal.SIGTERM, signal.SIGKILL):
         for _ in range(50):
             try:
-                os.kill(pid, number)
+                os.kill(pid, signal_number)
             except ProcessLookupError:
                 return
             time.sleep(0.1)

@@ -1,5 +1,6 @@
-"""The documentation says what there is; `make docs` builds it, and fails at a broken
-link.
+"""The documentation says what there is.
+
+`make docs` builds it, and fails at a broken link.
 """
 
 import json
@@ -17,34 +18,32 @@ DIRECTIVE = re.compile(r"^\.\. auto(module|function|class|exception):: (\S+)$", 
 
 def test_the_api_has_every_step_and_every_name_that_the_documentation_imports():
     pages = sorted((ROOT / "docs").glob("api_*.md"))
-    shown = {
+    kind_by_name = {
         name: kind
         for page in pages
         for kind, name in DIRECTIVE.findall(page.read_text())
     }
-    wanted = {step.function.replace(":", ".") for step in STEPS.values()} | {
-        "sae.load",
-        "sae.score",
-    }
+    needed_names = {step.function.replace(":", ".") for step in STEPS.values()}
+    needed_names.update(["sae.load", "sae.score"])
     for page in ("README.md", "docs/extending.md", "docs/other_saes.md"):
         for module, names in re.findall(
             r"^from (sae[\w.]*) import (.+)$", (ROOT / page).read_text(), re.M
         ):
-            wanted |= {
-                f"{module}.{name.split(' as ')[0].strip()}" for name in names.split(",")
-            }
+            for name in names.split(","):
+                needed_names.add(f"{module}.{name.split(' as ')[0].strip()}")
 
-    def there(name):
-        # A module that is imported whole has some names there; a whole module has all
-        # of its own.
-        whole = shown.get(name.rpartition(".")[0]) == "module"
-        return whole or any(f"{found}.".startswith(f"{name}.") for found in shown)
+    def is_shown(name):
+        # A module that is shown whole has all of its names. Of a module that is
+        # imported whole some names must be shown.
+        if kind_by_name.get(name.rpartition(".")[0]) == "module":
+            return True
+        return any(f"{shown}.".startswith(f"{name}.") for shown in kind_by_name)
 
-    assert [name for name in sorted(wanted) if not there(name)] == []
+    assert [name for name in sorted(needed_names) if not is_shown(name)] == []
 
 
-def blocks(page):
-    """{path: text} of the files that a page shows, and its lines of shell in order."""
+def read_files_and_shell(page):
+    """Return {path: text} of the files that a page shows, and its lines of shell."""
     text = (ROOT / page).read_text()
     files = dict(re.findall(r"<!-- file: (\S+) -->\n```\w+\n(.*?)```", text, re.S))
     return files, [
@@ -62,30 +61,31 @@ def test_the_tutorial_ends_in_rows_of_the_board(make_checkout, fetched):
     (checkout.folder / "results").mkdir()
     artifacts = fetched("efficientnet_lite0", "efficientnet_lite2", "dinov2_vit_s14")
     (checkout.folder / "results/artifacts").symlink_to(artifacts)
-    files, lines = blocks("docs/tutorial.md")
+    files, lines = read_files_and_shell("docs/tutorial.md")
     for name, text in files.items():
         (checkout.folder / name).write_text(text)
-    said = ""
+    printed = ""
     for line in ("python pictures.py", *lines):
         # The environment is the one that runs the tests.
         command = line.replace("make ", "make -o setup ")
-        run = {
-            "cwd": checkout.folder,
-            "env": checkout.environment,
-            "shell": True,
-            "text": True,
-        }
-        done = subprocess.run(
-            command, **run, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        process = subprocess.run(
+            command,
+            cwd=checkout.folder,
+            env=checkout.environment,
+            shell=True,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
-        assert done.returncode == 0, done.stdout
-        said += done.stdout
+        assert process.returncode == 0, process.stdout
+        printed += process.stdout
     promised = re.search(
         r"It trains (\d+) SAEs", (ROOT / "docs/tutorial.md").read_text()
     )
-    assert f"SAEs: {promised[1]} in 3 cells" in said
-    assert "Reg. 1 raises mean MS" in said
-    assert re.search(r"^\| reg1 +\| MS .*\n(.*\n)*\| reg2 +\| detection ", said, re.M)
+    assert f"SAEs: {promised[1]} in 3 cells" in printed
+    assert "Reg. 1 raises mean MS" in printed
+    rows_of_board = r"^\| reg1 +\| MS .*\n(.*\n)*\| reg2 +\| detection "
+    assert re.search(rows_of_board, printed, re.M)
 
 
 def test_the_notebook_runs(tmp_path, monkeypatch, capsys):
@@ -96,8 +96,7 @@ def test_the_notebook_runs(tmp_path, monkeypatch, capsys):
     for cell in cells:
         if cell["cell_type"] == "code":
             exec("".join(cell["source"]), names)
-    assert (
-        names["scores"]["r2"] > 0.7 and "purity_binary_null" in capsys.readouterr().out
-    )
+    assert names["scores"]["r2"] > 0.7
+    assert "purity_binary_null" in capsys.readouterr().out
     assert len(names["figure"].axes) == 32
     names["plt"].close("all")

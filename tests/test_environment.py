@@ -22,12 +22,13 @@ def normal(name):
 
 
 def pins(lines):
-    found = [
+    """Return {package: its version, as it is written} of a lock's lines."""
+    matches = [
         re.match(r"([A-Za-z0-9_.-]+)(.*)", line)
         for line in lines
         if line and not line.startswith("#")
     ]
-    return {normal(match[1]): match[2] for match in found}
+    return {normal(match[1]): match[2] for match in matches}
 
 
 def test_environment_and_lock_agree_and_cover_what_is_needed():
@@ -46,16 +47,19 @@ def test_environment_and_lock_agree_and_cover_what_is_needed():
 
 
 def test_the_small_locks_add_what_the_other_groups_need():
-    lock, *small = (pins((ROOT / name).read_text().splitlines()) for name in LOCKS)
-    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
-        "optional-dependencies"
-    ]
-    assert sorted(groups) == sorted(
-        group for names in LOCKS.values() for group in names
+    lock, *small_locks = (
+        pins((ROOT / name).read_text().splitlines()) for name in LOCKS
     )
-    for found, names in zip(small, list(LOCKS.values())[1:], strict=True):
-        needed = [name for group in names for name in groups[group]]
-        assert set(pins(needed)) <= set(found) and not set(found) & set(lock)
+    _, *groups_of_small_locks = LOCKS.values()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needs = project["optional-dependencies"]
+    assert sorted(needs) == sorted(
+        group for groups in LOCKS.values() for group in groups
+    )
+    for small_lock, groups in zip(small_locks, groups_of_small_locks, strict=True):
+        needed = pins([name for group in groups for name in needs[group]])
+        assert set(needed) <= set(small_lock)
+        assert not set(small_lock) & set(lock)
 
 
 def test_only_torch_and_torchvision_are_ranges_and_no_host_is_named():
@@ -69,33 +73,39 @@ def test_only_torch_and_torchvision_are_ranges_and_no_host_is_named():
     assert "://" not in text and "+cpu" not in text
 
 
+def fill_matrix(line, matrix):
+    """Return a line of an action, once for each combination of its matrix's values."""
+    lines = [line]
+    for key, values in matrix.items():
+        lines = [
+            unfilled.replace(f"${{{{ matrix.{key} }}}}", value)
+            for unfilled in lines
+            for value in values
+        ]
+    return lines
+
+
 def test_ci_and_the_actions_run_targets_of_make_and_nothing_else():
     targets = set(
         re.findall(r"^([a-z-]+(?: [a-z-]+)*):", (ROOT / "Makefile").read_text(), re.M)
     )
     targets = {name for names in targets for name in names.split()}
     lines = (ROOT / ".ci/run").read_text().splitlines()
-    own = {line.removeprefix("make ") for line in lines if line.startswith("make ")}
-    assert {line.split()[0] for line in lines if line and not line.startswith("#")} == {
-        "set",
-        "cd",
-        "make",
+    targets_of_ci = {
+        line.removeprefix("make ") for line in lines if line.startswith("make ")
     }
-    run = {}
+    commands = {line.split()[0] for line in lines if line and not line.startswith("#")}
+    assert commands == {"set", "cd", "make"}
+
+    targets_of_actions = set()
     for file in (ROOT / ".github/workflows").glob("*.yml"):
         for job in yaml.safe_load(file.read_text())["jobs"].values():
             matrix = job.get("strategy", {}).get("matrix", {})
             for step in job.get("steps", []):
                 for line in step.get("run", "").splitlines():
-                    every = [line]
-                    for key, values in matrix.items():
-                        every = [
-                            each.replace(f"${{{{ matrix.{key} }}}}", value)
-                            for each in every
-                            for value in values
-                        ]
-                    run |= {each.removeprefix("make "): file.name for each in every}
-    assert own <= set(run) <= targets
+                    for command in fill_matrix(line, matrix):
+                        targets_of_actions.add(command.removeprefix("make "))
+    assert targets_of_ci <= targets_of_actions <= targets
 
 
 def test_one_version_everywhere_and_no_placeholders_in_the_citation():
@@ -104,9 +114,8 @@ def test_one_version_everywhere_and_no_placeholders_in_the_citation():
     assert not re.search(
         r"TODO|FIXME|OWNER|example\.(com|org)|XXX", (ROOT / "CITATION.cff").read_text()
     )
-    if (
-        "date-released" in citation
-    ):  # Written on the day of a release; then the changelog has it too.
+    # Written on the day of a release; then the changelog has it too.
+    if "date-released" in citation:
         assert re.search(
             rf"^## {re.escape(sae.__version__)}\b",
             (ROOT / "CHANGELOG.md").read_text(),

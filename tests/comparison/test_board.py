@@ -54,15 +54,15 @@ def write_results(folder, name, methods, **changed):
                 rows += [row | {"split": split} for split in ("val", "test")]
     pd.DataFrame(rows).to_csv(folder / "metrics.csv", index=False)
 
-    against = {method: None if method == "topk" else "topk" for method in methods}
+    relations = {
+        method: {"against": None if method == "topk" else "topk"} for method in methods
+    }
     made_by = {
         "experiment": name,
         "versions": {"training loop": "1", f"objective {methods[-1]}": "1"},
         "protocols": {"paper": {}},
         "fronts": {},
-        "methods": {
-            "methods": {method: {"against": other} for method, other in against.items()}
-        },
+        "methods": {"methods": relations},
         "columns": {"purity_binary": "purity", "ms_mean_alive": "ms"},
         "recipe": {"m": 100},
         "metrics": {"purity": {"version": "1"}, "ms": {"version": "1"}},
@@ -71,28 +71,28 @@ def write_results(folder, name, methods, **changed):
             for backbone in BACKBONES
         },
     }
-    files.write_json(folder / board.MADE_BY, made_by | changed)
+    files.write_json(folder / board.MADE_BY, {**made_by, **changed})
     return folder
 
 
 @pytest.fixture
 def two_folders(tmp_path):
-    """A function that writes two results folders, the second one changed."""
+    """Return a function that writes two results folders, the second one changed."""
 
     def write(**changed):
         for name in ("own", "stored"):
             (tmp_path / name).mkdir(exist_ok=True)
-        own = write_results(tmp_path / "own", "own", ["topk", "mine"])
+        first = write_results(tmp_path / "own", "own", ["topk", "mine"])
         methods = ["topk", "reg1", "mine"]
-        stored = write_results(tmp_path / "stored", "stored", methods, **changed)
-        return [own, stored]
+        second = write_results(tmp_path / "stored", "stored", methods, **changed)
+        return [first, second]
 
     return write
 
 
 @pytest.fixture
 def board_of(two_folders):
-    """A function that joins two folders, the second one changed, on one board."""
+    """Return a function that joins two folders, the second one changed, on a board."""
 
     def join(**changed):
         return board.joined([board.read(folder) for folder in two_folders(**changed)])
@@ -185,13 +185,13 @@ def test_an_omission_names_the_options_that_differ():
 def test_the_first_folder_may_have_fewer_cells_and_protocols(two_folders):
     rule = {"tuning": 0, "tuned": ["lr"]}
     fair = {"fair": {"points": 6}}
-    folders = two_folders(fronts=rule, protocols={"paper": {}} | fair)
-    own, stored = (board.read(folder) for folder in folders)
+    folders = two_folders(fronts=rule, protocols={"paper": {}, **fair})
+    first, stored = (board.read(folder) for folder in folders)
     stored = stored._replace(metrics=stored.metrics.assign(protocol="fair"))
-    made_by = own.made_by.model_copy(
+    made_by = first.made_by.model_copy(
         update={"fronts": stored.made_by.fronts, "protocols": fair}
     )
-    two_cells = own.metrics[own.metrics["backbone"] != "z"]
+    two_cells = first.metrics[first.metrics["backbone"] != "z"]
     rows, omissions = board._comparable_rows(
         stored, board.ExperimentRows(two_cells, made_by)
     )
@@ -214,7 +214,7 @@ def test_a_record_of_the_second_version_is_read(tmp_path):
 
     # With two families there are too few blocks.
     families = {"x": "one", "y": "one", "z": "two"}
-    files.write_json(folder / board.MADE_BY, made_by | {"families": families})
+    files.write_json(folder / board.MADE_BY, {**made_by, "families": families})
     means, _ = board.joined([board.read(folder)])
     row = reg1_detection(means)
     assert row["blocks"] == 2 and row["outcome"] == "too few blocks"

@@ -18,7 +18,8 @@ def chosen_sae(method, latents):
         latents: (images of 1,000 on which it fires, its AUC or NaN) for each.
     """
     auc = [value for _, value in latents]
-    sae = RUN | {
+    sae = {
+        **RUN,
         "method": method,
         "source": method,
         "trial": "default",
@@ -28,11 +29,8 @@ def chosen_sae(method, latents):
         "detection": np.nansum([2 * value - 1 for value in auc]) / 10,
         "detection_measured": np.isfinite(auc).sum() / 10,
     }
-    latent = RUN | {"method": method, "trial": "default", "split": "test"}
-    rows = [
-        latent | {"n_active": count, "detection": value} for count, value in latents
-    ]
-    return sae, pd.DataFrame(rows)
+    table = pd.DataFrame(latents, columns=["n_active", "detection"])
+    return sae, table.assign(**RUN, method=method, trial="default", split="test")
 
 
 def detection_by_method(saes, latents):
@@ -47,11 +45,11 @@ def test_reweighted_is_the_methods_own_means_at_the_baselines_frequencies():
     base, base_latents = chosen_sae(
         "topk", [(5, 0.8), (10, 0.9), (50, 0.6), (60, 0.7), (1, np.nan)]
     )
-    own, own_latents = chosen_sae(
+    reg, reg_latents = chosen_sae(
         "reg", [(5, 0.9), (6, 0.9), (7, 0.9), (50, 0.65), (200, 0.5)]
     )
-    latents = pd.concat([base_latents, own_latents])
-    table = detection_by_method([base, own], latents)
+    latents = pd.concat([base_latents, reg_latents])
+    table = detection_by_method([base, reg], latents)
     assert table.loc["topk", "alive"] == pytest.approx(0.75)
     assert table.loc["topk", "reweighted"] == table.loc["topk", "alive"]
     # Half of .9 and half of .65; the latent that fires on a fifth of the images has no

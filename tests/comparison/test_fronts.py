@@ -20,20 +20,37 @@ DIVERGED = {"status": "diverged", "r2": np.nan, "ms_mean_alive": np.nan}
 
 
 def trial_rows(method, trials, cell=CELL, seeds=(0,), on_validation=None, **changed):
-    """Return the metrics of trials {name: (R^2, MS)}.
+    """Return the metrics of trials, a row for each, seed and split.
 
-    Validation and test see the same, but for what `on_validation` gives of a trial;
-    `changed` gives other columns of one.
+    Args:
+        method: What they are trials of.
+        trials: {trial: (R^2, MS)} on test.
+        cell: Where they were trained.
+        seeds: With which each was trained.
+        on_validation: {trial: (R^2, MS)} on validation, of those in which it differs.
+        changed: {trial: other columns}.
     """
+    validation_trials = {**trials, **(on_validation or {})}
     rows = []
-    for trial, on_test in trials.items():
-        seen = {"val": (on_validation or {}).get(trial, on_test), "test": on_test}
-        for split, (r2, ms) in seen.items():
+    for trial in trials:
+        scores = {"val": validation_trials[trial], "test": trials[trial]}
+        for split, (r2, ms) in scores.items():
             for seed in seeds:
-                row = {"method": method, "trial": trial, "seed": seed, "split": split}
-                row |= {"status": "ok", "r2": r2, "ms_mean_alive": ms}
-                row |= {"l0": 8.0, "dead_train": 0, "m": 100}
-                rows.append(cell | row | changed.get(trial, {}))
+                row = {
+                    **cell,
+                    "method": method,
+                    "trial": trial,
+                    "seed": seed,
+                    "split": split,
+                    "status": "ok",
+                    "r2": r2,
+                    "ms_mean_alive": ms,
+                    "l0": 8.0,
+                    "dead_train": 0,
+                    "m": 100,
+                    **changed.get(trial, {}),
+                }
+                rows.append(row)
     return rows
 
 
@@ -54,7 +71,9 @@ def only_row(table):
 def test_the_example_of_the_docs_is_read_as_by_hand():
     parts = trial_rows("topk", BASELINE), trial_rows("reg", METHOD)
     row = only_row(read_effects(*parts))
-    at_floor, between, at_reach = 0.49 - 0.44, 0.475 - 0.43, 0.46 - 0.42
+    at_floor = 0.49 - 0.44
+    between = 0.475 - 0.43
+    at_reach = 0.46 - 0.42
     assert row["effect"] == pytest.approx((at_floor + between + at_reach) / 3)
     assert row["level"] == pytest.approx((0.44 + 0.43 + 0.42) / 3)
     assert (row["best_r2"], row["reach"], row["floor"]) == (0.70, 0.69, 0.68)
@@ -84,28 +103,33 @@ def test_an_effect_is_the_mean_over_the_window(seed):
     best_r2, reach = (max(r2 for r2, _ in side.values()) for side in sides)
     floor = max(sides[0].values(), key=lambda point: point[1])[0]
     window = np.linspace(best_r2 - 0.05, best_r2, 20_001)
-    where = np.maximum(floor, np.minimum(window, reach))
-    heights = [best_mixture(np.array([*side.values()]), where) for side in sides]
+    r2_read = np.maximum(floor, np.minimum(window, reach))
+    heights = [best_mixture(np.array([*side.values()]), r2_read) for side in sides]
     assert row["effect"] == pytest.approx(heights[1] - heights[0], abs=1e-4)
 
 
-def best_mixture(points, where):
-    """Return the mean over R^2 of the best mixture of two points that reaches it."""
-    best = np.full(len(where), -np.inf)
+def best_mixture(points, r2_read):
+    """Return the mean score of the best mixtures of two points.
+
+    Args:
+        points: (points, 2) R^2 and score.
+        r2_read: (steps) the R^2 that a mixture must reach, at each step one.
+    """
+    best = np.full(len(r2_read), -np.inf)
     for first in points:
         for second in points:
-            share_there = (where - second[0]) / (first[0] - second[0] or 1)
-            for share in (1.0, np.clip(share_there, 0, 1)):
+            share_at_r2 = (r2_read - second[0]) / (first[0] - second[0] or 1)
+            for share in (1.0, np.clip(share_at_r2, 0, 1)):
                 r2 = share * first[0] + (1 - share) * second[0]
                 score = share * first[1] + (1 - share) * second[1]
-                best = np.where(r2 >= where - 1e-12, np.maximum(best, score), best)
+                best = np.where(r2 >= r2_read - 1e-12, np.maximum(best, score), best)
     return best.mean()
 
 
 def test_validation_chooses_and_test_is_read():
     # On validation q is no vertex, and p scores .9.
-    seen = {"p": (0.69, 0.9), "q": (0.67, 0.1)}
-    method = trial_rows("reg", METHOD, on_validation=seen)
+    on_validation = {"p": (0.69, 0.9), "q": (0.67, 0.1)}
+    method = trial_rows("reg", METHOD, on_validation=on_validation)
     row = only_row(read_effects(trial_rows("topk", BASELINE), method))
     assert row["vertices"] == "p: 1.000"
     assert row["effect"] == pytest.approx(0.46 - (0.44 + 0.43 + 0.42) / 3)
@@ -131,16 +155,16 @@ def test_equal_test_r2_reads_both_where_test_has_them():
 
 
 def test_a_front_of_one_vertex_is_read_there():
-    one = trial_rows("topk", {"a": (0.70, 0.40), "b": (0.69, 0.39)})
-    further = only_row(read_effects(one, trial_rows("reg", {"p": (0.75, 0.45)})))
+    baseline = trial_rows("topk", {"a": (0.70, 0.40), "b": (0.69, 0.39)})
+    further = only_row(read_effects(baseline, trial_rows("reg", {"p": (0.75, 0.45)})))
     # Floor and R* are one, and the method's only vertex stands there.
     assert further["effect"] == pytest.approx(0.45 - 0.40)
     assert further["gain"] == pytest.approx(0.05)
     falling = trial_rows("reg", {"p": (0.71, 0.40), "q": (0.69, 0.50)})
-    row = only_row(read_effects(one, falling))
+    row = only_row(read_effects(baseline, falling))
     assert row["effect"] == pytest.approx(0.45 - 0.40)
     equal = {"p": (0.70, 0.40), "q": (0.70, 0.50)}
-    row = only_row(read_effects(one, trial_rows("reg", equal)))
+    row = only_row(read_effects(baseline, trial_rows("reg", equal)))
     assert row["effect"] == pytest.approx(0.10) and row["vertices"] == "q: 1.000"
 
 
@@ -163,7 +187,8 @@ def test_a_method_that_ends_below_the_floor_is_read_there_or_out_of_reach():
 
 
 def test_what_is_not_feasible_is_on_no_front():
-    too_many, silent = {"l0": 8.2}, {"dead_train": 11}
+    too_many = {"l0": 8.2}
+    silent = {"dead_train": 11}
     unknown = {"dead_train": np.nan}
     # A slower baseline, whose floor both trials of the method reach.
     slow = {"a": (0.69, 0.40), "b": (0.67, 0.44)}
@@ -203,7 +228,7 @@ def test_fresh_seeds_alone_are_read_and_a_diverged_one_loses_its_vertex():
     of_fresh = trial_rows("reg", fresh, seeds=(3, 4))
     for row in of_fresh:
         if (row["trial"], row["seed"]) == ("p", 4):
-            row |= DIVERGED
+            row.update(DIVERGED)
     parts = baseline, trial_rows("reg", METHOD), of_fresh
     table = read_effects(*parts, tuning=0).set_index("seed")
     # Without p the method ends .01 below the floor with seed 4: it is not read.
@@ -214,7 +239,7 @@ def test_fresh_seeds_alone_are_read_and_a_diverged_one_loses_its_vertex():
     # A baseline whose best vertex diverged: both are read as far as it reaches.
     for row in baseline:
         if (row["trial"], row["seed"]) == ("a", 3):
-            row |= {"status": "diverged"}
+            row["status"] = "diverged"
     same = [row | {"method": "reg", "status": "ok"} for row in baseline]
     table = read_effects(baseline, same, tuning=0).set_index("seed")
     assert table["effect"].tolist() == [0, 0]
@@ -231,19 +256,19 @@ def test_fresh_seeds_alone_are_read_and_a_diverged_one_loses_its_vertex():
 
 def test_other_bounds_are_read_with_the_seed_of_the_tuning():
     # In d2 a trial with many silent latents would be best; it has no fresh seeds.
-    other = CELL | {"dataset": "d2"}
+    cell_of_d2 = {**CELL, "dataset": "d2"}
     seeds = (0, 3, 4)
     parts = []
-    for cell in (CELL, other):
+    for cell in (CELL, cell_of_d2):
         parts.append(trial_rows("topk", BASELINE, cell, seeds=seeds))
         parts.append(trial_rows("reg", METHOD, cell, seeds=seeds))
     silent = {"z": {"dead_train": 20}}
-    parts.append(trial_rows("reg", {"z": (0.71, 0.60)}, other, **silent))
+    parts.append(trial_rows("reg", {"z": (0.71, 0.60)}, cell_of_d2, **silent))
     metrics = pd.DataFrame([row for part in parts for row in part])
     rule = FrontRule(widths=[0.03], tuning=0)
     by_bound = {
-        asked: table[table["score"] == "ms"].set_index("dataset")
-        for asked, table in fronts.sensitivity(metrics, AGAINST, rule)
+        bound: table[table["score"] == "ms"].set_index("dataset")
+        for bound, table in fronts.sensitivity(metrics, AGAINST, rule)
     }
     usual = by_bound["90% of latents must fire"]
     free = by_bound["0% of latents must fire"]
@@ -264,10 +289,10 @@ def test_every_score_of_all_trials_has_a_front_of_its_own():
     def scores(*values):
         return dict(zip(columns, values, strict=True))
 
-    base = {"a": scores(0.5, 0.90, 3, 0.30), "b": scores(0.6, 0.80, 1, 0.20)}
-    own = {"p": scores(0.7, 0.70, 5, 0.10), "q": scores(0.6, 0.95, 2, 0.40)}
-    baseline = {"a": (0.70, 0.40), "b": (0.68, 0.44)}
-    parts = trial_rows("topk", baseline, **base), trial_rows("reg", METHOD, **own)
+    of_topk = {"a": scores(0.5, 0.90, 3, 0.30), "b": scores(0.6, 0.80, 1, 0.20)}
+    of_reg = {"p": scores(0.7, 0.70, 5, 0.10), "q": scores(0.6, 0.95, 2, 0.40)}
+    topk = trial_rows("topk", {"a": (0.70, 0.40), "b": (0.68, 0.44)}, **of_topk)
+    parts = topk, trial_rows("reg", METHOD, **of_reg)
 
     detection = only_row(read_effects(*parts, score="detection_alive", width=0.01))
     assert detection["vertices"] == "p: 1.000"
@@ -281,16 +306,14 @@ def test_every_score_of_all_trials_has_a_front_of_its_own():
     assert dead["effect"] == pytest.approx(baseline_mean - (0.75 * 5 + 0.25 * 2))
     # Judged SAEs alone have probes: they are read at the vertices of detection.
     probe = only_row(read_effects(*parts, score="probe_auc", width=0.01))
-    assert (
-        probe["front"] == "detection_alive" and detection["front"] == "detection_alive"
-    )
+    assert probe["front"] == detection["front"] == "detection_alive"
     assert probe["effect"] == pytest.approx(0.10 - (0.5 * 0.25 + 0.5 * 0.25), abs=1e-9)
     assert read_effects(*parts, score="purity").empty  # Nowhere measured.
 
 
 def test_a_score_that_a_vertex_lacks_on_test_is_not_measured():
     baseline = trial_rows("topk", BASELINE, a={"probe_auc": 0.5}, b={"probe_auc": 0.5})
-    cell = CELL | {"backbone": "c"}
+    cell = {**CELL, "backbone": "c"}
     parts = [baseline, trial_rows("topk", BASELINE, cell)]
     parts.append(trial_rows("reg", METHOD, p={"probe_auc": 0.6}, q={"probe_auc": 0.6}))
     parts.append(trial_rows("reg", METHOD, cell))
@@ -300,9 +323,12 @@ def test_a_score_that_a_vertex_lacks_on_test_is_not_measured():
 
 
 def test_a_trial_that_finds_a_length_is_no_trial_of_the_method():
-    recipe = {"auxk_alpha0.1-encoder_scale1-lr0.01": (0.70, 0.40)}
-    baseline = trial_rows("topk", recipe | {"lr0.01-steps500": (0.8, 0.9)})
-    own = {"auxk_alpha0.1-encoder_scale1-lambda0.1-lr0.01": (0.70, 0.45)}
+    trials = {
+        "auxk_alpha0.1-encoder_scale1-lr0.01": (0.70, 0.40),
+        "lr0.01-steps500": (0.8, 0.9),
+    }
+    baseline = trial_rows("topk", trials)
+    twin = {"auxk_alpha0.1-encoder_scale1-lambda0.1-lr0.01": (0.70, 0.45)}
     tuned = ["auxk_alpha", "encoder_scale", "lr"]
-    row = only_row(read_effects(baseline, trial_rows("reg", own), tuned=tuned))
+    row = only_row(read_effects(baseline, trial_rows("reg", twin), tuned=tuned))
     assert row["best_r2"] == 0.70 and row["effect"] == pytest.approx(0.05)

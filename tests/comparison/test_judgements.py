@@ -1,4 +1,7 @@
-"""What people say of latents: shares and correlations by hand, intervals by simulation."""
+"""What people say of latents.
+
+Shares and correlations are worked out by hand, intervals by simulation.
+"""
 
 import numpy as np
 import pandas as pd
@@ -11,7 +14,7 @@ from sae.comparison.outcomes import EQUIVALENT, HIGHER, UNDECIDED
 
 
 def answers_of(rows):
-    """Answers (rater, method, latent, right) of one cell."""
+    """Return answers (rater, method, latent, whether it is right) in one cell."""
     table = pd.DataFrame(rows, columns=["rater", "method", "latent", "correct"])
     return table.assign(
         dataset="d", backbone="b", k=8, correct=table["correct"].astype(float)
@@ -19,15 +22,15 @@ def answers_of(rows):
 
 
 def simulated(rng, raters, latents, difference, between_latents, between_raters):
-    """Answers of raters to all latents of a baseline and of a method."""
+    """Draw answers of raters to all latents of a baseline and of a method."""
     skill = rng.normal(0, between_raters, raters)
     rows = []
     for method, mean in (("topk", 0.7), ("reg1", 0.7 + difference)):
         chance = rng.normal(mean, between_latents, latents)
         probability = np.clip(chance[None] + skill[:, None], 0, 1)
-        right = rng.random((raters, latents)) < probability
+        is_right = rng.random((raters, latents)) < probability
         rows += [
-            (rater, method, latent, right[rater, latent])
+            (rater, method, latent, is_right[rater, latent])
             for rater in range(raters)
             for latent in range(latents)
         ]

@@ -26,16 +26,26 @@ def effect_rows(
     rows = []
     for number, (dataset, backbone) in enumerate(PLACES):
         block = blocks[2 * (number // 3) + (number % 3 == 2)]
-        apart = (0.001, -0.001, 0.0)[number % 3]
+        of_backbone = (0.001, -0.001, 0.0)[number % 3]
         for k, of_k in ((8, 0.0005), (32, -0.0005)):
             for seed in seeds:
-                row = {"dataset": dataset, "backbone": backbone, "k": k}
-                row |= {"method": method, "score": score, "front": score}
-                row |= {"width": width, "status": "ok", "seed": seed}
-                row |= {"fresh": len(seeds) > 1, "below_floor": False}
-                row |= dict.fromkeys(outcomes.BESIDE, 0.0)
-                change = noise * (seed - np.mean(seeds))
-                rows.append(row | {"effect": block + apart + of_k + change})
+                of_seed = noise * (seed - np.mean(seeds))
+                row = {
+                    "dataset": dataset,
+                    "backbone": backbone,
+                    "k": k,
+                    "method": method,
+                    "score": score,
+                    "front": score,
+                    "width": width,
+                    "status": "ok",
+                    "seed": seed,
+                    "fresh": len(seeds) > 1,
+                    "below_floor": False,
+                    **dict.fromkeys(outcomes.BESIDE, 0.0),
+                    "effect": block + of_backbone + of_k + of_seed,
+                }
+                rows.append(row)
     return rows
 
 
@@ -121,7 +131,8 @@ def test_every_dataset_must_have_the_sign():
     rows = effect_rows([0.05, 0.05, 0.05, 0.05])
     for row in rows:
         if row["dataset"] == "e":
-            row["dataset"], row["effect"] = f"e{row['backbone']}", 0.045
+            row["dataset"] = f"e{row['backbone']}"
+            row["effect"] = 0.045
     extra = [row | {"dataset": "f", "effect": -0.001} for row in rows if row["k"] == 8]
     table = judged(rows + extra)
     row = table.iloc[0]
@@ -139,7 +150,8 @@ def test_detection_is_tested_first_and_ms_only_where_it_passed():
     p_detection = stats.ttest_1samp(CLEAR, 0).pvalue
     p_ms = stats.ttest_1samp([0.02, 0.03, 0.012, 0.018], 0).pvalue
     # Three methods are tested in detection, the two that passed in MS.
-    detection, ms = table.loc["detection_alive"], table.loc["ms"]
+    detection = table.loc["detection_alive"]
+    ms = table.loc["ms"]
     assert detection.loc["one", "p_holm"] == pytest.approx(3 * p_detection)
     assert ms.loc["one", "p_holm"] == pytest.approx(2 * p_ms)
     assert ms.loc["three", "outcome"] == "not tested"
@@ -155,9 +167,10 @@ def test_cells_out_of_reach_are_in_no_mean_and_many_prevent_a_test():
     rows = effect_rows(CLEAR)
 
     def lose(count):
-        lost = {name: np.nan for name in ("effect", "seed", *outcomes.BESIDE)}
-        status = {"status": "out of reach", "fresh": False}
-        return [row | lost | status for row in rows[:count]] + rows[count:]
+        changed = {name: np.nan for name in ("effect", "seed", *outcomes.BESIDE)}
+        changed["status"] = "out of reach"
+        changed["fresh"] = False
+        return [row | changed for row in rows[:count]] + rows[count:]
 
     two = judged(lose(2)).iloc[0]
     assert (two["cells"], two["out_of_reach"]) == (10, 2)
@@ -192,9 +205,9 @@ def test_size_and_power_of_the_rule():
     clear = power.shares_shown(design, by_backbone, effects, runs=100)
     assert clear.loc["detection_alive", "shown"] > 0.9
     # Through trials: fronts, and pairs, have the effect that is there.
-    read = power.shares_shown(design, by_backbone, effects, runs=20, price=0.0)
+    with_trials = power.shares_shown(design, by_backbone, effects, runs=20, price=0.0)
     for reading in ("effect", "equal_r2", "pairs"):
-        assert read.loc["ms", reading] == pytest.approx(0.03, abs=0.003)
+        assert with_trials.loc["ms", reading] == pytest.approx(0.03, abs=0.003)
 
 
 def test_the_smallest_effect_that_is_found_lies_between_two_that_were_asked():

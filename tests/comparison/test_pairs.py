@@ -12,11 +12,25 @@ RULE = FrontRule(tuning=0, tuned=["lr"])
 
 def trial_row(method, lr, strength, r2, ms, detection, **changed):
     """Return the rows of a trial on both splits."""
-    row = {"dataset": "d", "backbone": "b", "k": 8, "method": method, "seed": 0}
-    trial = f"lr{lr}" if strength is None else f"lambda{strength}-lr{lr}"
-    row |= {"trial": trial, "mask": None, "lambda": strength, "lr": lr, "status": "ok"}
-    row |= {"l0": 8.0, "dead_train": 0, "m": 100, "r2": r2, "ms_mean_alive": ms}
-    row |= {"detection_alive": detection} | changed
+    row = {
+        "dataset": "d",
+        "backbone": "b",
+        "k": 8,
+        "method": method,
+        "seed": 0,
+        "trial": f"lr{lr}" if strength is None else f"lambda{strength}-lr{lr}",
+        "mask": None,
+        "lambda": strength,
+        "lr": lr,
+        "status": "ok",
+        "l0": 8.0,
+        "dead_train": 0,
+        "m": 100,
+        "r2": r2,
+        "ms_mean_alive": ms,
+        "detection_alive": detection,
+        **changed,
+    }
     return [row | {"split": split} for split in ("val", "test")]
 
 

@@ -8,5 +8,6 @@ METHODS = {
     "batch": {"label": "a|b_*c*_`d` &amp;[e](f)", "against": "topk"},
 }
 LABELS = [method["label"] for method in METHODS.values()]
-DATASETS, DATASET = {"d": "Data for $5\n& <$6>\x07"}, "Data for $5 & <$6>"
+DATASETS = {"d": "Data for $5\n& <$6>\x07"}
+DATASET = "Data for $5 & <$6>"  # The label as it is printed.
 CLASS = r"$\frac{a$"

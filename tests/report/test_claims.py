@@ -69,7 +69,8 @@ def planted_results(
         below: The error of `reg2` below k, relative to that of others.
     """
     rng = np.random.default_rng(0)
-    rows, points = [], []
+    rows = []
+    points = []
     for cell, seed in itertools.product(CELLS, seeds):
         run = dict(zip(RUN, (*cell, seed), strict=True))
         # All methods of a cell share a deviation: pairing must remove it.
@@ -80,16 +81,17 @@ def planted_results(
                 continue  # Nothing was chosen, so there is nothing to ablate.
             added = {}
             if "against" in about:
-                added = added | (effect or {})
+                added.update(effect or {})
             if "at" in about:
-                added = added | (ablation or {})
+                added.update(ablation or {})
             scores = {
                 name: value + shift + added.get(name, 0) + rng.normal() * noise
                 for (name, value), shift in zip(
                     BASELINE_SCORES.items(), shared, strict=True
                 )
             }
-            sae = run | {
+            sae = {
+                **run,
                 "method": method,
                 "trial": "lambda0.01" if "against" in about else "default",
                 "split": "test",
@@ -100,7 +102,7 @@ def planted_results(
                 "selected": not fell_back,
                 "selection": "fallback" if fell_back else "chosen",
             }
-            rows.append(sae | scores | status)
+            rows.append({**sae, **scores, **status})
 
             k = cell[2]
             relative_error = below if method == "reg2" else 1.0
@@ -332,8 +334,8 @@ def test_ties_take_no_part_in_the_agreement():
 
 
 def test_a_cell_whose_error_rises_by_exactly_the_threshold_counts():
-    results = planted_results(seeds=(0,), rise={"topk": 1.5})
-    evidence = claims.Evidence(*results, PUBLISHED, RULE, NAMES)
+    metrics, points = planted_results(seeds=(0,), rise={"topk": 1.5})
+    evidence = claims.Evidence(metrics, points, PUBLISHED, RULE, NAMES)
     threshold = float(evidence.error_rise("topk").iloc[0])
     assert len(evidence.error_rise_where("reg2", "topk", threshold)) == len(CELLS)
 
@@ -380,8 +382,8 @@ def test_the_wider_interval_is_that_of_student_where_blocks_are_few():
 
 
 def test_published_effects_are_those_of_the_specification():
-    def effect(method, metric, other="topk"):
-        return published.effect(PUBLISHED, method, metric, other)
+    def effect(method, metric, against="topk"):
+        return published.effect(PUBLISHED, method, metric, against)
 
     assert effect("reg1", "ms_mean") == "+0.043 (up 18, down 0 of 18)"
     assert effect("reg1", "r2").startswith("+0.001")
@@ -413,8 +415,8 @@ def test_ms_is_read_across_groups_where_a_dataset_has_groups():
 
 def test_a_claim_about_a_score_that_a_control_has_too_names_the_control():
     methods = METHODS | {"raw": {"label": "Raw", "control": True}}
-    results = planted_results(effect=RAISED_MS, noise=0.001, methods=methods)
-    rows = judged(*results, Names(methods=methods))
+    metrics, points = planted_results(effect=RAISED_MS, noise=0.001, methods=methods)
+    rows = judged(metrics, points, Names(methods=methods))
     assert "d1: raw" in rows["reg1_raises_ms"].controls
     assert rows["mask_raises_ms_reg1"].controls
     assert not rows["reg2_more_dead"].controls

@@ -1,8 +1,8 @@
 """bench/decisive.py: effects that were put into rows by hand, and words by hand.
 
 Along a line of six learning rates the baseline pays .002 of R^2 for each step in the
-score. A penalty has the same R^2, and a score that is higher by what a test says. So its
-front lies above the baseline's by just that.
+score. A penalty has the same R^2, and a score that is higher by what a test says. So
+its front lies above the baseline's by just that.
 """
 
 import itertools
@@ -62,8 +62,8 @@ def make_metrics(gain, *, lone=-0.02, sizes=("many", "few"), datasets=DATASETS):
     Args:
         gain: (size, dataset, rate) -> what Reg. 1 gains in detection; in MS half of it.
             Reg. 2 gains it on Fashion-MNIST, and loses it elsewhere.
-        lone: What the baseline's trials without a twin score above those with one. Where
-            it is above 0 they are the baseline's front, and have the fresh seeds.
+        lone: What the baseline's trials without a twin score above those with one.
+            Where it is above 0 they are the baseline's front, and have the fresh seeds.
         sizes: Which there are.
         datasets: Which there are.
     """
@@ -74,23 +74,28 @@ def make_metrics(gain, *, lone=-0.02, sizes=("many", "few"), datasets=DATASETS):
         for number, rate in enumerate(RATES):
             r2 = 0.80 - 0.002 * number
             score = 0.70 + 0.01 * number - 0.0005 * number**2
-            point = cell | {"lr": rate, "r2": r2}
-            at_front = {"encoder_scale": 0.1, "auxk_alpha": 0.1}
-            below = {"encoder_scale": 0.3, "auxk_alpha": 0.3, "r2": r2 - 0.01}
-            alone = {"encoder_scale": 0.1, "auxk_alpha": 0.3}
+            point = {**cell, "lr": rate, "r2": r2}
+            at_front = {**point, "encoder_scale": 0.1, "auxk_alpha": 0.1}
+            below = {
+                **point,
+                "encoder_scale": 0.3,
+                "auxk_alpha": 0.3,
+                "r2": r2 - 0.01,
+            }
+            alone = {**point, "encoder_scale": 0.1, "auxk_alpha": 0.3}
             seeds_of_twins = SEEDS if lone < 0 else [0]
             seeds_of_lone = [0] if lone < 0 else SEEDS
-            rows += sae_rows("topk", point | at_front, score, seeds_of_twins)
-            rows += sae_rows("topk", point | below, score - 0.05, [0])
-            rows += sae_rows("topk", point | alone, score + lone, seeds_of_lone)
+            rows += sae_rows("topk", at_front, score, seeds_of_twins)
+            rows += sae_rows("topk", below, score - 0.05, [0])
+            rows += sae_rows("topk", alone, score + lone, seeds_of_lone)
             for method, strength in itertools.product(("reg1", "reg2"), (0.001, 0.004)):
                 gained = gain(size, dataset, rate) + BACKBONES[backbone]
                 if method == "reg2" and dataset != "fashion_mnist_55k":
                     gained = -gained
                 seeds = SEEDS if strength == 0.001 else [0]
-                own = {"lambda": strength, "gain": gained}
-                rows += sae_rows(method, point | at_front | own, score, seeds)
-                rows += sae_rows(method, point | below | own, score - 0.05, [0])
+                penalty = {"lambda": strength, "gain": gained}
+                rows += sae_rows(method, at_front | penalty, score, seeds)
+                rows += sae_rows(method, below | penalty, score - 0.05, [0])
     return pd.DataFrame(rows).drop(columns="gain")
 
 
@@ -129,12 +134,17 @@ FEASIBLE = {
 }
 
 
-def by_blocks(gains, sign=(1, 1, 1)):
-    """Return mean and interval over blocks, worked out without the code under test."""
+def by_blocks(gains, signs=(1, 1, 1)):
+    """Return mean and interval over blocks, worked out without the code under test.
+
+    Args:
+        gains: {dataset: what a method gains on it}.
+        signs: For each dataset whether the gain is one, 1, or a loss, -1.
+    """
     families = [[0.002, -0.002], [0.001]]
     blocks = [
-        of * (gain + np.mean(family))
-        for of, gain in zip(sign, gains.values(), strict=True)
+        sign * (gain + np.mean(family))
+        for sign, gain in zip(signs, gains.values(), strict=True)
         for family in families
     ]
     half = stats.t.ppf(0.975, 5) * np.std(blocks, ddof=1) / 6**0.5
@@ -308,11 +318,10 @@ def test_the_baseline_with_its_twins_alone(decisive, names):
     # The trials that have no twin are the baseline's front, and are the judged ones.
     metrics = make_metrics(constant, lone=0.005, **one_dataset)
     experiment = decisive.Experiment(metrics, names)
-    whole = row_of(
-        decisive.judge(decisive.read_fronts(experiment), names), width=0.01, **about
-    )
-    assert whole["effect"] == pytest.approx(0.0205 - 0.005)
-    assert whole["fresh_cells"] == 3
+    means = decisive.judge(decisive.read_fronts(experiment), names)
+    of_all_trials = row_of(means, width=0.01, **about)
+    assert of_all_trials["effect"] == pytest.approx(0.0205 - 0.005)
+    assert of_all_trials["fresh_cells"] == 3
     alone = row_of(decisive.means_of_twins_alone(experiment), **about)
     assert alone["effect"] == pytest.approx(0.0205)
     # Its vertices have no fresh seeds: both sides are read with the seed of the tuning.
@@ -358,7 +367,7 @@ def test_word_for_many_images(decisive, outcome, high, word):
 )
 def test_of_small_data(decisive, changed, answer):
     numbers = {"up": 3, "cells": 3, "many": 0.009, "few_low": 0.001} | changed
-    found = decisive.answer_small_data(
+    small_data = decisive.answer_small_data(
         "reg1",
         pd.Series({"effect": 0.01, "up": numbers["up"], "cells": numbers["cells"]}),
         pd.Series({"effect": numbers["many"]}),
@@ -371,7 +380,7 @@ def test_of_small_data(decisive, changed, answer):
         ),
         backbones=3,
     )
-    assert found.answer == answer
+    assert small_data.answer == answer
 
 
 @pytest.mark.parametrize(
@@ -399,8 +408,8 @@ def test_of_low_rates(decisive, effect, high, low_of_low_rates, answer):
 def test_of_the_judge_alone(decisive, outcome, high, answer):
     detection = pd.Series({"outcome": outcome, "high": 0.03})
     match = pd.Series({"effect": 0.003, "low": 0.0, "high": high})
-    found = decisive.answer_judge_alone("reg1", detection, match, 0.012)
-    assert found.answer == answer
+    judge_alone = decisive.answer_judge_alone("reg1", detection, match, 0.012)
+    assert judge_alone.answer == answer
     unknown = decisive.answer_judge_alone("reg1", detection, match, float("nan"))
     assert unknown.answer == "not known"
 
@@ -419,36 +428,42 @@ def test_the_folder_of_a_run_gives_every_table(
     decisive, experiment, tables, tmp_path, monkeypatch, capsys
 ):
     metrics = experiment.metrics
-    results = tmp_path / "decisive"
-    results.mkdir()
+    run_folder = tmp_path / "decisive"
+    run_folder.mkdir()
     of_paper = metrics[(metrics["method"] == "topk") & (metrics["seed"] == 0)]
     of_paper = of_paper.drop_duplicates(["dataset", "backbone", "split"])
     of_paper = of_paper.assign(protocol="paper", selected=True, selection="chosen")
     lower = of_paper["detection_alive"] - 0.1
     untrained = of_paper.assign(method="untrained", detection_alive=lower)
     rows = pd.concat([metrics, of_paper, untrained])
-    files.write_parquet(results / "metrics.parquet", rows)
+    files.write_parquet(run_folder / "metrics.parquet", rows)
     sae = ["dataset", "backbone", "k", "method", "trial", "seed", "split"]
     curves = metrics[sae].assign(
         curve="detection_by_frequency", x=0.01, y=metrics["detection_alive"]
     )
-    files.write_parquet(results / "curves.parquet", curves)
+    files.write_parquet(run_folder / "curves.parquet", curves)
     latents = metrics[sae].assign(latent=0, detection=0.7, n_active=5)
-    files.write_parquet(results / "latents.parquet", latents)
+    files.write_parquet(run_folder / "latents.parquet", latents)
 
-    out = tmp_path / "tables"
+    table_folder = tmp_path / "tables"
     monkeypatch.chdir(ROOT)
-    command = ["decisive.py", str(results), "--out", str(out)]
+    command = ["decisive.py", str(run_folder), "--out", str(table_folder)]
     monkeypatch.setattr(sys, "argv", [*command, "--smallest-match", "0.002"])
     # The tables of effects take long, and are those of the fixture: from these rows.
-    read = []
-    monkeypatch.setattr(decisive, "read_tables", lambda of: read.append(of) or tables)
+    experiments_read = []
+
+    def read_tables(experiment):
+        experiments_read.append(experiment)
+        return tables
+
+    monkeypatch.setattr(decisive, "read_tables", read_tables)
     decisive.main()
     pd.testing.assert_frame_equal(
-        read[0].metrics.reset_index(drop=True), metrics.reset_index(drop=True)
+        experiments_read[0].metrics.reset_index(drop=True),
+        metrics.reset_index(drop=True),
     )
     printed = capsys.readouterr().out
-    tables = {file.stem: pd.read_csv(file) for file in out.glob("*.csv")}
+    tables = {file.stem: pd.read_csv(file) for file in table_folder.glob("*.csv")}
     assert set(tables) == {
         *("answers", "came_out", "means", "datasets", "few_minus_many", "rates"),
         *("without_a_rate", "twins_alone", "by_frequency", "controls"),

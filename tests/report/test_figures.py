@@ -43,17 +43,17 @@ CREDIT = "Who drew these. Licence: CC-BY-SA-4.0."
 
 @pytest.fixture
 def results(tmp_path):
-    """Metrics, curves and galleries of two backbones; the second one's activations are
-    a hundred times larger.
+    """Write metrics, curves and galleries of two backbones, and return their folder.
+
+    The second backbone's activations are a hundred times larger.
     """
-    rows, points = [], []
+    rows = []
+    points = []
     trials = [
         ("topk", {}),
         ("reg1", {"lambda": 0.001}),
         ("reg1", {"lambda": 0.01}),
         ("batch", {"lr": 0.1, "epochs": 5.0}),
-    ]
-    trials += [
         ("batch", {"lr": 0.2, "epochs": 5.0}),
         ("batch", {"lr": 0.1, "epochs": 10.0}),
     ]
@@ -73,12 +73,11 @@ def results(tmp_path):
             "seed": seed,
         }
         chosen = text in ("default", "lambda0.01", "epochs5-lr0.1")
-        row = (
-            key
-            | trial
-            | {"selected": chosen, "selection": "chosen" if chosen else "not_selected"}
-        )
-        row |= {
+        row = {
+            **key,
+            **trial,
+            "selected": chosen,
+            "selection": "chosen" if chosen else "not_selected",
             "status": "ok",
             "protocol": "paper",
             "r2": 0.5 + trial.get("lambda", 0),
@@ -114,8 +113,9 @@ def results(tmp_path):
         "k": 4,
         "seed": 0,
         "png": buffer.getvalue(),
+        "left_out": "batch",
+        "credit": f"{CREDIT} Others. Licence: MIT.",
     }
-    cell |= {"left_out": "batch", "credit": f"{CREDIT} Others. Licence: MIT."}
     (tmp_path / "gallery").mkdir()
     shown = {
         "latent": 3,
@@ -125,20 +125,30 @@ def results(tmp_path):
         "activation": 1.0,
         "rank": 0.0,
     }
-    images = itertools.product(
+    places = itertools.product(
         ("fig2", "fig3"), ("topk", "reg1"), ("top", "middle", "bottom"), range(2)
     )
     images = [
-        cell
-        | shown
-        | dict(zip(("figure", "method", "part", "place"), row, strict=True))
-        for row in images
+        {
+            **cell,
+            **shown,
+            "figure": figure,
+            "method": method,
+            "part": part,
+            "place": place,
+        }
+        for figure, method, part, place in places
     ]
     files.write_parquet(tmp_path / "gallery/images.parquet", pd.DataFrame(images))
-    sample = itertools.product(("topk", "reg1"), (1, 2, 3))
     sample = [
-        cell | {"method": m, "rank": r, "activation": 1 / r, "kept": r < 3}
-        for m, r in sample
+        {
+            **cell,
+            "method": method,
+            "rank": rank,
+            "activation": 1 / rank,
+            "kept": rank < 3,
+        }
+        for method, rank in itertools.product(("topk", "reg1"), (1, 2, 3))
     ]
     files.write_parquet(tmp_path / "gallery/sample.parquet", pd.DataFrame(sample))
     return tmp_path
@@ -150,8 +160,9 @@ def lines(ax):
 
 @pytest.fixture
 def as_text(monkeypatch):
-    """A function that returns what a figure prints: SVG takes the place of the PDF, its
-    text as characters.
+    """Return a function that reads what a figure prints.
+
+    SVG takes the place of the PDF, with its text as characters.
     """
     savefig = Figure.savefig
 
@@ -194,16 +205,19 @@ def test_a_figure_prints_labels_as_they_are(results, name, as_text):
     ]:
         text = text.replace(label, "")
     assert "$" not in text
-    said = f"Not shown, since no trial was acceptable here: {METHODS['batch']['label']}"
-    for text in (said, f"Pictures: {CREDIT}"):
-        assert (text in as_text(results / f"figures/{name}.pdf")) == (
+    left_out = METHODS["batch"]["label"]
+    for note in (
+        f"Not shown, since no trial was acceptable here: {left_out}",
+        f"Pictures: {CREDIT}",
+    ):
+        assert (note in as_text(results / f"figures/{name}.pdf")) == (
             name in ("fig1", "fig2", "fig3")
         )
 
 
 def test_the_same_figure_gives_the_same_bytes(results):
-    for out in ("once", "again"):
-        plot("fig4", results, NAMES, results / out)
+    for folder in ("once", "again"):
+        plot("fig4", results, NAMES, results / folder)
     for suffix in ("png", "pdf"):
         assert (results / f"once/fig4.{suffix}").read_bytes() == (
             results / f"again/fig4.{suffix}"
@@ -215,7 +229,8 @@ def test_the_same_figure_gives_the_same_bytes(results):
 def test_a_figure_that_returns_no_figure_is_named(results, tmp_path, drawn):
     (tmp_path / "own/figures").mkdir(parents=True)
     (tmp_path / "own/figures/mine.py").write_text(
-        f"from sae.report.style import plt\ndef draw(results, names):\n    return {drawn}\n"
+        "from sae.report.style import plt\n"
+        f"def draw(results, names):\n    return {drawn}\n"
     )
     try:
         registry.extend(tmp_path / "own")
@@ -243,7 +258,7 @@ def test_titles_of_fig1_do_not_overlap(results, count):
     )
     with plt.rc_context(style.RC):
         figure = registry.load("figure", "fig1").draw(
-            results, Names(**SETTINGS | {"methods": methods})
+            results, Names(**{**SETTINGS, "methods": methods})
         )
         figure.draw_without_rendering()
     texts = [
@@ -275,7 +290,8 @@ def test_titles_of_galleries_do_not_overlap(results, name):
     ]
     assert len(titles) == 2
     boxes = [title.get_window_extent() for title in titles]
-    assert not any(one.overlaps(two) for one, two in itertools.combinations(boxes, 2))
+    pairs = itertools.combinations(boxes, 2)
+    assert not any(first.overlaps(second) for first, second in pairs)
 
 
 def test_fig4_cuts_no_curve(results):
@@ -308,10 +324,8 @@ def test_sweep_draws_lambda_where_it_is_swept_else_the_first_option(results):
     assert drawn == {"", "λ", "epochs"}
     top = figure.axes[0]
     line = lines(top)[1]  # After the line at 0.
-    assert line.get_xdata().tolist() == [
-        0.001,
-        0.01,
-    ] and line.get_ydata() == pytest.approx([0.001, 0.01])
+    assert line.get_xdata().tolist() == [0.001, 0.01]
+    assert line.get_ydata() == pytest.approx([0.001, 0.01])
     # Trials that differ in another option are not joined: epochs 5 and 10 at lr 0.1;
     # and 5 alone at lr 0.2.
     xs = [
@@ -330,9 +344,8 @@ def test_sweep_draws_lambda_where_it_is_swept_else_the_first_option(results):
         for label, colour in shown.items()
         if label.startswith(NAMES.method("batch"))
     }
-    assert list(of_batch) == [
-        NAMES.method("batch") + said for said in (", lr0.1", ", lr0.2")
-    ]
+    batch = NAMES.method("batch")
+    assert list(of_batch) == [f"{batch}, lr0.1", f"{batch}, lr0.2"]
     drawn = {line.get_color() for line in figure.axes[2].get_lines()[1:]}
     assert drawn == set(of_batch.values()) and len(drawn) == 2
 
@@ -351,9 +364,8 @@ def test_sweep_shows_what_diverged(results):
     files.write_parquet(results / "metrics.parquet", pd.concat([metrics, lost]))
     figure = registry.load("figure", "sweep").draw(results, NAMES)
     crosses = [line for line in figure.axes[0].get_lines() if line.get_marker() == "x"]
-    assert {line.get_xdata()[0] for line in crosses} == {0.1} and len(
-        crosses
-    ) == 2  # One a k.
+    assert {line.get_xdata()[0] for line in crosses} == {0.1}
+    assert len(crosses) == 2  # One a k.
     shown = [text.get_text() for text in figure.legends[0].texts]
     assert f"{NAMES.method('reg1')} (4 of 20 diverged)" in shown and "diverged" in shown
 
@@ -372,37 +384,34 @@ def test_a_long_legend_takes_no_height_from_the_panels():
 
 def test_what_sweep_notes_lies_on_no_curve_and_in_no_other_panel(results):
     metrics = pd.read_parquet(results / "metrics.parquet")
-    of = {
-        method: (metrics["method"] == method) & (metrics["backbone"] == "b1")
-        for method in ("reg1", "batch")
-    }
-    metrics.loc[of["reg1"] & (metrics["k"] == 8), ["selected", "selection"]] = [
-        False,
-        "fallback",
-    ]
-    metrics.loc[of["reg1"] & (metrics["k"] == 4) & metrics["selected"], "selection"] = (
-        "edge"
-    )
-    metrics.loc[of["batch"], ["selected", "selection"]] = [False, "fallback"]
+    is_b1 = metrics["backbone"] == "b1"
+    is_reg1 = (metrics["method"] == "reg1") & is_b1
+    is_batch = (metrics["method"] == "batch") & is_b1
+    fell_back = (is_reg1 & (metrics["k"] == 8)) | is_batch
+    metrics.loc[fell_back, ["selected", "selection"]] = [False, "fallback"]
+    is_edge = is_reg1 & (metrics["k"] == 4) & metrics["selected"]
+    metrics.loc[is_edge, "selection"] = "edge"
     files.write_parquet(results / "metrics.parquet", metrics)
     with plt.rc_context(style.RC):
         figure = registry.load("figure", "sweep").draw(results, NAMES)
         figure.draw_without_rendering()
     notes = [" ".join(ax.get_title().split()) for ax in figure.axes]
-    reg1, batch = NAMES.method("reg1"), NAMES.method("batch")
+    reg1 = NAMES.method("reg1")
+    batch = NAMES.method("batch")
     assert notes[0].endswith(
         f" at the sweep's end: {reg1}, k = 4 nothing acceptable: {reg1}, k = 8"
     )
     assert notes[2].endswith(f" nothing acceptable: {batch}, k = 4, 8")
     assert not any(
-        said in note
+        word in note
         for note in (notes[1], *notes[3:])
-        for said in ("end", "acceptable")
+        for word in ("end", "acceptable")
     )
     panels = [ax.bbox for ax in figure.axes]
     titles = [ax.title.get_window_extent() for ax in figure.axes]
     assert not any(title.overlaps(panel) for title in titles for panel in panels)
-    assert not any(one.overlaps(two) for one, two in itertools.combinations(titles, 2))
+    pairs = itertools.combinations(titles, 2)
+    assert not any(first.overlaps(second) for first, second in pairs)
 
 
 def test_an_unknown_curve_lists_those_there_are(results):
@@ -447,11 +456,14 @@ def test_nothing_to_show_is_said(results, name):
     assert np.all([not ax.get_lines() for ax in figure.axes])
 
 
-def compared(folder, gains, **more):
-    """Results of three backbones in which methods score so much higher than topk; and
-    their names.
+def write_compared(folder, gains, **columns_of):
+    """Write results of three backbones, and return the names of their methods.
 
-    MS and detection are the same; `more` gives other columns of a method.
+    Args:
+        folder: Where the files go.
+        gains: {method: by how much it scores higher than topk, for each backbone}, in
+            MS and in detection.
+        columns_of: {method: other columns of its rows}.
     """
     rows = []
     for number, backbone in enumerate("abc"):
@@ -463,19 +475,16 @@ def compared(folder, gains, **more):
                 "method": method,
                 "trial": "default",
                 "seed": 0,
-            }
-            row |= {
                 "status": "ok",
                 "protocol": "paper",
                 "r2": 0.8,
                 "l0": 4,
                 "dead_train": 0,
                 "m": 9,
+                "ms_mean_alive": 0.5 + gain[number],
+                "detection_alive": 0.5 + gain[number],
+                **columns_of.get(method, {}),
             }
-            score = 0.5 + gain[number]
-            row |= {"ms_mean_alive": score, "detection_alive": score} | more.get(
-                method, {}
-            )
             rows += [row | {"split": split} for split in ("val", "test")]
     files.write_parquet(folder / "metrics.parquet", pd.DataFrame(rows))
     files.write_json(folder / "made_by.json", MADE_BY)
@@ -490,7 +499,7 @@ def compared(folder, gains, **more):
 
 def test_effects_are_drawn_with_their_interval_and_every_cell(tmp_path):
     gains = {"mine": (0.01, 0.02, 0.06), "reg1": (0.04, 0.05, 0.06)}
-    names = compared(tmp_path, gains)
+    names = write_compared(tmp_path, gains)
     ax, of_ms = registry.load("figure", "effects").draw(tmp_path, names).axes
     assert (
         ax.get_xlabel() == "detection, above the baseline"
@@ -512,9 +521,8 @@ def test_effects_are_drawn_with_their_interval_and_every_cell(tmp_path):
         False,
     ]  # Only Reg. 1 is shown.
     for bar, line, gain in zip(ax.collections, means, gains.values(), strict=True):
-        half = (
-            4.302653 * np.std(gain, ddof=1) / 3**0.5
-        )  # Student's t, 2 degrees of freedom
+        # Student's t, 2 degrees of freedom.
+        half = 4.302653 * np.std(gain, ddof=1) / 3**0.5
         np.testing.assert_allclose(line.get_xdata(orig=False), [np.mean(gain)])
         np.testing.assert_allclose(
             bar.get_segments()[0][:, 0],
@@ -525,7 +533,7 @@ def test_effects_are_drawn_with_their_interval_and_every_cell(tmp_path):
 
 def test_a_method_without_detection_keeps_its_effect_on_ms(tmp_path):
     gains = {"mine": (0.01, 0.02, 0.06), "reg1": (0.04, 0.05, 0.06)}
-    names = compared(tmp_path, gains, mine={"detection_alive": None})
+    names = write_compared(tmp_path, gains, mine={"detection_alive": None})
     detection, ms = registry.load("figure", "effects").draw(tmp_path, names).axes
     assert [label.get_text() for label in detection.get_yticklabels()] == [
         "mine",
@@ -540,8 +548,10 @@ def test_a_method_without_detection_keeps_its_effect_on_ms(tmp_path):
 def test_gains_are_drawn_by_cell_with_the_share_that_is_measured(tmp_path):
     gains = {"mine": (0.01, 0.02, 0.06), "reg1": (0.04, 0.05, 0.06)}
     shares = {"topk": 0.9, "mine": 0.8, "reg1": 0.95}
-    more = {method: {"detection_measured": share} for method, share in shares.items()}
-    names = compared(tmp_path, gains, **more)
+    share_columns = {
+        method: {"detection_measured": share} for method, share in shares.items()
+    }
+    names = write_compared(tmp_path, gains, **share_columns)
     detection, measured = registry.load("figure", "gains").draw(tmp_path, names).axes
     assert [label.get_text() for label in detection.get_yticklabels()] == [
         f"{b}, k = 4" for b in "abc"
@@ -572,9 +582,11 @@ def test_a_dataset_of_other_k_has_panels_of_its_own_k_alone():
         ]
     )
     finished = []
-    figure = curves.grid_by_k(
-        points, NAMES, "y", "x", lambda ax, here: finished.append((ax, *here["k"]))
-    )
+
+    def finish(ax, points_shown):
+        finished.append((ax, *points_shown["k"]))
+
+    figure = curves.grid_by_k(points, NAMES, "y", "x", finish)
     assert [ks for _, *ks in finished] == [[8, 8], [4, 4], [16, 16]]
     titles = [ax.get_title() for ax, *_ in finished]
     assert titles == [f"trained with k = {k}" for k in (8, 4, 16)]

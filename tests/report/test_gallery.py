@@ -21,21 +21,22 @@ def test_ranks_are_over_latents_that_fire_often():
         "topk": table(rng.integers(0, 90, 200), rng.random(200)),
         "reg1": table(rng.integers(0, 90, 200), rng.random(200)),
     }
-    found = list(gallery._matched_latents(often))
-    assert [(figure, rank) for figure, rank, _ in found] == [
+    matched = list(gallery._matched_latents(often))
+    assert [(figure, rank) for figure, rank, _ in matched] == [
         (f, r) for f in ("fig2", "fig3") for r in gallery.RANKS
     ]
-    for _, rank, pair in found[: len(gallery.RANKS)]:
+    for _, rank, pair in matched[: len(gallery.RANKS)]:
         for method, latent in pair.items():
             shown = often[method][often[method]["n_active"] >= 30].sort_values(
                 "ms", ascending=False
             )
             assert shown.index[int(rank * (len(shown) - 1))] == latent
-    both = [set(t.index[t["n_active"] >= 30]) for t in often.values()]
-    pairs = [pair for figure, _, pair in found if figure == "fig3"]
+    of_topk, of_reg1 = (set(t.index[t["n_active"] >= 30]) for t in often.values())
+    often_in_both = of_topk & of_reg1
+    pairs = [pair for figure, _, pair in matched if figure == "fig3"]
     for pair in pairs:
-        assert pair["topk"] == pair["reg1"] and pair["topk"] in both[0] & both[1]
-    best = max(both[0] & both[1], key=lambda latent: often["topk"]["ms"][latent])
+        assert pair["topk"] == pair["reg1"] and pair["topk"] in often_in_both
+    best = max(often_in_both, key=lambda latent: often["topk"]["ms"][latent])
     assert pairs[0]["topk"] == best
 
 
@@ -46,13 +47,10 @@ def test_where_few_fire_often_the_tenth_decides_and_nothing_is_nothing():
         for figure, _, pair in gallery._matched_latents({"topk": rare})
         if figure == "fig2"
     )
-    assert (
-        first["topk"] == 0 and last["topk"] == 4
-    )  # half way through the ten that fire 4 times or more
-    assert (
-        list(gallery._matched_latents({"topk": table([2, 1, 0], [0.5, 0.4, np.nan])}))
-        == []
-    )
+    # Half way through the ten that fire 4 times or more.
+    assert first["topk"] == 0 and last["topk"] == 4
+    hardly_fires = table([2, 1, 0], [0.5, 0.4, np.nan])
+    assert list(gallery._matched_latents({"topk": hardly_fires})) == []
 
 
 def test_top_middle_and_bottom_are_in_order_of_activation():
@@ -80,8 +78,9 @@ def test_what_was_chosen_comes_baseline_first_and_reg_1_stands_beside_it():
         ("other", {"lr": 0.001}, True),
         ("reg1", {"lambda": 0.1}, False),
         ("reg1", {"lambda": 0.2}, True),
+        ("topk", {}, True),
+        ("lost", {}, False),
     ]
-    trials += [("topk", {}, True), ("lost", {}, False)]
     common = {
         "protocol": "paper",
         "settings": {},
@@ -99,22 +98,19 @@ def test_what_was_chosen_comes_baseline_first_and_reg_1_stands_beside_it():
     bank = Bank("bank.json", "d", "b", 4, 1.0, "", saes, {})
     chosen = gallery._chosen(bank, names)
     assert gallery._left_out(bank, chosen, names) == "lost"
-    assert list(chosen) == ["topk", "other", "reg1"] and {
-        entry.seed for entry in chosen.values()
-    } == {3}
+    assert list(chosen) == ["topk", "other", "reg1"]
+    assert {entry.seed for entry in chosen.values()} == {3}
     assert chosen["reg1"].trial == {"lambda": 0.2}
     assert gallery._compared_methods(list(chosen)) == ["topk", "reg1"]
-    assert gallery._compared_methods(["topk", "other"]) == [
-        "topk",
-        "other",
-    ] and gallery._compared_methods(["topk"]) == ["topk"]
+    assert gallery._compared_methods(["topk", "other"]) == ["topk", "other"]
+    assert gallery._compared_methods(["topk"]) == ["topk"]
 
 
 def test_a_gallery_names_whose_pictures_it_shows():
-    by = {"name": "a", "version": "1", "homepage": "h"}
+    dataset = {"name": "a", "version": "1", "homepage": "h"}
     sources = [
-        by | {"citation": "One, Title", "licence": "MIT"},
-        by | {"citation": "Two", "licence": "CC-BY-SA-4.0"},
+        dataset | {"citation": "One, Title", "licence": "MIT"},
+        dataset | {"citation": "Two", "licence": "CC-BY-SA-4.0"},
     ]
     assert (
         gallery.credit(sources)
@@ -125,7 +121,7 @@ def test_a_gallery_names_whose_pictures_it_shows():
 
 def test_a_sample_shows_what_the_selection_keeps():
     # The latents are the dimensions: what is active is what is positive.
-    for select, kept in (
+    for select, is_kept in (
         (TopK(2), [True, True, False]),
         (Threshold(torch.tensor([4.0, 0, 0, 0])), [False, True, True]),
     ):
@@ -134,9 +130,6 @@ def test_a_sample_shows_what_the_selection_keeps():
         shown = gallery._sample(
             "m", coder, np.array([[3.0, 2.0, -1.0, 1.0]], dtype=np.float32)
         )
-        assert shown["activation"].tolist() == [3, 2, 1] and shown["rank"].tolist() == [
-            1,
-            2,
-            3,
-        ]
-        assert shown["kept"].tolist() == kept
+        assert shown["activation"].tolist() == [3, 2, 1]
+        assert shown["rank"].tolist() == [1, 2, 3]
+        assert shown["kept"].tolist() == is_kept

@@ -18,7 +18,7 @@ LATENTS = 60
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """The folder of a site with the trials of one cell."""
+    """Write a site with the trials of one cell, and return its folder."""
     folder = tmp_path_factory.mktemp("site")
     rng = np.random.default_rng(0)
     fires = rng.random((IMAGES, LATENTS)) < 0.2
@@ -45,8 +45,17 @@ def study(site):
     return study
 
 
-def answer_file(site, study, rater, is_right, *, of_each=15):
-    """What the page would save of a rater, who is right where a function says so."""
+def answer_file(site, study, rater, answer_trial, *, of_each=15):
+    """Return what the page saves of a rater, as the content of the file.
+
+    Args:
+        site: The folder of the site.
+        study: The study that the rater takes part in.
+        rater: The rater's name.
+        answer_trial: A function that answers a trial, a row of `study.trials`.
+        of_each: How many trials of each method are answered, beside practice and
+            catches.
+    """
     (site_hash,) = judging.read_studies(site)
     table = study.trials
     numbers = [*table.index[table["kind"] != trials.COUNTED]]
@@ -59,7 +68,7 @@ def answer_file(site, study, rater, is_right, *, of_each=15):
             "latent": int(table.loc[number, "latent"]),
             "left_image": int(table.loc[number, "fires"]),
             "right_image": int(table.loc[number, "silent"]),
-            "answer": is_right(table.loc[number]),
+            "answer": answer_trial(table.loc[number]),
             "milliseconds": sum(map(ord, rater)),
         }
         for number in numbers
@@ -78,14 +87,14 @@ def answer_file(site, study, rater, is_right, *, of_each=15):
 
 
 def saved(tmp_path, content, name="answers.json"):
-    """A file with such content."""
+    """Write content into a file, and return its path."""
     path = tmp_path / name
     path.write_text(json.dumps(content), encoding="utf-8")
     return path
 
 
 def better_at_reg1(trial):
-    """An answer that is right but for every third latent of Top-k."""
+    """Answer rightly, but for every third latent of Top-k."""
     is_hard = trial["method"] == "topk" and trial["latent"] % 3 == 0
     return "right" if is_hard and trial["kind"] == trials.COUNTED else "left"
 

@@ -28,8 +28,9 @@ EYES = {
 
 
 def oklab(colour, eye):
-    """Perceptual coordinates (Ottosson 2020), in which distances are what eyes see;
-    white is 1 away from black.
+    """Return a colour's perceptual coordinates (Ottosson 2020), as an eye sees it.
+
+    Distances between them are those that eyes see; white is 1 away from black.
     """
     srgb = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
     linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
@@ -50,30 +51,30 @@ def oklab(colour, eye):
 @pytest.mark.parametrize("eye", EYES)
 def test_colours_are_distinct(eye):
     assert len(PALETTE) >= 12
-    for one, other in itertools.combinations((*PALETTE, *DARK), 2):
-        assert np.linalg.norm(oklab(one, eye) - oklab(other, eye)) > 0.06, (one, other)
+    for pair in itertools.combinations((*PALETTE, *DARK), 2):
+        first, second = (oklab(colour, eye) for colour in pair)
+        assert np.linalg.norm(first - second) > 0.06, pair
 
 
 def test_looks_follow_from_the_position_in_config():
     many = {f"m{i}": {"against": "m0" if i else None} for i in range(50)}
     names = Names(methods=many)
     assert names.baselines == ["m0"] and names.colour("m0") == DARK[0]
-    assert (
-        len({(names.marker(m), str(names.dashes(m))) for m in many}) == 50
-    )  # In grey.
+    # In grey.
+    assert len({(names.marker(m), str(names.dashes(m))) for m in many}) == 50
     assert len({names.colour(m) for m in list(many)[: len(PALETTE)]}) == len(PALETTE)
     # Where markers say something else, as the k of a sweep: in colour.
     assert len({(names.colour(m), str(names.dashes(m))) for m in many}) == 50
     assert np.gcd(len(MARKERS), len(DASHES)) == 1
     for method in many:
         Line2D([], [], marker=names.marker(method), linestyle=names.dashes(method))
-    some = {m: many[m] | {"position": int(m[1:])} for m in ("m40", "m0", "m7")}
-    fewer = Names(methods=some)
-    assert fewer.order(some) == ["m0", "m7", "m40"]
+    three = {m: many[m] | {"position": int(m[1:])} for m in ("m40", "m0", "m7")}
+    fewer = Names(methods=three)
+    assert fewer.order(three) == ["m0", "m7", "m40"]
     alone = Names(methods={"pca": {"control": True}, "mine": {"control": False}})
     assert alone.baselines == ["mine"] and alone.controls == ["pca"]
     for look in ("colour", "marker", "dashes"):
-        assert all(getattr(fewer, look)(m) == getattr(names, look)(m) for m in some)
+        assert all(getattr(fewer, look)(m) == getattr(names, look)(m) for m in three)
 
 
 def test_labels_and_relations():
@@ -84,26 +85,14 @@ def test_labels_and_relations():
         "rival": {"against": "reg1"},
     }
     names = Names(methods=methods, datasets={"d": "Data"})
-    assert [names.method(m) for m in ("topk", "reg1", "other")] == [
-        "Baseline",
-        "reg1",
-        "other",
-    ]
-    assert (names.dataset("d"), names.backbone("b"), names.colour("reg1")) == (
-        "Data",
-        "b",
-        "#123456",
-    )
-    assert names.compared == {
-        "topk": None,
-        "reg1": "topk",
-        "rival": "reg1",
-    } and names.pairs == [("reg1", "reg1_all")]
-    assert names.baselines == ["topk"] and names.order(["x", "rival", "topk"]) == [
-        "topk",
-        "rival",
-        "x",
-    ]
+    labels = [names.method(m) for m in ("topk", "reg1", "other")]
+    assert labels == ["Baseline", "reg1", "other"]
+    assert (names.dataset("d"), names.backbone("b")) == ("Data", "b")
+    assert names.colour("reg1") == "#123456"
+    assert names.compared == {"topk": None, "reg1": "topk", "rival": "reg1"}
+    assert names.pairs == [("reg1", "reg1_all")]
+    assert names.baselines == ["topk"]
+    assert names.order(["x", "rival", "topk"]) == ["topk", "rival", "x"]
     # A label is one line without what cannot be printed, and no other's.
     labels = {
         "a": "One\n\tline\x07 \u202e\ud800",

@@ -15,20 +15,22 @@ from bench import reference
 from sae.core import files
 
 ROOT = Path(__file__).parents[2]
-KEPT = sorted(path.parent for path in (ROOT / "docs/results").glob("*/made_by.json"))
-assert KEPT
+KEPT_FOLDERS = sorted(
+    path.parent for path in (ROOT / "docs/results").glob("*/made_by.json")
+)
+assert KEPT_FOLDERS
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kept", KEPT, ids=lambda folder: folder.name)
-def test_every_table_follows_from_the_rows(kept, tmp_path):
-    copy = tmp_path / kept.name
+@pytest.mark.parametrize("kept_folder", KEPT_FOLDERS, ids=lambda folder: folder.name)
+def test_every_table_follows_from_the_rows(kept_folder, tmp_path):
+    copy = tmp_path / kept_folder.name
     copy.mkdir()
-    for file in kept.glob("*.parquet"):
+    for file in kept_folder.glob("*.parquet"):
         shutil.copy(file, copy)
-    shutil.copy(kept / "made_by.json", copy)
-    own = ROOT / f"config/experiments/{kept.name}.yaml"
-    overlay = ["--config", own] if own.exists() else []
+    shutil.copy(kept_folder / "made_by.json", copy)
+    config = ROOT / f"config/experiments/{kept_folder.name}.yaml"
+    overlay = ["--config", config] if config.exists() else []
     subprocess.run(
         [sys.executable, "bench/reference.py", "rebuild", copy, *overlay],
         cwd=ROOT,
@@ -39,35 +41,37 @@ def test_every_table_follows_from_the_rows(kept, tmp_path):
         for f in copy.rglob("*")
         if f.suffix in (".csv", ".md")
     )
-    assert (
-        len(names) > 10
-        and filecmp.cmpfiles(kept, copy, names, shallow=False)[0] == names
-    )
-    assert {f.name for f in (kept / "tables").iterdir()} == {
+    assert len(names) > 10
+    assert filecmp.cmpfiles(kept_folder, copy, names, shallow=False)[0] == names
+    assert {f.name for f in (kept_folder / "tables").iterdir()} == {
         f.name for f in (copy / "tables").iterdir()
     }
 
 
 def test_cells_that_ran_apart_are_kept_side_by_side(tmp_path):
-    """Two thirds of the study, kept one after the other, and one that was made in
-    another way; each has a column.
+    """Keep two thirds of the study one after the other, and refuse the last third.
+
+    The last third was made in another way. Each third has a column of its own.
     """
-    kept, into = ROOT / "docs/results/study", tmp_path / "kept"
-    rows = {name: files.read_parquet(kept / name) for name in reference.ROWS}
+    study = ROOT / "docs/results/study"
+    into = tmp_path / "kept"
+    rows = {name: files.read_parquet(study / name) for name in reference.ROWS}
     rows["latents.parquet"]["selected"] = True
-    wide = rows | {
-        "curves.parquet": rows["curves.parquet"].astype({"y": "float64"})
-    }  # as a run has it
+    # A run has its curves in double precision.
+    rows_of_run = {
+        **rows,
+        "curves.parquet": rows["curves.parquet"].astype({"y": "float64"}),
+    }
     for k in (64, 16, 32):  # not in the order of the config
-        results = tmp_path / str(k)
-        results.mkdir()
-        for name, table in wide.items():
-            files.write_parquet(results / name, table[table["k"] == k])
-        made_by = files.read_json(kept / reference.MADE_BY)
+        run_folder = tmp_path / str(k)
+        run_folder.mkdir()
+        for name, table in rows_of_run.items():
+            files.write_parquet(run_folder / name, table[table["k"] == k])
+        made_by = files.read_json(study / reference.MADE_BY)
         made_by["columns"] = {"r2": "reconstruction", f"own_of_{k}": "purity"}
-        files.write_json(
-            results / reference.MADE_BY, made_by | ({"recipe": {}} if k == 32 else {})
-        )
+        if k == 32:
+            made_by["recipe"] = {}
+        files.write_json(run_folder / reference.MADE_BY, made_by)
     for k in (64, 16, 16):
         reference.keep(tmp_path / str(k), into, [])
     for name, table in rows.items():
@@ -96,9 +100,12 @@ def test_cells_that_ran_apart_are_kept_side_by_side(tmp_path):
 # {a command: lines that it prints, which pages state}
 PRINTED_LINES = {
     "fair agree docs/results/fair docs/results/rivals": [
-        "fashion_mnist_13k     dinov2_vit_s14 32   reg1           0.013          0.756             0.050",
-        "detection_alive        reg1_batch   0.040  0.023  0.057             undecided   6      6",
-        "detection_alive   reg2_matryoshka   0.072  0.053  0.091 higher in these cells   5      5",
+        "fashion_mnist_13k     dinov2_vit_s14 32   reg1           0.013"
+        "          0.756             0.050",
+        "detection_alive        reg1_batch   0.040  0.023  0.057"
+        "             undecided   6      6",
+        "detection_alive   reg2_matryoshka   0.072  0.053  0.091"
+        " higher in these cells   5      5",
     ],
     "fair mask docs/results/fair": [
         "reg1    ms_mean_alive           -0.0102",

@@ -64,7 +64,8 @@ def cell_metrics(r2, selection="chosen", seed=0, **columns):
             "selected": not (selection == "fallback" and is_compared),
             "selection": selection if is_swept else "chosen",
         }
-        rows += [row, row | {"split": "val", "r2": 0.9}]
+        rows.append(row)
+        rows.append({**row, "split": "val", "r2": 0.9})
     table = pd.DataFrame(rows)
     return table.assign(**dict.fromkeys(MS_SCORES, 0.9), **COUNTS).assign(**columns)
 
@@ -75,7 +76,7 @@ def table_by_method(number, metrics, names=NAMES):
 
 
 def effects_as_text(number, table, names=NAMES):
-    """Return the effects of a table as they are printed, a row for each column of it."""
+    """Return the effects of a table as printed, a row for each of its columns."""
     effects = paper_tables.effects(number, table, PUBLISHED, names)
     return printed_tables.effects_as_text(number, effects, names)
 
@@ -199,18 +200,19 @@ def test_saes_that_diverged_are_counted_in_the_row_and_in_the_head():
     assert head.endswith("; Reg. 1: 4 of 6 SAEs diverged.")
 
 
-def read(file):
-    """A text that is empty, or looks like 'NA', stays a text."""
+def read_table(file):
+    """Read a table's CSV; a text that is empty, or looks like 'NA', stays a text."""
     texts = (*paper_tables.CELL, "method", "ablation", "lambda", "trial", "mark")
-    text = dict.fromkeys(texts, str) | {"k": int}
-    table = pd.read_csv(file, keep_default_na=False, na_values={}, dtype=text)
+    types = {**dict.fromkeys(texts, str), "k": int}
+    table = pd.read_csv(file, keep_default_na=False, na_values={}, dtype=types)
     return table.assign(
-        **{name: pd.to_numeric(table[name]) for name in table if name not in text}
+        **{name: pd.to_numeric(table[name]) for name in table if name not in types}
     )
 
 
-def written(frame, settings, folder):
-    files.write_parquet(folder / "metrics.parquet", frame)
+def write_tables(metrics, settings, folder):
+    """Write all tables of metrics, and return {number: (its CSV, its Markdown)}."""
+    files.write_parquet(folder / "metrics.parquet", metrics)
     files.write_parquet(folder / "latents.parquet", pd.DataFrame({"latent": []}))
     made_by = {
         "experiment": "e",
@@ -219,17 +221,20 @@ def written(frame, settings, folder):
         "versions": {},
         "recipe": {},
         "protocols": {},
+        "metrics": {},
     }
-    files.write_json(folder / "made_by.json", made_by | {"metrics": {}})
-    rule = yaml.safe_load((ROOT / "config.yaml").read_text())["claims"] | {
-        "resamples": 100
-    }
-    both = folder / "metrics.parquet", folder / "latents.parquet"
+    files.write_json(folder / "made_by.json", made_by)
+    rule = yaml.safe_load((ROOT / "config.yaml").read_text())["claims"]
+    rule["resamples"] = 100
     tables.write(
-        *both, PAPER, tables.ComparisonSettings(**settings, claims=rule), folder
+        folder / "metrics.parquet",
+        folder / "latents.parquet",
+        PAPER,
+        tables.ComparisonSettings(**settings, claims=rule),
+        folder,
     )
     return {
-        n: (read(folder / f"table{n}.csv"), (folder / f"table{n}.md").read_text())
+        n: (read_table(folder / f"table{n}.csv"), (folder / f"table{n}.md").read_text())
         for n in paper_tables.TABLES
     }
 
@@ -238,11 +243,9 @@ def test_files_hold_ids_in_csv_and_labels_elsewhere(tmp_path):
     methods = METHODS | {"NA": {"label": r"a|b_$\x$", "against": "topk"}}
     frame = cell_metrics({"topk": 0.7, "reg1": 0.71, "NA": 0.72})
     frame.loc[frame["method"] == "NA", "trial"] = "lr0.1"
-    csv, md = written(frame, {"methods": methods}, tmp_path)[1]
-    assert (
-        csv["method"].tolist() == ["topk", "reg1", "NA"]
-        and csv["data"].tolist() == ["d"] * 3
-    )
+    csv, md = write_tables(frame, {"methods": methods}, tmp_path)[1]
+    assert csv["method"].tolist() == ["topk", "reg1", "NA"]
+    assert csv["data"].tolist() == ["d"] * 3
     assert csv.columns[:5].tolist() == ["encoder", "data", "k", "method", "R2"]
     pd.testing.assert_frame_equal(
         csv, paper_tables.measured(1, frame, Names(methods=methods)), check_dtype=False
@@ -260,10 +263,23 @@ TEX = {
     r"\textbar{}": "|",
     r"\textasciicircum{}": "^",
     r"\textasciitilde{}": "~",
+    "$<$": "<",
+    "$>$": ">",
+    "{[}": "[",
+    "{*}": "*",
+    **{f"\\{character}": character for character in "_%&#${}"},
 }
-TEX |= {"$<$": "<", "$>$": ">", "{[}": "[", "{*}": "*"} | {
-    f"\\{c}": c for c in "_%&#${}"
-}
+TEX_PATTERN = "|".join(map(re.escape, TEX))
+
+
+def print_tex(text):
+    """Return what TeX prints of a text."""
+    return re.sub(TEX_PATTERN, lambda match: TEX[match[0]], text)
+
+
+def without_tex(text):
+    """Return a text without all that stands for a character in TeX."""
+    return re.sub(TEX_PATTERN, "", text)
 
 
 def test_a_text_is_printed_as_it_is():
@@ -294,14 +310,9 @@ def test_a_text_is_printed_as_it_is():
     assert len(rows) == 2
     for row in rows:
         cells = re.split(r"(?<!\\)&", row)
-        every = "|".join(map(re.escape, TEX))
-        assert not any(
-            re.search(r"[\\$%#^~|{}&]|^[\[*]", re.sub(every, "", cell))
-            for cell in cells
-        )
-        assert [
-            re.sub(every, lambda found: TEX[found[0]], cell).strip() for cell in cells
-        ] == texts
+        special = re.compile(r"[\\$%#^~|{}&]|^[\[*]")
+        assert not any(special.search(without_tex(cell)) for cell in cells)
+        assert [print_tex(cell).strip() for cell in cells] == texts
 
 
 @pytest.mark.parametrize(
@@ -318,14 +329,13 @@ def test_a_label_in_a_caption_is_printed_as_it_is(label, tmp_path):
     frame = cell_metrics({"topk": 0.7, "raw": 0.2}).assign(
         steps=3, images_per_latent=2.0
     )
-    written(frame, {"methods": methods, "datasets": {"d": label}}, tmp_path)
+    write_tables(frame, {"methods": methods, "datasets": {"d": label}}, tmp_path)
 
     # A dataset, its baseline, and the controls: what TeX prints of each.
     tex = (tmp_path / "table1.tex").read_text()
     caption = re.search(r"\\caption\{(.*)\} \\\\\n", tex)[1]
-    every = "|".join(map(re.escape, TEX))
-    assert not re.search(r"[\\$%#^~|{}&]", re.sub(every, "", caption))
-    printed = re.sub(every, lambda found: TEX[found[0]], caption)
+    assert not re.search(r"[\\$%#^~|{}&]", without_tex(caption))
+    printed = print_tex(caption)
     assert f"{label}: 3 steps, 2 training images per latent; {label}: it has" in printed
     assert f"Controls ({label} 0) are not tuned" in printed
     assert " >: the choice is the largest lambda of the sweep" in printed
@@ -353,36 +363,34 @@ def test_a_label_begins_nothing_at_the_start_of_a_paragraph(label):
 def test_a_label_may_be_a_title():
     methods = METHODS | {"odd": {"label": "difference", "against": "topk"}}
     names = Names(methods=methods)
-    found = effects_as_text(
-        1,
-        paper_tables.measured(1, cell_metrics(dict.fromkeys(methods, 0.7)), names),
-        names,
-    )
-    assert found.columns[::2].tolist() == [
+    metrics = cell_metrics(dict.fromkeys(methods, 0.7))
+    text = effects_as_text(1, paper_tables.measured(1, metrics, names), names)
+    assert text.columns[::2].tolist() == [
         "difference",
         "Reg. 1, published",
         "difference, published",
     ]
-    assert found.iloc[0, 0] == "R2" and found.iloc[0, 3].startswith("+0.000 (")
+    assert text.iloc[0, 0] == "R2" and text.iloc[0, 3].startswith("+0.000 (")
 
 
 @pytest.mark.parametrize("methods", [["topk"], ["topk", "reg1"]])
 def test_without_ablations_or_comparisons_tables_are_well_formed(tmp_path, methods):
     settings = {"methods": {m: METHODS[m] for m in methods}}
-    found = written(cell_metrics(dict.fromkeys(methods, 0.7)), settings, tmp_path)
-    empty, text = found[4]
-    assert (
-        empty.empty
-        and {"method", "ablation", "dead_no_mask", "lambda"} <= set(empty)
-        and "Empty: no method" in text
-    )
-    assert found[1][0]["method"].tolist() == methods
-    assert ("No effects:" in found[1][1]) == (methods == ["topk"])
+    metrics = cell_metrics(dict.fromkeys(methods, 0.7))
+    tables_by_number = write_tables(metrics, settings, tmp_path)
+    ablations, text = tables_by_number[4]
+    assert ablations.empty
+    assert {"method", "ablation", "dead_no_mask", "lambda"} <= set(ablations)
+    assert "Empty: no method" in text
+    table, text = tables_by_number[1]
+    assert table["method"].tolist() == methods
+    assert ("No effects:" in text) == (methods == ["topk"])
 
 
 def rows_of_fronts():
-    """Return metrics of two datasets and three backbones, in which reg1 detects more
-    than topk, and measures less.
+    """Return metrics in which reg1 detects more than topk, and measures less.
+
+    They are of two datasets and three backbones.
     """
     rows = []
     for dataset, backbone in itertools.product("de", "abc"):
@@ -399,23 +407,22 @@ def rows_of_fronts():
                 "method": method,
                 "trial": "default",
                 "seed": 0,
-            }
-            row |= {
                 "status": "ok",
                 "protocol": "paper",
                 "selected": True,
                 "selection": "chosen",
                 "mask": None,
-            }
-            row |= {"r2": 0.8, "l0": 4, "dead_train": 0, "m": 9, "ms_mean_alive": ms}
-            row |= {
+                "r2": 0.8,
+                "l0": 4,
+                "dead_train": 0,
+                "m": 9,
+                "ms_mean_alive": ms,
                 "detection_alive": detection + gain,
                 "detection_measured": measured,
                 "detection": 0.4,
             }
-            rows += [
-                row | {"split": split, "lambda": np.nan} for split in ("val", "test")
-            ]
+            for split in ("val", "test"):
+                rows.append({**row, "split": split, "lambda": np.nan})
     return pd.DataFrame(rows)
 
 
@@ -427,7 +434,7 @@ def test_the_page_of_fronts_has_scale_and_price(tmp_path):
     }
     families = {"a": "one", "b": "one", "c": "two"}
     settings = {"methods": methods, "families": families, "datasets": {"d": "Data"}}
-    written(rows_of_fronts(), settings, tmp_path)
+    write_tables(rows_of_fronts(), settings, tmp_path)
     page = (tmp_path / "fronts.md").read_text()
     judged = page.partition("## Other readings")[0]
     prices = page.partition("## Prices")[2]
@@ -443,25 +450,18 @@ def test_the_page_of_fronts_has_scale_and_price(tmp_path):
         if line[:2] == ["Reg. 1", "detection"]
     ][:1]
     # By hand: family one gains .0305, family two .032, on each dataset.
-    assert (
-        gain["effect"].startswith("+0.031 [")
-        and gain["Data"] == "+0.031"
-        and gain["e"] == "+0.031"
-    )
+    assert gain["effect"].startswith("+0.031 [")
+    assert gain["Data"] == "+0.031" and gain["e"] == "+0.031"
     assert gain["outcome"] == "higher in these cells" and gain["up"] == "6/6"
     (scale,) = [
         dict(zip(head, line, strict=True))
         for line in lines
         if line[0].startswith("Raw")
     ][:1]
-    assert (
-        scale["effect"].startswith("-0.100")
-        and scale["method"] == "Raw (control, at its own R2)"
-    )
-    assert (
-        re.search(r"latents measured +\| 0.900 +\| -0.100", prices)
-        and "1.02 k and 90%" in judged
-    )
+    assert scale["effect"].startswith("-0.100")
+    assert scale["method"] == "Raw (control, at its own R2)"
+    assert re.search(r"latents measured +\| 0.900 +\| -0.100", prices)
+    assert "1.02 k and 90%" in judged
     means = pd.read_csv(tmp_path / "front_means.csv").set_index(["score", "width"])
     assert means.loc[("detection_alive", 0.01), "effect"] == pytest.approx(0.03125)
     assert means.loc[("detection_alive", 0.01), "blocks"] == 4

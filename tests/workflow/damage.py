@@ -1,8 +1,8 @@
 """Flip one bit of a finished experiment at a time, and run every job that reads it.
 
 `test_damage.py` runs this in a folder with results, in a process of its own, since it
-forks: a job then waits for no import. It reads {jobs, seed, count} as JSON, and prints a
-JSON list of {file, byte, outcomes}.
+forks: a job then waits for no import. It reads {jobs, seed, count} as JSON, and prints
+a JSON list of {file, byte, outcomes}.
 """
 
 import json
@@ -25,12 +25,10 @@ RESULTS = Path("results")
 
 
 def kind(file: Path) -> str:
-    """Files of one kind are read by the same code."""
+    """Return the kind of a file: files of one kind are read by the same code."""
     parts = file.relative_to(RESULTS).parts
-    return (
-        "/".join([parts[0], *parts[1:2]] if parts[0] == "tiny" else [parts[0]])
-        + f"/{parts[-1]}"
-    )
+    folders = parts[:2] if parts[0] == "tiny" else parts[:1]
+    return "/".join([*folders, parts[-1]])
 
 
 def readers(file: Path, jobs: list[dict]) -> list[dict]:
@@ -38,16 +36,12 @@ def readers(file: Path, jobs: list[dict]) -> list[dict]:
 
     Those that read one undeclared are known by its place.
     """
-    path, rules = file.as_posix(), []
+    path = file.as_posix()
+    rules = []
     if "/store/" in path:
         rules = ["train", "score", "robustness", "probe", "gallery", "site"]
     elif "/.rows/" in path:
-        rules = [
-            file.relative_to(RESULTS)
-            .as_posix()
-            .partition("/.rows/")[2]
-            .partition("/")[0]
-        ]
+        rules = [path.partition("/.rows/")[2].partition("/")[0]]
     elif "/.embedding-" in path:
         rules = ["embed"]
     elif file.name == "times.json":
@@ -76,24 +70,33 @@ def run(job: dict, damaged: Path) -> tuple[int, str]:
         return code, printed.read()
 
 
-def outcome(job: dict, damaged: Path, whole: dict[Path, bytes]) -> str:
-    """'error', one clear line; 'same', the right result; or what is wrong."""
+def outcome(job: dict, damaged: Path, undamaged: dict[Path, bytes]) -> str:
+    """Run a job that reads a damaged file, and say what came of it.
+
+    Args:
+        job: The job.
+        damaged: The file.
+        undamaged: {file: its content before any damage}.
+
+    Returns:
+        'error' for one clear line, 'same' for the right result, or what is wrong.
+    """
     code, printed = run(job, damaged)
     if code:
         clear = printed.count("error: ") == 1 and "Traceback" not in printed
         return "error" if clear else f"{job['rule']}: no clear error: {printed[-2000:]}"
-    made = [output for output in map(Path, job["outputs"]) if output != damaged]
+    outputs = [output for output in map(Path, job["outputs"]) if output != damaged]
     changed = [
         str(output)
-        for output in made
-        if not output.exists() or output.read_bytes() != whole[output]
+        for output in outputs
+        if not output.exists() or output.read_bytes() != undamaged[output]
     ]
     return f"{job['rule']}: another result: {changed}" if changed else "same"
 
 
-def restore(whole: dict[Path, bytes]) -> None:
+def restore(undamaged: dict[Path, bytes]) -> None:
     """Give every file its content back, in place: some are hard links of others."""
-    for file, content in whole.items():
+    for file, content in undamaged.items():
         if not file.exists() or file.read_bytes() != content:
             file.parent.mkdir(parents=True, exist_ok=True)
             with open(file, "r+b" if file.exists() else "wb") as opened:
@@ -103,43 +106,43 @@ def restore(whole: dict[Path, bytes]) -> None:
 
 def experiment(jobs: list[dict], seed: int, count: int) -> list[dict]:
     """Damage `count` files, drawn by kind and then by file."""
-    draw, found = random.Random(seed), []
+    draw = random.Random(seed)
     plt.switch_backend("agg")
-    every = [
-        file
-        for file in sorted(RESULTS.rglob("*"))
-        if file.is_file() and not file.is_symlink()
-    ]
     # Logs and times of jobs are for people: no number of a result comes from them.
-    skipped = ("logs", "locks")
-    whole = {
-        f: f.read_bytes()
-        for f in every
-        if f.name == "times.json" or not set(f.parts) & set(skipped)
+    skipped = {"logs", "locks"}
+    undamaged = {
+        file: file.read_bytes()
+        for file in sorted(RESULTS.rglob("*"))
+        if file.is_file()
+        and not file.is_symlink()
+        and (file.name == "times.json" or not set(file.parts) & skipped)
     }
-    kinds: dict[str, list[Path]] = {}
-    for file in whole:
-        kinds.setdefault(kind(file), []).append(file)
+    files_by_kind: dict[str, list[Path]] = {}
+    for file in undamaged:
+        files_by_kind.setdefault(kind(file), []).append(file)
+
+    damages = []
     for _ in range(count):
-        file = draw.choice(kinds[draw.choice(list(kinds))])
-        place = draw.randrange(len(whole[file]))
-        damaged = bytearray(whole[file])
+        file = draw.choice(files_by_kind[draw.choice(list(files_by_kind))])
+        place = draw.randrange(len(undamaged[file]))
+        damaged = bytearray(undamaged[file])
         damaged[place] ^= 1 << draw.randrange(8)
         with open(file, "r+b") as opened:
             opened.write(damaged)
         outcomes = []
-        if file.parts[1] == "tiny" or (
-            file.parts[1] == "activations" and "finished" not in file.parts
-        ):
-            outcomes.append(
-                "error"
-                if Check("tiny").problems or file.name == "times.json"
-                else "`make check` is content"
-            )
-        outcomes += [outcome(job, file, whole) for job in readers(file, jobs)]
-        found.append({"file": str(file), "byte": place, "outcomes": outcomes})
-        restore(whole)
-    return found
+        folder = file.parts[1]
+        is_checked = folder == "tiny" or (
+            folder == "activations" and "finished" not in file.parts
+        )
+        if is_checked:
+            if Check("tiny").problems or file.name == "times.json":
+                outcomes.append("error")
+            else:
+                outcomes.append("`make check` is content")
+        outcomes += [outcome(job, file, undamaged) for job in readers(file, jobs)]
+        damages.append({"file": str(file), "byte": place, "outcomes": outcomes})
+        restore(undamaged)
+    return damages
 
 
 if __name__ == "__main__":

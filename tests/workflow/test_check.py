@@ -14,7 +14,7 @@ from sae.core import files, paths
 
 @pytest.fixture
 def finished(tmp_path, monkeypatch):
-    """A folder with each file that the experiment `smoke` ends in, tables with sums."""
+    """Return a folder with each file that `smoke` ends in, tables with their sums."""
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / "config.yaml", tmp_path)
     names = expected_files.expected_files(settings.read_config("config.yaml"), "smoke")

@@ -9,20 +9,25 @@ import sys
 import pytest
 from conftest import ROOT
 
-COUNT, SEED = 200, 20261125
+COUNT = 200
+SEED = 20261125
 JOB = re.compile(r"^(?:local)?rule (\w+):\n((?:    .*\n)+)Shell command: (.*)$", re.M)
 
 
 def jobs_of(text):
-    """What a dry run says of its jobs: rule, inputs, outputs and command."""
-    found = []
+    """Return rule, inputs, outputs and command of each job that a dry run prints."""
+    jobs = []
     for rule, lines, command in JOB.findall(text):
-        named = dict(line.strip().split(": ", 1) for line in lines.splitlines())
-        listed = {
-            key: named.get(key[:-1], "").split(", ") for key in ("inputs", "outputs")
-        }
-        found.append({"rule": rule, "command": command} | listed)
-    return [job for job in found if job["command"].startswith(("python", "PYTHON"))]
+        fields = dict(line.strip().split(": ", 1) for line in lines.splitlines())
+        if command.startswith(("python", "PYTHON")):
+            job = {
+                "rule": rule,
+                "command": command,
+                "inputs": fields.get("input", "").split(", "),
+                "outputs": fields.get("output", "").split(", "),
+            }
+            jobs.append(job)
+    return jobs
 
 
 @pytest.mark.slow

@@ -32,7 +32,7 @@ KINDS = (
 
 
 def documented():
-    """{path: code} of the files in docs/extending.md, and the config that names them."""
+    """Return what docs/extending.md shows: {path: code} of files, and a config."""
     text = (ROOT / "docs/extending.md").read_text()
     code = dict(
         re.findall(r"<!-- file: (\S+\.py) -->\n```python\n(.*?)```", text, re.S)
@@ -40,15 +40,16 @@ def documented():
     config = {}
     for block in re.findall(r"```yaml\n(.*?)```", text, re.S):
         for key, value in yaml.safe_load(block).items():
-            config[key] = (
-                config.get(key, {}) | value if isinstance(value, dict) else value
-            )
+            if isinstance(value, dict):
+                config.setdefault(key, {}).update(value)
+            else:
+                config[key] = value
     return code, config
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, digits):
-    """A finished run with all of them."""
+    """Return a checkout in which a run with an entry of each kind has finished."""
     folder = tmp_path_factory.mktemp("extensions")
     code, config = documented()
     assert {path.split("/")[0] for path in code} == set(KINDS)
@@ -65,15 +66,17 @@ def run(tmp_path_factory, digits):
         "datasets": ["colours"],
         "backbones": ["mean_colour"],
     }.items():
-        checkout.config[kind] |= {name: config[kind][name] for name in names}
+        for name in names:
+            checkout.config[kind][name] = config[kind][name]
     checkout.config["figures"] = ["fig5", "firing"]
-    checkout.config["metrics"] |= {"concepts": {}}
-    checkout.experiment |= {"datasets": ["colours"], "backbones": ["mean_colour"]}
-    checkout.experiment |= {
-        "methods": ["topk", "runner_up", "jittered"],
-        "sweep": {},
-        "protocols": {"paper": {}, "better": {}},
-    }
+    checkout.config["metrics"]["concepts"] = {}
+    checkout.experiment.update(
+        datasets=["colours"],
+        backbones=["mean_colour"],
+        methods=["topk", "runner_up", "jittered"],
+        sweep={},
+        protocols={"paper": {}, "better": {}},
+    )
     checkout.write()
     checkout.snakemake("tiny")
     return checkout
@@ -83,11 +86,11 @@ def test_a_method_against_the_board(run):
     page = (ROOT / "docs/extending.md").read_text()
     block = re.search(r"<!-- file: contender.yaml -->\n```yaml\n(.*?)```", page, re.S)
     (run.folder / "contender.yaml").write_text(block[1])
-    config, said_in = settings.merge_config_files(
+    config, file_of_key = settings.merge_config_files(
         ROOT / "config.yaml", run.folder / "contender.yaml"
     )
     config["extensions"] = str(run.folder / config["extensions"])
-    contender = settings.made_by(settings.load(config, said_in), "contender")
+    contender = settings.made_by(settings.load(config, file_of_key), "contender")
     fair = board.read(ROOT / "docs/results/fair")
     cells = fair.metrics.query("dataset == 'emoji_vendors_split1' and k == 32")
     comparable, omissions = board._comparable_rows(
@@ -97,7 +100,8 @@ def test_a_method_against_the_board(run):
     assert set(comparable["method"]) >= {"topk", "reg1", "reg2"}
 
 
-def results(run):
+def read_results(run):
+    """Return the folder of the experiment, its bank and its metrics."""
     bank = files.read_json(run.folder / paths.BANK.format(**CELL))
     return (
         run.folder / "results/tiny",
@@ -108,10 +112,8 @@ def results(run):
 
 def test_a_dataset_and_a_backbone(run):
     manifest = files.read_json(run.folder / paths.DATASET.format(**CELL))
-    assert (
-        manifest["images"] == {"train": 120, "val": 40, "test": 40}
-        and manifest["classes"] == 2
-    )
+    assert manifest["images"] == {"train": 120, "val": 40, "test": 40}
+    assert manifest["classes"] == 2
     embeddings = np.load(run.folder / paths.EMBEDDINGS.format(**CELL, split="test"))
     assert embeddings.shape == (40, 12)
     # The first test image is red/4.
@@ -122,75 +124,65 @@ def test_a_dataset_and_a_backbone(run):
 
 
 def test_a_penalty(run):
-    folder, _, metrics = results(run)
-    found = metrics[metrics["method"] == "runner_up"]
-    assert set(found["penalty"]) == {"runner_up"} and sorted(
-        found["lambda"].unique()
-    ) == [0.001, 0.003, 0.01, 0.03]
-    assert found["r2"].notna().all() and found["r2"].nunique() > 2
+    folder, _, metrics = read_results(run)
+    rows = metrics[metrics["method"] == "runner_up"]
+    assert set(rows["penalty"]) == {"runner_up"}
+    assert sorted(rows["lambda"].unique()) == [0.001, 0.003, 0.01, 0.03]
+    assert rows["r2"].notna().all() and rows["r2"].nunique() > 2
     assert "Runner-up raises mean MS" in (folder / "claims.md").read_text()
     assert re.search(r"\| Runner-up +\|", (folder / "tables/table1.md").read_text())
 
 
 def test_an_objective(run):
-    _, bank, metrics = results(run)
+    _, bank, metrics = read_results(run)
     (entry,) = [e for e in bank["saes"] if e["method"] == "jittered"]
-    assert entry["settings"]["options"] == {"spread": 0.25} and entry[
-        "path"
-    ].startswith("jittered/default/")
-    found = metrics[(metrics["method"] == "jittered") & (metrics["split"] == "test")]
-    assert found["l0"].item() <= 4 and found["objective"].item() == "jittered_topk"
+    assert entry["settings"]["options"] == {"spread": 0.25}
+    assert entry["path"].startswith("jittered/default/")
+    row = metrics[(metrics["method"] == "jittered") & (metrics["split"] == "test")]
+    assert row["l0"].item() <= 4 and row["objective"].item() == "jittered_topk"
 
 
 def test_a_metric(run):
-    folder, bank, metrics = results(run)
+    folder, bank, metrics = read_results(run)
     metrics = metrics[metrics["protocol"] == "paper"]
     (entry,) = [
         e for e in bank["saes"] if e["method"] == "topk" and e["protocol"] == "paper"
     ]
     model = sae.load(folder / "saes/colours/mean_colour/k4" / entry["path"])
-    codes = (
-        model.encode(np.load(run.folder / paths.EMBEDDINGS.format(**CELL, split="val")))
-        .matrix()
-        .toarray()
-    )
+    embeddings = np.load(run.folder / paths.EMBEDDINGS.format(**CELL, split="val"))
+    codes = model.encode(embeddings).matrix().toarray()
     expected = np.sort(codes, axis=1)[:, -3:].sum() / codes.sum()
-    found = metrics[(metrics["method"] == "topk") & (metrics["split"] == "val")]
-    assert found["concentration"].item() == pytest.approx(expected, rel=1e-6)
+    row = metrics[(metrics["method"] == "topk") & (metrics["split"] == "val")]
+    assert row["concentration"].item() == pytest.approx(expected, rel=1e-6)
     curve = pd.read_parquet(folder / "curves.parquet").query(
         "curve == 'concentration_by_k' and method == 'topk' and selected"
     )
-    assert (
-        curve.loc[(curve["split"] == "val") & (curve["x"] == 3), "y"].item()
-        == found["concentration"].item()
-    )
+    at_3 = curve.loc[(curve["split"] == "val") & (curve["x"] == 3), "y"]
+    assert at_3.item() == row["concentration"].item()
     latents = pd.read_parquet(folder / "latents.parquet").query(
         "method == 'topk' and split == 'test' and selected"
     )
-    assert len(latents) == 32 and latents["share_of_activation"].sum() == pytest.approx(
-        1
-    )
+    assert len(latents) == 32
+    assert latents["share_of_activation"].sum() == pytest.approx(1)
     assert latents["n_active"].notna().all()
 
 
 def test_a_protocol(run):
-    _, bank, metrics = results(run)
-    own = [e for e in bank["saes"] if e["protocol"] == "better"]
-    assert [e["seed"] for e in own] == [0, 0, 1] and [e["judged"] for e in own] == [
-        False,
-        False,
-        True,
-    ]
+    _, bank, metrics = read_results(run)
+    of_better = [e for e in bank["saes"] if e["protocol"] == "better"]
+    assert [e["seed"] for e in of_better] == [0, 0, 1]
+    assert [e["judged"] for e in of_better] == [False, False, True]
     of_val = metrics[
         (metrics["protocol"] == "better")
         & (metrics["split"] == "val")
         & (metrics["seed"] == 0)
     ]
-    assert paths.trial_name(own[2]["trial"]) == of_val.set_index("trial")["r2"].idxmax()
+    best_trial = of_val.set_index("trial")["r2"].idxmax()
+    assert paths.trial_name(of_better[2]["trial"]) == best_trial
 
 
 def test_a_figure(run):
-    folder, _, _ = results(run)
+    folder, _, _ = read_results(run)
     assert (folder / "figures/firing.png").stat().st_size > 5000
     assert (
         "Latents of the chosen SAEs by the number"
@@ -202,18 +194,18 @@ def test_its_latents_can_be_seen_before_there_is_a_report(run):
     report = run.folder / "results/tiny/report"
     report.rename(run.folder / "report")
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-m", "sae_workflow.show", "tiny"],
             cwd=run.folder,
-            env=run.environment | {"DISPLAY": "", "WAYLAND_DISPLAY": ""},
+            env={**run.environment, "DISPLAY": "", "WAYLAND_DISPLAY": ""},
             capture_output=True,
             text=True,
         )
     finally:
         (run.folder / "report").rename(report)
-    assert done.returncode == 0, done.stderr
-    assert "colours / mean_colour / k4 alone" in done.stdout
-    assert "results/tiny/first_look/index.html: open it" in done.stdout
+    assert process.returncode == 0, process.stderr
+    assert "colours / mean_colour / k4 alone" in process.stdout
+    assert "results/tiny/first_look/index.html: open it" in process.stdout
     site = run.folder / "results/tiny/first_look"
     overview = (site / "data/overview.js").read_text()
     assert "Runner-up" in overview and list(site.glob("data/**/*.js"))

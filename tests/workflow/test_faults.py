@@ -38,15 +38,20 @@ from sae.steps import STEPS
 BANK = "results/tiny/saes/digits/tiny/k4/bank.json"
 # Like the Snakefile's targets these name what is on the way: Snakemake makes a lost
 # file again only if it is named.
-TARGETS = [f"results/activations/digits/tiny/{split}/manifest.json" for split in SPLITS]
-TARGETS += [BANK]
-TARGETS += [
-    f"results/tiny/scores/digits/tiny/k4/{stage}/metrics.parquet"
-    for stage in paths.STAGES
+TARGETS = [
+    *(f"results/activations/digits/tiny/{split}/manifest.json" for split in SPLITS),
+    BANK,
+    *(
+        f"results/tiny/scores/digits/tiny/k4/{stage}/metrics.parquet"
+        for stage in paths.STAGES
+    ),
+    "results/tiny/metrics.csv",
 ]
-TARGETS += ["results/tiny/metrics.csv"]
-YEAR = 365 * 86_400
-FULL = r"could not be written: its file system is full .*\. Free some, then run again: what is finished is kept"
+YEAR = 365 * 86_400  # seconds
+FULL = (
+    r"could not be written: its file system is full .*\. "
+    "Free some, then run again: what is finished is kept"
+)
 CLOSED = r"could not be written: its file system is read-only\. Make it writable"
 
 
@@ -93,12 +98,8 @@ def of_sae(file):
 
 
 def of_table(file):
-    files.write_parquet(
-        file,
-        pd.DataFrame(
-            np.random.default_rng(0).random((10_000, 4)), columns=list("abcd")
-        ),
-    )
+    values = np.random.default_rng(0).random((10_000, 4))
+    files.write_parquet(file, pd.DataFrame(values, columns=list("abcd")))
 
 
 def of_figure(file):
@@ -196,16 +197,17 @@ def test_embeddings_go_on_after_a_full_disk(tmp_path):
     rows = np.arange(40_000, dtype=np.float32).reshape(-1, 8)
     batches = np.split(rows, 50)
     with mounted(tmp_path / "disk", "size=80k") as remount:
-        path, kept = tmp_path / "disk/train.npy", []
+        path = tmp_path / "disk/train.npy"
         part = Part(path, len(rows))
+        batches_kept = 0
         with pytest.raises(OSError, match=f"No space left on device: '{path}'"):
             for batch in batches:
                 part.append(batch)
-                kept.append(batch)
+                batches_kept += 1
         remount("size=1m")
         part = Part(path, len(rows))
-        assert 0 < part.rows_written == 100 * len(kept) < len(rows)
-        for batch in batches[len(kept) :]:
+        assert 0 < part.rows_written == 100 * batches_kept < len(rows)
+        for batch in batches[batches_kept:]:
             part.append(batch)
         assert (np.load(path) == rows).all()
 
@@ -215,7 +217,7 @@ def test_a_full_disk_is_not_blamed_on_a_source(tmp_path):
     (tmp_path / "source").mkdir()
     (tmp_path / "source/f").write_bytes(bytes(100_000))
 
-    def from_folder(_reference, _scratch, _wanted):
+    def from_folder(_reference, _scratch, _file_names):
         return tmp_path / "source"
 
     spec = {
@@ -236,7 +238,8 @@ def test_full_shared_memory_is_told_and_is_no_endless_wait(monkeypatch):
     # printed and the batch never comes.
     def full(_tensor):
         raise RuntimeError(
-            "unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)"
+            "unable to allocate shared memory(shm) for file </torch_1>: "
+            "No space left on device (28)"
         )
 
     monkeypatch.setattr(torch.Tensor, "share_memory_", full)
@@ -253,33 +256,25 @@ def step(digits, capsys):
     It returns the exit code and what the step printed.
     """
     log = logging.getLogger("sae")
-    before, level = list(log.handlers), log.level
+    handlers_before = list(log.handlers)
+    level_before = log.level
 
-    def run(out, *options):
-        spec = files.dumps(
-            {"type": "image_folder", "root": str(digits), "image_size": 32}
-        )
-        places = [
-            "--name",
-            "digits",
-            "--artifacts",
-            "nowhere",
-            "--out",
-            str(out),
-            "--spec",
-            spec,
-        ]
+    def run(folder, *options):
+        spec = {"type": "image_folder", "root": str(digits), "image_size": 32}
+        arguments = ["dataset", "--name", "digits", "--artifacts", "nowhere"]
+        arguments += ["--out", str(folder), "--spec", files.dumps(spec)]
         try:
-            return main(["dataset", *places, *options]), capsys.readouterr().err
+            return main([*arguments, *options]), capsys.readouterr().err
         finally:
-            for handler in set(log.handlers) - set(before):
+            for handler in set(log.handlers) - set(handlers_before):
                 log.removeHandler(handler)
                 with suppress(OSError):
                     handler.close()
-            gc.collect()  # A file that could not be flushed stays open till then, and its disk busy.
+            # A file that could not be flushed stays open till then, and its disk busy.
+            gc.collect()
 
     yield run
-    log.setLevel(level)
+    log.setLevel(level_before)
 
 
 @pytest.mark.disk
@@ -308,7 +303,7 @@ def test_a_step_on_a_full_or_read_only_disk_says_one_line_though_its_log_lies_th
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, digits):
-    """A finished run up to the metrics; what the others must give too."""
+    """Return a finished run up to the metrics, whose bytes the others must give."""
     checkout = Checkout(tmp_path_factory.mktemp("undisturbed"), digits)
     checkout.snakemake(*TARGETS)
     return checkout
@@ -316,31 +311,31 @@ def undisturbed(tmp_path_factory, digits):
 
 @pytest.fixture
 def finished(undisturbed, tmp_path, digits):
-    """A copy of it to damage."""
+    """Return a copy of the undisturbed run, to damage."""
     (tmp_path / "finished").mkdir()
     checkout = Checkout(tmp_path / "finished", digits)
     for folder in ("results", ".snakemake"):
         shutil.copytree(
             undisturbed.folder / folder, checkout.folder / folder, symlinks=True
         )
-    assert not planned(checkout)
+    assert not has_jobs(checkout)
     return checkout
 
 
-def planned(checkout):
-    """Whether there is something to do, as a dry run says."""
+def has_jobs(checkout):
+    """Return whether a dry run names anything to do."""
     return "Nothing to be done" not in checkout.snakemake("-n", *TARGETS)
 
 
 def everything(checkout):
-    """{path: content} of embeddings, SAEs, scores and metrics."""
+    """Return {path: content} of embeddings, SAEs, scores and metrics."""
     store = checkout.folder / "results/activations"
     embeddings = {
         str(f.relative_to(store)): f.read_bytes()
         for f in store.glob("digits/tiny/[a-z]*/*")
     }
     assert len(embeddings) == 9
-    return checkout.results() | embeddings
+    return {**checkout.results(), **embeddings}
 
 
 def temporaries(checkout):
@@ -353,24 +348,24 @@ def test_a_full_disk_stops_a_run_which_goes_on_when_there_is_space(
     undisturbed, make_checkout
 ):
     checkout = make_checkout()
-    results = checkout.folder / "results"
-    with mounted(results, "size=200k") as remount:
-        for size, where in (
+    disk = checkout.folder / "results"
+    with mounted(disk, "size=200k") as remount:
+        for size, file_pattern in (
             (200, r"results/activations/digits/tiny/\.embedding-\w+/0-of-1/train\.npy"),
             (800, r"results/store/saes/\w{32}"),
         ):
             remount(f"size={size}k")
             output = checkout.snakemake(*TARGETS, ok=False)
-            assert re.search(f"^error: {where} {FULL}$", output, re.M)
+            assert re.search(f"^error: {file_pattern} {FULL}$", output, re.M)
             assert "Traceback" not in output and "Logging error" not in output
             assert not temporaries(checkout)
-        kept = {
-            f: f.stat().st_mtime for f in results.glob("store/saes/*/sae.safetensors")
+        time_by_sae = {
+            f: f.stat().st_mtime for f in disk.glob("store/saes/*/sae.safetensors")
         }
-        assert kept
+        assert time_by_sae
         remount("size=20m")
         checkout.snakemake(*TARGETS)
-        assert {f: f.stat().st_mtime for f in kept} == kept
+        assert {f: f.stat().st_mtime for f in time_by_sae} == time_by_sae
         assert everything(checkout) == everything(undisturbed)
 
 
@@ -387,52 +382,42 @@ def test_a_full_or_read_only_checkout_is_said_before_any_job(digits, tmp_path):
         (tmp_path / "disk/filler").unlink()
         remount("ro")
         output = checkout.snakemake("tiny", ok=False)
-        assert (
-            re.search(rf"^\.snakemake {CLOSED}", output, re.M)
-            and "Traceback" not in output
-        )
+        assert re.search(rf"^\.snakemake {CLOSED}", output, re.M)
+        assert "Traceback" not in output
 
 
 @pytest.mark.slow
 @pytest.mark.disk
 def test_read_only_results_can_be_looked_at_but_not_added_to(finished, undisturbed):
-    results = finished.folder / "results"
-    shutil.move(results, finished.folder / "aside")
-    with mounted(results, "size=20m") as remount:
+    disk = finished.folder / "results"
+    shutil.move(disk, finished.folder / "aside")
+    with mounted(disk, "size=20m") as remount:
         shutil.copytree(
-            finished.folder / "aside", results, symlinks=True, dirs_exist_ok=True
+            finished.folder / "aside", disk, symlinks=True, dirs_exist_ok=True
         )
         for table in (
             "metrics.csv",
             "metrics.sums.json",
             "made_by.json",
-            *(
-                f"{name}.parquet"
-                for name in ("metrics", "curves", "latents", "selection")
-            ),
+            "metrics.parquet",
+            "curves.parquet",
+            "latents.parquet",
+            "selection.parquet",
         ):
-            (results / "tiny" / table).unlink()
+            (disk / "tiny" / table).unlink()
         remount("ro")
-        assert planned(finished)
+        assert has_jobs(finished)
         output = finished.snakemake(*TARGETS, ok=False)
-        assert (
-            re.search(f"^results {CLOSED}", output, re.M) and "Traceback" not in output
-        )
-        sae = next(results.glob("tiny/saes/**/topk/**/sae.safetensors"))
-        step = [
-            "encode",
-            "--sae",
-            sae,
-            "--source",
-            results / "activations/digits/tiny/test/embeddings.npy",
-        ]
-        out = finished.folder / "codes.parquet"
+        assert re.search(f"^results {CLOSED}", output, re.M)
+        assert "Traceback" not in output
+        sae = next(disk.glob("tiny/saes/**/topk/**/sae.safetensors"))
+        embeddings = disk / "activations/digits/tiny/test/embeddings.npy"
+        codes = finished.folder / "codes.parquet"
+        step = ["encode", "--sae", sae, "--source", embeddings, "--out", codes]
         subprocess.run(
-            [sys.executable, "-m", "sae", *step, "--out", out],
-            cwd=finished.folder,
-            check=True,
+            [sys.executable, "-m", "sae", *step], cwd=finished.folder, check=True
         )
-        assert len(pd.read_parquet(out)) > 100
+        assert len(pd.read_parquet(codes)) > 100
         remount("rw")
         finished.snakemake(*TARGETS)
         assert everything(finished) == everything(undisturbed)
@@ -446,9 +431,12 @@ def test_a_dry_run_of_a_read_only_checkout_from_a_folder_of_links(finished, tmp_
         shutil.copytree(finished.folder, disk, symlinks=True, dirs_exist_ok=True)
         remount("ro")
         linked = tmp_path / "linked"
-        recipe = f"mkdir {linked} && cd {linked} && ln -s {disk}/* . && cp -r {disk}/.snakemake . && snakemake -n"
+        recipe = (
+            f"mkdir {linked} && cd {linked} && ln -s {disk}/* . "
+            f"&& cp -r {disk}/.snakemake . && snakemake -n {TARGETS[-1]}"
+        )
         process = subprocess.run(
-            f"{recipe} {TARGETS[-1]}",
+            recipe,
             shell=True,
             env=finished.environment,
             capture_output=True,
@@ -480,14 +468,14 @@ def test_what_the_message_on_a_damaged_file_says_is_all_that_is_to_do(
     shutil.rmtree(finished.folder / "results/tiny/scores/digits/tiny/k4/.rows")
     damaged.write_bytes(damaged.read_bytes()[:-20])
     output = finished.snakemake(*TARGETS, "--forcerun", rule, ok=False)
-    found = ADVICE.search(output)
-    assert found, output
-    for path in filter(None, found.groups()):
+    advice = ADVICE.search(output)
+    assert advice, output
+    for path in filter(None, advice.groups()):
         path = damaged if path == "it" else finished.folder / path
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     finished.snakemake(*TARGETS)
     assert everything(finished) == everything(undisturbed)
-    assert not planned(finished)
+    assert not has_jobs(finished)
 
 
 @pytest.mark.slow
@@ -495,7 +483,7 @@ def test_a_damaged_part_of_an_embedding_costs_its_batches_and_no_more(
     undisturbed, make_checkout
 ):
     checkout = make_checkout()
-    checkout.config["compute"] |= {"embed_shards": 2}
+    checkout.config["compute"]["embed_shards"] = 2
     checkout.write()
     checkout.snakemake(*TARGETS, "--until", "embed_shard")
     (part,) = (checkout.folder / "results").glob(
@@ -505,12 +493,10 @@ def test_a_damaged_part_of_an_embedding_costs_its_batches_and_no_more(
     raw[len(raw) // 2] ^= 1
     part.write_bytes(raw)
     output = checkout.snakemake(*TARGETS)
-    assert (
-        re.search(
-            r"digits / tiny, shard 0 of 2: \d+ images \((\d+) were there\)", output
-        )[1]
-        != "0"
+    line = re.search(
+        r"digits / tiny, shard 0 of 2: \d+ images \((\d+) were there\)", output
     )
+    assert line[1] != "0"
     assert everything(checkout) == everything(undisturbed)
 
 
@@ -527,34 +513,29 @@ def redate(folders, seconds):
 @pytest.mark.parametrize(
     ("folders", "seconds", "lost"),
     [
-        (
-            [""],
-            -YEAR,
-            None,
-        ),  # Everything older than the backbone's weights: all is looked at again.
-        (
-            ["datasets", "activations"],
-            YEAR,
-            "tiny",
-        ),  # The jobs that read them would fail until that date.
+        # Everything older than the backbone's weights: all is looked at again.
+        ([""], -YEAR, None),
+        # The jobs that read them would fail until that date.
+        (["datasets", "activations"], YEAR, "tiny"),
     ],
 )
 def test_a_clock_that_jumped_costs_at_most_one_rerun(
     finished, undisturbed, folders, seconds, lost
 ):
-    results = finished.folder / "results"
-    stored = {f: f.stat().st_ino for f in results.glob("store/saes/*/sae.safetensors")}
-    redate([results / folder for folder in folders], seconds)
+    root = finished.folder / "results"
+    stored = {f: f.stat().st_ino for f in root.glob("store/saes/*/sae.safetensors")}
+    redate([root / folder for folder in folders], seconds)
     if lost:
-        shutil.rmtree(results / lost)
+        shutil.rmtree(root / lost)
     finished.snakemake(*TARGETS)
-    assert not planned(finished)
+    assert not has_jobs(finished)
     assert everything(finished) == everything(undisturbed)
     assert {f: f.stat().st_ino for f in stored} == stored  # Nothing was trained again.
 
 
-def wait_for(what, process):
-    while not what():
+def wait_for(condition, process):
+    """Wait until a condition holds, while a process runs."""
+    while not condition():
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.005)
 
@@ -564,65 +545,45 @@ def wait_for(what, process):
 def test_a_step_told_to_stop_says_so_leaves_nothing_and_goes_on(
     finished, undisturbed, workers
 ):
-    out = finished.folder / "results/activations/digits/tiny"
-    shutil.rmtree(out)
-    spec = finished.config["backbones"]["tiny"]
-    options = [
-        "--name",
-        "tiny",
-        "--spec",
-        files.dumps(spec),
-        "--batch-size",
-        "1",
-    ]  # Slow enough to be caught.
-    places = [
-        "--dataset",
-        "results/datasets/digits",
-        "--artifacts",
-        "results/artifacts",
-        "--out",
-        out,
-    ]
-    step = [
-        sys.executable,
-        "-m",
-        "sae",
-        "embed",
-        *places,
-        *options,
-        "--workers",
-        str(workers),
-    ]
-    place = {
+    activations = finished.folder / "results/activations/digits/tiny"
+    shutil.rmtree(activations)
+    spec = files.dumps(finished.config["backbones"]["tiny"])
+    step = [sys.executable, "-m", "sae", "embed", "--name", "tiny", "--spec", spec]
+    step += ["--dataset", "results/datasets/digits"]
+    step += ["--artifacts", "results/artifacts", "--out", activations]
+    # Slow enough to be caught.
+    step += ["--batch-size", "1", "--workers", str(workers)]
+    options = {
         "cwd": finished.folder,
         "env": finished.environment,
         "stderr": subprocess.PIPE,
         "text": True,
     }
-    process = subprocess.Popen(step, start_new_session=True, **place)
-    journal = ".embedding-*/0-of-1/train.npy.journal"
-    wait_for(
-        lambda: any(f.stat().st_size for f in out.glob(journal)), process
-    )  # A first batch is kept.
+    process = subprocess.Popen(step, start_new_session=True, **options)
+    journals = ".embedding-*/0-of-1/train.npy.journal"
+
+    def a_batch_is_kept():
+        return any(f.stat().st_size for f in activations.glob(journals))
+
+    wait_for(a_batch_is_kept, process)
     os.killpg(process.pid, signal.SIGTERM)  # As Slurm does: every process of the job.
     output = process.communicate()[1]
-    assert (
-        output
-        == "error: embed was told to stop (SIGTERM); what it has finished is kept, run again to go on\n"
+    assert output == (
+        "error: embed was told to stop (SIGTERM); "
+        "what it has finished is kept, run again to go on\n"
     )
     assert process.returncode == 143 and not temporaries(finished)
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
-    again = subprocess.run(step, **place)
-    assert again.returncode == 0 and re.search(
-        r"500 images \([1-9]\d* were there\)", again.stderr
-    )
+    again = subprocess.run(step, **options)
+    assert again.returncode == 0
+    assert re.search(r"500 images \([1-9]\d* were there\)", again.stderr)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("told", ["all", "snakemake"])
+@pytest.mark.parametrize("stopped", ["all", "snakemake"])
 def test_a_run_told_to_stop_ends_and_the_rerun_gives_the_same_bytes(
-    make_checkout, undisturbed, told
+    make_checkout, undisturbed, stopped
 ):
     checkout = make_checkout()
     process = subprocess.Popen(
@@ -636,23 +597,26 @@ def test_a_run_told_to_stop_ends_and_the_rerun_gives_the_same_bytes(
     )
     stored = checkout.folder / "results/store/saes"
     wait_for(lambda: list(stored.glob("[0-9a-f]*")), process)
-    kept = {f: f.stat().st_ino for f in stored.glob("[0-9a-f]*/sae.safetensors")}
-    (os.killpg if told == "all" else os.kill)(process.pid, signal.SIGTERM)
+    inode_by_sae = {
+        f: f.stat().st_ino for f in stored.glob("[0-9a-f]*/sae.safetensors")
+    }
+    send_signal = os.killpg if stopped == "all" else os.kill
+    send_signal(process.pid, signal.SIGTERM)
     output = process.communicate()[0]
     assert process.returncode == 1, output
-    assert (
-        "Traceback" not in output
-        and "python -m sae" not in output.partition("stopped")[2]
-    )
+    assert "Traceback" not in output
+    assert "python -m sae" not in output.partition("stopped")[2]
     assert output.count("stopped by SIGTERM: jobs at work end now") == 1
     assert output.count(
-        "error: train was told to stop (SIGTERM); what it has finished is kept, run again to go on"
+        "error: train was told to stop (SIGTERM); "
+        "what it has finished is kept, run again to go on"
     )
     assert not (checkout.folder / BANK).exists()
     assert not temporaries(checkout)
     checkout.snakemake(*TARGETS)  # No lock is left.
     assert everything(checkout) == everything(undisturbed)
-    assert kept and {f: f.stat().st_ino for f in kept} == kept
+    assert inode_by_sae
+    assert {f: f.stat().st_ino for f in inode_by_sae} == inode_by_sae
 
 
 def test_a_table_cut_short_between_two_jobs_is_named(tmp_path):

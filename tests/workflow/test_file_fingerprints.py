@@ -8,11 +8,12 @@ import pytest
 from sae_workflow import file_fingerprints
 
 
-def of(root, has_images=True, **spec):
+def fingerprint(root, has_images=True, **spec):
+    """Return the fingerprint of a dataset's images, below a root, as they are now."""
     file_fingerprints._fingerprint_folder.cache_clear()
-    return file_fingerprints.fingerprint_images(
-        SimpleNamespace(spec={"root": str(root), **spec}, has_images=has_images)
-    )
+    spec = {"root": str(root), **spec}
+    dataset = SimpleNamespace(spec=spec, has_images=has_images)
+    return file_fingerprints.fingerprint_images(dataset)
 
 
 @pytest.fixture
@@ -50,36 +51,30 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES)
 def test_every_change_below_the_root_shows(root, change):
     os.utime(root / "b.tar", (1, 1))
-    before = of(root)
-    assert before == of(root) and before.startswith("3 files ")
+    before = fingerprint(root)
+    assert before == fingerprint(root) and before.startswith("3 files ")
     shutil.copytree(root, root.parent / "copy", symlinks=True)
     (root.parent / "copy/train/loop").unlink()
-    assert (
-        of(root.parent / "copy") == before
-    )  # The same names, sizes and times elsewhere.
+    # The same names, sizes and times elsewhere.
+    assert fingerprint(root.parent / "copy") == before
     CHANGES[change](root)
-    assert of(root) != before
+    assert fingerprint(root) != before
 
 
 def test_nothing_is_listed_where_nothing_is_followed(root):
-    assert (
-        of(root, has_images=False)
-        == of(root, download=True)
-        == of(root / "none", download=True)
-        == ""
-    )
-    assert of(root / "none").startswith("0 files")
+    assert fingerprint(root, has_images=False) == ""
+    assert fingerprint(root, download=True) == ""
+    assert fingerprint(root / "none", download=True) == ""
+    assert fingerprint(root / "none").startswith("0 files")
 
 
 def test_single_files_are_told_apart_as_images_are(root):
     files = [str(root / name) for name in ("train/a.png", "b.tar", "gone")]
     os.utime(root / "b.tar", (1, 1))
     before = file_fingerprints.fingerprint_files(files)
-    assert (
-        before == file_fingerprints.fingerprint_files(files)
-        and before.startswith("2 files ")
-        and file_fingerprints.fingerprint_files(files[2:]) == ""
-    )
+    assert before == file_fingerprints.fingerprint_files(files)
+    assert before.startswith("2 files ")
+    assert file_fingerprints.fingerprint_files(files[2:]) == ""
     CHANGES["larger, with its time"](root)
     larger = file_fingerprints.fingerprint_files(files)
     replaced(root)

@@ -23,6 +23,7 @@ from sae_workflow import (
 )
 from sae_workflow.command_line import run_command
 from sae_workflow.stages import STAGES, make_job
+from support.errors import assert_names
 from support.larger import enlarge_paper
 
 from sae.config.yaml_file import parse_file
@@ -32,7 +33,7 @@ CONFIG = parse_file(ROOT / "config.yaml")
 
 @pytest.fixture
 def empty(tmp_path, monkeypatch):
-    """A working directory with the project's code, without data and results."""
+    """Return a working directory with the project's code, no data and no results."""
     for part in PARTS:
         os.symlink(ROOT / part, tmp_path / part)
     (tmp_path / "config.yaml").unlink()
@@ -45,7 +46,7 @@ def empty(tmp_path, monkeypatch):
 
 
 def snakemake(*arguments):
-    """What a dry run says on stdout and on stderr."""
+    """Return what a dry run prints on stdout and on stderr."""
     process = subprocess.run(
         ["snakemake", "-n", *arguments], capture_output=True, text=True
     )
@@ -54,7 +55,7 @@ def snakemake(*arguments):
 
 
 def dry_run(experiment):
-    """{rule: jobs} by Snakemake, and what it said on stderr."""
+    """Return {rule: jobs} by Snakemake, and what it prints on stderr."""
     streams = snakemake(experiment)
     lines = "\n".join(streams).splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith("job  ")) + 2
@@ -124,33 +125,25 @@ def test_downloads_are_jobs_of_what_is_not_pinned_or_local(empty):
     ],
 )
 def test_which_weights_come_from_the_hub(spec, expected):
-    config = settings.load(
-        CONFIG | {"backbones": CONFIG["backbones"] | {"b": spec | {"family": "b"}}}
-    )
-    assert external_files.is_from_hub(config, "b") == expected
+    config = copy.deepcopy(CONFIG)
+    config["backbones"]["b"] = {**spec, "family": "b"}
+    assert external_files.is_from_hub(settings.load(config), "b") == expected
 
 
 @pytest.mark.slow
-def test_jobs_of_parts_and_without_a_second_round_or_some_metrics_are_what_snakemake_says(
-    empty,
-):
+def test_jobs_of_parts_and_without_some_metrics_are_what_snakemake_says(empty):
     config = copy.deepcopy(CONFIG)
     config["experiments"]["smoke"]["judges"] = ["efficientnet_lite2"]
     for experiment in ("fair", "smoke"):
-        config["compute"] |= {"embed_shards": 3}
+        config["compute"]["embed_shards"] = 3
         (empty / "config.yaml").write_text(yaml.safe_dump(config))
-        assert (
-            forecast.count_jobs(settings.load(config), experiment)
-            == dry_run(experiment)[0]
-        )
+        counts = forecast.count_jobs(settings.load(config), experiment)
+        assert counts == dry_run(experiment)[0]
     config["experiments"] = {"smoke": config["experiments"]["smoke"]}
     config["experiments"]["smoke"]["methods"] = ["topk", "reg1"]
     config["experiments"]["smoke"]["sweep"].pop("reg2")
-    del (
-        config["metrics"]["probe"],
-        config["metrics"]["robustness"],
-        config["metrics"]["rank_profile"],
-    )
+    for metric in ("probe", "robustness", "rank_profile"):
+        del config["metrics"][metric]
     (empty / "config.yaml").write_text(yaml.safe_dump(config))
     counts = forecast.count_jobs(settings.load(config), "smoke")
     assert counts == dry_run("smoke")[0]
@@ -159,7 +152,7 @@ def test_jobs_of_parts_and_without_a_second_round_or_some_metrics_are_what_snake
 
 @pytest.mark.slow
 def test_ten_times_the_lambdas_and_seeds_are_no_more_jobs(empty):
-    """68,040 SAEs; a job each would be 68,040 jobs."""
+    """The plan has 68,040 SAEs; a job each would be 68,040 jobs."""
     larger = enlarge_paper(CONFIG, 10)
     config = settings.load(larger)
     sizes = [
@@ -169,13 +162,14 @@ def test_ten_times_the_lambdas_and_seeds_are_no_more_jobs(empty):
     ]
     assert sum(size.trials for size in sizes) == 18 * 30 * (6 + 2 * 60)
     (empty / "config.yaml").write_text(yaml.safe_dump(larger))
-    before = resource.getrusage(
-        resource.RUSAGE_CHILDREN
-    ).ru_maxrss  # KiB, of the largest child so far.
+    before = memory_of_largest_child()
     assert dry_run("paper")[0] == forecast.count_jobs(settings.load(CONFIG), "paper")
-    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < max(
-        2**20, before + 1
-    )
+    assert memory_of_largest_child() < max(2**20, before + 1)
+
+
+def memory_of_largest_child():
+    """Return the memory of the largest child process so far, in KiB."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
 
 
 def test_the_paper_by_hand(empty):
@@ -187,15 +181,13 @@ def test_the_paper_by_hand(empty):
     config = settings.load(CONFIG)
     shown = "\n".join(forecast.describe_plan(config, "paper"))
     assert "SAEs: 972 in 18 cells, and at most 108 at what validation chooses" in shown
-    size, total = (
-        re.search(r"  total ([\d.]+) GB", shown)[1],
-        re.search(r"  total  +\d+ +0 +(\d+) +(\d+)", shown),
-    )
+    size = float(re.search(r"  total ([\d.]+) GB", shown)[1])
+    gpu_hours, core_hours = re.search(r"  total  +\d+ +0 +(\d+) +(\d+)", shown).groups()
     page = " ".join((ROOT / "docs/paper.md").read_text().split())
     assert (
-        f"SAEs take {float(size):.0f} GB. The plan estimates {total[1]} hours of one H100 and {total[2]} "
-        in page
-    )
+        f"SAEs take {size:.0f} GB. The plan estimates {gpu_hours} hours of one H100 "
+        f"and {core_hours} "
+    ) in page
     assert len(shown.splitlines()) < 65 and max(map(len, shown.splitlines())) <= 120
     embedding = costs.embedding_of(config, "imagenet", "vit_l16")
     plans = costs.list_plans_on(config, "paper", embedding)
@@ -205,20 +197,16 @@ def test_the_paper_by_hand(empty):
     )
     # One bank without a GPU, 9 of 54 SAEs without a step: 45 x 50 epochs x 601 steps x
     # 4 x 2048 x 1024 x 8224 FLOP.
-    job = make_job(
-        "train",
-        config,
-        {
-            "experiment": "paper",
-            "dataset": "imagenet",
-            "backbone": "vit_l16",
-            "k": plans[0].k,
-        },
-    )
+    cell = {
+        "experiment": "paper",
+        "dataset": "imagenet",
+        "backbone": "vit_l16",
+        "k": plans[0].k,
+    }
+    job = make_job("train", config, cell)
     step = 68_987.6 / 1000 / costs.rate("cpu")
-    choosing = (
-        60 * 50_000 * 2 * 8192 * 1024 / 1e9 / costs.rate("cpu")
-    )  # And 6 at what validation chose; val of all.
+    # And 6 at what validation chose; val of all.
+    choosing = 60 * 50_000 * 2 * 8192 * 1024 / 1e9 / costs.rate("cpu")
     assert STAGES["train"].seconds(job).cores_alone == pytest.approx(
         51 * 50 * 601 * step + choosing, rel=1e-4
     )
@@ -229,26 +217,18 @@ def test_the_paper_by_hand(empty):
 
 
 def test_the_estimate_is_near_what_the_demo_took(empty):
-    """docs/performance.md at commit cb2d123: 948 s on 2 cores after the set-up, with
-    these backbones and methods.
+    """The demo took 948 s on 2 cores after the set-up, by docs/performance.md.
 
-    Its 24 probe jobs took about 400 s of them; they take 0.4 of that now.
+    That is the page at commit cb2d123, with these backbones and methods. The 24 probe
+    jobs took about 400 s of them; they take 0.4 of that now.
     """
     config = copy.deepcopy(CONFIG)
     backbones = [f"efficientnet_lite{size}" for size in (0, 1, 2)]
     methods = ["topk", "reg1", "reg2", "reg1_all", "reg2_all"]
-    config["experiments"]["demo"] |= {
-        "gallery": {},
-        "backbones": backbones,
-        "methods": methods,
-        "k": [8, 16, 32],
-    }
+    demo = config["experiments"]["demo"]
+    demo.update(gallery={}, backbones=backbones, methods=methods, k=[8, 16, 32])
     for name in ("reg1", "reg2"):
-        config["experiments"]["demo"]["sweep"][name]["lambda"]["k16"] = [
-            0.001,
-            0.003,
-            0.01,
-        ]
+        demo["sweep"][name]["lambda"]["k16"] = [0.001, 0.003, 0.01]
     config = settings.load(config)
     spent = forecast.estimate_hours(forecast.jobs_to_do(config, "demo"))
     hours = durations.total(spent.values()).cores_alone
@@ -263,9 +243,8 @@ def test_a_backbone_costs_what_its_own_size_does(empty):
         config["backbones"]["vit_l16"]["image_size"] = size
         embedding = costs.embedding_of(settings.load(config), "imagenet", "vit_l16")
         spent[size] = durations.embedding_seconds(embedding).gpu
-    assert [spent[224] / spent[None], spent[448] / spent[None]] == pytest.approx(
-        [4, 16]
-    )
+    ratios = [spent[224] / spent[None], spent[448] / spent[None]]
+    assert ratios == pytest.approx([4, 16])
 
 
 def test_what_nobody_knows_is_named_and_left_out(empty):
@@ -278,24 +257,20 @@ def test_what_nobody_knows_is_named_and_left_out(empty):
     }
     config["backbones"]["ours"] = ours
     config["datasets"]["birds"] = {"type": "image_folder", "root": "birds"}
-    config["experiments"]["paper"] |= {
-        "backbones": ["vit_l16", "ours"],
-        "datasets": ["imagenet", "birds", "cifar100"],
-    }
+    paper = config["experiments"]["paper"]
+    paper["backbones"] = ["vit_l16", "ours"]
+    paper["datasets"] = ["imagenet", "birds", "cifar100"]
     config = settings.load(config)
     shown = "\n".join(forecast.describe_plan(config, "paper"))
     assert "backbone ours: checkpoint weights/ours.pt does not exist" in shown
-    assert (
+    assert_names(
+        shown,
         "left out of disk and hours: backbone ours: workflow/resources/costs.yaml has "
-        "no figures of its model resnet18" in shown
-    )
-    assert (
-        "no number of images of dataset birds: it is known once its index is made, `snakemake results/"
-        in shown
-    )
-    assert (
-        "cifar100: what data/torchvision lacks will be downloaded by torchvision, which needs the internet"
-        in shown
+        "no figures of its model resnet18",
+        "no number of images of dataset birds: it is known once its index is made, "
+        "`snakemake results/",
+        "cifar100: what data/torchvision lacks will be downloaded by torchvision, "
+        "which needs the internet",
     )
     embeddings, _ = costs.list_embeddings(config, "paper")
     assert [(e.dataset.name, e.images_by_split["val"]) for e in embeddings] == [
@@ -324,21 +299,15 @@ def test_a_download_is_told_until_it_ended_also_below_a_root_that_others_share(
 def test_weights_in_the_hubs_cache_are_not_missing(empty, monkeypatch):
     import huggingface_hub
 
-    name, repo = (
-        "vit_large_patch16_224.augreg_in21k_ft_in1k",
-        "timm/vit_large_patch16_224.augreg_in21k_ft_in1k",
-    )
-    monkeypatch.setattr(
-        huggingface_hub,
-        "try_to_load_from_cache",
-        lambda r, f, revision: f if r == repo else None,
-        raising=True,
-    )
-    lines = list(
-        missing_inputs.missing_hub_weights(
-            settings.load(CONFIG), "paper", costs.cost_table()["hub"]
-        )
-    )
+    name = "vit_large_patch16_224.augreg_in21k_ft_in1k"
+
+    def load_from_cache(repo, file, revision):
+        return file if repo == f"timm/{name}" else None
+
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", load_from_cache)
+    config = settings.load(CONFIG)
+    hub_costs = costs.cost_table()["hub"]
+    lines = list(missing_inputs.missing_hub_weights(config, "paper", hub_costs))
     assert len(lines) == 2 and not any(name in line for line in lines)
 
 
@@ -358,9 +327,9 @@ def test_a_plan_that_nobody_reads_on_says_nothing(empty):
     command = [sys.executable, "-m", "sae_workflow.forecast", "paper"]
     plan = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     plan.stdout.close()
-    assert (
-        plan.wait() in (0, 141) and plan.stderr.read() == b""
-    )  # By whether all of it was in the buffer.
+    # By whether all of it was in the buffer.
+    assert plan.wait() in (0, 141)
+    assert plan.stderr.read() == b""
 
 
 def test_what_is_there_is_done(empty):
@@ -368,20 +337,15 @@ def test_what_is_there_is_done(empty):
     file = empty / "results/activations/imagenet/vit_l16/train/manifest.json"
     file.parent.mkdir(parents=True)
     file.write_text('{"shape": [10, 1024]}')
-    todo, every = (
-        forecast.jobs_to_do(config, "paper"),
-        forecast.count_jobs(config, "paper"),
-    )
-    assert {
-        rule: every[rule] - len(found)
-        for rule, found in todo.items()
-        if every[rule] > len(found)
-    } == {"embed": 1}
-    assert re.search(
-        r"^  embed +6 +1 ",
-        "\n".join(forecast.describe_plan(config, "paper")),
-        re.MULTILINE,
-    )
+    counts = forecast.count_jobs(config, "paper")
+    finished_counts = {
+        rule: counts[rule] - len(jobs)
+        for rule, jobs in forecast.jobs_to_do(config, "paper").items()
+        if counts[rule] > len(jobs)
+    }
+    assert finished_counts == {"embed": 1}
+    plan = "\n".join(forecast.describe_plan(config, "paper"))
+    assert re.search(r"^  embed +6 +1 ", plan, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
@@ -400,13 +364,9 @@ def test_what_is_there_is_done(empty):
 )
 def test_every_command_says_what_it_takes(name, capsys):
     module = importlib.import_module(f"sae_workflow.{name}")
+    function = {"schema": "write", "show": "show"}.get(name, "main")
     with pytest.raises(SystemExit, match="0"):
-        run_command(
-            getattr(module, {"schema": "write", "show": "show"}.get(name, "main")),
-            "--help",
-        )
+        run_command(getattr(module, function), "--help")
     output = capsys.readouterr().out
-    assert (
-        output.startswith(f"usage: python -m sae_workflow.{name} [-h]")
-        and module.__doc__.splitlines()[0] in output
-    )
+    assert output.startswith(f"usage: python -m sae_workflow.{name} [-h]")
+    assert module.__doc__.splitlines()[0] in output

@@ -42,25 +42,24 @@ def main(*words):
 
 
 def everything():
-    """{path: content, or where a link leads} of results/."""
-    found = [
+    """Return {path: content} of results/: of a link its target, of a folder None."""
+    paths_below = [
         Path(folder) / name
-        for folder, names, files in os.walk("results")
-        for name in names + files
+        for folder, folder_names, file_names in os.walk("results")
+        for name in folder_names + file_names
     ]
-    return {
-        str(p): os.readlink(p)
-        if p.is_symlink()
-        else p.read_bytes()
-        if p.is_file()
-        else None
-        for p in sorted(found)
-    }
+    contents = {}
+    for path in sorted(paths_below):
+        if path.is_symlink():
+            contents[str(path)] = os.readlink(path)
+        else:
+            contents[str(path)] = path.read_bytes() if path.is_file() else None
+    return contents
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """results/ with embeddings and the bank of `smoke`."""
+    """Return a folder whose results/ has embeddings and the bank of `smoke`."""
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("trained")
     embeddings = np.random.default_rng(0).normal(size=(150, 8)).astype(np.float32)
@@ -92,7 +91,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture
 def run(trained, tmp_path, monkeypatch):
-    """A working directory with a copy of it."""
+    """Return a working directory with a copy of what was trained."""
     shutil.copytree(trained, tmp_path, symlinks=True, dirs_exist_ok=True)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(CONFIG))
     monkeypatch.chdir(tmp_path)
@@ -136,7 +135,8 @@ def old(run):
     write("results/bygone/figures/fig5_probe.pdf")
     write("results/bygone/logs/plot/fig1.log")
     write(
-        "results/bygone/saes/emoji/efficientnet_lite0/k8/reg1/lambda0.01-lr0.1/seed0/train.parquet"
+        "results/bygone/saes/emoji/efficientnet_lite0/k8/reg1/lambda0.01-lr0.1/seed0/"
+        "train.parquet"
     )
     write("results/bygone/scores/emoji/efficientnet_lite0/embeddings.json")
     made_by = {
@@ -155,13 +155,11 @@ def old(run):
         cwd=run,
         env={"PYTHONPATH": str(ROOT)},
     )
-    (left,) = STORE.glob(".*.tmp")
-    write(left / "train.parquet")
-    write(
-        left.with_name(
-            left.name.replace(left.name.split("-")[-1], f"{os.getpid()}.tmp")
-        )
-    )
+    (of_killed,) = STORE.glob(".*.tmp")
+    write(of_killed / "train.parquet")
+    suffix = of_killed.name.split("-")[-1]
+    of_live = of_killed.name.replace(suffix, f"{os.getpid()}.tmp")
+    write(of_killed.with_name(of_live))
     # A user's own.
     write("results/notes.txt")
     files.write_json(
@@ -179,19 +177,15 @@ def old(run):
         "results/smoke/saes/emoji/efficientnet_lite0/k8",
         "results/bygone",
         f"{STORE}/{'0' * 32}",
-        str(left),
+        str(of_killed),
     }
 
 
 def unused(config=CONFIG):
-    return set(
-        map(
-            str,
-            Survey(
-                settings.load(config) if isinstance(config, dict) else config
-            ).unused,
-        )
-    )
+    """Return the paths that nothing refers to, by a raw config or a loaded one."""
+    if isinstance(config, dict):
+        config = settings.load(config)
+    return {str(path) for path in Survey(config).unused}
 
 
 def test_sizes_count_a_file_once_and_follow_no_link(tmp_path, monkeypatch):
@@ -238,27 +232,26 @@ def test_the_embeddings_of_a_judge_are_used(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_an_sae_is_used_if_a_bank_lists_it_or_a_job_that_was_killed_asked_for_it(run):
-    stored, bank = {path.name for path in STORE.iterdir()}, read(BANK)
-    assert (
-        stored == {key for entry in bank.saes for key in (entry.key, entry.trained)}
-        and unused() == set()
-    )
+    stored = {path.name for path in STORE.iterdir()}
+    bank = read(BANK)
+    assert stored == {key for entry in bank.saes for key in (entry.key, entry.trained)}
+    assert unused() == set()
     config = copy.deepcopy(CONFIG)
     config["experiments"]["smoke"]["sweep"]["reg2"] = {"lambda": [0.0003, 0.001, 0.003]}
     assert unused(config) == set()  # Still listed: the results of now rest on them.
     # As if the run had been killed before it could write the bank; only what it had
     # asked for is known.
-    asked = [entry.key for entry in bank.saes[:3]]
+    asked_for = [entry.key for entry in bank.saes[:3]]
     shutil.rmtree(BANK.parent)
-    files.write_json(BANK.with_name(".unfinished.json"), {"keys": asked})
-    assert unused() == {f"{STORE}/{key}" for key in stored - set(asked)}
+    files.write_json(BANK.with_name(".unfinished.json"), {"keys": asked_for})
+    assert unused() == {f"{STORE}/{key}" for key in stored - set(asked_for)}
     shutil.rmtree(BANK.parent)
     assert unused() == {f"{STORE}/{key}" for key in stored}
 
 
 @pytest.mark.slow
 def test_every_file_that_the_workflow_writes_is_known(run):
-    """Each pattern of `sae.core.paths`, filled in, below an experiment that is gone."""
+    """Fill in each pattern of `sae.core.paths`, below an experiment that is gone."""
     values = {
         "dataset": "d",
         "backbone": "b",
@@ -266,29 +259,30 @@ def test_every_file_that_the_workflow_writes_is_known(run):
         "stage": "score",
         "metric": "purity",
         "figure": "fig5_probe",
+        "protocol": "paper",
+        "part": 0,
+        "number": 1,
+        "experiment": "bygone",
     }
-    values |= {"protocol": "paper", "part": 0, "number": 1, "experiment": "bygone"}
-    written = [
+    patterns = [
         p
         for p in vars(paths).values()
         if isinstance(p, str) and p.startswith(f"{paths.EXPERIMENT}/")
     ]
-    written.remove(paths.CONFIGURATION)  # An experiment that has one is not gone.
+    patterns.remove(paths.CONFIGURATION)  # An experiment that has one is not gone.
     places = [
-        p.format(**values, table="metrics", suffix="csv")
-        for p in written
-        if "." in p.rsplit("/", 1)[1]
+        pattern.format(**values, table="metrics", suffix="csv")
+        for pattern in patterns
+        if "." in pattern.rsplit("/", 1)[1]
     ]
-    places += [paths.GALLERY.format(experiment="bygone", part="images")]
-    places += [
-        f"results/bygone/logs/{name}" for name in ("times.json", "train/d/b/k8.log")
-    ]
+    places.append(paths.GALLERY.format(experiment="bygone", part="images"))
+    places.append("results/bygone/logs/times.json")
+    places.append("results/bygone/logs/train/d/b/k8.log")
     assert len(places) > 20
     for place in places:
         write(place)
-    write(
-        f"results/bygone/saes/d/b/k8/{paths.SAE.format(method='m', trial='default', seed=3)}"
-    )
+    sae = paths.SAE.format(method="m", trial="default", seed=3)
+    write(f"results/bygone/saes/d/b/k8/{sae}")
     assert unused() == {"results/bygone"}
     for strange in (
         "figures/draft.pdf",
@@ -298,10 +292,8 @@ def test_every_file_that_the_workflow_writes_is_known(run):
     ):
         write(f"results/bygone/{strange}")
         survey = Survey(settings.load(CONFIG))
-        assert (survey.unused, survey.foreign) == (
-            {},
-            {Path("results/bygone"): f"it holds {strange}"},
-        )
+        assert survey.unused == {}
+        assert survey.foreign == {Path("results/bygone"): f"it holds {strange}"}
         Path(f"results/bygone/{strange}").unlink()
 
 
@@ -329,13 +321,15 @@ def test_prune_deletes_what_unused_lists_and_nothing_else(old, capsys):
         if any(path == o or path.startswith(f"{o}/") for o in old)
     }
     # With them the folders that they leave empty.
-    gone |= {
-        f"results/{path}"
-        for path in ("activations/emoji", "smoke/scores/emoji", "smoke/saes/emoji")
-    }
-    gone |= {
-        f"results/smoke/{kind}/emoji/efficientnet_lite0" for kind in ("scores", "saes")
-    }
+    gone.update(
+        [
+            "results/activations/emoji",
+            "results/smoke/scores/emoji",
+            "results/smoke/saes/emoji",
+            "results/smoke/scores/emoji/efficientnet_lite0",
+            "results/smoke/saes/emoji/efficientnet_lite0",
+        ]
+    )
     assert everything() == {
         path: content for path, content in before.items() if path not in gone
     }
@@ -344,29 +338,18 @@ def test_prune_deletes_what_unused_lists_and_nothing_else(old, capsys):
 
 
 def test_what_lies_behind_a_link_is_left_alone(old, capsys):
-    for kind in ("store", "activations", "bygone"):
+    linked = ("store", "activations", "bygone")
+    for kind in linked:
         shutil.move(f"results/{kind}", kind)
         os.symlink(f"../{kind}", f"results/{kind}")
-    shared = {
-        str(p)
-        for kind in ("store", "activations", "bygone")
-        for p in Path(kind).rglob("*")
-    }
+    before = {str(path) for kind in linked for path in Path(kind).rglob("*")}
     main("prune", "--yes")
     output = capsys.readouterr().out
-    assert (
-        "  results/store: ../store\n" in output
-        and "  results/activations: ../activations\n" in output
-    )
-    assert {
-        str(p)
-        for kind in ("store", "activations", "bygone")
-        for p in Path(kind).rglob("*")
-    } == shared
-    assert all(
-        Path(f"results/{kind}").is_symlink()
-        for kind in ("store", "activations", "bygone")
-    )
+    assert "  results/store: ../store\n" in output
+    assert "  results/activations: ../activations\n" in output
+    after = {str(path) for kind in linked for path in Path(kind).rglob("*")}
+    assert after == before
+    assert all(Path(f"results/{kind}").is_symlink() for kind in linked)
     assert not Path("results/datasets/emoji").exists()
     shutil.move("results", "all")
     os.symlink("all", "results")
@@ -384,9 +367,8 @@ def test_what_cannot_be_read_is_kept_and_named(old):
         BANK,
         Path("results/artifacts/emoji_google/artifact.json"),
     }
-    assert str(BANK) in survey.unreadable[BANK] and not any(
-        len(path.name) == 32 for path in survey.unused
-    )
+    assert str(BANK) in survey.unreadable[BANK]
+    assert not any(len(path.name) == 32 for path in survey.unused)
 
 
 @pytest.mark.slow
@@ -401,18 +383,18 @@ def test_prune_refuses_while_a_run_may_be_alive(old):
     alive = Path(f".snakemake/alive-{os.uname().nodename}")
     write(".snakemake/locks/0.input.lock")
     assert refused().startswith(
-        "error: a run of this folder may be alive: nothing on this machine recorded its owner"
+        "error: a run of this folder may be alive: "
+        "nothing on this machine recorded its owner"
     )
     write(alive)
-    with (
-        open(alive) as file
-    ):  # As a run does, or a job that outlived it, after somebody removed Snakemake's lock.
+    # As a run does, or a job that outlived it, after somebody removed Snakemake's lock.
+    with open(alive) as file:
         fcntl.flock(file, fcntl.LOCK_SH)
         for _ in range(2):
             assert (
-                "another Snakemake, or a job of a killed one, is running here. Nothing was deleted"
-                in refused()
-            )
+                "another Snakemake, or a job of a killed one, is running here. "
+                "Nothing was deleted"
+            ) in refused()
             shutil.rmtree(".snakemake/locks", ignore_errors=True)
     write(".snakemake/alive-elsewhere")
     assert "it may be of elsewhere, which cannot be seen from here" in refused()
@@ -435,11 +417,12 @@ def dangling():
 
 @pytest.fixture
 def elsewhere(run):
-    """config.yaml has another experiment; `smoke` was run with `--configfile
-    mine.yaml`.
+    """Return the config by which `smoke` was run, `--configfile mine.yaml`.
+
+    Beside it the record of that config. config.yaml has another experiment alone.
     """
     write("config.yaml", yaml.safe_dump(DEMO))
-    smoke = DEMO | {"experiments": DEMO["experiments"] | CONFIG["experiments"]}
+    smoke = {**DEMO, "experiments": {**DEMO["experiments"], **CONFIG["experiments"]}}
     recorded_configs.write_records(smoke, {"smoke", "all"}, [run / "mine.yaml"], {})
     (record,) = Path("results/smoke/configurations").iterdir()
     return smoke, record
@@ -447,7 +430,8 @@ def elsewhere(run):
 
 @pytest.mark.slow
 def test_what_another_configuration_made_is_used(elsewhere, capsys):
-    (smoke, record), demo = elsewhere, settings.load(DEMO)
+    smoke, record = elsewhere
+    demo = settings.load(DEMO)
     before = everything()
     main("prune", "--yes")
     assert everything() == before and unused(demo) == set()
@@ -455,7 +439,8 @@ def test_what_another_configuration_made_is_used(elsewhere, capsys):
     # An edit of the same file takes the record's place, and other files have another
     # one.
     fewer = copy.deepcopy(smoke)
-    fewer["experiments"]["smoke"] |= {"methods": ["topk"], "sweep": {}}
+    fewer["experiments"]["smoke"]["methods"] = ["topk"]
+    fewer["experiments"]["smoke"]["sweep"] = {}
     recorded_configs.write_records(
         fewer, {"smoke"}, ["config.yaml", "mine.yaml", "config.yaml"], {}
     )
@@ -469,7 +454,8 @@ def test_what_another_configuration_made_is_used(elsewhere, capsys):
 
 def test_config_yaml_stands_for_itself(elsewhere):
     smoke, record = elsewhere
-    machine = smoke | {"compute": smoke["compute"] | {"threads": 7}}
+    machine = copy.deepcopy(smoke)
+    machine["compute"]["threads"] = 7
     recorded_configs.write_records(
         machine, {"demo"}, ["config.yaml", "machine.yaml"], {}
     )
@@ -488,10 +474,8 @@ def test_a_record_that_cannot_be_read_stops_prune(elsewhere):
     for problem in ("nowhere is no folder", "was altered"):
         before = everything()
         for command in (["unused"], ["prune", "--yes"]):
-            with pytest.raises(
-                SystemExit,
-                match=f"(?s)^error: recorded configuration {record} .*{problem}.*or delete the file",
-            ):
+            pattern = f"^error: recorded configuration {record} .*{problem}.*"
+            with pytest.raises(SystemExit, match=f"(?s){pattern}or delete the file"):
                 main(*command)
         assert everything() == before
         record.write_bytes(record.read_bytes()[:-9] + b"x\n")
@@ -540,9 +524,8 @@ def test_prune_asks_before_it_deletes(old, monkeypatch, capsys):
 
         monkeypatch.setattr("builtins.input", reply)
         main("prune")
-        assert everything() == before and capsys.readouterr().out.endswith(
-            "Nothing was deleted.\n"
-        )
+        assert everything() == before
+        assert capsys.readouterr().out.endswith("Nothing was deleted.\n")
 
     # What a run has taken up meanwhile stays.
     def reply(_):

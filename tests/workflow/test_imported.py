@@ -31,36 +31,24 @@ def test_an_exported_sae_comes_back_with_the_scores_that_it_had(make_checkout):
     del checkout.experiment["sweep"]["reg2"]
     checkout.write()
     checkout.snakemake("tiny", "--cores", "2")
-    own = f"{BANK}/topk/default/seed0/sae.safetensors"
-    own_file = checkout.folder / own
-    command = [
-        sys.executable,
-        "-m",
-        "sae",
-        "export",
-        own,
-        "--format",
-        "saelens",
-        "--out",
-        "theirs",
-    ]
+    topk_file = f"{BANK}/topk/default/seed0/sae.safetensors"
+    export = [sys.executable, "-m", "sae", "export", topk_file]
     subprocess.run(
-        command,
+        [*export, "--format", "saelens", "--out", "theirs"],
         cwd=checkout.folder,
         env=checkout.environment,
         check=True,
         capture_output=True,
     )
     checkout.config["methods"]["theirs"] = {"import": "theirs", "label": "Theirs"}
-    checkout.config["methods"]["again"] = {"import": own}
+    checkout.config["methods"]["again"] = {"import": topk_file}
     checkout.experiment["methods"] += ["theirs", "again"]
     checkout.write()
     planned = checkout.planned()
     assert planned["imported"] == 2 and "embed" not in planned
     checkout.snakemake("tiny", "--cores", "2")
-    for file in (
-        checkout.folder / "theirs"
-    ).iterdir():  # Copied anew, with older times.
+    # Copied anew, with older times.
+    for file in (checkout.folder / "theirs").iterdir():
         os.utime(file, (1, 1))
     assert checkout.planned()["imported"] == 1
     checkout.snakemake("tiny", "--cores", "2")
@@ -77,9 +65,9 @@ def test_an_exported_sae_comes_back_with_the_scores_that_it_had(make_checkout):
             check_names=False,
         )
     methods = payload(checkout.folder / "results/tiny/report", "overview")["methods"]
-    assert ("Theirs", True) in [
-        (method["label"], method["imported"]) for method in methods
-    ] and checkout.planned() == {}
+    labels = [(method["label"], method["imported"]) for method in methods]
+    assert ("Theirs", True) in labels
+    assert checkout.planned() == {}
     # What is laid out for the hub: the chosen SAEs that were trained here, each as it
     # is, and once.
     command = [sys.executable, "-m", "sae_workflow.publish", "tiny"]
@@ -92,36 +80,33 @@ def test_an_exported_sae_comes_back_with_the_scores_that_it_had(make_checkout):
     output = subprocess.run(command, check=True, **options).stdout
     hub = checkout.folder / "results/tiny/hub"
     names = sorted(path.name for path in hub.iterdir() if path.is_dir())
-    chosen = [
-        method for method in ("reg1", "topk") if method in test.index
-    ]  # Validation may choose no lambda.
-    assert (
-        names == [f"digits-tiny-k4-{method}-seed0" for method in chosen]
-        and f"{len(chosen)} SAEs" in output
-    )
+    # Validation may choose no lambda.
+    chosen = [method for method in ("reg1", "topk") if method in test.index]
+    assert names == [f"digits-tiny-k4-{method}-seed0" for method in chosen]
+    assert f"{len(chosen)} SAEs" in output
     card = (hub / "README.md").read_text()
-    assert (
-        card.startswith("---\nlibrary_name: saelens")
-        and f"{test.loc['topk', 'r2']:.3f}"[:5].rstrip("0") in card
-    )
+    assert card.startswith("---\nlibrary_name: saelens")
+    assert f"{test.loc['topk', 'r2']:.3f}"[:5].rstrip("0") in card
     x = np.load(checkout.folder / "results/activations/digits/tiny/test/embeddings.npy")
     codes = [
-        sae_of.encode(sae_of.prepare(x))
-        for sae_of in (convert.load(str(hub / names[-1])), saefile.load(own_file))
+        sae.encode(sae.prepare(x))
+        for sae in (
+            convert.load(str(hub / names[-1])),
+            saefile.load(checkout.folder / topk_file),
+        )
     ]
     np.testing.assert_array_equal(codes[0].indices, codes[1].indices)
     again = subprocess.run(command, **options)
     assert again.returncode == 1 and "is there already: move it away" in again.stderr
     # Another file in its place is another SAE: it is brought in, taken and scored anew.
-    other = next((checkout.folder / BANK / "reg1").glob("*/seed0/sae.safetensors"))
+    reg1_file = next((checkout.folder / BANK / "reg1").glob("*/seed0/sae.safetensors"))
     checkout.config["methods"]["again"] = {
-        "import": str(other.relative_to(checkout.folder))
+        "import": str(reg1_file.relative_to(checkout.folder))
     }
     checkout.write()
     checkout.snakemake("tiny", "--cores", "2")
     after = pd.read_parquet(checkout.folder / "results/tiny/metrics.parquet")
     after = after[(after["split"] == "test") & (after["method"] == "again")].iloc[0]
-    trial = metrics[
-        (metrics["trial"] == other.parent.parent.name) & (metrics["split"] == "test")
-    ].iloc[0]
+    is_trial = metrics["trial"] == reg1_file.parent.parent.name
+    trial = metrics[is_trial & (metrics["split"] == "test")].iloc[0]
     assert after["r2"] == trial["r2"] != test.loc["topk", "r2"]

@@ -15,9 +15,9 @@ import pytest
 
 pytestmark = pytest.mark.workflow
 ROOT = Path(__file__).parents[2]
-SAID = (
-    "stopped by {}: jobs at work end now. What is finished is kept, to the SAE and the batch of embeddings; run "
-    "the same again to go on."
+STOP_LINE = (
+    "stopped by {}: jobs at work end now. What is finished is kept, to the SAE and the "
+    "batch of embeddings; run the same again to go on."
 )
 RUN = [sys.executable, "-m", "sae_workflow.run", "tiny"]
 # `make run`, without a setup of its own.
@@ -66,7 +66,7 @@ def wait_for(moment, checkout, process):
 
 
 def processes_of_session(session):
-    """The commands of the processes of a session that have not ended."""
+    """Return the commands of a session's processes that have not ended."""
     commands = []
     for process in psutil.process_iter():
         try:
@@ -80,7 +80,7 @@ def processes_of_session(session):
 def check_stopped(process, name, code):
     """Check what a run that is told to stop says, and that all of it ends."""
     output = process.communicate()[0]
-    line = SAID.format(name)
+    line = STOP_LINE.format(name)
     assert process.returncode == code, output
     from_snakemake = [text for text in output.splitlines() if "make: ***" not in text]
     assert output.count(line) == 1 and from_snakemake[-1] == line, output
@@ -128,13 +128,13 @@ def test_one_line_says_what_is_kept_and_the_next_run_can_start(checkout, moment,
 
 @pytest.mark.slow
 def test_then_the_run_goes_on(checkout):
-    kept = {
+    inode_by_sae = {
         file: file.stat().st_ino
         for file in checkout.folder.glob("results/store/saes/[0-9a-f]*/sae.safetensors")
     }
     output = checkout.snakemake("tiny", "--until", "train")
-    assert kept and "is gone" not in output and "found in the store" in output
-    assert {file: file.stat().st_ino for file in kept} == kept
+    assert inode_by_sae and "is gone" not in output and "found in the store" in output
+    assert {file: file.stat().st_ino for file in inode_by_sae} == inode_by_sae
 
 
 def scores(folder):
@@ -166,7 +166,8 @@ def test_a_run_told_to_end_ends_with_its_jobs(
     log.unlink(missing_ok=True)
     process = start(checkout, command)
     wait_for(scores, checkout, process)
-    (os.killpg if is_group else os.kill)(process.pid, number)
+    send_signal = os.killpg if is_group else os.kill
+    send_signal(process.pid, number)
     name = "Ctrl-C" if number == signal.SIGINT else number.name
     check_stopped(process, name, code)
     # The job did not go on to its end, and no other one began.
@@ -213,11 +214,10 @@ class Finder:
             Finalized()
 sys.meta_path.insert(0, Finder)
 """)
-    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     process = subprocess.run(
         [sys.executable, "-m", *command.split()],
         cwd=tmp_path,
-        env=environment,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
         capture_output=True,
         preexec_fn=with_default_signals,
         text=True,

@@ -25,18 +25,24 @@ exec {python} "$@"
 
 
 def run_shell(command, into_log, programs):
-    """Run a command as a job's shell does, with a folder of programs that come first."""
+    """Run a command as a job's shell does.
+
+    Args:
+        command: The command.
+        into_log: Whether errors go into the job's log alone.
+        programs: A folder of programs that come before all others.
+    """
     prefix = f"set -euo pipefail; {stop_signals.shell_prefix(into_log)}"
     return subprocess.run(
         ["bash", "-c", f"{prefix}{command}"],
-        env=os.environ | {"PATH": f"{programs}:{os.environ['PATH']}"},
+        env={**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"},
         capture_output=True,
         text=True,
     )
 
 
 def run_job(tmp_path, into_log):
-    """Run a job's shell whose Python is killed; gives its log and what it printed."""
+    """Run a job's shell whose Python is killed; return its log and what it printed."""
     python = tmp_path / "bin/python"
     python.parent.mkdir()
     python.write_text(PYTHON.format(python=shlex.quote(sys.executable)))

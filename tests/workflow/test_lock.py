@@ -23,7 +23,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def queue(folder, text, code=0):
-    """A `squeue` that prints `text`."""
+    """Write a `squeue` that prints `text` and ends with an exit code."""
     (folder / "bin/squeue").write_text(
         f"#!/bin/sh\ncat <<'END'\n{text}\nEND\nexit {code}\n"
     )
@@ -79,7 +79,7 @@ def test_the_lock_is_proven_free_only_when_its_holder_is_gone(folder):
 
 
 def end_slowly(ready):
-    """As Snakemake that was told to stop."""
+    """Release the lock after half a second, as Snakemake that was told to stop."""
     lock.hold()
     Path(".snakemake/locks/0.input.lock").touch()
     ready.set()

@@ -18,11 +18,11 @@ CELL = {"dataset": "mine", "backbone": "own"}
 
 
 def config(dataset=None, backbone=None):
-    """The config with a dataset and a backbone of one's own."""
+    """Return the config with a dataset and a backbone of one's own."""
     raw = copy.deepcopy(RAW)
     raw["datasets"]["mine"] = dataset or raw["datasets"]["emoji"]
-    own = backbone or {"loader": "timm", "model": RAW["backbones"]["vit_b16"]["model"]}
-    raw["backbones"]["own"] = own | {"family": "own"}
+    vit = {"loader": "timm", "model": RAW["backbones"]["vit_b16"]["model"]}
+    raw["backbones"]["own"] = {**(backbone or vit), "family": "own"}
     raw["experiments"]["ours"] = {
         "extends": "smoke",
         "datasets": ["mine"],
@@ -32,7 +32,7 @@ def config(dataset=None, backbone=None):
 
 
 def refused(config, rule):
-    """What the start of a run says that has one job; it is what a dry run says too."""
+    """Return why a run of one job is refused at its start, as a dry run says it too."""
     with pytest.raises(UserError, match="Nothing was started: correct") as caught:
         missing_inputs.refuse_lost_inputs(config, [(rule, CELL)])
     (line,) = missing_inputs.missing_files(config, "ours")
@@ -46,7 +46,8 @@ def refused(config, rule):
     [
         (
             {"loader": "timm", "model": "vit_base_patch16_225"},
-            "timm has no model 'vit_base_patch16_225'; .*did you mean 'vit_base_patch16",
+            "timm has no model 'vit_base_patch16_225'; "
+            ".*did you mean 'vit_base_patch16",
         ),
         (
             {"loader": "timm", "model": "vit_base_patch16_224.no_such_tag"},
@@ -80,7 +81,7 @@ def test_a_model_that_the_library_knows_is_not_refused(tmp_path, monkeypatch):
         missing_inputs.refuse_lost_inputs(config(backbone=backbone), [("embed", CELL)])
 
 
-def folders(root, *names):
+def make_folders(root, *names):
     for name in names:
         (root / name).mkdir(parents=True)
 
@@ -91,7 +92,7 @@ IMAGENET = {"type": "imagenet", "val_per_class": 1, "split_seed": 0}
 
 
 @pytest.mark.parametrize(
-    ("dataset", "there", "expected"),
+    ("dataset", "folders", "expected"),
     [
         (IMAGE_FOLDER, ["train/a"], "expected train/, val/ and test/ in it; missing"),
         (IMAGE_FOLDER, SPLITS, "train: no class folder in it: put one there for each"),
@@ -101,7 +102,7 @@ IMAGENET = {"type": "imagenet", "val_per_class": 1, "split_seed": 0}
             r"train: no picture in the class folders \['a'\]: put some there",
         ),
         (
-            IMAGE_FOLDER | {"fractions": {"train": 0.8, "val": 0.1, "test": 0.1}},
+            {**IMAGE_FOLDER, "fractions": {"train": 0.8, "val": 0.1, "test": 0.1}},
             ["a"],
             r"no picture in the class folders \['a'\]",
         ),
@@ -124,11 +125,11 @@ IMAGENET = {"type": "imagenet", "val_per_class": 1, "split_seed": 0}
     ],
 )
 def test_a_folder_without_pictures_is_refused_before_any_job(
-    tmp_path, monkeypatch, dataset, there, expected
+    tmp_path, monkeypatch, dataset, folders, expected
 ):
     monkeypatch.chdir(tmp_path)
-    folders(tmp_path / "pictures", *there)
-    mine = config(dataset | {"root": str(tmp_path / "pictures")})
+    make_folders(tmp_path / "pictures", *folders)
+    mine = config({**dataset, "root": str(tmp_path / "pictures")})
     output = refused_dataset(mine) if "name" in dataset else refused(mine, "dataset")
     assert re.match(f"dataset mine: .*{expected}", output), output
 
@@ -145,8 +146,8 @@ def test_folders_that_are_made_in_time_or_hold_pictures_deeper_are_not_refused(
 ):
     monkeypatch.chdir(tmp_path)
     root = tmp_path / "pictures"
-    folders(root, *(f"{split}/a/deeper" for split in SPLITS))
-    mine = config(IMAGE_FOLDER | {"root": str(root)})
+    make_folders(root, *(f"{split}/a/deeper" for split in SPLITS))
+    mine = config({**IMAGE_FOLDER, "root": str(root)})
     missing_inputs.refuse_lost_inputs(mine, [("dataset", CELL)])
     for split in SPLITS:
         (root / split / "a/deeper").rmdir()
@@ -159,11 +160,11 @@ def test_folders_that_are_made_in_time_or_hold_pictures_deeper_are_not_refused(
 
 def test_a_plan_imports_no_library_of_models_for_backbones_of_the_project(tmp_path):
     """All names of the config are known, so that a dry run does not wait for torch."""
-    known = costs.cost_table()["hub"]
+    known_names = costs.cost_table()["hub"]
     for name, backbone in RAW["backbones"].items():
         if backbone.get("loader") in ("timm", "open_clip"):
             names = [backbone["model"], backbone.get("pretrained")]
-            assert " ".join(filter(None, names)) in known, name
+            assert " ".join(filter(None, names)) in known_names, name
     code = (
         "import sys; from sae_workflow import missing_inputs, settings; "
         f"config = settings.read_config({str(ROOT / 'config.yaml')!r}); "

@@ -43,7 +43,9 @@ def test_memory_of_training_by_hand(config):
     """It takes less than scoring does, beside which the training inputs stay open."""
     used = scoring(8192) + 2**28 / 1e6
     assert job(config, "train").memory(1) == math.ceil(1.5 * (used + 400))
-    config["compute"] |= {"device": "cuda", "memory_factor": 2, "memory_limit": 40_000}
+    config["compute"]["device"] = "cuda"
+    config["compute"]["memory_factor"] = 2
+    config["compute"]["memory_limit"] = 40_000
     ask = job(config, "train").memory
     assert [ask(attempt) for attempt in (1, 2, 3)] == [
         math.ceil(1.5 * (used + 3400) * 2),
@@ -57,33 +59,34 @@ def test_time_and_memory_of_a_cell_that_trains_several_saes_at_once(config):
 
     Six more are trained at what validation chooses.
     """
-    config["compute"] |= {"device": "cuda", "threads": 8}
+    config["compute"]["device"] = "cuda"
+    config["compute"]["threads"] = 8
     step = max(0.006, 4 * 2048 * 1024 * (8192 + 32) / 1e12 / costs.rate("gpu_bfloat16"))
     choosing = 60 * 50_000 * 2 * 1024 * 8192 / 1e12 / costs.rate("gpu_float32")
-    whole = 51 * 50 * 601 * step + choosing
-    assert job(config, "train").runtime(1) == math.ceil(10 + 3 * (whole + 5) / 60)
+    seconds = 51 * 50 * 601 * step + choosing
+    minutes = math.ceil(10 + 3 * (seconds + 5) / 60)
+    assert job(config, "train").runtime(1) == minutes
+    # Several at once share one GPU, and take as long.
     config["compute"]["saes_at_once"] = 4
-    assert job(config, "train").runtime(1) == math.ceil(
-        10 + 3 * (whole + 5) / 60
-    )  # On one GPU.
+    assert job(config, "train").runtime(1) == minutes
     gpu = costs.cost_table()["memory"]["gpu"]
     beside = costs.cost_table()["memory"]["cluster"] + gpu
-    one = 430 + 1.9 * 2**28 / 1e6 + 5.4 * 8 * 8192 * 1024 / 1e6
+    of_one_sae = 430 + 1.9 * 2**28 / 1e6 + 5.4 * 8 * 8192 * 1024 / 1e6
     assert job(config, "train").memory(1) == math.ceil(
-        1.5 * (4 * (one + gpu) + scoring(8192) + beside)
+        1.5 * (4 * (of_one_sae + gpu) + scoring(8192) + beside)
     )
-    config["compute"] |= {"time_factor": 0.5, "time_limit": 60}
+    config["compute"]["time_factor"] = 0.5
+    config["compute"]["time_limit"] = 60
     assert [job(config, "train").runtime(attempt) for attempt in (1, 3)] == [60, 60]
 
 
 def test_the_unknown_has_figures_of_its_own_until_its_size_is_known(config, tmp_path):
     config["datasets"]["birds"] = {"type": "image_folder", "root": "birds"}
     config["experiments"]["paper"]["datasets"] = ["birds"]
-    birds = CELL | {"dataset": "birds"}
+    birds = {**CELL, "dataset": "birds"}
     figures = costs.cost_table()
-    assert job(config, "train", birds).memory(1) == 1.5 * (
-        figures["memory"]["unknown"] + 400
-    )
+    unknown = figures["memory"]["unknown"]
+    assert job(config, "train", birds).memory(1) == 1.5 * (unknown + 400)
     assert job(config, "train", birds).runtime(1) == figures["runtime"]["unknown"]
     manifest = tmp_path / "results/datasets/birds/manifest.json"
     manifest.parent.mkdir(parents=True)
@@ -100,30 +103,28 @@ def test_how_many_images_there_are_is_not_taken_from_another_dataset_of_the_type
         costs.dataset_figures_of(settings.load(config), name)
         for name in ("emoji", "emoji_vendors", "split2")
     ]
-    assert [of.image_count for of in figures[:2]] == [7572, 14730]
-    assert figures[2].images_by_split is None
-    assert figures[2].classes == 99
+    emoji, emoji_vendors, split2 = figures
+    assert (emoji.image_count, emoji_vendors.image_count) == (7572, 14730)
+    assert split2.images_by_split is None
+    assert split2.classes == 99
 
 
 def test_a_labelled_dataset_whose_classes_nobody_knows(config, tmp_path):
     """Probes of 1000 classes take hours, of none nothing: neither is assumed."""
     config["datasets"]["birds"] = {"type": "image_folder", "root": "birds"}
     config["experiments"]["paper"]["datasets"] = ["birds"]
-    birds = CELL | {"dataset": "birds"}
+    birds = {**CELL, "dataset": "birds"}
     manifest = tmp_path / "results/datasets/birds/manifest.json"
     manifest.parent.mkdir(parents=True)
     images = {"train": 1_231_167, "val": 50_000, "test": 50_000}
     manifest.write_text(json.dumps({"images": images}))
-    assert (
-        job(config, "probe", birds).runtime(1)
-        == costs.cost_table()["runtime"]["unknown"]
-    )
+    unknown = costs.cost_table()["runtime"]["unknown"]
+    assert job(config, "probe", birds).runtime(1) == unknown
     manifest.write_text(json.dumps({"images": images, "classes": 1000}))
-    ours, imagenet = (
-        (job(given, "probe", cell).memory(1), job(given, "probe", cell).runtime(1))
-        for given, cell in ((config, birds), (CONFIG, CELL))
-    )
-    assert ours == imagenet
+    of_birds = job(config, "probe", birds)
+    of_imagenet = job(CONFIG, "probe", CELL)
+    assert of_birds.memory(1) == of_imagenet.memory(1)
+    assert of_birds.runtime(1) == of_imagenet.runtime(1)
 
 
 def test_given_embeddings_of_which_only_the_manifests_tell(config, tmp_path):
@@ -133,29 +134,24 @@ def test_given_embeddings_of_which_only_the_manifests_tell(config, tmp_path):
         "family": "ours",
         "model": "given",
     }
-    config["experiments"]["paper"] |= {
-        "datasets": ["ours"],
-        "backbones": ["given"],
-        "gallery": {},
-    }
-    ours = CELL | {"dataset": "ours", "backbone": "given"}
+    paper = config["experiments"]["paper"]
+    paper.update(datasets=["ours"], backbones=["given"], gallery={})
+    ours = {**CELL, "dataset": "ours", "backbone": "given"}
+    images = {"train": 1000, "val": 100, "test": 100}
     for file, content in (
-        (
-            "datasets/ours/manifest.json",
-            {"images": {"train": 1000, "val": 100, "test": 100}, "classes": 0},
-        ),
+        ("datasets/ours/manifest.json", {"images": images, "classes": 0}),
         ("activations/ours/given/train/manifest.json", {"shape": [1000, 64]}),
     ):
         (tmp_path / "results" / file).parent.mkdir(parents=True)
         (tmp_path / "results" / file).write_text(json.dumps(content))
     banks = ("train", "score", "robustness", "probe")
     for rule in ("dataset", "embed", *banks, "probe_embeddings", "collect", "tables"):
-        asked = job(config, rule, ours)
-        assert asked.memory(1) < 10_000 and asked.runtime(1) <= 30
+        needs = job(config, rule, ours)
+        assert needs.memory(1) < 10_000 and needs.runtime(1) <= 30
 
 
 def test_what_a_method_and_a_sweep_say_of_size_and_time_counts(config):
-    """Of swept values the largest counts, and every trial."""
+    """The largest of the swept values counts, and every trial."""
     config["experiments"]["paper"]["sweep"]["reg2"] = {
         "lambda": [0.001],
         "m": [4096, 16384],
@@ -173,8 +169,7 @@ def test_what_a_method_and_a_sweep_say_of_size_and_time_counts(config):
     # Of `reg1_all` and `reg2_all` an SAE each and seed; what `reg2` sweeps holds for
     # `reg2_all`.
     choosing = (3 + 18 + 6 + 5 * 3 + 6) * 50_000 * 2 * 1024 * 16384 / 1e9
-    seconds = (3 * (sum(flop) + flop[0] + flop[-1]) / 1e9 + choosing) / costs.rate(
-        "cpu"
-    )
+    total = 3 * (sum(flop) + flop[0] + flop[-1]) / 1e9 + choosing
+    seconds = total / costs.rate("cpu")
     training = STAGES["train"].seconds(job(config, "train"))
     assert training.cores_alone == pytest.approx(seconds)

@@ -16,23 +16,27 @@ FILE = f"/{REPO}/resolve/main/model.safetensors"
 
 @pytest.fixture
 def hub(digits, monkeypatch, tmp_path):
-    """A hub with one file, and an empty cache; the function gives the list of requests.
+    """Serve a hub of one file, beside an empty cache.
 
-    A request is (method, path, whether `manifest`, which the function is given, was there).
+    Returns:
+        A function that is given a manifest to watch, and returns the list of requests:
+        of each its method, its path, and whether the manifest was there already.
     """
     content = (digits / "backbone.safetensors").read_bytes()
-    digest, asked, watched = hashlib.sha256(content).hexdigest(), [], []
+    digest = hashlib.sha256(content).hexdigest()
+    requests = []
+    watched = []
 
     class Hub(BaseHTTPRequestHandler):
         def do_GET(self):
-            asked.append((self.command, self.path, watched[0].exists()))
-            found = self.path == FILE
-            self.send_response(200 if found else 404)
-            self.send_header("Content-Length", str(len(content) if found else 0))
+            requests.append((self.command, self.path, watched[0].exists()))
+            is_there = self.path == FILE
+            self.send_response(200 if is_there else 404)
+            self.send_header("Content-Length", str(len(content) if is_there else 0))
             self.send_header("X-Repo-Commit", "0" * 40)
             self.send_header("ETag", f'"{digest}"')
             self.end_headers()
-            if found and self.command == "GET":
+            if is_there and self.command == "GET":
                 self.wfile.write(content)
 
         do_HEAD = do_GET
@@ -48,11 +52,11 @@ def hub(digits, monkeypatch, tmp_path):
     for name in ("HF_HUB_CACHE", "HF_HUB_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
 
-    def requests(manifest):
+    def watch(manifest):
         watched.append(manifest)
-        return asked
+        return requests
 
-    yield requests
+    yield watch
     server.shutdown()
     server.server_close()
 
@@ -66,12 +70,11 @@ def test_only_the_local_rule_asks_the_hub(make_checkout, hub, digits):
     }
     checkout.write()
     manifest = checkout.folder / "results/weights/tiny.json"
-    asked = hub(manifest)
+    requests = hub(manifest)
     checkout.snakemake("results/activations/digits/tiny/test/manifest.json")
-    assert ("GET", FILE, False) in asked
-    assert not [request for request in asked if request[-1]], (
-        "asked after the weights were there"
-    )
+    assert ("GET", FILE, False) in requests
+    late_requests = [request for request in requests if request[-1]]
+    assert not late_requests, "asked after the weights were there"
     digest = hashlib.sha256((digits / "backbone.safetensors").read_bytes()).hexdigest()
     listed = {"repo": REPO, "file": "model.safetensors", "sha256": digest}
     assert files.read_json(manifest) == {"backbone": "tiny", "files": [listed]}

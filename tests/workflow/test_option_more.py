@@ -109,13 +109,11 @@ OTHER_DEFAULTS = [
 
 
 def edits_of_the_docs():
-    """Return what docs/architecture.md changes: (file, old text, new text) of each
-    diff.
-    """
+    """Return (file, old text, new text) of each diff in docs/architecture.md."""
     page = (ROOT / "docs/architecture.md").read_text()
     edits = []
-    for block in re.findall(r"```diff\n# (\S+)\n(.*?)```", page, re.S):
-        file, lines = block[0], block[1].splitlines()
+    for file, diff in re.findall(r"```diff\n# (\S+)\n(.*?)```", page, re.S):
+        lines = diff.splitlines()
         old = [line[1:] for line in lines if not line.startswith("+")]
         new = [line[1:] for line in lines if not line.startswith("-")]
         edits.append((file, "\n".join(old) + "\n", "\n".join(new) + "\n"))
@@ -137,9 +135,7 @@ def keys_of(checkout, *configs):
 
 
 def with_floor(config, floor):
-    """Return a config that sets the option of the objective, in each method that has
-    it.
-    """
+    """Return a config that sets the objective's option, in each method that has it."""
     changed = json.loads(json.dumps(config))
     for name in changed["experiments"]["tiny"]["methods"]:
         if changed["methods"][name].get("objective") == "topk":
@@ -165,13 +161,13 @@ def record_all(checkout):
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory, digits):
-    """A copy of the project as it is."""
+    """Return a copy of the project as it is."""
     return Checkout(tmp_path_factory.mktemp("more"), digits)
 
 
 @pytest.fixture(scope="module")
 def keys(checkout):
-    """By what is changed, the keys of the same experiment."""
+    """Return {what is changed: the keys} of one experiment."""
     config = checkout.config
     keys = {}
     (keys["before"],) = keys_of(checkout, config)
@@ -182,18 +178,20 @@ def keys(checkout):
             checkout.edit(file, old, new)
     record_all(checkout)
     as_absent = with_options(config, "adam", False, False, True, 0.0)
-    other = with_options(config, "sgd", True, True, False, 0.5)
+    with_all_set = with_options(config, "sgd", True, True, False, 0.5)
     floor_alone = with_floor(config, 0.5)
     keys["after"], keys["written out"], keys["set"], keys["floor"] = keys_of(
-        checkout, config, as_absent, other, floor_alone
+        checkout, config, as_absent, with_all_set, floor_alone
     )
-
     return keys
 
 
 @pytest.fixture(scope="module")
 def keys_of_other_defaults(checkout, keys):
-    """The keys where the options have another default, or are set to the first one."""
+    """Return the keys where the options have another default.
+
+    Beside them those where the options are set to the first default.
+    """
     for edit in OTHER_DEFAULTS:
         checkout.edit(*edit)
     record_all(checkout)
@@ -209,12 +207,12 @@ def test_an_option_more_changes_no_key_and_no_parameter_of_a_job(keys):
 def test_the_board_takes_results_of_before_the_option(keys):
     metrics = board.read(ROOT / "docs/results/fair").metrics
     theirs, ours = (
-        board.ExperimentRows(metrics, from_record(board.MadeBy, keys[when]["made_by"]))
-        for when in ("before", "after")
+        board.ExperimentRows(metrics, from_record(board.MadeBy, keys[code]["made_by"]))
+        for code in ("before", "after")
     )
-    kept, omissions = board._comparable_rows(theirs, ours)
+    comparable, omissions = board._comparable_rows(theirs, ours)
     assert not omissions
-    assert len(kept) == len(board._comparable_rows(ours, ours)[0]) > 0
+    assert len(comparable) == len(board._comparable_rows(ours, ours)[0]) > 0
 
 
 def test_an_option_at_the_value_that_absence_stands_for_is_as_if_not_written(keys):
@@ -235,20 +233,21 @@ def test_another_default_gives_other_keys_and_the_first_one_those_of_before(
 
 
 def test_an_option_of_an_objective_changes_its_saes_alone(keys):
-    changed, before = keys["floor"], keys["before"]
+    changed = keys["floor"]
+    before = keys["before"]
     assert not set(changed["sae"]) & set(before["sae"])
     for kind in ("dataset", "embedding", "row"):
         assert changed[kind] == before[kind]
 
 
-def assert_all_differ(keys, others):
-    """Check that every key that an option is about is another one."""
+def assert_all_differ(keys, before):
+    """Check that every key that an option is about is another one than before."""
     for kind in ("embedding", "dataset"):
-        assert keys[kind] != others[kind]
-    assert not set(keys["sae"]) & set(others["sae"])
+        assert keys[kind] != before[kind]
+    assert not set(keys["sae"]) & set(before["sae"])
     changed_rows = {
-        name for name in keys["row"] if keys["row"][name] != others["row"][name]
+        name for name in keys["row"] if keys["row"][name] != before["row"][name]
     }
     assert changed_rows == {"detection"}
-    assert keys["made_by"]["recipe"] != others["made_by"]["recipe"]
-    assert keys["made_by"]["metrics"] != others["made_by"]["metrics"]
+    assert keys["made_by"]["recipe"] != before["made_by"]["recipe"]
+    assert keys["made_by"]["metrics"] != before["made_by"]["metrics"]

@@ -1,4 +1,7 @@
-"""What a run checks before its first job, where no run of Snakemake is needed to tell."""
+"""What a run checks before its first job.
+
+These tests need no run of Snakemake, but for that of damaged records.
+"""
 
 import os
 import socket
@@ -27,18 +30,17 @@ def folder(tmp_path, monkeypatch):
 def test_jobs_run_the_python_that_runs_snakemake(monkeypatch):
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     preflight.activate_environment()
-    found = subprocess.run(
+    python = subprocess.run(
         ["bash", "-c", "command -v python"], capture_output=True, text=True
     ).stdout.strip()
-    assert Path(found).parent == Path(sys.executable).parent
+    assert Path(python).parent == Path(sys.executable).parent
 
 
 def test_records_that_another_user_keeps_closed_are_named(folder, monkeypatch):
     preflight.check_records()
     (folder / ".snakemake/metadata/record").touch()
-    monkeypatch.setattr(
-        os, "access", lambda path, _: Path(path).name != "record"
-    )  # Root may write all.
+    # Root may write all.
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path).name != "record")
     with pytest.raises(
         UserError, match=r"^\.snakemake/metadata/record is closed to this user"
     ):
@@ -61,13 +63,8 @@ def test_each_run_has_its_plan_for_as_long_as_it_lives(folder, monkeypatch):
     # A job's Snakemake: another process, which finds other code.
     monkeypatch.setattr(planned_run, "_answers", {})
     assert planned_run.read_planned_run() == {"k": 8}
-    assert (
-        planned_run.code_hash_of("sae.core.files"),
-        planned_run.code_hash_of("sae.core.paths"),
-    ) == (
-        "then",
-        "now",
-    )
+    assert planned_run.code_hash_of("sae.core.files") == "then"
+    assert planned_run.code_hash_of("sae.core.paths") == "now"
     monkeypatch.setenv(planned_run.RUN_VARIABLE, "a-later-run")
     with refused_naming(".snakemake/planned-a-later-run.json", "does not exist"):
         planned_run.read_planned_run()

@@ -21,11 +21,12 @@ def test_the_configs_that_docs_offer_are_right():
         laid_over = yaml.safe_load(
             (ROOT / f"docs/examples/{name}/config.yaml").read_text()
         )
-        for (
-            key,
-            value,
-        ) in laid_over.items():  # As Snakemake lays one config over another.
-            raw[key] = raw[key] | value if isinstance(value, dict) else value
+        # As Snakemake lays one config over another.
+        for key, value in laid_over.items():
+            if isinstance(value, dict):
+                raw[key].update(value)
+            else:
+                raw[key] = value
         assert experiment in settings.load(raw).experiments
 
 
@@ -45,6 +46,6 @@ def test_jobs_on_an_accelerator_run_one_at_a_time(make_checkout):
 
 
 def times(log):
-    """When the first and the last line of a log were written."""
-    found = re.findall(r"^\d{4}-\d\d-\d\d (\S+) ", log.read_text(), re.M)
-    return found[0], found[-1]
+    """Return when the first and the last line of a log were written."""
+    clock_times = re.findall(r"^\d{4}-\d\d-\d\d (\S+) ", log.read_text(), re.M)
+    return clock_times[0], clock_times[-1]

@@ -17,7 +17,10 @@ from sae.core.progress import progress_path
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Return a view of three jobs, of 10, 20 and 40 s, and a function that sets time."""
+    """Return a function that sets the time, and returns a view of three jobs.
+
+    The jobs are expected to take 10, 20 and 40 s.
+    """
     time = [0.0]
     jobs = {
         1: run_progress.ExpectedJob("embed", 10.0),
@@ -55,21 +58,18 @@ def test_the_time_left_follows_what_jobs_took(clock, tmp_path):
     progress_path(tmp_path / "k8.log").write_text(
         json.dumps({"done": 3, "total": 12, "what": "SAEs trained"})
     )
-    assert (
-        clock(30)
-        .line()
-        .startswith(
-            "tiny: 1 of 3 jobs, 30 s, about 75 s left; now train a/b/k8, train a/b/k8 (3 of 12"
-        )
+    expected = (
+        "tiny: 1 of 3 jobs, 30 s, about 75 s left; "
+        "now train a/b/k8, train a/b/k8 (3 of 12"
     )
+    assert clock(30).line().startswith(expected)
     assert clock(30).reached() == {"embed": 1, "train": 0.25}
     # Longer than reckoned: by what it says itself, nine parts like the three that it
     # has done.
     clock(40).note_end(2)
     assert clock(140).seconds_left() == pytest.approx(3 * 120 / ((20 + 20 + 120) / 140))
-    assert clock(140).note_failure(3) == "train a/b/k8" and clock(
-        140
-    ).failed_counts == {"train": 1}
+    assert clock(140).note_failure(3) == "train a/b/k8"
+    assert clock(140).failed_counts == {"train": 1}
     clock(140).note_start(3, "train", cell, [])  # Tried again.
     assert not clock(140).failed_counts
 
@@ -86,13 +86,13 @@ def test_the_first_trained_cell_is_told_of_once_if_its_report_is_ahead(
     if report == "there":
         (tmp_path / "results/tiny/report").mkdir(parents=True)
         (tmp_path / "results/tiny/report/index.html").touch()
-    told = []
+    announced = []
     for job_id, rule in ((1, "embed"), (2, "train"), (3, "train")):
         clock(0).note_start(job_id, rule, {}, [])
         clock(0).note_end(job_id)
         if clock(0).is_first_trained(job_id):
-            told.append(job_id)
-    assert told == expected
+            announced.append(job_id)
+    assert announced == expected
 
 
 def test_a_job_of_unknown_size_says_nothing_of_the_time_left(clock):
@@ -104,18 +104,21 @@ def test_a_job_of_unknown_size_says_nothing_of_the_time_left(clock):
 
 
 @pytest.mark.parametrize(
-    ("log", "said"),
+    ("log", "lines"),
     [
         (
-            "2026-01-02 03:04:05,678 INFO x\n2026-01-02 03:04:05,678 ERROR error: no such file\n",
+            "2026-01-02 03:04:05,678 INFO x\n"
+            "2026-01-02 03:04:05,678 ERROR error: no such file\n",
             ["error: no such file"],
         ),
         (
-            "2026-01-02 03:04:05,678 ERROR error: mine.py\n  line 3\n2026-01-02 03:04:05,679 DEBUG y\nTraceback\n",
+            "2026-01-02 03:04:05,678 ERROR error: mine.py\n  line 3\n"
+            "2026-01-02 03:04:05,679 DEBUG y\nTraceback\n",
             ["error: mine.py", "  line 3"],
         ),
         (
-            "2026-01-02 03:04:05,678 ERROR train failed\nTraceback (most recent call last):\n  File x\nKeyError: 'k'\n",
+            "2026-01-02 03:04:05,678 ERROR train failed\n"
+            "Traceback (most recent call last):\n  File x\nKeyError: 'k'\n",
             ["train failed", "KeyError: 'k'"],
         ),
         ("bash: python: command not found\n\n", ["bash: python: command not found"]),
@@ -123,11 +126,10 @@ def test_a_job_of_unknown_size_says_nothing_of_the_time_left(clock):
     ],
     ids=["user's", "of one's own", "ours", "no record", "nothing"],
 )
-def test_a_failed_job_is_told_in_its_own_words(tmp_path, log, said):
+def test_a_failed_job_is_told_in_its_own_words(tmp_path, log, lines):
     (tmp_path / "k8.log").write_text(log)
-    assert (
-        run_progress.error_in_logs([tmp_path / "k8.log", tmp_path / "none.log"]) == said
-    )
+    logs = [tmp_path / "k8.log", tmp_path / "none.log"]
+    assert run_progress.error_in_logs(logs) == lines
 
 
 def test_a_shell_that_a_signal_to_stop_ends_is_told_of_once():
@@ -145,17 +147,9 @@ def test_a_run_says_little_and_an_error_once(make_checkout):
     checkout = make_checkout()
 
     def run(*options):
-        command = [
-            sys.executable,
-            "-m",
-            "sae_workflow.run",
-            "tiny",
-            "--until",
-            "embed",
-            *options,
-        ]
+        command = [sys.executable, "-m", "sae_workflow.run", "tiny", "--until", "embed"]
         process = subprocess.run(
-            command,
+            [*command, *options],
             cwd=checkout.folder,
             env=checkout.environment,
             capture_output=True,
@@ -164,33 +158,24 @@ def test_a_run_says_little_and_an_error_once(make_checkout):
         return process.returncode, (process.stdout + process.stderr).splitlines()
 
     code, lines = run()
-    assert code == 0 and "embed: 1 jobs done" in "\n".join(lines) and len(lines) < 8, (
-        lines
-    )
+    assert code == 0, lines
+    assert "embed: 1 jobs done" in "\n".join(lines) and len(lines) < 8, lines
     assert not any(checkout.folder.rglob("*.progress.json"))
-    assert (
-        "500 images"
-        in (checkout.folder / "results/logs/embed/digits/tiny.log").read_text()
-    )
+    log = checkout.folder / "results/logs/embed/digits/tiny.log"
+    assert "500 images" in log.read_text()
     index = checkout.folder / "results/datasets/digits/index.parquet"
     index.write_bytes(index.read_bytes() + b"x")
     code, lines = run("--forcerun", "embed")
     output = "\n".join(lines)
-    assert (
-        code == 1
-        and output.count("altered") == 1
-        and "embed digits/tiny failed: results/datasets" in output
-    ), output
-    assert (
-        "its log: results/logs/embed/digits/tiny.log" in output and len(lines) < 10
-    ), output
-    assert not re.search(r"RuleException|CalledProcessError|python -m sae", output), (
-        output
-    )
-    assert (
-        "python -m sae embed"
-        in max((checkout.folder / ".snakemake/log").iterdir()).read_text()
-    )
+    assert code == 1, output
+    assert output.count("altered") == 1, output
+    assert "embed digits/tiny failed: results/datasets" in output
+    assert "its log: results/logs/embed/digits/tiny.log" in output
+    assert len(lines) < 10, output
+    of_snakemake = r"RuleException|CalledProcessError|python -m sae"
+    assert not re.search(of_snakemake, output), output
+    last_log = max((checkout.folder / ".snakemake/log").iterdir())
+    assert "python -m sae embed" in last_log.read_text()
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ PUBLISH = ("publish", "-s", "docs/examples/s3/Snakefile")
 
 @pytest.fixture
 def client(monkeypatch):
-    """A boto3 client of a server of its own, which has one bucket, `lab`."""
+    """Return a boto3 client of a server of its own, which has one bucket, `lab`."""
     import boto3
     from moto.server import ThreadedMotoServer
 
@@ -28,13 +28,11 @@ def client(monkeypatch):
         "S3_BUCKET": "lab",
         "AWS_ENDPOINT_URL": f"http://{host}:{port}",
         "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    for name, value in {
-        **settings,
         "AWS_ACCESS_KEY_ID": "a",
         "AWS_SECRET_ACCESS_KEY": "b",
         "NO_PROXY": host,
-    }.items():
+    }
+    for name, value in settings.items():
         monkeypatch.setenv(name, value)
     client = boto3.client("s3")
     client.create_bucket(Bucket="lab")
@@ -69,22 +67,18 @@ def upload(client, seed=0):
 
 
 def objects(client, prefix=""):
-    """{key: content} of the bucket."""
-    keys = [
-        entry["Key"]
-        for entry in client.list_objects_v2(Bucket="lab", Prefix=prefix).get(
-            "Contents", []
-        )
-    ]
+    """Return {key: content} of the bucket."""
+    listing = client.list_objects_v2(Bucket="lab", Prefix=prefix)
+    keys = [entry["Key"] for entry in listing.get("Contents", [])]
     return {
         key: client.get_object(Bucket="lab", Key=key)["Body"].read() for key in keys
     }
 
 
 def test_embeddings_come_from_a_bucket_and_results_go_there(client, checkout):
-    given = upload(client)
+    uploaded = upload(client)
     checkout.snakemake(*PUBLISH)
-    assert {key: (checkout.folder / key).read_bytes() for key in given} == given
+    assert {key: (checkout.folder / key).read_bytes() for key in uploaded} == uploaded
     published = objects(client, "results/from_s3/")
     assert {key: (checkout.folder / key).read_bytes() for key in published} == published
     names = {key.removeprefix("results/from_s3/") for key in published}
@@ -95,15 +89,14 @@ def test_embeddings_come_from_a_bucket_and_results_go_there(client, checkout):
         "tables/table1.md",
         "figures/fig5.png",
     }
-    assert "report/index.html" in names and not any(
-        name.startswith(("saes/", "scores/")) for name in names
-    )
+    assert "report/index.html" in names
+    assert not any(name.startswith(("saes/", "scores/")) for name in names)
     assert "Nothing to be done" in checkout.snakemake(*PUBLISH)
     # A newer object is fetched again, it alone.
     client.put_object(
         Bucket="lab",
         Key="data/ours/test.csv",
-        Body=given["data/ours/test.csv"].replace(b",4", b",3"),
+        Body=uploaded["data/ours/test.csv"].replace(b",4", b",3"),
     )
     planned = dict(
         re.findall(r"^(\w+) +(\d+)$", checkout.snakemake("-n", *PUBLISH), re.M)
@@ -115,10 +108,8 @@ def test_what_is_not_there_is_named(client, checkout, monkeypatch):
     upload(client)
     client.delete_object(Bucket="lab", Key="data/ours/our_model/val.npy")
     output = checkout.snakemake(*PUBLISH, ok=False)
-    assert (
-        "Missing input files for rule fetch" in output
-        and "s3://lab/data/ours/our_model/val.npy" in output
-    )
+    assert "Missing input files for rule fetch" in output
+    assert "s3://lab/data/ours/our_model/val.npy" in output
     # The plugin by itself would make the bucket.
     monkeypatch.setenv("S3_BUCKET", "lap")
     assert "bucket lap cannot be used" in checkout.snakemake(*PUBLISH, ok=False)

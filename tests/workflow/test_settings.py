@@ -43,12 +43,13 @@ def with_changes(change):
 def test_a_plan_is_complete_and_survives_json():
     plan = settings.bank_plan(CONFIG, "demo", Cell(*CELL, 32))
     assert type(plan).model_validate_json(plan.model_dump_json()) == plan
-    words = (
-        RAW["training"]["small"] | RAW["training"]["demo"] | {"precision": "float32"}
-    )
-    assert without_absent(plan.recipe, later_options(Recipe)) == {
-        key: value for key, value in words.items() if key != "extends"
+    recipe = {
+        **RAW["training"]["small"],
+        **RAW["training"]["demo"],
+        "precision": "float32",
     }
+    del recipe["extends"]
+    assert without_absent(plan.recipe, later_options(Recipe)) == recipe
     assert plan.methods["topk"].model_dump(by_alias=True) == {
         "objective": "topk",
         "penalty": None,
@@ -62,27 +63,18 @@ def test_a_plan_is_complete_and_survives_json():
         "control": False,
     }
     reg1 = plan.methods["reg1"]
-    assert (reg1.penalty, reg1.mask, reg1.against) == (
-        "off_support_l1",
-        "batch_active",
-        "topk",
-    )
-    assert reg1.sweep == {
-        "lambda": RAW["experiments"]["demo"]["sweep"]["reg1"]["lambda"]["k32"]
-    }
+    assert (reg1.penalty, reg1.mask) == ("off_support_l1", "batch_active")
+    assert reg1.against == "topk"
+    sweep = RAW["experiments"]["demo"]["sweep"]["reg1"]
+    assert reg1.sweep == {"lambda": sweep["lambda"]["k32"]}
     reg1_all = plan.methods["reg1_all"]
-    assert (reg1_all.penalty, reg1_all.mask, reg1_all.at) == (
-        "off_support_l1",
-        "all",
-        "reg1",
-    )
+    assert (reg1_all.penalty, reg1_all.mask) == ("off_support_l1", "all")
+    assert reg1_all.at == "reg1"
     assert reg1_all.sweep == {} and reg1_all.lam is None
     # What the config asks for: 1 + 2 x 2 trials and 5 controls, and at most two `at`
     # methods; five listed trials.
-    assert [(size.trials, size.after) for size in costs.protocol_sizes(plan)] == [
-        (10, 2),
-        (5, 0),
-    ]
+    sizes = [(size.trials, size.after) for size in costs.protocol_sizes(plan)]
+    assert sizes == [(10, 2), (5, 0)]
     assert len(settings.cells(CONFIG, "demo")) == 12
 
 
@@ -95,38 +87,28 @@ def test_a_dataset_may_have_another_recipe_and_the_others_keep_theirs():
         settings.bank_plan(config, "demo", Cell(*CELL, 32))
         for config in (CONFIG, changed)
     )
-    assert after.recipe == before.recipe | {"m": 128, "steps": 60}
+    assert after.recipe == {**before.recipe, "m": 128, "steps": 60}
     sae = after.member("topk", {"steps": 7}, 0, "paper")  # A trial's own word holds.
     assert (sae.settings.m, sae.settings.steps) == (128, 7)
 
     # Plans, and so the keys of stored SAEs, of other datasets are what they were.
-    others = ("fashion_mnist", CELL[1], 32)
-    plans = [
-        settings.bank_plan(config, "demo", Cell(*others))
-        for config in (CONFIG, changed)
-    ]
-    assert plans[0] == plans[1]
+    cell = Cell("fashion_mnist", CELL[1], 32)
+    plan_before = settings.bank_plan(CONFIG, "demo", cell)
+    assert settings.bank_plan(changed, "demo", cell) == plan_before
 
     assert "by_dataset" not in settings.made_by(CONFIG, "demo")
     assert settings.made_by(changed, "demo")["by_dataset"] == {
         "emoji": {"m": 128, "steps": 60}
     }
     # The files of a cell's SAEs are what `make plan` says of the disk.
-    embeddings = [
-        next(
-            embedding
-            for embedding in costs.list_embeddings(config, "demo")[0]
-            if embedding.dataset.name == "emoji"
-        )
-        for config in (CONFIG, changed)
-    ]
-    sizes = [
-        costs.disk_use(
-            embedding, costs.list_plans_on(config, "demo", embedding)
-        ).sae_bytes
-        for embedding, config in zip(embeddings, (CONFIG, changed), strict=True)
-    ]
-    assert sizes[1] < sizes[0]
+    sizes = []
+    for config in (CONFIG, changed):
+        embeddings, _ = costs.list_embeddings(config, "demo")
+        emoji = next(e for e in embeddings if e.dataset.name == "emoji")
+        plans = costs.list_plans_on(config, "demo", emoji)
+        sizes.append(costs.disk_use(emoji, plans).sae_bytes)
+    size_before, size_after = sizes
+    assert size_after < size_before
 
 
 def test_a_dataset_may_have_another_k_and_then_has_no_cell_of_the_experiments():
@@ -144,16 +126,14 @@ def test_a_dataset_may_have_another_k_and_then_has_no_cell_of_the_experiments():
         ("fashion_mnist", 32),
     }
     assert len(cells) == 9
-    assert settings.embedded_datasets(changed, "demo") == settings.embedded_datasets(
-        CONFIG, "demo"
-    )
+    embedded_before = settings.embedded_datasets(CONFIG, "demo")
+    assert settings.embedded_datasets(changed, "demo") == embedded_before
 
     plan = settings.bank_plan(changed, "demo", Cell(*CELL, 4))
     assert plan.k == plan.member("topk", {}, 0, "paper").settings.k == 4
     assert plan.methods["reg1"].sweep == {"lambda": [0.25, 0.5]}
-    assert plan.recipe == settings.bank_plan(CONFIG, "demo", Cell(*CELL, 8)).recipe | {
-        "m": 128
-    }
+    plan_before = settings.bank_plan(CONFIG, "demo", Cell(*CELL, 8))
+    assert plan.recipe == {**plan_before.recipe, "m": 128}
     # k is no option of the recipe, in which two experiments on one board must agree.
     assert settings.made_by(changed, "demo")["by_dataset"] == {"emoji": {"m": 128}}
     probe = settings.metrics_by_stage(changed, "demo")["probe"]["probe"]
@@ -174,10 +154,13 @@ def test_a_grid_of_points_is_told_to_fronts_and_counted():
     def list_points(raw):
         fair = raw["experiments"]["fair"]["protocols"]["fair"]
         del fair["ranges"]
-        common = {"encoder_scale": 0.1, "auxk_alpha": 0.3}
-        fair["points"] = [{"lr": lr} | common for lr in (0.001, 0.002)]
-        for lr in (0.004, 0.008):
-            fair["points"].append(common | {"lr": lr, "alone": True})
+        scales = {"encoder_scale": 0.1, "auxk_alpha": 0.3}
+        fair["points"] = [
+            {"lr": 0.001, **scales},
+            {"lr": 0.002, **scales},
+            {**scales, "lr": 0.004, "alone": True},
+            {**scales, "lr": 0.008, "alone": True},
+        ]
         fair["own_values"] = {
             "reg1": {"lambda": [0.001, 0.003]},
             "reg2": {"lambda": {"k16": [0.01, 0.02], "k32": [0.02, 0.03]}},
@@ -234,16 +217,14 @@ def test_the_order_of_a_grid_and_labels_change_no_plan():
             for entry in raw[section].values():
                 entry["label"] = "another"
 
-    other = with_changes(change)
+    changed = with_changes(change)
     cell = Cell("fashion_mnist_smoke", CELL[1], 8)
-    assert settings.bank_plan(other, "smoke", cell) == settings.bank_plan(
-        CONFIG, "smoke", cell
-    )
-    assert other.datasets[cell.dataset].spec == CONFIG.datasets[cell.dataset].spec
-    assert other.backbones[cell.backbone].spec == CONFIG.backbones[cell.backbone].spec
-    assert settings.printed_names(other, "smoke") != settings.printed_names(
-        CONFIG, "smoke"
-    )
+    plan_before = settings.bank_plan(CONFIG, "smoke", cell)
+    assert settings.bank_plan(changed, "smoke", cell) == plan_before
+    assert changed.datasets[cell.dataset].spec == CONFIG.datasets[cell.dataset].spec
+    assert changed.backbones[cell.backbone].spec == CONFIG.backbones[cell.backbone].spec
+    names_before = settings.printed_names(CONFIG, "smoke")
+    assert settings.printed_names(changed, "smoke") != names_before
 
 
 def test_what_decides_a_cells_saes_is_no_more_than_it_uses():
@@ -269,13 +250,12 @@ def test_what_decides_a_cells_saes_is_no_more_than_it_uses():
 
 def test_an_experiment_may_have_no_penalty_at_all():
     def change(raw):
-        raw["experiments"]["smoke"] |= {"methods": ["topk", "batch_topk"], "sweep": {}}
+        raw["experiments"]["smoke"].update(methods=["topk", "batch_topk"], sweep={})
 
     config = with_changes(change)
     plan = settings.bank_plan(config, "smoke", Cell(*CELL, 8))
-    assert [(size.trials, size.after) for size in costs.protocol_sizes(plan)] == [
-        (2, 0)
-    ]
+    (size,) = costs.protocol_sizes(plan)
+    assert (size.trials, size.after) == (2, 0)
 
 
 def test_concepts_on_test_are_those_of_baselines_and_controls_alone():
@@ -339,30 +319,23 @@ def test_metrics_are_sorted_into_stages_with_all_their_options():
         "max_train": 100000,
         "largest": 32,
     }
-    assert (
-        stages["probe"] == {"probe": expected}
-        and settings.probe_settings(CONFIG, "paper") == expected
-    )
+    assert stages["probe"] == {"probe": expected}
+    assert settings.probe_settings(CONFIG, "paper") == expected
     assert settings.probe_settings(CONFIG, "demo")["largest"] == 8
     assert settings.scoring_names(CONFIG, "demo", "probe") == [
         ("models", "inputs"),
         ("metric", "probe"),
     ]
     # Judges of an SAE's own family are not independent.
-    families = settings.metrics_by_stage(CONFIG, "demo")["score"]["independent"][
-        "families"
-    ]
-    assert families == {
+    metrics_of_demo = settings.metrics_by_stage(CONFIG, "demo")["score"]
+    assert metrics_of_demo["independent"]["families"] == {
         name: CONFIG.backbones[name].family
         for name in RAW["experiments"]["demo"]["backbones"]
     }
     # What is optional is for those experiments alone that name it.
-    rivals = settings.metrics_by_stage(CONFIG, "rivals")
-    assert (
-        "density" in rivals["score"]
-        and "density" not in settings.metrics_by_stage(CONFIG, "demo")["score"]
-    )
-    assert rivals["score"]["sparse_probe"] == {
+    metrics_of_rivals = settings.metrics_by_stage(CONFIG, "rivals")["score"]
+    assert "density" in metrics_of_rivals and "density" not in metrics_of_demo
+    assert metrics_of_rivals["sparse_probe"] == {
         "ks": [1, 5],
         "max_train": 10_000,
         "classes": 30,
@@ -374,10 +347,9 @@ def test_metrics_are_sorted_into_stages_with_all_their_options():
         for experiment in raw["experiments"].values():
             experiment.pop("metrics", None)
 
-    assert "probe" not in settings.metrics_by_stage(
-        with_changes(without_probes), "demo"
-    )
-    assert settings.probe_settings(with_changes(without_probes), "demo") == {}
+    config = with_changes(without_probes)
+    assert "probe" not in settings.metrics_by_stage(config, "demo")
+    assert settings.probe_settings(config, "demo") == {}
 
 
 def test_a_judge_is_embedded_and_asked_and_no_sae_is_trained_on_it():
@@ -398,41 +370,32 @@ def test_a_judge_is_embedded_and_asked_and_no_sae_is_trained_on_it():
         "val",
         "test",
     ]
-    assert (
-        settings.splits_of_other_backbones(config, "smoke", "train") == []
-    )  # No metric of its protocols reads them.
-    families = settings.metrics_by_stage(config, "smoke")["score"]["independent"][
-        "families"
-    ]
+    # No metric of its protocols reads them.
+    assert settings.splits_of_other_backbones(config, "smoke", "train") == []
+    metrics = settings.metrics_by_stage(config, "smoke")["score"]
+    families = metrics["independent"]["families"]
     assert len(families) == len(set(families.values())) == 2
     shown = "\n".join(forecast.describe_plan(config, "smoke"))
     assert "fashion_mnist_smoke / dinov2_vit_s14" in shown and "in 1 cells" in shown
     card = "\n".join(publish._sources(config, "smoke"))
-    assert (
-        card.count("- judge dinov2_vit_s14")
-        == card.count("- backbone efficientnet_lite0")
-        == 1
-    )
+    assert card.count("- judge dinov2_vit_s14") == 1
+    assert card.count("- backbone efficientnet_lite0") == 1
 
 
 def test_names_are_of_the_experiment_alone():
     def change(raw):
-        raw["methods"] = {"unused": {"objective": "topk", "colour": "#000000"}} | raw[
-            "methods"
-        ]
+        unused = {"objective": "topk", "colour": "#000000"}
+        raw["methods"] = {"unused": unused, **raw["methods"]}
         raw["experiments"]["smoke"].update(
             methods=["topk", "reg2"], sweep={"reg2": {"lambda": [0.1]}}
         )
 
     names = settings.printed_names(with_changes(change), "smoke")
-    assert {name: method["position"] for name, method in names["methods"].items()} == {
-        "topk": 0,
-        "reg2": 1,
-    }
-    assert (
-        names["methods"]["reg2"]["label"] == "Reg. 2"
-        and names["methods"]["reg2"]["against"] == "topk"
-    )
+    methods = names["methods"]
+    positions = {name: method["position"] for name, method in methods.items()}
+    assert positions == {"topk": 0, "reg2": 1}
+    assert methods["reg2"]["label"] == "Reg. 2"
+    assert methods["reg2"]["against"] == "topk"
     assert names["datasets"] == {"fashion_mnist_smoke": "Fashion-MNIST (smoke)"}
 
 
@@ -440,9 +403,8 @@ def test_galleries_show_what_protocol_paper_chose():
     config = with_changes(
         lambda raw: raw["experiments"]["fair"]["protocols"].pop("paper")
     )
-    assert settings.gallery_cell(
-        config, "fair"
-    ) is None and "fig2" not in settings.shown_figures(config, "fair")
+    assert settings.gallery_cell(config, "fair") is None
+    assert "fig2" not in settings.shown_figures(config, "fair")
 
 
 def test_given_embeddings_have_no_galleries_and_name_their_files(tmp_path, monkeypatch):
@@ -453,7 +415,7 @@ def test_given_embeddings_have_no_galleries_and_name_their_files(tmp_path, monke
             "family": "clip",
             "model": "clip",
         }
-        raw["experiments"]["smoke"] |= {"datasets": ["given"], "backbones": ["ours"]}
+        raw["experiments"]["smoke"].update(datasets=["given"], backbones=["ours"])
 
     config = with_changes(change)
     assert settings.gallery_cell(config, "smoke") is None
@@ -472,23 +434,18 @@ def test_given_embeddings_have_no_galleries_and_name_their_files(tmp_path, monke
         "here/val.csv",
         "here/test.csv",
     ]
-    assert (
-        external_files.given_embeddings(config, "given", "ours")[0]
-        == "here/clip/train.npy"
-    )
-    assert (
-        external_files.given_embeddings(config, "emoji", CELL[1])
-        == external_files.dataset_files(config, "emoji")
-        == []
-    )
+    embeddings = external_files.given_embeddings(config, "given", "ours")
+    assert embeddings[0] == "here/clip/train.npy"
+    assert external_files.given_embeddings(config, "emoji", CELL[1]) == []
+    assert external_files.dataset_files(config, "emoji") == []
     assert not external_files.is_from_hub(config, "ours")
     monkeypatch.chdir(tmp_path)
     Path("here/clip").mkdir(parents=True)
     for name in ("train.npy", "test.npz"):
         Path("here/clip", name).touch()
-    there = list(missing_inputs.missing_files(config, "smoke"))
-    assert there[0] == "dataset given: here/clip/val.npy does not exist"
-    assert there[1].startswith(
+    lines = list(missing_inputs.missing_files(config, "smoke"))
+    assert lines[0] == "dataset given: here/clip/val.npy does not exist"
+    assert lines[1].startswith(
         "dataset given: here/clip/test.npy does not exist (save each array of the .npz"
     )
 
@@ -556,16 +513,17 @@ def test_an_imported_sae_is_not_lost_with_the_place_that_it_came_from(
     monkeypatch.chdir(tmp_path)
 
     def change(raw):
-        raw["methods"] |= {
-            "local": {"import": "saes/"},
-            "either": {"import": "saes/theirs"},
-        }
+        raw["methods"]["local"] = {"import": "saes/"}
+        raw["methods"]["either"] = {"import": "saes/theirs"}
         raw["experiments"]["smoke"]["methods"] += ["local", "either"]
 
-    config, either = with_changes(change), [("imported", {"method": "either"})]
+    config = with_changes(change)
+    either = [("imported", {"method": "either"})]
     assert list(missing_inputs.missing_files(config, "smoke")) == [
-        "method local: saes/ does not exist, and is no owner/name[:folder] of the Hugging Face hub",
-        "method either: saes/theirs does not exist here; it is looked for on the Hugging Face hub",
+        "method local: saes/ does not exist, and is no owner/name[:folder] "
+        "of the Hugging Face hub",
+        "method either: saes/theirs does not exist here; "
+        "it is looked for on the Hugging Face hub",
     ]
     with refused_naming("method local", "saes/", "Nothing was started"):
         missing_inputs.refuse_lost_inputs(config, [("imported", {"method": "local"})])
@@ -592,11 +550,9 @@ def test_a_board_that_is_not_there_is_named(tmp_path):
     assert list(missing_inputs.missing_files(config, "smoke")) == [
         "board: docs/results/fairr has no made_by.json"
     ]
+    expected = r"^experiments\.smoke\.board: docs/results/fairr has no made_by\.json$"
     for target in ("smoke", "results/smoke/metrics.csv"):
-        with pytest.raises(
-            UserError,
-            match=r"^experiments\.smoke\.board: docs/results/fairr has no made_by\.json$",
-        ):
+        with pytest.raises(UserError, match=expected):
             missing_inputs.refuse_unknown_targets(
                 config, ["snakemake", target], ["smoke"].__contains__
             )
@@ -611,8 +567,10 @@ def test_a_shared_folder_that_is_not_there_and_labels_of_several_are_told(
 
     missing_inputs.warn(with_changes(change), ["smoke", "-n"])
     assert capsys.readouterr().err.splitlines() == [
-        f"smoke: compute.shared: {tmp_path}/gone does not exist; nothing is taken from it",
-        "smoke: methods: 2 have the label 'Reg. 1', so each is printed with its name behind it",
+        f"smoke: compute.shared: {tmp_path}/gone does not exist; "
+        "nothing is taken from it",
+        "smoke: methods: 2 have the label 'Reg. 1', "
+        "so each is printed with its name behind it",
     ]
 
 
@@ -620,21 +578,20 @@ def test_an_experiment_whose_backbones_are_of_one_family_says_that_nobody_judges
     capsys,
 ):
     def change(raw):
-        raw["experiments"]["rivals"]["backbones"] = [
+        experiments = raw["experiments"]
+        experiments["rivals"]["backbones"] = [
             "efficientnet_lite0",
             "efficientnet_lite2",
         ]
-        raw["experiments"]["study"]["backbones"] = [
-            "dinov2_vit_s14"
-        ]  # Its protocol does not choose by detection.
-        raw["experiments"]["fair"] |= {
-            "backbones": ["dinov2_vit_s14"],
-            "judges": ["efficientnet_lite0"],
-        }
+        # Its protocol does not choose by detection.
+        experiments["study"]["backbones"] = ["dinov2_vit_s14"]
+        experiments["fair"]["backbones"] = ["dinov2_vit_s14"]
+        experiments["fair"]["judges"] = ["efficientnet_lite0"]
 
     missing_inputs.warn(with_changes(change), ["rivals", "study", "fair"])
-    lines = [line for line in capsys.readouterr().err.splitlines() if "judges" in line]
-    assert len(lines) == 1 and lines[0].startswith(
+    lines = capsys.readouterr().err.splitlines()
+    (line,) = [line for line in lines if "judges" in line]
+    assert line.startswith(
         "rivals: all backbones are of the family efficientnet, so nobody"
     )
 
@@ -647,7 +604,7 @@ def test_the_gallery_is_that_of_the_config_or_the_first_cell():
 
 
 @pytest.mark.parametrize(
-    ("more", "expected"),
+    ("spec", "expected"),
     [
         ({"loader": "timm"}, True),
         ({"loader": "timm", "checkpoint": "weights.bin"}, False),
@@ -655,14 +612,13 @@ def test_the_gallery_is_that_of_the_config_or_the_first_cell():
         ({"loader": "open_clip", "pretrained": "a/folder"}, False),
     ],
 )
-def test_weights_from_the_hub(more, expected):
+def test_weights_from_the_hub(spec, expected):
     config = with_changes(
-        lambda raw: raw["backbones"].update(b={"family": "b", "model": "m", **more})
+        lambda raw: raw["backbones"].update(b={"family": "b", "model": "m", **spec})
     )
     assert external_files.is_from_hub(config, "b") == expected
-    assert settings.weights_settings(config, "b") == {"model": "m"} | {
-        k: v for k, v in more.items() if k != "checkpoint"
-    }
+    of_hub = {key: value for key, value in spec.items() if key != "checkpoint"}
+    assert settings.weights_settings(config, "b") == {"model": "m", **of_hub}
 
 
 def test_the_report_shows_only_what_the_experiment_uses():
@@ -754,9 +710,8 @@ def test_every_target_of_make_that_reads_the_config_takes_config():
 
 def test_experiments_cannot_have_the_name_of_a_rule():
     names = settings.rule_names()
-    assert {"train", "score", "collect", "gallery"} <= set(names) and len(names) == len(
-        set(names)
-    )
+    assert {"train", "score", "collect", "gallery"} <= set(names)
+    assert len(names) == len(set(names))
 
 
 def test_the_schema_is_current():
@@ -765,10 +720,10 @@ def test_the_schema_is_current():
     assert schema.README.read_text() == schema.readme_text(), "run `make schema`"
     first = Path(ROOT / "config.yaml").read_text().splitlines()[0]
     assert first == f"# yaml-language-server: $schema={schema.PATH.relative_to(ROOT)}"
+    of_overlays = "../../workflow/schemas/config.schema.json"
     for file in (ROOT / "config/experiments").glob("*.yaml"):
-        assert file.read_text().startswith(
-            "# yaml-language-server: $schema=../../workflow/schemas/config.schema.json\n"
-        )
+        first = file.read_text().splitlines()[0]
+        assert first == f"# yaml-language-server: $schema={of_overlays}"
 
 
 def test_the_schema_refuses_what_it_knows_and_admits_entries_from_outside():
@@ -790,18 +745,13 @@ def test_the_schema_refuses_what_it_knows_and_admits_entries_from_outside():
     ):
         assert list(validator.iter_errors(yaml.safe_load(file.read_text()))) == [], file
     mine = {"type": "mine", "whatever": 1}
-    assert (
-        errors(
-            lambda raw: (
-                raw["datasets"].update(x=mine) or raw["metrics"].update(mine={"a": 1})
-            )
-        )
-        == []
-    )
-    assert (
-        errors(lambda raw: raw["methods"].update(x={"objective": "mine", "wobble": 1}))
-        == []
-    )
+
+    def add_entries_from_outside(raw):
+        raw["datasets"]["x"] = mine
+        raw["metrics"]["mine"] = {"a": 1}
+        raw["methods"]["x"] = {"objective": "mine", "wobble": 1}
+
+    assert errors(add_entries_from_outside) == []
     assert errors(lambda raw: raw["datasets"]["emoji"].update(image_sise=1)) == [
         "datasets.emoji"
     ]

@@ -20,8 +20,15 @@ pytestmark = pytest.mark.slurm
 BANK = "results/tiny/saes/digits/tiny/k4/bank.json"
 # No GPU here, and jobs of a bank in one process; jobs are asked about as often as the
 # executor can.
-COMPUTE = {"device": "auto", "threads": 1, "decode_workers": 0, "embed_shards": 1}
-COMPUTE |= {"time_factor": 0.02, "memory_factor": 0.1, "memory_limit": 4000}
+COMPUTE = {
+    "device": "auto",
+    "threads": 1,
+    "decode_workers": 0,
+    "embed_shards": 1,
+    "time_factor": 0.02,
+    "memory_factor": 0.1,
+    "memory_limit": 4000,
+}
 POLL = [
     "--slurm-init-seconds-before-status-checks",
     "1",
@@ -44,7 +51,7 @@ def cluster(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def embedded(tmp_path_factory, digits):
-    """A checkout whose embeddings were made without Slurm."""
+    """Return a checkout whose embeddings were made without Slurm."""
     checkout = Checkout(tmp_path_factory.mktemp("embedded"), digits)
     checkout.config["compute"]["device"] = "auto"
     checkout.write()
@@ -56,19 +63,24 @@ class Submitted:
     """A checkout whose Snakemake submits its jobs."""
 
     def __init__(self, checkout, cluster):
-        self.checkout, self.cluster, self.folder = checkout, cluster, checkout.folder
+        self.checkout = checkout
+        self.cluster = cluster
+        self.folder = checkout.folder
         path = f"{cluster.root / 'bin'}{os.pathsep}{checkout.environment['PATH']}"
-        self.environment = checkout.environment | cluster.environment | {"PATH": path}
+        self.environment = {
+            **checkout.environment,
+            **cluster.environment,
+            "PATH": path,
+        }
 
     def command(self, *arguments, **compute):
-        (self.folder / "overlay.yaml").write_text(
-            yaml.safe_dump({"compute": COMPUTE | compute})
-        )
+        overlay = {"compute": {**COMPUTE, **compute}}
+        (self.folder / "overlay.yaml").write_text(yaml.safe_dump(overlay))
         profile = ["--profile", "profiles/slurm", "--configfile", "overlay.yaml", *POLL]
         return [*self.checkout.command(*arguments), *profile]
 
     def run(self, *arguments, ok=True, **compute):
-        """Run Snakemake here, its jobs there; returns what it printed."""
+        """Run Snakemake here and its jobs on the cluster; return what it printed."""
         return self.finish(self.start(*arguments, **compute), ok)
 
     def start(self, *arguments, **compute):
@@ -92,51 +104,53 @@ class Submitted:
         return printed
 
     def jobs(self, rule=""):
-        """Every job of this folder so far, oldest first: id, state, partition, memory,
-        time, rule.
+        """Return the jobs of this folder so far, oldest first.
+
+        Each has id, state, partition, memory, time and rule.
         """
         columns = "%A|%T|%P|%m|%l|%k|%Z"
-        listed = self.cluster.run(
+        printed = self.cluster.run(
             "squeue", "--states=all", "--noheader", "--sort=i", f"--format={columns}"
         )
-        rows = [line.split("|") for line in listed.splitlines()]
-        names = ("id", "state", "partition", "memory", "time", "rule")
-        found = [
-            dict(zip(names, row, strict=False))
-            for row in rows
-            if row[-1] == str(self.folder)
+        names = ("id", "state", "partition", "memory", "time", "rule", "folder")
+        jobs = [
+            dict(zip(names, line.split("|"), strict=True))
+            for line in printed.splitlines()
         ]
-        return [job for job in found if job["rule"].startswith(f"rule_{rule}")]
+        return [
+            job
+            for job in jobs
+            if job["folder"] == str(self.folder)
+            and job["rule"].startswith(f"rule_{rule}")
+        ]
 
     def wait_for(self, condition):
+        """Wait for up to five minutes until a condition holds."""
         for _ in range(3000):
-            found = condition()
-            if found:
-                return found
+            if condition():
+                return
             time.sleep(0.1)
         raise AssertionError((self.folder / "printed").read_text())
 
     @property
     def finished(self):
-        """Keys of the finished SAEs."""
+        """The keys of the finished SAEs."""
         return {f.name for f in self.folder.glob("results/store/saes/[0-9a-f]*")}
 
     @property
     def listed(self):
-        """Keys of the SAEs in bank.json."""
+        """The keys of the SAEs in bank.json."""
         return {entry["key"] for entry in files.read_json(self.folder / BANK)["saes"]}
 
 
 @pytest.fixture
 def submitted(embedded, cluster, tmp_path):
-    """A copy of `embedded` of its own."""
+    """Return a copy of `embedded` whose Snakemake submits its jobs."""
     folder = tmp_path / "submitted"
     shutil.copytree(embedded.folder, folder, symlinks=True)
     checkout = Checkout.__new__(Checkout)
-    checkout.folder, checkout.config = (
-        folder,
-        yaml.safe_load((folder / "config.yaml").read_text()),
-    )
+    checkout.folder = folder
+    checkout.config = yaml.safe_load((folder / "config.yaml").read_text())
     checkout.experiment = checkout.config["experiments"]["tiny"]
     return Submitted(checkout, cluster)
 
@@ -148,53 +162,56 @@ def slow(submitted, epochs):
 
 
 def test_smoke_gives_the_same_bytes_as_without_slurm(make_checkout, cluster):
-    here, there = make_checkout("here"), Submitted(make_checkout("there"), cluster)
-    for checkout in (here, there.checkout):
-        checkout.config["compute"] |= COMPUTE
+    local = make_checkout("here")
+    submitted = Submitted(make_checkout("there"), cluster)
+    for checkout in (local, submitted.checkout):
+        checkout.config["compute"].update(COMPUTE)
         checkout.write()
-    here.snakemake("smoke")
-    shutil.copytree(
-        here.folder / "results/artifacts", there.folder / "results/artifacts"
-    )
-    shutil.rmtree(there.folder / "results/artifacts/fashion_mnist")
-    there.run("smoke", memory_factor=0.5, time_factor=0.1)
-    results = here.results("smoke")
+    local.snakemake("smoke")
+    artifacts = submitted.folder / "results/artifacts"
+    shutil.copytree(local.folder / "results/artifacts", artifacts)
+    shutil.rmtree(artifacts / "fashion_mnist")
+    submitted.run("smoke", memory_factor=0.5, time_factor=0.1)
+    files_of_local = local.results("smoke")
     # How many SAEs there are depends on what was chosen, and so on the machine.
-    assert {f.split("/")[4] for f in results if f.endswith("sae.safetensors")} >= {
-        "topk",
-        "reg1",
-        "reg2",
-        "batch_topk",
+    methods = {
+        file.split("/")[4]
+        for file in files_of_local
+        if file.endswith("sae.safetensors")
     }
-    assert there.checkout.results("smoke") == results
-    jobs = there.jobs()
+    assert methods >= {"topk", "reg1", "reg2", "batch_topk"}
+    assert submitted.checkout.results("smoke") == files_of_local
+
+    jobs = submitted.jobs()
     assert {job["state"] for job in jobs} == {"COMPLETED"}
-    on_gpu = {"embed", "train", "score", "robustness", "probe", "gallery", "site"}
-    on_gpu.add("probe_embeddings")
+    on_gpu = {
+        "embed",
+        "train",
+        "score",
+        "robustness",
+        "probe",
+        "probe_embeddings",
+        "gallery",
+        "site",
+    }
     for job in jobs:
         rule = re.match(r"rule_([a-z]+(_embeddings)?)", job["rule"])[1]
-        given = "gres/gpu" in cluster.run("scontrol", "show", "job", job["id"])
-        assert (job["partition"], given) == (
-            ("gpu", True) if rule in on_gpu else ("cpu", False)
-        ), job
+        has_gpu = "gres/gpu" in cluster.run("scontrol", "show", "job", job["id"])
+        assert job["partition"] == ("gpu" if rule in on_gpu else "cpu"), job
+        assert has_gpu == (rule in on_gpu), job
     # Downloads are no jobs, since nodes may be offline.
-    assert (
-        not there.jobs("artifact")
-        and (there.folder / "results/artifacts/fashion_mnist/artifact.json").exists()
-    )
+    assert not submitted.jobs("artifact")
+    assert (artifacts / "fashion_mnist/artifact.json").exists()
 
 
 def test_jobs_take_the_config_that_their_run_was_planned_with(submitted):
     process = submitted.start(BANK)
     submitted.wait_for(lambda: list(submitted.folder.glob(".snakemake/planned-*.json")))
-    slow(
-        submitted, 1
-    )  # Nothing is submitted before the plan is written, and no job has read the config.
+    # Nothing is submitted before the plan is written, and no job has read the config.
+    slow(submitted, 1)
     submitted.finish(process)
-    assert {
-        entry["settings"]["epochs"]
-        for entry in files.read_json(submitted.folder / BANK)["saes"]
-    } == {4}
+    saes = files.read_json(submitted.folder / BANK)["saes"]
+    assert {entry["settings"]["epochs"] for entry in saes} == {4}
     assert not list(submitted.folder.glob(".snakemake/planned-*.json"))
 
 
@@ -203,11 +220,12 @@ def test_gpu_jobs_stand_in_the_queue_side_by_side(submitted):
     submitted.checkout.experiment["k"] = [4, 8]
     submitted.checkout.write()
     process = submitted.start(BANK, BANK.replace("k4", "k8"))
-    submitted.wait_for(
-        lambda: (
-            [job["state"] for job in submitted.jobs("train")] == ["RUNNING", "RUNNING"]
-        )
-    )
+
+    def both_run():
+        states = [job["state"] for job in submitted.jobs("train")]
+        return states == ["RUNNING", "RUNNING"]
+
+    submitted.wait_for(both_run)
     submitted.finish(process)
 
 
@@ -216,13 +234,10 @@ def test_too_little_memory_is_retried_with_more(submitted):
     # known of this backbone.
     submitted.run(BANK, memory_factor=249.9 / 14100)
     jobs = submitted.jobs("train")
-    assert (
-        len(jobs) > 1
-        and [job["memory"] for job in jobs] == ["250M", "500M", "1000M"][: len(jobs)]
-    )
-    assert jobs[-1]["state"] == "COMPLETED" and "COMPLETED" not in {
-        job["state"] for job in jobs[:-1]
-    }
+    assert len(jobs) > 1
+    assert [job["memory"] for job in jobs] == ["250M", "500M", "1000M"][: len(jobs)]
+    *states, last_state = [job["state"] for job in jobs]
+    assert last_state == "COMPLETED" and "COMPLETED" not in states
 
 
 def test_too_little_time_is_retried_with_more_and_nothing_is_trained_twice(submitted):
@@ -233,9 +248,9 @@ def test_too_little_time_is_retried_with_more_and_nothing_is_trained_twice(submi
     printed = submitted.finish(process)
     jobs = submitted.jobs("train")
     assert [job["time"] for job in jobs[:2]] == ["1:00", "2:00"]
-    assert [job["state"] for job in jobs] == ["TIMEOUT"] * (len(jobs) - 1) + [
-        "COMPLETED"
-    ], printed
+    *states, last_state = [job["state"] for job in jobs]
+    assert states == ["TIMEOUT"] * len(states), printed
+    assert last_state == "COMPLETED", printed
     log = (submitted.folder / "results/tiny/logs/train/digits/tiny/k4.log").read_text()
     assert before and log.count("found in the store") >= len(before)
     assert log.count(": start ") <= len(submitted.finished - before)
@@ -248,10 +263,8 @@ def test_a_cancelled_job_is_retried(submitted):
     job = submitted.jobs("train")[0]
     submitted.cluster.run("scancel", job["id"])
     submitted.finish(process)
-    assert [job["state"] for job in submitted.jobs("train")] == [
-        "CANCELLED",
-        "COMPLETED",
-    ]
+    states = [job["state"] for job in submitted.jobs("train")]
+    assert states == ["CANCELLED", "COMPLETED"]
     assert submitted.finished == submitted.listed
 
 
@@ -273,10 +286,8 @@ def test_snakemake_killed_on_the_login_node_picks_up(submitted, embedded):
     printed = submitted.finish(submitted.popen([*run, *options]))
     assert "its owner is gone: unlocking" in printed
     assert f"A killed run left Slurm jobs {orphan['id']}: cancelling them" in printed
-    assert [job["state"] for job in submitted.jobs("train")] == [
-        "CANCELLED",
-        "COMPLETED",
-    ]
+    states = [job["state"] for job in submitted.jobs("train")]
+    assert states == ["CANCELLED", "COMPLETED"]
     assert before <= submitted.finished == submitted.listed
 
 
@@ -291,19 +302,16 @@ def test_a_failing_sae_leaves_its_finished_siblings(submitted):
     submitted.checkout.experiment["methods"].append("wrong")
     submitted.checkout.write()
     printed = submitted.run(BANK, "--retries", "0", ok=False)
-    assert (
-        "ValueError: no such penalty" in printed
-        and not (submitted.folder / BANK).exists()
-    )
+    assert "ValueError: no such penalty" in printed
+    assert not (submitted.folder / BANK).exists()
     siblings = submitted.finished
     assert len(siblings) == 5
     penalty.write_text("def penalty(batch):\n    return batch.a.sum(dim=1)\n")
     submitted.run(BANK, "--retries", "0")
     assert siblings < submitted.finished == submitted.listed
     log = (submitted.folder / "results/tiny/logs/train/digits/tiny/k4.log").read_text()
-    assert log.count("found in the store") == 5 and log.count(": start ") == len(
-        submitted.finished - siblings
-    )
+    assert log.count("found in the store") == 5
+    assert log.count(": start ") == len(submitted.finished - siblings)
 
 
 def test_a_rejected_submission_is_an_error(submitted):

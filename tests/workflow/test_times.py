@@ -73,9 +73,8 @@ def test_what_an_earlier_config_left_is_not_checked(tmp_path, monkeypatch, capsy
     for (dataset, backbone, k), sae in banks.items():
         place = {"dataset": dataset, "backbone": backbone, "k": k}
         saes = [{"path": sae, "sha256": "0"}]
-        files.write_json(
-            paths.BANK.format(experiment="demo", **place), place | {"saes": saes}
-        )
+        bank = paths.BANK.format(experiment="demo", **place)
+        files.write_json(bank, {**place, "saes": saes})
     for backbone in ("lite0", "judge"):
         for split in SPLITS:
             file = paths.EMBEDDINGS_MANIFEST.format(
@@ -91,10 +90,7 @@ def test_what_an_earlier_config_left_is_not_checked(tmp_path, monkeypatch, capsy
     )
     files.write_parquet("results/demo/metrics.parquet", metrics)
     assert check.main("demo") == 0, capsys.readouterr().err
-    Path(
-        paths.BANK.format(experiment="demo", dataset="new", backbone="lite0", k=8)
-    ).unlink()
-    assert (
-        check.main("demo")
-        and "new / lite0 / 8, which has no bank.json" in capsys.readouterr().err
-    )
+    bank = paths.BANK.format(experiment="demo", dataset="new", backbone="lite0", k=8)
+    Path(bank).unlink()
+    assert check.main("demo")
+    assert "new / lite0 / 8, which has no bank.json" in capsys.readouterr().err

@@ -38,9 +38,9 @@ def test_a_wrong_config_stops_before_any_job(make_checkout):
     )
     output = checkout.snakemake("-n", "tiny", "--configfile", "mine.yaml", ok=False)
     assert (
-        "mine.yaml line 2 is not right: the key 'compute' is there twice, first in line 1"
-        in output
-    )
+        "mine.yaml line 2 is not right: the key 'compute' is there twice, "
+        "first in line 1"
+    ) in output
 
 
 @pytest.mark.slow
@@ -53,9 +53,8 @@ def test_code_edited_during_a_run_is_an_error_until_it_is_put_back(
         "sed -i 's/^import/X = 1\\nimport/' sae/data/dataset.py\n"
     )
     before = (checkout.folder / "sae/data/dataset.py").read_text()
-    monkeypatch.setenv(
-        "BASH_ENV", str(checkout.folder / "edit.sh")
-    )  # The shell of a job reads it first.
+    # The shell of a job reads it first.
+    monkeypatch.setenv("BASH_ENV", str(checkout.folder / "edit.sh"))
     output = checkout.snakemake(target, ok=False)
     assert (
         "error: the code of the step dataset was edited after this run was planned"
@@ -72,20 +71,21 @@ def test_code_edited_during_a_run_is_an_error_until_it_is_put_back(
 def test_embedding_in_several_jobs_and_nothing_twice(make_checkout):
     checkout = make_checkout()
     store = "results/activations/digits/tiny/test/manifest.json"
-    checkout.config["compute"] |= {"embed_shards": 2, "decode_workers": 1}
+    checkout.config["compute"]["embed_shards"] = 2
+    checkout.config["compute"]["decode_workers"] = 1
     checkout.write()
     checkout.snakemake(store)
     several = contents(checkout)
     assert len(several) == 9
-    checkout.config["compute"] |= {"embed_shards": 1, "decode_workers": 0}
+    checkout.config["compute"]["embed_shards"] = 1
+    checkout.config["compute"]["decode_workers"] = 0
     checkout.write()
     assert checkout.planned(store) == {"embed": 1}
     # Neither for another number of shards, nor where Snakemake did not see the end of a
     # job.
     output = checkout.snakemake(store)
-    assert output.count("digits / tiny: was finished before") == 1 and not re.search(
-        r"\d images", output
-    )
+    assert output.count("digits / tiny: was finished before") == 1
+    assert not re.search(r"\d images", output)
     assert contents(checkout) == several
 
 
@@ -112,29 +112,29 @@ def test_embeddings_alone_without_images_or_labels_go_the_whole_way(make_checkou
         "family": "ours",
         "model": "ours",
     }
-    checkout.experiment |= {"datasets": ["given"], "backbones": ["ours"]}
+    checkout.experiment["datasets"] = ["given"]
+    checkout.experiment["backbones"] = ["ours"]
     checkout.write()
     checkout.snakemake("tiny")
     metrics = pd.read_parquet(checkout.folder / "results/tiny/metrics.parquet")
     assert metrics["r2"].notna().all() and metrics["ms_mean"].notna().all()
     images = payload(checkout.folder / "results/tiny/report", "images/0")
-    assert (
-        images["sheets"] == 0 and images["classes"] == [] and len(images["ids"]) == 60
-    )
+    assert images["sheets"] == 0 and images["classes"] == []
+    assert len(images["ids"]) == 60
     assert set(unpacked(images["place"])) == {2**32 - 1}
     assert not (checkout.folder / "results/tiny/gallery").exists()
     assert not (checkout.folder / "results/tiny/figures/fig1.png").exists()
     # Files replaced by others with an older time, as `cp -p` and `tar x` do; the first
     # change is a time alone.
     assert checkout.planned() == {}
-    after = {"embed", "probe_embeddings", "train", "score", "robustness", "probe"}
-    after |= {"collect", "tables", "claims", "plot", "site"}
-    for file, also in (
-        ("given/ours/train.npy", set()),
-        ("given/test.csv", {"dataset"}),
-    ):
-        os.utime(checkout.folder / file, (1, 1))
-        assert checkout.planned().keys() == after | also
+    rules = {
+        *("embed", "probe_embeddings", "train", "score", "robustness", "probe"),
+        *("collect", "tables", "claims", "plot", "site"),
+    }
+    os.utime(checkout.folder / "given/ours/train.npy", (1, 1))
+    assert checkout.planned().keys() == rules
+    os.utime(checkout.folder / "given/test.csv", (1, 1))
+    assert checkout.planned().keys() == {"dataset", *rules}
     bank = checkout.folder / "results/tiny/saes/given/ours/k4/bank.json"
     before = bank.read_bytes()
     checkout.snakemake("tiny")

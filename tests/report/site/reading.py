@@ -10,7 +10,7 @@ KINDS = {"f16": "<f2", "f32": "<f4", "u8": "u1", "u16": "<u2", "u32": "<u4"}
 
 
 def payload(site, name):
-    """What a data file hands to the page."""
+    """Read what a data file hands to the page."""
     text = (site / f"data/{name}.js").read_text(encoding="ascii")
     head = f"SITE.put({json.dumps(name)},"
     assert text.startswith(head) and text.endswith(");\n") and "<" not in text
@@ -18,7 +18,7 @@ def payload(site, name):
 
 
 def unpacked(packed):
-    """A packed array, flat."""
+    """Return a packed array, flat."""
     raw = base64.b64decode(packed["data"])
     assert raw[4:8] == bytes(4)  # No time.
     return np.frombuffer(gzip.decompress(raw), KINDS[packed["type"]])

@@ -1,5 +1,6 @@
-"""A small site in the format of docs/explorer.md, of random codes and plain-coloured
-images, with hostile names.
+"""A small site in the format of docs/explorer.md.
+
+It is of random codes and plain-coloured images, and has hostile names.
 """
 
 import base64
@@ -26,7 +27,8 @@ ARABIC = "قطة <b>على</b> السجادة"
 LONG = (
     "a name of three hundred characters " * 8 + "and so it ends, after all that &amp;"
 )
-SIDE, ACROSS = 8, 16  # Pixels of a thumbnail; thumbnails in a row of a sheet.
+SIDE = 8  # pixels of a thumbnail
+ACROSS = 16  # thumbnails in a row of a sheet
 _TYPES = {"f16": "<f2", "f32": "<f4", "u8": "u1", "u16": "<u2", "u32": "<u4"}
 
 METHODS = [
@@ -58,7 +60,7 @@ METHODS = [
 
 
 def packed(values: Any, kind: str) -> dict[str, str]:
-    """An array as the format packs it."""
+    """Pack an array as the format does."""
     raw = np.ascontiguousarray(values, dtype=_TYPES[kind]).tobytes()
     return {
         "type": kind,
@@ -67,7 +69,7 @@ def packed(values: Any, kind: str) -> dict[str, str]:
 
 
 def unpacked(array: dict[str, str]) -> np.ndarray:
-    """What was packed."""
+    """Return the array that was packed, flat."""
     return np.frombuffer(
         gzip.decompress(base64.b64decode(array["data"])), _TYPES[array["type"]]
     )
@@ -104,8 +106,17 @@ def shell(folder: Path, experiment: str, description: str, answer: list[str]) ->
 def codes(
     rng: np.random.Generator, m: int, images: int, k: int
 ) -> dict[str, np.ndarray]:
-    """A random code, k latents an image: by latent, highest activation first; a twelfth
-    of the latents is dead.
+    """Draw random codes, k latents an image; a twelfth of the latents is dead.
+
+    Args:
+        rng: The source of randomness.
+        m: How many latents there are.
+        images: How many images there are.
+        k: How many latents fire on an image, or fewer, where one is drawn twice.
+
+    Returns:
+        Images and values by latent, highest activation first, and the offsets at which
+        a latent's begin.
     """
     live = m - m // 12
     # Frequencies that fall as those of real latents do.
@@ -125,9 +136,19 @@ def sae(
     code: dict[str, np.ndarray],
     images: int,
     classes: int,
-    others: list[int],
+    matched_saes: list[int],
 ) -> Any:
-    """The payload of one SAE; without classes it has no class and no detection either."""
+    """Make the payload of one SAE.
+
+    Args:
+        rng: The source of randomness.
+        m: How many latents it has.
+        code: Its codes, as `codes` draws them.
+        images: How many images these are of.
+        classes: How many classes the images have; with 0 it has no scores of classes
+            and no detection either.
+        matched_saes: The numbers of the SAEs that its latents are matched with.
+    """
     active = np.diff(code["offsets"])
     ids = "u16" if m < 65535 else "u32"
 
@@ -136,11 +157,9 @@ def sae(
 
     latents = {"n_active": packed(active, "u32"), "ms": packed(score(0.2, 0.9), "f32")}
     if classes:
-        latents |= {
-            "detection": packed(score(0.4, 1), "f32"),
-            "purity": packed(score(0.2, 1), "f32"),
-        }
-        latents |= {"purity_null": packed(score(0.1, 0.2), "f32")}
+        latents["detection"] = packed(score(0.4, 1), "f32")
+        latents["purity"] = packed(score(0.2, 1), "f32")
+        latents["purity_null"] = packed(score(0.1, 0.2), "f32")
         latents["top_class"] = packed(
             np.where(active > 0, rng.integers(0, classes, m), 65535), "u16"
         )
@@ -160,11 +179,11 @@ def sae(
         },
         "matches": [
             {
-                "sae": other,
+                "sae": sae_number,
                 "latent": packed(rng.permutation(m), ids),
                 "cosine": packed(rng.uniform(0.3, 1, m), "f16"),
             }
-            for other in others
+            for sae_number in matched_saes
         ],
     }
 
@@ -177,8 +196,9 @@ IN_TWO_TONES = 20  # Images, of which each two are a pair.
 
 
 def named(latent_count: int) -> dict[str, Any]:
-    """The columns of names: of the first latents; others have a best concept and no
-    name.
+    """Return the columns that name latents.
+
+    The first latents have a name; others have a best concept and no name.
     """
     latents = np.arange(latent_count)
     return {
@@ -191,7 +211,7 @@ def named(latent_count: int) -> dict[str, Any]:
 
 
 def matching(sae_number: int) -> dict[str, Any]:
-    """How the latents of one SAE match the concepts."""
+    """Say how the latents of one SAE match the concepts."""
     latents = np.full((len(CONCEPTS), 2), 2**16 - 1)
     for concept, standing in enumerate(STANDING):
         latents[concept, : len(standing)] = standing
@@ -205,11 +225,13 @@ def matching(sae_number: int) -> dict[str, Any]:
 
 
 def annotated(images: int) -> dict[str, Any]:
-    """What people call the images: concept c every image whose number c + 2 divides;
-    and pairs.
+    """Return the concepts that people give to images, and the pairs of images.
+
+    Concept c is given to every image whose number c + 2 divides.
     """
     holding = [np.arange(0, images, c + 2) for c in range(len(CONCEPTS))]
-    offsets = np.concatenate([[0], np.cumsum([len(of) for of in holding])])
+    image_counts = [len(images_of_concept) for images_of_concept in holding]
+    offsets = np.concatenate([[0], np.cumsum(image_counts)])
     number = np.arange(images)
     in_pair = number < IN_TWO_TONES
     return {
@@ -238,8 +260,9 @@ def pictures(
     classes: list[str],
     thumbnails: int,
 ) -> None:
-    """Write data/images/{number}.js and its sheets: a plain colour an image; those
-    after `thumbnails` have none.
+    """Write data/images/{number}.js and its sheets.
+
+    An image is of one plain colour; those after `thumbnails` have no thumbnail.
     """
     colours = rng.integers(0, 255, (images, 3), dtype=np.uint8)
     sheets = -(-thumbnails // ACROSS**2)
@@ -247,17 +270,26 @@ def pictures(
     ids = [f"img_{i}.png" for i in range(images)]
     ids[: len(HOSTILES)] = HOSTILES
     label = rng.integers(0, len(classes), images)
-    put(folder, name, {
-        "dataset": "d", "ids": ids, "label": packed(label, "u16"), "classes": classes, "side": SIDE, "sheets": sheets,
-        "place": packed(np.where(np.arange(images) < thumbnails, np.arange(images), 2**32 - 1), "u32"),
+    place = np.arange(images)
+    place[thumbnails:] = 2**32 - 1
+    payload = {
+        "dataset": "d",
+        "ids": ids,
+        "label": packed(label, "u16"),
+        "classes": classes,
+        "side": SIDE,
+        "sheets": sheets,
+        "place": packed(place, "u32"),
         "credit": f"Someone. Licence: CC BY 4.0. {HOSTILE}",
         **annotated(images),
-    })  # fmt: skip
+    }
+    put(folder, name, payload)
     for sheet in range(sheets):
-        of = np.zeros((ACROSS**2, 3), np.uint8)
-        part = colours[sheet * ACROSS**2 : min(thumbnails, (sheet + 1) * ACROSS**2)]
-        of[: len(part)] = part
-        grid = of.reshape(ACROSS, ACROSS, 3).repeat(SIDE, axis=0).repeat(SIDE, axis=1)
+        pixels = np.zeros((ACROSS**2, 3), np.uint8)
+        shown = colours[sheet * ACROSS**2 : min(thumbnails, (sheet + 1) * ACROSS**2)]
+        pixels[: len(shown)] = shown
+        grid = pixels.reshape(ACROSS, ACROSS, 3)
+        grid = grid.repeat(SIDE, axis=0).repeat(SIDE, axis=1)
         Image.fromarray(grid).save(folder / f"data/{name}-{sheet}.webp", lossless=True)
 
 
@@ -267,40 +299,43 @@ HOSTILES = [f"{HOSTILE}.png", f"{ARABIC}.png", f"{LONG}.png"]
 def trials(
     rng: np.random.Generator, cells: list[dict], scored: list[list[str]]
 ) -> dict[str, list]:
-    """Eight trials of each method and cell: one that diverged, one that is not
-    feasible.
+    """Draw eight trials of each method and cell: one diverged, one is not feasible.
+
+    Args:
+        rng: The source of randomness.
+        cells: The cells.
+        scored: For each cell the scores that its trials have.
+
+    Returns:
+        {column: a value for each trial}.
     """
     rows: list[dict[str, Any]] = []
-    for cell, of in enumerate(scored):
+    for cell, scores_of_cell in enumerate(scored):
         for method in range(len(METHODS)):
             for trial in range(8):
+                diverged = trial == 7
+                r2 = None if diverged else round(float(rng.uniform(0.5, 0.7)), 4)
                 row: dict[str, Any] = {
                     "cell": cell,
                     "method": method,
                     "trial": f"lr{trial}",
                     "seed": 0,
                     "role": "trial",
-                }
-                lost = trial == 7
-                row |= {
-                    "status": "diverged" if lost else "ok",
+                    "status": "diverged" if diverged else "ok",
                     "feasible": trial < 6,
                     "sae": None,
-                }
-                r2 = None if lost else round(float(rng.uniform(0.5, 0.7)), 4)
-                row |= {
                     "l0": float(cells[cell]["k"]),
                     "dead": int(rng.integers(0, 9)),
                     "firing": 0.95,
+                    "r2_val": r2,
+                    "r2_test": r2,
                 }
-                row |= {"r2_val": r2, "r2_test": r2}
                 for score in ("ms", "detection_alive"):
-                    value = (
-                        round(float(rng.uniform(0.3, 0.8)), 4)
-                        if score in of and not lost
-                        else None
-                    )
-                    row |= {f"{score}_val": value, f"{score}_test": value}
+                    value = None
+                    if score in scores_of_cell and not diverged:
+                        value = round(float(rng.uniform(0.3, 0.8)), 4)
+                    row[f"{score}_val"] = value
+                    row[f"{score}_test"] = value
                 rows.append(row)
     return {key: [row[key] for row in rows] for key in rows[0]}
 
@@ -308,32 +343,32 @@ def trials(
 def hull(
     trials: dict[str, list], cell: int, method: int, score: str
 ) -> list[dict[str, Any]]:
-    """Vertices of a front: enough like one that each is a trial, R² falling and the
-    score rising.
+    """Return vertices that are enough like a front's.
+
+    Each is a trial; from one to the next R² falls and the score rises.
     """
-    found: list[dict[str, Any]] = []
     rows = [
-        i
-        for i, at in enumerate(trials["cell"])
-        if at == cell and trials["method"][i] == method
+        row
+        for row, cell_of_row in enumerate(trials["cell"])
+        if cell_of_row == cell
+        and trials["method"][row] == method
+        and trials["feasible"][row]
+        and trials[f"{score}_val"][row] is not None
     ]
-    rows = [
-        i
-        for i in rows
-        if trials["feasible"][i] and trials[f"{score}_val"][i] is not None
-    ]
-    for i in sorted(rows, key=lambda i: -trials["r2_val"][i]):
-        value = trials[f"{score}_val"][i]
-        if not found or value > found[-1]["value"]:
+    vertices: list[dict[str, Any]] = []
+    for row in sorted(rows, key=lambda row: -trials["r2_val"][row]):
+        value = trials[f"{score}_val"][row]
+        if not vertices or value > vertices[-1]["value"]:
             vertex = {
                 "cell": cell,
                 "method": method,
                 "score": score,
-                "r2": trials["r2_val"][i],
+                "r2": trials["r2_val"][row],
                 "value": value,
+                "weight": 0.5 if len(vertices) < 2 else 0,
             }
-            found.append(vertex | {"weight": 0.5 if len(found) < 2 else 0})
-    return found
+            vertices.append(vertex)
+    return vertices
 
 
 def overview(
@@ -343,8 +378,10 @@ def overview(
     *,
     compared: bool = True,
 ) -> dict[str, Any]:
-    """The overview; without `compared` that of someone's SAE alone, with neither trials
-    nor claims.
+    """Make the overview.
+
+    Without `compared` it is that of someone's SAE alone, which has neither trials nor
+    claims.
     """
     scores = [
         {
@@ -375,43 +412,76 @@ def overview(
             "judged": False,
         },
     ]
-    made: dict[str, Any] = {
+    payload: dict[str, Any] = {
         "format": 1,
         "experiment": "sample <i>",
         "description": f"A sample of {HOSTILE}",
-        "answer": [f"The second method is better by .01: {HOSTILE}", "It costs nothing.", ARABIC],
-        "datasets": [{"id": "d/1", "label": f"Data {HOSTILE}"}, {"id": "e", "label": ARABIC}],
+        "answer": [
+            f"The second method is better by .01: {HOSTILE}",
+            "It costs nothing.",
+            ARABIC,
+        ],
+        "datasets": [
+            {"id": "d/1", "label": f"Data {HOSTILE}"},
+            {"id": "e", "label": ARABIC},
+        ],
         "backbones": [{"id": "b", "label": "Backbone"}],
-        "methods": [method | {"imported": False} for method in METHODS],
+        "methods": [{**method, "imported": False} for method in METHODS],
         "cells": cells,
         "saes": saes,
         "scores": scores,
-        "trials": {}, "fronts": [], "windows": [], "board": [], "claims": [], "effects": [], "start": [],
-        "glossary": {"MS": "How alike the images of a latent are.", "k": "Active latents an image.", "R²": HOSTILE},
-        "provenance": {"config": f"a: 1\nb: {HOSTILE}", "versions": {"sae": "1"}, "embeddings": [], "sources": [],
-                       "times": [], "machine": "2 cores", "rebuild": "make run EXPERIMENT=sample", "left_out": []},
-        "downloads": [], "latent_scores": [], "first_panel": None,
-    }  # fmt: skip
+        "trials": {},
+        "fronts": [],
+        "windows": [],
+        "board": [],
+        "claims": [],
+        "effects": [],
+        "start": [],
+        "glossary": {
+            "MS": "How alike the images of a latent are.",
+            "k": "Active latents an image.",
+            "R²": HOSTILE,
+        },
+        "provenance": {
+            "config": f"a: 1\nb: {HOSTILE}",
+            "versions": {"sae": "1"},
+            "embeddings": [],
+            "sources": [],
+            "times": [],
+            "machine": "2 cores",
+            "rebuild": "make run EXPERIMENT=sample",
+            "left_out": [],
+        },
+        "downloads": [],
+        "latent_scores": [],
+        "first_panel": None,
+    }
     if not compared:
-        return made
-    made["trials"] = trials(rng, cells, [["ms", "detection_alive"], ["ms"]])
-    made["fronts"] = [
+        return payload
+    payload["trials"] = trials(rng, cells, [["ms", "detection_alive"], ["ms"]])
+    payload["fronts"] = [
         vertex
-        for cell, of in enumerate((["ms", "detection_alive"], ["ms"]))
+        for cell, scores_of_cell in enumerate((["ms", "detection_alive"], ["ms"]))
         for method in (0, 1)
-        for score in of
-        for vertex in hull(made["trials"], cell, method, score)
+        for score in scores_of_cell
+        for vertex in hull(payload["trials"], cell, method, score)
     ]
-    made["windows"] = []
+    payload["windows"] = []
     for cell, score in ((0, "ms"), (0, "detection_alive"), (1, "ms")):
         of_baseline = [
             vertex["r2"]
-            for vertex in made["fronts"]
+            for vertex in payload["fronts"]
             if (vertex["cell"], vertex["method"], vertex["score"]) == (cell, 0, score)
         ]
         best = max(of_baseline)
-        window = {"from": best - 0.01, "best": best, "width": 0.01}
-        made["windows"].append({"cell": cell, "score": score} | window)
+        window = {
+            "cell": cell,
+            "score": score,
+            "from": best - 0.01,
+            "best": best,
+            "width": 0.01,
+        }
+        payload["windows"].append(window)
     row = {
         "method": 1,
         "width": 0.01,
@@ -420,8 +490,6 @@ def overview(
         "up": 2,
         "cells": 2,
         "infeasible": 0,
-    }
-    row |= {
         "level": 0.5,
         "r2_difference": -0.001,
         "shortfall": 0.0,
@@ -457,14 +525,23 @@ def overview(
         },
     ]
     other_readings = {"equal_r2": 0.01, "pairs": None, "out_of_reach": 0}
-    made["board"] = [
-        row_of_board | {"front": row_of_board["score"]} | other_readings
+    payload["board"] = [
+        {**row_of_board, "front": row_of_board["score"], **other_readings}
         for row_of_board in board
     ]
     # A control beside them, at its own R².
-    scale = {"method": 2, "score": "ms", "front": "ms", "width": 0.01, "level": 0.5}
-    scale |= {"effect": -0.1, "low": -0.2, "high": None}
-    made["board"].append(scale | {"outcome": "control, at its own R²"})
+    scale = {
+        "method": 2,
+        "score": "ms",
+        "front": "ms",
+        "width": 0.01,
+        "level": 0.5,
+        "effect": -0.1,
+        "low": -0.2,
+        "high": None,
+        "outcome": "control, at its own R²",
+    }
+    payload["board"].append(scale)
     claim = {
         "measured": 0.007,
         "low": 0.002,
@@ -473,13 +550,29 @@ def overview(
         "cells_for": 2,
         "cells_against": 0,
     }
-    made["claims"] = [
-        claim | {"id": "a", "statement": f"It raises MS {HOSTILE}", "verdict": "holds", "ours": False,
-                 "published": "+0.043", "note": "", "controls": "d: untrained"},
-        claim | {"id": "b", "statement": "Ours", "verdict": "not shown", "ours": True, "published": "-", "note": LONG,
-                 "controls": ""},
-    ]  # fmt: skip
-    made["start"] = [
+    payload["claims"] = [
+        {
+            **claim,
+            "id": "a",
+            "statement": f"It raises MS {HOSTILE}",
+            "verdict": "holds",
+            "ours": False,
+            "published": "+0.043",
+            "note": "",
+            "controls": "d: untrained",
+        },
+        {
+            **claim,
+            "id": "b",
+            "statement": "Ours",
+            "verdict": "not shown",
+            "ours": True,
+            "published": "-",
+            "note": LONG,
+            "controls": "",
+        },
+    ]
+    payload["start"] = [
         {
             "title": f"Highest MS {HOSTILE}",
             "rule": "Of live latents.",
@@ -502,8 +595,8 @@ def overview(
             "strips": [],
         },
     ]
-    made["first_panel"] = {"cell": 0, "score": "ms", "rule": f"The first. {HOSTILE}"}
-    made["downloads"] = [
+    payload["first_panel"] = {"cell": 0, "score": "ms", "rule": f"The first. {HOSTILE}"}
+    payload["downloads"] = [
         {
             "title": f"Fronts {HOSTILE}",
             "kind": "figure",
@@ -517,7 +610,7 @@ def overview(
             "files": [{"label": "CSV", "href": "files/a.csv"}],
         },
     ]
-    made["provenance"]["sources"] = [
+    payload["provenance"]["sources"] = [
         {
             "name": HOSTILE,
             "version": "1",
@@ -526,16 +619,16 @@ def overview(
             "homepage": "javascript:window.broken=1",
         }
     ]
-    made["provenance"]["embeddings"] = [
+    payload["provenance"]["embeddings"] = [
         {"dataset": HOSTILE, "shape": "9 x 3", "sha256": "ab" * 32}
     ]
-    return made
+    return payload
 
 
 def detail(rng: np.random.Generator, methods: int = 3) -> dict[str, list]:
-    """One cell's curves, distributions, training and settings."""
+    """Make one cell's curves, distributions, training and settings."""
     edges = [i / 10 for i in range(11)]
-    made: dict[str, list] = {
+    payload: dict[str, list] = {
         "curves": [],
         "distributions": [],
         "training": [],
@@ -547,11 +640,11 @@ def detail(rng: np.random.Generator, methods: int = 3) -> dict[str, list]:
             ("rank_profile", list(range(1, 40))),
             ("other_curve", [1, 2]),
         ):
-            made["curves"].append(
+            payload["curves"].append(
                 {"curve": curve, "method": method, "x": x, "y": [1 / at for at in x]}
             )
         alive = rng.integers(0, 20, 10).tolist()
-        made["distributions"].append(
+        payload["distributions"].append(
             {
                 "method": method,
                 "score": "ms",
@@ -567,25 +660,30 @@ def detail(rng: np.random.Generator, methods: int = 3) -> dict[str, list]:
                 "seed": 0,
                 "status": status,
                 "step": [0, 10, 20],
+                "r2": [0.1, 0.5, None if status != "ok" else 0.6],
+                "dead": [0, 1, 2],
             }
-            made["training"].append(
-                run
-                | {"r2": [0.1, 0.5, None if status != "ok" else 0.6], "dead": [0, 1, 2]}
-            )
-            made["settings"].append(
+            payload["training"].append(run)
+            payload["settings"].append(
                 {
                     "method": method,
                     "trial": trial,
                     "settings": {"lr": 0.1, "name": HOSTILE},
                 }
             )
-    return made
+    return payload
 
 
 def blind_trials(
     codes_of_saes: list[dict[str, np.ndarray]], payloads: list[Any], images: int
 ) -> dict[str, Any]:
-    """The blind trials of a cell, of the first two methods, among the first images."""
+    """Draw the blind trials of a cell, of the first two methods.
+
+    Args:
+        codes_of_saes: The codes of each method's SAE, over all images.
+        payloads: The payload of each method's SAE.
+        images: How many of the first images may be shown.
+    """
     saes = []
     for method, code, payload in zip(METHODS, codes_of_saes, payloads, strict=False):
         is_first = code["image"] < images
@@ -609,8 +707,9 @@ def write(
     thumbnails: int = 280,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Write a site of two cells, with images, labels and trials, and without; give the
-    numbers that it holds.
+    """Write a site of two cells, and return the numbers that it holds.
+
+    The first cell has images, labels and blind trials; the second one has none.
     """
     rng = np.random.default_rng(seed)
     classes = [HOSTILE, ARABIC, LONG, "plain", "other"]
@@ -635,21 +734,34 @@ def write(
             "saes": [2],
         },
     ]
-    found = [codes(rng, m, images, k) for _ in range(2)] + [codes(rng, m, 100, 8)]
-    payloads = [sae(rng, m, found[n], images, len(classes), [1 - n]) for n in (0, 1)]
-    payloads.append(sae(rng, m, found[2], 100, 0, []))
+    codes_of_saes = [codes(rng, m, images, k) for _ in range(2)]
+    codes_of_saes.append(codes(rng, m, 100, 8))
+    payloads = [
+        sae(rng, m, codes_of_saes[n], images, len(classes), [1 - n]) for n in (0, 1)
+    ]
+    payloads.append(sae(rng, m, codes_of_saes[2], 100, 0, []))
     # The first method's latents are matched with concepts, the second's are not.
     payloads[0]["latents"].update(named(m))
     put(folder, "concepts/0", {"saes": [matching(0)]})
     for n, payload in enumerate(payloads):
         put(folder, f"saes/{n}", payload)
-    alive = [int((np.diff(code["offsets"]) > 0).sum()) for code in found]
+    alive = [int((np.diff(code["offsets"]) > 0).sum()) for code in codes_of_saes]
     listed = [
-        {"cell": cell, "method": method, "trial": "lr0", "seed": 0, "alive": alive[n],
-         "scores": {"r2": 0.6 + n / 100, "ms": 0.5, "detection_alive": None if cell else 0.7},
-         "chosen": n != 1}
+        {
+            "cell": cell,
+            "method": method,
+            "trial": "lr0",
+            "seed": 0,
+            "alive": alive[n],
+            "scores": {
+                "r2": 0.6 + n / 100,
+                "ms": 0.5,
+                "detection_alive": None if cell else 0.7,
+            },
+            "chosen": n != 1,
+        }
         for n, (cell, method) in enumerate([(0, 0), (0, 1), (1, 0)])
-    ]  # fmt: skip
+    ]
     listed.append(
         {
             "cell": 0,
@@ -660,24 +772,35 @@ def write(
             "scores": {"r2": 0.1, "ms": 0.45},
         }
     )
-    trials_of_cell = blind_trials(found[:2], payloads[:2], thumbnails)
+    trials_of_cell = blind_trials(codes_of_saes[:2], payloads[:2], thumbnails)
     put(folder, "judge/0", trials_of_cell)
     cells[0]["judge"] = trials_of_cell["hash"]
-    made = overview(rng, cells, listed)
-    put(folder, "overview", made)
+    overview_payload = overview(rng, cells, listed)
+    put(folder, "overview", overview_payload)
     for cell in range(len(cells)):
         put(folder, f"cells/{cell}", detail(rng))
     pictures(folder, 0, rng, images, classes, thumbnails)
     (folder / "files").mkdir(exist_ok=True)
     Image.new("RGB", (40, 30), "#336699").save(folder / "files/a.png")
     (folder / "files/a.csv").write_text("a,b\n1,2\n")
-    shell(folder, made["experiment"], made["description"], made["answer"])
-    return {"overview": made, "codes": found, "payloads": payloads, "classes": classes}
+    shell(
+        folder,
+        overview_payload["experiment"],
+        overview_payload["description"],
+        overview_payload["answer"],
+    )
+    return {
+        "overview": overview_payload,
+        "codes": codes_of_saes,
+        "payloads": payloads,
+        "classes": classes,
+    }
 
 
 def write_plain(folder: Path, *, m: int = 24, seed: int = 1) -> None:
-    """Write the site of someone's SAE alone: one method, no images, no labels, no
-    trials, no claims.
+    """Write the site of someone's SAE alone.
+
+    It has one method, no images, no labels, no trials and no claims.
     """
     rng = np.random.default_rng(seed)
     code = codes(rng, m, 80, 4)
@@ -703,16 +826,14 @@ def write_plain(folder: Path, *, m: int = 24, seed: int = 1) -> None:
             "scores": {"ms": 0.5},
         }
     ]
-    made = overview(rng, cells, listed, compared=False)
-    made |= {
-        "methods": made["methods"][:1],
-        "answer": [],
-        "datasets": made["datasets"][1:],
-    }
-    put(folder, "overview", made)
+    overview_payload = overview(rng, cells, listed, compared=False)
+    overview_payload["methods"] = overview_payload["methods"][:1]
+    overview_payload["answer"] = []
+    overview_payload["datasets"] = overview_payload["datasets"][1:]
+    put(folder, "overview", overview_payload)
     put(
         folder,
         "cells/0",
         {"curves": [], "distributions": [], "training": [], "settings": []},
     )
-    shell(folder, made["experiment"], "", [])
+    shell(folder, overview_payload["experiment"], "", [])

@@ -1,5 +1,6 @@
-"""What every page loads: small, plain, and without a way to read a name as HTML or to
-ask for what is elsewhere.
+"""What every page loads is small and plain.
+
+It has no way to read a name as HTML, or to ask for what is elsewhere.
 """
 
 import re
@@ -10,7 +11,10 @@ from report.site import sample
 FOLDER = sample.SITE / "assets"
 SCRIPTS = sorted(FOLDER.glob("*.js"))
 ASSETS = [*SCRIPTS, *sorted(FOLDER.glob("*.css"))]
-FORBIDDEN = r"innerHTML|outerHTML|insertAdjacent|document\.write|\beval\b|\bfetch\(|XMLHttpRequest|\bimport\b|Worker"
+FORBIDDEN = (
+    r"innerHTML|outerHTML|insertAdjacent|document\.write|\beval\b"
+    r"|\bfetch\(|XMLHttpRequest|\bimport\b|Worker"
+)
 WIDEST = 88  # columns
 
 # Functions that have a name, at the left margin or within another one; methods.
@@ -33,13 +37,8 @@ def test_nothing_from_elsewhere(path):
     text = path.read_text(encoding="utf-8")
     assert re.findall(FORBIDDEN, text) == []
     # The name of SVG, and the test of whether a homepage is a web address.
-    assert (
-        re.findall(
-            r"(?:https?:)?//[a-z][\w.]+\.[a-z]+[^\"]*",
-            text.replace("http://www.w3.org/2000/svg", ""),
-        )
-        == []
-    )
+    text = text.replace("http://www.w3.org/2000/svg", "")
+    assert re.findall(r"(?:https?:)?//[a-z][\w.]+\.[a-z]+[^\"]*", text) == []
 
 
 def scripts_that_the_readme_adds():
@@ -53,7 +52,7 @@ def scripts_that_the_readme_adds():
 def script_texts():
     """Return {name: text} of the scripts, and of the examples of how to add one."""
     texts = {path.name: path.read_text(encoding="utf-8") for path in SCRIPTS}
-    return texts | scripts_that_the_readme_adds()
+    return {**texts, **scripts_that_the_readme_adds()}
 
 
 @pytest.mark.parametrize("name", script_texts())
@@ -82,12 +81,16 @@ def test_what_scripts_read_of_the_site_and_of_each_other_is_there():
     texts = script_texts()
     text = re.sub(r"/\*.*?\*/", "", "".join(texts.values()), flags=re.DOTALL)
     first = texts[SCRIPTS[0].name]
-    defined = set(re.findall(r"SITE\.(\w+) = ", text))
-    defined |= names_in(re.findall(r"Object\.assign\(SITE, {(.*?)}", text, re.DOTALL))
-    defined |= names_in(re.findall(r"\nreturn {(.*?)}", first, re.DOTALL))
-    read = set(re.findall(r"SITE\.(\w+)", text))
-    read |= names_in(re.findall(r"const {([^}]*)} = SITE;", text))
-    assert read <= defined and len(defined) > 50
+    defined = {
+        *re.findall(r"SITE\.(\w+) = ", text),
+        *names_in(re.findall(r"Object\.assign\(SITE, {(.*?)}", text, re.DOTALL)),
+        *names_in(re.findall(r"\nreturn {(.*?)}", first, re.DOTALL)),
+    }
+    names_read = {
+        *re.findall(r"SITE\.(\w+)", text),
+        *names_in(re.findall(r"const {([^}]*)} = SITE;", text)),
+    }
+    assert names_read <= defined and len(defined) > 50
 
     slots = set(re.findall(r'sectionsOf\("(.+?)"', text))
     assert set(re.findall(r'addSection\("(.+?)"', text)) == slots
@@ -96,11 +99,9 @@ def test_what_scripts_read_of_the_site_and_of_each_other_is_there():
 def test_the_shell_alone_says_the_answer(tmp_path):
     sample.shell(tmp_path, "<b>", "what & why", ["One </p> sentence."])
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
-    assert (
-        "what &amp; why" in page
-        and "One &lt;/p&gt; sentence." in page
-        and ">&lt;b&gt;</b>" in page
-    )
+    assert "what &amp; why" in page
+    assert "One &lt;/p&gt; sentence." in page
+    assert ">&lt;b&gt;</b>" in page
     loaded = re.findall(r'(?:src|href)="(assets/[^"]+)"', page)
     assert sorted(loaded) == sorted(f"assets/{path.name}" for path in ASSETS)
     assert all((tmp_path / name).exists() for name in loaded)

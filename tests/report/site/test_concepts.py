@@ -1,5 +1,6 @@
-"""What the site says of concepts equals what is worked out by hand, and what the metric
-scored.
+"""What the site says of concepts equals what is worked out by hand.
+
+It also equals what the metric scored.
 """
 
 import numpy as np
@@ -20,20 +21,27 @@ from sae.report.site.explore import explore, halve
 from sae.scoring.metrics import concepts as metric
 from sae.scoring.subject import PerLatent, Subject
 
-D, M, K = 8, 24, 3
+D = 8  # dimensions
+M = 24  # latents
+K = 3
 NONE = 2**16 - 1
 
 
-def shown(names, holds, weights, attributes=None):
+def shown_concepts(names, holds, weights):
+    """Return concepts of images, without attributes.
+
+    Args:
+        names: The concepts.
+        holds: (images, concepts) 1 where an image has a concept.
+        weights: (images) how much an image counts.
+    """
     matrix = scipy.sparse.csc_matrix(np.array(holds, dtype=float))
-    return concepts.ShownConcepts(
-        names, matrix, np.array(weights), attributes or {}, ""
-    )
+    return concepts.ShownConcepts(names, matrix, np.array(weights), {}, "")
 
 
 def test_f1_of_the_latents_that_stand_for_a_concept():
     # Images 0 and 1 are near-duplicates.
-    two = shown(
+    cat_and_dog = shown_concepts(
         ["cat", "dog"],
         [[1, 0], [1, 0], [1, 0], [0, 1], [0, 1], [0, 0]],
         [0.5, 0.5, 1, 1, 1, 1],
@@ -43,19 +51,19 @@ def test_f1_of_the_latents_that_stand_for_a_concept():
     fires[[0, 1], 1] = 7
     codes = scipy.sparse.csc_matrix(fires)
     table = pd.DataFrame({"stands_for": ["cat | dog", "cat", None]})
-    made = concepts.stands_for_payload(table, codes, two)
+    matches = concepts.stands_for_payload(table, codes, cat_and_dog)
     # Cat: matched 2 of the 3 that fire, and of 2. Dog: matched 1 of 2, and of 2.
-    assert unpacked(made["f1"]).tolist() == pytest.approx([0.8, 0.5])
+    assert unpacked(matches["f1"]).tolist() == pytest.approx([0.8, 0.5])
     # Alone, latent 1 matches 1 of 1, and of 2; latent 0 matches 1 of 2, and of 2.
-    assert unpacked(made["latents"]).tolist() == [1, 0, 0, NONE]
-    assert unpacked(made["alone"])[:3].tolist() == pytest.approx([2 / 3, 0.5, 0.5])
+    assert unpacked(matches["latents"]).tolist() == [1, 0, 0, NONE]
+    assert unpacked(matches["alone"])[:3].tolist() == pytest.approx([2 / 3, 0.5, 0.5])
     with pytest.raises(UserError, match="the concept 'cow', which does not count"):
         of_others = pd.DataFrame({"stands_for": ["cow", None, None]})
-        concepts.stands_for_payload(of_others, codes, two)
+        concepts.stands_for_payload(of_others, codes, cat_and_dog)
 
 
 def test_a_latent_has_a_name_no_name_or_is_not_scored():
-    one = shown(["cat", "dog"], [[1, 0], [0, 1]], [1, 1])
+    cat_and_dog = shown_concepts(["cat", "dog"], [[1, 0], [0, 1]], [1, 1])
     table = pd.DataFrame(
         {
             "concept": ["dog", "cat", None],
@@ -65,10 +73,10 @@ def test_a_latent_has_a_name_no_name_or_is_not_scored():
             "named": [1.0, 0.0, 0.0],
         }
     )
-    made = {n: unpacked(v) for n, v in concepts.latent_columns(table, one).items()}
-    assert made["concept"].tolist() == [1, 0, NONE]
-    assert made["named"].tolist() == [1, 0, 0]
-    assert made["concept_f1"][0] == pytest.approx(0.62, abs=1e-3)
+    columns = concepts.latent_columns(table, cat_and_dog)
+    assert unpacked(columns["concept"]).tolist() == [1, 0, NONE]
+    assert unpacked(columns["named"]).tolist() == [1, 0, 0]
+    assert unpacked(columns["concept_f1"])[0] == pytest.approx(0.62, abs=1e-3)
     assert concepts.is_scored(table)
     assert not concepts.is_scored(table.assign(named=np.nan))
     assert not concepts.is_scored(pd.DataFrame({"n_active": [1, 2]}))
@@ -79,15 +87,16 @@ def test_only_images_with_a_partner_have_an_attribute():
     tone = Attribute(
         ["dark", "light"], np.array([1, 0, 0, 0, -1]), np.array([7, 3, 3, 7, -1])
     )
-    made = concepts.attribute_payload("tone", tone)
-    assert (made["name"], made["values"]) == ("tone", ["dark", "light"])
-    assert unpacked(made["drawing"]).tolist() == [0, NONE, NONE, 0, NONE]
-    assert unpacked(made["value"]).tolist() == [1, NONE, NONE, 0, NONE]
+    attribute = concepts.attribute_payload("tone", tone)
+    assert (attribute["name"], attribute["values"]) == ("tone", ["dark", "light"])
+    assert unpacked(attribute["drawing"]).tolist() == [0, NONE, NONE, 0, NONE]
+    assert unpacked(attribute["value"]).tolist() == [1, NONE, NONE, 0, NONE]
 
 
 def annotated_images(count, seed, first_number):
-    """Embeddings of three clusters, pairs of near-duplicates, and a keyword for each
-    cluster.
+    """Return embeddings of three clusters, and a keyword of each image's cluster.
+
+    The images are pairs of near-duplicates.
     """
     generator = np.random.default_rng(seed)
     cluster = np.repeat(generator.integers(0, 3, count // 2), 2)
@@ -115,7 +124,7 @@ def annotated_images(count, seed, first_number):
 
 @pytest.fixture
 def splits():
-    """Train and test images, and keywords of both: a third one for few images."""
+    """Return train and test images, and keywords of both; the third one is rare."""
     train, of_train = annotated_images(240, 0, 0)
     test, of_test = annotated_images(120, 1, 1000)
     keywords = pd.concat([of_train, of_test], ignore_index=True)
@@ -124,10 +133,10 @@ def splits():
     return train, test, keywords
 
 
-def coder():
-    made = Coder(D, M, K, metadata={"method": "topk"})
-    made.initialise(torch.zeros(D), 0)
-    return made
+def make_coder():
+    coder = Coder(D, M, K, metadata={"method": "topk"})
+    coder.initialise(torch.zeros(D), 0)
+    return coder
 
 
 def test_f1_and_concepts_are_those_of_the_metric(splits):
@@ -137,7 +146,7 @@ def test_f1_and_concepts_are_those_of_the_metric(splits):
         name: of_images(annotations, split.index["image_id"])
         for name, split in (("train", train), ("test", test))
     }
-    sae = coder()
+    sae = make_coder()
     subject = Subject(sae, {"train": train, "test": test}, concepts=by_split)
     scores = metric.score(subject, "test", metric.Options())
     table = pd.DataFrame(
@@ -150,29 +159,29 @@ def test_f1_and_concepts_are_those_of_the_metric(splits):
     )
     task = metric.make_task(subject, "test", train_side, options)
     assert of_site.names == task.names == ["cat", "dog"]
-    made = concepts.stands_for_payload(
+    matches = concepts.stands_for_payload(
         table, latents.encode(sae, test.embeddings), of_site
     )
-    mean_f1 = unpacked(made["f1"]).mean()
+    mean_f1 = unpacked(matches["f1"]).mean()
     assert mean_f1 == pytest.approx(scores["concepts_f1"], abs=1e-6)
     assert 0 < mean_f1 < 1
 
 
 def test_explore_names_latents_by_keywords_of_one_s_own(splits, tmp_path, caplog):
     train, test, keywords = splits
-    saefile.save(coder(), tmp_path / "mine.safetensors")
+    saefile.save(make_coder(), tmp_path / "mine.safetensors")
     file = tmp_path / "concepts.csv"
     keywords.rename(columns={"image_id": "image"}).to_csv(file, index=False)
-    given = {"sae": [str(tmp_path / "mine.safetensors")], "concepts": file}
+    arguments = {"sae": [str(tmp_path / "mine.safetensors")], "concepts": file}
     folder = tmp_path / "activations"
     for name, split in (("train", train), ("test", test)):
         about = {k: split.manifest[k] for k in ("dataset", "backbone")}
         write_split(folder / name, [split.embeddings], split.index, about)
 
-    explore(**given, activations=folder, out=tmp_path / "site")
-    of_images_ = payload(tmp_path / "site", "images/0")
-    assert of_images_["concepts"]["names"] == ["cat", "dog"]
-    sizes = np.diff(unpacked(of_images_["concepts"]["offsets"]))
+    explore(**arguments, activations=folder, out=tmp_path / "site")
+    concepts_of_images = payload(tmp_path / "site", "images/0")["concepts"]
+    assert concepts_of_images["names"] == ["cat", "dog"]
+    sizes = np.diff(unpacked(concepts_of_images["offsets"]))
     of_test = keywords[keywords["image_id"].isin(test.index["image_id"])]
     counts = of_test["concept"].value_counts()
     assert sizes.tolist() == [counts["cat"], counts["dog"]]
@@ -187,7 +196,7 @@ def test_explore_names_latents_by_keywords_of_one_s_own(splits, tmp_path, caplog
     of_train = keywords[is_train].rename(columns={"image_id": "image"})
     of_train.to_csv(file, index=False)
     with caplog.at_level("INFO", "sae.progress"):
-        explore(**given, activations=folder / "train", out=tmp_path / "half")
+        explore(**arguments, activations=folder / "train", out=tmp_path / "half")
     assert len(payload(tmp_path / "half", "images/0")["ids"]) == 120
     assert "chosen on 120 images and tested on 120 others" in caplog.text
     first, second = halve(train)
@@ -197,20 +206,23 @@ def test_explore_names_latents_by_keywords_of_one_s_own(splits, tmp_path, caplog
 
 def test_what_names_lack_is_said(splits, tmp_path):
     _, test, keywords = splits
-    saefile.save(coder(), tmp_path / "mine.safetensors")
+    saefile.save(make_coder(), tmp_path / "mine.safetensors")
     file = tmp_path / "concepts.csv"
     of_test = keywords[keywords["image_id"].isin(test.index["image_id"])]
     of_test = of_test.rename(columns={"image_id": "image"})
     of_test.iloc[:4].to_csv(file, index=False)
     about = {k: test.manifest[k] for k in ("dataset", "backbone")}
     write_split(tmp_path / "x/test", [test.embeddings], test.index, about)
-    given = {"sae": [str(tmp_path / "mine.safetensors")], "concepts": file}
-    given["out"] = tmp_path / "site"
+    arguments = {
+        "sae": [str(tmp_path / "mine.safetensors")],
+        "concepts": file,
+        "out": tmp_path / "site",
+    }
     with pytest.raises(UserError, match="has no train beside test: names of latents"):
-        explore(**given, activations=tmp_path / "x")
+        explore(**arguments, activations=tmp_path / "x")
     with pytest.raises(UserError, match=r"none of the concepts of .*concepts.csv coun"):
-        explore(**given, activations=tmp_path / "x/test")
+        explore(**arguments, activations=tmp_path / "x/test")
     file.write_text("image,concept\nnowhere.png,cat\n")
     with pytest.raises(UserError, match=r"row 2 names the image 'nowhere.png'"):
-        explore(**given, activations=tmp_path / "x/test")
+        explore(**arguments, activations=tmp_path / "x/test")
     assert not (tmp_path / "site").exists()

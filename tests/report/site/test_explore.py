@@ -1,5 +1,6 @@
-"""A site of any SAEs: imported ones, without labels, with images or none; the folder is
-whole.
+"""A site of any SAEs: imported ones, without labels, with images or none.
+
+The folder of the site is whole.
 """
 
 import numpy as np
@@ -17,13 +18,17 @@ from sae.models import convert, saefile
 from sae.models.coder import Coder
 from sae.report.site.explore import explore
 
-N, D, M, K = 40, 8, 16, 3
+N = 40  # images
+D = 8  # dimensions
+M = 16  # latents
+K = 3
 
 
 @pytest.fixture
 def place(tmp_path):
-    """An SAE of another library, one of ours, embeddings, and images of which one is
-    broken.
+    """Return a folder of SAEs, one in another library's format, embeddings and images.
+
+    One of the images is broken.
     """
     for seed in (0, 1):
         coder = Coder(D, M, K, metadata={"method": "topk"})
@@ -32,10 +37,8 @@ def place(tmp_path):
     convert.export_file(
         tmp_path / "sae0.safetensors", format="saelens", out=tmp_path / "theirs"
     )
-    np.save(
-        tmp_path / "x.npy",
-        np.random.default_rng(0).normal(size=(N, D)).astype(np.float32),
-    )
+    x = np.random.default_rng(0).normal(size=(N, D)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
     for number in range(N):
         path = tmp_path / f"photos/{number % 2}/{number:02}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,74 +56,61 @@ def bytes_of(folder):
 
 
 def test_any_sae_has_a_site(place):
-    given = {
+    arguments = {
         "sae": [str(place / "theirs"), str(place / "sae1.safetensors")],
         "activations": place / "x.npy",
+        "out": place / "site",
+        "images": place / "photos",
     }
-    explore(**given, out=place / "site", images=place / "photos")
-    about, first = (
-        payload(place / "site", "overview"),
-        payload(place / "site", "saes/0"),
-    )
-    assert [method["id"] for method in about["methods"]] == [
-        "theirs",
-        "sae1",
-    ] and about["claims"] == []
-    assert [one["m"] for one in about["cells"]] == [M] and about["cells"][0][
-        "saes"
-    ] == [0, 1]
-    own = sae.score(convert.load(str(place / "theirs")), np.load(place / "x.npy"))
-    assert (
-        about["saes"][0]["scores"]["r2"] == own["r2"]
-        and about["saes"][0]["scores"]["ms"] == own["ms_mean_alive"]
-    )
-    assert (
-        about["saes"][0]["scores"]["purity"] is None
-        and "purity" not in first["latents"]
-    )
+    explore(**arguments)
+    about = payload(place / "site", "overview")
+    assert [method["id"] for method in about["methods"]] == ["theirs", "sae1"]
+    assert about["claims"] == []
+    (cell,) = about["cells"]
+    assert cell["m"] == M and cell["saes"] == [0, 1]
+
+    # The scores are those of the library; without labels there is no purity.
+    scores = about["saes"][0]["scores"]
+    expected = sae.score(convert.load(str(place / "theirs")), np.load(place / "x.npy"))
+    assert scores["r2"] == expected["r2"]
+    assert scores["ms"] == expected["ms_mean_alive"]
+    first = payload(place / "site", "saes/0")
+    assert scores["purity"] is None and "purity" not in first["latents"]
     assert first["matches"][0]["sae"] == 1
+
     # Folder by folder, sorted; the broken one has no thumbnail, and is named.
     shown = payload(place / "site", "images/0")
-    assert (
-        shown["ids"][:2] == ["0/00.png", "0/02.png"]
-        and shown["side"] == 64
-        and shown["sheets"] == 1
-    )
-    assert (
-        unpacked(shown["place"]).tolist() == [*range(39), 2**32 - 1]
-        and shown["classes"] == []
-    )
+    assert shown["ids"][:2] == ["0/00.png", "0/02.png"]
+    assert shown["side"] == 64 and shown["sheets"] == 1
+    assert unpacked(shown["place"]).tolist() == [*range(39), 2**32 - 1]
+    assert shown["classes"] == []
     assert "1/39.png" in about["provenance"]["left_out"][0]
     sheet = Image.open(place / "site/data/images/0-0.webp")
     assert sheet.size == (16 * 64, 3 * 64)
-    made = bytes_of(place / "site")
+
+    site_files = bytes_of(place / "site")
     files.check_sums(place / "site/index.sums.json")
-    assert set(files.read_json(place / "site/index.sums.json")) == set(made) - {
-        "index.sums.json"
-    }
-    explore(**given, out=place / "site", images=place / "photos")
-    assert bytes_of(place / "site") == made
-    assert sorted(path.name for path in place.glob("*site*")) == [
-        "site"
-    ]  # What was there is gone, as a whole.
+    sums = files.read_json(place / "site/index.sums.json")
+    assert set(sums) == set(site_files) - {"index.sums.json"}
+    explore(**arguments)
+    assert bytes_of(place / "site") == site_files
+    # What was there is gone, as a whole.
+    assert sorted(path.name for path in place.glob("*site*")) == ["site"]
 
 
 def test_names_ks_and_no_images(place):
     coder = Coder(D, M, 2)
     coder.initialise(torch.zeros(D), 2)
     saefile.save(coder, place / "other.safetensors")
-    both = [str(place / name) for name in ("sae0.safetensors", "other.safetensors")]
     explore(
-        sae=both,
+        sae=[str(place / "sae0.safetensors"), str(place / "other.safetensors")],
         activations=place / "x.npy",
         out=place / "a",
         method=["A </script>", "B"],
     )
     about = payload(place / "a", "overview")
-    assert [method["label"] for method in about["methods"]] == [
-        "A </script>",
-        "B (k = 2)",
-    ]
+    labels = [method["label"] for method in about["methods"]]
+    assert labels == ["A </script>", "B (k = 2)"]
     page = (place / "a/index.html").read_text()
     assert "A &lt;/script&gt;" in page and "A </script>" not in page
     assert payload(place / "a", "images/0")["sheets"] == 0
@@ -131,28 +121,35 @@ def test_the_images_of_the_embeddings_own_dataset_are_shown(place, caplog):
         path = place / f"pictures/{number % 2}/{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (32, 32), (number, 0, 0)).save(path)
-    spec = {"type": "image_folder", "root": str(place / "pictures"), "image_size": 32}
-    spec["fractions"] = {"train": 0.5, "val": 0.1, "test": 0.4}
+    spec = {
+        "type": "image_folder",
+        "root": str(place / "pictures"),
+        "image_size": 32,
+        "fractions": {"train": 0.5, "val": 0.1, "test": 0.4},
+    }
     datasets.build("pictures", spec, None, place / "results/datasets/pictures")
     about = files.read_json(place / "results/datasets/pictures/manifest.json")
     index = files.read_parquet(place / "results/datasets/pictures/index.parquet")
     index = index[index["split"] == "test"].reset_index(drop=True)
-    own = {"name": "pictures", "grouped": False, "fingerprint": about["fingerprint"]}
     x = np.load(place / "x.npy")[: len(index)]
     (place / "sae0.safetensors").rename(place / "sae.safetensors")
-    one = [str(place / "sae.safetensors")]
+    saes = [str(place / "sae.safetensors")]
     for name, fingerprint, sheets in (
-        ("net", own["fingerprint"], 1),
+        ("net", about["fingerprint"], 1),
         ("older", "another", 0),
     ):
         made_by = {
-            "dataset": own | {"fingerprint": fingerprint},
+            "dataset": {
+                "name": "pictures",
+                "grouped": False,
+                "fingerprint": fingerprint,
+            },
             "backbone": {"name": name},
         }
         folder = place / "results/activations/pictures" / name
         write_split(folder / "test", [x], index, made_by)
         with caplog.at_level("INFO", "sae.progress"):
-            explore(sae=one, activations=folder, out=place / name)
+            explore(sae=saes, activations=folder, out=place / name)
         assert payload(place / name, "images/0")["sheets"] == sheets
         assert ("without images" in caplog.text) == (not sheets)
     # A dataset that has no pictures.
@@ -160,7 +157,7 @@ def test_the_images_of_the_embeddings_own_dataset_are_shown(place, caplog):
     files.write_json(folder / "manifest.json", {**about, "spec": {"type": "generated"}})
     without = place / "without"
     activations = place / "results/activations/pictures/net"
-    explore(sae=one, activations=activations, out=without, dataset=folder)
+    explore(sae=saes, activations=activations, out=without, dataset=folder)
     assert payload(without, "images/0")["sheets"] == 0
 
     (method,) = payload(place / "net", "overview")["methods"]
@@ -169,28 +166,30 @@ def test_the_images_of_the_embeddings_own_dataset_are_shown(place, caplog):
 
 
 def test_what_does_not_fit_is_refused(place):
-    one, x = [str(place / "sae0.safetensors")], place / "x.npy"
+    saes = [str(place / "sae0.safetensors")]
+    x = place / "x.npy"
     (place / "mine").mkdir()
     (place / "mine/thesis.txt").write_text("all of it")
-    for more, said in (
+    for changed, message in (
         ({"out": place / "mine"}, "mine is there and is no site"),
         ({"method": ["a", "b"]}, "1 SAEs have 2 different names"),
-        ({"sae": one * 2, "method": ["a", "a"]}, "2 SAEs have 1 different names"),
+        ({"sae": saes * 2, "method": ["a", "a"]}, "2 SAEs have 1 different names"),
         ({"sae": []}, "give one file or folder or more"),
         ({"images": place / "photos/0"}, "has 20 images for the 40 rows"),
         ({"activations": place}, "manifest of activations"),
     ):
-        with pytest.raises(UserError, match=said):
-            explore(**{"sae": one, "activations": x, "out": place / "site"} | more)
+        arguments = {"sae": saes, "activations": x, "out": place / "site"}
+        with pytest.raises(UserError, match=message):
+            explore(**(arguments | changed))
     assert (place / "mine/thesis.txt").exists() and not (place / "site").exists()
     np.save(x, np.random.default_rng(0).normal(size=(N, D + 1)).astype(np.float32))
     with pytest.raises(UserError, match=r"sae0.safetensors takes"):
-        explore(sae=one, activations=x, out=place / "site")
+        explore(sae=saes, activations=x, out=place / "site")
 
 
 def test_a_place_that_cannot_be_written_is_refused_before_anything_is_computed(place):
-    given = {"sae": [str(place / "sae1.safetensors")], "activations": place / "x.npy"}
+    saes = [str(place / "sae1.safetensors")]
     with pytest.raises(UserError, match=r"cannot be written .*; name another place"):
-        explore(**given, out=place / "x.npy/site")
+        explore(sae=saes, activations=place / "x.npy", out=place / "x.npy/site")
     with pytest.raises(UserError, match="--sae names no SAE"):
         explore(sae=[], activations=place / "x.npy", out=place / "site")

@@ -1,5 +1,6 @@
-"""What stands for a method in a cell, what the answer says, where to start, and how
-distributions count.
+"""What stands for a method in a cell, what the answer says, and where to start.
+
+Also how distributions count.
 """
 
 import re
@@ -71,16 +72,17 @@ def test_what_stands_for_a_method():
     ]
     selection = pd.DataFrame(
         [
-            row | dict(zip(("method", "trial", "weight"), of, strict=True))
-            for of in weights
+            {**row, "method": method, "trial": trial, "weight": weight}
+            for method, trial, weight in weights
         ]
     )
-    other = selection.assign(width=0.02, weight=1 - selection["weight"])
+    of_wide = selection.assign(width=0.02, weight=1 - selection["weight"])
     of_paper = pd.DataFrame({"method": ["topk"], "trial": ["lr1"]})
-    found = cells.chosen_saes(bank, NAMES, pd.concat([of_paper, selection, other]))
+    selections = pd.concat([of_paper, selection, of_wide])
+    chosen = cells.chosen_saes(bank, NAMES, selections)
     # The paper's rule chose no trial of Reg. 1 with its first seed: the heaviest vertex
     # stands there.
-    key = {method: (e.protocol, e.name, e.seed) for method, e in found.items()}
+    key = {method: (e.protocol, e.name, e.seed) for method, e in chosen.items()}
     assert key == {
         "topk": ("paper", "lr1", 0),
         "reg1": ("fair", "lr7", 3),
@@ -100,31 +102,33 @@ def test_distributions_share_bins_and_count_what_has_no_score():
         )
     }
     tables[3] = tables[0].assign(ms=[0.1, 0.2, 0.3], detection=np.nan)
-    found = {(row["method"], row["score"]): row for row in cells.distributions(tables)}
-    assert found.keys() == {(0, "ms"), (3, "ms"), (0, "detection")}
-    ms, other, detection = found.values()
-    assert (
-        (ms["edges"] == other["edges"]).all()
-        and ms["edges"][0] == 0
-        and ms["edges"][-1] == 0.9
-    )
-    assert (ms["alive"].sum(), ms["all"].sum(), ms["all"][0], other["all"].sum()) == (
-        2,
-        3,
-        1,
-        3,
-    )
+    distributions = cells.distributions(tables)
+    by_method_and_score = {(row["method"], row["score"]): row for row in distributions}
+    assert by_method_and_score.keys() == {(0, "ms"), (3, "ms"), (0, "detection")}
+    ms, ms_of_method_3, detection = by_method_and_score.values()
+    assert (ms["edges"] == ms_of_method_3["edges"]).all()
+    assert ms["edges"][0] == 0 and ms["edges"][-1] == 0.9
+    assert (ms["alive"].sum(), ms["all"].sum(), ms["all"][0]) == (2, 3, 1)
+    assert ms_of_method_3["all"].sum() == 3
     assert detection["edges"][0] == 0.5 and detection["all"][0] == 2
 
 
-def mean_row(**more):
-    row = {"method": "reg1", "score": "detection_alive", "width": 0.01}
-    row |= {"effect": 0.0123, "low": -0.01, "high": 0.03, "outcome": "undecided"}
-    return (
-        row
-        | {"infeasible": 1, "out_of_reach": 0, "cells": 2, "r2_difference": -0.002}
-        | more
-    )
+def mean_row(**columns):
+    """Return a row of the means over cells, but for the columns that are given."""
+    row = {
+        "method": "reg1",
+        "score": "detection_alive",
+        "width": 0.01,
+        "effect": 0.0123,
+        "low": -0.01,
+        "high": 0.03,
+        "outcome": "undecided",
+        "infeasible": 1,
+        "out_of_reach": 0,
+        "cells": 2,
+        "r2_difference": -0.002,
+    }
+    return {**row, **columns}
 
 
 def test_the_answer_names_gains_scale_and_every_price():
@@ -153,33 +157,34 @@ def test_the_answer_names_gains_scale_and_every_price():
         {"ours": [False, False, True], "verdict": ["holds", "not shown", "holds"]}
     )
     assert answer(table, controls, none, claims, NAMES, []) == [
-        "Reg. 2 has +0.020 detection (higher in these cells) beside Baseline at the same R².",
-        "Reg. 1 has +0.012 detection (undecided) and -0.020 MS (not tested) beside Baseline at the same R².",
+        "Reg. 2 has +0.020 detection (higher in these cells) "
+        "beside Baseline at the same R².",
+        "Reg. 1 has +0.012 detection (undecided) and -0.020 MS (not tested) "
+        "beside Baseline at the same R².",
         "For scale, controls at their own R² in detection: raw -0.100.",
         # Not dead latents, whose interval holds 0, and not probes, which have no front
         # of their own.
         "What it costs: Reg. 2: R² -0.002, no score's interval lies below 0; "
         "Reg. 1: R² -0.002, MS -0.020 [-0.030, -0.010], "
-        "latents measured -0.080 [-0.120, -0.040]; in 1 of 3 cells there is no comparison.",
+        "latents measured -0.080 [-0.120, -0.040]; "
+        "in 1 of 3 cells there is no comparison.",
     ]
     claims.loc[1, "verdict"] = "not tested"
     why = "Top-k has no feasible trial."
     nothing, of_paper, reason = answer(table[:0], controls, none, claims, NAMES, [why])
     assert reason == why
-    assert (
-        "nothing compares at the same R²" in nothing
-        and of_paper == "Of the paper's 2 claims 1 hold here; 1 are not tested."
-    )
+    assert "nothing compares at the same R²" in nothing
+    assert of_paper == "Of the paper's 2 claims 1 hold here; 1 are not tested."
     assert len(answer(table[:0], controls, none, claims[:0], NAMES, [])) == 1
     # An SAE that was made elsewhere, alone.
     scores = [("r2", 0.7, 0.8), ("detection_alive", 0.65, 0.7), ("measured", 0.5, 0.9)]
     theirs = pd.DataFrame(
-        [("reg1", score, own, base, 3) for score, own, base in scores],
+        [("reg1", score, value, baseline, 3) for score, value, baseline in scores],
         columns=none.columns,
     )
     assert answer(table[:0], controls, theirs, claims, NAMES, []) == [
-        "Reg. 1, made elsewhere (and Baseline): R² 0.700 (0.800), detection 0.650 (0.700). "
-        "They are not compared at the same R²."
+        "Reg. 1, made elsewhere (and Baseline): R² 0.700 (0.800), "
+        "detection 0.650 (0.700). They are not compared at the same R²."
     ]
 
 
@@ -191,47 +196,33 @@ def test_where_to_start_follows_the_rules():
             "detection": [0.9, 0.6, 0.99, 0.96],
         }
     )
-    own = base.assign(
+    of_reg1 = base.assign(
         ms=[0.8, 0.7, 0.95, 0.1], n_active=[20, 30, 40, 50], purity=[0.9, 0.2, 0.5, 1.0]
     )
     place = ("d </script>", "b", 8)
     highest = np.arange(40).reshape(4, 10)
     highest[3, 4:] = -1
-    first = start.StartSae(place, "topk", base, None, highest)
-    match = np.array([0, 1, 2, 3]), np.array([0.9, 0.6, 0.9, 0.9])
+    baseline = start.StartSae(place, "topk", base, None, highest)
+    cosines = np.array([0.9, 0.6, 0.9, 0.9])
+    match = start.BaselineMatch(baseline, np.array([0, 1, 2, 3]), cosines)
+    reg1 = start.StartSae(place, "reg1", of_reg1, match, highest + 100)
     effects = [
         {"cell": 0, "method": 1, "score": "ms", "effect": value}
         for value in (0.1, np.nan)
     ]
-    found = start.views(
-        [
-            first,
-            start.StartSae(
-                place, "reg1", own, start.BaselineMatch(first, *match), highest + 100
-            ),
-        ],
-        NAMES,
-        effects,
-        [place],
-    )
-    assert (
-        {
-            view.title: view.href.removeprefix("#/").replace(
-                "d%20%3C%2Fscript%3E/b/8", "HERE"
-            )
-            for view in found
-        }
-        == {
-            "Where Reg. 1 helps most": "compare/HERE?a=topk&b=reg1",
-            "Most gained by Reg. 1": "latent/HERE/reg1/0?with=topk",  # The others have no match that fires often.
-            "Rare, and well detected": "latent/HERE/topk/2",
-            "High MS, badly detected": "latent/HERE/reg1/1",
-            "Highest MS": "latent/HERE/reg1/2",
-            "Across classes": "latent/HERE/reg1/1",
-        }
-    )
+    views = start.views([baseline, reg1], NAMES, effects, [place])
+    cell = "d%20%3C%2Fscript%3E/b/8"
+    assert {view.title: view.href for view in views} == {
+        "Where Reg. 1 helps most": f"#/compare/{cell}?a=topk&b=reg1",
+        # The others have no match that fires often.
+        "Most gained by Reg. 1": f"#/latent/{cell}/reg1/0?with=topk",
+        "Rare, and well detected": f"#/latent/{cell}/topk/2",
+        "High MS, badly detected": f"#/latent/{cell}/reg1/1",
+        "Highest MS": f"#/latent/{cell}/reg1/2",
+        "Across classes": f"#/latent/{cell}/reg1/1",
+    }
     # The images of the latent, then those of its match.
-    gained = next(view for view in found if view.title == "Most gained by Reg. 1")
+    gained = next(view for view in views if view.title == "Most gained by Reg. 1")
     assert gained.strips == [
         start.Strip("Reg. 1", 0, list(range(100, 110))),
         start.Strip("Baseline", 0, list(range(10))),
@@ -274,12 +265,19 @@ def test_a_method_has_a_colour_in_hex_and_a_marker_that_the_site_draws():
 
 
 def test_a_method_without_a_chosen_trial_has_the_one_of_highest_validation_r2():
-    saes = [entry("topk", "paper", 1, 0)]
-    saes += [entry("reg1", "paper", lr, 0, judged=False) for lr in (1, 2, 3)]
-    saes += [entry("raw", "paper", 1, 0, judged=False)]  # A control has no trials.
+    saes = [
+        entry("topk", "paper", 1, 0),
+        *(entry("reg1", "paper", lr, 0, judged=False) for lr in (1, 2, 3)),
+        entry("raw", "paper", 1, 0, judged=False),  # A control has no trials.
+    ]
     bank = Bank("bank.json", "d", "b", 4, 1.0, "", saes, {})
-    r2 = {("reg1", "lr1"): 0.6, ("reg1", "lr2"): 0.7, ("reg1", "lr3"): np.nan}
-    r2 |= {("topk", "lr1"): 0.9, ("raw", "lr1"): 0.9}
+    r2 = {
+        ("reg1", "lr1"): 0.6,
+        ("reg1", "lr2"): 0.7,
+        ("reg1", "lr3"): np.nan,
+        ("topk", "lr1"): 0.9,
+        ("raw", "lr1"): 0.9,
+    }
     metrics = pd.DataFrame(
         [
             {"method": m, "trial": t, "seed": 0, "split": split, "r2": value + shift}
@@ -297,8 +295,9 @@ def test_images_that_are_left_out_are_named():
     (sentence,) = experiment.images_left_out("Data", "are broken", broken)
     assert sentence.startswith("Data: 12 images are broken: train/0.png, train/1.png")
     assert sentence.endswith("train/9.png, ....")
-    (one,) = experiment.images_left_out("Data", "are broken", {"a.png": "truncated"})
-    assert one == "Data: 1 images are broken: a.png."
+    broken = {"a.png": "truncated"}
+    (sentence,) = experiment.images_left_out("Data", "are broken", broken)
+    assert sentence == "Data: 1 images are broken: a.png."
     assert experiment.images_left_out("Data", "are broken", {}) == []
 
 
@@ -311,11 +310,12 @@ def test_a_metric_of_one_s_own_stands_on_the_site(tmp_path):
     try:
         registry.extend(tmp_path)
         columns = {"r2": "reconstruction", "sharp_mean": "sharpness"}
-        own = overview.extension_metrics(columns)
+        extension_metrics = overview.extension_metrics(columns)
     finally:
         registry.extend(None)
-    assert own == {"sharp_mean": "How sharp latents are"}
-    (row,) = [row for row in overview.scores(own) if row["id"] == "sharp_mean"]
+    assert extension_metrics == {"sharp_mean": "How sharp latents are"}
+    scores = overview.scores(extension_metrics)
+    (row,) = [row for row in scores if row["id"] == "sharp_mean"]
     assert row["what"] == "How sharp latents are" and not row["endpoint"]
     latents = pd.DataFrame(
         {
@@ -327,5 +327,5 @@ def test_a_metric_of_one_s_own_stands_on_the_site(tmp_path):
             "sharp": [1.0],
         }
     )
-    (score,) = overview.extension_latent_scores(latents, own)
+    (score,) = overview.extension_latent_scores(latents, extension_metrics)
     assert score == {"id": "sharp", "label": "sharp", "what": "How sharp latents are"}

@@ -14,13 +14,16 @@ LATENTS = 90
 
 @pytest.fixture
 def groups():
-    """Each three images are near-duplicates."""
+    """Return the numbers of groups: each three images are near-duplicates."""
     return np.arange(IMAGES) // 3
 
 
 @pytest.fixture
 def activations():
-    """(images, latents): latent j fires on about j + 20 images; the last on none."""
+    """Return (images, latents) activations.
+
+    Latent j fires on about j + 20 images; the last one on none.
+    """
     rng = np.random.default_rng(0)
     dense = np.zeros((IMAGES, LATENTS))
     for latent in range(LATENTS - 1):
@@ -44,7 +47,7 @@ def saes(activations):
 
 @pytest.fixture
 def columns(saes, groups):
-    """The trials as columns, those of images (trials, 9)."""
+    """Return the trials as columns, those of images (trials, 9)."""
     payload = trials.draw_trials(("d", "b", 8), saes, groups).payload
     assert payload["methods"] == [
         {"id": "topk", "control": False},
@@ -123,8 +126,8 @@ def test_the_same_trials_are_drawn_again(saes, groups):
     first, second = (trials.draw_trials(("d", "b", 8), saes, groups) for _ in range(2))
     assert first.payload == second.payload
     assert first.payload["hash"] == trials.payload_hash(first.payload)
-    other = trials.draw_trials(("d", "b", 8), saes, groups, seed=1).payload
-    assert other["hash"] != first.payload["hash"]
+    reseeded = trials.draw_trials(("d", "b", 8), saes, groups, seed=1).payload
+    assert reseeded["hash"] != first.payload["hash"]
 
 
 def test_too_few_images_give_no_trials(saes):
