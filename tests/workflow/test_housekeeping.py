@@ -261,6 +261,7 @@ def test_every_file_that_the_workflow_writes_is_known(run):
         "figure": "fig5_probe",
         "protocol": "paper",
         "part": 0,
+        "typed_table": "fronts",
         "number": 1,
         "experiment": "bygone",
     }
