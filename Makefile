@@ -2,7 +2,7 @@
 # make demo   set up if needed, run the experiment `demo` (minutes), print its table
 # make smoke  the smallest experiment: does all of it work here?
 # make show EXPERIMENT=NAME  open its site in a browser, or say where it lies; during a run, of the first cell
-# make plan EXPERIMENT=NAME  what it lacks here, and its jobs, disk and hours, before anything is downloaded
+# make plan EXPERIMENT=NAME  what it lacks here, and its jobs, disk and hours, before anything is downloaded; PROFILE as for run
 # make run EXPERIMENT=NAME   any experiment of the config; with PROFILE=profiles/slurm on a cluster
 # make check EXPERIMENT=NAME  its results, embeddings and datasets against the hashes that were written with them
 # make publish EXPERIMENT=NAME  its chosen SAEs, laid out for the Hugging Face hub in results/NAME/hub; uploads nothing

@@ -26,8 +26,6 @@ from sae.core.errors import UserError
 from sae.core.options import Count
 from sae.steps import FOR_USERS, STEPS
 
-_BROKEN_PIPE = 141  # as a shell has it: 128 + SIGPIPE
-
 log = logging.getLogger("sae")
 
 
@@ -197,9 +195,8 @@ def _exit_code_of(job: workers.RunningStep, work: Callable[[], object]) -> int:
     except (Exception, SystemExit) as error:
         if isinstance(error, BrokenPipeError) and job.step in FOR_USERS:
             # What reads the output, such as `head`, has enough.
-            null_device = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null_device, sys.stdout.fileno())
-            return _BROKEN_PIPE
+            faults.silence(sys.stdout.fileno())
+            return faults.BROKEN_PIPE
         fault = faults.explain(error, job.step, STEPS[job.step].memory)
         if fault is None:
             _log_traceback(job, error)

@@ -425,10 +425,7 @@ def _describe(stored_sae: StoredSae, settings: dict[str, Any]) -> str:
         settings: What decides the SAE, as its key has them.
     """
     if not stored_sae.ok:
-        hint = ""
-        if settings.get("penalty"):
-            hint = "; does the penalty have a finite gradient at 0, unlike sqrt?"
-        return f"DIVERGED by step {stored_sae.step}{hint} ({files.dumps(settings)})"
+        return f"DIVERGED by step {stored_sae.step} ({files.dumps(settings)})"
     scores = stored_sae.last_scores
     return ", ".join(
         text.format(scores[name])

@@ -10,6 +10,7 @@ from types import FrameType
 from typing import NoReturn
 
 _FREE_SOME = "Free some, then run again: what is finished is kept"
+BROKEN_PIPE = 141  # the exit code of a program that SIGPIPE ends
 _MAKE_WRITABLE = (
     "Make it writable, or work in a copy of this folder elsewhere, then run again"
 )
@@ -96,6 +97,13 @@ def hold_back(held: bool, *numbers: int) -> None:
         return
     action = signal.SIG_BLOCK if held else signal.SIG_UNBLOCK
     signal.pthread_sigmask(action, numbers)
+
+
+def silence(descriptor: int) -> None:
+    """Let what is written to a file descriptor from now on go to the null device."""
+    null_device = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null_device, descriptor)
+    os.close(null_device)
 
 
 def disk_error(error: BaseException) -> int | None:

@@ -31,8 +31,11 @@ def page(table: pd.DataFrame, names: Names) -> str:
     paragraphs = ["# Detection by how often latents fire"]
     if len(table):
         above_baseline = differences(table, names)
-        paragraphs += [markdown(as_text(above_baseline, names))]
-        paragraphs += [wrapped(NOTES), column_key(COLUMNS)]
+        paragraphs += [
+            markdown(as_text(above_baseline, names)),
+            wrapped(NOTES),
+            column_key(COLUMNS),
+        ]
     else:
         paragraphs.append(NONE)
     return "\n\n".join(paragraphs) + "\n"

@@ -2,25 +2,22 @@
 
 import pandas as pd
 
-from sae.comparison import fronts
 from sae.comparison.fronts import FrontRule
 from sae.report.names import Names
 from sae.scoring.rows import CELL
 
 
-def explain(metrics: pd.DataFrame, names: Names, rule: FrontRule) -> list[str]:
+def explain(trials: pd.DataFrame, names: Names, rule: FrontRule) -> list[str]:
     """Say for each method without a feasible trial in some cell what is the matter.
 
     Args:
-        metrics: Tidy metrics.
+        trials: A row for each trial, of `sae.comparison.fronts.validation_trials`.
         names: The experiment's methods, and how they are printed.
         rule: What is feasible.
 
     Returns:
         A sentence for each such method, in the order of the config.
     """
-    of_protocol = fronts.of_protocol(metrics, rule)
-    trials = fronts.validation_trials(of_protocol, rule)
     sentences = []
     for method in names.order(names.tuned):
         of_method = trials[trials["method"] == method]
@@ -40,7 +37,7 @@ def _reason(trials: pd.DataFrame, rule: FrontRule) -> str:
     """Say what trials that are all not feasible have in common.
 
     Args:
-        trials: A row for each trial, of `sae.comparison.fronts.validation_trials`.
+        trials: Rows as :func:`explain` takes them.
         rule: What is feasible.
     """
     ended_well = trials[trials["status"] == "ok"]

@@ -25,6 +25,11 @@ NONE = (
     "feasible."
 )
 OTHER_SCORES = [name for name in OWN_FRONTS if name not in JUDGED]
+OF_CONTROLS = (
+    "Controls are not tuned and stand at their own R2, beside the baseline that the "
+    "paper's rule chose; they say what a difference is worth. Their intervals are "
+    "those of controls.md."
+)
 WHAT_IF = (
     "The share of latents that must fire is a bound of what is feasible. With another "
     "bound the window and the fronts are other ones, whose vertices have no fresh "
@@ -93,17 +98,13 @@ def notes(
         "families of backbones on these datasets, not of other datasets. "
         "docs/protocol.md has the rule."
     )
-    paragraphs = [wrapped(reading), wrapped(tests), column_key(columns)]
+    paragraphs = [wrapped(reading), wrapped(tests)]
     if has_controls:
-        paragraphs.insert(2, wrapped(OF_CONTROLS))
+        paragraphs.append(wrapped(OF_CONTROLS))
+    paragraphs.append(column_key(columns))
     return paragraphs
 
 
-OF_CONTROLS = (
-    "Controls are not tuned and stand at their own R2, beside the baseline that the "
-    "paper's rule chose; they say what a difference is worth. Their intervals are "
-    "those of controls.md."
-)
 READINGS = {
     "by cell": "the mean over cells instead of blocks",
     "over backbones": "the interval if each (dataset, backbone) were a block",

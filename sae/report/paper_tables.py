@@ -144,7 +144,7 @@ TEXTS = {
         ),
         columns={
             "dead_no_mask": "of the ablation",
-            "dead_added, MS_mean_alive_added, R2_added": "what the ablation adds",
+            "..._added": "what the ablation adds to the column of that name",
         },
         effects_notes=_EFFECTS_OF_PAIRS,
         no_effects=_NO_PAIRS,

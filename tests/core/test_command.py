@@ -3,10 +3,14 @@
 import argparse
 import json
 import logging
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 from sae.__main__ import main, parser
 from sae.core import command
@@ -199,3 +203,14 @@ def test_values_are_not_compared_with_all_others_to_find_one_that_is_there_twice
     for values in ([*seeds, Seed(7)], [[1], [7], [2], [7]]):
         with pytest.raises(ValueError, match=r"7\]? is there twice; leave one out"):
             distinct(values)
+
+
+def test_a_reader_that_has_enough_gets_no_traceback():
+    command = [sys.executable, "-m", "sae", "board", "docs/results/study"]
+    reading_end, writing_end = os.pipe()
+    os.close(reading_end)
+    process = subprocess.run(
+        command, cwd=ROOT, stdout=writing_end, stderr=subprocess.PIPE, text=True
+    )
+    os.close(writing_end)
+    assert (process.returncode, process.stderr) == (141, "")

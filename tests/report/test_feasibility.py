@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from sae.comparison.fronts import FrontRule
+from sae.comparison.fronts import FrontRule, validation_trials
 from sae.report import feasibility
 from sae.report.names import Names
 
@@ -36,6 +36,12 @@ def validation_row(method, trial, *, dataset="birds", dead=0, l0=8.0, status="ok
     }
 
 
+def sentences_about(rows):
+    """Return what is said of the trials of some validation rows."""
+    trials = validation_trials(pd.DataFrame(rows), FrontRule())
+    return feasibility.explain(trials, NAMES, FrontRule())
+
+
 def test_each_method_without_a_feasible_trial_says_what_is_the_matter():
     rows = [
         # Dead latents: the best of two trials is named, of the one cell that is lost.
@@ -47,7 +53,7 @@ def test_each_method_without_a_feasible_trial_says_what_is_the_matter():
         validation_row("reg2", "lr0.1", status="diverged"),
         validation_row("untrained", "default", dead=99),  # A control is not tuned.
     ]
-    assert feasibility.explain(pd.DataFrame(rows), NAMES, FrontRule()) == [
+    assert sentences_about(rows) == [
         "Top-k has no feasible trial in 1 of 2 cells: at most 69% of its latents fire "
         "on training images, and 90% must; fewer latents (m), more steps or more "
         "images help.",
@@ -59,4 +65,4 @@ def test_each_method_without_a_feasible_trial_says_what_is_the_matter():
 
 def test_nothing_is_said_where_every_cell_has_a_feasible_trial():
     rows = [validation_row("topk", "lr0.1"), validation_row("topk", "lr0.2", dead=60)]
-    assert feasibility.explain(pd.DataFrame(rows), NAMES, FrontRule()) == []
+    assert sentences_about(rows) == []

@@ -370,3 +370,15 @@ def test_every_command_says_what_it_takes(name, capsys):
     output = capsys.readouterr().out
     assert output.startswith(f"usage: python -m sae_workflow.{name} [-h]")
     assert module.__doc__.splitlines()[0] in output
+
+
+def test_the_hours_here_are_those_of_the_device(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    hours = durations.Seconds(gpu=72, cores_beside_gpu=8, cores_alone=1000)
+    on_cpu = forecast._describe_this_machine(hours, "cpu")
+    assert on_cpu.startswith("  With the 4 cores here: about 10 days. Free disk: ")
+    on_gpu = forecast._describe_this_machine(hours, "cuda")
+    assert "the 4 cores here and one GPU: about 3 days" in on_gpu
+    assert "about 2.0 hours" in forecast._describe_this_machine(
+        durations.Seconds(gpu=1, cores_beside_gpu=8), "cuda"
+    )

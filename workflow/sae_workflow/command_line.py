@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from sae.core.errors import UserError
-
-# The exit code of a program that SIGPIPE ends.
-_BROKEN_PIPE = 141
+from sae.core.faults import BROKEN_PIPE, silence
 
 
 def open_standard_streams() -> None:
@@ -49,13 +47,6 @@ def say(text: str, stream: TextIO | None = None) -> None:
         silence(stream.fileno())
 
 
-def silence(descriptor: int) -> None:
-    """Let what is written to a file descriptor from now on go to the null device."""
-    null_device = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null_device, descriptor)
-    os.close(null_device)
-
-
 def run_command(main: Callable[..., int | None], *words: str) -> None:
     """Call the main function of a command, and exit with the code that it returns.
 
@@ -87,7 +78,7 @@ def run_command(main: Callable[..., int | None], *words: str) -> None:
         if parameter.kind is not parameter.KEYWORD_ONLY:
             positional_words += values.pop(name)
 
-    code: int | None = _BROKEN_PIPE
+    code: int | None = BROKEN_PIPE
     try:
         code = main(*positional_words, **values)
         sys.stdout.flush()

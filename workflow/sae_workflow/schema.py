@@ -224,14 +224,14 @@ def _list_of_keys(model: Any) -> list[str]:
     for name, key_schema in model_schema.get("properties", {}).items():
         if name == "extends":
             continue  # The text above the lists says it once for all.
-        type_in_words = _type_in_words(key_schema, definitions)
-        line = f"- `{name}` ({type_in_words})"
+        in_brackets = _type_in_words(key_schema, definitions)
         if name not in required:
             default = json.dumps(key_schema.get("default"))
             if default == "null":
                 # The default says that it may be null.
-                type_in_words = type_in_words.removesuffix(" or null")
-            line = f"- `{name}` ({type_in_words}; `{default}`)"
+                in_brackets = in_brackets.removesuffix(" or null")
+            in_brackets += f"; `{default}`"
+        line = f"- `{name}` ({in_brackets})"
         meaning = key_schema.get("description", "").replace("\n", " ")
         if meaning:
             line += f": {meaning}"

@@ -15,7 +15,7 @@ from types import FrameType
 from typing import NoReturn
 
 from sae.core import faults
-from sae_workflow.command_line import silence
+from sae.core.faults import silence
 
 # What asks a run to end: Ctrl-C, `kill` or a service manager, a terminal that is
 # closed.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from sae.comparison import board
+from sae.comparison import board, fronts
 from sae.comparison.claims import UNTESTED
 from sae.comparison.outcomes import headline
 from sae.comparison.published import interval, plain, signed
@@ -102,7 +102,9 @@ def _summarise_failures(folder: Path) -> Iterator[str]:
     for method, count in diverged(rows.metrics).items():
         yield shorten(f"  {method}: {count} SAEs diverged (logs/train says when)")
     names = Names.model_validate({"methods": rows.made_by.methods.methods})
-    sentences = feasibility.explain(rows.metrics, names, rows.made_by.fronts)
+    rule = rows.made_by.fronts
+    trials = fronts.validation_trials(fronts.of_protocol(rows.metrics, rule), rule)
+    sentences = feasibility.explain(trials, names, rule)
     for sentence in sentences[:MOST_REASONS]:
         yield from textwrap.wrap(
             sentence, WIDTH, initial_indent="  ", subsequent_indent="    "

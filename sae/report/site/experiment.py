@@ -465,9 +465,9 @@ class _Experiment:
         claims = files.read_parquet(self.results / "claims.parquet")
 
         rule = boards.read(self.results).made_by.fronts
-        failures = feasibility.explain(metrics, names, rule)
         front_metrics = fronts.of_protocol(metrics, rule)
         points = fronts.validation_trials(front_metrics, rule)
+        failures = feasibility.explain(points, names, rule)
         vertices, windows = overview.vertices_and_windows(
             points, names, rule, self.places
         )
