@@ -137,7 +137,11 @@ def read_tables(experiment: Experiment) -> dict[str, pd.DataFrame]:
     names = experiment.names
     sizes = split_sizes(experiment)
     readings_by_size = {size: read_fronts(rows) for size, rows in sizes.items()}
-    differences = few_minus_many(readings_by_size[FEW], readings_by_size[MANY])
+    # A run may be read while its cells of few images are not there.
+    differences = pd.DataFrame(columns=OF_DIFFERENCE)
+    if {MANY, FEW} <= readings_by_size.keys():
+        paired = few_minus_many(readings_by_size[FEW], readings_by_size[MANY])
+        differences = judge_each_dataset(paired, names)[OF_DIFFERENCE]
     return {
         "means": _by_size(
             {size: judge(of_size, names) for size, of_size in readings_by_size.items()}
@@ -148,7 +152,7 @@ def read_tables(experiment: Experiment) -> dict[str, pd.DataFrame]:
                 for size, of_size in readings_by_size.items()
             }
         ),
-        "few_minus_many": judge_each_dataset(differences, names)[OF_DIFFERENCE],
+        "few_minus_many": differences,
         "rates": _by_size({size: gains_by_rate(rows) for size, rows in sizes.items()}),
         "without_a_rate": _by_size(
             {size: means_without_a_rate(rows) for size, rows in sizes.items()}
@@ -173,11 +177,19 @@ def _by_size(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def split_sizes(experiment: Experiment) -> dict[str, Experiment]:
-    """Return {size: the experiment with the rows of its cells alone}."""
+    """Return {size: the experiment with the rows of its cells alone}.
+
+    A size that has no rows is left out.
+    """
     is_few = experiment.metrics["dataset"].str.endswith(FEW_SUFFIX)
+    rows_by_size = {
+        MANY: experiment.metrics[~is_few],
+        FEW: experiment.metrics[is_few],
+    }
     return {
-        MANY: experiment._replace(metrics=experiment.metrics[~is_few]),
-        FEW: experiment._replace(metrics=experiment.metrics[is_few]),
+        size: experiment._replace(metrics=rows)
+        for size, rows in rows_by_size.items()
+        if len(rows)
     }
 
 
@@ -427,6 +439,7 @@ def compare_controls(metrics: pd.DataFrame, names: ComparisonSettings) -> pd.Dat
         {
             size: controls.compare(rows, names, WORTH, names.claims)
             for size, rows in ((MANY, chosen[~is_few]), (FEW, chosen[is_few]))
+            if len(rows)
         }
     )
 

@@ -262,6 +262,23 @@ def test_words_of_rows_whose_gains_are_known(decisive, tables, names):
     assert answers["reg2", "of the judge alone"] == "no"
 
 
+def test_a_run_whose_few_images_are_not_there_yet(decisive, names):
+    metrics = make_metrics(constant, sizes=["many"])
+    with pytest.MonkeyPatch.context() as patch:
+        quick = decisive.means_of_twins_alone
+        patch.setattr(decisive, "means_without_a_rate", quick)
+        of_many = decisive.read_tables(decisive.Experiment(metrics, names))
+    answers = {
+        (answer.method, answer.question): answer.answer
+        for answer in decisive.answer_questions(of_many, names, 0.004)
+    }
+    assert answers["reg1", "many images"] == "confirmed"
+    assert answers["reg1", "of small data"] == "not known"
+    came_out = decisive.came_out(of_many)["what"]
+    assert "detection, many" in set(came_out)
+    assert not came_out.str.contains("few").any()
+
+
 def test_twins_gain_by_rate(decisive, names):
     def mostly_at_low_rates(size, dataset, rate):
         return 0.03 if rate <= 0.002 else 0.004
