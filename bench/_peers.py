@@ -40,13 +40,19 @@ class Trainer(NamedTuple):
         step: Takes a batch (n, d), and makes a step.
         reconstruct: Takes rows (n, d), and returns their reconstruction.
         fires: Takes rows (n, d), and returns (m,) which latents fire on some.
-        optimiser: The optimiser, whose learning rates a schedule sets.
+        set_rate: Takes the learning rate of the next step, which a schedule says.
     """
 
     step: Callable[[torch.Tensor], object]
     reconstruct: Callable[[torch.Tensor], torch.Tensor]
     fires: Callable[[torch.Tensor], torch.Tensor]
-    optimiser: torch.optim.Optimizer
+    set_rate: Callable[[float], None]
+
+
+def set_rate_of(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of an optimiser of PyTorch."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate
 
 
 def eai_sparsify(x: torch.Tensor, m: int, k: int, lr: float) -> Trainer:
@@ -78,7 +84,8 @@ def eai_sparsify(x: torch.Tensor, m: int, k: int, lr: float) -> Trainer:
         total = torch.zeros(m).index_add(0, indices, codes.top_acts.flatten())
         return total > 0
 
-    return Trainer(step, lambda x: coder(x).sae_out, fires, optimiser)
+    set_rate = functools.partial(set_rate_of, optimiser)
+    return Trainer(step, lambda x: coder(x).sae_out, fires, set_rate)
 
 
 def dictionary_learning(x: torch.Tensor, m: int, k: int, lr: float) -> Trainer:
@@ -97,7 +104,8 @@ def dictionary_learning(x: torch.Tensor, m: int, k: int, lr: float) -> Trainer:
     trainer.update(0, x)  # Its first step also sets the decoder's bias.
     ae = trainer.ae
     step = functools.partial(trainer.update, 1)
-    return Trainer(step, ae, lambda x: (ae.encode(x) > 0).any(dim=0), trainer.optimizer)
+    set_rate = functools.partial(set_rate_of, trainer.optimizer)
+    return Trainer(step, ae, lambda x: (ae.encode(x) > 0).any(dim=0), set_rate)
 
 
 def sae_lens(
@@ -119,9 +127,8 @@ def sae_lens(
     sae = TopKTrainingSAE(TopKTrainingSAEConfig(d_in=x.shape[1], d_sae=m, k=k))
     trainer = SAETrainer(config, sae, iter(()))
     step = functools.partial(trainer._train_step, sae)
-    return Trainer(
-        step, sae, lambda x: (sae.encode(x) > 0).any(dim=0), trainer.optimizer
-    )
+    set_rate = functools.partial(set_rate_of, trainer.optimizer)
+    return Trainer(step, sae, lambda x: (sae.encode(x) > 0).any(dim=0), set_rate)
 
 
 MAKERS: dict[str, Callable[[torch.Tensor, int, int, float], Trainer]] = {
@@ -192,8 +199,8 @@ def fit(
     curve = []
     seconds = 0.0
     for step, rows in enumerate(order.split(batch_size)[:steps], 1):
-        for group in trainer.optimiser.param_groups:
-            group["lr"] = peak_rate * min(1.0, (steps - step + 1) / (DECAY * steps))
+        falling = min(1.0, (steps - step + 1) / (DECAY * steps))
+        trainer.set_rate(peak_rate * falling)
         started = time.perf_counter()
         trainer.step(train[rows])
         seconds += time.perf_counter() - started

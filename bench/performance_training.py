@@ -34,7 +34,8 @@ from sae.config.load import read_config
 from sae.core import registry
 from sae.models.coder import Coder
 from sae.training import step as training_step
-from sae.training.loop import adam, update
+from sae.training.adam import Adam
+from sae.training.loop import remove_parallel, unit_rows_, update
 from sae.training.recipe import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -142,7 +143,7 @@ def make_ours(
     settings, entries = settings_of(name, recipe, m=m, k=k, **changed)
     coder = Coder(x.shape[1], m, k)
     coder.initialise(x.mean(dim=0), seed=0, encoder_scale=settings.encoder_scale)
-    optimiser = adam(coder.parameters(), settings)
+    optimiser = Adam(coder.parameters(), settings)
     objective = training_step.start(coder, settings, *entries)
 
     def train(x: torch.Tensor) -> None:
@@ -152,8 +153,11 @@ def make_ours(
     def reconstruct(x: torch.Tensor) -> torch.Tensor:
         return coder.decode(coder.encode(x))
 
+    def set_rate(rate: float) -> None:
+        optimiser.lr = rate
+
     return peers.Trainer(
-        train, reconstruct, functools.partial(fires_on, coder), optimiser
+        train, reconstruct, functools.partial(fires_on, coder), set_rate
     )
 
 
@@ -171,10 +175,15 @@ def make_plain(x: torch.Tensor, m: int, k: int, lr: float) -> peers.Trainer:
 
     def train(x: torch.Tensor) -> None:
         loss = (x - reconstruct(x)).square().sum(dim=1).mean()
-        update(coder, optimiser, loss)
+        optimiser.zero_grad()
+        loss.backward()
+        remove_parallel(coder.W_dec)
+        optimiser.step()
+        unit_rows_(coder.W_dec)
 
+    set_rate = functools.partial(peers.set_rate_of, optimiser)
     return peers.Trainer(
-        train, reconstruct, functools.partial(fires_on, coder), optimiser
+        train, reconstruct, functools.partial(fires_on, coder), set_rate
     )
 
 
@@ -724,7 +733,7 @@ def time_step_on(
     settings, entries = settings_of(method, "paper", m=m, k=k, precision=precision)
     coder = Coder(d, m, k).to(device)
     coder.initialise(x[:1000].mean(dim=0), seed=0)
-    optimiser = torch.optim.Adam(coder.parameters(), lr=1e-4, eps=6.25e-10, fused=True)
+    optimiser = Adam(coder.parameters(), settings)
     objective = training_step.start(coder, settings, *entries)
     loss_of = torch.compile(objective.loss) if is_compiled else objective.loss
     batches = torch.randperm(arguments.rows, device=device).split(arguments.n)

@@ -28,7 +28,9 @@ from typing import Literal
 import numpy as np
 import scipy.sparse
 from jaxtyping import Bool, Float, Int
-from scipy.stats import norm
+
+# Of the normal distribution; scipy.stats takes a second to import.
+from scipy.special import ndtri
 
 from sae.data.splits import SPLITS
 
@@ -163,7 +165,7 @@ def _draw_other_concepts(
         normal = (
             np.sqrt(CORRELATION) * shared_part + np.sqrt(1 - CORRELATION) * own_part
         )
-        return normal < norm.ppf(probability).astype(np.float32)
+        return normal < ndtri(probability).astype(np.float32)
 
     uniform = rng.random((CHUNK, concepts), dtype=np.float32)
     if world.structure == "independent":

@@ -3,7 +3,7 @@
 The objective says what is minimised, and makes the coder that comes out.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -16,6 +16,7 @@ from sae.core.errors import UserError
 from sae.models import inputs
 from sae.models.coder import Coder
 from sae.training import step as stepping
+from sae.training.adam import Adam
 from sae.training.recipe import Settings
 
 VERSION = 1
@@ -108,7 +109,7 @@ def train(
         getattr(coder, name).requires_grad_(False)
     parameters = [*coder.parameters(), *objective_at_work.parameters()]
     learned = [parameter for parameter in parameters if parameter.requires_grad]
-    optimiser = adam(learned, settings)
+    optimiser = Adam(learned, settings)
 
     steps = settings.steps_on(image_count)
     batch_size = min(settings.batch_size, image_count)
@@ -119,7 +120,7 @@ def train(
 
     for step, (epoch, batch_rows) in enumerate(all_batches):
         lr = learning_rate(settings, step, steps)
-        optimiser.param_groups[0]["lr"] = lr
+        optimiser.lr = lr
         loss, parts = objective_at_work.loss(x[batch_rows], step)
         if step == 0:
             check_loss(loss, parts, settings.objective)
@@ -203,20 +204,9 @@ def check_loss(loss: Tensor, parts: dict[str, Tensor], objective: str) -> None:
             )
 
 
-def adam(parameters: Iterable[Tensor], settings: Settings) -> torch.optim.Adam:
-    """Return Adam as the settings say; the schedule sets its rate at each step."""
-    return torch.optim.Adam(
-        parameters,
-        settings.lr,
-        (settings.adam_beta1, settings.adam_beta2),
-        settings.adam_eps,
-        fused=True,
-    )
-
-
 def update(
     coder: Coder,
-    optimiser: torch.optim.Optimizer,
+    optimiser: Adam,
     loss: Float[Tensor, ""],
     most_norm: float | None = None,
 ) -> None:
@@ -229,10 +219,10 @@ def update(
         most_norm: the norm that all gradients together are scaled down to; None leaves
             them as they are.
     """
-    optimiser.zero_grad(set_to_none=True)
+    optimiser.zero_grad()
     loss.backward()
     if most_norm is not None:
-        torch.nn.utils.clip_grad_norm_(optimiser.param_groups[0]["params"], most_norm)
+        torch.nn.utils.clip_grad_norm_(optimiser.parameters, most_norm)
     if coder.W_dec.requires_grad:
         remove_parallel(coder.W_dec)
     optimiser.step()

@@ -1,5 +1,7 @@
 """The loop of training: its batches, schedule, log and checks for divergence."""
 
+import pathlib
+import subprocess
 import sys
 import types
 
@@ -13,10 +15,10 @@ from sae.core.errors import UserError
 from sae.core.options import Options
 from sae.models import inputs, saefile
 from sae.models.coder import Coder
+from sae.training.adam import Adam
 from sae.training.loop import (
     CHECK_EVERY,
     Diverged,
-    adam,
     batches,
     remove_parallel,
     train,
@@ -72,7 +74,7 @@ def test_steps_count_instead_of_epochs():
 def test_adam_forgets_as_its_betas_say():
     s = settings(lr=0.1, adam_eps=1e-3, adam_beta1=0.5, adam_beta2=0.9)
     weight = torch.zeros(3, requires_grad=True)
-    optimiser = adam([weight], s)
+    optimiser = Adam([weight], s)
     by_hand = np.zeros(3)
     mean = square = 0
     for t, gradient in enumerate(np.random.default_rng(0).normal(size=(6, 3)), 1):
@@ -82,6 +84,53 @@ def test_adam_forgets_as_its_betas_say():
         square = 0.9 * square + 0.1 * gradient**2
         by_hand -= 0.1 * (mean / (1 - 0.5**t)) / (np.sqrt(square / (1 - 0.9**t)) + 1e-3)
     torch.testing.assert_close(weight.detach(), torch.tensor(by_hand).float())
+
+
+def test_adam_takes_the_steps_of_pytorchs_class_bit_for_bit():
+    s = settings(lr=0.01, adam_eps=6.25e-10, adam_beta1=0.9, adam_beta2=0.999)
+    generator = torch.Generator().manual_seed(0)
+    start = [
+        torch.randn(37, 5, generator=generator),
+        torch.randn(7, generator=generator),
+    ]
+    ours = [tensor.clone().requires_grad_() for tensor in start]
+    theirs = [tensor.clone().requires_grad_() for tensor in start]
+    our_optimiser = Adam(ours, s)
+    their_optimiser = torch.optim.Adam(
+        theirs, s.lr, (0.9, 0.999), s.adam_eps, fused=True
+    )
+    for step in range(8):
+        for our_tensor, their_tensor in zip(ours, theirs, strict=True):
+            gradient = torch.randn(our_tensor.shape, generator=generator)
+            # A parameter that a batch leaves out has no gradient.
+            is_left_out = step == 3 and our_tensor is ours[1]
+            our_tensor.grad = None if is_left_out else gradient.clone()
+            their_tensor.grad = None if is_left_out else gradient.clone()
+        rate = 0.01 / (1 + step)
+        our_optimiser.lr = their_optimiser.param_groups[0]["lr"] = rate
+        our_optimiser.step()
+        their_optimiser.step()
+    for our_tensor, their_tensor in zip(ours, theirs, strict=True):
+        assert torch.equal(our_tensor, their_tensor)
+    our_optimiser.zero_grad()
+    assert [tensor.grad for tensor in ours] == [None, None]
+
+
+def test_training_does_without_pytorchs_compiler():
+    """It takes longer to load than a small SAE takes to train."""
+    program = (
+        "import sys\n"
+        "from training.common import data, entries, settings\n"
+        "from sae.training.loop import train\n"
+        "s = settings(steps=2)\n"
+        "train(data(), s, *entries(s))\n"
+        "print('torch._dynamo' in sys.modules)\n"
+    )
+    tests = pathlib.Path(__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=tests
+    )
+    assert (done.stdout, done.stderr) == ("False\n", "")
 
 
 @pytest.mark.parametrize("objective", ["topk", "batch_topk"])

@@ -300,10 +300,10 @@ def test_all_gradients_together_have_at_most_norm_1(objective, size, monkeypatch
         gradients = gradients_by_step[-1]
         norm = sum(g.square().sum() for g in gradients) ** 0.5
         assert (norm > 1) == (size > 1)
-        for p, g in zip(self.param_groups[0]["params"], gradients, strict=True):
+        for p, g in zip(self.parameters, gradients, strict=True):
             torch.testing.assert_close(p.grad, g / max(1, norm), rtol=1e-4, atol=1e-9)
 
-    monkeypatch.setattr(torch.optim.Adam, "step", step)
+    monkeypatch.setattr(loop.Adam, "step", step)
     monkeypatch.setattr(loop, "remove_parallel", lambda weight: None)
     s = settings(
         objective=objective,
