@@ -75,11 +75,14 @@ def results(tmp_path):
         chosen = text in ("default", "lambda0.01", "epochs5-lr0.1")
         row = {
             **key,
+            "protocol": "paper",
+            # Swept options stand between these two columns.
+            "mask": None,
+            **dict.fromkeys(("epochs", "lambda", "lr")),
             **trial,
+            "status": "ok",
             "selected": chosen,
             "selection": "chosen" if chosen else "not_selected",
-            "status": "ok",
-            "protocol": "paper",
             "r2": 0.5 + trial.get("lambda", 0),
             "ms_mean_alive": 0.4,
             "probe_top1_raw": 0.9,
@@ -345,7 +348,7 @@ def test_sweep_draws_lambda_where_it_is_swept_else_the_first_option(results):
         if label.startswith(NAMES.method("batch"))
     }
     batch = NAMES.method("batch")
-    assert list(of_batch) == [f"{batch}, lr0.1", f"{batch}, lr0.2"]
+    assert list(of_batch) == [f"{batch}, lr 0.1", f"{batch}, lr 0.2"]
     drawn = {line.get_color() for line in figure.axes[2].get_lines()[1:]}
     assert drawn == set(of_batch.values()) and len(drawn) == 2
 
@@ -475,8 +478,9 @@ def write_compared(folder, gains, **columns_of):
                 "method": method,
                 "trial": "default",
                 "seed": 0,
-                "status": "ok",
                 "protocol": "paper",
+                "mask": None,
+                "status": "ok",
                 "r2": 0.8,
                 "l0": 4,
                 "dead_train": 0,

@@ -6,7 +6,6 @@ acceptable, or a choice at the sweep's end) is written out above its panel. Tria
 differ in another option too are lines of another shade.
 """
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,14 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
+from pandas.api.types import is_numeric_dtype
 
 from sae.comparison.scores import RUN, SCORES, across_groups, diverged
 from sae.core import files
-from sae.core.paths import trial_name
+from sae.core.paths import value_in_path
 from sae.report import style
 from sae.report.names import MARKERS, Names
+from sae.scoring.rows import swept_options
 from sae.scoring.selection import chosen_rows, rows_under
 
 READS = ["metrics.parquet"]
@@ -136,49 +137,46 @@ def _swept_rows(metrics: pd.DataFrame, names: Names) -> pd.DataFrame:
     tables = [metrics[:0]]
     for method in names.order(names.compared):
         rows = metrics[metrics["method"] == method]
-        options = [
-            column
-            for column in sorted(rows.select_dtypes("number"))
-            if _is_swept(rows, column)
-        ]
-        if not options:
+        varied_options = _varied_options(rows)
+        numbers = [name for name in varied_options if is_numeric_dtype(rows[name])]
+        if not numbers:
             continue
-        option = "lambda" if "lambda" in options else options[0]
+        option = "lambda" if "lambda" in numbers else numbers[0]
+        other_options = [name for name in varied_options if name != option]
         table = rows.assign(
             option=option,
             x=rows[option],
-            others=_other_options(rows, option),
+            others=_write_options(rows, other_options),
             against=names.of(method).against or method,
         )
         tables.append(table)
     return pd.concat(tables)
 
 
-def _is_swept(rows: pd.DataFrame, column: str) -> bool:
-    """Say whether a column is a swept option: each trial's name holds its value."""
-    pairs = set(zip(rows["trial"], rows[column], strict=True))
-    return len(pairs) > 1 and all(
-        _option_text(column, value) in f"-{trial}-" for trial, value in pairs
-    )
+def _varied_options(rows: pd.DataFrame) -> list[str]:
+    """Return the options of which a method tries several values on a dataset.
 
-
-def _other_options(rows: pd.DataFrame, option: str) -> pd.Series:
-    """Return what the trials say beside the value of an option.
-
-    Returns:
-        "-lr0.1-", or "-" where they say nothing else.
+    Args:
+        rows: Rows of metrics, all of one method.
     """
-    trials = zip(rows["trial"], rows[option], strict=True)
-    texts = [
-        f"-{trial}-".replace(_option_text(option, value), "-")
-        for trial, value in trials
+    places = rows.groupby(["dataset", "backbone"])
+    return [
+        option
+        for option in sorted(swept_options(rows))
+        if places[option].nunique().max() > 1
     ]
-    return pd.Series(texts, rows.index)
 
 
-def _option_text(option: str, value: float) -> str:
-    """Return how a trial's name says the value of an option, between hyphens."""
-    return f"-{trial_name({option: value})}-"
+def _write_options(rows: pd.DataFrame, options: list[str]) -> pd.Series:
+    """Write the values of some options in each row, such as "lr 0.1, m 64"."""
+    texts = [
+        ", ".join(
+            f"{option} {value_in_path(value)}"
+            for option, value in zip(options, values, strict=True)
+        )
+        for values in rows[options].itertuples(index=False)
+    ]
+    return pd.Series(texts, rows.index, dtype=object)
 
 
 # -- a panel
@@ -318,7 +316,8 @@ def _legend(
         label = names.method(method)
         if method in diverged_saes:
             label += f" ({diverged_saes[method]} diverged)"
-        label += re.sub("-(?=[a-z_])", ", ", options.rstrip("-"))
+        if options:
+            label += f", {options}"
         entries.append(style.reference(label, **{**look, "marker": ""}))
 
     point: Look = {"color": "#777777", "linestyle": "none"}
