@@ -149,6 +149,7 @@ class Options(Base):
     design_seed: Seed
     """The seed of the points that are drawn."""
     steps: StepsOptions
+    """How long a cell trains: steps double until the baseline gains little."""
     most_steps: dict[str, Count] | None = Field(
         None,
         description="By dataset: the most steps that an SAE may train. If it is not "

@@ -43,6 +43,7 @@ class Options(options.Options):
 
     model: Literal["vit_small_patch14_dinov2"]
     artifacts: options.OneArtifact
+    """The artifact with the network as an ONNX file."""
 
 
 def tensors(file: str | Path) -> dict[str, torch.Tensor]:

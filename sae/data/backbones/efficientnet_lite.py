@@ -59,6 +59,7 @@ class Options(options.Options):
         "tf_efficientnet_lite4",
     ]
     artifacts: options.OneArtifact
+    """The artifact with the weights."""
 
 
 def rename(state: Mapping[str, torch.Tensor], model: Any) -> dict[str, torch.Tensor]:

@@ -23,9 +23,13 @@ class Options(options.Options):
     model: Literal["independent", "correlated", "hierarchical"]
     """How concepts go together."""
     d: options.Count
+    """Dimensions of an embedding."""
     concepts: options.Count
+    """Concepts of the world."""
     classes: options.Count
+    """Classes of the world, as the dataset's."""
     seed: options.Seed
+    """Of the world, as the dataset's."""
 
 
 def files(dataset: Any, spec: Options) -> dict[str, Path]:

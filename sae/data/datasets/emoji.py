@@ -67,7 +67,9 @@ class Options(options.Options):
     """{vendor: the artifact with its pictures}; one of them an emoji-datasource-*,
     which brings the labels."""
     fractions: options.Fractions
+    """The share of each split: {train, val, test}."""
     split_seed: options.Seed
+    """Which images each split gets."""
 
 
 def load(spec: Options, artifacts_root: str | Path | None) -> Dataset:

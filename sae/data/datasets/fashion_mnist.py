@@ -33,8 +33,11 @@ class Options(options.Options):
     """The options of such a dataset."""
 
     artifacts: options.OneArtifact
+    """The artifact with the four files of Fashion-MNIST."""
     counts: options.Counts
+    """Images of each split: {train, val, test}."""
     split_seed: options.Seed
+    """Which images each split gets."""
 
 
 def load(spec: Options, artifacts_root: str | Path | None) -> Dataset:

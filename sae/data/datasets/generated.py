@@ -22,7 +22,9 @@ class Options(options.Options):
     """The options of such a dataset."""
 
     counts: options.Counts
+    """Images of each split: {train, val, test}."""
     classes: options.Count
+    """Classes of the world, as the backbone's."""
     seed: options.Seed
     """Of the world, as the backbone's."""
 

@@ -55,10 +55,13 @@ class Options(options.Options):
     """The options of such a dataset."""
 
     root: str
+    """The folder of the images: relative to the working directory, or absolute."""
     val_per_class: options.Count
     """Images of each class that are drawn from the official training images for val."""
     split_seed: options.Seed
+    """Which official training images are val."""
     images: options.Images = options.Images()
+    """How many images the splits must turn out to have, where it is known."""
 
 
 def check_early(spec: Options) -> None:

@@ -41,10 +41,12 @@ class Options(options.Options):
     """The options of such a dataset."""
 
     root: str
+    """The folder of the images: relative to the working directory, or absolute."""
     subset: str | None = None
     """A list of training images, below root: a CSV with a column ImageID, or text with
     one ID a line."""
     images: options.Images = options.Images()
+    """How many images the splits must turn out to have, where it is known."""
 
 
 def check_early(spec: Options) -> None:

@@ -62,7 +62,9 @@ class Options(options.Options):
     without: list[str]
     """Folders at the top that are left out."""
     fractions: options.Fractions
+    """The share of each split: {train, val, test}."""
     split_seed: options.Seed
+    """Which images each split gets."""
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ class Options(options.Options):
     """The options of such a dataset."""
 
     root: str
+    """The folder of train.csv, val.csv and test.csv, and of given embeddings."""
 
 
 def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:

@@ -47,12 +47,17 @@ class Options(options.Options):
     """The options of such a dataset."""
 
     name: str
+    """The class in torchvision.datasets."""
     root: str
+    """Where the images are, or are downloaded to."""
     train: dict[str, Any]
     """Keywords of the class for the images of train and val."""
     test: dict[str, Any]
+    """Keywords of the class for the test images."""
     val_fraction: options.Share
+    """The share of the class's training images that is val."""
     split_seed: options.Seed
+    """Which training images are val."""
     download: bool
     """Whether a job of its own brings the images below root where they are not there
     yet."""
