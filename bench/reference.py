@@ -6,8 +6,8 @@
 `make reference EXPERIMENT=study` does the first, which does the second too. The second
 takes some seconds, and trains nothing.
 
-Kept are the rows: metrics.parquet, curves.parquet, made_by.json, and of latents.parquet
-what the table of detection by frequency reads. Rows of other cells that lie there stay:
+Kept are the rows: metrics.parquet with seven digits, curves.parquet, made_by.json, and
+of latents.parquet what the table of detection by frequency reads. Rows of other cells that lie there stay:
 an experiment may be run a few cells at a time, on several machines. Tables and claims
 are written anew from these, and the figures that the folder's README.md shows. Left out
 are fronts.csv, which is long, and the leaderboard, here a copy of fronts.md.
@@ -26,7 +26,7 @@ from sae_workflow import settings
 from sae.core import files
 from sae.report import claims, plot, tables
 from sae.report.names import Names
-from sae.scoring.rows import CELL, KEY
+from sae.scoring.rows import CELL, KEY, swept_options
 
 ROOT = Path(__file__).parent.parent
 PUBLISHED = ROOT / "workflow/resources/paper"
@@ -72,6 +72,7 @@ def keep(results: Path, into: Path, overlays: list[str]) -> None:
     """
     made_by = files.read_json(results / MADE_BY)
     rows = {name: files.read_parquet(results / name) for name in ROWS}
+    rows["metrics.parquet"] = shorten_scores(rows["metrics.parquet"])
     rows["latents.parquet"] = judged_latents(rows["latents.parquet"])
     # Three digits are ever read.
     curves = rows["curves.parquet"]
@@ -125,6 +126,17 @@ def cells_in_order(experiment: str, overlays: list[str]) -> pd.MultiIndex:
         for cell in settings.cells(config, experiment)
     ]
     return pd.MultiIndex.from_tuples(cells, names=CELL)
+
+
+def shorten_scores(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows with scores of seven digits: the others are half of the bytes.
+
+    Swept options stay as they are.
+    """
+    scores = metrics.select_dtypes("float64").columns.difference(swept_options(metrics))
+    # The last bytes of such a number are 0, which takes no room.
+    shortened = metrics[scores].astype("float32").astype("float64")
+    return metrics.assign(**shortened)
 
 
 def judged_latents(latents: pd.DataFrame) -> pd.DataFrame:
