@@ -1,4 +1,4 @@
-"""How an SAE is made: settings (recipe), the loop, and what objectives share.
+"""How an SAE is made: settings (recipe), the loop, its Adam, what objectives share.
 
 Objectives share the loss of a batch (step), the activations that it selects (picks),
 AuxK (auxk) and the thresholds of the end (calibrate). Entries: `objectives/` say what
