@@ -199,8 +199,8 @@ def fit(
     curve = []
     seconds = 0.0
     for step, rows in enumerate(order.split(batch_size)[:steps], 1):
-        falling = min(1.0, (steps - step + 1) / (DECAY * steps))
-        trainer.set_rate(peak_rate * falling)
+        share_of_peak = min(1.0, (steps - step + 1) / (DECAY * steps))
+        trainer.set_rate(peak_rate * share_of_peak)
         started = time.perf_counter()
         trainer.step(train[rows])
         seconds += time.perf_counter() - started

@@ -141,7 +141,8 @@ def read_tables(experiment: Experiment) -> dict[str, pd.DataFrame]:
     differences = pd.DataFrame(columns=OF_DIFFERENCE)
     if {MANY, FEW} <= readings_by_size.keys():
         paired = few_minus_many(readings_by_size[FEW], readings_by_size[MANY])
-        differences = judge_each_dataset(paired, names)[OF_DIFFERENCE]
+        if len(paired.fronts):
+            differences = judge_each_dataset(paired, names)[OF_DIFFERENCE]
     return {
         "means": _by_size(
             {size: judge(of_size, names) for size, of_size in readings_by_size.items()}

@@ -7,10 +7,11 @@
 takes some seconds, and trains nothing.
 
 Kept are the rows: metrics.parquet with seven digits, curves.parquet, made_by.json, and
-of latents.parquet what the table of detection by frequency reads. Rows of other cells that lie there stay:
-an experiment may be run a few cells at a time, on several machines. Tables and claims
-are written anew from these, and the figures that the folder's README.md shows. Left out
-are fronts.csv, which is long, and the leaderboard, here a copy of fronts.md.
+of latents.parquet what the table of detection by frequency reads. Rows of other cells
+that lie there stay: an experiment may be run a few cells at a time, on several
+machines. Tables and claims are written anew from these, and the figures that the
+folder's README.md shows. Left out are fronts.csv, which is long, and the leaderboard,
+here a copy of fronts.md.
 """
 
 import argparse

@@ -149,7 +149,8 @@ class Options(Base):
     design_seed: Seed
     """The seed of the points that are drawn."""
     steps: StepsOptions
-    """How long a cell trains: steps double until the baseline gains little."""
+    """How the length of training is found: steps double until the baseline gains
+    little, or up to `most_steps`; read only where that is given."""
     most_steps: dict[str, Count] | None = Field(
         None,
         description="By dataset: the most steps that an SAE may train. If it is not "

@@ -235,7 +235,7 @@ def save(figure: Figure, out: Path, name: str) -> None:
             )
             if suffix == "png" and not has_pictures:
                 _shrink(temporary)
-        # The others have the layout of the first, which takes a third of the time.
+        # A layout takes a third of the time: the other files have that of the first.
         figure.set_layout_engine("none")
     plt.close(figure)
 

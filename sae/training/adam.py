@@ -1,6 +1,6 @@
-"""Adam, by PyTorch's function for its steps.
+"""Take Adam's steps by PyTorch's function for them.
 
-`torch.optim.Adam` takes the same steps, bit for bit. But to make one loads PyTorch's
+`torch.optim.Adam` takes the same steps, bit for bit. But making one loads PyTorch's
 compiler (`torch._dynamo`), 1.4 s of a job that may train for ten.
 """
 
@@ -8,13 +8,13 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor
-from torch.optim import adam
+from torch.optim.adam import adam
 
 from sae.training.recipe import Settings
 
 
 class Adam:
-    """Adam (Kingma & Ba 2015) without weight decay, fused.
+    """Optimise by Adam (Kingma & Ba, arXiv:1412.6980) without weight decay, fused.
 
     Attributes:
         parameters: what is learned.
@@ -22,7 +22,12 @@ class Adam:
     """
 
     def __init__(self, parameters: Iterable[Tensor], settings: Settings) -> None:
-        """Start with moments of 0, at the rate, the betas and the eps of a recipe."""
+        """Start with moments of 0.
+
+        Args:
+            parameters: what is learned.
+            settings: of these the first rate, both betas and the eps.
+        """
         self.parameters = list(parameters)
         self.lr = settings.lr
         self._betas = (settings.adam_beta1, settings.adam_beta2)
@@ -59,7 +64,7 @@ class Adam:
             squares.append(square)
             steps_taken.append(count)
         beta1, beta2 = self._betas
-        adam.adam(
+        adam(
             learned,
             gradients,
             means,

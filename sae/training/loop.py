@@ -109,6 +109,7 @@ def train(
         getattr(coder, name).requires_grad_(False)
     parameters = [*coder.parameters(), *objective_at_work.parameters()]
     learned = [parameter for parameter in parameters if parameter.requires_grad]
+    check_learned(learned, settings.objective)
     optimiser = Adam(learned, settings)
 
     steps = settings.steps_on(image_count)
@@ -171,6 +172,29 @@ def is_beyond_recovery(row: LogRow, variance: float) -> bool:
     loss_is_infinite = not row["loss"] < float("inf")
     error_is_absurd = not row["reconstruction"] < DIVERGED_AT * variance
     return loss_is_infinite or error_is_absurd
+
+
+def check_learned(learned: list[Tensor], objective: str) -> None:
+    """Check that steps can be taken in what an objective learns.
+
+    Args:
+        learned: the parameters of its coder, and its own, that have a gradient.
+        objective: the name of the objective, for the message.
+
+    Raises:
+        UserError: a parameter is computed from another one, or is given twice.
+    """
+    if not all(parameter.is_leaf for parameter in learned):
+        raise UserError(
+            f"objective {objective}: parameters() returns a tensor that is computed "
+            "from another one, which no step can change; move it to its device before "
+            "it requires a gradient"
+        )
+    if len({id(parameter) for parameter in learned}) < len(learned):
+        raise UserError(
+            f"objective {objective}: parameters() returns a parameter twice, or one of "
+            "the coder's, which is learned anyway; leave it out"
+        )
 
 
 def check_loss(loss: Tensor, parts: dict[str, Tensor], objective: str) -> None:

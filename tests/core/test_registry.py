@@ -172,6 +172,22 @@ def test_the_heads_of_all_entries_are_read_and_nothing_heavy_is_imported():
     assert process.stdout == "[]\n", process.stdout + process.stderr
 
 
+def test_a_job_that_scores_loads_little_beside_pytorch():
+    """Each of these takes it half a second or more, whatever it scores."""
+    metrics = "reconstruction monosemanticity purity detection firing concepts recovery"
+    code = (
+        "import sys; from sae.core import registry; import sae.scoring.stage\n"
+        f"for name in {metrics.split()}:\n"
+        "    registry.load('metric', name)\n"
+        "slow = ('scipy.stats', 'sklearn', 'torch._dynamo', 'torchvision')\n"
+        "print([module for module in slow if module in sys.modules])"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True
+    )
+    assert process.stdout == "[]\n", process.stdout + process.stderr
+
+
 def test_an_unknown_entry_lists_those_there_are(extend):
     extend(
         {"penalties/mine.py": "", "penalties/_helper.py": "", "datasets/other.py": ""}

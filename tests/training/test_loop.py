@@ -8,6 +8,7 @@ import types
 import numpy as np
 import pytest
 import torch
+from support.errors import refused_naming
 from torch.nn import functional
 from training.common import REG1, REG2, data, entries, settings
 
@@ -130,7 +131,7 @@ def test_training_does_without_pytorchs_compiler():
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=tests
     )
-    assert (done.stdout, done.stderr) == ("False\n", "")
+    assert done.stdout == "False\n", done.stderr
 
 
 @pytest.mark.parametrize("objective", ["topk", "batch_topk"])
@@ -259,6 +260,23 @@ def test_a_training_whose_last_step_breaks_a_weight_diverged():
     with pytest.raises(Diverged) as caught:
         train(data(), settings(), entry)
     assert caught.value.step == 15
+
+
+@pytest.mark.parametrize("of_objective", ["computed", "twice", "the coder's"])
+def test_what_no_step_can_change_is_refused(of_objective):
+    class Learns(topk.Objective):
+        def parameters(self):
+            own = torch.ones(2, requires_grad=True)
+            learned = {
+                "computed": [2 * own],
+                "twice": [own, own],
+                "the coder's": [own, self.coder.b_enc],
+            }
+            return learned[of_objective]
+
+    names = "computed from another" if of_objective == "computed" else "twice"
+    with refused_naming("objective topk", names):
+        train(data(), settings(), types.SimpleNamespace(Objective=Learns))
 
 
 def test_an_objective_from_outside_is_a_few_lines():

@@ -27,7 +27,7 @@ class Options(options.Options):
     concepts: options.Count
     """Concepts of the world."""
     classes: options.Count
-    """Classes of the world, as the dataset's."""
+    """Classes of the world: as many as the dataset says."""
     seed: options.Seed
     """Of the world, as the dataset's."""
 

@@ -69,7 +69,7 @@ class Options(options.Options):
     fractions: options.Fractions
     """The share of each split: {train, val, test}."""
     split_seed: options.Seed
-    """Which images each split gets."""
+    """The seed that draws which images a split gets."""
 
 
 def load(spec: Options, artifacts_root: str | Path | None) -> Dataset:

@@ -37,7 +37,7 @@ class Options(options.Options):
     counts: options.Counts
     """Images of each split: {train, val, test}."""
     split_seed: options.Seed
-    """Which images each split gets."""
+    """The seed that draws which images are taken, and which a split gets."""
 
 
 def load(spec: Options, artifacts_root: str | Path | None) -> Dataset:

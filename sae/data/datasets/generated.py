@@ -24,7 +24,7 @@ class Options(options.Options):
     counts: options.Counts
     """Images of each split: {train, val, test}."""
     classes: options.Count
-    """Classes of the world, as the backbone's."""
+    """Classes of the world: as many as the backbone says."""
     seed: options.Seed
     """Of the world, as the backbone's."""
 

@@ -59,7 +59,7 @@ class Options(options.Options):
     val_per_class: options.Count
     """Images of each class that are drawn from the official training images for val."""
     split_seed: options.Seed
-    """Which official training images are val."""
+    """The seed that draws them."""
     images: options.Images = options.Images()
     """How many images the splits must turn out to have, where it is known."""
 

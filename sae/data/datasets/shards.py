@@ -35,11 +35,11 @@ class Options(options.Options):
     root: str
     """The folder of the shards: relative to the working directory, or absolute."""
     splits: SplitsOptions
-    """The shards of each split, as globs below root: {train, val, test}."""
+    """The shards of each split, as globs below root: {train, test}, and perhaps val."""
     val_fraction: options.Share | None = None
     """Of train, stratified; needed where `splits` has no glob for val."""
     split_seed: options.Seed | None = None
-    """Which images of train are val; needed with `val_fraction`."""
+    """The seed that draws them; needed with `val_fraction`."""
     image_column: str = "image"
     """The column of the images in parquet files."""
     label_column: str | None = None

@@ -55,9 +55,9 @@ class Options(options.Options):
     test: dict[str, Any]
     """Keywords of the class for the test images."""
     val_fraction: options.Share
-    """The share of the class's training images that is val."""
+    """The share of what `train` gives that is val, in each category."""
     split_seed: options.Seed
-    """Which training images are val."""
+    """The seed that draws them."""
     download: bool
     """Whether a job of its own brings the images below root where they are not there
     yet."""

@@ -16,7 +16,7 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
-from pandas.api.types import is_numeric_dtype
+from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from sae.comparison.scores import RUN, SCORES, across_groups, diverged
 from sae.core import files
@@ -138,7 +138,7 @@ def _swept_rows(metrics: pd.DataFrame, names: Names) -> pd.DataFrame:
     for method in names.order(names.compared):
         rows = metrics[metrics["method"] == method]
         varied_options = _varied_options(rows)
-        numbers = [name for name in varied_options if is_numeric_dtype(rows[name])]
+        numbers = [name for name in varied_options if _is_number(rows[name])]
         if not numbers:
             continue
         option = "lambda" if "lambda" in numbers else numbers[0]
@@ -154,7 +154,10 @@ def _swept_rows(metrics: pd.DataFrame, names: Names) -> pd.DataFrame:
 
 
 def _varied_options(rows: pd.DataFrame) -> list[str]:
-    """Return the options of which a method tries several values on a dataset.
+    """Return the options of which a method tries several values in one place.
+
+    A place is a dataset and a backbone, whatever the k. What differs only between
+    places is a recipe's, not swept.
 
     Args:
         rows: Rows of metrics, all of one method.
@@ -167,6 +170,11 @@ def _varied_options(rows: pd.DataFrame) -> list[str]:
     ]
 
 
+def _is_number(column: pd.Series) -> bool:
+    """Say whether values can stand on an axis; yes and no cannot."""
+    return is_numeric_dtype(column) and not is_bool_dtype(column)
+
+
 def _write_options(rows: pd.DataFrame, options: list[str]) -> pd.Series:
     """Write the values of some options in each row, such as "lr 0.1, m 64"."""
     texts = [
@@ -174,7 +182,7 @@ def _write_options(rows: pd.DataFrame, options: list[str]) -> pd.Series:
             f"{option} {value_in_path(value)}"
             for option, value in zip(options, values, strict=True)
         )
-        for values in rows[options].itertuples(index=False)
+        for values in rows[options].to_numpy(dtype=object)
     ]
     return pd.Series(texts, rows.index, dtype=object)
 
