@@ -10,6 +10,7 @@ prints, and writes as CSV into the folder:
 - came_out.csv: what came out, in the order of the page's table of what is expected;
 - means.csv: each score's effect at the same R^2, over blocks, with intervals, the two
   other readings and the outcome; datasets.csv: the same of each dataset alone;
+- cells.csv: the effect in each cell, a mean over seeds;
 - few_minus_many.csv: the same seeds and backbones with few images, minus with many;
 - rates.csv: what pairs of twins gain, by learning rate;
 - without_a_rate.csv: the endpoints without all trials of one rate, for each rate;
@@ -27,7 +28,7 @@ import pandas as pd
 from _comparison import Experiment, over_blocks, read_experiment
 from fair import gains_by_seed, gains_over_blocks
 
-from sae.comparison import controls, outcomes, pairs, readings
+from sae.comparison import controls, fronts, outcomes, pairs, readings
 from sae.comparison.outcomes import HIGHER, NOT_TESTED, OUT_OF_REACH, TOO_FEW
 from sae.comparison.readings import Readings
 from sae.comparison.scores import across_groups
@@ -153,6 +154,12 @@ def read_tables(experiment: Experiment) -> dict[str, pd.DataFrame]:
                 for size, of_size in readings_by_size.items()
             }
         ),
+        "cells": _by_size(
+            {
+                size: effects_by_cell(of_size)
+                for size, of_size in readings_by_size.items()
+            }
+        ),
         "few_minus_many": differences,
         "rates": _by_size({size: gains_by_rate(rows) for size, rows in sizes.items()}),
         "without_a_rate": _by_size(
@@ -248,6 +255,13 @@ def judge_each_dataset(
 def only_dataset(method_readings: Readings, dataset: str) -> Readings:
     """Return the readings of one dataset."""
     return Readings(*(table[table["dataset"] == dataset] for table in method_readings))
+
+
+def effects_by_cell(method_readings: Readings) -> pd.DataFrame:
+    """Return the effect in each cell at the first width, a mean over seeds."""
+    compared = method_readings.fronts[method_readings.fronts["status"] == "ok"]
+    first_width = outcomes.headline(fronts.by_cell(compared))
+    return first_width[[*KEYS, "effect", "r2_difference", "below_floor"]]
 
 
 def few_minus_many(few: Readings, many: Readings) -> Readings:

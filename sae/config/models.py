@@ -599,7 +599,7 @@ class Config(Options):
     ]
     """Which SAEs a cell trains, and which of them count, with options."""
     compute: Compute
-    """The machine."""
+    """What jobs may use of the machine."""
 
     def recipe(self, experiment: str, dataset: str) -> RecipeEntry:
         """Return the recipe that trains an experiment's SAEs on a dataset.

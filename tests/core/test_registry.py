@@ -158,34 +158,35 @@ def test_a_head_that_cannot_be_read_is_told(extend, text, message):
         registry.head("penalty", "mine")
 
 
-def test_the_heads_of_all_entries_are_read_and_nothing_heavy_is_imported():
-    code = (
-        "import sys; from sae.core import registry\n"
-        "for kind in registry.PACKAGES:\n"
-        "    [registry.head(kind, name) for name in registry.names(kind)]\n"
-        "heavy = ('torch', 'numpy', 'pandas', 'sklearn', 'matplotlib')\n"
-        "print([module for module in heavy if module in sys.modules])"
-    )
+def assert_none_is_loaded(code, modules):
+    """Check that a program in a new process loads none of some modules."""
+    listing = f"import sys; print([name for name in {modules} if name in sys.modules])"
     process = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True
+        [sys.executable, "-c", f"{code}\n{listing}"], capture_output=True, text=True
     )
     assert process.stdout == "[]\n", process.stdout + process.stderr
+
+
+def test_the_heads_of_all_entries_are_read_and_nothing_heavy_is_imported():
+    code = (
+        "from sae.core import registry\n"
+        "for kind in registry.PACKAGES:\n"
+        "    [registry.head(kind, name) for name in registry.names(kind)]"
+    )
+    heavy = ["torch", "numpy", "pandas", "sklearn", "matplotlib"]
+    assert_none_is_loaded(code, heavy)
 
 
 def test_a_job_that_scores_loads_little_beside_pytorch():
     """Each of these takes it half a second or more, whatever it scores."""
     metrics = "reconstruction monosemanticity purity detection firing concepts recovery"
     code = (
-        "import sys; from sae.core import registry; import sae.scoring.stage\n"
+        "from sae.core import registry; import sae.scoring.stage\n"
         f"for name in {metrics.split()}:\n"
-        "    registry.load('metric', name)\n"
-        "slow = ('scipy.stats', 'sklearn', 'torch._dynamo', 'torchvision')\n"
-        "print([module for module in slow if module in sys.modules])"
+        "    registry.load('metric', name)"
     )
-    process = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True
-    )
-    assert process.stdout == "[]\n", process.stdout + process.stderr
+    slow = ["scipy.stats", "sklearn", "torch._dynamo", "torchvision"]
+    assert_none_is_loaded(code, slow)
 
 
 def test_an_unknown_entry_lists_those_there_are(extend):

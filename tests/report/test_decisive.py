@@ -483,8 +483,16 @@ def test_the_folder_of_a_run_gives_every_table(
     tables = {file.stem: pd.read_csv(file) for file in table_folder.glob("*.csv")}
     assert set(tables) == {
         *("answers", "came_out", "means", "datasets", "few_minus_many", "rates"),
-        *("without_a_rate", "twins_alone", "by_frequency", "controls"),
+        *("without_a_rate", "twins_alone", "by_frequency", "controls", "cells"),
     }
+    cell = row_of(
+        tables["cells"],
+        dataset="emoji_vendors_split2_few",
+        backbone="efficientnet_lite2",
+        method="reg1",
+        score="detection_alive",
+    )
+    assert cell["effect"] == pytest.approx(0.030 - 0.002)
     assert all(name in printed for name in tables)
     answer = row_of(tables["answers"], method="reg1", question="of the judge alone")
     # The match gains .003, of which .002 is found.

@@ -42,6 +42,7 @@ class Options(options.Options):
     """The options of such a backbone."""
 
     model: Literal["vit_small_patch14_dinov2"]
+    """The network, by timm's name."""
     artifacts: options.OneArtifact
     """The artifact with the network as an ONNX file."""
 

@@ -58,6 +58,7 @@ class Options(options.Options):
         "tf_efficientnet_lite3",
         "tf_efficientnet_lite4",
     ]
+    """The network, by timm's name."""
     artifacts: options.OneArtifact
     """The artifact with the weights."""
 
