@@ -298,6 +298,7 @@ def _trials(
             "trial": [f"lr{value:.6f}" for value in place],
             "seed": np.tile(seeds, len(along)),
             "protocol": "fair",
+            "swept": "lr",
             "mask": "",
             "lr": place,
             "status": "ok",

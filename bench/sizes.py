@@ -44,15 +44,13 @@ def main() -> None:
         tuning[tuning["dataset"] == f"fashion_mnist_{size}"] for size in ("27k", "55k")
     )
     more = pd.read_csv(run_folder / "high_rates.csv")
-    # Their names in a trial of the tuning's form, so that they count as such.
-    of_topk = of_27k.loc[of_27k["method"] == "topk", "trial"]
-    trial = more["method"] + "-" + of_topk.iloc[-1]
+    # They count as trials of the tuning, which set these options.
+    tuned = " ".join(experiment.names.fronts.tuned)
+    more = more.assign(trial=more["method"], method="topk", swept=tuned)
     is_high = of_55k["lr"].between(HIGH, 2 * HIGH)
     trials_by_title = {
         "27k, as drawn": of_27k,
-        "27k, with the high rates": pd.concat(
-            [of_27k, more.assign(method="topk", trial=trial)]
-        ),
+        "27k, with the high rates": pd.concat([of_27k, more]),
         "55k, as drawn": of_55k,
         "55k, without them": of_55k[(of_55k["method"] != "topk") | ~is_high],
     }

@@ -43,6 +43,7 @@ from sae.comparison.scores import (
     SCORES,
     values,
 )
+from sae.core.errors import UserError
 from sae.core.options import Later, Options, Share
 from sae.scoring import front
 from sae.scoring.front import ENDPOINTS, Window
@@ -149,11 +150,15 @@ def validation_trials(metrics: pd.DataFrame, rule: FrontRule) -> pd.DataFrame:
     Returns:
         A row for each cell, method and trial, means over its seeds: `status`, `r2`,
         `l0`, `firing`, `feasible`, and the scores of `COMPARED` that validation has.
+
+    Raises:
+        UserError: The rows do not say what each trial sets.
     """
     rows = metrics[metrics["split"] == "val"]
     if rule.tuning is not None:
         rows = rows[rows["seed"] == rule.tuning]
-    rows = rows[_names_options(rows["trial"], rule.tuned)]
+    if rule.tuned:
+        rows = rows[_sets_options(rows, rule.tuned)]
 
     numbers = {name: SCORES[name].of(rows) for name in COMPARED}
     numbers["r2"] = values(rows, "r2")
@@ -169,17 +174,20 @@ def validation_trials(metrics: pd.DataFrame, rule: FrontRule) -> pd.DataFrame:
     return trials.assign(feasible=front.feasible(trials, rule))
 
 
-def _names_options(trial_names: pd.Series, options: Iterable[str]) -> np.ndarray:
-    """Say which trials' names, such as "auxk_alpha0.1-lr0.002", have these options.
+def _sets_options(rows: pd.DataFrame, options: Iterable[str]) -> np.ndarray:
+    """Say which rows are of a trial that sets all of these options.
 
-    The columns of the options do not tell: a trial that leaves an option out has the
-    value of the recipe there.
+    Raises:
+        UserError: The rows were made before they said so.
     """
-    has_options = [
-        all(f"-{option}" in f"-{trial_name}" for option in options)
-        for trial_name in trial_names
-    ]
-    return np.array(has_options, dtype=bool)
+    if "swept" not in rows:
+        raise UserError(
+            "these rows have no column `swept`, which says what each trial sets: they "
+            "are of an older version; run the experiment again, which trains nothing"
+        )
+    needed = set(options)
+    sets_all = [needed <= set(names.split()) for names in rows["swept"].fillna("")]
+    return np.array(sets_all, dtype=bool)
 
 
 def effects(

@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 
 CELL = ["dataset", "backbone", "k"]
 KEY = [*CELL, "method", "trial", "seed", "split"]
-# What describes every SAE, beside its swept options.
-ABOUT = ["protocol", "objective", "penalty", "mask"]
+# What describes every SAE, beside its swept options. `swept` names the options that the
+# SAE's trial sets, apart by spaces. Their columns do not tell: they hold the recipe's
+# value where a trial leaves an option out.
+ABOUT = ["protocol", "swept", "objective", "penalty", "mask"]
 # What no metric may call a score, beside what describes an SAE: columns that joining
 # and reports add. By table, as `sae.scoring.rowstore.MetricScores` names them.
 RESERVED: dict[str, tuple[str, ...]] = {

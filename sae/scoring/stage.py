@@ -546,6 +546,7 @@ def _describe(bank: Bank, banked_sae: BankedSae, swept: list[str]) -> dict[str, 
         "seed": banked_sae.seed,
         "split": None,
         "protocol": banked_sae.protocol,
+        "swept": " ".join(sorted(banked_sae.trial)),
     }
     for name in ("objective", "penalty", "mask"):
         description[name] = settings.get(name)

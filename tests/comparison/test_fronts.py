@@ -6,6 +6,7 @@ import pytest
 
 from sae.comparison import fronts
 from sae.comparison.fronts import FrontRule
+from sae.core.errors import UserError
 
 AGAINST = {"topk": None, "reg": "topk"}
 CELL = {"dataset": "d", "backbone": "b", "k": 8}
@@ -327,8 +328,18 @@ def test_a_trial_that_finds_a_length_is_no_trial_of_the_method():
         "auxk_alpha0.1-encoder_scale1-lr0.01": (0.70, 0.40),
         "lr0.01-steps500": (0.8, 0.9),
     }
-    baseline = trial_rows("topk", trials)
-    twin = {"auxk_alpha0.1-encoder_scale1-lambda0.1-lr0.01": (0.70, 0.45)}
+    point, length = trials
     tuned = ["auxk_alpha", "encoder_scale", "lr"]
-    row = only_row(read_effects(baseline, trial_rows("reg", twin), tuned=tuned))
+    swept = {"swept": " ".join(tuned)}
+    baseline = trial_rows(
+        "topk", trials, **{point: swept, length: {"swept": "lr steps"}}
+    )
+    own_swept = {"swept": "auxk_alpha encoder_scale lambda lr"}
+    twin = {"auxk_alpha0.1-encoder_scale1-lambda0.1-lr0.01": (0.70, 0.45)}
+    reg = trial_rows("reg", twin, **dict.fromkeys(twin, own_swept))
+    row = only_row(read_effects(baseline, reg, tuned=tuned))
     assert row["best_r2"] == 0.70 and row["effect"] == pytest.approx(0.05)
+    for row in baseline:
+        del row["swept"]
+    with pytest.raises(UserError, match="older version"):
+        read_effects(baseline, tuned=tuned)

@@ -19,6 +19,7 @@ def trial_row(method, lr, strength, r2, ms, detection, **changed):
         "method": method,
         "seed": 0,
         "trial": f"lr{lr}" if strength is None else f"lambda{strength}-lr{lr}",
+        "swept": "lr" if strength is None else "lambda lr",
         "mask": None,
         "lambda": strength,
         "lr": lr,

@@ -114,6 +114,7 @@ def sae_rows(method, about, score, seeds):
             "concepts_match": score + (GAIN_OF_MATCH if method != "topk" else 0.0),
         }
         identity = {"method": method, "trial": trial, "seed": seed, "split": split}
+        identity["swept"] = " ".join(sorted(options))
         rows.append({**FEASIBLE, **about, **identity, **scores})
     return rows
 

@@ -104,6 +104,7 @@ def test_a_score_a_curve_and_a_column_of_latents_may_share_a_name(cell, write_me
     "name",
     [
         *rows.KEY,
+        "swept",
         "objective",
         "penalty",
         "mask",

@@ -151,15 +151,17 @@ def cell(tmp_path, monkeypatch):
 
 def test_one_row_per_sae_and_split_with_what_made_it_and_its_scores(cell):
     metrics = cell.run()["metrics"]
-    first = [*rows.KEY, "protocol", "objective", "penalty", "mask"]
-    assert metrics.columns[:11].tolist() == first
+    first = [*rows.KEY, "protocol", "swept", "objective", "penalty", "mask"]
+    assert metrics.columns[:12].tolist() == first
+    set_by_a_trial = metrics.drop_duplicates("method").set_index("method")["swept"]
+    assert set_by_a_trial["topk"] == "" and set_by_a_trial["reg1"] == "lambda"
     assert len(metrics) == 8
     assert not metrics[["method", "trial", "split"]].duplicated().any()
     assert metrics["lambda"].isna().tolist() == [True] * 2 + [False] * 6
 
     diverged = metrics[metrics["status"] == "diverged"]
     assert len(diverged) == 2 and diverged["m"].eq(16).all()
-    scores = diverged.drop(columns=metrics.columns[:15])
+    scores = diverged.drop(columns=metrics.columns[:16])
     assert scores.isna().all(axis=None)
 
     is_topk_on_test = (metrics["method"] == "topk") & (metrics["split"] == "test")
@@ -453,6 +455,7 @@ def test_an_experiment_is_joined_into_tidy_tables(cell, join, tmp_path):
     first = [
         *rows.KEY,
         "protocol",
+        "swept",
         "objective",
         "penalty",
         "mask",
