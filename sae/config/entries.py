@@ -98,7 +98,9 @@ def _check_names(kind: str, head: registry.Head, file: Path) -> None:
     if not reads_images or head.constants.get("MADE_ELSEWHERE", False):
         code = _CODE_WITHOUT_WORK.get(kind, code)
     missing = [
-        name for name in (*_CONSTANTS.get(kind, {}), *code) if name not in head.names
+        name
+        for name in (*_CONSTANTS.get(kind, {}), *code)
+        if name not in head.defined_names
     ]
     if missing:
         raise UserError(f"{file} must define {', '.join(missing)}; {_HOW}")

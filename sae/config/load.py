@@ -1,7 +1,8 @@
 """Load config.yaml: its sections are typed one after another, then checked together.
 
-What is wrong is said before any job starts. There are three rounds of checks. The first
-that finds problems reports them all, a line each; later rounds do not run.
+What is wrong is said before any job starts. A check of YAML's values comes first, then
+three rounds, each of one or more steps. The first step that finds problems reports them
+all, a line each, and no other step follows.
 """
 
 import functools

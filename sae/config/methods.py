@@ -1,8 +1,13 @@
 """Complete the methods of a config with what they take over, and check their sweeps.
 
-A method of config.yaml says how it differs from another one. Here it becomes a `Method`
-of a class that has all options of its objective, its penalty and the recipe as typed
-fields (`sae.config.models.class_with_options`), and stays it.
+A method of config.yaml says how it differs from the one that it `extends`. Its *words*
+are the mapping {key: value} that is written of it. Here they become a `Method` of a
+class that has all options of its objective, its penalty and the recipe as typed fields
+(`sae.config.models.class_with_options`).
+
+- `at: B`: it is trained once, with the option values that were chosen for B.
+- `against: B`: B is the method that it is compared with.
+- `control`: it shows what a score is worth. It is not tuned.
 """
 
 import functools
@@ -54,7 +59,7 @@ def complete_methods(
     problems_before = len(problems)
     for name, method in config.methods.items():
         _check_entries(name, method, problems)
-    problems.raise_all(unless_at_most=problems_before)
+    problems.raise_all(if_more_than=problems_before)
 
     words_by_method = write_out_entries(written_methods, _lay_over)
     methods = {}
@@ -62,7 +67,7 @@ def complete_methods(
         complete = _complete_method(name, own_words, words_by_method[name], problems)
         if complete is not None:
             methods[name] = complete
-    problems.raise_all(unless_at_most=problems_before)
+    problems.raise_all(if_more_than=problems_before)
 
     for link in LINKS:
         links = {name: getattr(method, link) for name, method in methods.items()}
@@ -120,10 +125,12 @@ def _lay_over(inherited: Words, own_words: Words) -> Words:
     """
     own_sweep = own_words.get("sweep", {})
     replaced = {*own_words, *own_sweep}
+    # A control is compared with nothing. (`at` is never taken over.)
     if own_words.get("control"):
         replaced.add("against")
 
-    # The options of an entry go with the entry; those of any penalty with the last one.
+    # The options of an entry go with the entry. Those that any penalty has go where the
+    # method is left without one.
     for kind in KINDS:
         inherited_entry = inherited.get(kind)
         entry = own_words.get(kind, inherited_entry)
@@ -133,7 +140,8 @@ def _lay_over(inherited: Words, own_words: Words) -> Words:
         if kind == "penalty" and entry is None:
             replaced.update(PENALTY_OPTIONS)
 
-    # A control, and a method that is `at` another one, have one trial.
+    # A control, and a method that is `at` another one, have one trial. Being a control
+    # is taken over, `at` is not.
     inherited_sweep: Words = {}
     is_control = own_words.get("control", inherited.get("control"))
     if not own_words.get("at") and not is_control:
@@ -184,7 +192,7 @@ def _complete_method(
     has_penalty = bool(words.get("penalty"))
     _check_own_keys(key, own_words, has_penalty, problems)
     if has_penalty:
-        # No default of the field's: without a penalty there is no mask.
+        # The field itself has no default: without a penalty there is no mask.
         words = {**words, "mask": words.get("mask") or "batch_active"}
     first_values, key_of_option = _first_swept_values(words["sweep"], method_class)
     method = problems.validate(
@@ -314,7 +322,7 @@ def _check_control(name: str, method: Method, problems: Problems) -> None:
 def _check_import(
     name: str, method: Method, config: Config, problems: Problems
 ) -> None:
-    """Check that what an imported SAE belongs to is there, and its format."""
+    """Check the names that an import gives: of its dataset, backbone and format."""
     if method.imported is None:
         return
     names_by_key: dict[str, Iterable[str]] = {

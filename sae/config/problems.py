@@ -49,17 +49,17 @@ class Problems:
         """Note what is wrong with the value of a key."""
         self._noted[Problem(key, text)] = None
 
-    def raise_all(self, unless_at_most: int = 0) -> None:
+    def raise_all(self, if_more_than: int = 0) -> None:
         """Raise all problems as one error.
 
         Args:
-            unless_at_most: Raise nothing if there are no more problems than this: their
-                number before a step, whose outcome the next step needs.
+            if_more_than: Raise if there are more problems than this: their number
+                before a step, whose outcome the next step needs.
 
         Raises:
             UserError: a line for each problem.
         """
-        if len(self) <= unless_at_most:
+        if len(self) <= if_more_than:
             return
         lines = ["the configuration is not right:"]
         for problem in self._noted:

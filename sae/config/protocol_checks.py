@@ -47,7 +47,7 @@ def check_protocol(
         options: Its options, an experiment's laid over those of the config.
         problems: Where it is noted what is wrong.
     """
-    if "config_problems" not in head_of("protocol", name).names:
+    if "config_problems" not in head_of("protocol", name).defined_names:
         return
     use = _describe_use(experiment, name)
     key = f"{experiment.key}.protocols.{name}"

@@ -5,7 +5,7 @@ The hash covers what can change a number, no more. These do not count:
 - comments, docstrings, blank lines, formatting, and the order of imports;
 - what a logger, a warning or an error says;
 - a file's `VERSION`, which `sae.core.versions` records beside the hash;
-- the room `sae.core`: nothing there can change a number;
+- the package `sae.core`: nothing there can change a number;
 - the names and places of modules. An import counts as the hash of the module that it
   imports, and so does a name that stands for an imported module. So a move or a
   renaming of a module changes nothing.
@@ -35,7 +35,8 @@ from sae.core.files import dumps, sha256, sha256_text
 
 _CORE = "sae.core"
 _ERRORS = "sae.core.errors"
-# Libraries whose import alone changes no number: what they are used for is not hashed.
+# Libraries whose import is not hashed. Of what they are used for, loggers and
+# `warnings.warn` are left out as well.
 _FOR_MESSAGES = ("logging", "warnings")
 # Files of extensions that are hashed as code, or hold notes or a configuration.
 _NO_DATA = (".py", ".pyc", ".md", ".yaml", ".yml")
@@ -383,7 +384,10 @@ class _ModuleMeaning:
         return is_library and self._binding_counts[imported.local_name] <= 1
 
     def _is_error(self, function: ast.expr) -> bool:
-        """Say whether a call's function is an error class of `sae.core.errors`."""
+        """Say whether a call's function comes from `sae.core.errors`.
+
+        It is an error class, or a function that words a message.
+        """
         return isinstance(function, ast.Name) and function.id in self._errors
 
     def _is_project_exception(self, exception_class: ast.expr) -> bool:
@@ -397,7 +401,7 @@ class _ModuleMeaning:
         )
 
     def _is_for_people(self, node: Any) -> bool:
-        """Say whether a statement changes no number, whatever it holds.
+        """Say whether a statement is for people alone, so that it changes no number.
 
         These are docstrings, `pass`, the making of a logger, calls of loggers and of
         `warnings.warn`, and `VERSION`.

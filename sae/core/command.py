@@ -127,7 +127,7 @@ def word_parser(value_type: Any) -> Callable[[str], Any]:
         except ValidationError as error:
             raise ArgumentTypeError(describe_problems(error)) from None
         except OSError as error:
-            raise ArgumentTypeError(f"not JSON: {error}") from None
+            raise ArgumentTypeError(f"cannot be read: {error}") from None
 
     return parse
 

@@ -59,12 +59,15 @@ class Head(NamedTuple):
     Attributes:
         constants: its constants: names in capitals with a literal value.
         options: its class `Options`; the empty one if it has none.
-        names: what the file defines or imports outside functions and classes.
+        defined_names: what the file defines or imports outside functions and classes.
+
+    `options` is another class object than that of the entry's module, as :func:`load`
+    imports it, with the same fields.
     """
 
     constants: dict[str, Any]
     options: "type[Options]"
-    names: frozenset[str]
+    defined_names: frozenset[str]
 
 
 def extend(folder: str | Path | None) -> None:
@@ -118,7 +121,7 @@ def _check_folder_of_kind(extensions_folder: Path, kind: str) -> None:
     if names_in_both:
         file = folder / f"{min(names_in_both)}.py"
         raise UserError(
-            f"extensions: {file} has the name of a {kind} of the project; rename the "
+            f"extensions: {file} has the name of a {kind} of the library; rename the "
             "file"
         )
 
@@ -303,10 +306,7 @@ def _names_bound_by(tree: ast.Module) -> Iterator[str]:
 
 @functools.cache
 def parse(file: Path) -> ast.Module:
-    """Return the syntax tree of a file.
-
-    It is that of the file when this process first looked, or looked first after
-    :func:`extend`.
+    """Return the syntax tree of a file, which is read once, and anew after `extend`.
 
     Raises:
         UserError: The file is not valid Python; names the file and the line.
@@ -362,7 +362,7 @@ def _folder_name(kind: str) -> str:
 
 
 def _library_entries(kind: str) -> list[str]:
-    """Return the names of the project's own entries of a kind, in no order."""
+    """Return the names of the library's entries of a kind, in no order."""
     _, *below = PACKAGES[kind].split(".")
     return _entries_in(roots()["sae"].joinpath(*below))
 

@@ -44,7 +44,13 @@ def read_image_bytes(
     if in_parquet:
         path = _archive(root, in_parquet["file"])
         images = read_images_of_group(str(path), int(in_parquet["group"]), image_column)
-        return images[int(in_parquet["row"])].as_py()
+        row = int(in_parquet["row"])
+        if row >= len(images):
+            raise UserError(
+                f"{path} has no row {row} in its group {in_parquet['group']}: it is "
+                "not the file that was indexed"
+            )
+        return images[row].as_py()
     in_tar = _IN_TAR.fullmatch(location)
     if in_tar:
         path = _archive(root, in_tar["file"])
@@ -83,7 +89,7 @@ def _read_bytes(path: Path, offset: int, size: int) -> bytes:
     return content
 
 
-def content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+def read_tar_member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     """Return the bytes of one member of an open tar; none if it is not a file."""
     file = archive.extractfile(member)
     return file.read() if file else b""
@@ -93,7 +99,7 @@ def open_image(root: str | Path, image_column: str, location: str) -> Image.Imag
     """Return the image at a location as Pillow opens it.
 
     Raises:
-        UserError: as :func:`read_image_bytes`.
+        UserError, OSError: as :func:`read_image_bytes`.
         PIL.UnidentifiedImageError: these bytes are no image.
     """
     return Image.open(io.BytesIO(read_image_bytes(root, location, image_column)))

@@ -21,7 +21,7 @@ from sae.data import artifacts, store
 from sae.data.backbone import Backbone as Backbone
 from sae.data.clock import Clock
 from sae.data.extraction import Extraction, Job, prepare
-from sae.data.parts import Part
+from sae.data.parts import PartialArray
 from sae.data.sources import EmbeddingSource, open_source
 from sae.data.splits import SPLITS
 from sae.data.work_shards import Shard
@@ -172,18 +172,18 @@ def _write_store(
         # them a second time.
         files.link_or_copy(out / split, extraction.folder / "finished" / split)
 
-    folders_of_others = [
+    folders_of_other_settings = [
         folder for folder in out.glob(".embedding-*") if folder != extraction.folder
     ]
     shard_folders = list(extraction.folder.glob("*-of-*"))
-    for folder in folders_of_others + shard_folders:
+    for folder in folders_of_other_settings + shard_folders:
         shutil.rmtree(folder)
 
 
 def _check_row_types(
     extraction: Extraction,
     source: EmbeddingSource,
-    arrays_of_split: dict[str, list[Part]],
+    arrays_of_split: dict[str, list[PartialArray]],
 ) -> None:
     """Check that all embeddings have as many dimensions and the same type.
 
@@ -211,9 +211,10 @@ def _check_row_types(
 
 
 def _restore(extraction: Extraction, source: EmbeddingSource) -> bool:
-    """Take over finished splits of the same inputs, if there are any.
+    """Put finished splits of the same inputs into the store, if there are any.
 
-    They were deleted here, or others made them.
+    Either this folder made them and Snakemake deleted its output, or they lie in a
+    folder of other people (`Job.shared`).
 
     Returns:
         Whether there were any; the store is then as if it had been made anew.
@@ -257,6 +258,7 @@ def _has_same_weights(
         }
     except UserError:  # There are none, or not all, or they were altered.
         return False
-    # The whole provenance, since it raises what the dataset's entry no longer allows.
+    # All of the provenance is made, not the fingerprint alone: that of given embeddings
+    # raises a UserError at duplicates which the dataset's entry no longer allows.
     present_weights = _weights(_provenance(extraction, source))
     return weights_of_splits == {present_weights}

@@ -31,7 +31,7 @@ class RowType(NamedTuple):
         return self.d * self.dtype.itemsize
 
 
-class Part:
+class PartialArray:
     """An array (rows, d) that is being written.
 
     Args:

@@ -21,7 +21,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from sae.core import files
-from sae.data.parts import Part, header
+from sae.data.parts import PartialArray, header
 
 # The most rows that are read from one memory map.
 AT_ONCE = 8192
@@ -106,7 +106,7 @@ def _opened_anew(
 
 def adopt(
     folder: str | Path,
-    parts: Sequence[Part],
+    parts: Sequence[PartialArray],
     index: pd.DataFrame,
     provenance: dict[str, Any],
 ) -> None:
@@ -145,7 +145,7 @@ def adopt(
     files.write_json(folder / "manifest.json", manifest)
 
 
-def _join_parts(parts: Sequence[Part], target: Path) -> None:
+def _join_parts(parts: Sequence[PartialArray], target: Path) -> None:
     """Write the rows of complete parts of one type into one `.npy` file."""
     row_type = parts[0].row_type
     assert row_type is not None

@@ -1,9 +1,9 @@
 """One shard of the work on an extraction: which rows it embeds, and what it has done.
 
 Each split is cut into batches, the splits' batches are laid end to end, and each shard
-gets as many of them in a row. Its embeddings lie in `{shard}-of-{shards}/` of the
-extraction's folder, a `sae.data.parts.Part` for each split, until all shards are done.
-Beside them `provenance.json` says what made them.
+gets an equal share of them, in a row. Until all shards are done its embeddings lie in
+`{shard}-of-{shards}/` of the extraction's folder, a `sae.data.parts.PartialArray` for
+each split. Beside them `provenance.json` says what made them.
 """
 
 import functools
@@ -16,7 +16,7 @@ from typing import Any
 
 from sae.core import files
 from sae.data.extraction import Extraction
-from sae.data.parts import Part
+from sae.data.parts import PartialArray
 from sae.data.splits import SPLITS
 
 progress = logging.getLogger("sae.progress")
@@ -32,7 +32,7 @@ class SplitPart:
     """
 
     first_row: int
-    array: Part
+    array: PartialArray
 
     @property
     def next_row(self) -> int:
@@ -89,9 +89,10 @@ class Shard:
         return files.locked(lock_file, say_that_it_waits)
 
     def open_parts(self) -> dict[str, SplitPart]:
-        """Return {split: this shard's part of it}, as its files are now.
+        """Open this shard's part of each split, {split: part}.
 
-        What an earlier process wrote is checked and taken over (`sae.data.parts`).
+        Its folder is made if need be. Whole batches of an earlier process are kept, and
+        what follows them is cut off (`sae.data.parts`).
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         batch_size = self.extraction.batch_size
@@ -115,7 +116,7 @@ class Shard:
                 first_row = batch_starts[0]
                 end_row = min(batch_starts[-1] + batch_size, len(rows))
                 row_count = end_row - first_row
-            array = Part(self.folder / f"{split}.npy", row_count)
+            array = PartialArray(self.folder / f"{split}.npy", row_count)
             parts[split] = SplitPart(first_row, array)
         return parts
 
@@ -142,5 +143,12 @@ class Shard:
         files.write_json(self._provenance_file, provenance)
 
     def delete(self) -> None:
-        """Delete all that this shard has done."""
+        """Delete all that this shard has done, last the record of what made it.
+
+        Without the record a kill in between would leave embeddings that the next
+        weights take for theirs.
+        """
+        for file in self.folder.iterdir():
+            if file != self._provenance_file:
+                file.unlink()
         shutil.rmtree(self.folder)

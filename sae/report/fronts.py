@@ -16,11 +16,11 @@ from sae.report.markup import column_key, markdown, wrapped
 from sae.report.names import Names
 from sae.scoring.front import DETECTION, ENDPOINTS, MS
 
-SCALE = 2  # so many controls, the first of the config, stand beside effects
+SHOWN_CONTROLS = 2  # the first of the config stand beside effects
 # What stands in the first table: the endpoints, and detection that cannot be raised by
 # measuring fewer latents.
 JUDGED = (DETECTION, "detection", MS)
-NONE = (
+NO_COMPARISON = (
     "Empty: no method of this experiment has trials beside a baseline's that are "
     "feasible."
 )
@@ -160,7 +160,7 @@ def page(
     """
     judged = judged_table(means, names, datasets, controls)
     if judged.empty:
-        return [NONE]
+        return [NO_COMPARISON]
     judged_notes = notes(
         rule,
         intervals,
@@ -225,7 +225,7 @@ def judged_table(
 ) -> pd.DataFrame:
     """Return endpoints and whole-dictionary detection, methods and then controls."""
     lines = []
-    scale = list(names.controls)[:SCALE]
+    scale = list(names.controls)[:SHOWN_CONTROLS]
     for score in JUDGED:
         for row in _rows_with_content(means, [score]):
             line = _line(row, names, datasets)

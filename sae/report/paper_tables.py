@@ -193,7 +193,7 @@ def table_files(
     """
     published_tables = published.read(published_folder)
     # Labels are no markup: notes and captions are paragraphs of it.
-    head = prose(training(metrics, names))
+    head = prose(describe_training(metrics, names))
     controls = prose(", ".join(map(names.method, names.controls)))
     general_notes = _GENERAL_NOTES.format(
         seeds=metrics["seed"].nunique(), controls=controls or "none here"
@@ -421,7 +421,7 @@ def _effect(row: Mapping[str, Any], style: str) -> str:
 # -- how the baseline was trained
 
 
-def training(metrics: pd.DataFrame, names: Names) -> str:
+def describe_training(metrics: pd.DataFrame, names: Names) -> str:
     """Say how the first baseline was trained, and how many SAEs diverged.
 
     How well the baseline is trained decides what a difference from it is worth.

@@ -25,12 +25,12 @@ from sae.report import detection as detection_page
 from sae.report import fronts as fronts_page
 from sae.report.markup import prose
 from sae.report.names import Names
-from sae.report.paper_tables import table_files, training
+from sae.report.paper_tables import describe_training, table_files
 from sae.scoring.front import ENDPOINTS
 from sae.scoring.selection import chosen_rows, rows_under
 
 # The scores of the paper's tables that the controls are compared in.
-WORTH = [name for name, score in SCORES.items() if score.worth]
+SCORES_OF_CONTROLS = [name for name, score in SCORES.items() if score.worth]
 
 
 class ComparisonSettings(Names):
@@ -95,7 +95,7 @@ def write(
     )
     texts = {
         **table_files(paper_metrics, published_folder, settings),
-        **_controls_files(chosen, training(paper_metrics, settings), settings),
+        **_controls_files(chosen, describe_training(paper_metrics, settings), settings),
         **{f"{name}.csv": _csv(table) for name, table in front_tables.items()},
         "fronts.md": fronts_text,
         **_detection_files(chosen, latents, settings),
@@ -118,7 +118,7 @@ def _controls_files(
         how_trained: How the baseline was trained.
         settings: How things are printed, and the rule of intervals.
     """
-    table = controls.compare(chosen, settings, WORTH, settings.claims)
+    table = controls.compare(chosen, settings, SCORES_OF_CONTROLS, settings.claims)
     page = controls_page.page(table, prose(how_trained), settings)
     return {"controls.csv": _csv(table), "controls.md": page}
 
@@ -140,7 +140,7 @@ def _compare_fronts(
     """Compare methods at the same R^2.
 
     Args:
-        metrics: All SAEs, MS across groups.
+        metrics: All SAEs; MS, the Monosemanticity Score, is that across groups.
         chosen: Those that protocol `paper` chose, on test, for the controls.
         settings: How things are printed, and the rules.
 
@@ -208,7 +208,9 @@ def _sensitivity(metrics: pd.DataFrame, settings: ComparisonSettings) -> pd.Data
     for rule_text, effects in fronts.sensitivity(
         front_metrics, settings.tuned, settings.fronts
     ):
-        fronts_alone = readings.Readings(effects, effects[:0], no_pairs)
+        fronts_alone = readings.Readings(
+            fronts=effects, equal_r2=effects[:0], pairs=no_pairs
+        )
         means = outcomes.means(fronts_alone, settings.families, settings.intervals)
         of_endpoints = means[means["score"].isin(ENDPOINTS)]
         tables.append(of_endpoints.assign(asked=rule_text))

@@ -101,7 +101,7 @@ def test_json_may_lie_in_a_file(tmp_path):
             ["--settings", '{"name": "a", "k": -1}'],
             "argument --settings: k: -1 is too small",
         ),
-        (["--settings", "@nowhere.json"], "argument --settings: not JSON: "),
+        (["--settings", "@nowhere.json"], "argument --settings: cannot be read: "),
         (["--others", "one"], "argument --others: 'one' is not of the form NAME=PATH"),
     ],
 )

@@ -21,8 +21,9 @@ from sae.core.errors import UserError
 from sae.data import backbone_entries, embed, extraction, folding, sources, store
 from sae.data import dataset as datasets
 from sae.data.entries import parse
-from sae.data.parts import Part
+from sae.data.parts import PartialArray
 from sae.data.splits import SPLITS
+from sae.data.work_shards import Shard
 
 SPEC = {"type": "image_folder", "image_size": 32}
 FILES = ("embeddings.npy", "index.parquet", "manifest.json")
@@ -189,20 +190,20 @@ def journalled_batches(store_folder):
 )
 def test_a_part_keeps_only_what_its_journal_vouches_for(tmp_path, damage, rows_left):
     rows = np.arange(40, dtype=np.float16).reshape(20, 2)
-    part = Part(tmp_path / "p.npy", 20)
+    part = PartialArray(tmp_path / "p.npy", 20)
     for start in (0, 8, 16):
         part.append(rows[start : start + 8])
     assert part.complete
     np.testing.assert_array_equal(np.load(part.path), rows)
 
     damage_file(part.journal if "journal" in damage else part.path, damage)
-    resumed = Part(tmp_path / "p.npy", 20)
+    resumed = PartialArray(tmp_path / "p.npy", 20)
     assert resumed.rows_written == rows_left
     while not resumed.complete:
         start = resumed.rows_written
         resumed.append(rows[start : start + 8])
     np.testing.assert_array_equal(np.load(part.path), rows)
-    assert Part(tmp_path / "p.npy", 20).complete
+    assert PartialArray(tmp_path / "p.npy", 20).complete
 
 
 def damage_file(file, damage):
@@ -243,6 +244,23 @@ def test_other_weights_or_settings_are_never_mixed(finished, tmp_path):
     assert fingerprint(store.read(tmp_path / "again/train")) == fingerprint(
         of_old_weights
     )
+
+
+def test_a_kill_while_a_shard_is_deleted_leaves_no_rows_without_their_record(
+    finished, tmp_path, monkeypatch
+):
+    job = finished.job(tmp_path / "out", shards=2)
+    embed.embed(job, 0)
+    shard = Shard(extraction.prepare(job), 0)
+
+    def delete_the_record_and_die(folder):
+        (folder / "provenance.json").unlink()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", delete_the_record_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        shard.delete()
+    assert all(not part.array.rows_written for part in shard.open_parts().values())
 
 
 def fingerprint(activations):

@@ -65,7 +65,10 @@ def metrics():
 
 def test_a_score_that_a_control_has_as_high_tells_nothing():
     beside = controls.compare(
-        chosen_rows(metrics(), "test", NAMES.compared), NAMES, tables.WORTH, RULE
+        chosen_rows(metrics(), "test", NAMES.compared),
+        NAMES,
+        tables.SCORES_OF_CONTROLS,
+        RULE,
     )
     assert set(beside["score"]) == {"ms"}  # The others were not measured.
     flags = beside.set_index(["dataset", "control"])["tells_nothing"].unstack()
@@ -91,7 +94,7 @@ def test_a_score_that_a_control_has_as_high_tells_nothing():
 def test_with_few_blocks_there_is_no_interval_and_no_flag():
     picked = chosen_rows(metrics(), "test", NAMES.compared).query("dataset == 'emoji'")
     beside = controls.compare(
-        picked[picked["backbone"] != "a"], NAMES, tables.WORTH, RULE
+        picked[picked["backbone"] != "a"], NAMES, tables.SCORES_OF_CONTROLS, RULE
     )
     assert beside["low"].isna().all() and not beside["tells_nothing"].any()
     text = of_controls.as_text(beside, NAMES)
@@ -99,7 +102,7 @@ def test_with_few_blocks_there_is_no_interval_and_no_flag():
 
 
 def test_the_head_of_a_table_says_how_the_baseline_was_trained():
-    head = paper_tables.training(metrics(), NAMES)
+    head = paper_tables.describe_training(metrics(), NAMES)
     assert head.startswith(
         "Emoji: 120 steps, 10.3 training images per latent; shirts: 120 steps"
     )
@@ -108,7 +111,7 @@ def test_the_head_of_a_table_says_how_the_baseline_was_trained():
     tuned = pd.concat(
         [tuned, tuned[tuned["method"] == "topk"].assign(trial="lr0.1", selected=False)]
     )
-    assert paper_tables.training(tuned, NAMES).endswith(
+    assert paper_tables.describe_training(tuned, NAMES).endswith(
         "topk: validation chose among 2 trials."
     )
 
@@ -123,7 +126,10 @@ def test_over_all_datasets_near_duplicates_do_not_count():
         "ms_mean_alive_across_groups",
     ] -= 0.1
     beside = controls.compare(
-        chosen_rows(table, "test", NAMES.compared), NAMES, tables.WORTH, RULE
+        chosen_rows(table, "test", NAMES.compared),
+        NAMES,
+        tables.SCORES_OF_CONTROLS,
+        RULE,
     )
     of_pca = beside[beside["control"] == "pca"].set_index(["dataset", "score"])
     differences = of_pca["difference"]

@@ -196,7 +196,7 @@ def test_saes_that_diverged_are_counted_in_the_row_and_in_the_head():
         (8, "topk"): "",
         (8, "reg1"): ">",
     }
-    head = printed_tables.training(metrics, NAMES)
+    head = printed_tables.describe_training(metrics, NAMES)
     assert head.endswith("; Reg. 1: 4 of 6 SAEs diverged.")
 
 

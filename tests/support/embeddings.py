@@ -10,7 +10,7 @@ import scipy.sparse
 
 from sae.core import files
 from sae.data import store, synthetic
-from sae.data.parts import Part
+from sae.data.parts import PartialArray
 from sae.data.splits import SPLITS
 
 
@@ -29,7 +29,7 @@ def write_split(
         provenance: what the manifest says of the dataset and the backbone.
     """
     with files.scratch_directory(folder / "part") as scratch:
-        part = Part(scratch / "embeddings.npy", len(index))
+        part = PartialArray(scratch / "embeddings.npy", len(index))
         for batch in batches:
             part.append(batch)
         store.adopt(folder, [part], index, provenance)

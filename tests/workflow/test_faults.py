@@ -29,7 +29,7 @@ from sae.core.errors import UserError
 from sae.data import fetch
 from sae.data.backbone import Backbone
 from sae.data.forward import embed_images
-from sae.data.parts import Part
+from sae.data.parts import PartialArray
 from sae.data.splits import SPLITS
 from sae.models import saefile
 from sae.models.coder import Coder
@@ -198,14 +198,14 @@ def test_embeddings_go_on_after_a_full_disk(tmp_path):
     batches = np.split(rows, 50)
     with mounted(tmp_path / "disk", "size=80k") as remount:
         path = tmp_path / "disk/train.npy"
-        part = Part(path, len(rows))
+        part = PartialArray(path, len(rows))
         batches_kept = 0
         with pytest.raises(OSError, match=f"No space left on device: '{path}'"):
             for batch in batches:
                 part.append(batch)
                 batches_kept += 1
         remount("size=1m")
-        part = Part(path, len(rows))
+        part = PartialArray(path, len(rows))
         assert 0 < part.rows_written == 100 * batches_kept < len(rows)
         for batch in batches[batches_kept:]:
             part.append(batch)

@@ -372,6 +372,15 @@ def test_what_cannot_be_read_is_kept_and_named(old):
     assert not any(len(path.name) == 32 for path in survey.unused)
 
 
+def test_a_run_that_starts_during_prune_is_held_off(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    alive = Path(f".snakemake/alive-{os.uname().nodename}")
+    # A run waits where this one is refused at once.
+    with housekeeping.no_run(), open(alive) as file, pytest.raises(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    assert not alive.exists()
+
+
 @pytest.mark.slow
 def test_prune_refuses_while_a_run_may_be_alive(old):
     def refused():

@@ -81,6 +81,13 @@ def test_a_model_that_the_library_knows_is_not_refused(tmp_path, monkeypatch):
         missing_inputs.refuse_lost_inputs(config(backbone=backbone), [("embed", CELL)])
 
 
+def test_what_is_no_name_of_a_repository_is_told():
+    backbone = {"loader": "timm", "model": "hf-hub:a/b/c"}
+    lines = missing_inputs.missing_hub_weights(config(backbone=backbone), "ours", {})
+    (line,) = lines
+    assert line.startswith("backbone own: a/b/c is no name of a repository: ")
+
+
 def make_folders(root, *names):
     for name in names:
         (root / name).mkdir(parents=True)

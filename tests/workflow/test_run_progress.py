@@ -63,7 +63,7 @@ def test_the_time_left_follows_what_jobs_took(clock, tmp_path):
         "now train a/b/k8, train a/b/k8 (3 of 12"
     )
     assert clock(30).line().startswith(expected)
-    assert clock(30).reached() == {"embed": 1, "train": 0.25}
+    assert clock(30).done_with_shares() == {"embed": 1, "train": 0.25}
     # Longer than reckoned: by what it says itself, nine parts like the three that it
     # has done.
     clock(40).note_end(2)

@@ -131,7 +131,9 @@ def _path_matcher(
 
 @dataclass(frozen=True)
 class Unit:
-    """A thing that is deleted as a whole or not at all, such as a dataset's embeddings.
+    """A pattern of paths, each of which is deleted as a whole or not at all.
+
+    Such as that of the folders of a dataset's embeddings by a backbone.
 
     Attributes:
         pattern: Of its path.
@@ -403,7 +405,7 @@ class Survey:
         foreign.
         """
         if unit.used_paths is None or path.as_posix() in unit.used_paths:
-            self._keep(path)
+            self._list_left_overs_in(path)
             return
 
         manifest = path / PurePosixPath(paths.ARTIFACT).name
@@ -411,7 +413,7 @@ class Survey:
             fetched_names = _names_of_fetched_files(manifest)
         except UNREADABLE as error:
             self.unreadable[manifest] = _explain_unreadable(error)
-            self._keep(path)
+            self._list_left_overs_in(path)
             return
 
         names = []
@@ -433,7 +435,7 @@ class Survey:
             experiment = path.parts[1]
             self.unused[path] = unit.why_unused.format(experiment=experiment)
 
-    def _keep(self, path: Path) -> None:
+    def _list_left_overs_in(self, path: Path) -> None:
         """List what processes that are gone left in a folder that is kept."""
         if path.is_symlink():
             return
@@ -441,7 +443,7 @@ class Survey:
             if files.is_left_over(child):
                 self.unused[child] = LEFT_OVER
             else:
-                self._keep(child)
+                self._list_left_overs_in(child)
 
 
 def _names_of_fetched_files(manifest: Path) -> Collection[str]:
@@ -510,9 +512,10 @@ def no_run() -> Iterator[None]:
     has_traces = any(Path(".snakemake/locks").glob("*.lock")) or any(
         Path(".snakemake").glob("alive-*")
     )
-    with lock.alone() as obstacle:
-        # Where no run has left a trace, nothing needs to be proven.
-        problem = obstacle if has_traces else None
+    with lock.alone(make_file=not has_traces) as obstacle:
+        # Where no run has left a trace, only one that starts now is in the way.
+        is_in_the_way = has_traces or obstacle == lock.RUNNING
+        problem = obstacle if is_in_the_way else None
         queued_jobs = lock.queued_jobs()
         if queued_jobs:
             problem = f"Slurm jobs {', '.join(queued_jobs)} are in the queue"

@@ -42,15 +42,15 @@ class Job:
 
     @functools.cached_property
     def meaning(self) -> str:
-        """The parameter of its rule that runs it again when it is another one.
+        """The text whose change makes Snakemake run the job again.
 
-        These are the versions of what gives its numbers their meaning, or the hash of
-        code that has no versions.
+        It has the versions of what gives the job's numbers their meaning. Where its
+        stage names nothing, it is the hash of the modules that the job runs.
         """
         names = self.stage.meaning(self)
         if names:
             return planned_run.joined_versions(names)
-        return planned_run.code_hash_of(self._module_names)
+        return planned_run.code_hash_of(self._joined_module_names)
 
     @functools.cached_property
     def code(self) -> str:
@@ -58,10 +58,11 @@ class Job:
 
         That its code was edited by the time the job runs is an error.
         """
-        return f"{planned_run.code_hash_of(self._module_names)} {self._module_names}"
+        names = self._joined_module_names
+        return f"{planned_run.code_hash_of(names)} {names}"
 
     @property
-    def _module_names(self) -> str:
+    def _joined_module_names(self) -> str:
         """The modules that it runs, each once, with spaces between."""
         step_module = STEPS[self.stage.step].function.partition(":")[0]
         modules = [step_module]
@@ -93,7 +94,7 @@ class Job:
 
     @property
     def gpu_megabytes(self) -> float:
-        """The memory of the host that each of its processes takes for a GPU, in MB."""
+        """The memory of the host that a process takes for its GPU, in MB."""
         if self.stage.computes and self.config.compute.device != "cpu":
             return costs.cost_table()["memory"]["gpu"]
         return 0
@@ -121,10 +122,10 @@ class Job:
         except costs.UnknownSize:
             return 0
         if self.config.compute.device == "cpu":
-            seconds = work.cores_alone / self.stage.cores_alone(self)
+            seconds = work.cores_alone / self.stage.core_count_alone(self)
         else:
-            seconds_of_cores = work.cores_beside_gpu / self.stage.cores_beside_gpu(self)
-            seconds = work.gpu + seconds_of_cores
+            core_count = self.stage.core_count_beside_gpu(self)
+            seconds = work.gpu + work.cores_beside_gpu / core_count
         return float(costs.rate("start") + seconds)
 
     @property
@@ -256,7 +257,7 @@ def _threads(job: Job) -> int:
 
 @dataclass(frozen=True)
 class Stage:
-    """A rule, as others ask about it.
+    """A Snakemake rule as the workflow knows it, whichever its job.
 
     Attributes:
         step: What its jobs run (`sae.steps`).
@@ -271,8 +272,8 @@ class Stage:
             of the job's modules does.
         computes: Whether a job takes an accelerator where there is one.
         seconds: What a job is estimated to take beside its start.
-        cores_alone: How many cores `seconds` counts on without a GPU.
-        cores_beside_gpu: How many cores `seconds` counts on beside a GPU.
+        core_count_alone: How many cores `seconds` counts on without a GPU.
+        core_count_beside_gpu: How many cores `seconds` counts on beside a GPU.
     """
 
     step: str
@@ -283,5 +284,5 @@ class Stage:
     meaning: Callable[[Job], list[versions.Name]] = _no_names
     computes: bool = False
     seconds: Callable[[Job], Seconds] = _no_work
-    cores_alone: Callable[[Job], int] = _threads
-    cores_beside_gpu: Callable[[Job], int] = _threads
+    core_count_alone: Callable[[Job], int] = _threads
+    core_count_beside_gpu: Callable[[Job], int] = _threads

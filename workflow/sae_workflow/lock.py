@@ -32,6 +32,7 @@ _held_files: list[IO[str]] = []
 # How Snakemake names its Slurm jobs: by a random UUID of the run.
 _NAME_OF_SLURM_JOB = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 SECONDS_TO_CANCEL = 120
+RUNNING = "another Snakemake, or a job of a killed one, is running here"  # an obstacle
 
 
 def alive_file() -> str:
@@ -78,14 +79,27 @@ def shell_prefix() -> str:
 
 
 @contextmanager
-def alone() -> Iterator[str | None]:
-    """Let no run start here while this is held, and give the obstacle, if any."""
+def alone(make_file: bool = False) -> Iterator[str | None]:
+    """Let no run start here while this is held, and give the obstacle, if any.
+
+    Args:
+        make_file: Whether the lock file is made for the time if there is none. Without
+            it a run that starts meanwhile is not held off.
+    """
     file_path = Path(alive_file())
-    if not file_path.exists():
+    is_made_here = make_file and not file_path.exists()
+    if is_made_here:
+        file_path.parent.mkdir(exist_ok=True)
+    elif not file_path.exists():
         yield "nothing on this machine recorded its owner"
         return
     with open(file_path, "a+") as file:
-        yield _lock_alone_on_all_machines(file)
+        obstacle = _lock_alone_on_all_machines(file)
+        try:
+            yield obstacle
+        finally:
+            if is_made_here and obstacle is None:
+                file_path.unlink()
 
 
 def obstacle_to_unlocking() -> str | None:
@@ -116,7 +130,7 @@ def _lock_alone(file: IO[str]) -> str | None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return "another Snakemake, or a job of a killed one, is running here"
+        return RUNNING
     except OSError as error:
         return f"this file system cannot tell ({error.strerror})"
     return None

@@ -26,6 +26,7 @@ _HUB_FILES = (
     "open_clip_model.safetensors",
     "open_clip_pytorch_model.bin",
 )
+_HUB_PREFIX = "hf-hub:"  # how timm and open_clip mark a repository's name
 
 
 # What is told before a run.
@@ -166,15 +167,18 @@ def missing_hub_weights(
     """Yield a line for each backbone whose weights are to come from the hub.
 
     Args:
-        repositories: {model, or model and tag: repository}. Of others nobody knows here
-            whether they are in the cache.
+        repositories: {model, or "model tag": repository}, perhaps with "@revision".
+            Of a model that it lacks, and that names no repository itself, nobody knows
+            here whether it is in the cache.
     """
-    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
     for name in external_files.hub_backbones(config, experiment):
         spec = config.backbones[name].spec
         model = spec["model"]
-        named_repository = model.removeprefix("hf-hub:") if ":" in model else ""
+        named_repository = ""
+        if model.startswith(_HUB_PREFIX):
+            named_repository = model.removeprefix(_HUB_PREFIX)
         repository_and_revision = repositories.get(_hub_key(spec), named_repository)
         repository, _, revision = repository_and_revision.partition("@")
         if not repository:
@@ -183,17 +187,32 @@ def missing_hub_weights(
                 "or its cache"
             )
             continue
-        is_in_cache = any(
-            isinstance(
-                try_to_load_from_cache(repository, file, revision=revision or None), str
-            )
-            for file in _HUB_FILES
-        )
+        try:
+            is_in_cache = _is_in_hub_cache(repository, revision or None)
+        except HFValidationError as error:
+            yield f"backbone {name}: {repository} is no name of a repository: {error}"
+            continue
         if not is_in_cache:
             yield (
                 f"backbone {name}: will be downloaded from the Hugging Face hub, "
                 f"{repository}"
             )
+
+
+def _is_in_hub_cache(repository: str, revision: str | None) -> bool:
+    """Say whether the weights of a repository are in the cache of the hub.
+
+    Raises:
+        HFValidationError: it is no name of a repository.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    # It returns a path, None or, of a file that is known to be missing, an object.
+    cached_files = [
+        try_to_load_from_cache(repository, file, revision=revision)
+        for file in _HUB_FILES
+    ]
+    return any(isinstance(file, str) for file in cached_files)
 
 
 def missing_artifacts(config: Config, experiment: str) -> Iterator[str]:
@@ -243,7 +262,8 @@ def refuse_unknown_targets(
 
     if Path(command[0]).stem not in ("snakemake", "__main__"):
         return
-    with redirect_stderr(io.StringIO()):  # It tells of profiles, as it did before.
+    # Snakemake has parsed this line before, and has said which profiles it read.
+    with redirect_stderr(io.StringIO()):
         targets = parse_args(command[1:])[1].targets
 
     for target in targets:
@@ -405,7 +425,7 @@ def _check_early(
     module_name = registry.module_name(kind, name)
     if module_name.startswith(registry.EXTENSIONS):
         return None
-    if "check_early" not in registry.head(kind, name).names:
+    if "check_early" not in registry.head(kind, name).defined_names:
         return None
     try:
         registry.load(kind, name).check_early(entry)

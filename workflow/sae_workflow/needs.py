@@ -13,21 +13,23 @@ from sae_workflow import costs, durations, settings
 from sae_workflow.durations import Seconds, core_seconds
 from sae_workflow.jobs import Job
 
-# {name of a size in costs.yaml: how much of it there is}, in MB but for counts.
+# {name of a size in costs.yaml: how much of it there is}, in MB but for counts. Those
+# of images and latents are in millions.
 InputSizes = dict[str, float]
 BYTES_OF_MB = 1e6
+MILLION = 1e6  # of things that costs.yaml counts in millions
 # The value of an activation in float32, and the number of its latent.
 BYTES_OF_CODE = 8
 
 
-def estimate_memory(rule: str, sizes: InputSizes) -> float:
+def estimate_memory(figures_name: str, sizes: InputSizes) -> float:
     """Return what a job takes, in MB, by the figures of costs.yaml.
 
     Args:
-        rule: The name under which costs.yaml has the figures.
+        figures_name: Under which costs.yaml has them; of most jobs it is their rule.
         sizes: What the job handles; sizes that costs.yaml does not name take nothing.
     """
-    figures = costs.cost_table()["memory"]["rules"][rule]
+    figures = costs.cost_table()["memory"]["rules"][figures_name]
     grows_by = {name: figure for name, figure in figures.items() if name != "base"}
     return figures["base"] + sum(
         figure * sizes.get(name, 0) for name, figure in grows_by.items()
@@ -133,14 +135,14 @@ def indexing_memory(job: Job) -> float:
     """Return the memory of a job that builds the index of a dataset."""
     sizes = {
         "workers": job.config.compute.decode_workers,
-        "images": job.dataset_figures.image_count / BYTES_OF_MB,
+        "images": job.dataset_figures.image_count / MILLION,
     }
     return estimate_memory("dataset", sizes)
 
 
 def annotating_memory(job: Job) -> float:
     """Return the memory of a job that reads what people call images."""
-    sizes = {"images": job.dataset_figures.image_count / BYTES_OF_MB}
+    sizes = {"images": job.dataset_figures.image_count / MILLION}
     return estimate_memory("dataset", sizes)
 
 
@@ -212,7 +214,7 @@ def collecting_memory(job: Job) -> float:
         costs.count_judged(plan) * costs.largest_width(plan) for plan in plans
     )
     sizes = {
-        "latents": latents / BYTES_OF_MB,
+        "latents": latents / MILLION,
         "saes": sum(costs.count_saes(plan) for plan in plans),
     }
     return estimate_memory("collect", sizes)

@@ -125,7 +125,7 @@ class RunProgress:
         self._ended: dict[int, EndedJob] = {}
 
     def note_plan(self, counts_of_rules: Mapping[str, int]) -> None:
-        """Note that a run begins.
+        """Note that a run begins, and how many jobs of each rule it has.
 
         Args:
             counts_of_rules: {rule: how many jobs}, as Snakemake counts them: with the
@@ -213,16 +213,16 @@ class RunProgress:
         """Return the seconds that a job has worked."""
         return self._clock() - job.started_at
 
-    def reached(self) -> dict[str, float]:
+    def done_with_shares(self) -> dict[str, float]:
         """Return {bar: how many jobs are done, with parts of those at work}."""
-        job_counts: dict[str, float] = dict(self.done_counts)
+        done_by_bar: dict[str, float] = dict(self.done_counts)
         for job in self.running.values():
             progress = job.progress()
             if progress is not None:
                 bar = _BAR_OF_RULE[job.rule]
                 share_done = min(progress.done_count / progress.total, 1)
-                job_counts[bar] = job_counts.get(bar, 0) + share_done
-        return job_counts
+                done_by_bar[bar] = done_by_bar.get(bar, 0) + share_done
+        return done_by_bar
 
     def seconds_left(self) -> float | None:
         """Estimate the seconds that are left, as many jobs at once as so far.
@@ -288,14 +288,14 @@ class RunProgress:
         """Return one line: how many jobs are done, the time, what is left of it."""
         parts = [
             f"{self.done_counts.total()} of {self.job_counts.total()} jobs",
-            print_duration(self.seconds),
+            format_duration(self.seconds),
         ]
         failed_count = self.failed_counts.total()
         if failed_count:
             parts.append(f"{failed_count} failed")
         seconds_left = self.seconds_left() if self.running else None
         if seconds_left:
-            parts.append(f"about {print_duration(seconds_left)} left")
+            parts.append(f"about {format_duration(seconds_left)} left")
         return f"{self.name}: {', '.join(parts)}"
 
     def line(self) -> str:
@@ -312,7 +312,7 @@ class RunProgress:
         return text
 
 
-def print_duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Return seconds as people say them, such as "5 s", "12 min" or "2.5 h"."""
     if seconds < 90:
         return f"{seconds:.0f} s"

@@ -51,11 +51,11 @@ def _one_job_for_each_shard(config: Config, experiment: str) -> list[Wildcards]:
     ]
 
 
-def _one_job_for_each_cell_scored(stage: str) -> JobsOfExperiment:
-    """Return a function that lists the cells, if a metric belongs to the stage."""
+def _one_job_for_each_cell_scored(scoring_stage: str) -> JobsOfExperiment:
+    """Return a function that lists the cells, if a metric is of the scoring stage."""
 
     def jobs_of(config: Config, experiment: str) -> list[Wildcards]:
-        if stage not in settings.metrics_by_stage(config, experiment):
+        if scoring_stage not in settings.metrics_by_stage(config, experiment):
             return []
         return _one_job_for_each_cell(config, experiment)
 
@@ -104,7 +104,7 @@ _EMBED = Stage(
     meaning=lambda job: [("data", "embed"), job.dataset_type, job.loader],
     computes=True,
     seconds=needs.embedding_seconds,
-    cores_beside_gpu=needs.cores_beside_embedding,
+    core_count_beside_gpu=needs.cores_beside_embedding,
 )
 _SCORE = Stage(
     "score",
@@ -151,8 +151,8 @@ STAGES: dict[str, Stage] = {
         jobs=_one_job_for_each("dataset", _datasets),
         meaning=lambda job: [("data", "dataset"), job.dataset_type],
         seconds=needs.indexing_seconds,
-        cores_alone=needs.decoding_cores,
-        cores_beside_gpu=needs.decoding_cores,
+        core_count_alone=needs.decoding_cores,
+        core_count_beside_gpu=needs.decoding_cores,
     ),
     "annotate": Stage(
         "annotate",
@@ -161,6 +161,7 @@ STAGES: dict[str, Stage] = {
         jobs=_one_job_for_each("dataset", settings.annotated_datasets),
         meaning=lambda job: [("data", "concepts"), job.annotation_source],
     ),
+    # A shard's own file is temporary: it counts as done once the joined store is there.
     "embed_shard": replace(
         _EMBED, jobs=_one_job_for_each_shard, seconds=needs.shard_seconds
     ),
@@ -173,7 +174,7 @@ STAGES: dict[str, Stage] = {
         meaning=lambda job: settings.training_names(job.plan),
         computes=True,
         seconds=needs.training_seconds,
-        cores_alone=needs.training_cores,
+        core_count_alone=needs.training_cores,
     ),
     "score": _SCORE,
     "robustness": replace(

@@ -15,7 +15,7 @@ from sae.comparison.scores import OWN_FRONTS, SCORES, diverged
 from sae.core import files, paths
 from sae.report import feasibility
 from sae.report.claims import as_text
-from sae.report.fronts import NONE, SCALE
+from sae.report.fronts import NO_COMPARISON, SHOWN_CONTROLS
 from sae.report.names import Names
 from sae.scoring.front import ENDPOINTS
 
@@ -26,7 +26,7 @@ NOT_MEASURED = "not measured"
 
 
 def summarise(experiment: str) -> Iterator[str]:
-    """Yield the summary of an experiment, at most 25 lines of `WIDTH` columns.
+    """Yield the summary of an experiment, some dozens of lines at most.
 
     Raises:
         UserError: A file of the experiment is missing or was altered.
@@ -60,7 +60,7 @@ def _summarise_fronts(means: pd.DataFrame, controls: pd.DataFrame) -> Iterator[s
     """
     of_endpoints = means[means["score"].isin(ENDPOINTS)]
     if of_endpoints.empty:
-        yield NONE
+        yield NO_COMPARISON
         return
     cell_count = of_endpoints["cells"].max()
     yield (
@@ -80,7 +80,7 @@ def _summarise_fronts(means: pd.DataFrame, controls: pd.DataFrame) -> Iterator[s
     if len(methods) > MOST_ROWS:
         yield f"  and {len(methods) - MOST_ROWS} more in tables/fronts.md"
 
-    for control in list(dict.fromkeys(controls["control"]))[:SCALE]:
+    for control in list(dict.fromkeys(controls["control"]))[:SHOWN_CONTROLS]:
         rows = controls[controls["control"] == control].set_index("score")
         differences = [
             signed(rows.loc[name, "difference"]) if name in rows.index else NOT_MEASURED
@@ -98,13 +98,15 @@ def _summarise_failures(folder: Path) -> Iterator[str]:
     Args:
         folder: The results of an experiment.
     """
-    rows = board.read(folder)
-    for method, count in diverged(rows.metrics).items():
+    experiment_rows = board.read(folder)
+    metrics = experiment_rows.metrics
+    for method, count in diverged(metrics).items():
         yield shorten(f"  {method}: {count} SAEs diverged (logs/train says when)")
-    names = Names.model_validate({"methods": rows.made_by.methods.methods})
-    rule = rows.made_by.fronts
-    trials = fronts.validation_trials(fronts.of_protocol(rows.metrics, rule), rule)
-    sentences = feasibility.explain(trials, names, rule)
+    made_by = experiment_rows.made_by
+    names = Names.model_validate({"methods": made_by.methods.methods})
+    of_protocol = fronts.of_protocol(metrics, made_by.fronts)
+    trials = fronts.validation_trials(of_protocol, made_by.fronts)
+    sentences = feasibility.explain(trials, names, made_by.fronts)
     for sentence in sentences[:MOST_REASONS]:
         yield from textwrap.wrap(
             sentence, WIDTH, initial_indent="  ", subsequent_indent="    "
@@ -126,7 +128,10 @@ def _print_effect(row: pd.Series) -> str:
 
 
 def _summarise_prices(means: pd.DataFrame, methods: list[str]) -> Iterator[str]:
-    """Yield a line for each method that is worse in a score, with its interval."""
+    """Yield a line for each method that is worse in a score, with its interval.
+
+    Effects are signed so that more is better.
+    """
     is_worse = means["score"].isin(OWN_FRONTS) & (means["high"] < 0)
     worse = means[is_worse & ~means["score"].isin(ENDPOINTS)]
     for method in methods:

@@ -145,7 +145,7 @@ class LogHandler(LogHandlerBase):
         full_bar = self._run.note_end(record.job_id)
         if full_bar is not None:
             job_count = self._run.done_counts[full_bar]
-            duration = run_progress.print_duration(self._run.seconds)
+            duration = run_progress.format_duration(self._run.seconds)
             self._print_where_nothing_is_drawn(
                 f"{full_bar}: {job_count} jobs done, {duration}"
             )
@@ -245,7 +245,7 @@ class LogHandler(LogHandlerBase):
         table.add_column(width=8)
         table.add_column(ratio=1)
         table.add_column(justify="right")
-        reached = self._run.reached()
+        reached = self._run.done_with_shares()
         for bar in run_progress.BARS:
             job_count = self._run.job_counts[bar]
             done_count = self._run.done_counts[bar]
@@ -274,7 +274,7 @@ class LogHandler(LogHandlerBase):
             table.add_row(
                 f"  {job.name}",
                 "" if progress is None else str(progress),
-                run_progress.print_duration(self._run.seconds_of(job)),
+                run_progress.format_duration(self._run.seconds_of(job)),
             )
         return table
 

@@ -90,7 +90,7 @@ def read_keywords(package: Path) -> dict[str, list[str]]:
     with tarfile.open(package) as archive:
         for member in archive:
             if member.name == MEMBER:
-                content = json.loads(archives.content(archive, member))
+                content = json.loads(archives.read_tar_member(archive, member))
                 break
         else:
             raise UserError(f"{package} has no {MEMBER}")

@@ -130,10 +130,10 @@ def _read_packages(
                 picture_name = _PICTURE.fullmatch(member.name)
                 if picture_name:
                     has_pictures = True
-                    picture = archives.content(archive, member)
+                    picture = archives.read_tar_member(archive, member)
                     pictures[f"{vendor}/{picture_name[1]}"] = picture
                 elif member.name == "package/emoji.json":
-                    emoji = json.loads(archives.content(archive, member))
+                    emoji = json.loads(archives.read_tar_member(archive, member))
         if not has_pictures:
             raise UserError(
                 f"dataset emoji, key artifacts.{vendor}: no picture of the known "

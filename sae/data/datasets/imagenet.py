@@ -186,7 +186,9 @@ def _read_devkit(path: Path) -> list[str]:
     try:
         with tarfile.open(files.regular(path), "r:gz") as archive:
             content = {
-                PurePosixPath(member.name).name: archives.content(archive, member)
+                PurePosixPath(member.name).name: archives.read_tar_member(
+                    archive, member
+                )
                 for member in archive
             }
         meta = scipy.io.loadmat(io.BytesIO(content["meta.mat"]), squeeze_me=True)

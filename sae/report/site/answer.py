@@ -8,7 +8,7 @@ from sae.comparison import fronts, published
 from sae.comparison.claims import UNTESTED
 from sae.comparison.outcomes import headline, is_shown
 from sae.comparison.scores import OWN_FRONTS, SCORES
-from sae.report.fronts import SCALE
+from sae.report.fronts import SHOWN_CONTROLS
 from sae.report.names import Names
 from sae.scoring.front import ENDPOINTS
 
@@ -108,7 +108,7 @@ def _gains(method: str, effects: pd.DataFrame, names: Names) -> str:
 
 def _scale(controls: pd.DataFrame, score: str, names: Names) -> list[str]:
     """Say what the first controls have, which says what an effect is worth."""
-    rows = controls[controls["score"] == score].head(SCALE)
+    rows = controls[controls["score"] == score].head(SHOWN_CONTROLS)
     if rows.empty:
         return []
     parts = [

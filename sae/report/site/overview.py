@@ -17,7 +17,7 @@ from sae.comparison import fronts
 from sae.comparison.outcomes import headline
 from sae.comparison.scores import COMPARED, SCORES, values
 from sae.core import registry
-from sae.report.fronts import JUDGED, SCALE
+from sae.report.fronts import JUDGED, SHOWN_CONTROLS
 from sae.report.names import Names
 from sae.report.site.glossary import GLOSSARY
 from sae.scoring import front
@@ -409,7 +409,7 @@ def board_rows(
         columns[name] = means[name]
     rows = pd.DataFrame(columns, columns=["method", *BOARD_COLUMNS]).to_dict("records")
 
-    scale = list(dict.fromkeys(controls["control"]))[:SCALE]
+    scale = list(dict.fromkeys(controls["control"]))[:SHOWN_CONTROLS]
     control_rows = controls[controls["control"].isin(scale)].to_dict("records")
     widths = list(dict.fromkeys(means["width"]))
     for row in control_rows:
