@@ -112,7 +112,7 @@ def tried_lengths(run_folder: Path) -> pd.DataFrame:
     """
     rows = across_groups(read_validation(run_folder))
     # Trials that say how long to train have no weight of AuxK of their own.
-    is_length = ~rows["trial"].str.contains("auxk_alpha") & (rows["protocol"] == "fair")
+    is_length = ~_sets_auxk_alpha(rows) & (rows["protocol"] == "fair")
     rows = rows[is_length & (rows["status"] == "ok") & rows["r2"].notna()]
     best_places = rows.groupby([*CELL, "steps"])["r2"].idxmax()
     best = rows.loc[best_places].sort_values([*CELL, "steps"])
@@ -120,6 +120,11 @@ def tried_lengths(run_folder: Path) -> pd.DataFrame:
     gains = scores.groupby([best[name] for name in CELL]).diff().add_suffix(" gained")
     lengths = pd.concat([best[[*CELL, "steps", "lr"]], scores, gains], axis="columns")
     return lengths.astype({"steps": int})
+
+
+def _sets_auxk_alpha(rows: pd.DataFrame) -> pd.Series:
+    """Say which rows are of a trial with a weight of AuxK of its own."""
+    return rows["swept"].str.split().map(lambda names: "auxk_alpha" in names)
 
 
 def read_validation(run_folder: Path) -> pd.DataFrame:
@@ -141,7 +146,7 @@ def tried_points(run_folder: Path) -> pd.DataFrame:
     rule = settings.front_rule(settings.read_config(str(ROOT / "config.yaml")), "fair")
     rows = read_validation(run_folder)
     # Trials that say how long to train have no weight of AuxK of their own.
-    is_point = rows["trial"].str.contains("auxk_alpha")
+    is_point = _sets_auxk_alpha(rows)
     is_of_tuning = rows["seed"] == rule["tuning"]
     points = rows[is_point & is_of_tuning].reset_index(drop=True)
 

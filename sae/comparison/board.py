@@ -173,6 +173,13 @@ def _comparable_rows(
     mismatch = _mismatch(experiment.made_by, first.made_by)
     if mismatch is not None:
         return experiment.metrics[:0], [mismatch]
+    made_by = experiment.made_by
+    if made_by.fronts.tuned and not fronts.says_what_trials_set(experiment.metrics):
+        line = (
+            f"{made_by.experiment}: left out: an older version made its rows, which do "
+            "not say what each trial sets; run it again"
+        )
+        return experiment.metrics[:0], [line]
 
     metrics = fronts.of_protocol(experiment.metrics, experiment.made_by.fronts)
     metrics, cell_lines = _drop_foreign_cells(metrics, experiment.made_by, first)

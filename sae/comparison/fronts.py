@@ -45,6 +45,7 @@ from sae.comparison.scores import (
 )
 from sae.core.errors import UserError
 from sae.core.options import Later, Options, Share
+from sae.core.paths import trial_name
 from sae.scoring import front
 from sae.scoring.front import ENDPOINTS, Window
 from sae.scoring.rows import CELL
@@ -174,19 +175,31 @@ def validation_trials(metrics: pd.DataFrame, rule: FrontRule) -> pd.DataFrame:
     return trials.assign(feasible=front.feasible(trials, rule))
 
 
+def says_what_trials_set(rows: pd.DataFrame) -> bool:
+    """Say whether rows have the options that their trials set, as those of today do."""
+    if "swept" not in rows:
+        return False
+    # A trial that sets nothing has an empty text, which a CSV gives back as null.
+    sets_something = rows["trial"] != trial_name({})
+    return bool(rows.loc[sets_something, "swept"].notna().all())
+
+
 def _sets_options(rows: pd.DataFrame, options: Iterable[str]) -> np.ndarray:
     """Say which rows are of a trial that sets all of these options.
 
     Raises:
-        UserError: The rows were made before they said so.
+        UserError: Rows do not say what their trials set.
     """
-    if "swept" not in rows:
+    if not says_what_trials_set(rows):
         raise UserError(
-            "these rows have no column `swept`, which says what each trial sets: they "
-            "are of an older version; run the experiment again, which trains nothing"
+            "metrics have no column `swept`, or rows without it: an older version made "
+            "them. Run the experiment again, which trains and scores nothing anew"
         )
     needed = set(options)
-    sets_all = [needed <= set(names.split()) for names in rows["swept"].fillna("")]
+    sets_all = [
+        isinstance(names, str) and needed <= set(names.split())
+        for names in rows["swept"]
+    ]
     return np.array(sets_all, dtype=bool)
 
 

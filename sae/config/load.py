@@ -1,8 +1,9 @@
 """Load config.yaml: its sections are typed one after another, then checked together.
 
 What is wrong is said before any job starts. A check of YAML's values comes first, then
-three rounds, each of one or more steps. The first step that finds problems reports them
-all, a line each, and no other step follows.
+three rounds of checks. What one round finds is reported together, a line each, and no
+later round follows; a round stops early where a check needs what another one found
+wrong.
 """
 
 import functools

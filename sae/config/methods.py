@@ -5,7 +5,7 @@ are the mapping {key: value} that is written of it. Here they become a `Method` 
 class that has all options of its objective, its penalty and the recipe as typed fields
 (`sae.config.models.class_with_options`).
 
-- `at: B`: it is trained once, with the option values that were chosen for B.
+- `at: B`: it has one trial, with the option values that were chosen for B.
 - `against: B`: B is the method that it is compared with.
 - `control`: it shows what a score is worth. It is not tuned.
 """

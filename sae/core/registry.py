@@ -121,7 +121,7 @@ def _check_folder_of_kind(extensions_folder: Path, kind: str) -> None:
     if names_in_both:
         file = folder / f"{min(names_in_both)}.py"
         raise UserError(
-            f"extensions: {file} has the name of a {kind} of the library; rename the "
+            f"extensions: {file} has the name of a {kind} of the project; rename the "
             "file"
         )
 
@@ -362,7 +362,7 @@ def _folder_name(kind: str) -> str:
 
 
 def _library_entries(kind: str) -> list[str]:
-    """Return the names of the library's entries of a kind, in no order."""
+    """Return the names of the project's entries of a kind, in no order."""
     _, *below = PACKAGES[kind].split(".")
     return _entries_in(roots()["sae"].joinpath(*below))
 

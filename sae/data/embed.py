@@ -86,11 +86,13 @@ def _embed_all(
 def _embed_shard(extraction: Extraction, source: EmbeddingSource, shard: Shard) -> None:
     """Embed what is missing of a shard."""
     provenance = _provenance(extraction, source)
-    if shard.has_provenance():
-        weights_before = _weights(shard.read_provenance())
-        if weights_before != _weights(provenance):
-            # The weights have changed: nothing can be kept.
-            shard.delete()
+    # What other weights made cannot be kept, nor what nothing is recorded of: of a kill
+    # while a shard was deleted rows may be left.
+    is_of_these_weights = shard.has_provenance() and (
+        _weights(shard.read_provenance()) == _weights(provenance)
+    )
+    if not is_of_these_weights:
+        shard.delete()
     parts = shard.open_parts()
     shard.write_provenance(provenance)
 

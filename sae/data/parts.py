@@ -1,9 +1,9 @@
 """Rows that are written batch by batch and survive a kill.
 
-A part is a `.npy` file, and a journal with a checksum of each batch. A process that
-continues a part checks every batch against the journal, and appends after the last
-whole batch. The journal's first line, which says what the bytes mean, goes into every
-checksum.
+A `PartialArray` is a `.npy` file, and a journal with a checksum of each batch. A
+process that continues one checks every batch against the journal, and appends after the
+last whole batch. The journal's first line, which says what the bytes mean, goes into
+every checksum.
 """
 
 import io

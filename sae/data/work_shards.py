@@ -1,9 +1,10 @@
 """One shard of the work on an extraction: which rows it embeds, and what it has done.
 
 Each split is cut into batches, the splits' batches are laid end to end, and each shard
-gets an equal share of them, in a row. Until all shards are done its embeddings lie in
-`{shard}-of-{shards}/` of the extraction's folder, a `sae.data.parts.PartialArray` for
-each split. Beside them `provenance.json` says what made them.
+gets a share of them, as equal as can be, in a row. Until all shards are done its
+embeddings lie in `{shard}-of-{shards}/` of the extraction's folder, a
+`sae.data.parts.PartialArray` for each split. Beside them `provenance.json` says what
+made them.
 """
 
 import functools
@@ -143,12 +144,6 @@ class Shard:
         files.write_json(self._provenance_file, provenance)
 
     def delete(self) -> None:
-        """Delete all that this shard has done, last the record of what made it.
-
-        Without the record a kill in between would leave embeddings that the next
-        weights take for theirs.
-        """
-        for file in self.folder.iterdir():
-            if file != self._provenance_file:
-                file.unlink()
-        shutil.rmtree(self.folder)
+        """Delete all that this shard has done, if anything."""
+        if self.folder.exists():
+            shutil.rmtree(self.folder)

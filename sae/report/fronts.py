@@ -225,7 +225,7 @@ def judged_table(
 ) -> pd.DataFrame:
     """Return endpoints and whole-dictionary detection, methods and then controls."""
     lines = []
-    scale = list(names.controls)[:SHOWN_CONTROLS]
+    shown_controls = list(names.controls)[:SHOWN_CONTROLS]
     for score in JUDGED:
         for row in _rows_with_content(means, [score]):
             line = _line(row, names, datasets)
@@ -233,8 +233,8 @@ def judged_table(
             lines.append(line)
         if lines and controls is not None:
             of_score = controls[controls["score"] == score]
-            of_scale = of_score[of_score["control"].isin(scale)]
-            lines += _control_lines(of_scale, names)
+            of_shown = of_score[of_score["control"].isin(shown_controls)]
+            lines += _control_lines(of_shown, names)
     return pd.DataFrame(lines).fillna("-")
 
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 CELL = ["dataset", "backbone", "k"]
 KEY = [*CELL, "method", "trial", "seed", "split"]
-# What describes every SAE, beside its swept options. `swept` names the options that the
-# SAE's trial sets, apart by spaces. Their columns do not tell: they hold the recipe's
+# What describes every SAE, beside its swept options. `swept` names the options that its
+# trial sets, separated by spaces. Their columns do not tell: they hold the recipe's
 # value where a trial leaves an option out.
 ABOUT = ["protocol", "swept", "objective", "penalty", "mask"]
 # What no metric may call a score, beside what describes an SAE: columns that joining

@@ -187,7 +187,8 @@ def test_the_first_folder_may_have_fewer_cells_and_protocols(two_folders):
     fair = {"fair": {"points": 6}}
     folders = two_folders(fronts=rule, protocols={"paper": {}, **fair})
     first, stored = (board.read(folder) for folder in folders)
-    stored = stored._replace(metrics=stored.metrics.assign(protocol="fair"))
+    stored_rows = stored.metrics.assign(protocol="fair", swept="lr")
+    stored = stored._replace(metrics=stored_rows)
     made_by = first.made_by.model_copy(
         update={"fronts": stored.made_by.fronts, "protocols": fair}
     )
@@ -197,6 +198,12 @@ def test_the_first_folder_may_have_fewer_cells_and_protocols(two_folders):
     )
     assert set(rows["backbone"]) == {"x", "y"}
     assert omissions == ["stored: cells left out, which own does not have: 1"]
+    # An older version made rows that do not say what a trial sets.
+    old = stored._replace(metrics=stored_rows.drop(columns="swept"))
+    rows, (omission,) = board._comparable_rows(
+        old, board.ExperimentRows(two_cells, made_by)
+    )
+    assert rows.empty and "stored: left out: an older version made" in omission
 
 
 def test_a_folder_without_results_is_refused(tmp_path):

@@ -339,7 +339,16 @@ def test_a_trial_that_finds_a_length_is_no_trial_of_the_method():
     reg = trial_rows("reg", twin, **dict.fromkeys(twin, own_swept))
     row = only_row(read_effects(baseline, reg, tuned=tuned))
     assert row["best_r2"] == 0.70 and row["effect"] == pytest.approx(0.05)
-    for row in baseline:
-        del row["swept"]
+    # A CSV gives an empty text back as null: that of a trial that sets nothing.
+    default = trial_rows("topk", {"default": (0.8, 0.9)}, default={"swept": np.nan})
+    effects = read_effects(baseline, default, reg, tuned=tuned)
+    assert only_row(effects)["best_r2"] == 0.70
+    # Rows of an older version do not say what their trials set, all or some of them.
+    for swept in ({}, {"swept": np.nan}):
+        old = trial_rows("reg", twin, CELL | {"backbone": "old"})
+        for row in old:
+            row.update(swept)
+        with pytest.raises(UserError, match="older version"):
+            read_effects(old, tuned=tuned)
     with pytest.raises(UserError, match="older version"):
-        read_effects(baseline, tuned=tuned)
+        read_effects(baseline, old, tuned=tuned)

@@ -234,7 +234,7 @@ def test_an_entry_that_cannot_be_imported_is_told(extend):
 def test_a_folder_that_is_not_there_or_shadows_an_entry_is_refused(extend, tmp_path):
     with pytest.raises(UserError, match="nowhere is no folder"):
         registry.extend(tmp_path / "nowhere")
-    with refused_naming("penalties/l1_l2_ratio.py", "penalty of the library", "rename"):
+    with refused_naming("penalties/l1_l2_ratio.py", "penalty of the project", "rename"):
         extend({"penalties/l1_l2_ratio.py": "", "datasets/mine.py": ""})
     for kind, meant in (("penalty", "penalties"), ("metric", "metrics")):
         with pytest.raises(

@@ -23,7 +23,6 @@ from sae.data import dataset as datasets
 from sae.data.entries import parse
 from sae.data.parts import PartialArray
 from sae.data.splits import SPLITS
-from sae.data.work_shards import Shard
 
 SPEC = {"type": "image_folder", "image_size": 32}
 FILES = ("embeddings.npy", "index.parquet", "manifest.json")
@@ -246,21 +245,22 @@ def test_other_weights_or_settings_are_never_mixed(finished, tmp_path):
     )
 
 
-def test_a_kill_while_a_shard_is_deleted_leaves_no_rows_without_their_record(
-    finished, tmp_path, monkeypatch
-):
-    job = finished.job(tmp_path / "out", shards=2)
+def test_rows_without_a_record_of_their_weights_are_not_kept(finished, tmp_path):
+    weights = tmp_path / "weights.safetensors"
+    shutil.copy(finished.backbone["checkpoint"], weights)
+    job = finished.job(tmp_path / "out", shards=2, checkpoint=str(weights))
     embed.embed(job, 0)
-    shard = Shard(extraction.prepare(job), 0)
-
-    def delete_the_record_and_die(folder):
-        (folder / "provenance.json").unlink()
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(shutil, "rmtree", delete_the_record_and_die)
-    with pytest.raises(KeyboardInterrupt):
-        shard.delete()
-    assert all(not part.array.rows_written for part in shard.open_parts().values())
+    # A kill while the shard is deleted may leave its rows alone.
+    (record,) = tmp_path.glob("out/.embedding-*/0-of-2/provenance.json")
+    record.unlink()
+    torch.manual_seed(1)
+    save_file(timm.create_model("test_efficientnet").state_dict(), weights)
+    embed.embed(job)
+    embed.embed(finished.job(tmp_path / "alone", checkpoint=str(weights)))
+    np.testing.assert_array_equal(
+        store.read(tmp_path / "out/train").embeddings,
+        store.read(tmp_path / "alone/train").embeddings,
+    )
 
 
 def fingerprint(activations):

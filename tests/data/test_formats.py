@@ -26,6 +26,7 @@ from support.errors import refused_naming
 from sae.core import files
 from sae.core.errors import UserError
 from sae.data import download
+from sae.data.archives import read_image_bytes
 from sae.data.dataset import load
 from sae.data.datasets import shards, torchvision
 from sae.data.tars import tar_members
@@ -225,6 +226,14 @@ def test_forked_readers_share_an_archive(tmp_path, photos):
     expected = [dataset.open(path).tobytes() for path in paths]
     with multiprocessing.get_context("fork").Pool(2) as pool:
         assert [image.tobytes() for image in pool.map(dataset.open, paths)] == expected
+
+
+def test_a_row_that_its_group_does_not_have_is_told(tmp_path, photos):
+    parquet(tmp_path / "a.parquet", [(None, photos["val"][0][2], 0)])
+    content = read_image_bytes(tmp_path, "a.parquet@0:0", "image")
+    assert content == photos["val"][0][2]
+    with pytest.raises(UserError, match=r"a\.parquet has no row 1 in its group 0"):
+        read_image_bytes(tmp_path, "a.parquet@0:1", "image")
 
 
 @pytest.mark.parametrize(

@@ -216,7 +216,7 @@ def test_its_latents_can_be_seen_before_there_is_a_report(run):
     [
         (
             "penalties/off_support_l1.py",
-            "has the name of a penalty of the library; rename the file",
+            "has the name of a penalty of the project; rename the file",
         ),
         (
             "penalties/runner_up.py",

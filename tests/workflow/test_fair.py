@@ -42,7 +42,7 @@ def test_an_experiment_is_tuned_and_chosen_by_both_protocols(make_checkout):
     tuning_rows = fair_rows[
         (fair_rows["seed"] == 0)
         & (fair_rows["steps"] == steps)
-        & fair_rows["trial"].str.contains("auxk_alpha")
+        & fair_rows["swept"].str.contains("auxk_alpha")
     ]
     # Three points, two refined.
     trial_counts = tuning_rows.groupby("method")["trial"].nunique()

@@ -1,6 +1,7 @@
 """Sizes, unused and prune, on a bank that was really trained and on small files."""
 
 import copy
+import errno
 import fcntl
 import os
 import shutil
@@ -378,6 +379,15 @@ def test_a_run_that_starts_during_prune_is_held_off(tmp_path, monkeypatch):
     # A run waits where this one is refused at once.
     with housekeeping.no_run(), open(alive) as file, pytest.raises(BlockingIOError):
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    assert not alive.exists()
+
+    # Where there are no locks, nobody can be held off, and no file stays.
+    def no_locks(file, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with housekeeping.no_run():
+        pass
     assert not alive.exists()
 
 

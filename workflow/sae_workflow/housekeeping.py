@@ -133,7 +133,7 @@ def _path_matcher(
 class Unit:
     """A pattern of paths, each of which is deleted as a whole or not at all.
 
-    Such as that of the folders of a dataset's embeddings by a backbone.
+    An example is the pattern of the folders of embeddings.
 
     Attributes:
         pattern: Of its path.
@@ -502,7 +502,7 @@ def _files_and_links(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def no_run() -> Iterator[None]:
-    """Let no run of this folder start while this is held.
+    """Let no run of this folder start on this machine while this is held.
 
     That none is alive, and no job of one, is proven before.
 
@@ -513,9 +513,9 @@ def no_run() -> Iterator[None]:
         Path(".snakemake").glob("alive-*")
     )
     with lock.alone(make_file=not has_traces) as obstacle:
-        # Where no run has left a trace, only one that starts now is in the way.
-        is_in_the_way = has_traces or obstacle == lock.RUNNING
-        problem = obstacle if is_in_the_way else None
+        # Where no run has left a trace, only one that starts now can be in the way.
+        is_excused = not has_traces and obstacle == lock.NO_LOCKS
+        problem = None if is_excused else obstacle
         queued_jobs = lock.queued_jobs()
         if queued_jobs:
             problem = f"Slurm jobs {', '.join(queued_jobs)} are in the queue"

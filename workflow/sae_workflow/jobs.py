@@ -1,4 +1,4 @@
-"""A rule as others ask about it, and a job of one: what the job asks a cluster for."""
+"""What the workflow knows of a rule and of its jobs, such as what a job asks for."""
 
 from __future__ import annotations
 

@@ -32,7 +32,10 @@ _held_files: list[IO[str]] = []
 # How Snakemake names its Slurm jobs: by a random UUID of the run.
 _NAME_OF_SLURM_JOB = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 SECONDS_TO_CANCEL = 120
-RUNNING = "another Snakemake, or a job of a killed one, is running here"  # an obstacle
+# Obstacles.
+NO_OWNER = "nothing on this machine recorded its owner"
+NO_LOCKS = "this file system cannot tell"
+RUNNING = "another Snakemake, or a job of a killed one, is running here"
 
 
 def alive_file() -> str:
@@ -56,11 +59,10 @@ def hold() -> None:
             file = open(alive_file(), "a+")  # noqa: SIM115
             fcntl.flock(file, fcntl.LOCK_SH)
             # Another run may have removed the file in between.
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(file.fileno()), os.stat(alive_file())):
-                    _held_files.append(file)
-                    atexit.register(_release)
-                    return
+            if _is_lock_file(file):
+                _held_files.append(file)
+                atexit.register(_release)
+                return
             file.close()
 
 
@@ -80,26 +82,40 @@ def shell_prefix() -> str:
 
 @contextmanager
 def alone(make_file: bool = False) -> Iterator[str | None]:
-    """Let no run start here while this is held, and give the obstacle, if any.
+    """Let no run start on this machine while this is held; give the obstacle, if any.
 
     Args:
         make_file: Whether the lock file is made for the time if there is none. Without
             it a run that starts meanwhile is not held off.
     """
-    file_path = Path(alive_file())
-    is_made_here = make_file and not file_path.exists()
-    if is_made_here:
-        file_path.parent.mkdir(exist_ok=True)
-    elif not file_path.exists():
-        yield "nothing on this machine recorded its owner"
-        return
-    with open(file_path, "a+") as file:
-        obstacle = _lock_alone_on_all_machines(file)
+    path = Path(alive_file())
+    while True:
+        is_made_here = make_file and not path.exists()
+        if is_made_here:
+            path.parent.mkdir(exist_ok=True)
         try:
-            yield obstacle
-        finally:
-            if is_made_here and obstacle is None:
-                file_path.unlink()
+            file = open(path, "a+" if make_file else "r+")  # noqa: SIM115
+        except FileNotFoundError:
+            yield NO_OWNER
+            return
+        with file:
+            obstacle = _lock_alone_on_all_machines(file)
+            # Another process may have removed the file in between.
+            if obstacle is None and not _is_lock_file(file):
+                continue
+            try:
+                yield obstacle
+            finally:
+                if is_made_here and obstacle in (None, NO_LOCKS):
+                    path.unlink(missing_ok=True)
+            return
+
+
+def _is_lock_file(file: IO[str]) -> bool:
+    """Say whether an open file is the lock file that this folder has now."""
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(alive_file()))
+    return False
 
 
 def obstacle_to_unlocking() -> str | None:
@@ -131,8 +147,8 @@ def _lock_alone(file: IO[str]) -> str | None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return RUNNING
-    except OSError as error:
-        return f"this file system cannot tell ({error.strerror})"
+    except OSError:
+        return NO_LOCKS
     return None
 
 

@@ -245,7 +245,7 @@ class LogHandler(LogHandlerBase):
         table.add_column(width=8)
         table.add_column(ratio=1)
         table.add_column(justify="right")
-        reached = self._run.done_with_shares()
+        done_by_bar = self._run.done_with_shares()
         for bar in run_progress.BARS:
             job_count = self._run.job_counts[bar]
             done_count = self._run.done_counts[bar]
@@ -256,7 +256,7 @@ class LogHandler(LogHandlerBase):
                 colour = "red"
             drawn_bar = ProgressBar(
                 job_count,
-                reached.get(bar, 0),
+                done_by_bar.get(bar, 0),
                 complete_style=colour,
                 finished_style=colour,
             )

@@ -409,8 +409,9 @@ def board_rows(
         columns[name] = means[name]
     rows = pd.DataFrame(columns, columns=["method", *BOARD_COLUMNS]).to_dict("records")
 
-    scale = list(dict.fromkeys(controls["control"]))[:SHOWN_CONTROLS]
-    control_rows = controls[controls["control"].isin(scale)].to_dict("records")
+    shown_controls = list(dict.fromkeys(controls["control"]))[:SHOWN_CONTROLS]
+    is_shown = controls["control"].isin(shown_controls)
+    control_rows = controls[is_shown].to_dict("records")
     widths = list(dict.fromkeys(means["width"]))
     for row in control_rows:
         rows += [_control_row(row, width, places) for width in widths]
