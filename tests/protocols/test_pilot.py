@@ -32,6 +32,7 @@ def write_validation(results, backbone, dead):
             "steps": 500,
             "m": 100,
             "trial": [f"auxk_alpha1-lr{rate}" for rate in RATES],
+            "swept": "auxk_alpha lr",
             "lr": RATES,
             "r2": R2,
             "dead_train": dead,
@@ -42,7 +43,9 @@ def write_validation(results, backbone, dead):
         }
     )
     of_fresh_seed = trials.assign(seed=3, r2=1.0)
-    of_a_length = trials.head(1).assign(trial="lr0.1-steps500", lr=0.1, auxk_alpha=None)
+    of_a_length = trials.head(1).assign(
+        trial="lr0.1-steps500", swept="lr steps", lr=0.1, auxk_alpha=None
+    )
     folder = results / "scores/digits" / backbone / "k8"
     folder.mkdir(parents=True)
     rows = pd.concat([trials, of_fresh_seed, of_a_length])
@@ -81,9 +84,11 @@ def write_lengths(results, dataset, backbone, r2_by_steps, chosen, *, undertrain
             # A length that diverged says nothing, however high it stands.
             status = "diverged" if lr == 0.008 else "ok"
             trial = {"trial": f"lr{lr}-steps{steps}", "lr": lr, "steps": steps}
+            trial["swept"] = "lr steps"
             rows.append({**trial, "status": status, "protocol": "fair", **scores})
-    listed = {"trial": "auxk_alpha0.1-lr0.002", "steps": chosen, "r2": 0.99}
-    rows.append({**listed, "status": "ok", "protocol": "fair"})
+    listed = {"trial": "auxk_alpha0.1-lr0.002", "swept": "auxk_alpha lr"}
+    scores = {"steps": chosen, "r2": 0.99}
+    rows.append({**listed, **scores, "status": "ok", "protocol": "fair"})
     cell = {"dataset": dataset, "backbone": backbone, "k": 8, "method": "topk"}
     folder = results / "scores" / dataset / backbone / "k8"
     folder.mkdir(parents=True)
