@@ -34,7 +34,7 @@ PUBLISHED = ROOT / "workflow/resources/paper"
 ROWS = ("metrics.parquet", "curves.parquet", "latents.parquet")
 MADE_BY = "made_by.json"
 # Each run has those of its own datasets.
-PARTS_OF_DATASETS = ("cells", "columns", "families")
+PARTS_OF_DATASETS = ("by_dataset", "cells", "columns", "families")
 LEFT_OUT = ("fronts.csv", "leaderboard.csv", "leaderboard.md")
 
 
