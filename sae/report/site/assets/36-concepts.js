@@ -38,7 +38,7 @@ SITE.notScoredNotice = (saes) => {
   const names = saes.map(({ method }) => bdi(SITE.label.method(method)));
   return h("p.notice",
     "Not scored here: ", withCommas(names),
-    ". The experiment does not match the latents of these SAEs with concepts on the "
-      + "test images; with `concepts: { test: all }` in the config it does.");
+    ". Latents are matched with concepts where a protocol chose the SAE, and not of "
+      + "methods that `concepts: { test: baselines }` in the config leaves out.");
 };
 })();
