@@ -226,6 +226,7 @@ def _words_of_import(
             f"{key}.extends",
             "an SAE that was made elsewhere takes over nothing: leave it out",
         )
+        # What it took over would be told as wrong, key by key.
         problems.raise_all()
     for option in sorted(words.keys() - _KEYS_OF_IMPORTED):
         problems.add(f"{key}.{option}", _IMPORTED_IS_NOT_TRAINED)
@@ -342,7 +343,10 @@ def _check_sweep_of_experiment(
     methods: Mapping[str, Method],
     problems: Problems,
 ) -> dict[str, Any]:
-    """Return what an experiment sweeps, checked; of known methods alone."""
+    """Return what an experiment sweeps, checked.
+
+    Methods that are not known are left out: `check_experiment` tells them.
+    """
     key = f"experiments.{name}.sweep"
     sweep_by_method = {
         method_name: sweep

@@ -458,6 +458,7 @@ def _missing_import(
             f"method {method}: {place} does not exist, and is no owner/name[:folder] "
             "of the Hugging Face hub"
         )
+    # A place like owner/name whose folder is here was a file, not a repository.
     elif Path(imported_file).exists() and Path(place).parent.is_dir():
         yield (
             f"method {method}: {place}, of which {imported_file} was made, does not "

@@ -45,7 +45,8 @@ def bank_sizes(embedding: costs.Embedding, plan: Plan) -> InputSizes:
     images = embedding.images_by_split
     resident_bytes = {}
     for split in SPLITS:
-        # Inputs that are too large for memory stay on disk; a part of them is read.
+        # Inputs that are too large for memory stay on disk. What is in memory of them at
+        # a time is taken to be a quarter of the bound.
         input_bytes = 4 * images[split] * embedding.dimensions
         is_resident = input_bytes <= RESIDENT
         resident_bytes[split] = input_bytes if is_resident else RESIDENT // 4
@@ -78,6 +79,7 @@ def ranking_sizes(
     images = embedding.images_by_split
     d = embedding.dimensions
     train_images = min(images["train"], most_images)
+    # Judges are taken to have as many dimensions as the cell's own backbone.
     bytes_of_judge = 4 * (train_images + images["val"] + images["test"]) * d
     # Codes are held by image and by latent.
     codes_bytes = 2 * BYTES_OF_CODE * train_images * k
@@ -167,6 +169,7 @@ def training_memory(job: Job) -> float:
     scoring = estimate_memory("score", sizes)
     at_once = job.config.compute.saes_at_once
     if at_once == 1:
+        # The inputs of training stay in memory while validation is scored.
         return max(training, scoring) + sizes["train"]
     return at_once * (training + job.gpu_megabytes) + scoring
 
@@ -245,6 +248,7 @@ def site_memory(job: Job) -> float:
 
 def indexing_seconds(job: Job) -> Seconds:
     """Return what it takes to build the index of a dataset, which decodes images."""
+    # First, since it raises where a size is unknown: such a dataset takes some time.
     seconds = durations.decoding_seconds(job.dataset_figures)
     if not job.config.datasets[job.wildcards.dataset].has_images:
         return Seconds()
@@ -253,6 +257,7 @@ def indexing_seconds(job: Job) -> Seconds:
 
 def embedding_seconds(job: Job) -> Seconds:
     """Return what it takes to embed a dataset; to join its shards takes nothing."""
+    # First, since it raises where a size is unknown.
     seconds = durations.embedding_seconds(job.embedding)
     if job.config.compute.embed_shards > 1:
         return Seconds()
