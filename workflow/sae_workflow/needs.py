@@ -45,8 +45,8 @@ def bank_sizes(embedding: costs.Embedding, plan: Plan) -> InputSizes:
     images = embedding.images_by_split
     resident_bytes = {}
     for split in SPLITS:
-        # Inputs that are too large for memory stay on disk. What is in memory of them at
-        # a time is taken to be a quarter of the bound.
+        # Inputs that are too large for memory stay on disk. What is in memory of them
+        # at a time is taken to be a quarter of the bound.
         input_bytes = 4 * images[split] * embedding.dimensions
         is_resident = input_bytes <= RESIDENT
         resident_bytes[split] = input_bytes if is_resident else RESIDENT // 4
