@@ -61,6 +61,7 @@ def complete_methods(
         _check_entries(name, method, problems)
     problems.raise_all(if_more_than=problems_before)
 
+    # Circles of `extends` were refused before, by `write_out_sections`.
     words_by_method = write_out_entries(written_methods, _lay_over)
     methods = {}
     for name, own_words in written_methods.items():
@@ -285,6 +286,7 @@ def _first_swept_values(
             first_k = next(iter(grid))
             grid = grid[first_k]
             grid_key = f"{grid_key}.{first_k}"
+        # No grid is empty, by its type in `sae.config.models`.
         first_values[option] = grid[0]
         key_of_option[option] = f"{grid_key}.0"
     return first_values, key_of_option
@@ -395,6 +397,7 @@ def _check_leaves_options_to_at(
     words = words_by_method[name]
     swept_options = {*methods[at].sweep, *sweep_of_experiment.get(at, {})}
     for option in sorted(swept_options & words.keys()):
+        # The same value may be taken over by both.
         if words[option] != words_by_method[at].get(option):
             problems.add(
                 f"methods.{name}.{option}",

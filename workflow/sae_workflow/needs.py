@@ -46,7 +46,7 @@ def bank_sizes(embedding: costs.Embedding, plan: Plan) -> InputSizes:
     resident_bytes = {}
     for split in SPLITS:
         # Inputs that are too large for memory stay on disk. What is in memory of them
-        # at a time is taken to be a quarter of the bound.
+        # at a time is taken to be a quarter of the bound, an estimate.
         input_bytes = 4 * images[split] * embedding.dimensions
         is_resident = input_bytes <= RESIDENT
         resident_bytes[split] = input_bytes if is_resident else RESIDENT // 4
@@ -312,6 +312,7 @@ def scoring_seconds(job: Job) -> Seconds:
 def robustness_seconds(job: Job) -> Seconds:
     """Return what it takes to reconstruct test images at other k than trained with."""
     test_images = job.embedding.images_by_split["test"]
+    # Twice: coders that are no Top-k encode once more, at their own L0.
     encoded_images = costs.count_judged(job.plan) * 2 * test_images
     return encoded_images * job.seconds_to_encode
 
