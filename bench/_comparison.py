@@ -8,8 +8,8 @@ from sae_workflow import settings
 
 from sae.comparison import fronts, intervals
 from sae.comparison.scores import across_groups
-from sae.core import files
 from sae.report.tables import ComparisonSettings
+from sae.scoring.rows import read_metrics
 
 
 class Experiment(NamedTuple):
@@ -49,7 +49,7 @@ def read_experiment(
     config = settings.read_config("config.yaml", *overlays)
     record = settings.claims_settings(config, experiment or run_folder.name)
     names = ComparisonSettings.model_validate(record)
-    metrics = across_groups(files.read_parquet(run_folder / "metrics.parquet"))
+    metrics = across_groups(read_metrics(run_folder / "metrics.parquet"))
     return Experiment(fronts.of_protocol(metrics, names.fronts), names)
 
 

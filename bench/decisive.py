@@ -35,7 +35,7 @@ from sae.comparison.scores import across_groups
 from sae.core import files
 from sae.report.tables import ComparisonSettings
 from sae.scoring.front import DETECTION, ENDPOINTS
-from sae.scoring.rows import CELL
+from sae.scoring.rows import CELL, read_metrics
 from sae.scoring.selection import chosen_rows, rows_under
 
 OVERLAY = "config/experiments/decisive.yaml"
@@ -47,7 +47,7 @@ FEW = "few"
 FEW_SUFFIX = "_few"  # how the names of datasets of few images end
 FASHION_MNIST = "fashion_mnist_55k"
 MATCH = "concepts_match"
-WORTH = (DETECTION, "detection", "ms", MATCH, "concepts_pairs")
+WORTH = (DETECTION, "detection_auc_all", "ms", MATCH, "concepts_pairs")
 
 # The page's words, and the numbers in their definitions.
 CONFIRMED = "confirmed"
@@ -123,7 +123,7 @@ def main() -> None:
         **tables,
     }
     tables["by_frequency"] = gains_by_frequency(arguments.results, experiment)
-    metrics = files.read_parquet(arguments.results / "metrics.parquet")
+    metrics = read_metrics(arguments.results / "metrics.parquet")
     tables["controls"] = compare_controls(metrics, experiment.names)
 
     for name, table in tables.items():

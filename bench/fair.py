@@ -29,7 +29,7 @@ from sae.comparison.scores import across_groups
 from sae.core import files, paths
 from sae.scoring.frequency import FREQUENCY_BANDS
 from sae.scoring.front import DETECTION, ENDPOINTS
-from sae.scoring.rows import CELL
+from sae.scoring.rows import CELL, read_metrics
 
 BACKBONE = ["dataset", "backbone"]
 METHOD = [*CELL, "method"]
@@ -262,7 +262,7 @@ def average_front(
 
 # The learning rate.
 
-RATE_SCORES = ["ms_mean_alive", "detection_alive", "r2"]
+RATE_SCORES = ["ms_mean_alive", "detection_auc", "r2"]
 POINT = [*CELL, *OPTIONS, "steps"]
 RATE_BANDS = [0, 0.0008, 0.0016, 0.004, 1]
 MOST_DEAD = 0.1  # of the baseline's latents
@@ -278,7 +278,7 @@ def print_rates(arguments: argparse.Namespace) -> None:
     where 90 % of the baseline's latents fire; MS without near-duplicates. Last, over
     Top-k's own trials of a cell, the rank correlation of rate and MS.
     """
-    metrics = files.read_parquet(arguments.results / "metrics.parquet")
+    metrics = read_metrics(arguments.results / "metrics.parquet")
     rows = across_groups(metrics).query(
         "split == 'test' and protocol == 'fair' and seed == 0 and steps.notna()"
     )
@@ -328,7 +328,7 @@ def gains_over_twins(rows: pd.DataFrame, baseline: pd.DataFrame) -> pd.DataFrame
 
 # The mask.
 
-MASK_SCORES = ["detection_alive", "ms_mean_alive", "dead", "r2"]
+MASK_SCORES = ["detection_auc", "ms_mean_alive", "dead", "r2"]
 
 
 def print_mask(arguments: argparse.Namespace) -> None:
@@ -452,7 +452,7 @@ def draw_units(units: pd.Series, rng: np.random.Generator) -> np.ndarray:
 
 # Two experiments that have cells in common.
 
-AGREE_SCORES = [*ENDPOINTS, "measured", "detection"]
+AGREE_SCORES = [*ENDPOINTS, "measured", "detection_auc_all"]
 AGREE_COLUMNS = ["score", "method", "effect", "low", "high", "outcome", "up", "cells"]
 
 

@@ -96,7 +96,7 @@ def write_site(out: Path, count: int, m: int) -> None:
             "r2": [0.8, 0.81],
             "ms_floor": 0.3,
             "ms_mean_alive": [0.5, 0.52],
-            "detection_alive": [0.7, 0.75],
+            "detection_auc": [0.7, 0.75],
         }
     )
     explore.compose(out, names, saes, metrics, test, generate_image, "Generated.")

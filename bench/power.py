@@ -308,7 +308,7 @@ def _trials(
             "r2": r2,
         }
     )
-    columns = {DETECTION: "detection_alive", MS: "ms_mean_alive"}
+    columns = {DETECTION: "detection_auc", MS: "ms_mean_alive"}
     for score, level in levels.items():
         noise = 0.002 * rng.normal(size=len(trial))
         rows[columns[score]] = level + height + noise

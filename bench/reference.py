@@ -2,9 +2,11 @@
 
     python bench/reference.py keep results/study docs/results/study
     python bench/reference.py rebuild docs/results/study
+    python bench/reference.py rename docs/results/study
 
 `make reference EXPERIMENT=study` does the first, which does the second too. The second
-takes some seconds, and trains nothing.
+takes some seconds, and trains nothing. The third brings rows of before to the names of
+today (`sae.scoring.old_names`); then rebuild their tables.
 
 Kept are the rows: metrics.parquet with seven digits, curves.parquet, made_by.json, and
 of latents.parquet what the table of detection by frequency reads. Rows of other cells
@@ -27,7 +29,8 @@ from sae_workflow import settings
 from sae.core import files
 from sae.report import claims, plot, tables
 from sae.report.names import Names
-from sae.scoring.rows import CELL, KEY, swept_options
+from sae.scoring import old_names
+from sae.scoring.rows import CELL, KEY, read_metrics, swept_options
 
 ROOT = Path(__file__).parent.parent
 PUBLISHED = ROOT / "workflow/resources/paper"
@@ -39,16 +42,16 @@ LEFT_OUT = ("fronts.csv", "leaderboard.csv", "leaderboard.md")
 
 
 def main() -> None:
-    """Keep, or rebuild."""
+    """Keep, rebuild or rename."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("action", choices=("keep", "rebuild"))
+    parser.add_argument("action", choices=("keep", "rebuild", "rename"))
     parser.add_argument(
         "folders",
         nargs="+",
         type=Path,
-        help="of results where they are to be kept; of what is kept",
+        help="of results and where they are to be kept; or of what is kept",
     )
     parser.add_argument(
         "--config", nargs="*", default=[], help="files laid over config.yaml"
@@ -57,7 +60,10 @@ def main() -> None:
     if arguments.action == "keep":
         results, into = arguments.folders
         keep(results, into, arguments.config)
-    rebuild(arguments.folders[-1], arguments.config)
+    if arguments.action == "rename":
+        rename(arguments.folders[-1])
+    else:
+        rebuild(arguments.folders[-1], arguments.config)
 
 
 def keep(results: Path, into: Path, overlays: list[str]) -> None:
@@ -72,7 +78,7 @@ def keep(results: Path, into: Path, overlays: list[str]) -> None:
         overlays: Files laid over config.yaml.
     """
     made_by = files.read_json(results / MADE_BY)
-    rows = {name: files.read_parquet(results / name) for name in ROWS}
+    rows = {name: read_rows(results / name) for name in ROWS}
     rows["metrics.parquet"] = shorten_scores(rows["metrics.parquet"])
     rows["latents.parquet"] = judged_latents(rows["latents.parquet"])
     # Three digits are ever read.
@@ -83,7 +89,7 @@ def keep(results: Path, into: Path, overlays: list[str]) -> None:
     rows_that_stay = {}
     for name in ROWS:
         if (into / name).exists():
-            kept_rows = files.read_parquet(into / name)
+            kept_rows = read_rows(into / name)
             is_made_anew = cells_of(kept_rows).isin(cells)
             rows_that_stay[name] = kept_rows[~is_made_anew]
     if any(map(len, rows_that_stay.values())):
@@ -107,6 +113,13 @@ def keep(results: Path, into: Path, overlays: list[str]) -> None:
         in_order = table.iloc[place.argsort(kind="stable")].reset_index(drop=True)
         write(into / name, in_order)
     files.write_json(into / MADE_BY, made_by)
+
+
+def read_rows(file: Path) -> pd.DataFrame:
+    """Read one of `ROWS`."""
+    if file.name == "metrics.parquet":
+        return read_metrics(file)
+    return files.read_parquet(file)
 
 
 def cells_of(table: pd.DataFrame) -> pd.MultiIndex:
@@ -244,6 +257,29 @@ def rebuild(folder: Path, overlays: list[str]) -> None:
                 place = folder / path.relative_to(scratch_folder)
                 place.parent.mkdir(exist_ok=True)
                 shutil.copyfile(path, place)
+
+
+def rename(folder: Path) -> None:
+    """Bring the scores of kept rows to the names and the scale of today.
+
+    Levels take (x + 1) / 2, effects halve: tables of effects are not renamed, but
+    rebuilt from the rows. Rows that have the names of today stay as they are.
+
+    Args:
+        folder: With metrics.parquet and perhaps the record of what made the rows.
+    """
+    metrics = files.read_parquet(folder / "metrics.parquet")
+    renamed = pd.DataFrame(old_names.rename(dict(metrics.items())))
+    if list(renamed) == list(metrics):
+        return
+    write(folder / "metrics.parquet", renamed)
+    if (folder / MADE_BY).exists():
+        made_by = files.read_json(folder / MADE_BY)
+        made_by["columns"] = {
+            old_names.RENAMED.get(name, name): metric
+            for name, metric in made_by["columns"].items()
+        }
+        files.write_json(folder / MADE_BY, made_by)
 
 
 if __name__ == "__main__":

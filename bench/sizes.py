@@ -17,6 +17,7 @@ from _comparison import read_experiment
 
 from sae.comparison.intervals import student
 from sae.scoring.front import ENDPOINTS
+from sae.scoring.rows import read_metrics
 
 OVERLAY = "config/experiments/sizes.yaml"
 # The learning rate from which on it is high; from twice this on too many latents die.
@@ -43,7 +44,7 @@ def main() -> None:
     of_27k, of_55k = (
         tuning[tuning["dataset"] == f"fashion_mnist_{size}"] for size in ("27k", "55k")
     )
-    more = pd.read_csv(run_folder / "high_rates.csv")
+    more = read_metrics(run_folder / "high_rates.csv")
     # They count as trials of the tuning, which set these options.
     tuned = " ".join(experiment.names.fronts.tuned)
     more = more.assign(trial=more["method"], method="topk", swept=tuned)

@@ -21,7 +21,7 @@ from sae.comparison.scores import COMPARED, SCORES, across_groups
 from sae.core import files
 from sae.core.errors import UserError
 from sae.core.options import Later, Options, from_record
-from sae.scoring.rows import CELL
+from sae.scoring.rows import CELL, read_metrics
 
 MADE_BY = "made_by.json"
 
@@ -97,16 +97,16 @@ def read(folder: Path) -> ExperimentRows:
     """Read the metrics of a results folder, and what made them.
 
     Raises:
-        UserError: The folder lacks a file, or one is damaged.
+        UserError: The folder lacks a file, or one is damaged or of an older version.
     """
     record = files.read_json(folder / MADE_BY, "record of what made these results")
     made_by = from_record(MadeBy, record)
     parquet = folder / "metrics.parquet"
     if parquet.exists():
-        return ExperimentRows(files.read_parquet(parquet), made_by)
+        return ExperimentRows(read_metrics(parquet), made_by)
     csv = folder / "metrics.csv"
     if csv.exists():
-        return ExperimentRows(pd.read_csv(csv), made_by)
+        return ExperimentRows(read_metrics(csv), made_by)
     raise UserError(f"{folder} has neither metrics.parquet nor metrics.csv")
 
 

@@ -31,18 +31,19 @@ def by_cell(
     Returns:
         Columns `COLUMNS`. `alive`: the mean AUC of measured latents; `reweighted`: that
         mean at the baseline's frequencies, over bands in which both have latents;
-        `measured`: the measured share of the dictionary; `whole`: the mean of 2 AUC - 1
-        over all latents. Empty where nothing was measured.
+        `measured`: the measured share of the dictionary; `whole`: the mean AUC of all
+        latents, of which one that is not measured counts as .5. Empty where nothing was
+        measured.
     """
     if "detection" not in latents or not names.baselines:
         return pd.DataFrame(columns=COLUMNS)
 
     saes = picked.set_index([*RUN, "method"])
     saes = saes.assign(
-        alive=saes["detection_alive"],
+        alive=saes["detection_auc"],
         reweighted=_reweighted(picked, latents, names.baselines[0]),
         measured=saes["detection_measured"],
-        whole=saes["detection"],
+        whole=saes["detection_auc_all"],
     )
     return saes.groupby([*CELL, "method"], sort=False)[ABOUT].mean().reset_index()
 

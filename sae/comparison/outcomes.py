@@ -17,6 +17,7 @@ would err there.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,8 @@ from sae.comparison.intervals import (
     student,
 )
 from sae.comparison.readings import Readings
+from sae.core import files
+from sae.scoring import old_names
 from sae.scoring.front import ENDPOINTS
 from sae.scoring.rows import CELL
 
@@ -119,6 +122,18 @@ def means(
     table["outcome"] = table["outcome"].astype(object)
     for width in dict.fromkeys(table["width"]):
         _fill_outcomes(table, table["width"] == width, blocks_by_row, rule)
+    return table
+
+
+def read_table(file: Path) -> pd.DataFrame:
+    """Read a table of fronts that an experiment has: of means, effects or controls.
+
+    Raises:
+        UserError: The file is missing or was altered, or its scores have names of
+            before (`sae.scoring.old_names`).
+    """
+    table = files.read_parquet(file)
+    old_names.refuse(set(table["score"]), file)
     return table
 
 

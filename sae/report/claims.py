@@ -13,6 +13,7 @@ from sae.config.rule import ClaimRule
 from sae.core import files
 from sae.report.markup import column_key, markdown, wrapped
 from sae.report.tables import ComparisonSettings
+from sae.scoring.rows import read_metrics
 from sae.scoring.selection import CELL, rows_under
 
 _COLUMNS = {
@@ -64,7 +65,7 @@ def write(
         settings: How things are printed, and the rule of claims.
         out: The folder to write into.
     """
-    metrics = across_groups(rows_under(files.read_parquet(metrics_file), "paper"))
+    metrics = across_groups(rows_under(read_metrics(metrics_file), "paper"))
     curves = files.read_parquet(curves_file)
     published_tables = published.read(published_folder)
     evidence = Evidence(metrics, curves, published_tables, settings.claims, settings)

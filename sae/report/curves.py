@@ -14,6 +14,7 @@ from sae.core import files
 from sae.core.errors import UserError
 from sae.report import style
 from sae.report.names import Names
+from sae.scoring.rows import read_metrics
 from sae.scoring.selection import CELL, chosen_rows, curves_of_chosen
 
 _KEY = [*CELL, "method"]
@@ -70,7 +71,7 @@ def _points_of_chosen(results: Path, names: Names, curve: str) -> pd.DataFrame:
     """Return the points of a curve on test, of the chosen SAEs with each seed."""
     points = files.read_parquet(results / "curves.parquet")
     of_curve = points[(points["curve"] == curve) & (points["split"] == "test")]
-    metrics = files.read_parquet(results / "metrics.parquet")
+    metrics = read_metrics(results / "metrics.parquet")
     chosen = chosen_rows(metrics, "test", names.compared)
     return curves_of_chosen(chosen, of_curve)
 

@@ -14,9 +14,7 @@ NOTES = (
 COLUMNS = {
     "reweighted": "as if the method's latents fired as often as the baseline's do",
     "measured": "the share of the dictionary that fires often enough",
-    "whole": (
-        "the mean of 2 AUC - 1 over all latents; one that was not measured counts as 0"
-    ),
+    "whole": "the mean over all latents; one that is not measured counts as .5",
 }
 NONE = "Empty: no backbone of another family judges the latents of this experiment."
 

@@ -19,7 +19,7 @@ from sae.scoring.front import DETECTION, ENDPOINTS, MS
 SHOWN_CONTROLS = 2  # the first of the config stand beside effects
 # What stands in the first table: the endpoints, and detection that cannot be raised by
 # measuring fewer latents.
-JUDGED = (DETECTION, "detection", MS)
+JUDGED = (DETECTION, "detection_auc_all", MS)
 NO_COMPARISON = (
     "Empty: no method of this experiment has trials beside a baseline's that are "
     "feasible."
@@ -87,7 +87,7 @@ def notes(
         f"Both fronts are read over the window of {rule.widths[0]:g} of R2 below the "
         "baseline's best. The window is chosen on validation; the scores are of test. "
         "Detection and MS are read with fresh seeds, where they were trained; "
-        "detection over the whole dictionary is read with the seed of the tuning. A "
+        "detection of all latents is read with the seed of the tuning. A "
         f"trial is feasible where its L0 is at most {rule.l0:g} k and "
         f"{rule.firing:.0%} of its latents fire on training images. Cells that are out "
         "of reach or have no comparison are in no mean."
@@ -223,7 +223,7 @@ def judged_table(
     datasets: pd.DataFrame | None = None,
     controls: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """Return endpoints and whole-dictionary detection, methods and then controls."""
+    """Return endpoints and detection of all latents, methods and then controls."""
     lines = []
     shown_controls = list(names.controls)[:SHOWN_CONTROLS]
     for score in JUDGED:

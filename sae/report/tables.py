@@ -27,6 +27,7 @@ from sae.report.markup import prose
 from sae.report.names import Names
 from sae.report.paper_tables import describe_training, table_files
 from sae.scoring.front import ENDPOINTS
+from sae.scoring.rows import read_metrics
 from sae.scoring.selection import chosen_rows, rows_under
 
 # The scores of the paper's tables that the controls are compared in.
@@ -85,7 +86,7 @@ def write(
         beside: Folders of other experiments' results, whose methods stand on the board
             too.
     """
-    metrics = files.read_parquet(metrics_file)
+    metrics = read_metrics(metrics_file)
     paper_metrics = rows_under(metrics, "paper")
     chosen = chosen_rows(paper_metrics, "test", settings.compared)
     latents = files.read_parquet(latents_file)

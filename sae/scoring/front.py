@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from jaxtyping import Float
 
-DETECTION = "detection_alive"
+DETECTION = "detection_auc"
 MS = "ms"
 # The scores by which methods are judged, in the order in which they are tested.
 ENDPOINTS = (DETECTION, MS)

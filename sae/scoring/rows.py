@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from sae.core import files
 from sae.core.errors import UserError
+from sae.scoring import old_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +29,35 @@ RESERVED: dict[str, tuple[str, ...]] = {
     "curves": (),
     "latents": (*KEY, "latent", "selected"),
 }
+
+
+def read_metrics(file: Path) -> pd.DataFrame:
+    """Read the tidy metrics of an experiment, metrics.parquet or metrics.csv.
+
+    Raises:
+        UserError: the file is missing or was altered, or it has scores of the metric
+            `detection` under names of before (`sae.scoring.old_names`).
+    """
+    if file.suffix == ".csv":
+        import pandas as pd  # Takes half a second.
+
+        metrics = pd.read_csv(file)
+    else:
+        metrics = files.read_parquet(file)
+
+    # A metric of one's own may call a score `detection`. Without a record of which
+    # metric gave which column, none has.
+    metric_by_column = {}
+    record = file.with_name("made_by.json")
+    if record.exists():
+        metric_by_column = files.read_json(record).get("columns", {})
+    of_detection = [
+        name
+        for name in metrics
+        if metric_by_column.get(name, "detection") == "detection"
+    ]
+    old_names.refuse(of_detection, file)
+    return metrics
 
 
 def columns(rows: Iterable[Mapping[str, Any]]) -> list[str]:

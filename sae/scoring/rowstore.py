@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from sae.core import files
 from sae.core.errors import UserError
+from sae.scoring import old_names
 
 log = logging.getLogger(__name__)
 
@@ -90,10 +91,11 @@ class RowStore:
       a scalar is a list of one.
 
     A row of a metric that gave nothing has a record with a key alone. A file that was
-    altered counts as empty, one that holds rows as JSON is read.
+    altered counts as empty, one that holds rows as JSON is read. Scores of `detection`
+    under names of before are renamed as they are read (`sae.scoring.old_names`).
 
     Attributes:
-        path: the file.
+        path: the file, named for the metric.
     """
 
     def __init__(self, path: Path) -> None:
@@ -123,6 +125,9 @@ class RowStore:
                 "%s has the columns of another version; its rows are computed again",
                 self.path,
             )
+        if self.path.stem == "detection":
+            for row in self._rows.values():
+                row.scalars = old_names.rename(row.scalars)
 
     def __contains__(self, key: str) -> bool:
         return key in self._rows

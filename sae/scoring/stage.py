@@ -36,7 +36,7 @@ from sae.scoring.rows import KEY
 from sae.scoring.rowstore import MetricScores, Points, RowStore, Scalar
 from sae.scoring.subject import Curve, PerLatent, Subject
 
-VERSION = 2
+VERSION = 3
 log = logging.getLogger(__name__)
 progress = logging.getLogger("sae.progress")
 

@@ -44,7 +44,7 @@ def write_results(folder, name, methods, **changed):
                     "status": "ok",
                     "r2": r2,
                     "ms_mean_alive": ms + shift,
-                    "detection_alive": ms + shift,
+                    "detection_auc": ms + shift,
                     "l0": 8.0,
                     "dead_train": 0,
                     "m": 100,
@@ -102,7 +102,7 @@ def board_of(two_folders):
 
 def reg1_detection(means):
     """Return the row of reg1's effect on detection at the first width."""
-    query = "method == 'reg1' and score == 'detection_alive' and width == 0.01"
+    query = "method == 'reg1' and score == 'detection_auc' and width == 0.01"
     return means.query(query).iloc[0]
 
 

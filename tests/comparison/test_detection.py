@@ -25,8 +25,10 @@ def chosen_sae(method, latents):
         "trial": "default",
         "m": 10,
         "n_images": 1000,
-        "detection_alive": np.nanmean(auc),
-        "detection": np.nansum([2 * value - 1 for value in auc]) / 10,
+        "detection_auc": np.nanmean(auc),
+        "detection_auc_all": np.nan_to_num(
+            [*auc, *[np.nan] * (10 - len(auc))], nan=0.5
+        ).mean(),
         "detection_measured": np.isfinite(auc).sum() / 10,
     }
     table = pd.DataFrame(latents, columns=["n_active", "detection"])
@@ -70,8 +72,8 @@ def test_a_run_in_which_nothing_was_measured_counts_as_a_share_of_0():
     base, latents = chosen_sae("topk", [(5, 0.8), (50, 0.6)])
     unmeasured = base | {
         "seed": 1,
-        "detection_alive": np.nan,
-        "detection": 0,
+        "detection_auc": np.nan,
+        "detection_auc_all": 0.5,
         "detection_measured": 0,
     }
     table = detection_by_method([base, unmeasured], latents)

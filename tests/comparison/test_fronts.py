@@ -215,10 +215,10 @@ def test_what_is_not_feasible_is_on_no_front():
 
 def test_r_star_is_one_value_whatever_the_score():
     # The best trial of the baseline has no detection: its R^2 is R* all the same.
-    detection = {name: {"detection_alive": 0.6} for name in ("b", "c", "p", "q")}
+    detection = {name: {"detection_auc": 0.6} for name in ("b", "c", "p", "q")}
     baseline = trial_rows("topk", BASELINE, **detection)
     parts = baseline, trial_rows("reg", METHOD, **detection)
-    row = only_row(read_effects(*parts, score="detection_alive"))
+    row = only_row(read_effects(*parts, score="detection_auc"))
     assert row["best_r2"] == 0.70 and row["floor"] == 0.68
 
 
@@ -285,7 +285,7 @@ def test_other_bounds_are_read_with_the_seed_of_the_tuning():
 
 
 def test_every_score_of_all_trials_has_a_front_of_its_own():
-    columns = ("detection_alive", "detection_measured", "dead_train", "probe_auc")
+    columns = ("detection_auc", "detection_measured", "dead_train", "probe_auc")
 
     def scores(*values):
         return dict(zip(columns, values, strict=True))
@@ -295,7 +295,7 @@ def test_every_score_of_all_trials_has_a_front_of_its_own():
     topk = trial_rows("topk", {"a": (0.70, 0.40), "b": (0.68, 0.44)}, **of_topk)
     parts = topk, trial_rows("reg", METHOD, **of_reg)
 
-    detection = only_row(read_effects(*parts, score="detection_alive", width=0.01))
+    detection = only_row(read_effects(*parts, score="detection_auc", width=0.01))
     assert detection["vertices"] == "p: 1.000"
     # The baseline's front of measured latents is a alone, at .70. The method's, from p
     # to q, ends .01 below. That is out of reach, whatever the front of detection is.
@@ -307,7 +307,7 @@ def test_every_score_of_all_trials_has_a_front_of_its_own():
     assert dead["effect"] == pytest.approx(baseline_mean - (0.75 * 5 + 0.25 * 2))
     # Judged SAEs alone have probes: they are read at the vertices of detection.
     probe = only_row(read_effects(*parts, score="probe_auc", width=0.01))
-    assert probe["front"] == detection["front"] == "detection_alive"
+    assert probe["front"] == detection["front"] == "detection_auc"
     assert probe["effect"] == pytest.approx(0.10 - (0.5 * 0.25 + 0.5 * 0.25), abs=1e-9)
     assert read_effects(*parts, score="purity").empty  # Nowhere measured.
 

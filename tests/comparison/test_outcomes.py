@@ -16,7 +16,7 @@ CLEAR = [0.03, 0.035, 0.032, 0.029]
 
 
 def effect_rows(
-    blocks, score="detection_alive", method="reg", width=0.01, seeds=(0,), noise=0.0
+    blocks, score="detection_auc", method="reg", width=0.01, seeds=(0,), noise=0.0
 ):
     """Return effects of two backbones of family a and one of b, on two datasets.
 
@@ -143,14 +143,14 @@ def test_detection_is_tested_first_and_ms_only_where_it_passed():
     weak = [0.03, -0.03, 0.02, -0.01]
     parts = []
     for method, detection in (("one", CLEAR), ("two", CLEAR), ("three", weak)):
-        parts += effect_rows(detection, "detection_alive", method)
+        parts += effect_rows(detection, "detection_auc", method)
         parts += effect_rows([0.02, 0.03, 0.012, 0.018], "ms", method)
         parts += effect_rows(CLEAR, "purity", method)
     table = judged(parts).set_index(["score", "method"])
     p_detection = stats.ttest_1samp(CLEAR, 0).pvalue
     p_ms = stats.ttest_1samp([0.02, 0.03, 0.012, 0.018], 0).pvalue
     # Three methods are tested in detection, the two that passed in MS.
-    detection = table.loc["detection_alive"]
+    detection = table.loc["detection_auc"]
     ms = table.loc["ms"]
     assert detection.loc["one", "p_holm"] == pytest.approx(3 * p_detection)
     assert ms.loc["one", "p_holm"] == pytest.approx(2 * p_ms)
@@ -194,16 +194,16 @@ def test_fresh_seeds_have_an_interval_of_their_own():
 def test_size_and_power_of_the_rule():
     from bench import power
 
-    effects = {"detection_alive": 0.0, "ms": 0.0}
+    effects = {"detection_auc": 0.0, "ms": 0.0}
     by_backbone = power.SCENARIOS["by backbone"]
     design = power.DESIGNS["fair"]
     nothing = power.shares_shown(design, by_backbone, effects, runs=300)
-    size = nothing.loc["detection_alive", "any_shown"]
+    size = nothing.loc["detection_auc", "any_shown"]
     # Independent blocks: any is shown in 5 % of worlds, within three standard errors.
     assert size < 0.05 + 3 * (0.05 * 0.95 / 300) ** 0.5
-    effects = {"detection_alive": 0.03, "ms": 0.03}
+    effects = {"detection_auc": 0.03, "ms": 0.03}
     clear = power.shares_shown(design, by_backbone, effects, runs=100)
-    assert clear.loc["detection_alive", "shown"] > 0.9
+    assert clear.loc["detection_auc", "shown"] > 0.9
     # Through trials: fronts, and pairs, have the effect that is there.
     with_trials = power.shares_shown(design, by_backbone, effects, runs=20, price=0.0)
     for reading in ("effect", "equal_r2", "pairs"):
@@ -223,7 +223,7 @@ def test_a_world_without_spread_has_the_effects_that_were_put_in():
     from bench import power
 
     design = power.Design(datasets=3, ks=1, between=0.0, within=0.0)
-    effects = {"detection_alive": 0.02, "ms": -0.01}
+    effects = {"detection_auc": 0.02, "ms": -0.01}
     world = power.World(np.random.default_rng(0), design, (0.5, 0.5, 0.0), effects)
     means = world.means(world.readings()).set_index(["method", "score"])
     for method in ("m0", "m1"):
@@ -242,7 +242,7 @@ def test_many_worlds_at_once_are_judged_as_each_by_the_rule(name, runs):
     at_once = power.shown_first(design, shares, 0.01, runs=runs)
     one_by_one = []
     for run in range(runs):
-        effects = {"detection_alive": 0.01}
+        effects = {"detection_auc": 0.01}
         world = power.World(np.random.default_rng(run), design, shares, effects)
         means = world.means(world.readings()).set_index("method")
         shown = [outcomes.is_shown(means.loc[m, "outcome"]) for m in ("m0", "m1")]

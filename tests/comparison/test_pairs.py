@@ -29,7 +29,7 @@ def trial_row(method, lr, strength, r2, ms, detection, **changed):
         "m": 100,
         "r2": r2,
         "ms_mean_alive": ms,
-        "detection_alive": detection,
+        "detection_auc": detection,
         **changed,
     }
     return [row | {"split": split} for split in ("val", "test")]
@@ -67,7 +67,7 @@ def test_twins_are_compared_at_the_price_of_r2(metrics):
     # Score differences .05, .02 and .03; R^2 differences -.01, 0 and 0.
     assert ms["effect"] == pytest.approx((0.05 - 3 * 0.01 + 0.02 + 0.03) / 3)
     assert ms["r2_difference"] == pytest.approx(-0.01 / 3)
-    detection = table.loc["detection_alive"]
+    detection = table.loc["detection_auc"]
     assert detection["kappa"] == pytest.approx(2)
     assert detection["effect"] == pytest.approx((0.05 - 0.02 - 0.02 + 0.03) / 3)
 

@@ -146,7 +146,7 @@ def test_saes_made_elsewhere_stand_beside_the_baseline_over_the_same_cells():
             "k": 4,
             "seed": seed,
             "method": method,
-            "detection_alive": value,
+            "detection_auc": value,
         }
         for backbone, method, seed, value in (
             ("a", "topk", 0, 0.8),
@@ -156,14 +156,14 @@ def test_saes_made_elsewhere_stand_beside_the_baseline_over_the_same_cells():
     ]
     methods = {"topk": {}, "theirs": {"imported": True}, "reg1": {"against": "topk"}}
     beside = controls.imported_beside(
-        pd.DataFrame(rows), Methods(methods=methods), ["detection_alive", "ms"]
+        pd.DataFrame(rows), Methods(methods=methods), ["detection_auc", "ms"]
     )
     (row,) = beside.to_dict("records")
     assert (row["value"], row["baseline"], row["cells"]) == (0.7, 0.8, 1)
     # Without a baseline they stand alone.
     alone = Methods(methods={"theirs": {"imported": True}})
     (row,) = controls.imported_beside(
-        pd.DataFrame(rows), alone, ["detection_alive"]
+        pd.DataFrame(rows), alone, ["detection_auc"]
     ).to_dict("records")
     assert row["value"] == pytest.approx(0.4) and row["cells"] == 2
     assert np.isnan(row["baseline"])

@@ -109,7 +109,7 @@ def sae_rows(method, about, score, seeds):
         # Validation knows the trials of the tuning alone.
         shift = SEEDS[seed] if method != "topk" else 0.0
         scores = {
-            "detection_alive": score + gain + shift,
+            "detection_auc": score + gain + shift,
             "ms_mean_alive": score + gain / 2 + shift,
             "concepts_match": score + (GAIN_OF_MATCH if method != "topk" else 0.0),
         }
@@ -181,7 +181,7 @@ def row_of(table, **values):
 @pytest.mark.parametrize(("size", "gains"), [("many", MANY), ("few", FEW)])
 def test_many_and_few_are_read_apart(tables, size, gains):
     about = {"size": size, "width": 0.01}
-    row = row_of(tables["means"], method="reg1", score="detection_alive", **about)
+    row = row_of(tables["means"], method="reg1", score="detection_auc", **about)
     mean, half = by_blocks(gains)
     assert row["cells"] == 9 and row["blocks"] == 6 and row["fresh_cells"] == 9
     assert row["effect"] == pytest.approx(mean)
@@ -193,7 +193,7 @@ def test_many_and_few_are_read_apart(tables, size, gains):
     match = row_of(tables["means"], method="reg1", score="concepts_match", **about)
     assert match["effect"] == pytest.approx(GAIN_OF_MATCH)
     assert match["fresh_cells"] == 0
-    reg2 = row_of(tables["means"], method="reg2", score="detection_alive", **about)
+    reg2 = row_of(tables["means"], method="reg2", score="detection_auc", **about)
     assert reg2["effect"] == pytest.approx(by_blocks(gains, (1, -1, -1))[0])
     assert not reg2["same_sign"]
 
@@ -207,7 +207,7 @@ def test_each_dataset_alone(tables):
     row = row_of(
         tables["datasets"],
         method="reg1",
-        score="detection_alive",
+        score="detection_auc",
         width=0.01,
         dataset="openclipart_split1_few",
     )
@@ -222,7 +222,7 @@ def test_few_minus_many_is_paired_by_backbone_and_seed(tables):
         row = row_of(
             tables["few_minus_many"],
             method="reg1",
-            score="detection_alive",
+            score="detection_auc",
             width=0.01,
             dataset=dataset,
         )
@@ -286,7 +286,7 @@ def test_twins_gain_by_rate(decisive, names):
 
     metrics = make_metrics(mostly_at_low_rates, sizes=["many"])
     table = decisive.gains_by_rate(decisive.Experiment(metrics, names))
-    about = {"method": "reg1", "score": "detection_alive", "dataset": "all"}
+    about = {"method": "reg1", "score": "detection_auc", "dataset": "all"}
     low = row_of(table, rates="up to 0.002", **about)
     high = row_of(table, rates="from 0.004", **about)
     # Two points a rate with two lambdas, in nine cells.
@@ -306,7 +306,7 @@ def test_a_price_of_r2_is_that_of_all_rates(decisive, names):
     # A penalty loses R^2 in every trial; kappa is the slope over all six vertices.
     metrics.loc[metrics["method"] == "reg1", "r2"] -= 0.001
     table = decisive.gains_by_rate(decisive.Experiment(metrics, names))
-    about = {"method": "reg1", "score": "detection_alive", "dataset": "all"}
+    about = {"method": "reg1", "score": "detection_auc", "dataset": "all"}
     steps = np.arange(6)
     kappa = -np.polyfit(-0.002 * steps, 0.01 * steps - 0.0005 * steps**2, 1)[0]
     for rates in ("up to 0.002", "0.009"):
@@ -322,7 +322,7 @@ def test_one_rate_is_left_out_of_all_methods(decisive, names):
     of_dataset = {"sizes": ["many"], "datasets": ["openclipart_split1"]}
     metrics = make_metrics(only_at_one_rate, **of_dataset)
     table = decisive.means_without_a_rate(decisive.Experiment(metrics, names))
-    about = {"method": "reg1", "score": "detection_alive"}
+    about = {"method": "reg1", "score": "detection_auc"}
     effects = table[(table[list(about)] == pd.Series(about)).all(axis=1)]
     effects = effects.set_index("left_out")["effect"]
     assert [*effects.index] == ["none", *(f"{rate:g}" for rate in RATES)]
@@ -331,7 +331,7 @@ def test_one_rate_is_left_out_of_all_methods(decisive, names):
 
 
 def test_the_baseline_with_its_twins_alone(decisive, names):
-    about = {"method": "reg1", "score": "detection_alive"}
+    about = {"method": "reg1", "score": "detection_auc"}
     one_dataset = {"sizes": ["many"], "datasets": ["emoji_vendors_split2"]}
     # The trials that have no twin are the baseline's front, and are the judged ones.
     metrics = make_metrics(constant, lone=0.005, **one_dataset)
@@ -451,13 +451,13 @@ def test_the_folder_of_a_run_gives_every_table(
     of_paper = metrics[(metrics["method"] == "topk") & (metrics["seed"] == 0)]
     of_paper = of_paper.drop_duplicates(["dataset", "backbone", "split"])
     of_paper = of_paper.assign(protocol="paper", selected=True, selection="chosen")
-    lower = of_paper["detection_alive"] - 0.1
-    untrained = of_paper.assign(method="untrained", detection_alive=lower)
+    lower = of_paper["detection_auc"] - 0.1
+    untrained = of_paper.assign(method="untrained", detection_auc=lower)
     rows = pd.concat([metrics, of_paper, untrained])
     files.write_parquet(run_folder / "metrics.parquet", rows)
     sae = ["dataset", "backbone", "k", "method", "trial", "seed", "split"]
     curves = metrics[sae].assign(
-        curve="detection_by_frequency", x=0.01, y=metrics["detection_alive"]
+        curve="detection_by_frequency", x=0.01, y=metrics["detection_auc"]
     )
     files.write_parquet(run_folder / "curves.parquet", curves)
     latents = metrics[sae].assign(latent=0, detection=0.7, n_active=5)
@@ -491,7 +491,7 @@ def test_the_folder_of_a_run_gives_every_table(
         dataset="emoji_vendors_split2_few",
         backbone="efficientnet_lite2",
         method="reg1",
-        score="detection_alive",
+        score="detection_auc",
     )
     assert cell["effect"] == pytest.approx(0.030 - 0.002)
     assert all(name in printed for name in tables)
@@ -505,7 +505,7 @@ def test_the_folder_of_a_run_gives_every_table(
     of_controls = row_of(
         tables["controls"],
         size="few",
-        score="detection_alive",
+        score="detection_auc",
         dataset="all datasets",
     )
     assert of_controls["difference"] == pytest.approx(-0.1)

@@ -486,7 +486,7 @@ def write_compared(folder, gains, **columns_of):
                 "dead_train": 0,
                 "m": 9,
                 "ms_mean_alive": 0.5 + gain[number],
-                "detection_alive": 0.5 + gain[number],
+                "detection_auc": 0.5 + gain[number],
                 **columns_of.get(method, {}),
             }
             rows += [row | {"split": split} for split in ("val", "test")]
@@ -537,7 +537,7 @@ def test_effects_are_drawn_with_their_interval_and_every_cell(tmp_path):
 
 def test_a_method_without_detection_keeps_its_effect_on_ms(tmp_path):
     gains = {"mine": (0.01, 0.02, 0.06), "reg1": (0.04, 0.05, 0.06)}
-    names = write_compared(tmp_path, gains, mine={"detection_alive": None})
+    names = write_compared(tmp_path, gains, mine={"detection_auc": None})
     detection, ms = registry.load("figure", "effects").draw(tmp_path, names).axes
     assert [label.get_text() for label in detection.get_yticklabels()] == [
         "mine",

@@ -102,9 +102,9 @@ PRINTED_LINES = {
     "fair agree docs/results/fair docs/results/rivals": [
         "fashion_mnist_13k     dinov2_vit_s14 32   reg1           0.013"
         "          0.756             0.050",
-        "detection_alive        reg1_batch   0.040  0.023  0.057"
+        "detection_auc        reg1_batch   0.040  0.023  0.057"
         "             undecided   6      6",
-        "detection_alive   reg2_matryoshka   0.072  0.053  0.091"
+        "detection_auc   reg2_matryoshka   0.072  0.053  0.091"
         " higher in these cells   5      5",
     ],
     "fair mask docs/results/fair": [
@@ -115,10 +115,10 @@ PRINTED_LINES = {
         "1          reg1            0.007            0.016"
     ],
     "sizes docs/results/sizes": [
-        "detection_alive reg1 fashion_mnist_55k +0.005 ± 0.003",
-        "27k, with the high rates: detection_alive reg1 +0.014",
+        "detection_auc reg1 fashion_mnist_55k +0.005 ± 0.003",
+        "27k, with the high rates: detection_auc reg1 +0.014",
     ],
-    "fair draws docs/results/fair --draws 2": ["detection_alive reg1      0.0260"],
+    "fair draws docs/results/fair --draws 2": ["detection_auc reg1      0.0260"],
     "fair frequency docs/results/fair": [
         "reg1     0.026        0.012          0.04          0.030"
     ],

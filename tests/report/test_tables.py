@@ -417,9 +417,9 @@ def rows_of_fronts():
                 "dead_train": 0,
                 "m": 9,
                 "ms_mean_alive": ms,
-                "detection_alive": detection + gain,
+                "detection_auc": detection + gain,
                 "detection_measured": measured,
-                "detection": 0.4,
+                "detection_auc_all": 0.7,
             }
             for split in ("val", "test"):
                 rows.append({**row, "split": split, "lambda": np.nan})
@@ -463,8 +463,8 @@ def test_the_page_of_fronts_has_scale_and_price(tmp_path):
     assert re.search(r"latents measured +\| 0.900 +\| -0.100", prices)
     assert "1.02 k and 90%" in judged
     means = pd.read_csv(tmp_path / "front_means.csv").set_index(["score", "width"])
-    assert means.loc[("detection_alive", 0.01), "effect"] == pytest.approx(0.03125)
-    assert means.loc[("detection_alive", 0.01), "blocks"] == 4
+    assert means.loc[("detection_auc", 0.01), "effect"] == pytest.approx(0.03125)
+    assert means.loc[("detection_auc", 0.01), "blocks"] == 4
 
 
 def test_tables_claims_and_the_summary_of_a_run_start_without_torch():

@@ -151,10 +151,10 @@ def test_scores_are_those_of_the_definition(split, groups):
             for j in measured
         }
         mean = np.mean([*expected.values()])
-        assert scores[f"{name}_alive"] == pytest.approx(mean, abs=1e-6) and mean > 0.6
+        assert scores[f"{name}_auc"] == pytest.approx(mean, abs=1e-6) and mean > 0.6
         assert scores[f"{name}_measured"] == len(measured) / M
-        above_chance = sum(2 * v - 1 for v in expected.values()) / M
-        assert scores[name] == pytest.approx(above_chance, abs=1e-6)
+        mean_of_all = np.mean([expected.get(j, 0.5) for j in range(M)])
+        assert scores[f"{name}_auc_all"] == pytest.approx(mean_of_all, abs=1e-6)
         if split == "test":
             auc_of_latent = scores[f"{name}_of_latent"].values
             assert np.flatnonzero(~np.isnan(auc_of_latent)).tolist() == measured
@@ -176,7 +176,7 @@ def test_a_judge_whose_images_were_permuted_is_at_chance():
         for judge in judge_embeddings.values():
             judge["test"][:] = judge["test"][rng.permutation(80)]
         options = Options(least_train=8, least_test=3)
-        alive.append(detection.score(subject, "test", options)["detection_alive"])
+        alive.append(detection.score(subject, "test", options)["detection_auc"])
     assert abs(np.mean(alive) - 0.5) < 0.03 and np.std(alive) > 0
 
 
@@ -210,7 +210,7 @@ def test_a_sample_stands_for_many_training_images(groups, monkeypatch):
         for sae_and_images in (subject, of_sample)
     )
     assert scores["detection_measured"] > 0.3
-    assert scores["detection_alive"] == expected["detection_alive"]
+    assert scores["detection_auc"] == expected["detection_auc"]
     np.testing.assert_array_equal(
         scores["detection_of_latent"].values, expected["detection_of_latent"].values
     )
@@ -233,7 +233,7 @@ def test_judges_are_of_another_family_and_families_count_alike():
         embeddings = {name: judge_embeddings[name] for name in judges}
         view = Subject(subject.coder, subject.splits, embeddings, backbone="a")
         give_codes(view, dense)
-        return detection.score(view, "test", options).get("detection_alive")
+        return detection.score(view, "test", options).get("detection_auc")
 
     assert alive_by("b") is None
     expected = ((alive_by("c") + alive_by("d")) / 2 + alive_by("e")) / 2
@@ -254,7 +254,8 @@ def test_sae_score_gives_it_where_judges_of_both_splits_are_given(tmp_path):
         "train_judges": {"judge": judge_train},
     }
     columns = sae.score(coder(0), test, **arguments)
-    assert {"detection", "detection_measured"} <= columns.keys()
+    names = {"detection_auc", "detection_auc_all", "detection_measured"}
+    assert names <= columns.keys()
     for change, message in (
         ({"train_judges": None}, "metric detection reads train_judges"),
         ({"judges": {"other": judge_test}}, "other is in one of them alone"),

@@ -29,7 +29,7 @@ def test_the_answer_is_short_and_says_where_to_look(tmp_path, monkeypatch):
     scores = [
         (m, s, w)
         for m in methods
-        for s in ("detection_alive", "ms_all")
+        for s in ("detection_auc", "ms_all")
         for w in (0.01, 0.02)
     ]
     means = pd.DataFrame(
@@ -51,7 +51,7 @@ def test_the_answer_is_short_and_says_where_to_look(tmp_path, monkeypatch):
     files.write_parquet(tables / "front_means.parquet", means)
     scale = {
         "control": ["untrained"],
-        "score": ["detection_alive"],
+        "score": ["detection_auc"],
         "difference": [-0.09],
     }
     files.write_parquet(tables / "front_controls.parquet", pd.DataFrame(scale))

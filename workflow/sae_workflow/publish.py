@@ -21,6 +21,7 @@ from sae.config.models import Config
 from sae.core import files, paths, registry
 from sae.core.errors import UserError
 from sae.report.markup import markdown
+from sae.scoring.rows import read_metrics
 from sae_workflow import missing_inputs, settings
 from sae_workflow.command_line import run_command
 
@@ -33,7 +34,7 @@ SHOWN_SCORES = [
     "dead",
     "ms",
     "ms_across",
-    "detection_alive",
+    "detection_auc",
     "ms_independent",
     "ms_independent_across",
     "purity",
@@ -99,7 +100,7 @@ def publish(experiment: str, *overlays: str) -> Path:
         )
 
     metrics_file = Path(paths.METRICS.format(experiment=experiment))
-    metrics = files.read_parquet(metrics_file)
+    metrics = read_metrics(metrics_file)
     test_rows = metrics[metrics["split"] == "test"].set_index(ROW_KEY)
     exporter = registry.load("exporter", "saelens")
     saes = []

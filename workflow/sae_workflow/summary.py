@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from sae.comparison import board, fronts
+from sae.comparison import board, fronts, outcomes
 from sae.comparison.claims import UNTESTED
 from sae.comparison.outcomes import headline
 from sae.comparison.published import interval, plain, signed
@@ -33,9 +33,9 @@ def summarise(experiment: str) -> Iterator[str]:
     """
     folder = Path(paths.EXPERIMENT.format(experiment=experiment))
     tables = folder / "tables"
-    means = headline(files.read_parquet(tables / "front_means.parquet"))
-    controls = files.read_parquet(tables / "front_controls.parquet")
-    imported = files.read_parquet(tables / "front_imported.parquet")
+    means = headline(outcomes.read_table(tables / "front_means.parquet"))
+    controls = outcomes.read_table(tables / "front_controls.parquet")
+    imported = outcomes.read_table(tables / "front_imported.parquet")
     claims = files.read_parquet(paths.TYPED_CLAIMS.format(experiment=experiment))
     site = paths.SITE.format(experiment=experiment)
 

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from sae.core import files, paths
+from sae.scoring.rows import read_metrics
 from sae_workflow.command_line import run_command
 
 # What columns of metrics begin with that are named for a judge (metric `independent`).
@@ -29,7 +30,7 @@ def rows_of_steps(experiment: str) -> list[dict[str, Any]]:
         Rows with the step, how many jobs it had, their minutes in all, the longest job,
         and the most memory of one.
     """
-    metrics = files.read_parquet(paths.METRICS.format(experiment=experiment))
+    metrics = read_metrics(Path(paths.METRICS.format(experiment=experiment)))
     job_names = _names_of_jobs(metrics)
     log_folder = Path(paths.EXPERIMENT_LOGS.format(experiment=experiment))
     step_folders = [Path(paths.LOGS) / "embed", *sorted(log_folder.glob("*"))]

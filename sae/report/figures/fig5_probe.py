@@ -6,9 +6,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sae.core import files
 from sae.report import curves, style
 from sae.report.names import Names
+from sae.scoring.rows import read_metrics
 
 READS = ["metrics.parquet", "curves.parquet"]
 CAPTION = (
@@ -23,7 +23,7 @@ def draw(results: Path, names: Names) -> Figure:
     The probe on the raw embedding is a line.
     """
     points = curves.chosen_curves(results, names, "probe", optional=True)
-    metrics = files.read_parquet(results / "metrics.parquet")
+    metrics = read_metrics(results / "metrics.parquet")
     raw_top1 = {}
     if "probe_top1_raw" in metrics:
         raw_top1 = metrics.groupby(curves.CELL)["probe_top1_raw"].first()

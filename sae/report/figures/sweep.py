@@ -19,11 +19,10 @@ from matplotlib.ticker import NullFormatter
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from sae.comparison.scores import RUN, SCORES, across_groups, diverged
-from sae.core import files
 from sae.core.paths import value_in_path
 from sae.report import style
 from sae.report.names import MARKERS, Names
-from sae.scoring.rows import swept_options
+from sae.scoring.rows import read_metrics, swept_options
 from sae.scoring.selection import chosen_rows, rows_under
 
 READS = ["metrics.parquet"]
@@ -71,7 +70,7 @@ def draw(results: Path, names: Names) -> Figure:
 
     Lines are k, method and its other swept options.
     """
-    metrics = across_groups(rows_under(files.read_parquet(results / READS[0]), "paper"))
+    metrics = across_groups(rows_under(read_metrics(results / READS[0]), "paper"))
     swept = _swept_rows(metrics, names)
     if swept.empty:
         empty_figure, _ = style.panels(1, 1, 1.2, 0)

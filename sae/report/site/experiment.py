@@ -13,7 +13,7 @@ import yaml
 from sae.bank.read import Bank, BankedSae
 from sae.bank.read import read as read_bank
 from sae.comparison import board as boards
-from sae.comparison import fronts
+from sae.comparison import fronts, outcomes
 from sae.comparison.scores import across_groups
 from sae.core import files, registry
 from sae.core.errors import UserError
@@ -33,7 +33,7 @@ from sae.report.site.glossary import GLOSSARY, paper_methods
 from sae.report.site.overview import Overview
 from sae.report.site.start import StartSae
 from sae.scoring.metrics import concepts as concepts_metric
-from sae.scoring.rows import CELL
+from sae.scoring.rows import CELL, read_metrics
 
 Cell = tuple[Any, ...]  # dataset, backbone, k
 
@@ -145,7 +145,7 @@ class _Experiment:
         self.names = names
         self.device = device
 
-        metrics = across_groups(files.read_parquet(results / "metrics.parquet"))
+        metrics = across_groups(read_metrics(results / "metrics.parquet"))
         curves = files.read_parquet(results / "curves.parquet")
         latents = files.read_parquet(results / "latents.parquet")
         self.tables = _CellTables(
@@ -457,10 +457,10 @@ class _Experiment:
         names = self.names
         metrics = self.tables.metrics
         tables = self.results / "tables"
-        means = files.read_parquet(tables / "front_means.parquet")
-        controls = files.read_parquet(tables / "front_controls.parquet")
-        imported = files.read_parquet(tables / "front_imported.parquet")
-        effects_by_cell = files.read_parquet(tables / "fronts.parquet")
+        means = outcomes.read_table(tables / "front_means.parquet")
+        controls = outcomes.read_table(tables / "front_controls.parquet")
+        imported = outcomes.read_table(tables / "front_imported.parquet")
+        effects_by_cell = outcomes.read_table(tables / "fronts.parquet")
         effects = overview.effect_rows(effects_by_cell, self.places)
         claims = files.read_parquet(self.results / "claims.parquet")
 

@@ -11,16 +11,16 @@ asked alike. docs/protocol.md says what is measured, and why. Of more than `MOST
 training images a seeded sample stands for all: whatever is read of training images, how
 often a latent fires on them included, is read of the sample.
 
-- `detection_alive`: the mean AUC over the latents that are measured;
-- `detection_measured`: their share of the dictionary;
-- `detection`: the mean of 2 AUC - 1 over all latents; one that was not measured counts
-  as 0;
+- `detection_auc`: the mean AUC over the latents that are measured;
+- `detection_auc_all`: the mean AUC over all latents; one that is not measured counts as
+  .5;
+- `detection_measured`: the share of the dictionary that is measured;
 - curve `detection_by_frequency`: the mean AUC by the share of the images on which a
   latent fires, at the upper end of each of `FREQUENCY_BANDS`;
 - per latent `detection`, on test: its AUC.
 
-Where `kinds` has `random`, `detection_random`, ... are these with random firing images
-in place of the highest.
+Where `kinds` has `random`, `detection_random_auc`, ... and per latent
+`detection_random` are these with random firing images in place of the highest.
 """
 
 from collections.abc import Iterable, Iterator
@@ -46,6 +46,8 @@ ALONE = True
 SHOWN = ("detection",)
 FILLED = {"families": "families"}
 RANKINGS = ("draws", "kinds")
+# The AUC by chance, which a latent counts as that is not measured.
+CHANCE = 0.5
 # Images, and latents, that are looked at at once.
 CHUNK = 16_384
 LATENTS = 256
@@ -295,9 +297,9 @@ def summarise(
         in_band = band == number
         mean_by_band.append(auc[in_band].mean() if in_band.any() else np.nan)
     return {
-        f"{name}_alive": auc.mean() if len(auc) else np.nan,
+        f"{name}_auc": auc.mean() if len(auc) else np.nan,
         f"{name}_measured": len(auc) / latent_count,
-        name: (2 * auc - 1).sum() / latent_count,
+        f"{name}_auc_all": CHANCE + (auc - CHANCE).sum() / latent_count,
         f"{name}_by_frequency": Curve(FREQUENCY_BANDS, mean_by_band),
     }
 

@@ -330,7 +330,7 @@ def trials(
                     "r2_val": r2,
                     "r2_test": r2,
                 }
-                for score in ("ms", "detection_alive"):
+                for score in ("ms", "detection_auc"):
                     value = None
                     if score in scores_of_cell and not diverged:
                         value = round(float(rng.uniform(0.3, 0.8)), 4)
@@ -394,7 +394,7 @@ def overview(
             "judged": True,
         },
         {
-            "id": "detection_alive",
+            "id": "detection_auc",
             "label": "detection",
             "what": "An AUC.",
             "better": 1,
@@ -458,16 +458,16 @@ def overview(
     }
     if not compared:
         return payload
-    payload["trials"] = trials(rng, cells, [["ms", "detection_alive"], ["ms"]])
+    payload["trials"] = trials(rng, cells, [["ms", "detection_auc"], ["ms"]])
     payload["fronts"] = [
         vertex
-        for cell, scores_of_cell in enumerate((["ms", "detection_alive"], ["ms"]))
+        for cell, scores_of_cell in enumerate((["ms", "detection_auc"], ["ms"]))
         for method in (0, 1)
         for score in scores_of_cell
         for vertex in hull(payload["trials"], cell, method, score)
     ]
     payload["windows"] = []
-    for cell, score in ((0, "ms"), (0, "detection_alive"), (1, "ms")):
+    for cell, score in ((0, "ms"), (0, "detection_auc"), (1, "ms")):
         of_baseline = [
             vertex["r2"]
             for vertex in payload["fronts"]
@@ -506,7 +506,7 @@ def overview(
         },
         row
         | {
-            "score": "detection_alive",
+            "score": "detection_auc",
             "effect": -0.003,
             "low": -0.02,
             "high": 0.014,
@@ -756,7 +756,7 @@ def write(
             "scores": {
                 "r2": 0.6 + n / 100,
                 "ms": 0.5,
-                "detection_alive": None if cell else 0.7,
+                "detection_auc": None if cell else 0.7,
             },
             "chosen": n != 1,
         }

@@ -117,7 +117,7 @@ def mean_row(**columns):
     """Return a row of the means over cells, but for the columns that are given."""
     row = {
         "method": "reg1",
-        "score": "detection_alive",
+        "score": "detection_auc",
         "width": 0.01,
         "effect": 0.0123,
         "low": -0.01,
@@ -150,7 +150,7 @@ def test_the_answer_names_gains_scale_and_every_price():
             mean_row(method="reg2", score="purity", effect=9.0, outcome=None),
         ]
     )
-    scale = {"control": ["raw"], "score": ["detection_alive"], "difference": [-0.1]}
+    scale = {"control": ["raw"], "score": ["detection_auc"], "difference": [-0.1]}
     controls = pd.DataFrame(scale)
     none = pd.DataFrame(columns=["method", "score", "value", "baseline", "cells"])
     claims = pd.DataFrame(
@@ -177,7 +177,7 @@ def test_the_answer_names_gains_scale_and_every_price():
     assert of_paper == "Of the paper's 2 claims 1 hold here; 1 are not tested."
     assert len(answer(table[:0], controls, none, claims[:0], NAMES, [])) == 1
     # An SAE that was made elsewhere, alone.
-    scores = [("r2", 0.7, 0.8), ("detection_alive", 0.65, 0.7), ("measured", 0.5, 0.9)]
+    scores = [("r2", 0.7, 0.8), ("detection_auc", 0.65, 0.7), ("measured", 0.5, 0.9)]
     theirs = pd.DataFrame(
         [("reg1", score, value, baseline, 3) for score, value, baseline in scores],
         columns=none.columns,
