@@ -133,7 +133,8 @@ def read_table(file: Path) -> pd.DataFrame:
             before (`sae.scoring.old_names`).
     """
     table = files.read_parquet(file)
-    old_names.refuse(set(table["score"]), file)
+    command = f"python bench/reference.py rebuild {file.parent.parent}"
+    old_names.refuse(set(table["score"]), file, command)
     return table
 
 

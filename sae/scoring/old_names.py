@@ -40,21 +40,22 @@ def rename(scores: Mapping[str, Any]) -> dict[str, Any]:
     return renamed
 
 
-def refuse(names: Collection[str], file: Path) -> None:
+def refuse(names: Collection[str], file: Path, command: str) -> None:
     """Check that a table has no scores under names of before.
 
     Args:
         names: the scores of the metric `detection` that the table may have.
         file: the table, for the message.
+        command: what helps where an experiment's rows alone were kept.
 
     Raises:
         UserError: it has.
     """
     old_names = [name for name in RENAMED if name in names]
     if old_names:
+        new_names = [RENAMED[name] for name in old_names]
         raise UserError(
-            f"{file} has {' and '.join(old_names)}, of an older version: today "
-            "`detection_auc` and `detection_auc_all`, both AUC. Run its experiment "
-            "again, which trains and scores nothing anew; rows that were kept are "
-            f"renamed by `python bench/reference.py rename {file.parent}`"
+            f"{file}: an older version made it: it has {' and '.join(old_names)}, "
+            f"today {' and '.join(new_names)}. Run the experiment again, which trains "
+            f"and scores nothing anew, or, where its rows alone were kept, `{command}`"
         )

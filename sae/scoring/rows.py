@@ -56,7 +56,8 @@ def read_metrics(file: Path) -> pd.DataFrame:
         for name in metrics
         if metric_by_column.get(name, "detection") == "detection"
     ]
-    old_names.refuse(of_detection, file)
+    command = f"python bench/reference.py rename {file.parent}"
+    old_names.refuse(of_detection, file, command)
     return metrics
 
 

@@ -108,11 +108,11 @@ PRINTED_LINES = {
         " higher in these cells   5      5",
     ],
     "fair mask docs/results/fair": [
-        "reg1    ms_mean_alive           -0.0102",
-        "reg2    ms_mean_alive           -0.0054",
+        "reg1  ms_mean_alive           -0.0102",
+        "reg2  ms_mean_alive           -0.0054",
     ],
     "fair rate docs/results/fair": [
-        "1          reg1            0.007            0.016"
+        "1          reg1            0.007          0.016"
     ],
     "sizes docs/results/sizes": [
         "detection_auc reg1 fashion_mnist_55k +0.005 ± 0.003",
