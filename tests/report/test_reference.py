@@ -111,9 +111,7 @@ PRINTED_LINES = {
         "reg1  ms_mean_alive           -0.0102",
         "reg2  ms_mean_alive           -0.0054",
     ],
-    "fair rate docs/results/fair": [
-        "1          reg1            0.007          0.016"
-    ],
+    "fair rate docs/results/fair": ["1          reg1            0.007          0.016"],
     "sizes docs/results/sizes": [
         "detection_auc reg1 fashion_mnist_55k +0.005 ± 0.003",
         "27k, with the high rates: detection_auc reg1 +0.014",
