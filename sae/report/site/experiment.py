@@ -22,7 +22,7 @@ from sae.data import dataset as datasets
 from sae.data import store
 from sae.data.concepts import MANIFEST
 from sae.data.store import Activations
-from sae.report import feasibility, gallery
+from sae.report import feasibility, gallery, outcomes
 from sae.report.names import Names, printed
 from sae.report.site import build, cells, downloads, images, overview, pack, start
 from sae.report.site import latents as site_latents
@@ -490,6 +490,7 @@ class _Experiment:
             saes=self._sae_rows,
             fronts=vertices,
             windows=windows,
+            outcomes=outcomes.heading(means),
             board=overview.board_rows(means, controls, self.places),
             claims=overview.claim_rows(claims),
             effects=effects,
