@@ -65,7 +65,7 @@ def notes(
     )
     if outcomes.speaks_of_others(means):
         block = "dataset, a mean over families of backbones"
-        speaks_of = "An outcome speaks of other datasets."
+        speaks_of = "An outcome speaks of other datasets like these."
     columns = {
         "baseline": "the baseline's own score in the same reading, mean over cells",
         "effect": (
@@ -95,17 +95,18 @@ def notes(
         "of reach or have no comparison are in no mean."
     )
     tests = (
-        "Detection and MS are tested together. An interval may leave out 0 and the "
-        "outcome be inconclusive, since the test is corrected for their number. "
-        f"{speaks_of} What other readings say decides nothing. docs/protocol.md has "
-        "the rule."
+        "Detection and MS are tested together. The test is corrected for the number of "
+        "methods and scores and the interval is not, so an outcome may be inconclusive "
+        f"where the interval leaves out 0. {speaks_of} What other readings say decides "
+        "nothing. docs/protocol.md has the rule."
     )
     paragraphs = [wrapped(reading), wrapped(tests)]
     if has_controls:
         paragraphs.append(wrapped(OF_CONTROLS))
     paragraphs.append(column_key(columns))
-    words = [f"*{word}*: {when}" for word, when in outcomes.meanings(intervals).items()]
-    paragraphs.append(wrapped(f"Outcomes. {'. '.join(words)}."))
+    words = outcomes.meanings(intervals).items()
+    bullets = [wrapped(f"- *{word}*: {when}.") for word, when in words]
+    paragraphs.append("\n".join(bullets))
     return paragraphs
 
 

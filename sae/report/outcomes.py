@@ -59,8 +59,16 @@ def heading(means: pd.DataFrame) -> str:
     """
     if speaks_of_others(means):
         return "outcome"
-    several = means["datasets"].max() > 1
-    return "outcome, on these datasets" if several else "outcome, on this dataset"
+    return f"outcome, {on_datasets(means)}"
+
+
+def on_datasets(means: pd.DataFrame) -> str:
+    """Return "on these datasets", or "on this dataset" of one.
+
+    Args:
+        means: Of `sae.comparison.outcomes.means`.
+    """
+    return "on these datasets" if means["datasets"].max() > 1 else "on this dataset"
 
 
 def speaks_of_others(means: pd.DataFrame) -> bool:

@@ -59,8 +59,8 @@ def _summarise_fronts(means: pd.DataFrame, controls: pd.DataFrame) -> Iterator[s
         return
     cell_count = int(of_endpoints["cells"].max())
     yield (
-        f"Beside the baseline at the same R2, in {outcomes.counted(cell_count, 'cell')}"
-        f" (mean over blocks, interval; {outcomes.heading(of_endpoints)}):"
+        f"Beside the baseline at its R2, in {outcomes.counted(cell_count, 'cell')} "
+        f"(mean over blocks, interval, {outcomes.heading(of_endpoints)}):"
     )
     methods = list(dict.fromkeys(of_endpoints["method"]))
     for method in methods[:MOST_ROWS]:

@@ -64,6 +64,9 @@ def answer(
     sentences = [
         sentence for method in best for sentence in _gains(method, effects, names)
     ]
+    if not outcomes.speaks_of_others(effects):
+        where = outcomes.on_datasets(effects)
+        sentences[0] = f"{where[0].upper()}{where[1:]}: {sentences[0]}"
     sentences += _scale(controls, measured[0], names)
     if priced:
         sentences.append(_price(priced, effects, measured[0], names))
@@ -110,18 +113,15 @@ def _gains(method: str, effects: pd.DataFrame, names: Names) -> list[str]:
             effect = published.signed(row["effect"])
             parts.append(f"{effect} {SCORES[score].label} ({outcome})")
             continue
-        sentence = f"{label} beside {baseline} in {SCORES[score].label}: {outcome}"
+        sentence = f"{label} beside {baseline} in {SCORES[score].label} is {outcome}"
         if not outcomes.is_out_of_reach(row):
             cells = outcomes.counted(int(row["cells"]), "cell")
             mean = published.interval(row["effect"], row["low"], row["high"])
             sentence += f" (mean of {cells}: {mean})"
         sentences.append(f"{sentence}.")
     if parts:
-        where = "" if outcomes.speaks_of_others(effects) else " on these datasets"
         gains = " and ".join(parts)
-        sentences.insert(
-            0, f"{label} has {gains} beside {baseline} at the same R²{where}."
-        )
+        sentences.insert(0, f"{label} has {gains} beside {baseline} at the same R².")
     return sentences
 
 
