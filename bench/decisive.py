@@ -29,7 +29,7 @@ from _comparison import Experiment, over_blocks, read_experiment
 from fair import gains_by_seed, gains_over_blocks
 
 from sae.comparison import controls, fronts, outcomes, pairs, readings
-from sae.comparison.outcomes import HIGHER, NOT_TESTED, OUT_OF_REACH, TOO_FEW
+from sae.comparison.outcomes import BETTER, NOT_COMPARABLE
 from sae.comparison.readings import Readings
 from sae.comparison.scores import across_groups
 from sae.core import files
@@ -204,8 +204,6 @@ def split_sizes(experiment: Experiment) -> dict[str, Experiment]:
 def read_fronts(experiment: Experiment) -> Readings:
     """Read what every method has beside the baseline, in the cells of one size.
 
-    The price of R^2 in pairs is one value for these cells.
-
     Raises:
         ValueError: A dataset is there with many images and with few.
     """
@@ -372,8 +370,7 @@ def _endpoints(means: pd.DataFrame) -> pd.DataFrame:
 def gains_by_rate(experiment: Experiment) -> pd.DataFrame:
     """Return what pairs of twins gain at low rates, at high ones, and at each.
 
-    The effects are those of `sae.comparison.pairs`: the score, and R^2 at its price,
-    which all trials of the baseline say, whatever the rates.
+    The effects are those of `sae.comparison.pairs`.
 
     Args:
         experiment: The rows of one size.
@@ -381,7 +378,7 @@ def gains_by_rate(experiment: Experiment) -> pd.DataFrame:
     Returns:
         A row for each score, method and `rates`: over all datasets with the interval
         over blocks (`dataset` is "all"), and of each dataset. `twins`: how many pairs
-        are feasible; `in_score`: what they gain in the score, without a price of R^2.
+        are feasible; `r2_difference`: what they lose of R^2, which has no price.
     """
     metrics = experiment.metrics
     names = experiment.names
@@ -397,8 +394,6 @@ def gains_by_rate(experiment: Experiment) -> pd.DataFrame:
     for title, is_in_band in bands.items():
         trials = metrics[is_baseline | is_in_band]
         effects = pairs.effects(trials, names.tuned, names.fronts)
-        in_score = effects["effect"] - effects["kappa"] * effects["r2_difference"]
-        effects = effects.assign(in_score=in_score)
         for (score, method), cells in effects.groupby(["score", "method"], sort=False):
             about = {"score": score, "method": method, "rates": title}
             rows.append(about | {"dataset": "all"} | _mean_gain(cells, names))
@@ -418,7 +413,7 @@ def _mean_gain(cells: pd.DataFrame, names: ComparisonSettings) -> dict[str, Any]
         "effect": effect,
         "low": effect - half_width,
         "high": effect + half_width,
-        "in_score": over_blocks(by_cell["in_score"], names)[0],
+        "r2_difference": over_blocks(by_cell["r2_difference"], names)[0],
         "cells": len(cells),
         "twins": cells["points"].sum(),
     }
@@ -570,10 +565,10 @@ def say_of_many(detection: pd.Series | None) -> str:
     """
     if detection is None:
         return UNDECIDED
-    if detection["outcome"] in (OUT_OF_REACH, TOO_FEW, NOT_TESTED):
+    if detection["outcome"] == NOT_COMPARABLE:
         return UNDECIDED
     words = []
-    if detection["outcome"].startswith(HIGHER):
+    if detection["outcome"].startswith(BETTER):
         words.append(CONFIRMED)
     if detection["high"] < REFUTED_BELOW:
         words.append(REFUTED)

@@ -4,7 +4,7 @@ Raters are simulated. A latent's chance of a right answer is drawn around its me
 mean, and a rater is better or worse at all of them. Each rater is asked about ten
 latents of each method, out of the pool that a site has, as the view *Judge* draws them.
 The answers are read as `python -m sae judged` reads them. A row says, for so many
-raters and a true difference, how often a method is called higher or lower (its power;
+raters and a true difference, how often a method is called better or worse (its power;
 at no difference its size), how often the interval holds the truth, and how wide it is.
 """
 
@@ -77,7 +77,7 @@ def rates(
         covered[run] = row["difference_low"] <= difference <= row["difference_high"]
         widths[run] = row["difference_high"] - row["difference_low"]
     return {
-        "called higher or lower": shown.mean(),
+        "called better or worse": shown.mean(),
         "interval holds the truth": covered.mean(),
         "half width": widths.mean() / 2,
     }

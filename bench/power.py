@@ -1,20 +1,21 @@
-"""How often the rule of the comparison errs, and what it finds.
+"""How often the rule of the comparison errs, what it finds, and what it refutes.
 
 `python bench/power.py`. A world has the cells of a design (`fair`, `rivals`, `demo`),
 and its methods have effects that are known: the same mean everywhere, plus a deviation
 that is drawn for each dataset, each family of backbones, each backbone of a dataset,
 and each cell. The rule reads these effects, with the noise that a reading has, as it
-reads an experiment's. A row says how often any method of a world is called higher or
-lower in detection, where all have a mean of 0 (the size of the test), which share of
-the methods is, where they have another (its power), and which effect is found with a
-power of .8. Last, worlds in which trials are simulated, too, say whether fronts and
-pairs read the effects that are there.
+reads an experiment's, detection and MS together; MS has no effect. A row says how often
+any method of a world is called better or worse in either, where none has an effect (the
+size of the test), which share of the methods is called equivalent within .01 in
+detection then (its power to refute), which share is called better where detection has
+an effect (its power to find), and which effect is found with a power of .8. Last,
+worlds in which trials are simulated, too, say whether fronts and pairs read the effects
+that are there.
 
 The deviations have a standard deviation of .009 together, as the blocks of `fair` have
-in detection, unless a design has another. How it is divided is a scenario. This decides
-on the word for an effect: if the size exceeds .075 in a scenario in which effects vary
-by dataset or by family, the word is "in these cells" and not "shown", for all
-experiments.
+in detection, unless a design has another. How it is divided is a scenario. Where effects
+vary by dataset or by family, the size exceeds .075: so with few datasets a word speaks
+of these datasets alone. Designs of six datasets or more have datasets as blocks.
 """
 
 import argparse
@@ -25,12 +26,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtr, stdtrit
+from scipy.special import stdtrit
 
 from sae.comparison import intervals, outcomes, readings
 from sae.comparison.fronts import FrontRule
 from sae.comparison.intervals import POWER
-from sae.comparison.outcomes import is_shown
+from sae.comparison.outcomes import is_negligible, is_shown
+from sae.comparison.pairs import COLUMNS as PAIR_COLUMNS
 from sae.comparison.readings import Readings
 from sae.core import files
 from sae.scoring.front import DETECTION, MS
@@ -39,7 +41,6 @@ EFFECTS = (0.01, 0.02, 0.03, 0.05)
 
 BETWEEN_CELLS = 0.009  # standard deviation of an effect between (dataset, backbone)
 WITHIN = 0.003  # between the cells of a (dataset, backbone), and again between seeds
-ALLOWED = 0.075  # size from which on the word is "in these cells"
 # {scenario: the shares of the variance between datasets, families, backbones}.
 SCENARIOS = {
     "by backbone": (0.0, 0.0, 1.0),
@@ -75,16 +76,6 @@ class Design:
     within: float = WITHIN
 
     @property
-    def seeds_of_readings(self) -> tuple[tuple[int, ...], ...]:
-        """The seeds that each of `Readings` has: fronts, equal R^2, pairs.
-
-        Pairs are of trials, which the seed of the tuning alone trained.
-        """
-        tuning = (0,)
-        of_vertices = self.fresh or tuning
-        return of_vertices, of_vertices, tuning
-
-    @property
     def cells(self) -> list[tuple[str, str, str, int]]:
         """(dataset, family, backbone, k) of each cell."""
         backbones = [
@@ -105,6 +96,8 @@ DESIGNS = {
     "fair": Design(),
     "rivals": Design(ks=1, methods=15, trials=8),
     "demo": Design(trials=4, fresh=()),
+    # Six datasets, which are the blocks.
+    "six": Design(datasets=6, families={"a": 1, "b": 1}, ks=1),
     # The nine cells of many images; of few it has nine more, which are read alike.
     "decisive": Design(datasets=3, ks=1, trials=24),
     # The match with concepts there, which has no fresh seeds. Its spread is that of the
@@ -152,23 +145,9 @@ class World:
 
     def readings(self) -> Readings:
         """Return the effects that are there, with the noise of a reading."""
-        fronts, equal_r2, pairs = map(self._effects, self.design.seeds_of_readings)
-        return Readings(fronts, equal_r2, pairs.assign(kappa=1.0))
-
-    def cell_means(self) -> np.ndarray:
-        """Return the effects of :meth:`readings`, means over seeds.
-
-        Returns:
-            (readings, methods, cells) of detection, where it is the only score: by
-            fronts, at equal R^2, of pairs.
-        """
-        gains = np.array([*self.gains.values()])[:, None, :]
-        by_reading = []
-        for seeds in self.design.seeds_of_readings:
-            shape = (len(gains), len(seeds), gains.shape[-1])
-            noise = self.design.within * self._rng.normal(size=shape)
-            by_reading.append((gains + noise).mean(axis=1))
-        return np.array(by_reading)
+        effects = self._effects(self.design.fresh or (0,))
+        no_pairs = pd.DataFrame(columns=PAIR_COLUMNS)
+        return Readings(effects, effects[:0], no_pairs)
 
     def _effects(self, seeds: tuple[int, ...]) -> pd.DataFrame:
         """Return a table as `sae.comparison.fronts.effects` gives it."""
@@ -334,11 +313,12 @@ def shares_shown(
             the baseline's.
 
     Returns:
-        A row for each score: `shown` and `equivalent`, the shares of methods of which
-        this is said; `any_shown`, the share of worlds in which any method is shown;
-        `effect`, `equal_r2` and `pairs`, the means of what is read; `too_narrow_by`,
-        the standard deviation of the mean effect over worlds, in units of the standard
-        error that a world's interval has.
+        A row for each score: `shown` and `refuted`, the shares of methods that are
+        called better or worse, and equivalent within .01; `any_shown`, the share of
+        worlds in which any method is shown in any score; `effect`, `equal_r2` and
+        `pairs`, the means of what is read; `too_narrow_by`, the standard deviation of
+        the mean effect over worlds, in units of the standard error that a world's
+        interval has.
     """
     parts = []
     for run in range(runs):
@@ -348,10 +328,11 @@ def shares_shown(
     means = pd.concat(parts, ignore_index=True)
     means = means[means["score"].isin(effects)]
     means["shown"] = means["outcome"].map(is_shown).astype(float)
-    means["equivalent"] = (means["outcome"] == outcomes.EQUIVALENT).astype(float)
-    any_shown = means.groupby(["score", "run"])["shown"].max().groupby("score").mean()
+    means["refuted"] = means["outcome"].map(is_negligible).astype(float)
+    any_shown = means.groupby("run")["shown"].max().mean()
+    columns = ["shown", "refuted", "effect", "equal_r2", "pairs"]
+    means[columns] = means[columns].astype(float)
     by_score = means.groupby("score")
-    columns = ["shown", "equivalent", "effect", "equal_r2", "pairs"]
 
     # Half an interval is its standard error times a quantile of Student's t.
     half = (means["high"] - means["low"]) / 2
@@ -362,87 +343,6 @@ def shares_shown(
         by_score[columns]
         .mean()
         .assign(any_shown=any_shown, too_narrow_by=true_error / stated_error)
-    )
-
-
-def shares_of_first(
-    design: Design, shares: tuple[float, float, float], effect: float, *, runs: int
-) -> pd.Series:
-    """Return how often detection is shown, where nothing is tested behind it.
-
-    The rule's arithmetic for many worlds at once, which takes a small part of the time.
-    Its worlds are those of :func:`shares_shown` without MS, and so are the decisions
-    (tests/comparison/test_outcomes.py).
-
-    Args:
-        design: Which cells and methods.
-        shares: Of a scenario.
-        effect: The true mean effect of every method.
-        runs: Worlds.
-
-    Returns:
-        `shown`: the share of methods; `any_shown`: that of worlds in which any method
-        is.
-    """
-    is_shown_by_world = shown_first(design, shares, effect, runs=runs)
-    return pd.Series(
-        {
-            "shown": is_shown_by_world.mean(),
-            "any_shown": is_shown_by_world.any(axis=1).mean(),
-        }
-    )
-
-
-def shown_first(
-    design: Design, shares: tuple[float, float, float], effect: float, *, runs: int
-) -> np.ndarray:
-    """Say which methods are shown in detection: (worlds, methods).
-
-    Args:
-        design: Which cells and methods.
-        shares: Of a scenario.
-        effect: The true mean effect of every method.
-        runs: Worlds.
-    """
-    rule = intervals.IntervalRule()
-    worlds = [
-        World(np.random.default_rng(run), design, shares, {DETECTION: effect})
-        for run in range(runs)
-    ]
-    by_reading = [world.cell_means() for world in worlds]
-    # (readings, worlds, methods, cells): fronts, equal R^2, pairs.
-    cells = np.stack(by_reading, axis=1)
-
-    block_of_cell = [(dataset, family) for dataset, family, *_ in design.cells]
-    blocks = list(dict.fromkeys(block_of_cell))
-    effects = _means_of_groups(cells, block_of_cell)
-    means = effects.mean(axis=-1)
-    headline = means[0]
-
-    # Student's t over blocks, and Holm's correction over the methods of a world.
-    error = effects[0].std(axis=-1, ddof=1) / len(blocks) ** 0.5
-    p = 2 * stdtr(len(blocks) - 1, -np.abs(headline) / error)
-    order = np.argsort(p, axis=1, kind="stable")
-    factors = np.arange(design.methods, 0, -1)
-    rising_p = np.take_along_axis(p, order, axis=1)
-    corrected = np.maximum.accumulate(factors * rising_p, axis=1)
-    p_holm = np.empty_like(p)
-    np.put_along_axis(p_holm, order, corrected, axis=1)
-
-    datasets = _means_of_groups(effects[0], [dataset for dataset, _ in blocks])
-    same_sign = (np.sign(datasets) == np.sign(headline)[..., None]).all(axis=-1)
-    readings_agree = (np.sign(means) == np.sign(headline)).all(axis=0)
-    return (p_holm < rule.level) & same_sign & readings_agree
-
-
-def _means_of_groups(values: np.ndarray, groups: list[Any]) -> np.ndarray:
-    """Average the last axis over groups, in the order in which they first come."""
-    return np.stack(
-        [
-            values[..., [member == group for member in groups]].mean(axis=-1)
-            for group in dict.fromkeys(groups)
-        ],
-        axis=-1,
     )
 
 
@@ -480,31 +380,25 @@ def power_row(
         scenario: Of `SCENARIOS`.
         nonzero_effects: True effects in detection, for each of which a power is found.
         runs: Worlds for each effect.
-        with_ms: Whether MS is tested behind detection.
+        with_ms: Whether MS is tested beside detection.
     """
     design = DESIGNS[name]
     shares = SCENARIOS[scenario]
     row: dict[str, Any] = {"design": name, "effects vary": scenario}
     powers = {}
     for effect in [0.0, *nonzero_effects]:
+        effects = {DETECTION: effect}
         if with_ms:
-            effects = {DETECTION: effect, MS: 0.0}
-            by_score = shares_shown(design, shares, effects, runs=runs)
-            of_detection = by_score.loc[DETECTION]
-        else:
-            of_detection = shares_of_first(design, shares, effect, runs=runs)
+            effects[MS] = 0.0
+        of_detection = shares_shown(design, shares, effects, runs=runs).loc[DETECTION]
         powers[effect] = of_detection["shown"]
         if effect:
             row[f"power at {effect:g}"] = powers[effect]
             continue
         row["size"] = of_detection["any_shown"]
-        if with_ms:
-            row["too narrow by"] = of_detection["too_narrow_by"]
-            row["equivalent at 0"] = of_detection["equivalent"]
+        row["too narrow by"] = of_detection["too_narrow_by"]
+        row["refuted at 0"] = of_detection["refuted"]
     row[f"found with {POWER:g}"] = smallest_effect(powers)
-    if with_ms:
-        # Of the largest effect, with which detection is shown most often.
-        row["size of MS behind it"] = by_score.loc[MS, "any_shown"]
     return row
 
 
@@ -546,9 +440,9 @@ def main() -> None:
         help="true effects in detection, of which a power is found, rising",
     )
     parser.add_argument(
-        "--first-alone",
+        "--detection-alone",
         action="store_true",
-        help="the score that is tested first, without MS: seconds, other draws",
+        help="of detection, as if MS were not tested beside it",
     )
     parser.add_argument("--csv", type=Path, help="where the table of power goes")
     parser.add_argument("--runs", type=int, default=400, help="worlds a row")
@@ -565,7 +459,11 @@ def main() -> None:
     rows = []
     for design, scenario in itertools.product(arguments.designs, SCENARIOS):
         row = power_row(
-            design, scenario, arguments.effects, runs, with_ms=not arguments.first_alone
+            design,
+            scenario,
+            arguments.effects,
+            runs,
+            with_ms=not arguments.detection_alone,
         )
         rows.append(row)
         print(*row.values(), flush=True)
@@ -577,10 +475,6 @@ def main() -> None:
 
     if trial_runs:
         print(check_readings(arguments.designs, trial_runs).to_markdown(index=False))
-
-    size = table.loc[table["effects vary"] != "by backbone", "size"].max()
-    word = "in these cells" if size > ALLOWED else "shown"
-    print(f"largest size where effects vary by dataset or family: {size:.3f}: {word!r}")
 
 
 if __name__ == "__main__":

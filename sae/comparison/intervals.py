@@ -1,9 +1,10 @@
 """How sure a mean over cells is: blocks, Student's t, Holm's correction, power.
 
 Three questions have three intervals. Over (dataset, family) blocks: would other
-families of backbones say the same, on these datasets? Over (dataset, backbone) pairs:
-would other backbones, as if each were a family of its own? Over fresh seeds with the
-cells fixed: would other seeds?
+families of backbones say the same, on these datasets? With six datasets or more blocks
+are datasets: would others say the same? Over (dataset, backbone) pairs: would other
+backbones, as if each were a family of its own? Over fresh seeds with the cells fixed:
+would other seeds?
 """
 
 from typing import NamedTuple
@@ -36,6 +37,15 @@ class IntervalRule(Options):
     def level(self) -> float:
         """The level of a test, .05 of a confidence of .95."""
         return 1 - self.confidence
+
+    @property
+    def one_sided(self) -> float:
+        """The coverage of the interval of two one-sided tests, .9 of a level of .05.
+
+        It lies within a margin just where both tests, each at the level, say that the
+        mean does (Schuirmann 1987).
+        """
+        return 1 - 2 * self.level
 
 
 class Estimate(NamedTuple):

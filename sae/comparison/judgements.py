@@ -30,7 +30,7 @@ from jaxtyping import Float, Int
 from scipy.special import stdtr, stdtrit
 
 from sae.comparison.intervals import holm
-from sae.comparison.outcomes import EQUIVALENT, HIGHER, LOWER, UNDECIDED
+from sae.comparison.outcomes import NOT_COMPARABLE, word
 
 RESAMPLES = 1000  # of each of the three bootstraps
 SEED = 0
@@ -40,7 +40,7 @@ CONFIDENCE = 0.95
 NEGLIGIBLE = 0.05
 FEWEST_RATERS = 3
 FEWEST_LATENTS = 3
-TOO_FEW_RATERS = "too few raters"
+TOO_FEW_RATERS = f"{NOT_COMPARABLE}: too few raters"
 CONTROL = "control"  # what a difference is worth: not tested
 # What is set beside people's answers, latent by latent: columns of a study.
 SCORES = ("detection", "ms", "concept_f1")
@@ -61,12 +61,15 @@ class Estimate:
         value: The number; NaN if it is not known.
         low, high: The ends of its interval; NaN with too few raters.
         p: Of the test that the true value is 0; NaN with too few raters.
+        largest: The larger distance from 0 of the ends of the interval of two one-sided
+            tests, of 90 %; NaN with too few raters.
     """
 
     value: float
     low: float
     high: float
     p: float
+    largest: float
 
 
 def shares_right(
@@ -130,6 +133,7 @@ def shares_right(
             row["difference_low"] = difference.low
             row["difference_high"] = difference.high
             row["p"] = difference.p
+            row["largest"] = difference.largest
         rows.append(row)
 
     table = pd.DataFrame(rows)
@@ -141,7 +145,7 @@ def shares_right(
         CONTROL if row.method in controls else _outcome(row)
         for row in table.itertuples()
     ]
-    return table
+    return table.drop(columns="largest")
 
 
 def correlations(answers: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
@@ -299,7 +303,7 @@ def estimate(answers: pd.DataFrame, statistic: Statistic) -> list[Estimate]:
     raters = answers["rater"].nunique()
     latents = _count_latents(answers)
     if raters < FEWEST_RATERS or latents < FEWEST_LATENTS:
-        return [Estimate(float(value), np.nan, np.nan, np.nan) for value in values]
+        return [Estimate(float(value), *[np.nan] * 4) for value in values]
 
     rng = np.random.default_rng(SEED)
     rater_of_answer = pd.factorize(answers["rater"])[0]
@@ -316,11 +320,14 @@ def estimate(answers: pd.DataFrame, statistic: Statistic) -> list[Estimate]:
     error = np.sqrt(variance)
     freedom = min(raters, latents) - 1
     half_width = stdtrit(freedom, (1 + CONFIDENCE) / 2) * error
+    largest = np.abs(values) + stdtrit(freedom, CONFIDENCE) * error
     # Where nothing varies, what is not 0 is sure.
     varies = error > 0
     t = np.divide(values, error, out=np.full(len(values), np.inf), where=varies)
     p = np.where(~varies & (values == 0), 1.0, 2 * stdtr(freedom, -np.abs(t)))
-    columns = zip(values, values - half_width, values + half_width, p, strict=True)
+    low = values - half_width
+    high = values + half_width
+    columns = zip(values, low, high, p, largest, strict=True)
     return [Estimate(*map(float, column)) for column in columns]
 
 
@@ -365,8 +372,9 @@ def _outcome(row: Any) -> str | None:
         return None
     if np.isnan(row.difference_low):
         return TOO_FEW_RATERS
-    if row.p_holm < 1 - CONFIDENCE:
-        return HIGHER if row.difference > 0 else LOWER
-    if max(abs(row.difference_low), abs(row.difference_high)) <= NEGLIGIBLE:
-        return EQUIVALENT
-    return UNDECIDED
+    return word(
+        row.difference,
+        differs=row.p_holm < 1 - CONFIDENCE,
+        is_small=row.largest < NEGLIGIBLE,
+        margin=NEGLIGIBLE,
+    )

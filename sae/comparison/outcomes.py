@@ -1,19 +1,22 @@
 """What may be said of each effect: its mean over blocks, its intervals, its outcome.
 
-Blocks are (dataset, family of backbones). Detection is tested first, with Holm's
-correction over methods; then MS, over the methods whose detection was shown. Outcomes:
+Blocks are (dataset, family of backbones); from `DATASETS_AS_BLOCKS` datasets on they
+are datasets, each a mean over its families. Both endpoints are tested, with one
+correction by Holm over methods and endpoints. Outcomes:
 
-- *higher in these cells*, *lower in these cells*: p is below the level after the
-  correction, the mean of every dataset has the effect's sign, and so have the two other
-  readings: equal R^2 on test, and matched pairs, where there are any;
-- *equivalent*: the interval lies within `NEGLIGIBLE` of 0, uncorrected;
-- *undecided*: neither, or the readings disagree in sign;
-- *too few blocks*, *out of reach* (in a quarter of the cells or more), *not tested* (MS
-  of a method whose detection is not shown): there was no test.
+- *better*, *worse*: p is below the level after the correction, and the mean of every
+  dataset has the effect's sign;
+- *equivalent within .01*: the interval of two one-sided tests, of 90 % at a level of
+  .05, lies within `NEGLIGIBLE` of 0; each effect for itself, uncorrected;
+- *better, by less than .01*, or *worse*: both at once;
+- *inconclusive*: neither;
+- *not comparable*: out of reach in a quarter of the cells or more, fewer blocks than a
+  test needs, or no cell with an effect.
 
-"In these cells" speaks of other families of backbones on these datasets. With two or
-three datasets nothing can be said of others: `bench/power.py` shows how often the rule
-would err there.
+Column `reason` says why an effect is not comparable, or is inconclusive although its
+interval leaves out 0. With fewer datasets than `DATASETS_AS_BLOCKS` an outcome speaks
+of other families of backbones on these datasets, not of other datasets:
+`bench/power.py` shows how often the rule would err there.
 """
 
 from collections.abc import Mapping
@@ -39,30 +42,75 @@ from sae.scoring.rows import CELL
 KEYS = ["method", "score", "width"]
 BLOCK = ["dataset", "family"]
 BESIDE = ["level", "shortfall", "gain", "r2_difference"]  # averaged beside the effect
+# About a tenth of what Top-k has beyond an untrained SAE in detection.
 NEGLIGIBLE = 0.01
 MOST_OUT_OF_REACH = 0.25  # of the cells: from this share on nothing is tested
-HIGHER = "higher in these cells"
-LOWER = "lower in these cells"
-SMALL = ", small"  # of a shown effect within `NEGLIGIBLE` of 0
-EQUIVALENT = "equivalent"
-UNDECIDED = "undecided"
-TOO_FEW = "too few blocks"
+DATASETS_AS_BLOCKS = 6  # from so many datasets on a block is a dataset
+# Column `unit`: what a block is.
+DATASET = "dataset"
+DATASET_AND_FAMILY = "dataset and family"
+
+# Column `outcome`.
+BETTER = "better"
+WORSE = "worse"
+BY_LESS = ", by less than"  # of both, with the margin behind it
+EQUIVALENT = "equivalent within"  # with the margin behind it
+INCONCLUSIVE = "inconclusive"
+NOT_COMPARABLE = "not comparable"
+# Column `reason`: of what is not comparable,
 OUT_OF_REACH = "out of reach"
-NOT_TESTED = "not tested"
+TOO_FEW = "too few blocks"
+REASONS = {  # by the status of cells; of cells without an effect the most frequent one
+    "infeasible": "no feasible trial",
+    "seeds missing": "fresh seeds missing",
+    "diverged": "all seeds diverged",
+    "not measured": "not measured",
+}
+# and of what is inconclusive although its interval leaves out 0.
+BEFORE_HOLM = "before Holm's correction"
+SIGNS_DIFFER = "datasets differ in sign"
+
 COLUMNS = [
-    *("method", "score", "front", "width", "cells", "blocks", "infeasible"),
-    *("out_of_reach", "effect", "low", "high", "p", "p_holm", "outcome", "smallest"),
+    *("method", "score", "front", "width", "cells", "datasets", "blocks"),
+    *("unit", "infeasible", "out_of_reach"),
+    *("effect", "low", "high", "low_one_sided", "high_one_sided"),
+    *("p", "p_holm", "outcome", "reason", "smallest"),
     *("effect_by_cell", "low_backbones", "high_backbones", "low_seeds", "high_seeds"),
     *("same_sign", "equal_r2", "equal_r2_low", "equal_r2_high", "equal_r2_cells"),
-    *("pairs", "pairs_low", "pairs_high", "pairs_cells", "kappa"),
+    *("pairs", "pairs_low", "pairs_high", "pairs_cells", "pairs_r2"),
     *("up", "level", "shortfall"),
     *("gain", "r2_difference", "at_lower_r2"),
 ]
 
 
 def is_shown(outcome: Any) -> bool:
-    """Say whether an outcome is that a method is higher, or lower."""
-    return isinstance(outcome, str) and outcome.startswith((HIGHER, LOWER))
+    """Say whether an outcome is that a method is better, or worse."""
+    return isinstance(outcome, str) and outcome.startswith((BETTER, WORSE))
+
+
+def is_negligible(outcome: Any) -> bool:
+    """Say whether an outcome is that a difference lies within the margin."""
+    return isinstance(outcome, str) and (
+        outcome.startswith(EQUIVALENT) or BY_LESS in outcome
+    )
+
+
+def word(
+    effect: float, *, differs: bool, is_small: bool, margin: float = NEGLIGIBLE
+) -> str:
+    """Return the word for an effect that was tested.
+
+    Args:
+        effect: Signed so that more is better.
+        differs: Whether a test says that it is not 0.
+        is_small: Whether a test says that it lies within the margin.
+        margin: Within which an effect counts as none.
+    """
+    margin_text = f"{margin:g}".removeprefix("0")
+    if differs:
+        direction = BETTER if effect > 0 else WORSE
+        return f"{direction}{BY_LESS} {margin_text}" if is_small else direction
+    return f"{EQUIVALENT} {margin_text}" if is_small else INCONCLUSIVE
 
 
 def means(
@@ -78,25 +126,30 @@ def means(
     Returns:
         A row for each method, score and width, with `COLUMNS`:
 
-        - `cells`, `blocks`: how many have an effect;
+        - `cells`, `datasets`, `blocks`: how many have an effect;
         - `infeasible`: cells without a comparison; `out_of_reach`: cells in which the
           method ends too far below the floor; both are in no mean;
+        - `unit`: what a block is, `DATASET` or `DATASET_AND_FAMILY`;
         - `effect`, `low`, `high`, `p`: the mean over blocks, its interval and p value;
-        - `p_holm`, `outcome`: of endpoints, None of other scores; `smallest`: the
-          effect that a test finds with a power of .8 at the strictest step of Holm's
-          correction;
+          `low_one_sided`, `high_one_sided`: the interval of two one-sided tests;
+        - `p_holm`, `outcome`: of endpoints, None of other scores; `reason`: why there is
+          no effect, or no clear outcome; `smallest`: the effect that a test finds with
+          a power of .8 at the strictest step of Holm's correction;
         - `effect_by_cell`: the mean over cells; `low_backbones`, `high_backbones`: the
           interval over (dataset, backbone); `low_seeds`, `high_seeds`: that over fresh
           seeds, the cells fixed;
         - `same_sign`: whether the means of all datasets have the effect's sign;
         - `equal_r2`, `pairs`: the other readings, means over blocks, with intervals and
-          the number of cells; `kappa`: the price of R^2 in pairs;
+          the number of cells, which decide nothing; `pairs_r2`: the difference in R^2
+          of pairs;
         - `up`: cells in which the effect is above 0; `at_lower_r2`: cells in which the
           method ends below the floor;
         - `level`: the baseline's score; `shortfall`, `gain`, `r2_difference`: as
           `sae.comparison.fronts.Effect` has them; all means over cells.
     """
     compared = readings.fronts[readings.fronts["status"] == "ok"]
+    enough_datasets = compared["dataset"].nunique() >= DATASETS_AS_BLOCKS
+    unit = DATASET if enough_datasets else DATASET_AND_FAMILY
     cells = _cell_means(compared, families)
     cells_by_key = _by_key(cells)
     seeds_by_key = _by_key(compared[compared["fresh"].astype(bool)])
@@ -108,18 +161,28 @@ def means(
     blocks_by_row = []
     for key, effects in _by_key(readings.fronts).items():
         cells_of_key = cells_by_key.get(key, cells[:0])
-        blocks = cells_of_key.groupby(BLOCK, sort=False)["effect"].mean()
+        blocks = _block_means(cells_of_key, unit)
         blocks_by_row.append(blocks)
         row: dict[str, Any] = dict(zip(KEYS, key, strict=True))
+        row["unit"] = unit
         row.update(_count_cells(effects))
         row.update(_average(cells_of_key, blocks, rule))
         row.update(_interval_over_seeds(seeds_by_key.get(key), rule))
-        row.update(_average_reading("equal_r2", equal_r2_by_key.get(key), rule))
-        row.update(_average_reading("pairs", pairs_by_key.get(key[:2]), rule))
+        if key in equal_r2_by_key:
+            blocks = _block_means(equal_r2_by_key[key], unit)
+            row.update(_average_reading("equal_r2", blocks, rule))
+            row["equal_r2_cells"] = len(equal_r2_by_key[key])
+        if key[:2] in pairs_by_key:
+            cells_of_pairs = pairs_by_key[key[:2]]
+            blocks = _block_means(cells_of_pairs, unit)
+            row.update(_average_reading("pairs", blocks, rule))
+            row["pairs_cells"] = len(cells_of_pairs)
+            row["pairs_r2"] = _block_means(cells_of_pairs, unit, "r2_difference").mean()
         rows.append(row)
     table = pd.DataFrame(rows, columns=COLUMNS)
 
-    table["outcome"] = table["outcome"].astype(object)
+    for name in ("outcome", "reason"):
+        table[name] = table[name].astype(object)
     for width in dict.fromkeys(table["width"]):
         _fill_outcomes(table, table["width"] == width, blocks_by_row, rule)
     return table
@@ -173,6 +236,17 @@ def _cell_means(effects: pd.DataFrame, families: Mapping[str, str]) -> pd.DataFr
     return cells.assign(family=_family(cells, families))
 
 
+def _block_means(cells: pd.DataFrame, unit: str, column: str = "effect") -> pd.Series:
+    """Average cells over blocks, indexed by `BLOCK`, or by dataset if that is the unit.
+
+    A dataset is a mean over its families.
+    """
+    blocks = cells.groupby(BLOCK, sort=False)[column].mean()
+    if unit == DATASET:
+        return blocks.groupby(level="dataset", sort=False).mean()
+    return blocks
+
+
 def _by_key(table: pd.DataFrame, length: int = 3) -> dict[Any, pd.DataFrame]:
     """Part a table by method, score and width, or by the first `length` of these."""
     return dict(iter(table.groupby(KEYS[:length], sort=False)))
@@ -182,13 +256,17 @@ def _count_cells(effects: pd.DataFrame) -> dict[str, Any]:
     """Count the cells without an effect, by the reason, and those at a lower R^2."""
     without_effect = effects[effects["status"] != "ok"].drop_duplicates(CELL)
     out_of_reach = int((without_effect["status"] == "out of reach").sum())
-    ends_below = effects["below_floor"].astype(bool)
-    at_lower_r2 = effects[(effects["status"] == "ok") & ends_below]
+    has_effect = effects["status"] == "ok"
+    at_lower_r2 = effects[has_effect & effects["below_floor"].astype(bool)]
+    reason = None
+    if not has_effect.any() and not out_of_reach:
+        reason = REASONS[without_effect["status"].mode().iloc[0]]
     return {
         "front": effects["front"].iloc[0],
         "infeasible": len(without_effect) - out_of_reach,
         "out_of_reach": out_of_reach,
         "at_lower_r2": len(at_lower_r2.drop_duplicates(CELL)),
+        "reason": reason,
     }
 
 
@@ -199,20 +277,24 @@ def _average(
 
     Args:
         cells: Effects by cell, of :func:`_cell_means`.
-        blocks: Their means, indexed by `BLOCK`.
+        blocks: Their means, of :func:`_block_means`.
         rule: How wide intervals are.
     """
     over_blocks = student(blocks.to_numpy(), rule.confidence)
+    one_sided = student(blocks.to_numpy(), rule.one_sided)
     mean = over_blocks.mean
     backbones = cells.groupby(BACKBONE)["effect"].mean().to_numpy()
     over_backbones = student(backbones, rule.confidence)
     datasets = blocks.groupby(level="dataset").mean()
     return {
         "cells": len(cells),
+        "datasets": cells["dataset"].nunique(),
         "blocks": len(blocks),
         "effect": mean,
         "low": mean - over_blocks.half_width,
         "high": mean + over_blocks.half_width,
+        "low_one_sided": mean - one_sided.half_width,
+        "high_one_sided": mean + one_sided.half_width,
         "p": over_blocks.p,
         "effect_by_cell": cells["effect"].mean(),
         "low_backbones": over_backbones.mean - over_backbones.half_width,
@@ -237,28 +319,15 @@ def _interval_over_seeds(
 
 
 def _average_reading(
-    name: str, cells: pd.DataFrame | None, rule: IntervalRule
+    name: str, blocks: pd.Series, rule: IntervalRule
 ) -> dict[str, Any]:
-    """Return mean and interval of a reading beside the headline; nothing without it.
-
-    Args:
-        name: Of the reading, "equal_r2" or "pairs", with which its columns begin.
-        cells: Its effects by cell.
-        rule: How wide intervals are.
-    """
-    if cells is None:
-        return {}
-    blocks = cells.groupby(BLOCK)["effect"].mean().to_numpy()
-    mean, half_width, _ = student(blocks, rule.confidence)
-    row = {
+    """Return mean and interval of a reading, in columns that begin with its name."""
+    mean, half_width, _ = student(blocks.to_numpy(), rule.confidence)
+    return {
         name: mean,
         f"{name}_low": mean - half_width,
         f"{name}_high": mean + half_width,
-        f"{name}_cells": len(cells),
     }
-    if "kappa" in cells:
-        row["kappa"] = cells["kappa"].iloc[0]
-    return row
 
 
 def _fill_outcomes(
@@ -267,7 +336,7 @@ def _fill_outcomes(
     blocks_by_row: list[pd.Series],
     rule: IntervalRule,
 ) -> None:
-    """Fill `p_holm`, `outcome` and `smallest` of the endpoints of one width.
+    """Fill `p_holm`, `outcome`, `reason`, `smallest` of the endpoints of one width.
 
     Args:
         table: What :func:`means` returns; it is changed.
@@ -275,62 +344,43 @@ def _fill_outcomes(
         blocks_by_row: The block means of each row.
         rule: The level of the tests.
     """
-    methods_to_test = set(table["method"])
-    for score in ENDPOINTS:
-        rows = table[has_width & (table["score"] == score)]
-        tested = []
-        for row in rows.itertuples():
-            reason = _reason_not_to_test(row, rule)
-            if reason is None and row.method not in methods_to_test:
-                reason = NOT_TESTED
-            if reason is None:
-                tested.append(row.Index)
-            else:
-                table.loc[row.Index, "outcome"] = reason
+    tested = []
+    for row in table[has_width & table["score"].isin(ENDPOINTS)].itertuples():
+        reason = _reason_not_to_test(row, rule)
+        if reason is None:
+            tested.append(row.Index)
+        else:
+            table.loc[row.Index, ["outcome", "reason"]] = [NOT_COMPARABLE, reason]
 
+    table.loc[tested, "p_holm"] = holm(table.loc[tested, "p"].astype(float))
+    for row in table.loc[tested].itertuples():
         # The first step of Holm's correction divides the level by the number of tests.
-        table.loc[tested, "p_holm"] = holm(table.loc[tested, "p"].astype(float))
-        for row in table.loc[tested].itertuples():
-            strictest = rule.level / len(tested)
-            sample = blocks_by_row[row.Index].to_numpy()
-            table.loc[row.Index, "smallest"] = smallest_found(sample, strictest)
-            table.loc[row.Index, "outcome"] = _outcome_of_test(row, rule)
-
-        # The next endpoint is tested of the methods that were shown in this one.
-        shown = table.loc[tested, "outcome"].map(is_shown).astype(bool)
-        methods_to_test = set(table.loc[tested, "method"][shown])
+        strictest = rule.level / len(tested)
+        sample = blocks_by_row[row.Index].to_numpy()
+        table.loc[row.Index, "smallest"] = smallest_found(sample, strictest)
+        outcome = word(
+            row.effect,
+            differs=row.p_holm < rule.level and row.same_sign,
+            is_small=row.low_one_sided > -NEGLIGIBLE
+            and row.high_one_sided < NEGLIGIBLE,
+        )
+        table.loc[row.Index, "outcome"] = outcome
+        if outcome == INCONCLUSIVE and row.p < rule.level:
+            reason = BEFORE_HOLM if row.same_sign else SIGNS_DIFFER
+            table.loc[row.Index, "reason"] = reason
 
 
 def _reason_not_to_test(row: Any, rule: IntervalRule) -> str | None:
-    """Say why an endpoint of a method is not tested, or None if it may be.
+    """Say why an endpoint of a method is not comparable, or None if it is tested.
 
     Args:
         row: Of the table that :func:`means` returns.
         rule: How many blocks a test needs.
     """
-    if not row.cells and not row.out_of_reach:
-        return NOT_TESTED
+    if isinstance(row.reason, str):
+        return row.reason
     if row.out_of_reach >= MOST_OUT_OF_REACH * (row.cells + row.out_of_reach):
         return OUT_OF_REACH
     if row.blocks < rule.min_blocks:
         return TOO_FEW
     return None
-
-
-def _outcome_of_test(row: Any, rule: IntervalRule) -> str:
-    """Return the outcome of an endpoint of a method that is tested.
-
-    Args:
-        row: Of the table that :func:`means` returns, with `p_holm`.
-        rule: The level of the test.
-    """
-    readings = [row.effect, row.equal_r2, row.pairs]
-    signs = {np.sign(value) for value in readings if not np.isnan(value)}
-    if len(signs) > 1:
-        return UNDECIDED
-    if row.p_holm < rule.level and row.same_sign:
-        direction = HIGHER if row.effect > 0 else LOWER
-        is_small = abs(row.effect) <= NEGLIGIBLE
-        return direction + SMALL if is_small else direction
-    is_negligible = row.low > -NEGLIGIBLE and row.high < NEGLIGIBLE
-    return EQUIVALENT if is_negligible else UNDECIDED

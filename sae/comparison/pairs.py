@@ -1,33 +1,25 @@
-"""Matched pairs: a method minus its baseline in the same trial, at a price for R^2.
+"""Matched pairs: a method minus its baseline in the same trial.
 
 At a *common point* a method and its baseline have the same learning rate, encoder
 scale, AuxK weight and steps, and the method its own options at the middle of their
 ranges. The two are twins. Of a grid, whose points are listed, the method has one trial
 a point for each listed value of its own options, and all of these are twins of the
 baseline's trial there; points at which the baseline is alone have none. Where both are
-feasible, the pair's effect is the difference on test of
-
-    score + kappa R^2,
-
-where kappa is what the baseline pays in score for R^2: minus the slope of the score on
-R^2 over the vertices of its fronts. So a method is not credited for what it loses in
-R^2. This asks what a penalty does to the average recipe; fronts ask about the best
-ones.
+feasible, the pair's effect is the difference of the score on test; the difference of
+R^2 stands beside it, at no price. This asks what a penalty does to the average recipe;
+fronts ask about the best ones.
 """
 
 from collections.abc import Mapping
 
-import numpy as np
 import pandas as pd
 
 from sae.comparison.fronts import TRIAL, FrontRule, root, validation_trials
 from sae.comparison.scores import SCORES, values
-from sae.scoring import front
 from sae.scoring.front import ENDPOINTS
 from sae.scoring.rows import CELL, swept_options
 
-NEAR = 0.02  # of R^2 below R*: vertices further left say nothing about kappa
-COLUMNS = [*CELL, "method", "score", "points", "effect", "r2_difference", "kappa"]
+COLUMNS = [*CELL, "method", "score", "points", "effect", "r2_difference"]
 
 
 def effects(
@@ -42,7 +34,7 @@ def effects(
 
     Returns:
         Columns `COLUMNS`. `points`: how many pairs; `effect`: the mean difference of
-        score + kappa R^2, signed so that more is better; `r2_difference`: that of R^2.
+        the score, signed so that more is better; `r2_difference`: that of R^2.
     """
     if not rule.tuned:
         return pd.DataFrame(columns=COLUMNS)
@@ -55,43 +47,14 @@ def effects(
             if method not in against or baseline == method:
                 continue
             of_baseline = trials[trials["method"] == baseline]
-            price = kappa(of_baseline, score)
             of_method = trials[trials["method"] == method]
             twins = _twins(of_method, of_baseline, options, is_grid=rule.grid)
-            cells = _cell_means(twins, score, price)
+            cells = _cell_means(twins, score)
             parts.append(cells.assign(method=method, score=score))
     not_empty = [part for part in parts if len(part)]
     if not not_empty:
         return pd.DataFrame(columns=COLUMNS)
     return pd.concat(not_empty, ignore_index=True)[COLUMNS]
-
-
-def kappa(baseline: pd.DataFrame, score: str) -> float:
-    """Return what the baseline pays in a score for R^2.
-
-    It is minus the slope of the score on R^2, both on test, over the vertices of its
-    fronts that lie within `NEAR` of R* on validation; the means of cells are removed.
-    One value for all cells. The vertices alone trade one for the other: of trials that
-    were badly trained both are low. It is not below 0, so that no loss of R^2 is
-    credited, and NaN where no cell has two such vertices.
-
-    Args:
-        baseline: Its rows of :func:`_tested_trials`.
-        score: An endpoint.
-    """
-    parts = []
-    for _, cell in baseline.groupby(CELL, sort=False):
-        vertices = front.vertices(cell, score, SCORES[score].better)
-        near = vertices[vertices["r2"] >= front.best_r2(cell) - NEAR]
-        parts.append(near[["test_r2", f"test_{score}"]].dropna())
-    centred = [part - part.mean() for part in parts if len(part)]
-    if not centred:
-        return np.nan
-    r2, scores = pd.concat(centred).to_numpy(float).T
-    spread = float(r2 @ r2)
-    if spread == 0:
-        return np.nan
-    return max(0.0, -SCORES[score].better * float(r2 @ scores) / spread)
 
 
 def _tested_trials(metrics: pd.DataFrame, rule: FrontRule) -> pd.DataFrame:
@@ -150,18 +113,17 @@ def _with_most_frequent(trials: pd.DataFrame, options: list[str]) -> pd.DataFram
     return pd.concat(parts)
 
 
-def _cell_means(twins: pd.DataFrame, score: str, price: float) -> pd.DataFrame:
+def _cell_means(twins: pd.DataFrame, score: str) -> pd.DataFrame:
     """Return the mean effect over the pairs of each cell.
 
     Args:
         twins: Of :func:`_twins`.
         score: An endpoint.
-        price: What a unit of R^2 costs in the score: kappa.
     """
     difference = twins[f"test_{score}_own"] - twins[f"test_{score}_base"]
     r2_difference = twins["test_r2_own"] - twins["test_r2_base"]
-    effect = SCORES[score].better * difference + price * r2_difference
+    effect = SCORES[score].better * difference
     pairs = twins[CELL].assign(effect=effect, r2_difference=r2_difference).dropna()
     cells = pairs.groupby(CELL, sort=False)
     means = cells[["effect", "r2_difference"]].mean()
-    return means.assign(points=cells.size(), kappa=price).reset_index()
+    return means.assign(points=cells.size()).reset_index()

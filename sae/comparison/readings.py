@@ -1,8 +1,7 @@
 """The three readings of what a method has beside its baseline, as tables of effects.
 
 Fronts at the weights of validation are the headline. Fronts at equal R^2 on test, and
-matched pairs of trials, stand beside them. A difference counts as shown only where all
-three agree in sign (`sae.comparison.outcomes`).
+matched pairs of trials, stand beside them and decide nothing.
 """
 
 from collections.abc import Iterable, Mapping

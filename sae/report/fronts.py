@@ -6,12 +6,12 @@ from typing import Any
 
 import pandas as pd
 
-from sae.comparison import fronts, outcomes
+from sae.comparison import fronts
 from sae.comparison.intervals import POWER, IntervalRule
 from sae.comparison.outcomes import headline
-from sae.comparison.pairs import NEAR
 from sae.comparison.published import interval, signed
 from sae.comparison.scores import JUDGED_ONLY, OWN_FRONTS, SCORES
+from sae.report import outcomes
 from sae.report.markup import column_key, markdown, wrapped
 from sae.report.names import Names
 from sae.scoring.front import DETECTION, ENDPOINTS, MS
@@ -39,6 +39,7 @@ WHAT_IF = (
 
 
 def notes(
+    means: pd.DataFrame,
     rule: fronts.FrontRule,
     intervals: IntervalRule,
     *,
@@ -48,6 +49,7 @@ def notes(
     """Return the paragraphs about what a reader must know of the first table.
 
     Args:
+        means: Of `sae.comparison.outcomes.means`.
         rule: Of fronts.
         intervals: How wide intervals are.
         has_datasets: Whether the table has a column for each dataset.
@@ -56,11 +58,19 @@ def notes(
     datasets = ""
     if has_datasets:
         datasets = ". The mean of each dataset follows"
+    block = "(dataset, family of backbones)"
+    speaks_of = (
+        "An outcome speaks of other families of backbones on these datasets, not of "
+        "other datasets."
+    )
+    if outcomes.speaks_of_others(means):
+        block = "dataset, a mean over families of backbones"
+        speaks_of = "An outcome speaks of other datasets like these."
     columns = {
         "baseline": "the baseline's own score in the same reading, mean over cells",
         "effect": (
             "the method's front minus the baseline's, mean over blocks, signed so that "
-            "more is better. A block is a (dataset, family of backbones). In brackets "
+            f"more is better. A block is a {block}. In brackets "
             f"is the {intervals.confidence:.0%} interval over blocks{datasets}"
         ),
         "up": "cells in which the effect is above 0",
@@ -74,14 +84,6 @@ def notes(
             "missing, or the score was not measured"
         ),
         "dR2": "the price: the difference in test R2 at the same weights",
-        "outcome": (
-            f"*higher* or *lower in these cells*: the test was passed (p < "
-            f"{intervals.level:.2g}), and each dataset, equal test R2 and matched "
-            "pairs have its sign. *Equivalent*: the interval lies within "
-            f"{outcomes.NEGLIGIBLE:g} of 0, uncorrected. *Undecided*: neither, or the "
-            "readings disagree in sign. *Too few blocks*: fewer than "
-            f"{intervals.min_blocks}"
-        ),
     }
     reading = (
         f"Both fronts are read over the window of {rule.widths[0]:g} of R2 below the "
@@ -93,15 +95,18 @@ def notes(
         "of reach or have no comparison are in no mean."
     )
     tests = (
-        "Detection is tested first, after Holm over the methods that are in reach; "
-        "then MS, over those whose detection passed. An outcome speaks of other "
-        "families of backbones on these datasets, not of other datasets. "
-        "docs/protocol.md has the rule."
+        "Detection and MS are tested together. The test is corrected for the number of "
+        "methods and scores and the interval is not, so an outcome may be inconclusive "
+        f"where the interval leaves out 0. {speaks_of} What other readings say decides "
+        "nothing. docs/protocol.md has the rule."
     )
     paragraphs = [wrapped(reading), wrapped(tests)]
     if has_controls:
         paragraphs.append(wrapped(OF_CONTROLS))
     paragraphs.append(column_key(columns))
+    words = outcomes.meanings(intervals).items()
+    bullets = [wrapped(f"- *{word}*: {when}.") for word, when in words]
+    paragraphs.append("\n".join(bullets))
     return paragraphs
 
 
@@ -110,13 +115,8 @@ READINGS = {
     "over backbones": "the interval if each (dataset, backbone) were a block",
     "over seeds": "the interval over fresh seeds, with the cells fixed",
     "equal test R2": "both sides where they have the same R2 on test",
-    "pairs": (
-        "trials with the same common options: the difference of score + kappa R2 on "
-        "test"
-    ),
-    "kappa": (
-        f"what the baseline's vertices within {NEAR:g} of its best R2 pay for R2"
-    ),
+    "pairs": "trials with the same common options: the difference of the score on test",
+    "pairs dR2": "their difference in test R2",
     "width": "other windows",
     "found": (
         f"the smallest effect that is shown with a power of {POWER:g}, at the "
@@ -162,6 +162,7 @@ def page(
     if judged.empty:
         return [NO_COMPARISON]
     judged_notes = notes(
+        means,
         rule,
         intervals,
         has_datasets=datasets is not None,
@@ -170,11 +171,12 @@ def page(
     paragraphs = [markdown(judged), *judged_notes]
 
     other_readings = readings_table(means, names)
-    paragraphs += ["## Other readings", markdown(other_readings)]
-    paragraphs += [
-        "These are the same effects, read in other ways.",
-        column_key(READINGS),
-    ]
+    if len(other_readings):
+        paragraphs += ["## Other readings", markdown(other_readings)]
+        paragraphs += [
+            "These are the same effects, read in other ways.",
+            column_key(READINGS),
+        ]
 
     other_scores = score_table(means, names, OTHER_SCORES, datasets)
     if len(other_scores):
@@ -229,7 +231,7 @@ def judged_table(
     for score in JUDGED:
         for row in _rows_with_content(means, [score]):
             line = _line(row, names, datasets)
-            line["outcome"] = "-" if pd.isna(row["outcome"]) else row["outcome"]
+            line[outcomes.heading(means)] = outcomes.say(row)
             lines.append(line)
         if lines and controls is not None:
             of_score = controls[controls["score"] == score]
@@ -257,6 +259,8 @@ def readings_table(means: pd.DataFrame, names: Names) -> pd.DataFrame:
     by_width = means.set_index(["method", "score", "width"])
     lines = []
     for row in _rows_with_content(means, ENDPOINTS):
+        if outcomes.is_out_of_reach(row):
+            continue
         line = {"method": names.method(row["method"])}
         line["score"] = SCORES[row["score"]].label
         line["effect"] = _fine(row["effect"], row["low"], row["high"])
@@ -269,7 +273,7 @@ def readings_table(means: pd.DataFrame, names: Names) -> pd.DataFrame:
             if row[f"{name}_cells"] < row["cells"]:
                 line[title] += f" ({row[f'{name}_cells']:.0f} cells)"
 
-        line["kappa"] = "-" if pd.isna(row["kappa"]) else f"{row['kappa']:.2f}"
+        line["pairs dR2"] = _fine(row["pairs_r2"])
         for width in other_widths:
             key = (row["method"], row["score"], width)
             line[f"width {width:g}"] = "-"
@@ -339,14 +343,20 @@ def _rows_with_content(
 def _line(
     row: dict[str, Any], names: Names, datasets: pd.DataFrame | None
 ) -> dict[str, str]:
-    """Return what every table says of an effect."""
+    """Return what every table says of an effect.
+
+    The mean of a method that is out of reach in too many cells is left out.
+    """
+    has_mean = not outcomes.is_out_of_reach(row)
     line = {
         "method": names.method(row["method"]),
         "score": SCORES[row["score"]].label,
         "baseline": interval(row["level"], write="{:.3f}".format),
-        "effect": interval(row["effect"], row["low"], row["high"]),
+        "effect": "-",
     }
-    if datasets is not None:
+    if has_mean:
+        line["effect"] = interval(row["effect"], row["low"], row["high"])
+    if datasets is not None and has_mean:
         dataset_rows = datasets[
             (datasets["method"] == row["method"])
             & (datasets["score"] == row["score"])

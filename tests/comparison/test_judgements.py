@@ -10,7 +10,6 @@ from scipy import stats
 
 from sae.comparison import judgements
 from sae.comparison.judgements import LATENT
-from sae.comparison.outcomes import EQUIVALENT, HIGHER, UNDECIDED
 
 
 def answers_of(rows):
@@ -81,7 +80,7 @@ def test_a_difference_that_is_there_is_found_and_none_where_none_is():
         reg1 = judgements.shares_right(answers, ["topk", "reg1"]).iloc[1]
         outcomes[difference] = reg1["outcome"]
         assert reg1["difference_low"] <= difference <= reg1["difference_high"]
-    assert outcomes == {0.2: HIGHER, 0.0: UNDECIDED}
+    assert outcomes == {0.2: "better", 0.0: "inconclusive"}
 
 
 def test_spearman_is_scipys_in_one_group():
@@ -144,7 +143,7 @@ def test_where_all_are_right_nothing_differs():
     ]
     methods = ["topk", "reg1", "untrained"]
     table = judgements.shares_right(answers_of(rows), methods, ["untrained"])
-    assert list(table["outcome"][1:]) == [EQUIVALENT, judgements.CONTROL]
+    assert list(table["outcome"][1:]) == ["equivalent within .05", judgements.CONTROL]
     assert list(table["low"]) == [1, 1, 1] and np.isnan(table["p_holm"].iloc[2])
 
 

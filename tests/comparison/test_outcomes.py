@@ -1,4 +1,4 @@
-"""Effects over crossed blocks, the order of their tests, and every outcome."""
+"""Effects over crossed blocks, their tests together, and every outcome."""
 
 import numpy as np
 import pandas as pd
@@ -8,6 +8,7 @@ from scipy import stats
 from sae.comparison import intervals, outcomes
 from sae.comparison.pairs import COLUMNS as PAIR_COLUMNS
 from sae.comparison.readings import Readings
+from sae.scoring.front import DETECTION, MS
 
 FAMILIES = {"b0": "a", "b1": "a", "b2": "b"}
 PLACES = [(dataset, backbone) for dataset in ("d", "e") for backbone in FAMILIES]
@@ -79,51 +80,72 @@ def test_blocks_are_crossed_of_datasets_and_families():
     assert datasets["effect"].tolist() == pytest.approx([0.02, 0.01])
 
 
+# Of one method in one score, so that Holm's correction changes nothing.
 @pytest.mark.parametrize(
-    ("blocks", "outcome"),
+    ("blocks", "outcome", "reason"),
     [
-        (CLEAR, "higher in these cells"),
-        ([-effect for effect in CLEAR], "lower in these cells"),
-        ([0.004, 0.005, 0.0045, 0.0042], "higher in these cells, small"),
-        ([0.001, -0.001, 0.002, -0.001], "equivalent"),
-        ([0.03, -0.03, 0.02, -0.01], "undecided"),
+        (CLEAR, "better", None),
+        ([-effect for effect in CLEAR], "worse", None),
+        ([0.004, 0.005, 0.0045, 0.0042], "better, by less than .01", None),
+        ([-0.004, -0.005, -0.0045, -0.0042], "worse, by less than .01", None),
+        ([0.001, -0.001, 0.002, -0.001], "equivalent within .01", None),
+        # The 95 % interval reaches beyond .01, that of 90 % does not.
+        ([0.0078, 0.0002, 0.0078, 0.0002], "equivalent within .01", None),
+        ([0.0086, -0.0006, 0.0086, -0.0006], "inconclusive", None),
+        ([0.03, -0.03, 0.02, -0.01], "inconclusive", None),
     ],
 )
-def test_an_effect_has_the_outcome_of_its_size_and_spread(blocks, outcome):
-    assert judged(effect_rows(blocks)).iloc[0]["outcome"] == outcome
+def test_an_effect_has_the_outcome_of_its_size_and_spread(blocks, outcome, reason):
+    row = judged(effect_rows(blocks)).iloc[0]
+    test = stats.ttest_1samp(blocks, 0)
+    ends = tuple(test.confidence_interval(0.9))
+    assert (row["low_one_sided"], row["high_one_sided"]) == pytest.approx(ends)
+    # Two one-sided tests at .05 say the same as the interval.
+    below = stats.ttest_1samp(blocks, 0.01, alternative="less").pvalue
+    above = stats.ttest_1samp(blocks, -0.01, alternative="greater").pvalue
+    assert ("less than .01" in outcome or "within .01" in outcome) == (
+        max(below, above) < 0.05
+    )
+    assert outcome.startswith(("better", "worse")) == (test.pvalue < 0.05)
+    assert (row["outcome"], row["reason"]) == (outcome, reason)
 
 
-def test_too_few_blocks_are_not_tested():
+def test_an_effect_is_better_by_less_where_the_narrow_interval_lies_within():
+    # The mean is .006; half a 90 % interval of four blocks is 2.353 standard errors.
+    spread = np.array([-1.0, 1.0, -1.0, 1.0])
+    error = spread.std(ddof=1) / 2
+    for half, outcome in ((0.00399, "better, by less than .01"), (0.00401, "better")):
+        blocks = 0.006 + half / (stats.t.ppf(0.95, 3) * error) * spread
+        assert stats.ttest_1samp(blocks, 0).pvalue < 0.05
+        assert judged(effect_rows(blocks)).iloc[0]["outcome"] == outcome
+
+
+def test_too_few_blocks_are_not_comparable():
     of_one_dataset = [row for row in effect_rows(CLEAR) if row["dataset"] == "d"]
     row = judged(of_one_dataset).iloc[0]
-    assert row["outcome"] == "too few blocks" and row["blocks"] == 2
+    assert (row["outcome"], row["reason"]) == ("not comparable", "too few blocks")
+    assert (row["blocks"], row["datasets"]) == (2, 1) and np.isnan(row["p_holm"])
     # Each backbone a family of its own: three blocks.
     table = pd.DataFrame(of_one_dataset)
     none = table[:0]
     row = outcomes.means(
         Readings(table, none, none), {}, intervals.IntervalRule()
     ).iloc[0]
-    assert row["blocks"] == 3 and row["outcome"] != "too few blocks"
+    assert row["blocks"] == 3 and row["outcome"] == "better"
     two = intervals.IntervalRule(min_blocks=2)
     row = outcomes.means(Readings(table, none, none), FAMILIES, two).iloc[0]
-    assert row["outcome"] != "too few blocks"
+    assert row["outcome"] != "not comparable"
 
 
-def test_every_reading_must_have_the_sign():
+def test_other_readings_stand_beside_and_decide_nothing():
     rows = effect_rows(CLEAR)
     against = effect_rows([-effect for effect in CLEAR])
-    pairs = pd.DataFrame(against).assign(points=3, kappa=1.0)
-    assert judged(rows, equal_r2=against).iloc[0]["outcome"] == "undecided"
-    assert judged(rows, pairs=pairs).iloc[0]["outcome"] == "undecided"
-    agreeing = judged(rows, equal_r2=rows, pairs=pd.DataFrame(rows).assign(kappa=1.5))
-    row = agreeing.iloc[0]
-    assert row["outcome"] == "higher in these cells" and row["kappa"] == 1.5
-    assert row["equal_r2"] == pytest.approx(row["effect"])
-    assert row["equal_r2_cells"] == 12
-    # An effect within the margin, too.
-    nothing = effect_rows([0.001, -0.001, 0.002, -0.001])
-    assert judged(nothing, equal_r2=rows).iloc[0]["outcome"] == "equivalent"
-    assert judged(nothing, equal_r2=against).iloc[0]["outcome"] == "undecided"
+    pairs = pd.DataFrame(against).assign(points=3, r2_difference=-0.002)
+    row = judged(rows, equal_r2=against, pairs=pairs).iloc[0]
+    assert row["outcome"] == "better"
+    assert row["equal_r2"] == row["pairs"] == pytest.approx(-row["effect"])
+    assert row["equal_r2_cells"] == row["pairs_cells"] == 12
+    assert row["pairs_r2"] == pytest.approx(-0.002)
 
 
 def test_every_dataset_must_have_the_sign():
@@ -136,31 +158,82 @@ def test_every_dataset_must_have_the_sign():
     extra = [row | {"dataset": "f", "effect": -0.001} for row in rows if row["k"] == 8]
     table = judged(rows + extra)
     row = table.iloc[0]
-    assert row["p"] < 0.05 and not row["same_sign"] and row["outcome"] == "undecided"
+    assert row["p"] < 0.05 and not row["same_sign"]
+    assert row["outcome"] == "inconclusive"
+    assert row["reason"] == "datasets differ in sign"
 
 
-def test_detection_is_tested_first_and_ms_only_where_it_passed():
-    weak = [0.03, -0.03, 0.02, -0.01]
+def test_holm_corrects_for_methods_and_both_scores_together():
+    blocks = {
+        ("one", DETECTION): CLEAR,
+        ("two", DETECTION): [0.03, -0.03, 0.02, -0.01],
+        ("one", MS): [0.02, 0.03, 0.012, 0.018],
+        ("two", MS): [0.02, 0.04, 0.002, 0.022],
+    }
     parts = []
-    for method, detection in (("one", CLEAR), ("two", CLEAR), ("three", weak)):
-        parts += effect_rows(detection, "detection_auc", method)
-        parts += effect_rows([0.02, 0.03, 0.012, 0.018], "ms", method)
-        parts += effect_rows(CLEAR, "purity", method)
-    table = judged(parts).set_index(["score", "method"])
-    p_detection = stats.ttest_1samp(CLEAR, 0).pvalue
-    p_ms = stats.ttest_1samp([0.02, 0.03, 0.012, 0.018], 0).pvalue
-    # Three methods are tested in detection, the two that passed in MS.
-    detection = table.loc["detection_auc"]
-    ms = table.loc["ms"]
-    assert detection.loc["one", "p_holm"] == pytest.approx(3 * p_detection)
-    assert ms.loc["one", "p_holm"] == pytest.approx(2 * p_ms)
-    assert ms.loc["three", "outcome"] == "not tested"
-    assert np.isnan(ms.loc["three", "p_holm"])
-    assert table.loc["purity", "outcome"].isna().all()
-    expected = intervals.smallest_found(np.array(CLEAR), 0.05 / 3)
-    assert detection.loc["one", "smallest"] == pytest.approx(expected)
-    # Where no backbone of another family judges, MS is not tested.
-    assert judged(effect_rows(CLEAR, "ms")).iloc[0]["outcome"] == "not tested"
+    for (method, score), of_effect in blocks.items():
+        parts += effect_rows(of_effect, score, method)
+    parts += effect_rows(CLEAR, "purity", "one")
+    table = judged(parts).set_index(["method", "score"])
+    p = {
+        key: stats.ttest_1samp(of_effect, 0).pvalue for key, of_effect in blocks.items()
+    }
+    # From the smallest: 4, 3, 2 and 1 times p, and none below the one before.
+    by_hand = {
+        ("one", DETECTION): 4 * p["one", DETECTION],
+        ("one", MS): 3 * p["one", MS],
+        ("two", MS): 2 * p["two", MS],
+        ("two", DETECTION): p["two", DETECTION],
+    }
+    assert [*by_hand] == sorted(p, key=p.get) and by_hand["two", MS] < 1
+    expected_outcomes = ["better", "better", "inconclusive", "inconclusive"]
+    for (key, p_holm), outcome in zip(by_hand.items(), expected_outcomes, strict=True):
+        assert table.loc[key, "p_holm"] == pytest.approx(p_holm)
+        assert table.loc[key, "outcome"] == outcome
+    assert p["two", MS] > 0.05 and table.loc[("two", MS), "reason"] is None
+    assert pd.isna(table.loc[("one", "purity"), "outcome"])
+    expected = intervals.smallest_found(np.array(CLEAR), 0.05 / 4)
+    assert table.loc[("one", DETECTION), "smallest"] == pytest.approx(expected)
+
+
+def test_what_passes_before_the_correction_alone_is_inconclusive_and_says_so():
+    weak = [0.02, 0.032, 0.004, 0.02]
+    p = stats.ttest_1samp(weak, 0).pvalue
+    assert 0.025 < p < 0.05
+    table = judged(effect_rows(weak, DETECTION) + effect_rows(weak, MS))
+    assert table["outcome"].tolist() == ["inconclusive"] * 2
+    assert table["reason"].tolist() == ["before Holm's correction"] * 2
+    # Alone in its family it passes; MS is tested where nobody can be a judge, too.
+    assert judged(effect_rows(weak, MS)).iloc[0]["outcome"] == "better"
+
+
+def six_datasets(blocks):
+    """Return effects on six datasets, of two families each, (datasets, 2)."""
+    parts = []
+    for number in range(0, len(blocks), 2):
+        pair = [*blocks[number], *blocks[number + 1]]
+        for row in effect_rows(pair):
+            dataset = f"{number + (row['dataset'] == 'e')}"
+            parts.append(row | {"dataset": dataset})
+    return parts
+
+
+def test_from_six_datasets_on_the_dataset_is_the_unit():
+    blocks = [(0.01, 0.03), (0.02, 0.04), (0.0, 0.01), (0.03, 0.01), (0.02, 0.02)]
+    blocks.append((0.01, -0.002))
+    six = judged(six_datasets(blocks)).iloc[0]
+    expected = stats.ttest_1samp([np.mean(pair) for pair in blocks], 0)
+    assert (six["unit"], six["blocks"], six["datasets"]) == ("dataset", 6, 6)
+    assert six["p"] == pytest.approx(expected.pvalue)
+    ends = tuple(expected.confidence_interval(0.95))
+    assert (six["low"], six["high"]) == pytest.approx(ends)
+    assert six["cells"] == 36 and six["outcome"] == "better"
+    # With five the blocks are those of datasets and families.
+    rows = [row for row in six_datasets(blocks) if row["dataset"] != "5"]
+    five = judged(rows).iloc[0]
+    expected = stats.ttest_1samp(np.ravel(blocks[:5]), 0)
+    assert (five["unit"], five["blocks"]) == ("dataset and family", 10)
+    assert five["p"] == pytest.approx(expected.pvalue)
 
 
 def test_cells_out_of_reach_are_in_no_mean_and_many_prevent_a_test():
@@ -174,11 +247,16 @@ def test_cells_out_of_reach_are_in_no_mean_and_many_prevent_a_test():
 
     two = judged(lose(2)).iloc[0]
     assert (two["cells"], two["out_of_reach"]) == (10, 2)
-    assert two["outcome"] == "higher in these cells"
-    assert judged(lose(3)).iloc[0]["outcome"] == "out of reach"
+    assert two["outcome"] == "better"
+    three = judged(lose(3)).iloc[0]
+    assert (three["outcome"], three["reason"]) == ("not comparable", "out of reach")
     infeasible = [row | {"status": "infeasible", "effect": np.nan} for row in rows[:1]]
     row = judged(infeasible + rows[1:]).iloc[0]
     assert (row["cells"], row["infeasible"], row["out_of_reach"]) == (11, 1, 0)
+    assert row["outcome"] == "better"
+    none = [row | {"status": "infeasible", "effect": np.nan} for row in rows]
+    row = judged(none).iloc[0]
+    assert (row["outcome"], row["reason"]) == ("not comparable", "no feasible trial")
 
 
 def test_fresh_seeds_have_an_interval_of_their_own():
@@ -229,24 +307,18 @@ def test_a_world_without_spread_has_the_effects_that_were_put_in():
     for method in ("m0", "m1"):
         for score, effect in effects.items():
             assert means.loc[(method, score), "effect"] == pytest.approx(effect)
-            assert means.loc[(method, score), "pairs"] == pytest.approx(effect)
             assert means.loc[(method, score), "cells"] == 9
+        assert means.loc[(method, MS), "outcome"] == "worse"
 
 
-@pytest.mark.parametrize(("name", "runs"), [("decisive", 25), ("demo", 15)])
-def test_many_worlds_at_once_are_judged_as_each_by_the_rule(name, runs):
+def test_the_power_to_refute_is_that_of_what_lies_within_the_margin():
     from bench import power
 
-    design = power.DESIGNS[name]
-    shares = power.SCENARIOS["half by dataset"]
-    at_once = power.shown_first(design, shares, 0.01, runs=runs)
-    one_by_one = []
-    for run in range(runs):
-        effects = {"detection_auc": 0.01}
-        world = power.World(np.random.default_rng(run), design, shares, effects)
-        means = world.means(world.readings()).set_index("method")
-        shown = [outcomes.is_shown(means.loc[m, "outcome"]) for m in ("m0", "m1")]
-        one_by_one.append(shown)
-    assert at_once.tolist() == one_by_one
-    # Some are shown and some are not.
-    assert 0.1 < at_once.mean() < 0.9
+    # Without noise nothing differs from 0 by chance: all is refuted, or all is found.
+    design = power.Design(datasets=6, ks=1, between=0.0, within=1e-6)
+    shares = power.SCENARIOS["by dataset"]
+    nothing = power.shares_shown(design, shares, {DETECTION: 0.0, MS: 0.0}, runs=3)
+    assert nothing.loc[DETECTION, "refuted"] == 1
+    clear = power.shares_shown(design, shares, {DETECTION: 0.02, MS: 0.009}, runs=3)
+    assert clear["shown"].tolist() == [1, 1] and clear["any_shown"].tolist() == [1, 1]
+    assert clear["refuted"].to_dict() == {DETECTION: 0, MS: 1}

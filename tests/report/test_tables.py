@@ -452,7 +452,7 @@ def test_the_page_of_fronts_has_scale_and_price(tmp_path):
     # By hand: family one gains .0305, family two .032, on each dataset.
     assert gain["effect"].startswith("+0.031 [")
     assert gain["Data"] == "+0.031" and gain["e"] == "+0.031"
-    assert gain["outcome"] == "higher in these cells" and gain["up"] == "6/6"
+    assert gain["outcome on these datasets"] == "better" and gain["up"] == "6/6"
     (scale,) = [
         dict(zip(head, line, strict=True))
         for line in lines

@@ -1,25 +1,24 @@
 """A summary of what an experiment found, in a few lines: what `make run` ends in."""
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from math import isnan
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from sae.comparison import board, fronts, outcomes
-from sae.comparison.claims import UNTESTED
-from sae.comparison.outcomes import headline
+from sae.comparison import board, fronts
+from sae.comparison.outcomes import headline, read_table
 from sae.comparison.published import interval, plain, signed
 from sae.comparison.scores import OWN_FRONTS, SCORES, diverged
-from sae.core import files, paths
-from sae.report import feasibility
-from sae.report.claims import as_text
+from sae.core import paths
+from sae.report import feasibility, outcomes
 from sae.report.fronts import NO_COMPARISON, SHOWN_CONTROLS
 from sae.report.names import Names
 from sae.scoring.front import ENDPOINTS
 
-MOST_ROWS = 8  # methods, and claims
+MOST_ROWS = 8  # methods
 MOST_REASONS = 2  # methods of which it says why they are not compared
 WIDTH = 100  # columns of a line
 NOT_MEASURED = "not measured"
@@ -33,22 +32,18 @@ def summarise(experiment: str) -> Iterator[str]:
     """
     folder = Path(paths.EXPERIMENT.format(experiment=experiment))
     tables = folder / "tables"
-    means = headline(outcomes.read_table(tables / "front_means.parquet"))
-    controls = outcomes.read_table(tables / "front_controls.parquet")
-    imported = outcomes.read_table(tables / "front_imported.parquet")
-    claims = files.read_parquet(paths.TYPED_CLAIMS.format(experiment=experiment))
+    means = headline(read_table(tables / "front_means.parquet"))
+    controls = read_table(tables / "front_controls.parquet")
+    imported = read_table(tables / "front_imported.parquet")
     site = paths.SITE.format(experiment=experiment)
 
     yield from _summarise_fronts(means, controls)
     yield from _summarise_failures(folder)
     yield from _summarise_imported(imported)
-    yield from _summarise_claims(claims)
     yield ""
     yield f"to look at:  {site} (open it in a browser)"
-    yield (
-        f"to read on:  {folder}/ has tables/, figures/, claims.md and every number in "
-        "metrics.csv"
-    )
+    yield f"to read on:  {folder}/ has tables/, figures/ and every number in metrics.csv"
+    yield f"the paper's claims, by its own rule:  {folder}/claims.md"
 
 
 def _summarise_fronts(means: pd.DataFrame, controls: pd.DataFrame) -> Iterator[str]:
@@ -62,32 +57,33 @@ def _summarise_fronts(means: pd.DataFrame, controls: pd.DataFrame) -> Iterator[s
     if of_endpoints.empty:
         yield NO_COMPARISON
         return
-    cell_count = of_endpoints["cells"].max()
+    cell_count = int(of_endpoints["cells"].max())
     yield (
-        f"Above the baseline at the same R2, in these {cell_count} cells (mean over "
-        "blocks, interval, outcome):"
+        f"Beside the baseline at its R2, in {outcomes.counted(cell_count, 'cell')} "
+        f"(mean over blocks, interval, {outcomes.heading(of_endpoints)}):"
     )
-    yield _row_of_endpoints("", [SCORES[name].label for name in ENDPOINTS])
-
     methods = list(dict.fromkeys(of_endpoints["method"]))
     for method in methods[:MOST_ROWS]:
         rows = of_endpoints[of_endpoints["method"] == method].set_index("score")
-        effects = [
-            _print_effect(rows.loc[name]) if name in rows.index else NOT_MEASURED
-            for name in ENDPOINTS
-        ]
-        yield _row_of_endpoints(method, effects)
+        for place, score in enumerate(ENDPOINTS):
+            name = method if place == 0 else ""
+            text = NOT_MEASURED
+            if score in rows.index:
+                text = _print_effect(rows.loc[score].to_dict())
+            yield from _wrapped(f"  {name[:13]:<14}{SCORES[score].label:<11}{text}")
     if len(methods) > MOST_ROWS:
         yield f"  and {len(methods) - MOST_ROWS} more in tables/fronts.md"
 
     for control in list(dict.fromkeys(controls["control"]))[:SHOWN_CONTROLS]:
         rows = controls[controls["control"] == control].set_index("score")
         differences = [
-            signed(rows.loc[name, "difference"]) if name in rows.index else NOT_MEASURED
-            for name in ENDPOINTS
+            f"{SCORES[score].label} {signed(rows.loc[score, 'difference'])}"
+            for score in ENDPOINTS
+            if score in rows.index
         ]
-        differences[-1] += "  control, at its own R2"
-        yield _row_of_endpoints(control, differences)
+        yield shorten(
+            f"  {control[:13]:<14}{', '.join(differences)} (control, at its own R2)"
+        )
     for line in _summarise_prices(means, methods[:MOST_ROWS]):
         yield shorten(line)
 
@@ -113,18 +109,18 @@ def _summarise_failures(folder: Path) -> Iterator[str]:
         )
 
 
-def _row_of_endpoints(name: str, texts: list[str]) -> str:
-    """Return a row of the table: a name, and a text for each endpoint."""
-    columns = "".join(f"{text:<42}" for text in texts)
-    return f"  {name[:13]:<14}{columns.rstrip()}"
+def _wrapped(line: str) -> list[str]:
+    """Return a line of the table on lines of at most `WIDTH` columns."""
+    return textwrap.wrap(line, WIDTH, subsequent_indent=" " * 27)
 
 
-def _print_effect(row: pd.Series) -> str:
+def _print_effect(row: dict[Hashable, Any]) -> str:
     """Return an effect with its interval and outcome."""
-    if isnan(row["effect"]):
-        return "in no cell"
-    outcome = row["outcome"].replace(" in these cells", "")
-    return f"{interval(row['effect'], row['low'], row['high'])} {outcome}"
+    outcome = outcomes.say(row)
+    if outcomes.is_out_of_reach(row) or isnan(row["effect"]):
+        return outcome
+    effect = interval(row["effect"], row["low"], row["high"])
+    return f"{effect:<24}  {outcome}"
 
 
 def _summarise_prices(means: pd.DataFrame, methods: list[str]) -> Iterator[str]:
@@ -154,29 +150,6 @@ def _summarise_imported(imported: pd.DataFrame) -> Iterator[str]:
         yield shorten(f"  {method[:13]:<14}{', '.join(scores)}")
     if len(imported):
         yield "  made elsewhere (in brackets the baseline), not compared at the same R2"
-
-
-def _summarise_claims(claims: pd.DataFrame) -> Iterator[str]:
-    """Yield how many claims have each verdict, and those of monosemanticity."""
-    counts = claims["verdict"].value_counts()
-    yield ""
-    yield "Claims: " + ", ".join(
-        f"{verdict} {count}" for verdict, count in counts.items()
-    )
-
-    is_of_ms = claims["claim"].str.endswith(("raises_ms", "raises_independent_ms"))
-    is_tested = claims["verdict"] != UNTESTED
-    shown_claims = claims[is_of_ms & is_tested][:MOST_ROWS]
-    rows = as_text(shown_claims).to_dict("records")
-    for row in rows:
-        yield shorten(f"  {row['verdict']:<16}{row['measured']:<24} {row['claim']}")
-    if any(row["verdict"].endswith("?") for row in rows):
-        yield "  ?: a control without training scores as high (claims.md)"
-    if UNTESTED in set(claims["verdict"]):
-        yield (
-            f"  {UNTESTED}: claims.md says why; for most there are too few pairs of a "
-            "dataset and a backbone"
-        )
 
 
 def shorten(line: str) -> str:

@@ -19,10 +19,11 @@ READS = ["metrics.parquet", "made_by.json"]
 CAPTION = (
     "What each method has above its baseline at the same R², on test images; on "
     "top the one of highest detection. Circle and bar: the mean over (dataset, "
-    "family of backbones) blocks and its 95 % interval; filled where the "
-    "difference passes the test. Small dots: the cells. Shaded: differences that "
-    "count as none. *: in a quarter of the cells or more the method does not "
-    "reach the R² at which the baseline is compared."
+    "family of backbones) blocks, or over datasets where there are six, and its 95 % "
+    "interval; filled where the method is better or worse. Small dots: the cells. "
+    "Shaded: differences that count as none. Cells alone: not comparable, since in a "
+    "quarter of the cells or more the method does not reach the R² at which the "
+    "baseline is compared."
 )
 
 
@@ -67,13 +68,12 @@ def _draw_panel(ax: Axes, means: pd.DataFrame, cells: pd.Series, names: Names) -
         of_cells = cells.loc[row.Index]
         heights = [place - 0.25] * len(of_cells)
         ax.plot(of_cells, heights, ".", color=colour, markersize=2.5)
+        if row.reason == outcomes.OUT_OF_REACH:
+            continue
         face = colour if outcomes.is_shown(row.outcome) else "white"
         look: dict[str, Any] = {"color": colour, "markerfacecolor": face}
         half = row.high - row.effect
         ax.errorbar(row.effect, place, xerr=half, fmt="o", markersize=4.5, **look)
-        if row.outcome == outcomes.OUT_OF_REACH:
-            offset: dict[str, Any] = {"xytext": (0, 2), "textcoords": "offset points"}
-            ax.annotate("*", (row.effect, place), ha="center", **offset)
     ax.xaxis.set_major_locator(MaxNLocator(6))
     ax.set_yticks(range(len(means)), labels=[])
     ax.set_ylim(-0.6, len(means) - 0.4)

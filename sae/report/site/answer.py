@@ -5,9 +5,9 @@ import re
 import pandas as pd
 
 from sae.comparison import fronts, published
-from sae.comparison.claims import UNTESTED
-from sae.comparison.outcomes import headline, is_shown
+from sae.comparison.outcomes import BETTER, NOT_COMPARABLE, OUT_OF_REACH, headline
 from sae.comparison.scores import OWN_FRONTS, SCORES
+from sae.report import outcomes
 from sae.report.fronts import SHOWN_CONTROLS
 from sae.report.names import Names
 from sae.scoring.front import ENDPOINTS
@@ -39,27 +39,37 @@ def answer(
     Returns:
         Sentences.
     """
-    first_width = headline(means).dropna(subset="effect")
-    effects = first_width.set_index(["method", "score"])
+    first_width = headline(means)
+    effects = first_width.dropna(subset="effect").set_index(["method", "score"])
     scores_with_effects = effects.index.get_level_values("score")
     measured = [score for score in ENDPOINTS if score in scores_with_effects]
     about_imported = _about_imported(imported, names)
     if not measured:
-        return about_imported or [*_no_comparison(claims), *failures]
+        return about_imported or [*_no_comparison(first_width, claims), *failures]
 
-    # Methods whose difference is shown come first, then those of the highest mean.
+    # Methods that are better come first, those out of reach last.
     by_method = effects.xs(measured[0], level="score")
-    by_method = by_method.assign(is_shown=by_method["outcome"].map(is_shown))
+    by_method = by_method.assign(
+        is_better=by_method["outcome"].str.startswith(BETTER),
+        is_in_reach=by_method["reason"] != OUT_OF_REACH,
+    )
     by_method = by_method.sort_values(
-        ["is_shown", "effect"], ascending=False, kind="stable"
+        ["is_better", "is_in_reach", "effect"], ascending=False, kind="stable"
     )
     methods = list(by_method.index)
     best = methods[:MOST_METHODS]
-    priced = methods if len(methods) <= MOST_PRICED else best
+    in_reach = list(by_method.index[by_method["is_in_reach"]])
+    priced = in_reach if len(in_reach) <= MOST_PRICED else in_reach[:MOST_METHODS]
 
-    sentences = [_gains(method, effects, names) for method in best]
+    sentences = [
+        sentence for method in best for sentence in _gains(method, effects, names)
+    ]
+    if not outcomes.speaks_of_others(effects):
+        where = outcomes.on_datasets(effects)
+        sentences[0] = f"{where[0].upper()}{where[1:]}: {sentences[0]}"
     sentences += _scale(controls, measured[0], names)
-    sentences.append(_price(priced, effects, measured[0], names))
+    if priced:
+        sentences.append(_price(priced, effects, measured[0], names))
     return [_without_minus_zero(text) for text in sentences + about_imported]
 
 
@@ -68,42 +78,51 @@ def _without_minus_zero(sentence: str) -> str:
     return re.sub(r"-(0\.0+)(?!\d)", r"+\1", sentence)
 
 
-def _no_comparison(claims: pd.DataFrame) -> list[str]:
-    """Say that nothing compares, and how many of the paper's claims hold."""
-    sentences = [
-        "No method here has feasible trials beside a baseline's: nothing compares at "
-        "the same R²."
-    ]
-    if claims.empty:
-        return sentences
-    paper_claims = claims[~claims["ours"].astype(bool)]
-    if len(paper_claims):
-        holding = (paper_claims["verdict"] == "holds").sum()
-        untested = (paper_claims["verdict"] == UNTESTED).sum()
-        sentence = f"Of the paper's {len(paper_claims)} claims {holding} hold here"
-        if untested:
-            sentence += f"; {untested} are not tested"
-        sentences.append(f"{sentence}.")
+def _no_comparison(means: pd.DataFrame, claims: pd.DataFrame) -> list[str]:
+    """Say that nothing compares, and where the paper's claims are."""
+    reason = "No method here has feasible trials beside a baseline's"
+    if means["out_of_reach"].any():
+        reason = "No method here reaches the R² at which its baseline is compared"
+    sentences = [f"{reason}: nothing compares at the same R²."]
+    if len(claims):
+        sentences.append("The paper's claims, by the paper's own rule, stand below.")
     return sentences
 
 
-def _gains(method: str, effects: pd.DataFrame, names: Names) -> str:
+def _gains(method: str, effects: pd.DataFrame, names: Names) -> list[str]:
     """Say what a method has beside its baseline in each endpoint.
 
     Args:
         method: The method.
         effects: By method and score, at the first width.
         names: How methods are printed.
+
+    Returns:
+        A sentence about endpoints in which the two compare, and one about each other.
     """
-    parts = []
-    for score in ENDPOINTS:
-        if (method, score) in effects.index:
-            row = effects.loc[(method, score)]
-            effect = published.signed(row["effect"])
-            parts.append(f"{effect} {SCORES[score].label} ({row['outcome']})")
+    label = names.method(method)
     baseline = names.method(fronts.root(method, names.tuned))
-    gains = " and ".join(parts)
-    return f"{names.method(method)} has {gains} beside {baseline} at the same R²."
+    parts = []
+    sentences = []
+    for score in ENDPOINTS:
+        if (method, score) not in effects.index:
+            continue
+        row = effects.loc[(method, score)].to_dict()
+        outcome = outcomes.say(row)
+        if row["outcome"] != NOT_COMPARABLE:
+            effect = published.signed(row["effect"])
+            parts.append(f"{effect} {SCORES[score].label} ({outcome})")
+            continue
+        sentence = f"{label} beside {baseline} in {SCORES[score].label} is {outcome}"
+        if not outcomes.is_out_of_reach(row):
+            cells = outcomes.counted(int(row["cells"]), "cell")
+            mean = published.interval(row["effect"], row["low"], row["high"])
+            sentence += f" (mean of {cells}: {mean})"
+        sentences.append(f"{sentence}.")
+    if parts:
+        gains = " and ".join(parts)
+        sentences.insert(0, f"{label} has {gains} beside {baseline} at the same R².")
+    return sentences
 
 
 def _scale(controls: pd.DataFrame, score: str, names: Names) -> list[str]:

@@ -13,7 +13,8 @@ import yaml
 from sae.bank.read import Bank, BankedSae
 from sae.bank.read import read as read_bank
 from sae.comparison import board as boards
-from sae.comparison import fronts, outcomes
+from sae.comparison import fronts
+from sae.comparison.outcomes import read_table
 from sae.comparison.scores import across_groups
 from sae.core import files, registry
 from sae.core.errors import UserError
@@ -22,7 +23,7 @@ from sae.data import dataset as datasets
 from sae.data import store
 from sae.data.concepts import MANIFEST
 from sae.data.store import Activations
-from sae.report import feasibility, gallery
+from sae.report import feasibility, gallery, outcomes
 from sae.report.names import Names, printed
 from sae.report.site import build, cells, downloads, images, overview, pack, start
 from sae.report.site import latents as site_latents
@@ -457,10 +458,10 @@ class _Experiment:
         names = self.names
         metrics = self.tables.metrics
         tables = self.results / "tables"
-        means = outcomes.read_table(tables / "front_means.parquet")
-        controls = outcomes.read_table(tables / "front_controls.parquet")
-        imported = outcomes.read_table(tables / "front_imported.parquet")
-        effects_by_cell = outcomes.read_table(tables / "fronts.parquet")
+        means = read_table(tables / "front_means.parquet")
+        controls = read_table(tables / "front_controls.parquet")
+        imported = read_table(tables / "front_imported.parquet")
+        effects_by_cell = read_table(tables / "fronts.parquet")
         effects = overview.effect_rows(effects_by_cell, self.places)
         claims = files.read_parquet(self.results / "claims.parquet")
 
@@ -490,6 +491,7 @@ class _Experiment:
             saes=self._sae_rows,
             fronts=vertices,
             windows=windows,
+            outcomes=outcomes.heading(means),
             board=overview.board_rows(means, controls, self.places),
             claims=overview.claim_rows(claims),
             effects=effects,

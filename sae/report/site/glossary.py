@@ -1,6 +1,8 @@
 """What the words mean that the site uses, and what the paper's methods are."""
 
 from sae.comparison import published
+from sae.comparison.intervals import IntervalRule
+from sae.report import outcomes
 from sae.report.names import Names
 
 GLOSSARY = {
@@ -60,14 +62,13 @@ GLOSSARY = {
         "A method's front less the baseline's, mean over the window, chosen on "
         "validation and read on test."
     ),
-    "higher in these cells": (
-        "The effect differs from 0 after Holm's correction over methods, and each "
-        "dataset and the other readings have its sign. It speaks of other families "
-        "of backbones on these datasets. Detection is tested first; MS only where "
-        "detection is shown."
+    "outcome": (
+        "What is said of an effect. "
+        + " ".join(
+            f"{word[0].upper()}{word[1:]}: {when}."
+            for word, when in outcomes.meanings(IntervalRule()).items()
+        )
     ),
-    "equivalent": "The interval of the effect lies within 0.01 of 0, uncorrected.",
-    "undecided": "Neither: the interval is too wide, or the readings disagree.",
     "measured": "A latent is measured if it fires often enough for detection.",
     "control": (
         "Not trained, or only in part: a score that it has as high says nothing "

@@ -17,6 +17,7 @@ from sae.comparison import fronts
 from sae.comparison.outcomes import headline
 from sae.comparison.scores import COMPARED, SCORES, values
 from sae.core import registry
+from sae.report import outcomes
 from sae.report.fronts import JUDGED, SHOWN_CONTROLS
 from sae.report.names import Names
 from sae.report.site.glossary import GLOSSARY
@@ -26,7 +27,8 @@ from sae.scoring.metrics import concepts
 from sae.scoring.rows import CELL
 
 KEY = [*CELL, "method", "trial", "seed"]
-# Columns of front_means.csv that the board shows.
+# Columns of front_means.csv that the board shows, and those among them that it does
+# not show of a method that is out of reach.
 BOARD_COLUMNS = [
     "score",
     "front",
@@ -39,6 +41,7 @@ BOARD_COLUMNS = [
     "high_seeds",
     "equal_r2",
     "pairs",
+    "pairs_r2",
     "up",
     "cells",
     "infeasible",
@@ -49,6 +52,7 @@ BOARD_COLUMNS = [
     "outcome",
     "at_lower_r2",
 ]
+MEANS = ["effect", "low", "high", "low_seeds", "high_seeds", "equal_r2", "pairs"]
 # Columns of fronts.csv that the site shows for each cell.
 EFFECT_COLUMNS = [
     "score",
@@ -77,6 +81,8 @@ class Overview:
         cells: A row for each cell, with the SAEs that are shown.
         saes: A row for each SAE that is shown, with its scores.
         fronts, windows: Of :func:`vertices_and_windows`.
+        outcomes: How the column of outcomes is headed
+            (:func:`sae.report.outcomes.heading`).
         board: Rows of :func:`board_rows`.
         claims: Rows of :func:`claim_rows`.
         effects: Rows of :func:`effect_rows`.
@@ -101,6 +107,7 @@ class Overview:
     saes: list[Row] = field(default_factory=list)
     fronts: list[Row] = field(default_factory=list)
     windows: list[Row] = field(default_factory=list)
+    outcomes: str = "outcome"
     board: list[Row] = field(default_factory=list)
     claims: list[Row] = field(default_factory=list)
     effects: list[Row] = field(default_factory=list)
@@ -404,10 +411,15 @@ def board_rows(
         controls: front_controls.csv.
         places: The places of methods.
     """
-    columns = places.columns(means)
-    for name in BOARD_COLUMNS:
-        columns[name] = means[name]
-    rows = pd.DataFrame(columns, columns=["method", *BOARD_COLUMNS]).to_dict("records")
+    board = means[BOARD_COLUMNS].assign(
+        method=places.columns(means)["method"],
+        says=[outcomes.say(row) for row in means.to_dict("records")],
+    )
+    is_out_of_reach = [
+        outcomes.is_out_of_reach(row) for row in means.to_dict("records")
+    ]
+    board.loc[is_out_of_reach, MEANS] = None
+    rows = board.to_dict("records")
 
     shown_controls = list(dict.fromkeys(controls["control"]))[:SHOWN_CONTROLS]
     is_shown = controls["control"].isin(shown_controls)
@@ -429,7 +441,8 @@ def _control_row(row: Row, width: float, places: Places) -> Row:
         "effect": row["difference"],
         "low": row["low"],
         "high": row["high"],
-        "outcome": "control, at its own R²",
+        "outcome": None,
+        "says": "control, at its own R²",
     }
 
 

@@ -231,9 +231,11 @@ def _most_gaining_cell(
         and not np.isnan(row["effect"])
         and cells[row["cell"]] in cells_with_file
     ]
-    # The first endpoint that has an effect decides.
+    # The first endpoint in which a cell gains decides.
     for score in ENDPOINTS:
-        of_score = [row for row in method_effects if row["score"] == score]
+        of_score = [
+            row for row in method_effects if row["score"] == score and row["effect"] > 0
+        ]
         if of_score:
             best = max(of_score, key=lambda row: row["effect"])
             label = names.method(method)

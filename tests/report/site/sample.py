@@ -502,7 +502,8 @@ def overview(
             "effect": 0.012,
             "low": 0.004,
             "high": 0.02,
-            "outcome": "higher in these cells",
+            "outcome": "better",
+            "says": "better",
         },
         row
         | {
@@ -510,10 +511,18 @@ def overview(
             "effect": -0.003,
             "low": -0.02,
             "high": 0.014,
-            "outcome": "undecided",
+            "outcome": "inconclusive",
+            "says": "inconclusive: a loss of .02 to a gain of .014",
         },
         row
-        | {"score": "dead", "effect": 1.0, "low": None, "high": None, "outcome": None},
+        | {
+            "score": "dead",
+            "effect": 1.0,
+            "low": None,
+            "high": None,
+            "outcome": None,
+            "says": "-",
+        },
         row
         | {
             "score": "ms",
@@ -521,10 +530,17 @@ def overview(
             "effect": 0.015,
             "low": 0.001,
             "high": 0.03,
-            "outcome": "higher in these cells",
+            "outcome": "better",
+            "says": "better",
         },
     ]
-    other_readings = {"equal_r2": 0.01, "pairs": None, "out_of_reach": 0}
+    other_readings = {
+        "equal_r2": 0.01,
+        "pairs": None,
+        "pairs_r2": None,
+        "out_of_reach": 0,
+    }
+    payload["outcomes"] = "outcome on these datasets"
     payload["board"] = [
         {**row_of_board, "front": row_of_board["score"], **other_readings}
         for row_of_board in board
@@ -539,7 +555,8 @@ def overview(
         "effect": -0.1,
         "low": -0.2,
         "high": None,
-        "outcome": "control, at its own R²",
+        "outcome": None,
+        "says": "control, at its own R²",
     }
     payload["board"].append(scale)
     claim = {

@@ -122,7 +122,11 @@ def mean_row(**columns):
         "effect": 0.0123,
         "low": -0.01,
         "high": 0.03,
-        "outcome": "undecided",
+        "outcome": "inconclusive",
+        "reason": None,
+        "unit": "dataset and family",
+        "datasets": 2,
+        "blocks": 4,
         "infeasible": 1,
         "out_of_reach": 0,
         "cells": 2,
@@ -135,17 +139,13 @@ def test_the_answer_names_gains_scale_and_every_price():
     table = pd.DataFrame(
         [
             mean_row(),
-            mean_row(
-                score="ms", effect=-0.02, low=-0.03, high=-0.01, outcome="not tested"
-            ),
+            mean_row(score="ms", effect=-0.02, low=-0.03, high=-0.01, outcome="worse"),
             mean_row(
                 score="measured", effect=-0.08, low=-0.12, high=-0.04, outcome=None
             ),
             mean_row(score="dead_train", effect=-5.0, low=-9.0, high=0.5, outcome=None),
             mean_row(score="probe_auc", effect=-0.5, low=-0.6, high=-0.4, outcome=None),
-            mean_row(
-                method="reg2", effect=0.02, low=0.01, outcome="higher in these cells"
-            ),
+            mean_row(method="reg2", effect=0.02, low=0.01, outcome="better"),
             mean_row(width=0.02, effect=9.0),
             mean_row(method="reg2", score="purity", effect=9.0, outcome=None),
         ]
@@ -157,10 +157,10 @@ def test_the_answer_names_gains_scale_and_every_price():
         {"ours": [False, False, True], "verdict": ["holds", "not shown", "holds"]}
     )
     assert answer(table, controls, none, claims, NAMES, []) == [
-        "Reg. 2 has +0.020 detection (higher in these cells) "
-        "beside Baseline at the same R².",
-        "Reg. 1 has +0.012 detection (undecided) and -0.020 MS (not tested) "
-        "beside Baseline at the same R².",
+        "On these datasets: Reg. 2 has +0.020 detection (better) beside Baseline at the "
+        "same R².",
+        "Reg. 1 has +0.012 detection (inconclusive: a loss of .01 to a gain of .03) and "
+        "-0.020 MS (worse) beside Baseline at the same R².",
         "For scale, controls at their own R² in detection: raw -0.100.",
         # Not dead latents, whose interval holds 0, and not probes, which have no front
         # of their own.
@@ -169,12 +169,11 @@ def test_the_answer_names_gains_scale_and_every_price():
         "latents measured -0.080 [-0.120, -0.040]; "
         "in 1 of 3 cells there is no comparison.",
     ]
-    claims.loc[1, "verdict"] = "not tested"
     why = "Top-k has no feasible trial."
     nothing, of_paper, reason = answer(table[:0], controls, none, claims, NAMES, [why])
     assert reason == why
     assert "nothing compares at the same R²" in nothing
-    assert of_paper == "Of the paper's 2 claims 1 hold here; 1 are not tested."
+    assert "claims" in of_paper and "hold" not in of_paper
     assert len(answer(table[:0], controls, none, claims[:0], NAMES, [])) == 1
     # An SAE that was made elsewhere, alone.
     scores = [("r2", 0.7, 0.8), ("detection_auc", 0.65, 0.7), ("measured", 0.5, 0.9)]
@@ -186,6 +185,45 @@ def test_the_answer_names_gains_scale_and_every_price():
         "Reg. 1, made elsewhere (and Baseline): R² 0.700 (0.800), "
         "detection 0.650 (0.700). They are not compared at the same R²."
     ]
+
+
+def test_what_is_not_comparable_says_why_and_has_no_effect_at_the_same_r2():
+    out_of_reach = {"outcome": "not comparable", "reason": "out of reach"}
+    too_few = {"outcome": "not comparable", "reason": "too few blocks", "blocks": 1}
+    none = pd.DataFrame(columns=["method", "score", "value", "baseline", "cells"])
+    controls = pd.DataFrame(columns=["control", "score", "difference"])
+    about_none = (controls, none, none, NAMES, [])
+    table = pd.DataFrame(
+        [
+            mean_row(
+                **too_few, low=np.nan, high=np.nan, cells=1, infeasible=0, datasets=1
+            ),
+            mean_row(
+                method="reg2", effect=0.5, out_of_reach=2, datasets=1, **out_of_reach
+            ),
+        ]
+    )
+    assert answer(table, *about_none) == [
+        "On this dataset: Reg. 1 beside Baseline in detection is not comparable: "
+        "1 block, too few (mean of 1 cell: +0.012).",
+        "Reg. 2 beside Baseline in detection is not comparable: out of reach in 2 of 4 "
+        "cells.",
+        "What it costs: Reg. 1: R² -0.002, no score's interval lies below 0.",
+    ]
+    places = overview.Places([], NAMES.methods)
+    board = overview.board_rows(
+        table.reindex(columns=[*overview.BOARD_COLUMNS, "method", "reason", "blocks"]),
+        controls,
+        places,
+    )
+    assert [row["says"] for row in board] == [
+        "not comparable: 1 block, too few",
+        "not comparable: out of reach in 2 of 4 cells",
+    ]
+    assert board[0]["effect"] == 0.0123 and np.isnan(board[1]["effect"])
+    nowhere = table[1:].assign(effect=np.nan, cells=0)
+    sentence = answer(nowhere, *about_none)[0]
+    assert sentence.startswith("No method here reaches the R²")
 
 
 def test_where_to_start_follows_the_rules():

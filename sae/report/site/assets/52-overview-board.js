@@ -94,10 +94,9 @@ function boardColumns(rows) {
     },
     {
       id: "outcome",
-      label: "Outcome",
-      meaning: "Detection is tested first, then MS where detection is shown. At lower "
-        + "R²: cells in which the method ends left of where the baseline's score is "
-        + "highest.",
+      label: headingOfOutcomes(),
+      meaning: "Of detection and MS, which are tested together. At lower R²: cells in "
+        + "which the method ends left of where the baseline's score is highest.",
       value: ({ outcome }) => outcome,
       show: showOutcome,
     },
@@ -116,7 +115,9 @@ function boardColumns(rows) {
     effectColumn("equal_r2", "Equal test R²",
       "The effect where both sides have the same R² on test.", signedDecimals),
     effectColumn("pairs", "Pairs",
-      "The effect in trials with the same recipe, at a price for R².", signedDecimals),
+      "The difference of the score in trials with the same recipe.", signedDecimals),
+    effectColumn("pairs_r2", "R² change of pairs",
+      "Their difference in test R².", signedDecimals),
     effectColumn("out_of_reach", "Out of reach",
       "Cells in which the method ends too far left of where the baseline is compared; "
       + "they are not in the mean.", wholeNumber),
@@ -139,15 +140,21 @@ const showScore = ({ score, front }) => [
   front !== score && soft(` at ${SITE.label.score(front)}'s vertices`),
 ];
 
+/** Return the heading of outcomes, which says of what they speak. */
+const headingOfOutcomes = () => {
+  const heading = SITE.overview.outcomes;
+  return heading[0].toUpperCase() + heading.slice(1);
+};
+
 /** Show an outcome as a badge, and in how many cells it is one at lower R². */
-const showOutcome = ({ outcome, at_lower_r2: cellsAtLowerR2 }) => [
-  outcome ? h(`span.badge.${kindOfOutcome(outcome)}`, outcome) : "–",
+const showOutcome = ({ outcome, says, at_lower_r2: cellsAtLowerR2 }) => [
+  says === "-" ? "–" : h(`span.badge.${kindOfOutcome(outcome)}`, says),
   cellsAtLowerR2 > 0 && soft(` at lower R² in ${cellsAtLowerR2}`),
 ];
 
-/** Return the class of an outcome's badge. */
+/** Return the class of an outcome's badge; a control has no outcome. */
 function kindOfOutcome(outcome) {
-  if (/^(higher|lower)/.test(outcome)) return "yes";
+  if (/^better|^worse/.test(outcome)) return "yes";
   return /^equivalent/.test(outcome) ? "part" : "untested";
 }
 
