@@ -61,6 +61,10 @@ _DETECTION = (
     "AUC: how well another backbone tells a latent's images from others after ten "
     "examples, mean over latents that fire often enough."
 )
+_LOOKS = (
+    "Detection by 8 x 8 pixels of the images in place of a backbone: what their looks "
+    "alone tell. A control, and no end in itself."
+)
 _WHOLE = "2 AUC - 1, mean over all latents; of latents that fire too rarely 0."
 _MEASURED = "Share of the latents that fire often enough for detection."
 _OTHERS = "MS as backbones of other families see the images"
@@ -103,6 +107,14 @@ SCORES = {
         "detection",
         _DETECTION,
         **_OWN_FRONT,
+        chance=0.5,
+    ),
+    "detection_looks": Score(
+        "detection_looks",
+        "detection_looks",
+        "detection by looks",
+        _LOOKS,
+        **_JUDGED,
         chance=0.5,
     ),
     "detection": Score(

@@ -34,6 +34,7 @@ SHOWN_SCORES = [
     "ms",
     "ms_across",
     "detection_alive",
+    "detection_looks",
     "ms_independent",
     "ms_independent_across",
     "purity",

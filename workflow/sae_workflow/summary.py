@@ -15,7 +15,7 @@ from sae.comparison.scores import OWN_FRONTS, SCORES, diverged
 from sae.core import files, paths
 from sae.report import feasibility
 from sae.report.claims import as_text
-from sae.report.fronts import NO_COMPARISON, SHOWN_CONTROLS
+from sae.report.fronts import NO_COMPARISON, SHOWN_CONTROLS, say_looks
 from sae.report.names import Names
 from sae.scoring.front import ENDPOINTS
 
@@ -88,6 +88,8 @@ def _summarise_fronts(means: pd.DataFrame, controls: pd.DataFrame) -> Iterator[s
         ]
         differences[-1] += "  control, at its own R2"
         yield _row_of_endpoints(control, differences)
+    for sentence in say_looks(controls):
+        yield f"  {sentence}"
     for line in _summarise_prices(means, methods[:MOST_ROWS]):
         yield shorten(line)
 

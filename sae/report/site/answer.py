@@ -8,7 +8,7 @@ from sae.comparison import fronts, published
 from sae.comparison.claims import UNTESTED
 from sae.comparison.outcomes import headline, is_shown
 from sae.comparison.scores import OWN_FRONTS, SCORES
-from sae.report.fronts import SHOWN_CONTROLS
+from sae.report.fronts import SHOWN_CONTROLS, say_looks
 from sae.report.names import Names
 from sae.scoring.front import ENDPOINTS
 
@@ -59,6 +59,7 @@ def answer(
 
     sentences = [_gains(method, effects, names) for method in best]
     sentences += _scale(controls, measured[0], names)
+    sentences += say_looks(controls)
     sentences.append(_price(priced, effects, measured[0], names))
     return [_without_minus_zero(text) for text in sentences + about_imported]
 
