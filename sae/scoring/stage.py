@@ -366,10 +366,8 @@ class Scorer:
             metric: getattr(module, "OTHERS", ())
             for metric, module in self._modules.items()
         }
-        if named[name]:
-            read = set(named[name])
-        else:
-            read = set(self._other_folders).difference(*named.values())
+        named_by_none = set(self._other_folders).difference(*named.values())
+        read = named[name] or named_by_none
         return {
             backbone: folder
             for backbone, folder in self._other_folders.items()
