@@ -268,8 +268,8 @@ def say_looks(controls: pd.DataFrame) -> list[str]:
     if not {DETECTION, LOOKS} <= set(baseline.index):
         return []
     return [
-        f"By looks alone, 8 x 8 pixels in place of a backbone, the baseline's "
-        f"detection is {baseline[LOOKS]:.3f}, not {baseline[DETECTION]:.3f}."
+        "By looks alone (8 x 8 pixels of an image) the baseline's detection is "
+        f"{baseline[LOOKS]:.3f}, not {baseline[DETECTION]:.3f}."
     ]
 
 

@@ -163,8 +163,8 @@ def test_the_answer_names_gains_scale_and_every_price():
         "Reg. 1 has +0.012 detection (undecided) and -0.020 MS (not tested) "
         "beside Baseline at the same R².",
         "For scale, controls at their own R² in detection: raw -0.100.",
-        "By looks alone, 8 x 8 pixels in place of a backbone, the baseline's detection "
-        "is 0.600, not 0.700.",
+        "By looks alone (8 x 8 pixels of an image) the baseline's detection is 0.600, "
+        "not 0.700.",
         # Not dead latents, whose interval holds 0, and not probes, which have no front
         # of their own.
         "What it costs: Reg. 2: R² -0.002, no score's interval lies below 0; "
