@@ -64,6 +64,10 @@ _DETECTION = (
 _DETECTION_ALL = (
     "AUC, mean over all latents; one that fires too rarely to be measured counts as .5."
 )
+_LOOKS = (
+    "Detection by 8 x 8 pixels of the images in place of a backbone: what their looks "
+    "alone tell. A control, and no end in itself."
+)
 _MEASURED = "Share of the latents that fire often enough for detection."
 _OTHERS = "MS as backbones of other families see the images"
 _ACROSS = "without pairs of near-duplicates, where the dataset knows them"
@@ -105,6 +109,14 @@ SCORES = {
         "detection",
         _DETECTION,
         **_OWN_FRONT,
+        chance=0.5,
+    ),
+    "detection_looks": Score(
+        "detection_looks",
+        "detection_looks",
+        "detection by looks",
+        _LOOKS,
+        **_JUDGED,
         chance=0.5,
     ),
     "detection_auc_all": Score(

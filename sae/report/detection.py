@@ -12,6 +12,10 @@ NOTES = (
     "cells (lowest to highest)."
 )
 COLUMNS = {
+    "looks": (
+        "by 8 x 8 pixels of the images in place of a backbone: what their looks alone "
+        "tell, which says what detection is worth"
+    ),
     "reweighted": "as if the method's latents fired as often as the baseline's do",
     "measured": "the share of the dictionary that fires often enough",
     "whole": "the mean over all latents; one that is not measured counts as .5",

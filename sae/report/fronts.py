@@ -17,14 +17,16 @@ from sae.report.names import Names
 from sae.scoring.front import DETECTION, ENDPOINTS, MS
 
 SHOWN_CONTROLS = 2  # the first of the config stand beside effects
-# What stands in the first table: the endpoints, and detection that cannot be raised by
-# measuring fewer latents.
-JUDGED = (DETECTION, "detection_auc_all", MS)
+# What stands in the first table: the endpoints; detection by looks, what detection is
+# worth; and detection that cannot be raised by measuring fewer latents.
+LOOKS = "detection_looks"
+JUDGED = (DETECTION, LOOKS, "detection_auc_all", MS)
 NO_COMPARISON = (
     "Empty: no method of this experiment has trials beside a baseline's that are "
     "feasible."
 )
 OTHER_SCORES = [name for name in OWN_FRONTS if name not in JUDGED]
+AT_VERTICES_SCORES = [name for name in JUDGED_ONLY if name != LOOKS]
 OF_CONTROLS = (
     "Controls are not tuned and stand at their own R2, beside the baseline that the "
     "paper's rule chose; they say what a difference is worth. Their intervals are "
@@ -91,8 +93,10 @@ def notes(
         f"Both fronts are read over the window of {rule.widths[0]:g} of R2 below the "
         "baseline's best. The window is chosen on validation; the scores are of test. "
         "Detection and MS are read with fresh seeds, where they were trained; "
-        "detection of all latents is read with the seed of the tuning. A "
-        f"trial is feasible where its L0 is at most {rule.l0:g} k and "
+        "detection of all latents is read with the seed of the tuning. Detection by "
+        "looks, by 8 x 8 pixels in place of a backbone, is a control: read where "
+        "detection is highest, it says how much of an effect can be seen without a "
+        f"network. A trial is feasible where its L0 is at most {rule.l0:g} k and "
         f"{rule.firing:.0%} of its latents fire on training images. Cells that are out "
         "of reach or have no comparison are in no mean."
     )
@@ -186,10 +190,10 @@ def page(
         paragraphs += [title, markdown(other_scores), wrapped(OWN_FRONTS_NOTES)]
 
     # Scores of judged SAEs alone all stand at the vertices of one front.
-    at_vertices = score_table(means, names, JUDGED_ONLY, datasets)
+    at_vertices = score_table(means, names, AT_VERTICES_SCORES, datasets)
     if len(at_vertices):
         first_width = headline(means)
-        rows = first_width[first_width["score"].isin(JUDGED_ONLY)]
+        rows = first_width[first_width["score"].isin(AT_VERTICES_SCORES)]
         front = SCORES[rows["front"].iloc[0]].label
         title = f"## At {front}'s vertices"
         at_vertices_notes = wrapped(AT_VERTICES.format(front=front))
@@ -227,7 +231,7 @@ def judged_table(
     datasets: pd.DataFrame | None = None,
     controls: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """Return endpoints and detection of all latents, methods and then controls."""
+    """Return the scores of `JUDGED`, methods and then controls."""
     lines = []
     shown_controls = list(names.controls)[:SHOWN_CONTROLS]
     for score in JUDGED:
@@ -252,6 +256,24 @@ def _control_lines(controls: pd.DataFrame, names: Names) -> list[dict[str, str]]
             "effect": interval(row["difference"], row["low"], row["high"]),
         }
         for row in controls.to_dict("records")
+    ]
+
+
+def say_looks(controls: pd.DataFrame) -> list[str]:
+    """Say what the baseline's detection is by looks, in a sentence.
+
+    Args:
+        controls: Of `sae.comparison.controls.compare`, over all datasets together.
+
+    Returns:
+        Nothing where that was not measured.
+    """
+    baseline = controls.drop_duplicates("score").set_index("score")["baseline"]
+    if not {DETECTION, LOOKS} <= set(baseline.index):
+        return []
+    return [
+        "By looks alone (8 x 8 pixels of an image) the baseline's detection is "
+        f"{baseline[LOOKS]:.3f}, not {baseline[DETECTION]:.3f}."
     ]
 
 

@@ -92,7 +92,8 @@ def run(
         activations_dir: folder of the splits of this (dataset, backbone).
         settings: metrics with their options; those of other stages are passed over.
         out: the folder to write into.
-        others: {backbone: folder of its splits} of the experiment's other backbones.
+        others: {backbone: folder of its splits} of the experiment's other backbones,
+            and of those that metrics name themselves (`OTHERS`).
         concepts_dir: folder of the dataset's annotations (`sae.data.concepts`).
         device: of PyTorch: cpu, cuda, cuda:1, mps, or auto for the best there is.
 
@@ -167,7 +168,7 @@ class Scorer:
     Args:
         options: {metric: its options}, in the order of their columns.
         activations: folder of the splits of the bank's images.
-        others: {backbone: folder of its splits}, of the experiment's other backbones.
+        others: {backbone: folder of its splits}, as :func:`run` takes them.
         folder: of the row stores.
         device: of PyTorch.
         splits: a metric's other splits are left out.
@@ -311,6 +312,12 @@ class Scorer:
         """Compute one metric of one SAE on one split, and check what it gives."""
         module = self._modules[name]
         view = subject.limited({split, *module.READS})
+        read = self._folders_read_by(name)
+        view.others = {
+            backbone: by_split
+            for backbone, by_split in view.others.items()
+            if backbone in read
+        }
         if "siblings" in module.READS:
             view.siblings = _Siblings(bank, bank.siblings(banked_sae), self._device)
         scores = module.score(view, split, self._options[name])
@@ -339,7 +346,7 @@ class Scorer:
                     split_read: self._sums_of(folder / split_read)
                     for split_read in splits_read
                 }
-                for backbone, folder in self._other_folders.items()
+                for backbone, folder in self._folders_read_by(name).items()
             }
             # A name decides only who is a judge of whom.
             identity["backbone"] = bank.backbone
@@ -349,6 +356,23 @@ class Scorer:
             siblings = bank.siblings(banked_sae)
             identity["siblings"] = sorted(str(sibling.sha256) for sibling in siblings)
         return files.sha256_text(files.dumps(identity))
+
+    def _folders_read_by(self, name: str) -> dict[str, Path]:
+        """Return {backbone: folder of its splits} of the others that a metric reads.
+
+        What one metric names by `OTHERS` no metric reads that does not name it.
+        """
+        named = {
+            metric: getattr(module, "OTHERS", ())
+            for metric, module in self._modules.items()
+        }
+        named_by_none = set(self._other_folders).difference(*named.values())
+        read = named[name] or named_by_none
+        return {
+            backbone: folder
+            for backbone, folder in self._other_folders.items()
+            if backbone in read
+        }
 
     @functools.cached_property
     def _activations(self) -> dict[str, store.Activations]:

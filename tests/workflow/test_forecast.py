@@ -188,7 +188,7 @@ def test_the_paper_by_hand(empty):
         f"SAEs take {size:.0f} GB. The plan estimates {gpu_hours} hours of one H100 "
         f"and {core_hours} "
     ) in page
-    assert len(shown.splitlines()) < 65 and max(map(len, shown.splitlines())) <= 120
+    assert len(shown.splitlines()) < 70 and max(map(len, shown.splitlines())) <= 120
     embedding = costs.embedding_of(config, "imagenet", "vit_l16")
     plans = costs.list_plans_on(config, "paper", embedding)
     # (972 + 108) / 6 SAEs of 2 x 8192 x 1024 + 8192 + 1024 float32.
@@ -273,9 +273,13 @@ def test_what_nobody_knows_is_named_and_left_out(empty):
         "which needs the internet",
     )
     embeddings, _ = costs.list_embeddings(config, "paper")
-    assert [(e.dataset.name, e.images_by_split["val"]) for e in embeddings] == [
-        ("imagenet", 50000),
-        ("cifar100", 5000),
+    assert [
+        (e.dataset.name, e.backbone.name, e.images_by_split["val"]) for e in embeddings
+    ] == [
+        ("imagenet", "vit_l16", 50000),
+        ("imagenet", "thumbnail", 50000),
+        ("cifar100", "vit_l16", 5000),
+        ("cifar100", "thumbnail", 5000),
     ]
 
 
@@ -345,7 +349,7 @@ def test_what_is_there_is_done(empty):
     }
     assert finished_counts == {"embed": 1}
     plan = "\n".join(forecast.describe_plan(config, "paper"))
-    assert re.search(r"^  embed +6 +1 ", plan, re.MULTILINE)
+    assert re.search(r"^  embed +8 +1 ", plan, re.MULTILINE)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import yaml
 from conftest import ROOT
 from sae_workflow import (
     costs,
+    durations,
     external_files,
     forecast,
     missing_inputs,
@@ -312,6 +313,7 @@ def test_metrics_are_sorted_into_stages_with_all_their_options():
         "concepts",
         "independent",
         "detection",
+        "looks",
         "latents",
     ]
     expected = {
@@ -363,6 +365,7 @@ def test_a_judge_is_embedded_and_asked_and_no_sae_is_trained_on_it():
     assert settings.embedded_datasets(config, "smoke") == [
         EmbeddedDataset(dataset, "efficientnet_lite0"),
         EmbeddedDataset(dataset, "dinov2_vit_s14"),
+        EmbeddedDataset(dataset, "thumbnail"),
     ]
     assert settings.other_backbones(config, "smoke", "efficientnet_lite0") == [
         "dinov2_vit_s14"
@@ -382,6 +385,45 @@ def test_a_judge_is_embedded_and_asked_and_no_sae_is_trained_on_it():
     card = "\n".join(publish._sources(config, "smoke"))
     assert card.count("- judge dinov2_vit_s14") == 1
     assert card.count("- backbone efficientnet_lite0") == 1
+
+
+def test_looks_judge_as_detection_does_and_are_no_backbone_of_the_experiment():
+    looks = settings.metrics_by_stage(CONFIG, "demo")["score"]["looks"]
+    detection = settings.metrics_by_stage(CONFIG, "demo")["score"]["detection"]
+    assert looks == {"detection": detection} and detection["draws"] == 1
+    assert settings.backbones_of_metrics(CONFIG, "demo", "emoji") == ["thumbnail"]
+    assert "thumbnail" not in {
+        *settings.other_backbones(CONFIG, "demo", "efficientnet_lite0_fast"),
+        *settings.families(CONFIG, "demo"),
+        *detection["families"],
+        *settings.printed_names(CONFIG, "demo")["backbones"],
+    }
+    # Reading each image once more, where nothing is known of it: about as decoding it.
+    embeddings, _ = costs.list_embeddings(CONFIG, "paper")
+    seconds = {
+        embedding.backbone.name: durations.embedding_seconds(embedding).cores_alone
+        for embedding in embeddings
+        if embedding.dataset.name == "imagenet"
+    }
+    images = sum(CONFIG.datasets["imagenet"].spec["images"].values())
+    assert seconds["thumbnail"] == pytest.approx(images / costs.rate("decode"), rel=0.1)
+
+    def leave_out(raw):
+        raw["metrics"]["looks"] = {"optional": True}
+
+    without = with_changes(leave_out)
+    assert settings.backbones_of_metrics(without, "demo", "emoji") == []
+
+    def embeddings_alone(raw):
+        raw["datasets"]["world"] = {
+            "type": "generated",
+            "counts": {"train": 9, "val": 9, "test": 9},
+            "classes": 3,
+            "seed": 0,
+        }
+
+    generated = with_changes(embeddings_alone)
+    assert settings.backbones_of_metrics(generated, "demo", "world") == []
 
 
 def test_names_are_of_the_experiment_alone():

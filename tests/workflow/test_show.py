@@ -54,9 +54,10 @@ def test_the_answer_is_short_and_says_where_to_look(tmp_path, monkeypatch):
     tables = tmp_path / "results/x/tables"
     files.write_parquet(tables / "front_means.parquet", means)
     scale = {
-        "control": ["untrained"],
-        "score": ["detection_auc"],
-        "difference": [-0.09],
+        "control": "untrained",
+        "score": ["detection_auc", "detection_looks"],
+        "baseline": [0.7, 0.6],
+        "difference": [-0.09, -0.04],
     }
     files.write_parquet(tables / "front_controls.parquet", pd.DataFrame(scale))
     theirs = {"method": ["theirs"], "score": ["r2"], "value": [0.7], "baseline": [0.8]}
@@ -84,6 +85,7 @@ def test_the_answer_is_short_and_says_where_to_look(tmp_path, monkeypatch):
         "                MS         not measured",
         "  untrained     detection -0.090 (control, at its own R2)",
     ]
+    assert "baseline's detection is 0.600, not 0.700" in output
     assert "  theirs        R² 0.700 (0.800)" in lines
     assert "  the price of reg1: latents measured -0.080 [-0.120, -0.040]" in lines
     # The paper's claims stand where they are.

@@ -175,12 +175,15 @@ def cells(config: Config, experiment: str) -> list[Cell]:
 
 
 def embedded_datasets(config: Config, experiment: str) -> list[EmbeddedDataset]:
-    """Return what an experiment reads embeddings of, also by its judges."""
+    """Return what an experiment reads embeddings of, also by judges and metrics."""
     spec = config.experiments[experiment]
     return [
         EmbeddedDataset(dataset, backbone)
         for dataset in spec.datasets
-        for backbone in spec.embedding
+        for backbone in [
+            *spec.embedding,
+            *backbones_of_metrics(config, experiment, dataset),
+        ]
     ]
 
 
@@ -191,6 +194,19 @@ def other_backbones(config: Config, experiment: str, backbone: str) -> list[str]
     """
     embedding = config.experiments[experiment].embedding
     return [name for name in embedding if name != backbone]
+
+
+def backbones_of_metrics(config: Config, experiment: str, dataset: str) -> list[str]:
+    """Return the backbones that metrics of `score` name themselves, by `OTHERS`.
+
+    Where a dataset has no images there are none.
+    """
+    if not config.datasets[dataset].has_images:
+        return []
+    backbones: list[str] = []
+    for name in metrics_by_stage(config, experiment).get("score", {}):
+        backbones += config.metrics[name].constants.get("OTHERS", ())
+    return list(dict.fromkeys(backbones))
 
 
 def families(config: Config, experiment: str) -> dict[str, str]:
@@ -285,20 +301,26 @@ def _metric_options(config: Config, experiment: str, name: str) -> Record:
     """
     spec = config.experiments[experiment]
     metric = config.metrics[name].laid_over(spec.metrics.get(name, {}))
-    facts = {
-        "smallest_k": min(spec.every_k),
-        "families": {
-            backbone: config.backbones[backbone].family for backbone in spec.embedding
-        },
-    }
     fact_names = metric.constants.get("FILLED", {})
     filled_options = {
-        option: facts[fact_name]
+        option: _fact(config, experiment, fact_name)
         for option, fact_name in fact_names.items()
         if getattr(metric, option) is None
     }
     filled_metric = metric.model_copy(update=filled_options)
     return as_record(filled_metric, exclude=NO_OPTIONS)
+
+
+def _fact(config: Config, experiment: str, name: str) -> Any:
+    """Return a fact of an experiment, one of `entries.FILLED_WITH`."""
+    spec = config.experiments[experiment]
+    if name == "smallest_k":
+        return min(spec.every_k)
+    if name == "families":
+        return {
+            backbone: config.backbones[backbone].family for backbone in spec.embedding
+        }
+    return _metric_options(config, experiment, "detection")
 
 
 def concept_metrics(config: Config) -> list[str]:

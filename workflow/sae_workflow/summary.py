@@ -14,7 +14,7 @@ from sae.comparison.published import interval, plain, signed
 from sae.comparison.scores import OWN_FRONTS, SCORES, diverged
 from sae.core import paths
 from sae.report import feasibility, outcomes
-from sae.report.fronts import NO_COMPARISON, SHOWN_CONTROLS
+from sae.report.fronts import NO_COMPARISON, SHOWN_CONTROLS, say_looks
 from sae.report.names import Names
 from sae.scoring.front import ENDPOINTS
 
@@ -86,6 +86,8 @@ def _summarise_fronts(means: pd.DataFrame, controls: pd.DataFrame) -> Iterator[s
         yield shorten(
             f"  {control[:13]:<14}{', '.join(differences)} (control, at its own R2)"
         )
+    for sentence in say_looks(controls):
+        yield f"  {sentence}"
     for line in _summarise_prices(means, methods[:MOST_ROWS]):
         yield shorten(line)
 

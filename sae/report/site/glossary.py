@@ -20,6 +20,10 @@ GLOSSARY = {
         "A backbone of another family is shown some images on which a latent fires, "
         "and ranks the others: the AUC of those on which it fires, 0.5 by chance."
     ),
+    "detection by looks": (
+        "Detection by 8 x 8 pixels of the images in place of a backbone. It says how "
+        "much of detection takes no network to see."
+    ),
     "R²": (
         "The share of the variance of the test embeddings that the SAE's "
         "reconstruction explains."
