@@ -336,6 +336,26 @@ def test_a_folder_of_classes_is_split_class_by_class(tmp_path, build_dataset):
     )
 
 
+def test_a_class_that_is_a_wordnet_id_is_shown_by_its_word(tmp_path, build_dataset):
+    spec = image_folder(tmp_path)
+    ids = {"a": "n03445777", "b": "n99999999", "c": "n02012849", "d": "n03126707"}
+    for number, split in enumerate(SPLITS):
+        os.rename(tmp_path / split / "a", tmp_path / split / ids["a"])
+        for place, name in enumerate("bcd"):
+            folder = tmp_path / split / ids[name]
+            folder.mkdir()
+            (folder / "x.png").write_bytes(png(100 + 10 * number + place))
+    assert build_dataset(spec)[0] == 0
+    index = files.read_parquet(tmp_path / "index/index.parquet")
+    folders = index["image_id"].str.split("/").str[1]
+    assert dict(zip(folders, index["label_name"], strict=True)) == {
+        ids["a"]: "golf ball",
+        ids["b"]: "n99999999",
+        ids["c"]: "crane (n02012849)",
+        ids["d"]: "crane (n03126707)",
+    }
+
+
 def test_classes_of_a_folder_are_those_of_all_splits(tmp_path, build_dataset):
     spec = image_folder(tmp_path)
     (tmp_path / "val/b").mkdir()

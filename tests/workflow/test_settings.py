@@ -278,14 +278,10 @@ def test_concepts_on_test_may_be_those_of_baselines_and_controls_alone():
     assert settings.annotated_datasets(CONFIG, "fair") == []
 
 
-def test_files_of_concepts_that_are_not_there_are_told_unless_they_are_optional(
-    tmp_path,
-):
+def test_files_of_concepts_that_are_not_there_are_told(tmp_path):
     raw = copy.deepcopy(RAW)
     raw["datasets"]["fashion_mnist"]["concepts"] = str(tmp_path / "mine.csv")
-    raw["datasets"]["emoji"]["concepts"] = {"source": "wordnet", "root": str(tmp_path)}
     config = settings.load(raw)
-    assert external_files.concept_files(config, "emoji") == []
     lines = [
         line
         for line in missing_inputs.missing_files(config, "demo")
@@ -295,13 +291,9 @@ def test_files_of_concepts_that_are_not_there_are_told_unless_they_are_optional(
     line = f"dataset fashion_mnist: concepts {file} does not exist (docs/data.md)"
     assert lines == [line]
     file.write_text("image,concept\n")
-    (tmp_path / "words.txt").write_text("")
     assert not any(
         "concepts" in line for line in missing_inputs.missing_files(config, "demo")
     )
-    assert external_files.concept_files(config, "emoji") == [
-        str(tmp_path / "words.txt")
-    ]
 
 
 def test_metrics_are_sorted_into_stages_with_all_their_options():

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from sae.config.models import Backbone, Config, Dataset
 from sae.core import paths, registry
 from sae.core.errors import UserError, did_you_mean
+from sae.data import fetch
 from sae.data.splits import SPLITS
 from sae_workflow import costs, external_files, settings
 
@@ -220,10 +221,24 @@ def missing_artifacts(config: Config, experiment: str) -> Iterator[str]:
     for name in artifacts_of(config, experiment):
         if Path(paths.ARTIFACT.format(artifact=name)).exists():
             continue
-        sources = settings.artifacts()[name]["sources"]
+        artifact = settings.artifacts()[name]
+        sources = artifact["sources"]
+        if "git" in sources[0]:
+            yield _missing_repository(name, sources[0]["git"], artifact["megabytes"])
+            continue
         # A source has one key, its kind, such as `url`.
         kinds = [next(iter(source)) for source in sources]
         yield f"artifact {name}: will be fetched ({' or '.join(kinds)})"
+
+
+def _missing_repository(name: str, reference: str, megabytes: int) -> str:
+    place = Path(paths.ARTIFACTS, name, fetch.BROUGHT_REPOSITORY)
+    if place.exists():
+        return f"artifact {name}: will be made of {place}, commit {reference[-40:]}"
+    return (
+        f"artifact {name}: will be fetched by git, about {megabytes} MB. "
+        f"{fetch.how_to_bring(reference, place)}"
+    )
 
 
 def artifacts_of(config: Config, experiment: str) -> list[str]:

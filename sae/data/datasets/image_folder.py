@@ -1,7 +1,8 @@
 """A folder of images: `root/{train,val,test}/{class}/*`.
 
 Images come in the order of torchvision's ImageFolder. With `fractions` the folder is
-`root/{class}/*`, and split here, each class by itself.
+`root/{class}/*`, and split here, each class by itself. A class that is a WordNet ID is
+shown by its word.
 """
 
 import os
@@ -18,6 +19,7 @@ from sae.data.dataset import Dataset
 from sae.data.indexing import reader
 from sae.data.omissions import Omissions
 from sae.data.splits import SPLITS, grouped_split
+from sae.data.wordnet_ids import class_words
 
 VERSION = 1
 
@@ -158,10 +160,14 @@ def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
     omissions.tell(f"image folder {root}")
 
     labels = [number_of_class[name] for name in names]
+    words = class_words(number_of_class)
+    label_names = [words[name] for name in names]
     if spec.fractions:
         fractions = spec.fractions.model_dump()
         splits = list(grouped_split(paths, labels, fractions, spec.split_seed or 0))
-    return Dataset(indexing.frame(paths, paths, splits, labels, names), reader(spec))
+    return Dataset(
+        indexing.frame(paths, paths, splits, labels, label_names), reader(spec)
+    )
 
 
 def _pictures_by_class(
