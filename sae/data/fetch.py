@@ -6,6 +6,7 @@ An artifact is a mapping (see `workflow/resources/artifacts.yaml`)::
     files:   {file name: SHA-256 of its content}
     sources: list of {KIND: REFERENCE, path: a file's path within the source, with
              {file} for its name}
+    megabytes: of a git repository, about what is downloaded, which a plan tells
 
 Kinds:
 
