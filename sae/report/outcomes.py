@@ -59,7 +59,7 @@ def heading(means: pd.DataFrame) -> str:
     """
     if speaks_of_others(means):
         return "outcome"
-    return f"outcome, {on_datasets(means)}"
+    return f"outcome {on_datasets(means)}"
 
 
 def on_datasets(means: pd.DataFrame) -> str:

@@ -71,9 +71,7 @@ def test_the_answer_is_short_and_says_where_to_look(tmp_path, monkeypatch):
     lines = list(summary.summarise("x"))
     assert len(lines) <= 25 and max(map(len, lines)) <= 100
     output = "\n".join(lines)
-    assert (
-        "in 10 cells (mean over blocks, interval; outcome, on these dataset" in output
-    )
+    assert "in 10 cells (mean over blocks, interval, outcome on these dataset" in output
     # The endpoints at the first width alone; one of them was not measured.
     start = lines.index(next(line for line in lines if line.startswith("  reg1")))
     indent = " " * 27

@@ -57,11 +57,13 @@ def _summarise_fronts(means: pd.DataFrame, controls: pd.DataFrame) -> Iterator[s
     if of_endpoints.empty:
         yield NO_COMPARISON
         return
+    about = f"mean over blocks, interval, {outcomes.heading(of_endpoints)}"
     cell_count = int(of_endpoints["cells"].max())
-    yield (
-        f"Beside the baseline at its R2, in {outcomes.counted(cell_count, 'cell')} "
-        f"(mean over blocks, interval, {outcomes.heading(of_endpoints)}):"
-    )
+    if cell_count:
+        cells = outcomes.counted(cell_count, "cell")
+        yield f"At the baseline's R2, in {cells} ({about}):"
+    else:
+        yield "At the baseline's R2, nothing compares:"
     methods = list(dict.fromkeys(of_endpoints["method"]))
     for method in methods[:MOST_ROWS]:
         rows = of_endpoints[of_endpoints["method"] == method].set_index("score")
