@@ -65,7 +65,9 @@ def notes(
     )
     if outcomes.speaks_of_others(means):
         block = "dataset, a mean over families of backbones"
-        speaks_of = "An outcome speaks of other datasets like these."
+        speaks_of = (
+            "An outcome speaks of other datasets, seen by these families of backbones."
+        )
     columns = {
         "baseline": "the baseline's own score in the same reading, mean over cells",
         "effect": (

@@ -15,6 +15,7 @@ from conftest import ROOT
 from scipy import stats
 
 from sae.core import files
+from sae.scoring.front import DETECTION
 
 DATASETS = {
     "fashion_mnist_55k": 16,
@@ -301,18 +302,16 @@ def test_twins_gain_by_rate(decisive, names):
     assert decisive.answer_low_rates("reg1", low, high).answer == "yes"
 
 
-def test_a_price_of_r2_is_that_of_all_rates(decisive, names):
+def test_twins_are_read_in_the_score_and_r2_stands_beside(decisive, names):
     metrics = make_metrics(constant, sizes=["many"])
-    # A penalty loses R^2 in every trial; kappa is the slope over all six vertices.
+    # A penalty loses R^2 in every trial.
     metrics.loc[metrics["method"] == "reg1", "r2"] -= 0.001
     table = decisive.gains_by_rate(decisive.Experiment(metrics, names))
-    about = {"method": "reg1", "score": "detection_alive", "dataset": "all"}
-    steps = np.arange(6)
-    kappa = -np.polyfit(-0.002 * steps, 0.01 * steps - 0.0005 * steps**2, 1)[0]
+    about = {"method": "reg1", "score": DETECTION, "dataset": "all"}
     for rates in ("up to 0.002", "0.009"):
         row = row_of(table, rates=rates, **about)
-        assert row["in_score"] == pytest.approx(np.mean([*MANY.values()]) + 0.0005)
-        assert row["effect"] == pytest.approx(row["in_score"] - 0.001 * kappa)
+        assert row["effect"] == pytest.approx(np.mean([*MANY.values()]) + 0.0005)
+        assert row["r2_difference"] == pytest.approx(-0.001)
 
 
 def test_one_rate_is_left_out_of_all_methods(decisive, names):
@@ -356,15 +355,14 @@ def test_the_baseline_with_its_twins_alone(decisive, names):
 @pytest.mark.parametrize(
     ("outcome", "high", "word"),
     [
-        ("higher in these cells", 0.03, "confirmed"),
-        ("undecided", 0.0099, "refuted"),
-        ("undecided", 0.010, "undecided"),
-        ("lower in these cells", -0.001, "refuted"),
-        ("equivalent", 0.008, "refuted"),
-        ("higher in these cells, small", 0.009, "confirmed and refuted"),
-        ("higher in these cells, small", 0.012, "confirmed"),
-        ("out of reach", 0.002, "undecided"),
-        ("too few blocks", 0.002, "undecided"),
+        ("better", 0.03, "confirmed"),
+        ("inconclusive", 0.0099, "refuted"),
+        ("inconclusive", 0.010, "undecided"),
+        ("worse", -0.001, "refuted"),
+        ("equivalent within .01", 0.008, "refuted"),
+        ("better, by less than .01", 0.009, "confirmed and refuted"),
+        ("better, by less than .01", 0.012, "confirmed"),
+        ("not comparable", 0.002, "undecided"),
     ],
 )
 def test_word_for_many_images(decisive, outcome, high, word):
@@ -418,9 +416,9 @@ def test_of_low_rates(decisive, effect, high, low_of_low_rates, answer):
 @pytest.mark.parametrize(
     ("outcome", "high", "answer"),
     [
-        ("higher in these cells", 0.0119, "yes"),
-        ("higher in these cells", 0.012, "no"),
-        ("undecided", 0.005, "no"),
+        ("better", 0.0119, "yes"),
+        ("better", 0.012, "no"),
+        ("inconclusive", 0.005, "no"),
     ],
 )
 def test_of_the_judge_alone(decisive, outcome, high, answer):

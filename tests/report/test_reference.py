@@ -103,9 +103,9 @@ PRINTED_LINES = {
         "fashion_mnist_13k     dinov2_vit_s14 32   reg1           0.013"
         "          0.756             0.050",
         "detection_alive        reg1_batch   0.040  0.023  0.057"
-        "             undecided   6      6",
+        "          inconclusive   6      6",
         "detection_alive   reg2_matryoshka   0.072  0.053  0.091"
-        " higher in these cells   5      5",
+        "                better   5      5",
     ],
     "fair mask docs/results/fair": [
         "reg1    ms_mean_alive           -0.0102",
