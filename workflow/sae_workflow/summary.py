@@ -1,7 +1,7 @@
 """A summary of what an experiment found, in a few lines: what `make run` ends in."""
 
 import textwrap
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -118,7 +118,7 @@ def _wrapped(line: str) -> list[str]:
     return textwrap.wrap(line, WIDTH, subsequent_indent=" " * 27)
 
 
-def _print_effect(row: dict[Hashable, Any]) -> str:
+def _print_effect(row: dict[Any, Any]) -> str:
     """Return an effect with its interval and outcome."""
     outcome = outcomes.say(row)
     if outcomes.is_out_of_reach(row) or isnan(row["effect"]):
