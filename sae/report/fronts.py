@@ -92,7 +92,8 @@ def notes(
         "detection over the whole dictionary is read with the seed of the tuning. "
         "Detection by looks, by 8 x 8 pixels in place of a backbone, is a control: "
         "read where detection is highest, it says how much of an effect can be seen "
-        f"without a network. A trial is feasible where its L0 is at most {rule.l0:g} k and "
+        "without a network. A trial is feasible where its L0 is at most "
+        f"{rule.l0:g} k and "
         f"{rule.firing:.0%} of its latents fire on training images. Cells that are out "
         "of reach or have no comparison are in no mean."
     )
