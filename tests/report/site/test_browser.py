@@ -238,6 +238,38 @@ def test_numbers_are_the_data(visit, site):
     assert list(ms[order[: len(known)]]) == list(known)
 
 
+NOT_LOADED = """[...document.images]
+    .filter(({ complete, naturalWidth }) => !(complete && naturalWidth))
+    .map(({ alt }) => alt)"""
+
+
+def test_every_picture_is_loaded_once_it_is_in_sight(visit):
+    for name, address in VIEWS.items():
+        page = visit(address)  # Another page may have loaded its sheets.
+        begin = page.get_by_role("button", name="Begin")
+        if begin.count():
+            begin.click()
+        height = page.evaluate("document.documentElement.scrollHeight")
+        for top in range(0, height, 500):
+            page.evaluate("(top) => scrollTo(0, top)", top)
+            page.wait_for_timeout(50)
+        assert page.evaluate(NOT_LOADED) == [], name
+
+
+def test_a_picture_in_the_last_row_of_a_sheet_is_loaded(visit):
+    # Its sheet lies far above the screen, and no other picture asks for it.
+    page = visit(VIEWS["files"])
+    page.evaluate(
+        """async () => {
+            const images = await SITE.loadImages(SITE.overview.cells[0]);
+            const picture = SITE.thumbnail(images, 250, 224, "the picture");
+            document.querySelector("main").replaceChildren(picture);
+        }"""
+    )
+    page.wait_for_function("document.images[0].naturalWidth > 0", timeout=3000)
+    assert page.evaluate(NOT_LOADED) == []
+
+
 def test_what_was_not_chosen_says_so(visit):
     said = "reached the baseline's R² here, so none was chosen"
     page = visit(f"#/cell/{CELL}")
