@@ -69,6 +69,8 @@ def test_the_answer_is_short_and_says_where_to_look(tmp_path, monkeypatch):
     metrics.loc[of_reg2, "status"] = "diverged"
     files.write_parquet(tmp_path / "results/x/metrics.parquet", metrics)
     count = len(metrics[of_reg2 & (metrics["split"] == "val")])
+    bank = tmp_path / "results/x/saes/d/b/k8/bank.json"
+    files.write_json(bank, {"facts": {"left_out": {"theirs": "it does not fit"}}})
     lines = list(summary.summarise("x"))
     assert len(lines) <= 25 and max(map(len, lines)) <= 100
     output = "\n".join(lines)
@@ -87,6 +89,7 @@ def test_the_answer_is_short_and_says_where_to_look(tmp_path, monkeypatch):
     ]
     assert "baseline's detection is 0.600, not 0.700" in output
     assert "  theirs        R² 0.700 (0.800)" in lines
+    assert any(line.startswith("  theirs: left out of d/b/k8") for line in lines)
     assert "  the price of reg1: latents measured -0.080 [-0.120, -0.040]" in lines
     # The paper's claims stand where they are.
     assert not re.search(r"\bholds?\b|not shown", output)

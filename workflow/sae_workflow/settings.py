@@ -453,11 +453,15 @@ def _planned_method(
 ) -> PlannedMethod:
     method = config.methods[name]
     sweep = config.sweep(experiment, name, k)
+    options = method.options
+    if method.imported is not None and method.imported.dataset is None:
+        dataset_count = len(config.experiments[experiment].datasets)
+        options = {**options, "other_datasets": dataset_count > 1}
     return PlannedMethod(
         objective=method.objective,
         penalty=method.penalty,
         mask=method.mask,
-        options=method.options,
+        options=options,
         recipe=method.recipe,
         sweep=sweep,
         at=method.at,

@@ -8,11 +8,12 @@ from typing import Any
 
 import pandas as pd
 
+from sae.bank.plan import LEFT_OUT
 from sae.comparison import board, fronts
 from sae.comparison.outcomes import headline, read_table
 from sae.comparison.published import interval, plain, signed
 from sae.comparison.scores import OWN_FRONTS, SCORES, diverged
-from sae.core import paths
+from sae.core import files, paths
 from sae.report import feasibility, outcomes
 from sae.report.fronts import NO_COMPARISON, SHOWN_CONTROLS, say_looks
 from sae.report.names import Names
@@ -40,6 +41,7 @@ def summarise(experiment: str) -> Iterator[str]:
     yield from _summarise_fronts(means, controls)
     yield from _summarise_failures(folder)
     yield from _summarise_imported(imported)
+    yield from _summarise_left_out(folder)
     yield ""
     yield f"to look at:  {site} (open it in a browser)"
     yield f"to read on:  {folder}/ has tables/, figures/ and every number in metrics.csv"
@@ -154,6 +156,22 @@ def _summarise_imported(imported: pd.DataFrame) -> Iterator[str]:
         yield shorten(f"  {method[:13]:<14}{', '.join(scores)}")
     if len(imported):
         yield "  made elsewhere (in brackets the baseline), not compared at the same R2"
+
+
+def _summarise_left_out(folder: Path) -> Iterator[str]:
+    """Yield which cells go without an SAE that was made elsewhere.
+
+    Args:
+        folder: The results of an experiment.
+    """
+    for bank_file in sorted(folder.glob("saes/*/*/k*/bank.json")):
+        facts = files.read_json(bank_file, "bank")["facts"]
+        for method in facts.get(LEFT_OUT, {}):
+            cell = "/".join(bank_file.parts[-4:-1])
+            yield (
+                f"  {method}: left out of {cell}, which it does not fit "
+                "(logs/train says what to do)"
+            )
 
 
 def shorten(line: str) -> str:
