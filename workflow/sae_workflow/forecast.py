@@ -80,6 +80,8 @@ def describe_plan(config: Config, experiment: str) -> Iterator[str]:
         yield f"  {line}"
 
     yield _describe_saes(config, experiment)
+    for line in missing_inputs.small_training(config, experiment):
+        yield f"  {line}"
     embeddings, unknown_sizes = costs.list_embeddings(config, experiment)
     for reason in unknown_sizes:
         yield f"  left out of disk and hours: {reason}"
