@@ -412,6 +412,8 @@ def test_the_hours_here_are_those_of_the_device(monkeypatch):
     hours = durations.Seconds(gpu=72, cores_beside_gpu=8, cores_alone=1000)
     on_cpu = forecast._describe_this_machine(hours, "cpu")
     assert on_cpu.startswith("  With the 4 cores here: about 10 days. Free disk: ")
+    short = forecast._describe_this_machine(durations.Seconds(cores_alone=0.1), "cpu")
+    assert "about 2 minutes. " in short
     on_gpu = forecast._describe_this_machine(hours, "cuda")
     assert "the 4 cores here and one GPU: about 3 days" in on_gpu
     assert "about 2.0 hours" in forecast._describe_this_machine(

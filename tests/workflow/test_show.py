@@ -103,7 +103,7 @@ def test_the_answer_is_short_and_says_where_to_look(tmp_path, monkeypatch):
     )
     # Of an experiment without fronts.
     files.write_parquet(tables / "front_means.parquet", means[:0])
-    assert next(summary.summarise("x")).startswith("Empty: no method")
+    assert next(summary.summarise("x")).startswith("Nothing to compare")
 
 
 def test_a_site_is_opened_or_named(tmp_path, monkeypatch, capsys):

@@ -22,6 +22,7 @@ from sae.scoring.front import ENDPOINTS
 MOST_ROWS = 8  # methods
 MOST_REASONS = 2  # methods of which it says why they are not compared
 WIDTH = 100  # columns of a line
+LONGEST_NAME = 15  # columns of a method's name, such as frozen_decoder
 NOT_MEASURED = "not measured"
 
 
@@ -74,7 +75,7 @@ def _summarise_fronts(means: pd.DataFrame, controls: pd.DataFrame) -> Iterator[s
             text = NOT_MEASURED
             if score in rows.index:
                 text = _print_effect(rows.loc[score].to_dict())
-            yield from _wrapped(f"  {name[:13]:<14}{SCORES[score].label:<11}{text}")
+            yield from _wrapped(f"  {_cut(name)}{SCORES[score].label:<11}{text}")
     if len(methods) > MOST_ROWS:
         yield f"  and {len(methods) - MOST_ROWS} more in tables/fronts.md"
 
@@ -86,7 +87,7 @@ def _summarise_fronts(means: pd.DataFrame, controls: pd.DataFrame) -> Iterator[s
             if score in rows.index
         ]
         yield shorten(
-            f"  {control[:13]:<14}{', '.join(differences)} (control, at its own R2)"
+            f"  {_cut(control)}{', '.join(differences)} (control, at its own R2)"
         )
     for sentence in say_looks(controls):
         yield f"  {sentence}"
@@ -117,7 +118,14 @@ def _summarise_failures(folder: Path) -> Iterator[str]:
 
 def _wrapped(line: str) -> list[str]:
     """Return a line of the table on lines of at most `WIDTH` columns."""
-    return textwrap.wrap(line, WIDTH, subsequent_indent=" " * 27)
+    return textwrap.wrap(line, WIDTH, subsequent_indent=" " * (LONGEST_NAME + 14))
+
+
+def _cut(name: str) -> str:
+    """Return the name of a method as the first column has it, which marks a cut."""
+    if len(name) > LONGEST_NAME:
+        name = name[: LONGEST_NAME - 1] + "…"
+    return f"{name:<{LONGEST_NAME + 1}}"
 
 
 def _print_effect(row: dict[Hashable, Any]) -> str:
@@ -153,7 +161,7 @@ def _summarise_imported(imported: pd.DataFrame) -> Iterator[str]:
             for row in rows.itertuples()
             if row.score in ("r2", *ENDPOINTS)
         ]
-        yield shorten(f"  {method[:13]:<14}{', '.join(scores)}")
+        yield shorten(f"  {_cut(method)}{', '.join(scores)}")
     if len(imported):
         yield "  made elsewhere (in brackets the baseline), not compared at the same R2"
 

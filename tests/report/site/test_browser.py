@@ -215,6 +215,8 @@ def test_numbers_are_the_data(visit, site):
     assert column(page, "Board", 4) == ["+0.012", "-0.100", "-0.003"]
     assert "control, at its own R²" in column(page, "Board", 6)
     assert column(page, "SAEs", 6) == ["0.600", "0.610", "0.620", "0.100"]
+    # A control may have more latents than the cell's m.
+    assert column(page, "SAEs", 5)[-1] == "48 of 96"
     assert [item.inner_text() for item in page.locator(".claim .badge").all()] == [
         "holds ?",
         "not shown",
@@ -465,8 +467,8 @@ def test_a_latent_is_titled_by_its_name(visit):
 def test_concepts_and_the_latents_that_stand_for_them(visit):
     page = visit(VIEWS["concepts"])
     assert column(page, "Concepts", 1) == sample.CONCEPTS
-    assert column(page, "Concepts", 2) == ["0.700", "0.400", "0.000"]
-    assert column(page, "Concepts", 3) == ["150", "100", "75"]
+    assert column(page, "Concepts", 3) == ["0.700", "0.400", "0.000"]
+    assert column(page, "Concepts", 4) == ["150", "100", "75"]
     notice = page.locator(".notice").inner_text()
     assert notice.startswith("Not scored here:") and sample.HOSTILE in notice
     page.get_by_role("button", name="F1, Baseline").click()
