@@ -77,18 +77,18 @@ def test_the_answer_is_short_and_says_where_to_look(tmp_path, monkeypatch):
     assert "in 10 cells (mean over blocks, interval, outcome on these dataset" in output
     # The endpoints at the first width alone; one of them was not measured.
     start = lines.index(next(line for line in lines if line.startswith("  reg1")))
-    indent = " " * 27
+    indent = " " * 29
     assert lines[start : start + 6] == [
-        "  reg1          detection  +0.000 [+0.004, +0.026]   inconclusive: a gain of "
+        "  reg1            detection  +0.000 [+0.004, +0.026]   inconclusive: a gain of "
         ".004 to .026 (before",
         f"{indent}Holm's correction)",
-        "                MS         not measured",
-        "  a_method_with detection  not comparable: out of reach in 5 of 15 cells",
-        "                MS         not measured",
-        "  untrained     detection -0.090 (control, at its own R2)",
+        "                  MS         not measured",
+        "  a_method_with_… detection  not comparable: out of reach in 5 of 15 cells",
+        "                  MS         not measured",
+        "  untrained       detection -0.090 (control, at its own R2)",
     ]
     assert "baseline's detection is 0.600, not 0.700" in output
-    assert "  theirs        R² 0.700 (0.800)" in lines
+    assert "  theirs          R² 0.700 (0.800)" in lines
     assert any(line.startswith("  theirs: left out of d/b/k8") for line in lines)
     assert "  the price of reg1: latents measured -0.080 [-0.120, -0.040]" in lines
     # The paper's claims stand where they are.
