@@ -22,8 +22,8 @@ SHOWN_CONTROLS = 2  # the first of the config stand beside effects
 LOOKS = "detection_looks"
 JUDGED = (DETECTION, LOOKS, "detection_auc_all", MS)
 NO_COMPARISON = (
-    "Empty: no method of this experiment has trials beside a baseline's that are "
-    "feasible."
+    "Nothing to compare: no method has a feasible trial in a cell where the baseline "
+    "has one."
 )
 OTHER_SCORES = [name for name in OWN_FRONTS if name not in JUDGED]
 AT_VERTICES_SCORES = [name for name in JUDGED_ONLY if name != LOOKS]

@@ -718,6 +718,22 @@ def test_files_are_merged_as_snakemake_merges_them(tmp_path, monkeypatch):
     )
 
 
+def test_keys_are_not_laid_over_an_entry_of_another_type(tmp_path):
+    file = tmp_path / "mine.yaml"
+    for section, name, words, taken in (
+        ("datasets", "imagenette", "type: image_folder, root: x", "torchvision"),
+        # It takes its type over from imagenette.
+        ("datasets", "cifar100", "type: image_folder, root: x", "torchvision"),
+        ("backbones", "vit_b16", "loader: open_clip, model: ViT-B-32", "timm"),
+    ):
+        file.write_text(f"{section}: {{ {name}: {{ {words} }} }}")
+        with refused_naming("mine.yaml", f"{section}.{name}", taken, "another name"):
+            settings.merge_config_files(ROOT / "config.yaml", file)
+    file.write_text("datasets: { imagenette: { type: torchvision, root: x } }")
+    config, _ = settings.merge_config_files(ROOT / "config.yaml", file)
+    assert config["datasets"]["imagenette"]["root"] == "x"
+
+
 def test_every_target_of_make_that_reads_the_config_takes_config():
     def command(target, *words):
         process = subprocess.run(

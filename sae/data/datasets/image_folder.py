@@ -65,6 +65,25 @@ def check_early(spec: Options) -> None:
         )
 
 
+def count_images(spec: Options) -> dict[str, int]:
+    """Return how many pictures each split will have, about; no job has run yet.
+
+    Broken pictures and copies, which are left out later, count too.
+
+    Raises:
+        UserError: as :func:`load`.
+    """
+    _check_splits(spec)
+    counts = {}
+    for split, place in _split_folders(spec).items():
+        pictures_of_class = _pictures_by_class(place, Path(spec.root), Omissions())
+        counts[split] = sum(map(len, pictures_of_class.values()))
+    if spec.fractions:
+        shares = spec.fractions.model_dump()
+        return {split: round(counts[""] * share) for split, share in shares.items()}
+    return counts
+
+
 def _split_folders(spec: Options) -> dict[str, Path]:
     """Return {split: its folder}; the root alone, under "", if it is to be split."""
     root = Path(spec.root)

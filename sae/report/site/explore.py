@@ -516,6 +516,7 @@ def _overview(
             "trial": TRIAL,
             "seed": 0,
             "alive": int((sae.table["n_active"] > 0).sum()),
+            "m": sae.coder.m,
             "scores": row,
         }
         for number, (sae, row) in enumerate(zip(shown, scores, strict=True))

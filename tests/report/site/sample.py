@@ -770,6 +770,7 @@ def write(
             "trial": "lr0",
             "seed": 0,
             "alive": alive[n],
+            "m": m,
             "scores": {
                 "r2": 0.6 + n / 100,
                 "ms": 0.5,
@@ -786,6 +787,7 @@ def write(
             "trial": "lr0",
             "seed": 0,
             "alive": m,
+            "m": 2 * m,
             "scores": {"r2": 0.1, "ms": 0.45},
         }
     )
@@ -840,6 +842,7 @@ def write_plain(folder: Path, *, m: int = 24, seed: int = 1) -> None:
             "trial": "mine",
             "seed": None,
             "alive": 22,
+            "m": m,
             "scores": {"ms": 0.5},
         }
     ]

@@ -215,6 +215,8 @@ def test_numbers_are_the_data(visit, site):
     assert column(page, "Board", 4) == ["+0.012", "-0.100", "-0.003"]
     assert "control, at its own R²" in column(page, "Board", 6)
     assert column(page, "SAEs", 6) == ["0.600", "0.610", "0.620", "0.100"]
+    # A control may have more latents than the cell's m.
+    assert column(page, "SAEs", 5)[-1] == "48 of 96"
     assert [item.inner_text() for item in page.locator(".claim .badge").all()] == [
         "holds ?",
         "not shown",
@@ -236,6 +238,38 @@ def test_numbers_are_the_data(visit, site):
     assert shown[: len(known)] == [f"{value:.3f}" for value in known]
     order = [int(text) for text in column(page, "Latents", 1)]
     assert list(ms[order[: len(known)]]) == list(known)
+
+
+NOT_LOADED = """[...document.images]
+    .filter(({ complete, naturalWidth }) => !(complete && naturalWidth))
+    .map(({ alt }) => alt)"""
+
+
+def test_every_picture_is_loaded_once_it_is_in_sight(visit):
+    for name, address in VIEWS.items():
+        page = visit(address)  # Another page may have loaded its sheets.
+        begin = page.get_by_role("button", name="Begin")
+        if begin.count():
+            begin.click()
+        height = page.evaluate("document.documentElement.scrollHeight")
+        for top in range(0, height, 500):
+            page.evaluate("(top) => scrollTo(0, top)", top)
+            page.wait_for_timeout(50)
+        assert page.evaluate(NOT_LOADED) == [], name
+
+
+def test_a_picture_in_the_last_row_of_a_sheet_is_loaded(visit):
+    # Its sheet lies far above the screen, and no other picture asks for it.
+    page = visit(VIEWS["files"])
+    page.evaluate(
+        """async () => {
+            const images = await SITE.loadImages(SITE.overview.cells[0]);
+            const picture = SITE.thumbnail(images, 250, 224, "the picture");
+            document.querySelector("main").replaceChildren(picture);
+        }"""
+    )
+    page.wait_for_function("document.images[0].naturalWidth > 0", timeout=3000)
+    assert page.evaluate(NOT_LOADED) == []
 
 
 def test_what_was_not_chosen_says_so(visit):
@@ -433,8 +467,8 @@ def test_a_latent_is_titled_by_its_name(visit):
 def test_concepts_and_the_latents_that_stand_for_them(visit):
     page = visit(VIEWS["concepts"])
     assert column(page, "Concepts", 1) == sample.CONCEPTS
-    assert column(page, "Concepts", 2) == ["0.700", "0.400", "0.000"]
-    assert column(page, "Concepts", 3) == ["150", "100", "75"]
+    assert column(page, "Concepts", 3) == ["0.700", "0.400", "0.000"]
+    assert column(page, "Concepts", 4) == ["150", "100", "75"]
     notice = page.locator(".notice").inner_text()
     assert notice.startswith("Not scored here:") and sample.HOSTILE in notice
     page.get_by_role("button", name="F1, Baseline").click()
