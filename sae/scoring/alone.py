@@ -204,7 +204,7 @@ def _compute(
         raise UserError(f"metric {name} reads {reads}, which is not given here")
 
     view = subject.limited({"test", *module.READS})
-    scores = module.score(view, "test", options_of(name, None))
+    scores = view.score(module, "test", options_of(name, None))
     return {
         column: _plain(value)
         for column, value in scores.items()
