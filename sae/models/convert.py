@@ -207,12 +207,14 @@ def check_output_path(out: Path | str, *files_read: Path | str) -> None:
         files_read: what the work reads, none of which may be replaced.
 
     Raises:
-        UserError: `out` is a folder, is one of these files, or cannot be written.
+        UserError: `out` is no file that can be replaced, is one of these files, or
+            cannot be written.
     """
     out = Path(out)
     with files.refusing_unwritable(out):
         if out.is_dir():
             raise UserError(f"{out} is a folder: name the file to write")
+        files.check_replaceable(out)
         would_replace = out.exists() and any(
             Path(file).exists() and out.samefile(file) for file in files_read
         )
