@@ -316,6 +316,28 @@ def read_json(
     return content
 
 
+def walk(
+    folder: str | Path, follow_links: bool = True
+) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Yield what `os.walk` does; no folder is left out without a word.
+
+    Args:
+        folder: Where it begins.
+        follow_links: Whether links to folders are followed.
+
+    Raises:
+        UserError: A folder cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise UserError(
+            f"the folder {error.filename} cannot be read ({error.strerror}): make it "
+            "readable, or move it elsewhere"
+        ) from error
+
+    return os.walk(folder, onerror=refuse, followlinks=follow_links)
+
+
 def regular(path: str | Path) -> str | Path:
     """Return a path if it is that of a file, or of a link to one.
 

@@ -393,12 +393,13 @@ def image_paths(folder: Path) -> list[str]:
     """Return the images in a folder and below, relative to it, sorted.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or a folder cannot be read.
     """
     paths = sorted(
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if path.suffix.lower() in pictures.ENDINGS and path.is_file()
+        Path(place, name).relative_to(folder).as_posix()
+        for place, _, names in files.walk(folder, follow_links=False)
+        for name in names
+        if Path(name).suffix.lower() in pictures.ENDINGS and Path(place, name).is_file()
     )
     if not paths:
         raise UserError(

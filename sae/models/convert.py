@@ -214,7 +214,6 @@ def check_output_path(out: Path | str, *files_read: Path | str) -> None:
     with files.refusing_unwritable(out):
         if out.is_dir():
             raise UserError(f"{out} is a folder: name the file to write")
-        files.check_replaceable(out)
         would_replace = out.exists() and any(
             Path(file).exists() and out.samefile(file) for file in files_read
         )
@@ -223,6 +222,7 @@ def check_output_path(out: Path | str, *files_read: Path | str) -> None:
                 f"{out} is what was given to read, and would be replaced: name another "
                 "file to write"
             )
+        files.check_replaceable(out)
         with files.scratch_directory(out):
             pass
 

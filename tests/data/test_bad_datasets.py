@@ -19,13 +19,14 @@ import pyarrow.parquet as pq
 import pytest
 import scipy.io
 from PIL import Image
-from support.errors import assert_names
+from support.errors import assert_names, refused_naming
 
 from sae.__main__ import main
 from sae.core import files, registry
 from sae.core.errors import UserError
 from sae.data import shard_images
 from sae.data.splits import SPLITS
+from sae.models.apply import image_paths
 
 
 @pytest.fixture
@@ -238,6 +239,45 @@ def test_images_of_a_folder_that_cannot_be_read_are_named(tmp_path, build_datase
         "empty.png": "ValueError",
         "two\nlines.png": "ValueError",
     }
+
+
+@pytest.fixture
+def close_folder(monkeypatch):
+    """Return a function that lets a folder refuse to be read, as to other users."""
+    scandir = os.scandir
+
+    def close(folder):
+        def refuse(path="."):
+            if str(path) == str(folder):
+                raise PermissionError(13, "Permission denied", str(path))
+            return scandir(path)
+
+        monkeypatch.setattr(os, "scandir", refuse)
+
+    return close
+
+
+@pytest.mark.parametrize("name", ["train/a", "train/a/below", "val"])
+def test_a_folder_of_pictures_that_cannot_be_read_is_named(
+    tmp_path, build_dataset, close_folder, name
+):
+    spec = image_folder(tmp_path)
+    (tmp_path / "train/a/below").mkdir()
+    (tmp_path / "train/a/below/8.png").write_bytes(png(8))
+    close_folder(tmp_path / name)
+    assert_refused(build_dataset, spec, f"{tmp_path}/{name} cannot be read")
+    with refused_naming(f"{tmp_path}/{name} cannot be read"):
+        image_paths(tmp_path)
+
+
+def test_a_folder_of_shards_that_cannot_be_read_is_named(
+    tmp_path, build_dataset, close_folder
+):
+    spec = shards(tmp_path)
+    (tmp_path / "more").mkdir()
+    spec["splits"] = {split: f"**/{glob}" for split, glob in spec["splits"].items()}
+    close_folder(tmp_path / "more")
+    assert_refused(build_dataset, spec, f"{tmp_path}/more cannot be read")
 
 
 def test_no_picture_of_a_folder_is_dropped_or_taken_twice_without_a_word(

@@ -4,14 +4,13 @@ Images come in the order of torchvision's ImageFolder. With `fractions` the fold
 `root/{class}/*`, and split here, each class by itself.
 """
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
 from pydantic import model_validator
 
-from sae.core import options
+from sae.core import files, options
 from sae.core.errors import UserError
 from sae.data import indexing, pictures
 from sae.data.dataset import Dataset
@@ -47,7 +46,7 @@ def check_early(spec: Options) -> None:
 
     Raises:
         UserError: a folder of a split, all class folders or all pictures of one are
-            missing.
+            missing, or a folder cannot be read.
     """
     root = Path(spec.root)
     if not root.is_dir():
@@ -57,9 +56,9 @@ def check_early(spec: Options) -> None:
         )
     _check_splits(spec)
     for place in _split_folders(spec).values():
-        classes = sorted(path.name for path in place.iterdir() if path.is_dir())
+        _, classes, _ = next(files.walk(place))
         _refuse_empty(
-            place, {name: _may_have_pictures(place / name) for name in classes}
+            place, {name: _may_have_pictures(place / name) for name in sorted(classes)}
         )
 
 
@@ -97,8 +96,8 @@ def _is_picture(name: str) -> bool:
 
 
 def _may_have_pictures(folder: Path) -> bool:
-    with os.scandir(folder) as entries:
-        return any(_is_picture(entry.name) or entry.is_dir() for entry in entries)
+    _, folders, names = next(files.walk(folder))
+    return bool(folders) or any(_is_picture(name) for name in names)
 
 
 def _refuse_empty(place: Path, has_pictures: Mapping[str, bool]) -> None:
@@ -180,9 +179,9 @@ def _pictures_by_class(
     """
     pictures_of_class: dict[str, list[str]] = {}
     no_pictures: list[str] = []
-    for name, files in _files_by_class(place).items():
-        pictures_of_class[name] = [file for file in files if _is_picture(file)]
-        no_pictures += [file for file in files if not _is_picture(file)]
+    for name, paths in _files_by_class(place).items():
+        pictures_of_class[name] = [file for file in paths if _is_picture(file)]
+        no_pictures += [file for file in paths if not _is_picture(file)]
     beside = pictures_of_class.pop("", [])
     if beside:
         raise UserError(
@@ -197,8 +196,8 @@ def _pictures_by_class(
     for file in no_pictures:
         omissions.add("files that are no picture by their ending", below_root + file)
     return {
-        name: [below_root + file for file in files]
-        for name, files in pictures_of_class.items()
+        name: [below_root + file for file in paths]
+        for name, paths in pictures_of_class.items()
     }
 
 
@@ -208,23 +207,23 @@ def _files_by_class(place: Path) -> dict[str, list[str]]:
     Links are followed. Under "" are the files beside the class folders.
 
     Raises:
-        UserError: a link leads to a folder that it lies in, so that its pictures would
-            count many times.
+        UserError: a folder cannot be read, or a link leads to one that it lies in, so
+            that its pictures would count many times.
     """
     # {class: [(a folder of it, its files)]}
     folders_of_class: dict[str, list[tuple[str, list[str]]]] = {}
-    for folder, subfolders, names in os.walk(place, followlinks=True):
+    for folder, subfolders, names in files.walk(place):
         for subfolder in subfolders:
             _refuse_circle(Path(folder, subfolder))
         parts = Path(folder).relative_to(place).parts
         prefix = "".join(f"{part}/" for part in parts)
-        files = [prefix + name for name in sorted(names)]
+        paths = [prefix + name for name in sorted(names)]
         class_name = parts[0] if parts else ""
-        folders_of_class.setdefault(class_name, []).append((folder, files))
+        folders_of_class.setdefault(class_name, []).append((folder, paths))
 
     files_of_class = {}
     for name, folders in sorted(folders_of_class.items()):
-        files_of_class[name] = [file for _, files in sorted(folders) for file in files]
+        files_of_class[name] = [path for _, paths in sorted(folders) for path in paths]
     return files_of_class
 
 
