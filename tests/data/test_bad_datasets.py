@@ -367,13 +367,40 @@ def test_a_folder_of_classes_is_split_class_by_class(tmp_path, build_dataset):
     }
     assert split_of_path.equals(split(split_seed=0))
     assert not split_of_path.equals(split(split_seed=1))
-    for name in SPLITS:
-        (tmp_path / "images" / name).mkdir()
-    assert_refused(
-        build_dataset,
-        spec | shares,
-        "it has train/, val/ and test/: leave `fractions` out",
-    )
+    # A class may be called train.
+    (tmp_path / "images/a").rename(tmp_path / "images/train")
+    assert {path.partition("/")[0] for path in split().index} == {"train", "b"}
+    for name in ("Test", "train/a"):
+        folder = tmp_path / "images" / name
+        folder.mkdir()
+        assert_refused(
+            build_dataset, spec | shares, f"{name.partition('/')[0]}/", "`fractions`"
+        )
+        folder.rmdir()
+
+
+def test_val_is_drawn_from_the_train_of_a_folder_without_val(tmp_path, build_dataset):
+    for number in range(40):
+        file = tmp_path / ["train", "test"][number >= 30] / "ab"[number % 2]
+        file.mkdir(parents=True, exist_ok=True)
+        (file / f"{number}.png").write_bytes(png(number))
+    spec = {"type": "image_folder", "root": str(tmp_path)}
+    drawn = {"val_fraction": 0.2}
+    assert_refused(build_dataset, spec, "missing: val.", "`val_fraction: 0.1`")
+    fractions = {"fractions": {"train": 0.7, "val": 0.1, "test": 0.2}}
+    assert_refused(build_dataset, spec | fractions, "test/, train/", "`val_fraction")
+    assert build_dataset(spec | drawn)[0] == 0
+    index = files.read_parquet(tmp_path / "index/index.parquet")
+    counts = index.groupby(["label_name", "split"]).size().to_dict()
+    assert counts == {
+        (name, split): count
+        for name in "ab"
+        for split, count in (("train", 12), ("val", 3), ("test", 5))
+    }
+    is_test = index["path"].str.startswith("test/")
+    assert is_test.equals(index["split"] == "test")
+    (tmp_path / "val").mkdir()
+    assert_refused(build_dataset, spec | drawn, "it has val/", "`val_fraction`")
 
 
 def test_classes_of_a_folder_are_those_of_all_splits(tmp_path, build_dataset):

@@ -1,13 +1,15 @@
 """A folder of images: `root/{train,val,test}/{class}/*`.
 
 Images come in the order of torchvision's ImageFolder. With `fractions` the folder is
-`root/{class}/*`, and split here, each class by itself.
+`root/{class}/*`, and split here, each class by itself. With `val_fraction` there is no
+`val`, and it is drawn from train.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 from pydantic import model_validator
 
 from sae.core import files, options
@@ -19,6 +21,10 @@ from sae.data.omissions import Omissions
 from sae.data.splits import SPLITS, grouped_split
 
 VERSION = 1
+# Folders that hold a split, as people call them, in small letters. A class may be
+# called train; that folder holds pictures, not class folders.
+_TRAIN_NAMES = {"train", "training"}
+_OTHER_SPLIT_NAMES = {"val", "valid", "validation", "dev", "test", "testing"}
 
 
 class Options(options.Options):
@@ -28,13 +34,20 @@ class Options(options.Options):
     """Relative to the working directory, or absolute."""
     fractions: options.Fractions | None = None
     """The share of each split, of a root that has class folders alone."""
+    val_fraction: options.Share | None = None
+    """The share of each class of train that becomes val, of a root without val/."""
     split_seed: options.Seed | None = None
     """Which images a split gets; 0 if it is not given."""
 
     @model_validator(mode="after")
-    def _seed_of_a_split(self) -> Self:
-        if self.split_seed is not None and self.fractions is None:
-            raise ValueError("split_seed is for fractions: give both, or leave it out")
+    def _one_way_to_split(self) -> Self:
+        if self.fractions is not None and self.val_fraction is not None:
+            raise ValueError("fractions have a val: leave val_fraction out")
+        if self.split_seed is not None and not (self.fractions or self.val_fraction):
+            raise ValueError(
+                "split_seed is for fractions or val_fraction: give both, or leave it "
+                "out"
+            )
         return self
 
 
@@ -67,28 +80,65 @@ def _split_folders(spec: Options) -> dict[str, Path]:
     root = Path(spec.root)
     if spec.fractions:
         return {"": root}
-    return {split: root / split for split in SPLITS}
+    return {
+        split: root / split
+        for split in SPLITS
+        if split != "val" or spec.val_fraction is None
+    }
 
 
 def _check_splits(spec: Options) -> None:
-    """Check that the root has folders of splits, unless it is to be split.
+    """Check that the root has the folders of splits that its entry speaks of.
 
     Raises:
-        UserError: it lacks one, or has all of them and is to be split.
+        UserError: it lacks one, or has one of a split that is to be made here.
     """
     root = Path(spec.root)
-    missing = [split for split in SPLITS if not (root / split).is_dir()]
-    if missing and not spec.fractions:
+    if spec.fractions:
+        for_splits = _folders_for_splits(root)
+        if for_splits:
+            raise UserError(
+                f"image folder {root}: {', '.join(for_splits)} in it would become "
+                "classes, whose images go to all splits: leave `fractions` out of its "
+                "entry, or rename a folder that is a class. With train/ and test/ "
+                "alone give `val_fraction: 0.1`, which draws val from train"
+            )
+        return
+
+    missing = [
+        folder.name for folder in _split_folders(spec).values() if not folder.is_dir()
+    ]
+    if spec.val_fraction is not None and (root / "val").is_dir():
         raise UserError(
-            f"image folder {root}: expected train/, val/ and test/ in it; missing: "
-            f"{', '.join(missing)}. If it holds class folders, give `fractions: "
-            "{train: 0.7, val: 0.1, test: 0.2}`, and it is split here"
+            f"image folder {root}: it has val/: leave `val_fraction` out of its entry"
         )
-    if spec.fractions and not missing:
-        raise UserError(
-            f"image folder {root}: it has train/, val/ and test/: leave `fractions` "
-            "out of its entry"
-        )
+    if not missing:
+        return
+    advice = (
+        "If it holds class folders, give `fractions: {train: 0.7, val: 0.1, test: "
+        "0.2}`, and it is split here"
+    )
+    for_splits = _folders_for_splits(root)
+    if missing == ["val"] and len(for_splits) == len(SPLITS) - 1:
+        advice = "Give `val_fraction: 0.1`, and it is drawn from train"
+    elif for_splits:
+        advice = f"Rename {', '.join(for_splits)}, if these are the splits"
+    expected = " and ".join(f"{name}/" for name in _split_folders(spec))
+    raise UserError(
+        f"image folder {root}: expected {expected} in it; missing: "
+        f"{', '.join(missing)}. {advice}"
+    )
+
+
+def _folders_for_splits(root: Path) -> list[str]:
+    """Return the names of folders that look as if they held splits, sorted."""
+    _, names, _ = next(files.walk(root))
+    return [
+        f"{name}/"
+        for name in sorted(names)
+        if name.lower() in _OTHER_SPLIT_NAMES
+        or (name.lower() in _TRAIN_NAMES and next(files.walk(root / name))[1])
+    ]
 
 
 def _is_picture(name: str) -> bool:
@@ -160,6 +210,16 @@ def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
     if spec.fractions:
         fractions = spec.fractions.model_dump()
         splits = list(grouped_split(paths, labels, fractions, spec.split_seed or 0))
+    elif spec.val_fraction is not None:
+        splits = list(
+            indexing.draw_val(
+                np.array(splits),
+                paths,
+                np.array(labels),
+                spec.val_fraction,
+                spec.split_seed or 0,
+            )
+        )
     return Dataset(indexing.frame(paths, paths, splits, labels, names), reader(spec))
 
 
