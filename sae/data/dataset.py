@@ -288,6 +288,7 @@ def build(
         duplicate_rows = duplicates(
             f"dataset {name}", "pictures", index, index["pixels"], entry
         )
+        _tell_of_contradictions(name, index)
 
     out = Path(out)
     (out / "manifest.json").unlink(missing_ok=True)
@@ -416,6 +417,22 @@ def duplicates(
         )
     progress.warning("%s; its entry allows it", finding)
     return ids_by_split
+
+
+def _tell_of_contradictions(name: str, index: pd.DataFrame) -> None:
+    """Count the pictures that lie in more than one class, if any, and warn of them."""
+    by_picture = index.groupby("pixels", sort=False)
+    is_in_several = by_picture["label"].transform("nunique") > 1
+    contradicted = index[is_in_several].groupby("pixels", sort=False)["image_id"]
+    if len(contradicted):
+        example = " = ".join(next(iter(contradicted))[1].iloc[:2])
+        progress.warning(
+            "dataset %s: %d pictures lie in more than one class, such as %s: nothing "
+            "that predicts a class can be right about all of their images",
+            name,
+            len(contradicted),
+            example,
+        )
 
 
 def _decode_all(name: str, dataset: Dataset, workers: int) -> list[int | str]:

@@ -379,6 +379,63 @@ def test_a_folder_of_classes_is_split_class_by_class(tmp_path, build_dataset):
         folder.rmdir()
 
 
+def test_what_programs_leave_behind_is_no_class(tmp_path, build_dataset):
+    spec = image_folder(tmp_path)
+    left_behind = [
+        "train/.ipynb_checkpoints/x.png",
+        "train/@eaDir/x.png",
+        "train/__MACOSX/a/x.png",
+        "test/a/._2.png",
+        "val/a/@eaDir/x.png",
+    ]
+    for number, name in enumerate(left_behind):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(png(10 + number))
+    assert build_dataset(spec) == omissions_of(
+        f"image folder {tmp_path}",
+        "5 hidden files and folders, and those of programs, {}, such as "
+        "'train/.ipynb_checkpoints'",
+    )
+    index = files.read_parquet(tmp_path / "index/index.parquet")
+    assert list(index["path"]) == ["train/a/0.png", "val/a/1.png", "test/a/2.png"]
+
+
+def test_an_accent_written_in_two_ways_is_one_class(tmp_path, build_dataset):
+    spec = image_folder(tmp_path)
+    for number, name in enumerate(
+        ["train/caf\u00e9", "train/cafe\u0301", "val/cafe\u0301", "test/caf\u00e9"]
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.png").write_bytes(png(20 + number))
+    assert build_dataset(spec) == (0, "")
+    index = files.read_parquet(tmp_path / "index/index.parquet")
+    assert index["label_name"].value_counts().to_dict() == {"a": 3, "caf\u00e9": 4}
+    assert index["label"].nunique() == 2
+
+
+def test_a_picture_in_two_classes_is_counted_and_said(tmp_path, build_dataset):
+    spec = image_folder(tmp_path)
+    for number, split in enumerate(SPLITS):
+        (tmp_path / split / "b").mkdir()
+        (tmp_path / split / "b/x.png").write_bytes(png([0, 20, 21][number]))
+    exit_code, text = build_dataset(spec)
+    assert exit_code == 0
+    assert_names(text, "1 pictures", "more than one class", "train/a/0.png = train/b/x")
+
+
+def test_labels_under_a_similar_name_are_pointed_out(tmp_path, build_dataset):
+    tar_of_split = {
+        split: tar((f"{number}.png", png(number)), (f"{number}.label", b"1"))
+        for number, split in enumerate(SPLITS)
+    }
+    exit_code, text = build_dataset(shards(tmp_path, **tar_of_split))
+    assert exit_code == 0
+    assert_names(text, "1 labels", ".cls", "train.tar: 0.label")
+    for name in ("Label", "labels"):
+        spec = parquets(tmp_path, parquet({"image": [png(0)], name: [1]}))
+        assert_refused(build_dataset, spec, "train.parquet", name, "label_column")
+
+
 def test_val_is_drawn_from_the_train_of_a_folder_without_val(tmp_path, build_dataset):
     for number in range(40):
         file = tmp_path / ["train", "test"][number >= 30] / "ab"[number % 2]

@@ -5,6 +5,7 @@ Images come in the order of torchvision's ImageFolder. With `fractions` the fold
 `val`, and it is drawn from train.
 """
 
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
@@ -25,6 +26,15 @@ VERSION = 1
 # called train; that folder holds pictures, not class folders.
 _TRAIN_NAMES = {"train", "training"}
 _OTHER_SPLIT_NAMES = {"val", "valid", "validation", "dev", "test", "testing"}
+# Folders that programs leave behind, besides hidden ones: unpacked archives of macOS,
+# thumbnails of a Synology, and what Windows and Linux keep on a disk.
+_NO_CLASSES = {
+    "__MACOSX",
+    "@eaDir",
+    "$RECYCLE.BIN",
+    "System Volume Information",
+    "lost+found",
+}
 
 
 class Options(options.Options):
@@ -69,9 +79,10 @@ def check_early(spec: Options) -> None:
         )
     _check_splits(spec)
     for place in _split_folders(spec).values():
-        _, classes, _ = next(files.walk(place))
+        _, folders, _ = next(files.walk(place))
+        classes = sorted(name for name in folders if not _is_left_behind(name))
         _refuse_empty(
-            place, {name: _may_have_pictures(place / name) for name in sorted(classes)}
+            place, {name: _may_have_pictures(place / name) for name in classes}
         )
 
 
@@ -143,6 +154,11 @@ def _folders_for_splits(root: Path) -> list[str]:
 
 def _is_picture(name: str) -> bool:
     return name.lower().endswith(pictures.ENDINGS)
+
+
+def _is_left_behind(name: str) -> bool:
+    """Say whether a file or folder is a program's, not the dataset's."""
+    return name.startswith(".") or name in _NO_CLASSES
 
 
 def _may_have_pictures(folder: Path) -> bool:
@@ -239,7 +255,7 @@ def _pictures_by_class(
     """
     pictures_of_class: dict[str, list[str]] = {}
     no_pictures: list[str] = []
-    for name, paths in _files_by_class(place).items():
+    for name, paths in _files_by_class(place, root, omissions).items():
         pictures_of_class[name] = [file for file in paths if _is_picture(file)]
         no_pictures += [file for file in paths if not _is_picture(file)]
     beside = pictures_of_class.pop("", [])
@@ -261,10 +277,18 @@ def _pictures_by_class(
     }
 
 
-def _files_by_class(place: Path) -> dict[str, list[str]]:
+def _files_by_class(
+    place: Path, root: Path, omissions: Omissions
+) -> dict[str, list[str]]:
     """Return {class: its files, relative to the folder of the split}, sorted.
 
-    Links are followed. Under "" are the files beside the class folders.
+    Links are followed. Under "" are the files beside the class folders. A letter with
+    an accent is one letter, however a file system writes it.
+
+    Args:
+        place: the folder of a split.
+        root: the dataset's.
+        omissions: gets what programs left behind.
 
     Raises:
         UserError: a folder cannot be read, or a link leads to one that it lies in, so
@@ -273,12 +297,17 @@ def _files_by_class(place: Path) -> dict[str, list[str]]:
     # {class: [(a folder of it, its files)]}
     folders_of_class: dict[str, list[tuple[str, list[str]]]] = {}
     for folder, subfolders, names in files.walk(place):
+        left_behind = sorted(filter(_is_left_behind, subfolders + names))
+        for name in left_behind:
+            path = Path(folder, name).relative_to(root).as_posix()
+            omissions.add("hidden files and folders, and those of programs,", path)
+        subfolders[:] = [name for name in subfolders if name not in left_behind]
         for subfolder in subfolders:
             _refuse_circle(Path(folder, subfolder))
         parts = Path(folder).relative_to(place).parts
         prefix = "".join(f"{part}/" for part in parts)
-        paths = [prefix + name for name in sorted(names)]
-        class_name = parts[0] if parts else ""
+        paths = [prefix + name for name in sorted(names) if name not in left_behind]
+        class_name = unicodedata.normalize("NFC", parts[0]) if parts else ""
         folders_of_class.setdefault(class_name, []).append((folder, paths))
 
     files_of_class = {}
