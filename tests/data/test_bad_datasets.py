@@ -916,6 +916,54 @@ def test_tables(tmp_path, build_dataset, train, expected):
     )
 
 
+@pytest.mark.parametrize(
+    ("columns", "rows_of_split", "parts"),
+    [
+        # Each split was numbered by itself.
+        (
+            "label,label_name",
+            {"train": ["0,cat", "1,dog"], "val": ["0,dog"], "test": ["0,cat"]},
+            ["'dog'", "[1] in train.csv", "[0] in val.csv"],
+        ),
+        (
+            "label,label_name",
+            {"train": ["0,cat"], "val": ["0,cat"], "test": ["0,lynx"]},
+            [
+                "label 0",
+                "'cat' (image 'train0', train)",
+                "'lynx' (image 'test0', test)",
+            ],
+        ),
+        (
+            "label,label_name",
+            {"train": ["0,cat"], "val": ["0,cat"], "test": ["7,cat"]},
+            ["'cat'", "[0] in train.csv", "[7] in test.csv"],
+        ),
+        (
+            "label,label_coarse",
+            {"train": ["0,3", "1,4"], "val": ["0,3"], "test": ["0,4"]},
+            ["label 0", "label_coarse 3", "4", "image 'test0'"],
+        ),
+    ],
+)
+def test_labels_that_contradict_each_other_are_named(
+    tmp_path, build_dataset, columns, rows_of_split, parts
+):
+    for split, rows in rows_of_split.items():
+        lines = [f"{split}{number},{row}\n" for number, row in enumerate(rows)]
+        (tmp_path / f"{split}.csv").write_text(f"image_id,{columns}\n{''.join(lines)}")
+    assert_refused(build_dataset, {"type": "table", "root": str(tmp_path)}, *parts)
+
+
+def test_two_classes_of_a_table_may_share_a_name(tmp_path, build_dataset):
+    for split in SPLITS:
+        text = f"image_id,label,label_name\n{split}0,0,crane\n{split}1,1,crane\n"
+        (tmp_path / f"{split}.csv").write_text(text)
+    exit_code, text = build_dataset({"type": "table", "root": str(tmp_path)})
+    assert exit_code == 0
+    assert_names(text, "1 classes share a name", "'crane' ([0, 1])")
+
+
 def test_tables_of_other_programs_are_read(tmp_path, build_dataset):
     assert build_dataset(
         table(tmp_path, b"\xef\xbb\xbfimage_id,label\na\0b,1.0\n\0,1\n")
