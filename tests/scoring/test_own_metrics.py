@@ -400,3 +400,14 @@ def test_a_metric_cannot_change_the_arrays_of_who_calls_sae_score(
     assert np.array_equal(embeddings, judge)
     embeddings[0] = 0  # They stay the caller's own.
     judge[0] = 0
+
+
+@pytest.mark.parametrize("name", ["r2", "mine", "seed"])
+def test_sae_score_takes_no_column_of_another_metric(write_metrics, name):
+    """What came last would stand there, whichever metric gave it."""
+    write_metrics(first="{'mine': 1}", second=f"{{{name!r}: 2}}")
+    embeddings = np.random.default_rng(0).random((9, 6), dtype=np.float32)
+    with refused_naming("second", repr(name), "rename"):
+        sae.score(
+            coder(0, d=6), embeddings, metrics=["reconstruction", "first", "second"]
+        )
