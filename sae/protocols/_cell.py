@@ -116,7 +116,13 @@ def _follow(
         validation, _, _ = scorer.score(trainer.bank, metrics_by_sae)
         scorer.write()
 
-        history = History(plan, protocol_options, trained, validation.to_pandas())
+        # Copies: what a protocol changes in them is not what the cell goes on with.
+        history = History(
+            plan.model_copy(deep=True),
+            protocol_options,
+            dict(trained),
+            validation.to_pandas(),
+        )
         lacking = named(
             member for member in protocol.next(history) if member.path not in trained
         )

@@ -320,7 +320,7 @@ class Scorer:
         }
         if "siblings" in module.READS:
             view.siblings = _Siblings(bank, bank.siblings(banked_sae), self._device)
-        scores = module.score(view, split, self._options[name])
+        scores = view.score(module, split, self._options[name])
         return _checked(name, scores, subject.coder.m)
 
     def _key(self, name: str, split: str, bank: Bank, banked_sae: BankedSae) -> str:

@@ -228,7 +228,11 @@ def _list_shards(root: Path, *patterns: str) -> _OfficialImages:
     """List the hub's imagenet-1k in parquet shards, or timm's WebDataset shards."""
     train, val = (
         shard_images.list_images(
-            root, sorted(path.relative_to(root).as_posix() for path in root.glob(glob))
+            root,
+            [
+                path.relative_to(root).as_posix()
+                for path in indexing.matching(root, glob)
+            ],
         )
         for glob in patterns
     )
@@ -301,7 +305,9 @@ def _layout(root: Path) -> tuple[str, ...]:
     """
     attempts = []
     for patterns in _LAYOUTS:
-        lacking = [pattern for pattern in patterns if not any(root.glob(pattern))]
+        lacking = [
+            pattern for pattern in patterns if not indexing.matching(root, pattern)
+        ]
         if not lacking:
             return patterns
         attempts.append(f"{' + '.join(patterns)} (no {', '.join(lacking)})")
