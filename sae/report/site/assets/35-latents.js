@@ -59,12 +59,15 @@ function frequencyOf(sae, latent) {
 SITE.latentCard = (options) => {
   const { cell, images, saeRow, sae, latent } = options;
   const { remark = "", most = 6, size = 48 } = options;
-  const name = SITE.latentName(sae, images, latent);
-  const number = name ? `latent ${latent}` : SITE.whyUnnamed(sae, images, latent);
-  const besideName = [number, number && remark && ", ", remark];
+  const { name, precision } = sae.nameOf(latent);
+  const besideName = name === null
+    ? SITE.insteadOfName(sae, images, latent)
+    : `precision ${decimals(precision, 2)}, latent ${latent}`;
+  const title = name === null ? `Latent ${latent}` : bdi(name);
   const address = SITE.latentHref(cell, saeRow, latent);
   return h(".card",
-    h("h3", link(address, name ?? `Latent ${latent}`), " ", soft(besideName)),
+    h("h3", link(address, title), " ",
+      soft(besideName, besideName && remark && ", ", remark)),
     SITE.strip(cell, images, sae.firingImages(latent, most), size),
     SITE.latentFacts(sae, latent, images));
 };

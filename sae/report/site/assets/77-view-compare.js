@@ -131,11 +131,11 @@ function latentColumn({ cell, images, saeRow, sae, latent }) {
     const entries = firing.slice(start, start + shownCount);
     return [soft(name), SITE.strip(cell, images, entries, 44)];
   };
-  const name =
-    SITE.latentName(sae, images, latent) ?? SITE.whyUnnamed(sae, images, latent);
+  const { name } = sae.nameOf(latent);
+  const called = name === null ? SITE.insteadOfName(sae, images, latent) : bdi(name);
   const latentLink = link(SITE.latentHref(cell, saeRow, latent), `latent ${latent}`);
   return h(".card",
-    h("h3", SITE.methodWithMarker(saeRow.method), ", ", latentLink, " ", soft(name)),
+    h("h3", SITE.methodWithMarker(saeRow.method), ", ", latentLink, " ", soft(called)),
     SITE.latentFacts(sae, latent, images),
     part("most", 0),
     part("middling", Math.floor((firing.length - shownCount) / 2)),
