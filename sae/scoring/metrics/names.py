@@ -233,7 +233,8 @@ def check_candidates(
     keyword_weight = (held_out.holds.T @ held_out.weights)[keywords]
     precision = matched / np.maximum(fired, matching.SMALLEST)
     recall = matched / np.maximum(keyword_weight, matching.SMALLEST)
-    # Groups are what is drawn, and their images count as one; a part of one is none.
+    # What is drawn is groups. One counts by its images above the threshold that have the
+    # keyword, and the sum is rounded down.
     successes = np.floor(precision * group_counts + ROUNDING)
     share = keyword_weight / held_out.weights.sum()
     p = bdtrc(successes - 1, group_counts, share)

@@ -41,7 +41,7 @@ SITE.notScoredNotice = (saes) => {
   const names = saes.map(({ method }) => bdi(SITE.label.method(method)));
   return h("p.notice",
     "Not scored here: ", withCommas(names),
-    ". Latents are named, and matched with concepts, where a protocol chose the SAE and "
-      + "the experiment asks for the metrics `names` and `concepts` of its method.");
+    ". Latents are named, and matched with concepts, where a protocol chose the SAE, and "
+      + "not of methods that `concepts: { test: baselines }` in the config leaves out.");
 };
 })();

@@ -7,7 +7,7 @@
  * fires, [{image, value}], the highest first), conceptMatches, query}.
  */
 (() => {
-const { h, bdi, link, soft, note, href, openAddress } = SITE;
+const { h, bdi, link, soft, note, decimals, href, openAddress } = SITE;
 const TURNS = { ArrowLeft: "prev", ArrowRight: "next" }; // What keys press: link types.
 
 SITE.addView("latent", { under: "latents", show: showLatent });
@@ -29,11 +29,11 @@ async function showLatent({ parts, query }) {
   const firing = sae.firingImages(latent);
   const context = { cell, saeRow, sae, images, latent, firing, conceptMatches, query };
   const numberedName = [`Latent ${latent} of `, bdi(SITE.label.method(saeRow.method))];
-  const { name } = sae.nameOf(latent);
+  const { name, precision } = sae.nameOf(latent);
   const insteadOfName = SITE.insteadOfName(sae, images, latent);
   const title = name === null
     ? [numberedName, insteadOfName && soft(": ", insteadOfName)]
-    : bdi(name);
+    : [bdi(name), soft(`, precision ${decimals(precision, 2)}`)];
   return SITE.page(title,
     note(name !== null && [numberedName, ", "], SITE.cellName(cell)),
     stepsBar(context),
