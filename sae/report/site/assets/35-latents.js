@@ -59,7 +59,10 @@ function frequencyOf(sae, latent) {
 SITE.latentCard = (options) => {
   const { cell, images, saeRow, sae, latent } = options;
   const { remark = "", most = 6, size = 48 } = options;
-  const { name, precision } = sae.nameOf(latent);
+  const { name, precision, threshold } = sae.nameOf(latent);
+  // Those of a latent with a name are the ones of which the name speaks.
+  const firing = sae.firingImages(latent, most)
+    .filter(({ value }) => name === null || value >= threshold);
   const besideName = name === null
     ? SITE.insteadOfName(sae, images, latent)
     : `precision ${decimals(precision, 2)}, latent ${latent}`;
@@ -68,7 +71,7 @@ SITE.latentCard = (options) => {
   return h(".card",
     h("h3", link(address, title), " ",
       soft(besideName, besideName && remark && ", ", remark)),
-    SITE.strip(cell, images, sae.firingImages(latent, most), size),
+    SITE.strip(cell, images, firing, size),
     SITE.latentFacts(sae, latent, images));
 };
 

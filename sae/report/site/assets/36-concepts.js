@@ -32,7 +32,7 @@ SITE.shareWithName = (sae) => {
   const count = sae.countNames();
   const counts = `${wholeNumber(count)} of ${wholeNumber(sae.latentCount)}`;
   return note(`${percent(count / sae.latentCount)} of the latents have a name `
-    + `(${counts}).`);
+    + `(${counts}): a keyword of half or more of the test images on which one is high.`);
 };
 
 /** Say of which of some SAEs the latents were not named, or matched with concepts. */

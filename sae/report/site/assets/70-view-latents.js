@@ -199,7 +199,7 @@ function nameColumns(sae, images) {
     },
     numberColumn({
       id: "name_precision",
-      label: "Precision of name",
+      label: "Precision",
       meaning: "Share of the test images with a high activation that have the name.",
       value: (latent) => sae.nameOf(latent).precision,
       format: (precision) => decimals(precision, 2),

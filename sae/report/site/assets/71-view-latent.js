@@ -32,7 +32,7 @@ async function showLatent({ parts, query }) {
   const { name, precision } = sae.nameOf(latent);
   const insteadOfName = SITE.insteadOfName(sae, images, latent);
   const title = name === null
-    ? [numberedName, insteadOfName && soft(": ", insteadOfName)]
+    ? [numberedName, insteadOfName && soft(", ", insteadOfName)]
     : [bdi(name), soft(`, precision ${decimals(precision, 2)}`)];
   return SITE.page(title,
     note(name !== null && [numberedName, ", "], SITE.cellName(cell)),

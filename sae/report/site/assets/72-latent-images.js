@@ -61,7 +61,8 @@ function showName({ cell, saeRow, sae, images, latent, firing, conceptMatches })
     often && h("p", "Often among its ten highest training images: ", bdi(often), "."),
     chosenFor.length > 0 && h("p", "Chosen on the training images to stand for ",
       SITE.conceptLinks(cell, images, chosenFor), "."),
-    soft("Each group of near-duplicates counts as one image."));
+    note("Each group of near-duplicates counts as one image."),
+    SITE.shareWithName(sae));
 }
 
 /** Show images by equal steps of activation, from the highest to 0. */

@@ -49,33 +49,31 @@ function imagesOfConcept(cell, images, concept) {
 function latentsOfConcept({ cell, images, concept, matches, saeRow, sae }) {
   const { f1, latentsFor } = matches.ofSae(saeRow.number);
   const standing = latentsFor(concept);
-  const aloneByLatent = new Map(standing.map(({ latent, alone }) => [latent, alone]));
   const hasItsName = (latent) =>
     sae.nameOf(latent).name === images.conceptNames[concept];
   const named = SITE.range(sae.latentCount).filter(hasItsName);
   named.sort((first, second) =>
     sae.nameOf(second).precision - sae.nameOf(first).precision);
-  const others = standing.map(({ latent }) => latent)
-    .filter((latent) => !hasItsName(latent));
+  const others = standing.filter(({ latent }) => !hasItsName(latent));
 
-  const card = (latent) => {
-    const alone = aloneByLatent.get(latent);
-    const remark = alone === undefined ? "" : `F1 ${decimals(alone, 2)} for it`;
-    return SITE.latentCard({ cell, images, saeRow, sae, latent, remark, most: 10 });
-  };
+  const card = (latent, remark) =>
+    SITE.latentCard({ cell, images, saeRow, sae, latent, remark, most: 10 });
+  const namedCards = named.slice(0, MOST_NAMED).map((latent) => card(latent, ""));
+  const otherCards = others.map(({ latent, alone }) =>
+    card(latent, `F1 ${decimals(alone, 2)} for it`));
   const moreCount = named.length - MOST_NAMED;
   const f1Text = ` F1 ${decimals(f1[concept])}`;
   const title = [SITE.methodWithMarker(saeRow.method), soft(f1Text)];
   return section(title,
     named.length > 0 && [
-      note("They have its name."),
-      h(".cards", named.slice(0, MOST_NAMED).map(card)),
+      note("These have its name."),
+      h(".cards", namedCards),
       moreCount > 0 && note(`and ${moreCount} more`),
     ],
     sae.isNamed && named.length === 0 && note("No latent has its name."),
     others.length > 0 && [
       note("Chosen on the training images to stand for it."),
-      h(".cards", others.map(card)),
+      h(".cards", otherCards),
     ],
     standing.length === 0 && note("No latent stands for it."));
 }
