@@ -78,7 +78,7 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
         split_codes, keywords, thresholds, held_out
     )
     often = describe_highest(train_codes, train, names)
-    columns = {
+    columns: dict[str, list[str | None] | list[str] | np.ndarray] = {
         "name": [
             names[keyword] if kept else None
             for keyword, kept in zip(keywords, is_kept, strict=True)
