@@ -500,7 +500,7 @@ def _overview(
     for label, row in zip(labels, scores, strict=True):
         sentence = f"{label} has an R² of {row['r2']:.3f} and an MS of {row['ms']:.3f}"
         if not np.isnan(row["names_share"]):
-            sentence += f", and {100 * row['names_share']:.1f} % of its latents a name"
+            sentence += f"; {100 * row['names_share']:.1f} % of its latents have a name"
         sentences.append(f"{sentence}.")
     cell_row = {
         **dict(zip(CELL, cell, strict=True)),

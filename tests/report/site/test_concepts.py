@@ -185,9 +185,12 @@ def test_explore_names_latents_by_keywords_of_one_s_own(splits, tmp_path, caplog
     of_test = keywords[keywords["image_id"].isin(test.index["image_id"])]
     counts = of_test["concept"].value_counts()
     assert sizes.tolist() == [counts["cat"], counts["dog"]]
-    assert payload(tmp_path / "site", "overview")["cells"][0]["concepts"]
+    overview = payload(tmp_path / "site", "overview")
+    assert overview["cells"][0]["concepts"]
     of_sae = payload(tmp_path / "site", "saes/0")["names"]
     assert {"cat", "dog"} >= {name for name in of_sae["name"] if name} != set()
+    share = sum(name is not None for name in of_sae["name"]) / M
+    assert f"{100 * share:.1f} % of its latents have a name." in overview["answer"][0]
     (matching,) = payload(tmp_path / "site", "concepts/0")["saes"]
     assert matching["sae"] == 0 and (unpacked(matching["f1"]) > 0.3).all()
 
