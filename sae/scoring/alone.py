@@ -89,12 +89,13 @@ def score(
         train_labels: (N',) classes of the images of `train`.
         train_groups: (N',) groups of the images of `train`, as `groups`.
         concepts: (N,) what people call each image: any number of keywords, or none.
-        train_concepts: (N',) keywords of the images of `train`, for `concepts`.
+        train_concepts: (N',) keywords of the images of `train`, for the metrics
+            `concepts` and `names`.
         metrics: names of `sae.scoring.metrics`; by default those whose file says
             `ALONE` and whose `READS` is given: all of them need held-out embeddings,
             `firing` also `train`, `independent` also `judges`, and `detection` `train`,
-            `judges` and `train_judges`, and `concepts` `train`, `concepts` and
-            `train_concepts`.
+            `judges` and `train_judges`, and `concepts` and `names` `train`, `concepts`
+            and `train_concepts`.
 
     Raises:
         UserError: something is of a wrong type or shape, not finite or missing, all

@@ -265,7 +265,8 @@ def test_concepts_on_test_may_be_those_of_baselines_and_controls_alone():
     raw["experiments"]["demo"]["concepts"] = {"test": "baselines"}
     withholding_config = settings.load(raw)
     score = settings.stage_settings(withholding_config, "demo", "score")
-    assert score["tested"] == {"concepts": ["topk", *controls]}
+    tested = ["topk", *controls]
+    assert score["tested"] == {"concepts": tested, "names": tested}
     probe = settings.stage_settings(withholding_config, "demo", "probe")
     assert "tested" not in probe
     for experiment in CONFIG.experiments:
@@ -303,6 +304,7 @@ def test_metrics_are_sorted_into_stages_with_all_their_options():
     assert list(stages["score"]) == [
         *of_all,
         "concepts",
+        "names",
         "independent",
         "detection",
         "looks",
