@@ -19,7 +19,7 @@ from sae.models.coder import Coder
 from sae.models.convert import describe_doubt
 from sae.models.inputs import Inputs, rows_differ, total_variance
 from sae.scoring import rows
-from sae.scoring.stage import options_of
+from sae.scoring.stage import checked_scores, options_of
 from sae.scoring.subject import Curve, PerLatent, Subject
 
 # What metrics read that only a bank has.
@@ -231,6 +231,7 @@ def _compute(
 
     view = subject.limited({"test", *module.READS})
     scores = view.score(module, "test", options_of(name, None))
+    checked_scores(name, scores, subject.coder.m)
     return {
         column: _plain(value)
         for column, value in scores.items()
