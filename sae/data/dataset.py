@@ -318,6 +318,7 @@ def build(
             f"dataset {name}", "pictures", index, index["pixels"], entry
         )
         _tell_of_contradictions(name, index)
+    _tell_of_odd_classes(name, dataset.index)
 
     out = Path(out)
     (out / "manifest.json").unlink(missing_ok=True)
@@ -461,6 +462,32 @@ def _tell_of_contradictions(name: str, index: pd.DataFrame) -> None:
             name,
             len(contradicted),
             example,
+        )
+
+
+def _tell_of_odd_classes(name: str, index: pd.DataFrame) -> None:
+    """Warn of class names that look like one, and of classes without training images."""
+    names = index["label_name"].dropna().drop_duplicates()
+    spelling = names.str.strip().str.casefold()
+    similar = names[spelling.duplicated(keep=False)]
+    if len(similar):
+        progress.warning(
+            "dataset %s: %d class names differ from another one in capitals or spaces "
+            "alone, such as %s: if they are one class, give it one name",
+            name,
+            len(similar),
+            ", ".join(map(repr, names[spelling == spelling[similar.index[0]]])),
+        )
+    train_classes = index["label"][index["split"] == "train"].unique()
+    unseen = index[index["label"].notna() & ~index["label"].isin(train_classes)]
+    if len(unseen):
+        progress.warning(
+            "dataset %s: %d classes have no image in train, such as %s (image %r): "
+            "nothing can learn them there",
+            name,
+            unseen["label"].nunique(),
+            unseen["label"].iloc[0],
+            unseen["image_id"].iloc[0],
         )
 
 

@@ -172,8 +172,18 @@ def _read_label(
     key = sample[deciding].key
     try:
         if deciding == "json":
-            return _json_label(texts["json"])
-        number = int(texts["cls"])
+            label = _json_label(texts["json"])
+            if label is None:
+                similar = _similar_key(texts["json"])
+                if similar is not None:
+                    omissions.add(
+                        f"labels of a json under {similar!r} instead of 'label', and so "
+                        "their images' classes,",
+                        f"{file}: {key}.json",
+                    )
+            return label
+        # Python also reads 1_0, as 10.
+        number = int(texts["cls"].replace(b"_", b"?"))
     except OTHER_JSON:
         expected = "a class number"
         if deciding == "json":
@@ -192,6 +202,14 @@ def _read_label(
                 f"{file}: {key}.json has {json_number}, {key}.cls {number}",
             )
     return number
+
+
+def _similar_key(text: bytes) -> str | None:
+    """Return a key of a sample's JSON that may have been meant as `label`."""
+    for key in json.loads(text):
+        if key.lower() in ("label", "labels", "cls", "class"):
+            return key
+    return None
 
 
 def _json_label(text: bytes) -> int | None:

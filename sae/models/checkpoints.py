@@ -16,7 +16,7 @@ import re
 import reprlib
 import statistics
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BufferedReader
@@ -274,6 +274,23 @@ class Checkpoint:
             if axes == "m?":
                 tensors[name] = tensors[name].expand(sizes["m"])
         return tensors
+
+    def refuse_other_tensors(self, known: Collection[str]) -> None:
+        """Refuse a tensor that a forward pass may use, and an import would lose.
+
+        Args:
+            known: names of the tensors that the format has. One of ones alone, which
+                multiplies nothing, may be there besides.
+
+        Raises:
+            UserError: there is another one.
+        """
+        for name, tensor in self.tensors.items():
+            if name not in known and not bool((tensor == 1).all()):
+                raise UserError(
+                    f"{self.path}: the tensor {name} is none that its format has in "
+                    f"an SAE that can be imported; known: {list_names(known)}"
+                )
 
     def _float_tensor(self, name: str, axes: str) -> Tensor:
         """Return a tensor by its name, without axes where it may be one number and is.

@@ -19,7 +19,7 @@ from sae.models.coder import Coder
 from sae.models.convert import describe_doubt
 from sae.models.inputs import Inputs, rows_differ, total_variance
 from sae.scoring import rows
-from sae.scoring.stage import options_of
+from sae.scoring.stage import checked_scores, options_of
 from sae.scoring.subject import Curve, PerLatent, Subject
 
 # What metrics read that only a bank has.
@@ -232,6 +232,7 @@ def _compute(
 
     view = subject.limited({"test", *module.READS})
     scores = view.score(module, "test", options_of(name, None))
+    checked_scores(name, scores, subject.coder.m)
     return {
         column: _plain(value)
         for column, value in scores.items()
@@ -281,6 +282,17 @@ def _set_labels(
             "labels and train_labels are numbers on one side and texts on the other; "
             "give one kind"
         )
+
+    if len(classes_by_split) > 1:
+        test_classes, train_classes = (
+            classes.distinct.tolist() for classes in classes_by_split.values()
+        )
+        if set(test_classes).isdisjoint(train_classes):
+            raise UserError(
+                f"labels ({test_classes[0]!r}, ...) and train_labels "
+                f"({train_classes[0]!r}, ...) have no class in common; give both by "
+                "the same names"
+            )
 
     distinct_by_split = [classes.distinct for classes in classes_by_split.values()]
     all_classes = np.unique(np.concatenate(distinct_by_split))
@@ -359,6 +371,7 @@ def _read_judges(
                 )
             _check_variance(name, checked)
 
+    _refuse_equal_judges(splits["test"].embeddings, embeddings)
     if judges["train"]:
         for backbone, by_split in embeddings.items():
             if len(by_split) < len(judges):
@@ -367,6 +380,26 @@ def _read_judges(
                     f"{backbone} is in one of them alone"
                 )
     return embeddings
+
+
+def _refuse_equal_judges(
+    own: Float[np.ndarray, "images dim"],
+    judges: Mapping[str, Mapping[str, np.ndarray]],
+) -> None:
+    """Refuse judges that are no backbones of their own.
+
+    Raises:
+        UserError: the embeddings of one are those that are scored, or another one's.
+    """
+    seen = {"embeddings": own}
+    for backbone, by_split in judges.items():
+        for name, embeddings in seen.items():
+            if np.array_equal(by_split.get("test", ()), embeddings):
+                raise UserError(
+                    f"judges[{backbone!r}] is equal to {name}: a judge is another "
+                    "backbone; leave it out"
+                )
+        seen[f"judges[{backbone!r}]"] = by_split.get("test", np.empty(0))
 
 
 def _read_concepts(
@@ -519,6 +552,17 @@ def _number(name: str, values: Any, row_count: int) -> _Numbered:
             f"{name} are of shape {column.shape} for {row_count} embeddings; give one "
             "for each"
         )
+    if isinstance(values, pd.Series):
+        is_reordered = (
+            not values.index.is_monotonic_increasing
+            and values.index.sort_values().equals(pd.RangeIndex(row_count))
+        )
+        if is_reordered:
+            raise UserError(
+                f"{name} are a Series whose index is 0 to {row_count - 1} in another "
+                "order, which is not heeded: bring them into the order of the "
+                "embeddings, and give .to_numpy()"
+            )
     is_missing = pd.isna(column)
     if is_missing.any():
         raise UserError(

@@ -88,7 +88,13 @@ def table(rows: list[dict[str, Any]], first: Iterable[str] = KEY) -> pa.Table:
     arrays = {}
     for name in names:
         values = [row.get(name) for row in rows]
-        arrays[name] = pa.array(values, from_pandas=False)
+        try:
+            arrays[name] = pa.array(values, from_pandas=False)
+        except pa.ArrowException as error:
+            raise UserError(
+                f"column {name!r} holds values of different kinds, such as a number "
+                f"for one SAE or split and a text for another: {error}"
+            ) from None
     return pa.table(arrays)
 
 

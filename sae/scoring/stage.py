@@ -321,7 +321,7 @@ class Scorer:
         if "siblings" in module.READS:
             view.siblings = _Siblings(bank, bank.siblings(banked_sae), self._device)
         scores = view.score(module, split, self._options[name])
-        return _checked(name, scores, subject.coder.m)
+        return checked_scores(name, scores, subject.coder.m)
 
     def _key(self, name: str, split: str, bank: Bank, banked_sae: BankedSae) -> str:
         """Return the key of a row: a hash of all that decides it."""
@@ -588,7 +588,7 @@ def _describe(bank: Bank, banked_sae: BankedSae, swept: list[str]) -> dict[str, 
     return description
 
 
-def _checked(metric: str, scores: Any, m: int) -> MetricScores:
+def checked_scores(metric: str, scores: Any, m: int) -> MetricScores:
     """Return what a metric gave, in a form that the row store can hold.
 
     Raises:
@@ -601,12 +601,16 @@ def _checked(metric: str, scores: Any, m: int) -> MetricScores:
         )
     checked = MetricScores()
     for name, value in scores.items():
+        if not isinstance(name, str) or not name.strip() or not name.isprintable():
+            raise _not_allowed(f"{metric}: {name!r} is no name of a column")
         score = f"{metric}: {name}"
         if isinstance(value, Curve):
             x = _to_array(f"{score}: x", value.x)
             y = _to_array(f"{score}: y", value.y)
             if len(x) != len(y):
                 raise _not_allowed(f"{score}: x has {len(x)} values, y {len(y)}")
+            if len(set(x.to_pylist())) < len(x) or any(map(_is_nan, x.to_pylist())):
+                raise _not_allowed(f"{score}: x holds NaN or one value twice")
             checked.curves[name] = Points(x, y)
         elif isinstance(value, PerLatent):
             column = _to_array(score, value.values)
@@ -669,6 +673,10 @@ def _plain_values(score: str, values: Any) -> list[Scalar]:
         if isinstance(value, float) and math.isnan(value):
             plain[place] = math.nan
     return plain
+
+
+def _is_nan(value: Scalar) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _not_allowed(problem: str) -> UserError:

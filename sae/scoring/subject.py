@@ -4,12 +4,14 @@ Codes are computed once for all metrics.
 """
 
 import copy
+import os
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import replace
 from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -124,8 +126,9 @@ class Subject:
             options: the metric's own.
 
         Raises:
-            UserError: the metric changed what others read too.
+            UserError: the metric changed what others read too, or how they compute.
         """
+        process_before = _process_settings()
         try:
             scores = module.score(self, split, options)
         except ValueError as error:
@@ -133,6 +136,9 @@ class Subject:
             if "read-only" not in str(error):
                 raise
             raise _writes(module, "an array") from error
+        for name, setting in _process_settings().items():
+            if setting != process_before[name]:
+                raise _writes(module, name)
         if _state_of(self.coder) != self._state_of_coder:
             raise _writes(module, "the SAE")
         for guarded in (self._guarded, self._guarded_for_all):
@@ -286,6 +292,17 @@ def _keep(
     return cache[key]
 
 
+def _process_settings() -> dict[str, Any]:
+    """Return what all code of this process computes and writes by."""
+    return {
+        "PyTorch's default type": torch.get_default_dtype(),
+        "whether PyTorch takes gradients": torch.is_grad_enabled(),
+        "PyTorch's number of threads": torch.get_num_threads(),
+        "NumPy's treatment of errors": np.geterr(),
+        "the working directory": os.getcwd(),
+    }
+
+
 def _state_of(coder: Coder) -> dict[str, Any]:
     """Return what is another value after a coder was changed."""
     state: dict[str, Any] = {
@@ -316,6 +333,6 @@ def _writes(module: ModuleType, what: str) -> UserError:
     metric = module.__name__.rpartition(".")[2]
     return UserError(
         f"metric {metric} ({module.__file__}) changes {what}, which other metrics read "
-        "too: let it work on a copy, such as x.clone() of a tensor, x.copy() of an "
+        "too: let it put it back, or work on a copy, such as x.clone() of a tensor, x.copy() of an "
         "array or copy.deepcopy(coder)"
     )

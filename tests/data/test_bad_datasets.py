@@ -423,6 +423,30 @@ def test_a_picture_in_two_classes_is_counted_and_said(tmp_path, build_dataset):
     assert_names(text, "1 pictures", "more than one class", "train/a/0.png = train/b/x")
 
 
+def test_classes_that_look_like_one_or_cannot_be_learnt_are_said(
+    tmp_path, build_dataset
+):
+    spec = image_folder(tmp_path)
+    for number, name in enumerate(["Cat", "cat "]):
+        for place, split in enumerate(SPLITS):
+            (tmp_path / split / name).mkdir()
+            (tmp_path / split / name / "x.png").write_bytes(
+                png(30 + 3 * number + place)
+            )
+    exit_code, text = build_dataset(spec)
+    assert exit_code == 0
+    assert_names(text, "2 class names", "'Cat', 'cat '")
+    train = b"image_id,label\na,0\n"
+    for split in SPLITS:
+        (tmp_path / f"{split}.csv").write_bytes(
+            train.replace(b"a,", split.encode() + b",")
+        )
+    (tmp_path / "test.csv").write_bytes(b"image_id,label\nb,0\nc,7\n")
+    exit_code, text = build_dataset({"type": "table", "root": str(tmp_path)})
+    assert exit_code == 0
+    assert_names(text, "1 classes have no image in train", "7 (image 'c')")
+
+
 def test_labels_under_a_similar_name_are_pointed_out(tmp_path, build_dataset):
     tar_of_split = {
         split: tar((f"{number}.png", png(number)), (f"{number}.label", b"1"))
@@ -431,6 +455,12 @@ def test_labels_under_a_similar_name_are_pointed_out(tmp_path, build_dataset):
     exit_code, text = build_dataset(shards(tmp_path, **tar_of_split))
     assert exit_code == 0
     assert_names(text, "1 labels", ".cls", "train.tar: 0.label")
+    in_json = tar(("0.png", png(0)), ("0.json", b'{"Label": 3}'))
+    more = {split: tar((f"{split}.png", png(len(split)))) for split in ("val", "test")}
+    more["test"] = tar(("2.png", png(9)))
+    exit_code, text = build_dataset(shards(tmp_path, train=in_json, **more))
+    assert exit_code == 0
+    assert_names(text, "under 'Label' instead of 'label'", "train.tar: 0.json")
     for name in ("Label", "labels"):
         spec = parquets(tmp_path, parquet({"image": [png(0)], name: [1]}))
         assert_refused(build_dataset, spec, "train.parquet", name, "label_column")
@@ -560,6 +590,7 @@ RANGE = "expected 0 to 2^63 - 1"
             b"-1",
             f"has the label -1, {RANGE}; -1 often means that a split has no labels",
         ),
+        ("cls", b"1_0", "ROOT/train.tar: 0.cls holds b'1_0', expected a class number"),
         ("cls", b"1.0", "ROOT/train.tar: 0.cls holds b'1.0', expected a class number"),
         ("cls", b"9" * 5000, "ROOT/train.tar: 0.cls holds b'999"),
         (
@@ -918,6 +949,7 @@ INTEGERS = "labels are integers from 0 to 2^63 - 1"
         (HEAD + b"a,inf\n", INTEGERS),
         (HEAD + b"a,True\n", INTEGERS),
         (HEAD + b"a,cat\n", INTEGERS),
+        (HEAD + b"a ,1\n", "train.csv: image_id is 'a ' in row 1, with spaces"),
         (HEAD + b"a,1,2\n", "train.csv: its rows have more fields than its first line"),
         (
             HEAD + b"a,1\nb,1,2\n",

@@ -197,6 +197,19 @@ def saelens_with(tensors=CODER_TENSORS, **changed_settings):
         (saelens_with(activation_fn_str="tanh-relu"), "activation_fn_str: 'tanh-relu'"),
         (saelens_with(finetuning_scaling_factor=True), "finetuning_scaling_factor"),
         (saelens_with(is_transcoder=True), "is_transcoder"),
+        (saelens_with(d_out=99), "d_out"),
+        (
+            saelens_with(activation_fn_kwargs={"k": 9}),
+            "k is 4 and activation_fn_kwargs.k 9: leave one out",
+        ),
+        (
+            saelens_with(CODER_TENSORS | {"scaling_factor": 2 * torch.ones(M)}),
+            "the tensor scaling_factor is none that its format has",
+        ),
+        (
+            saelens_with(CODER_TENSORS | {"W_skip": random_tensor(D, D)}),
+            "the tensor W_skip is none",
+        ),
         (
             saelens_with(normalize_activations="expected_average_only_in"),
             "normalize_activations",
@@ -272,7 +285,8 @@ def test_earlier_keys_of_saelens_that_change_nothing_are_passed_over(tmp_path):
         "finetuning_scaling_factor": False,
         "l1_coefficient": 5,
     }
-    write = saelens_writer(architecture="standard", **earlier)
+    tensors = CODER_TENSORS | {"scaling_factor": torch.ones(M)}
+    write = saelens_with(tensors, architecture="standard", **earlier)
     coder = convert.load(str(write(tmp_path / "theirs")))
     assert not isinstance(coder.select, TopK)
 

@@ -1,9 +1,11 @@
 """Scores from Python alone are those of the workflow's stages."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scoring.examples import TinyBank, coder, write_activations
+from support.errors import refused_naming
 
 import sae
 from sae.core import files
@@ -13,6 +15,7 @@ from sae.scoring import stage
 from sae.scoring.metrics import sparse_probe
 from sae.scoring.rows import ABOUT, KEY
 
+TEST_ROWS, OTHER_ROWS = np.random.default_rng(5).random((2, 9, 6), dtype=np.float32)
 NAMES = (
     "reconstruction",
     "firing",
@@ -231,3 +234,33 @@ def test_held_out_rows_that_are_training_rows_are_counted(recwarn):
     test[[2, 5]] = train[[19, 0]]
     with pytest.warns(UserWarning, match="2 of 9 embeddings are in train too"):
         sae.score(coder(0), test, train=train.astype(np.float64), metrics=["firing"])
+
+
+@pytest.mark.parametrize(
+    ("more", "parts"),
+    [
+        ({"judges": {"j": TEST_ROWS}}, ["judges['j'] is equal to embeddings"]),
+        (
+            {"judges": {"j": OTHER_ROWS, "k": OTHER_ROWS.astype(np.float64)}},
+            ["judges['k'] is equal to judges['j']"],
+        ),
+        (
+            {
+                "labels": ["Cat", "Dog", "Cat"] * 3,
+                "train": OTHER_ROWS,
+                "train_labels": ["cat", "dog", "cat"] * 3,
+            },
+            ["'Cat'", "'cat'", "no class in common"],
+        ),
+        (
+            {"labels": pd.Series(range(9)).iloc[::-1]},
+            ["labels", "in another order", ".to_numpy()"],
+        ),
+    ],
+)
+def test_what_would_be_taken_for_something_else_is_refused(more, parts):
+    with refused_naming(*parts):
+        sae.score(coder(0), TEST_ROWS, **more)
+    # What is in order is taken.
+    labels = pd.Series(range(9), index=range(100, 109))
+    sae.score(coder(0), TEST_ROWS, labels, judges={"j": OTHER_ROWS})

@@ -4,12 +4,14 @@ What is wrong with it is said in one line.
 """
 
 import logging
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from scoring.examples import coder, stages_of
 from scoring.test_stage import Cell, choose_judged
 from support.errors import refused_naming
@@ -145,6 +147,11 @@ def test_a_score_has_no_name_of_a_swept_option_nor_a_latent_s_column_one_of_a_ke
     [
         ("{'a': PerLatent([1, 2])}", "a: 2 values for 16 latents"),
         ("{'a': PerLatent(3)}", "a: 1 values for 16 latents"),
+        ("{3: 1}", "3 is no name of a column"),
+        ("{'': 1}", "'' is no name of a column"),
+        ("{'a\\nb': 1}", "'a\\nb' is no name of a column"),
+        ("{'a': Curve([1, 2, 1], [1, 2, 3])}", "a: x holds NaN or one value twice"),
+        ("{'a': Curve([1, np.nan], [1, 2])}", "a: x holds NaN or one value twice"),
         (
             "{'a': PerLatent(np.zeros((16, 2)))}",
             "a is or holds a value of type ndarray",
@@ -170,6 +177,11 @@ def test_what_a_metric_may_not_return_is_named(cell, write_metrics, returned, me
         f"metric mine: {message}; allowed is a dict of numbers, texts, None, Curve(x, y)"
     )
     assert "\n" not in str(error.value)
+
+
+def test_a_number_on_one_split_and_a_text_on_another_are_named(cell, write_metrics):
+    with refused_naming("column 'a'", "different kinds"):
+        cell.run(metrics=write_metrics(mine="{'a': 1 if split == 'val' else 'b'}"))
 
 
 def test_what_it_may_return_is_kept_as_it_is(cell, write_metrics):
@@ -343,6 +355,17 @@ def test_what_an_earlier_run_left_of_another_stage_is_not_joined(
     assert "a" in metrics and "old" not in metrics
 
 
+@pytest.fixture
+def process_settings(monkeypatch):
+    """Put back what a metric changed for the whole process."""
+    monkeypatch.chdir(Path())
+    errors = np.geterr()
+    yield
+    torch.set_default_dtype(torch.float32)
+    torch.set_grad_enabled(True)
+    np.seterr(**errors)
+
+
 WRITES = {
     "inputs": "x = subject.inputs('test'); x -= x.mean(dim=0)",
     "inputs as an array": "x = subject.inputs('test').numpy(); x -= x.mean(0)",
@@ -355,12 +378,17 @@ WRITES = {
     "another backbone": "subject.others['judge']['test'][:] = 0",
     "weights": "subject.coder.W_dec.data /= 2",
     "selection": "subject.coder.select = type(subject.coder.select)(1)",
+    "type": "torch.set_default_dtype(torch.float64)",
+    "gradients": "torch.set_grad_enabled(False)",
+    "errors": "np.seterr(all='raise')",
+    "folder": "import os; os.chdir('/')",
     "what is kept": "subject.once('own', lambda: np.ones(3))[0] = 2",
 }
 
 
 @pytest.mark.parametrize("statement", WRITES.values(), ids=WRITES.keys())
 @pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
+@pytest.mark.usefixtures("process_settings")
 def test_a_metric_that_changes_what_others_read_is_named(
     cell, write_metrics, tmp_path, statement
 ):
@@ -394,10 +422,10 @@ def test_a_metric_cannot_change_the_arrays_of_who_calls_sae_score(
 ):
     write_metrics(mine=(f"{{'mine': {written}.sort()}}", {"READS": ("others",)}))
     embeddings = np.random.default_rng(0).random((9, 6), dtype=np.float32)
-    judge = embeddings.copy()
+    judge = 2 * embeddings
     with refused_naming("mine.py", "copy"):
         sae.score(coder(0, d=6), embeddings, judges={"judge": judge}, metrics=["mine"])
-    assert np.array_equal(embeddings, judge)
+    assert np.array_equal(2 * embeddings, judge)
     embeddings[0] = 0  # They stay the caller's own.
     judge[0] = 0
 

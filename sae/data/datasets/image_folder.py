@@ -153,7 +153,8 @@ def _check_splits(spec: Options) -> None:
     if missing == ["val"] and len(for_splits) == len(SPLITS) - 1:
         advice = "Give `val_fraction: 0.1`, and it is drawn from train"
     elif for_splits:
-        advice = f"Rename {', '.join(for_splits)}, if these are the splits"
+        others = [name for name in for_splits if name[:-1] not in SPLITS]
+        advice = f"Rename {', '.join(others) or 'them'}, if these are the splits"
     expected = " and ".join(f"{name}/" for name in _split_folders(spec))
     raise UserError(
         f"image folder {root}: expected {expected} in it; missing: "

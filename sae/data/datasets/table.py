@@ -156,4 +156,14 @@ def _read_table(path: Path) -> pd.DataFrame:
                 f"{path}: {column} is empty in row {row + 1}: fill it, or leave out "
                 "the column"
             )
+    for column in table.select_dtypes("str"):
+        has_spaces = (table[column] != table[column].str.strip()) & table[
+            column
+        ].notna()
+        if has_spaces.any():
+            row = int(has_spaces.to_numpy().argmax())
+            raise UserError(
+                f"{path}: {column} is {table[column][row]!r} in row {row + 1}, with "
+                "spaces around it, which make it another text: remove them"
+            )
     return table

@@ -4,7 +4,7 @@ BatchTopK and Matryoshka SAEs are saved as JumpReLU by the library. Gated ones a
 as JumpReLU too: the gate is a threshold of the magnitude's pre-activation.
 """
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from jaxtyping import Float
@@ -47,10 +47,19 @@ class SaelensConfig(checkpoints.CheckpointSettings):
     activation_fn_str: Literal["relu", "topk"] | None = None
     finetuning_scaling_factor: Literal[False] | None = None
     is_transcoder: Literal[False] | None = None
+    activation_fn_kwargs: dict[str, Any] | None = None
+    # Of transcoders, which give other activations than they read.
+    d_out: None = None
+    hook_name_out: None = None
 
     @model_validator(mode="after")
     def _activation_of_the_architecture(self) -> Self:
-        """Refuse a Top-k SAE that calls itself a standard one, and the like."""
+        """Refuse a Top-k SAE that calls itself a standard one, or has two k."""
+        earlier_k = (self.activation_fn_kwargs or {}).get("k")
+        if self.k is not None and earlier_k not in (None, self.k):
+            raise ValueError(
+                f"k is {self.k:g} and activation_fn_kwargs.k {earlier_k}: leave one out"
+            )
         for name in ("activation_fn", "activation_fn_str"):
             function = getattr(self, name)
             if function == "topk" and self.architecture != "topk":
@@ -70,6 +79,8 @@ def _take_tensors(
     checkpoint: checkpoints.Checkpoint, config: SaelensConfig
 ) -> checkpoints.Tensors:
     """Return the tensors that the architecture has, by SAELens' names."""
+    known = TENSORS.union({"b_enc"}, *MORE_AXES.values())
+    checkpoint.refuse_other_tensors(known)
     more_axes = MORE_AXES.get(config.architecture, {"b_enc": "m"})
     return checkpoint.take_tensors(
         COMMON_AXES | more_axes, {"d_in": config.d_in}, {"d_sae": config.d_sae}

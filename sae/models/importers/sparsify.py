@@ -44,6 +44,7 @@ def read(checkpoint: checkpoints.Checkpoint, options: checkpoints.Options) -> Co
     else:
         product = checkpoints.multiply_known(config.d_in, config.expansion_factor)
         stated_m = {"d_in * expansion_factor": product}
+    checkpoint.refuse_other_tensors(AXES)
     t = checkpoint.take_tensors(AXES, {"d_in": config.d_in}, stated_m)
 
     tensors = checkpoints.CoderTensors(
