@@ -165,7 +165,7 @@ setup: .venv/.complete
 	@$(PYTHON) -m venv .venv
 	@.venv/bin/python -m pip install --quiet --no-compile -r requirements.lock
 	@.venv/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .
-	@.venv/bin/python -c 'import os, sysconfig; open(sysconfig.get_path("purelib") + "/workflow.pth", "w").write(os.path.abspath("workflow"))'
+	@.venv/bin/python -c 'import os, sysconfig; site = sysconfig.get_path("purelib"); open(site + "/workflow.pth", "w").write(os.path.relpath("workflow", site))'
 	@touch $@
 
 clean:

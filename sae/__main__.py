@@ -7,6 +7,8 @@ that `python -m sae fetch` does not wait for torch.
 from sae.core import faults
 
 if __name__ == "__main__":
+    # First of all: what is opened would take the place of a stream that is closed.
+    faults.open_standard_streams()
     faults.stop_on_signals()
     faults.hold_back(True, *faults.SIGNALS)
 

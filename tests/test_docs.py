@@ -14,6 +14,7 @@ import pytest
 from conftest import ROOT
 from PIL import Image, ImageDraw
 
+from sae.scoring.front import ENDPOINTS
 from sae.steps import STEPS
 
 DIRECTIVE = re.compile(r"^\.\. auto(module|function|class|exception):: (\S+)$", re.M)
@@ -114,7 +115,7 @@ def test_the_readme_finds_effects_on_a_few_photographs_of_ones_own(
     )
     compared = effects[effects["effect"].notna()].groupby("method")["score"].unique()
     for method in ("reg1", "reg2"):
-        assert {"detection_alive", "ms"} <= {*compared[method]}
+        assert {*ENDPOINTS} <= {*compared[method]}
 
 
 def _photograph(number, folder):

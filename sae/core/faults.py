@@ -6,6 +6,7 @@ These are a full or closed disk, a lack of memory, and a signal to stop.
 import errno
 import os
 import signal
+import sys
 from types import FrameType
 from typing import NoReturn
 
@@ -22,6 +23,10 @@ _DISK_FAULTS = {
     ),
     errno.EDQUOT: (
         f"could not be written: the disk quota there is used up. {_FREE_SOME}"
+    ),
+    errno.EFBIG: (
+        "could not be written: it is larger than files may be here (`ulimit -f`). Raise "
+        "that limit, then run again: what is finished is kept"
     ),
     errno.EROFS: (
         f"could not be written: its file system is read-only. {_MAKE_WRITABLE}"
@@ -97,6 +102,24 @@ def hold_back(held: bool, *numbers: int) -> None:
         return
     action = signal.SIG_BLOCK if held else signal.SIG_UNBLOCK
     signal.pthread_sigmask(action, numbers)
+
+
+def open_standard_streams() -> None:
+    """Let standard input, output and error that are closed lead to the null device.
+
+    After `make run >&-` the next file that a process opens would be its standard
+    output, and `sys.stdout` would be None.
+    """
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # The lowest number that is free is taken, which is this one.
+            os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(descriptor, True)
+        if getattr(sys, name) is None:
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, os.fdopen(descriptor, mode, closefd=False))
 
 
 def silence(descriptor: int) -> None:

@@ -375,4 +375,8 @@ def _extension_entries(kind: str) -> list[str]:
 
 
 def _entries_in(folder: Path) -> list[str]:
-    return [file.stem for file in folder.glob("*.py") if not file.name.startswith("_")]
+    return [
+        file.stem
+        for file in folder.glob("*.py")
+        if file.is_file() and not file.name.startswith("_")
+    ]

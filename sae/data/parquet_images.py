@@ -64,13 +64,12 @@ def parquet_samples(
         UserError: the file is damaged, or a column is missing or of another type.
     """
     path = root / file
-    named_columns = [image_column]
-    if label_column:
-        named_columns.append(label_column)
-    parquet = open_parquet(path, named_columns)
+    parquet = open_parquet(path, [image_column])
     schema = parquet.schema_arrow
     if not label_column:
         label_column = _default_label_column(path, schema.names)
+    if label_column:
+        open_parquet(path, [label_column])  # For its check.
     has_paths = _check_types(path, schema, image_column, label_column)
 
     columns = []

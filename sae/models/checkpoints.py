@@ -397,7 +397,13 @@ def find_checkpoint(place: str) -> Path:
     """
     path = Path(place)
     # Not `path.exists()`, which raises where a name is too long.
-    if os.path.exists(path):
+    is_here = os.path.exists(path)
+    if (is_here and not os.access(path, os.R_OK)) or _is_hidden(path):
+        raise UserError(
+            f"{place} is closed to this user: permission denied (`namei -l` shows "
+            "where): make it readable, or copy it to where it is"
+        )
+    if is_here:
         return path
     if not REPOSITORY.fullmatch(place):
         raise UserError(
@@ -421,6 +427,17 @@ def find_checkpoint(place: str) -> Path:
     if not path.exists():
         raise UserError(f"the repository {repository} has no folder {folder}")
     return path
+
+
+def _is_hidden(path: Path) -> bool:
+    """Return whether a folder above a path is closed, so that nobody can say."""
+    try:
+        os.stat(path)
+    except PermissionError:
+        return True
+    except (OSError, ValueError):  # Not there, or no name of a file.
+        return False
+    return False
 
 
 def read_checkpoint(place: str) -> Checkpoint:

@@ -149,10 +149,17 @@ def judged(site: Path, answers: Sequence[Path], /, *, out: Path | None = None) -
     if out is None:
         return
     files.write_text(out / "judged.md", page + "\n")
+    answers_to_write = judgements_of_site.answers
+    # Raters choose their alias, which a spreadsheet must not take for a formula.
+    answers_to_write = answers_to_write.assign(
+        rater=answers_to_write["rater"].str.replace(
+            r"^(?=[=+\-@\t\r])", "'", regex=True
+        )
+    )
     tables = {
         "shares": shares,
         "correlations": correlations,
-        "answers": judgements_of_site.answers,
+        "answers": answers_to_write,
     }
     for name, table in tables.items():
         text = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")

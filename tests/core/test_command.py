@@ -1,6 +1,7 @@
 """Options of commands are made from parameters; the real steps' command lines."""
 
 import argparse
+import errno
 import json
 import logging
 import os
@@ -13,7 +14,7 @@ import pytest
 from conftest import ROOT
 
 from sae.__main__ import main, parser
-from sae.core import command
+from sae.core import command, faults
 from sae.core.options import Count, Options, distinct
 from sae.steps import STEPS, Step
 
@@ -203,6 +204,20 @@ def test_values_are_not_compared_with_all_others_to_find_one_that_is_there_twice
     for values in ([*seeds, Seed(7)], [[1], [7], [2], [7]]):
         with pytest.raises(ValueError, match=r"7\]? is there twice; leave one out"):
             distinct(values)
+
+
+def test_a_command_without_an_output_ends_well():
+    command = f"{sys.executable} -m sae board docs/results/study >&-"
+    process = subprocess.run(
+        ["bash", "-c", command], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    assert (process.returncode, process.stderr) == (0, "")
+
+
+def test_a_file_larger_than_the_limit_is_one_line_with_a_cure():
+    error = OSError(errno.EFBIG, os.strerror(errno.EFBIG), "metrics.csv")
+    line, _ = faults.explain(error, "board")
+    assert line.startswith("metrics.csv could not be written") and "ulimit -f" in line
 
 
 def test_a_reader_that_has_enough_gets_no_traceback():

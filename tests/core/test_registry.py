@@ -243,3 +243,10 @@ def test_a_folder_that_is_not_there_or_shadows_an_entry_is_refused(extend, tmp_p
             extend({f"{kind}/mine.py": "", "penalties/other.py": ""})
     assert "mine" not in registry.names("dataset")
     extend({"penalties_of_mine/mine.py": "", "data/mine.py": ""})
+
+
+def test_a_folder_is_no_entry(extend):
+    folder = extend({"metrics/mine.py": "VERSION = 1\n"})
+    (folder / "metrics/theirs.py").mkdir()
+    assert "mine" in registry.names("metric")
+    assert "theirs" not in registry.names("metric")

@@ -890,6 +890,13 @@ def test_class_names_are_one_list_in_all_files_and_splits(tmp_path, build_datase
             ),
             "train.parquet has several columns 'image'; it has image, image, label",
         ),
+        (
+            pa.Table.from_arrays(
+                [pa.array([b"x"]), pa.array([0]), pa.array([0])],
+                names=["image", "label", "label"],
+            ),
+            "train.parquet has several columns 'label'; it has image, label, label",
+        ),
     ],
 )
 def test_columns_of_parquet(tmp_path, build_dataset, columns, expected):

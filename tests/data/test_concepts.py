@@ -171,3 +171,15 @@ def test_several_labels_in_one_class_name_are_parted():
     spec = classes.Options(separator="; ")
     rows = classes.load(spec, None, index).keywords.to_numpy().tolist()
     assert rows == [["a", "Cat"], ["a", "Pet"]]
+
+
+def test_a_class_whose_name_parts_keywords_is_named_with_an_image():
+    index = pd.DataFrame(
+        {
+            "image_id": ["plain/1.png", "a | b/2.png"],
+            "label_name": ["plain", "a | b"],
+            "label_coarse_name": [None, None],
+        }
+    )
+    with pytest.raises(UserError, match=r"'a \| b', of image 'a \| b/2.png'.*rename"):
+        classes.load(classes.Options(), None, index)

@@ -380,3 +380,21 @@ def test_selections_are_what_the_formats_say(tmp_path):
         "overcomplete",
     }
     assert set(selections.values()) == {TopK, Threshold}
+
+
+def test_a_closed_checkpoint_is_not_called_missing(tmp_path, monkeypatch):
+    file = tmp_path / "sae.safetensors"
+    file.touch()
+    refused = pytest.raises(UserError, match="closed to this user: permission denied")
+    with monkeypatch.context() as patched:  # Root may read everything.
+        patched.setattr("os.access", lambda *_: False)
+        with refused:
+            convert.load(str(file))
+
+    def refuse(path, **_):
+        raise PermissionError(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.stat", refuse)
+        with refused:
+            convert.load(str(file))

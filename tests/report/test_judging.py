@@ -100,7 +100,7 @@ def better_at_reg1(trial):
 
 
 def test_answers_are_counted(site, study, tmp_path, capsys):
-    names = ("Ada", "Bo", "Cy", "Di")
+    names = ("Ada", "Bo", "Cy", "=HYPERLINK(1)")
     paths = [
         saved(tmp_path, answer_file(site, study, name, better_at_reg1), f"{name}.json")
         for name in names
@@ -122,6 +122,8 @@ def test_answers_are_counted(site, study, tmp_path, capsys):
     assert "Reg. 1" in page and f"{1 - share:+.3f} [" in page
     assert "Eve.json is left out: right in 0 of 6 catch trials." in page
     assert "Flo.json is left out: 4 answers that count, of 10 that are needed." in page
+    raters = set(pd.read_csv(tmp_path / "out/answers.csv")["rater"])
+    assert raters == {"Ada", "Bo", "Cy", "'=HYPERLINK(1)"}
     written = {path.name for path in (tmp_path / "out").iterdir()}
     assert {
         "judged.md",

@@ -21,7 +21,7 @@ fi
 """
 
 
-@pytest.mark.parametrize("name", ["it's", 'a "b" $c', "with space"])
+@pytest.mark.parametrize("name", ["it's", 'a "b" $c', "with space", "Müll"])
 def test_setup_in_a_folder_of_any_name(name, tmp_path):
     folder = tmp_path / name
     (folder / "workflow/marked_workflow").mkdir(parents=True)
@@ -42,6 +42,6 @@ def test_setup_in_a_folder_of_any_name(name, tmp_path):
     imported = subprocess.run(
         [folder / ".venv/bin/python", "-c", "import marked_workflow"],
         cwd=tmp_path,
-        env={},
+        env={"LC_ALL": "C"},
     )
     assert imported.returncode == 0

@@ -5,32 +5,13 @@ It reads its words, prints its help, and says in one line what is wrong.
 
 import argparse
 import inspect
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
 from sae.core.errors import UserError
-from sae.core.faults import BROKEN_PIPE, silence
-
-
-def open_standard_streams() -> None:
-    """Let standard input, output and error that are closed lead to the null device.
-
-    After `make run >&-` the next file that a process opens would be its standard
-    output, and `sys.stdout` would be None.
-    """
-    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            # The lowest number that is free is taken, which is this one.
-            os.open(os.devnull, os.O_RDWR)
-            os.set_inheritable(descriptor, True)
-        if getattr(sys, name) is None:
-            mode = "r" if name == "stdin" else "w"
-            setattr(sys, name, os.fdopen(descriptor, mode, closefd=False))
+from sae.core.faults import BROKEN_PIPE, explain, open_standard_streams, silence
 
 
 def say(text: str, stream: TextIO | None = None) -> None:
@@ -85,7 +66,8 @@ def run_command(main: Callable[..., int | None], *words: str) -> None:
     except BrokenPipeError:  # What reads it, such as `head`, has enough.
         silence(sys.stdout.fileno())
     except (UserError, OSError) as error:
-        sys.exit(f"error: {error}")
+        fault = explain(error, parser.prog) if isinstance(error, OSError) else None
+        sys.exit(f"error: {error if fault is None else fault[0]}")
     if code:
         sys.exit(code)
 

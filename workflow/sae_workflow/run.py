@@ -23,7 +23,7 @@ from types import FrameType
 from sae.core import paths
 from sae.core.errors import UserError
 from sae_workflow import check, lock, settings, stop_signals
-from sae_workflow.command_line import open_standard_streams, run_command, say
+from sae_workflow.command_line import run_command, say
 
 PATIENCE = 5  # seconds that a run that was stopped a moment ago may take to end
 
@@ -154,6 +154,6 @@ def _environment_with_live_view() -> dict[str, str]:
 
 if __name__ == "__main__":
     # First of all: what is opened would take the place of a stream that is closed.
-    open_standard_streams()
+    faults.open_standard_streams()
     stop_signals.stop_in_one_line()
     run_command(main)

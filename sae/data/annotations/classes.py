@@ -5,7 +5,8 @@ from pathlib import Path
 import pandas as pd
 
 from sae.core import options
-from sae.data.concepts import KEYWORDS, Annotations, no_attributes
+from sae.core.errors import UserError
+from sae.data.concepts import KEYWORDS, SEPARATOR, Annotations, no_attributes
 
 VERSION = 1
 
@@ -32,5 +33,13 @@ def load(
         tables.append(
             pd.DataFrame({"image_id": image_ids.array, "concept": named.array})
         )
+        unusable = named[named.str.contains(SEPARATOR, regex=False)]
+        if len(unusable):
+            image_id = index["image_id"].loc[unusable.index[0]]
+            raise UserError(
+                f"the class {unusable.iloc[0]!r}, of image {image_id!r}, contains "
+                f"{SEPARATOR!r}, which parts keywords: rename it (its folder, where "
+                "folders name classes), or give the dataset `concepts` of its own"
+            )
     keywords = pd.concat(tables, ignore_index=True).drop_duplicates(ignore_index=True)
     return Annotations(keywords[KEYWORDS], no_attributes())
