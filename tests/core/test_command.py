@@ -206,7 +206,7 @@ def test_values_are_not_compared_with_all_others_to_find_one_that_is_there_twice
 
 
 def test_a_reader_that_has_enough_gets_no_traceback():
-    command = [sys.executable, "-m", "sae", "board", "docs/results/study"]
+    command = [sys.executable, "-m", "sae", "leaderboard", "docs/results/study"]
     reading_end, writing_end = os.pipe()
     os.close(reading_end)
     process = subprocess.run(
