@@ -97,10 +97,10 @@ PRICES = {"measured": "latents measured", LOOKS: "detection by looks"}
 ROW = ["setting", "method"]
 
 HEAD = """
-Which way of training an SAE is better, at the same reconstruction? These are the
-methods of all results that this repository keeps. `python bench/leaderboard.py` writes
-the page from their tables. A method of yours can [stand beside
-them](extending.md#your-method-on-the-leaderboard).
+Which way of training an SAE is better, at the same reconstruction? These are the kept
+results of the experiments that tune all methods alike, on two datasets or more. `python
+bench/leaderboard.py` writes the page from their tables. A method of yours can [stand
+beside them](extending.md#your-method-on-the-leaderboard).
 """
 HOW_TO_READ = """
 An entry is a method's score minus that of Top-k after the same tuning, at the same R²,

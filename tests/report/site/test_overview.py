@@ -194,7 +194,7 @@ def test_what_is_not_comparable_says_why_and_has_no_effect_at_the_same_r2():
     out_of_reach = {"outcome": "not comparable", "reason": "out of reach"}
     too_few = {"outcome": "not comparable", "reason": "too few blocks", "blocks": 1}
     none = pd.DataFrame(columns=["method", "score", "value", "baseline", "cells"])
-    controls = pd.DataFrame(columns=["control", "score", "difference"])
+    controls = pd.DataFrame(columns=["control", "score", "baseline", "difference"])
     about_none = (controls, none, none, NAMES, [])
     table = pd.DataFrame(
         [
