@@ -103,6 +103,8 @@ DESIGNS = {
     "demo": Design(trials=4, fresh=()),
     # Six datasets, which are the blocks.
     "six": Design(datasets=6, families={"a": 1, "b": 1}, ks=1),
+    # Eight datasets at one number of training images, one backbone of each family.
+    "photographs": Design(datasets=8, families={"a": 1, "b": 1}, ks=1),
     # The nine cells of many images; of few it has nine more, which are read alike.
     "decisive": Design(datasets=3, ks=1, trials=24),
     # The match with concepts there, which has no fresh seeds. Its spread is that of the

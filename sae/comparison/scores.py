@@ -79,6 +79,10 @@ _MATCH = (
     "How well latents match the keywords that people gave the images: F1 minus chance, "
     "mean over concepts."
 )
+_NAMED = (
+    "Share of the latents that have a name: a keyword that half of the test images or "
+    "more have on which the latent is high."
+)
 _PAIRS = (
     "How surely latents switch where a picture changes in one attribute alone, mean "
     "over attributes; 1 if always."
@@ -199,6 +203,9 @@ SCORES = {
         _MATCH,
         **_OWN_FRONT,
         chance=0,
+    ),
+    "names_share": Score(
+        "names_share", "names_share", "latents with a name", _NAMED, **_JUDGED
     ),
     "concepts_pairs": Score(
         "concepts_pairs",

@@ -32,12 +32,9 @@ def page(table: pd.DataFrame, names: Names) -> str:
     """
     paragraphs = ["# Detection by how often latents fire"]
     if len(table):
-        above_baseline = differences(table, names)
-        paragraphs += [
-            markdown(as_text(above_baseline, names)),
-            wrapped(NOTES),
-            column_key(COLUMNS),
-        ]
+        printed = as_text(differences(table, names), names)
+        columns = {name: COLUMNS[name] for name in COLUMNS if name in printed}
+        paragraphs += [markdown(printed), wrapped(NOTES), column_key(columns)]
     else:
         paragraphs.append(NONE)
     return "\n\n".join(paragraphs) + "\n"

@@ -22,11 +22,16 @@ SHOWN_CONTROLS = 2  # the first of the config stand beside effects
 LOOKS = "detection_looks"
 JUDGED = (DETECTION, LOOKS, "detection_auc_all", MS)
 NO_COMPARISON = (
-    "Empty: no method of this experiment has trials beside a baseline's that are "
-    "feasible."
+    "Nothing to compare: no method has a feasible trial in a cell where the baseline "
+    "has one."
 )
 OTHER_SCORES = [name for name in OWN_FRONTS if name not in JUDGED]
 AT_VERTICES_SCORES = [name for name in JUDGED_ONLY if name != LOOKS]
+OF_LOOKS = (
+    "Detection by looks is a control, too: 8 x 8 pixels of an image in place of a "
+    "backbone. It is read where detection is highest, and says how much of an effect "
+    "can be seen without a network."
+)
 OF_CONTROLS = (
     "Controls are not tuned and stand at their own R2, beside the baseline that the "
     "paper's rule chose; they say what a difference is worth. Their intervals are "
@@ -47,6 +52,7 @@ def notes(
     *,
     has_datasets: bool,
     has_controls: bool,
+    has_looks: bool,
 ) -> list[str]:
     """Return the paragraphs about what a reader must know of the first table.
 
@@ -56,6 +62,7 @@ def notes(
         intervals: How wide intervals are.
         has_datasets: Whether the table has a column for each dataset.
         has_controls: Whether it has lines of controls.
+        has_looks: Whether it has lines of detection by looks.
     """
     datasets = ""
     if has_datasets:
@@ -93,10 +100,8 @@ def notes(
         f"Both fronts are read over the window of {rule.widths[0]:g} of R2 below the "
         "baseline's best. The window is chosen on validation; the scores are of test. "
         "Detection and MS are read with fresh seeds, where they were trained; "
-        "detection of all latents is read with the seed of the tuning. Detection by "
-        "looks, by 8 x 8 pixels in place of a backbone, is a control: read where "
-        "detection is highest, it says how much of an effect can be seen without a "
-        f"network. A trial is feasible where its L0 is at most {rule.l0:g} k and "
+        "detection of all latents is read with the seed of the tuning. A "
+        f"trial is feasible where its L0 is at most {rule.l0:g} k and "
         f"{rule.firing:.0%} of its latents fire on training images. Cells that are out "
         "of reach or have no comparison are in no mean."
     )
@@ -109,6 +114,8 @@ def notes(
     paragraphs = [wrapped(reading), wrapped(tests)]
     if has_controls:
         paragraphs.append(wrapped(OF_CONTROLS))
+    if has_looks:
+        paragraphs.append(wrapped(OF_LOOKS))
     paragraphs.append(column_key(columns))
     words = outcomes.meanings(intervals).items()
     bullets = [wrapped(f"- *{word}*: {when}.") for word, when in words]
@@ -173,6 +180,7 @@ def page(
         intervals,
         has_datasets=datasets is not None,
         has_controls=controls is not None and len(controls) > 0,
+        has_looks=SCORES[LOOKS].label in set(judged["score"]),
     )
     paragraphs = [markdown(judged), *judged_notes]
 

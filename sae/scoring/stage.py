@@ -142,7 +142,7 @@ def run(
         stage,
         len(work),
         scorer.computed,
-        scorer.asked,
+        scorer.row_count,
     )
 
 
@@ -162,7 +162,7 @@ class Scorer:
     """Metrics and the stores of their rows: a row that a store lacks is computed.
 
     Attributes:
-        asked: the number of rows that were asked for.
+        row_count: the number of rows that were asked for.
         computed: the number of those that were computed.
 
     Args:
@@ -215,7 +215,7 @@ class Scorer:
         self._tested = tested or {}
         self._sums_of = functools.cache(_sums_of)
         self._kept_for_all: dict[Hashable, Any] = {}
-        self.asked = 0
+        self.row_count = 0
         self.computed = 0
 
     @contextmanager
@@ -284,7 +284,7 @@ class Scorer:
 
                 key = self._key(name, split, bank, banked_sae)
                 row_store = self._row_stores[name]
-                self.asked += 1
+                self.row_count += 1
                 if key not in row_store:
                     if subject is None:
                         subject = self._open(bank, banked_sae)
@@ -312,15 +312,15 @@ class Scorer:
         """Compute one metric of one SAE on one split, and check what it gives."""
         module = self._modules[name]
         view = subject.limited({split, *module.READS})
-        read = self._folders_read_by(name)
+        folders_read = self._folders_read_by(name)
         view.others = {
             backbone: by_split
             for backbone, by_split in view.others.items()
-            if backbone in read
+            if backbone in folders_read
         }
         if "siblings" in module.READS:
             view.siblings = _Siblings(bank, bank.siblings(banked_sae), self._device)
-        scores = module.score(view, split, self._options[name])
+        scores = view.score(module, split, self._options[name])
         return _checked(name, scores, subject.coder.m)
 
     def _key(self, name: str, split: str, bank: Bank, banked_sae: BankedSae) -> str:
@@ -362,16 +362,18 @@ class Scorer:
 
         What one metric names by `OTHERS` no metric reads that does not name it.
         """
-        named = {
+        backbones_of_metric = {
             metric: getattr(module, "OTHERS", ())
             for metric, module in self._modules.items()
         }
-        named_by_none = set(self._other_folders).difference(*named.values())
-        read = named[name] or named_by_none
+        backbones_of_experiment = set(self._other_folders).difference(
+            *backbones_of_metric.values()
+        )
+        backbones_read = backbones_of_metric[name] or backbones_of_experiment
         return {
             backbone: folder
             for backbone, folder in self._other_folders.items()
-            if backbone in read
+            if backbone in backbones_read
         }
 
     @functools.cached_property

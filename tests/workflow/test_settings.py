@@ -265,7 +265,8 @@ def test_concepts_on_test_may_be_those_of_baselines_and_controls_alone():
     raw["experiments"]["demo"]["concepts"] = {"test": "baselines"}
     withholding_config = settings.load(raw)
     score = settings.stage_settings(withholding_config, "demo", "score")
-    assert score["tested"] == {"concepts": ["topk", *controls]}
+    tested = ["topk", *controls]
+    assert score["tested"] == {"concepts": tested, "names": tested}
     probe = settings.stage_settings(withholding_config, "demo", "probe")
     assert "tested" not in probe
     for experiment in CONFIG.experiments:
@@ -303,6 +304,7 @@ def test_metrics_are_sorted_into_stages_with_all_their_options():
     assert list(stages["score"]) == [
         *of_all,
         "concepts",
+        "names",
         "independent",
         "detection",
         "looks",
@@ -718,6 +720,22 @@ def test_files_are_merged_as_snakemake_merges_them(tmp_path, monkeypatch):
         {"x": {"y": 1, "z": [1, 2]}, "v": 1},
         {},
     )
+
+
+def test_keys_are_not_laid_over_an_entry_of_another_type(tmp_path):
+    file = tmp_path / "mine.yaml"
+    for section, name, words, taken in (
+        ("datasets", "imagenette", "type: image_folder, root: x", "torchvision"),
+        # It takes its type over from imagenette.
+        ("datasets", "cifar100", "type: image_folder, root: x", "torchvision"),
+        ("backbones", "vit_b16", "loader: open_clip, model: ViT-B-32", "timm"),
+    ):
+        file.write_text(f"{section}: {{ {name}: {{ {words} }} }}")
+        with refused_naming("mine.yaml", f"{section}.{name}", taken, "another name"):
+            settings.merge_config_files(ROOT / "config.yaml", file)
+    file.write_text("datasets: { imagenette: { type: torchvision, root: x } }")
+    config, _ = settings.merge_config_files(ROOT / "config.yaml", file)
+    assert config["datasets"]["imagenette"]["root"] == "x"
 
 
 def test_every_target_of_make_that_reads_the_config_takes_config():

@@ -46,8 +46,8 @@ class Check:
 
     These are the files below results/{experiment} that hold a seal or that a list of
     sums names, the SAEs of its banks with their logs, the embeddings and datasets that
-    those were made of, and all other embeddings that the metrics were made of. Once there are metrics, its banks
-    are those of the metrics: an earlier config may have left others.
+    those were made of, and all other embeddings that its metrics read. Once there are
+    metrics, its banks are those of the metrics: an earlier config may have left others.
 
     Attributes:
         count: How many files were checked.

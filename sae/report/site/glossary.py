@@ -80,8 +80,10 @@ GLOSSARY = {
     ),
     "concept": "A keyword that people gave images; it counts with enough images in "
     "training and test.",
-    "name": "The concept that a latent's firing tells best on test, by F1, where "
-    "chance seldom tells one as well.",
+    "name": "A keyword that half or more of the test images have on which a latent's "
+    "activation is above a threshold; both are chosen on training images.",
+    "often": "What recurs among the ten training images that activate a latent most, "
+    "thrice as often as elsewhere or more; it is no name.",
     "stands for": "Up to three latents stand for a concept: where it holds, one of "
     "them should fire. They are chosen on training images and scored on test.",
     "stability": (

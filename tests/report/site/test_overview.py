@@ -262,7 +262,7 @@ def test_where_to_start_follows_the_rules():
         "Rare, and well detected": f"#/latent/{cell}/topk/2",
         "High MS, badly detected": f"#/latent/{cell}/reg1/1",
         "Highest MS": f"#/latent/{cell}/reg1/2",
-        "Across classes": f"#/latent/{cell}/reg1/1",
+        # The one across classes is reg1/1 as well.
     }
     # The images of the latent, then those of its match.
     gained = next(view for view in views if view.title == "Most gained by Reg. 1")
