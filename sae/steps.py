@@ -40,7 +40,7 @@ class Step(NamedTuple):
 
 
 # The steps that are of use by themselves, in the order in which people read them.
-FOR_USERS = ("encode", "import", "export", "explore", "judged", "board", "fetch")
+FOR_USERS = ("encode", "import", "export", "explore", "judged", "leaderboard", "fetch")
 # {name: step}.
 STEPS = {
     "fetch": Step("sae.data.fetch:fetch", "fetch one artifact"),
@@ -87,8 +87,9 @@ STEPS = {
     "claims": Step("sae.report.claims:write", "judge the paper's claims"),
     "gallery": Step("sae.report.gallery:build", "find the images of Figs. 1 to 3"),
     "plot": Step("sae.report.plot:plot", "draw one figure"),
-    "board": Step(
-        "sae.report.board:write", "print one board of several experiments' methods"
+    "leaderboard": Step(
+        "sae.report.leaderboard:write",
+        "print one leaderboard of several experiments' methods",
     ),
     "site": Step(
         "sae.report.site.experiment:write",

@@ -14,6 +14,7 @@ SCRIPTS = sorted((ROOT / "bench").glob("[a-z]*.py"))
 # They read what a run made; tests of their own give them some.
 OF_RESULTS = {
     "decisive.py",
+    "leaderboard.py",
     "pilot.py",
     "reference.py",
     "sizes.py",

@@ -58,7 +58,7 @@ def read_files_and_shell(page):
 
 
 @pytest.mark.slow
-def test_the_tutorial_ends_in_rows_of_the_board(make_checkout, fetched):
+def test_the_tutorial_ends_in_rows_of_the_leaderboard(make_checkout, fetched):
     checkout = make_checkout()
     for name in ("Makefile", "config.yaml"):  # Not the tiny config.
         shutil.copy(ROOT / name, checkout.folder)
@@ -88,8 +88,8 @@ def test_the_tutorial_ends_in_rows_of_the_board(make_checkout, fetched):
     )
     assert f"SAEs: {promised[1]} in 3 cells" in printed
     assert "Reg. 1 raises mean MS" in printed
-    rows_of_board = r"^\| reg1 +\| MS .*\n(.*\n)*\| reg2 +\| detection "
-    assert re.search(rows_of_board, printed, re.M)
+    rows_of_leaderboard = r"^\| reg1 +\| MS .*\n(.*\n)*\| reg2 +\| detection "
+    assert re.search(rows_of_leaderboard, printed, re.M)
 
 
 @pytest.mark.slow

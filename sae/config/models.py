@@ -155,10 +155,10 @@ class Experiment(Limited):
         description="Which SAEs its cells train, and which of them count: by each, "
         "options that differ from those of `protocols`.",
     )
-    board: Annotated[list[str], AfterValidator(distinct)] = Field(
+    leaderboard: Annotated[list[str], AfterValidator(distinct)] = Field(
         [],
         description="Folders of other experiments' results (metrics.csv, "
-        "made_by.json), whose methods stand on its board too.",
+        "made_by.json), whose methods stand on its leaderboard too.",
     )
 
     @property

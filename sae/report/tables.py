@@ -19,10 +19,10 @@ from sae.comparison.pairs import COLUMNS as PAIR_COLUMNS
 from sae.comparison.scores import SCORES, across_groups
 from sae.config.rule import ClaimRule
 from sae.core import files, paths
-from sae.report import board
 from sae.report import controls as controls_page
 from sae.report import detection as detection_page
 from sae.report import fronts as fronts_page
+from sae.report import leaderboard
 from sae.report.markup import prose
 from sae.report.names import Names
 from sae.report.paper_tables import describe_training, table_files
@@ -73,7 +73,8 @@ def write(
     - fronts.csv and .md, front_means.csv and other front_*.csv: how methods compare at
       the same R^2 (`sae.comparison.fronts`).
     - detection.csv and .md (`sae.comparison.detection`).
-    - leaderboard.csv and .md: all methods on one board (`sae.comparison.board`).
+    - leaderboard.csv and .md: all methods in one table
+      (`sae.comparison.leaderboard`).
     - fronts.parquet, front_means.parquet and others of `paths.TYPED_TABLES`: the rows
       of the csv, with their types, for the site and the summary of a run.
 
@@ -83,8 +84,8 @@ def write(
         published_folder: The paper's tables as CSV.
         settings: How things are printed, and the rules of comparison.
         out: The folder to write into.
-        beside: Folders of other experiments' results, whose methods stand on the board
-            too.
+        beside: Folders of other experiments' results, whose methods stand on the
+            leaderboard too.
     """
     metrics = read_metrics(metrics_file)
     paper_metrics = rows_under(metrics, "paper")
@@ -100,7 +101,7 @@ def write(
         **{f"{name}.csv": _csv(table) for name, table in front_tables.items()},
         "fronts.md": fronts_text,
         **_detection_files(chosen, latents, settings),
-        **board.render([metrics_file.parent, *beside]),
+        **leaderboard.render([metrics_file.parent, *beside]),
     }
     for name, text in texts.items():
         files.write_text(out / name, text)

@@ -56,7 +56,7 @@ def collect(
         out: the folder to write into.
         activations: manifests of embeddings, one a (dataset, backbone).
         settings: for made_by.json, what gives the rows their meaning
-            (`sae.comparison.board.MadeBy`).
+            (`sae.comparison.leaderboard.MadeBy`).
 
     Raises:
         UserError: a file is missing or damaged, or two metrics gave a score of one

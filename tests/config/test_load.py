@@ -80,7 +80,7 @@ def test_the_config_is_right_and_typed():
             "experiments/demo/seed",
             [1],
             "experiments.demo.seed",
-            "no such key; allowed: backbones, board, by_dataset, concepts, datasets.*; "
+            "no such key; allowed: backbones, by_dataset, concepts, datasets.*; "
             "did you mean .seeds.\\?$",
         ),
         (

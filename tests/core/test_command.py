@@ -221,7 +221,7 @@ def test_a_file_larger_than_the_limit_is_one_line_with_a_cure():
 
 
 def test_a_reader_that_has_enough_gets_no_traceback():
-    command = [sys.executable, "-m", "sae", "board", "docs/results/study"]
+    command = [sys.executable, "-m", "sae", "leaderboard", "docs/results/study"]
     reading_end, writing_end = os.pipe()
     os.close(reading_end)
     process = subprocess.run(

@@ -14,7 +14,7 @@ from conftest import ROOT, Checkout
 from sae_workflow import settings
 
 import sae
-from sae.comparison import board
+from sae.comparison import leaderboard
 from sae.core import files, paths
 
 pytestmark = pytest.mark.workflow
@@ -82,7 +82,7 @@ def run(tmp_path_factory, digits):
     return checkout
 
 
-def test_a_method_against_the_board(run):
+def test_a_method_against_the_leaderboard(run):
     page = (ROOT / "docs/extending.md").read_text()
     block = re.search(r"<!-- file: contender.yaml -->\n```yaml\n(.*?)```", page, re.S)
     (run.folder / "contender.yaml").write_text(block[1])
@@ -91,10 +91,11 @@ def test_a_method_against_the_board(run):
     )
     config["extensions"] = str(run.folder / config["extensions"])
     contender = settings.made_by(settings.load(config, file_of_key), "contender")
-    fair = board.read(ROOT / "docs/results/fair")
+    fair = leaderboard.read(ROOT / "docs/results/fair")
     cells = fair.metrics.query("dataset == 'emoji_vendors_split1' and k == 32")
-    comparable, omissions = board._comparable_rows(
-        fair, board.ExperimentRows(cells, board.MadeBy.model_validate(contender))
+    comparable, omissions = leaderboard._comparable_rows(
+        fair,
+        leaderboard.ExperimentRows(cells, leaderboard.MadeBy.model_validate(contender)),
     )
     assert omissions == ["fair: cells left out, which contender does not have: 9"]
     assert set(comparable["method"]) >= {"topk", "reg1", "reg2"}

@@ -197,8 +197,8 @@ def test_a_run_in_the_background_of_a_script_ignores_ctrl_c_and_takes_sigterm(ch
     [
         ("sae_workflow.run tiny", "sae_workflow.check", signal.SIGINT),
         ("sae_workflow.run tiny", "sae_workflow.check", signal.SIGTERM),
-        ("sae board nowhere", "sae.core.extension_failures", signal.SIGINT),
-        ("sae board nowhere", "sae.core.extension_failures", signal.SIGTERM),
+        ("sae leaderboard nowhere", "sae.core.extension_failures", signal.SIGINT),
+        ("sae leaderboard nowhere", "sae.core.extension_failures", signal.SIGTERM),
     ],
 )
 def test_a_signal_within_an_import_is_not_lost(command, imported, number, tmp_path):

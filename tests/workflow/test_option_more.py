@@ -8,7 +8,7 @@ import sys
 import pytest
 from conftest import ROOT, Checkout
 
-from sae.comparison import board
+from sae.comparison import leaderboard
 from sae.core.options import from_record
 
 STORED_KEYS = ROOT / "tests/support/stored_keys.py"
@@ -204,15 +204,17 @@ def test_an_option_more_changes_no_key_and_no_parameter_of_a_job(keys):
     assert keys["after"] == keys["before"]
 
 
-def test_the_board_takes_results_of_before_the_option(keys):
-    metrics = board.read(ROOT / "docs/results/fair").metrics
+def test_the_leaderboard_takes_results_of_before_the_option(keys):
+    metrics = leaderboard.read(ROOT / "docs/results/fair").metrics
     theirs, ours = (
-        board.ExperimentRows(metrics, from_record(board.MadeBy, keys[code]["made_by"]))
+        leaderboard.ExperimentRows(
+            metrics, from_record(leaderboard.MadeBy, keys[code]["made_by"])
+        )
         for code in ("before", "after")
     )
-    comparable, omissions = board._comparable_rows(theirs, ours)
+    comparable, omissions = leaderboard._comparable_rows(theirs, ours)
     assert not omissions
-    assert len(comparable) == len(board._comparable_rows(ours, ours)[0]) > 0
+    assert len(comparable) == len(leaderboard._comparable_rows(ours, ours)[0]) > 0
 
 
 def test_an_option_at_the_value_that_absence_stands_for_is_as_if_not_written(keys):

@@ -135,7 +135,7 @@ def test_a_dataset_may_have_another_k_and_then_has_no_cell_of_the_experiments():
     assert plan.methods["reg1"].sweep == {"lambda": [0.25, 0.5]}
     plan_before = settings.bank_plan(CONFIG, "demo", Cell(*CELL, 8))
     assert plan.recipe == {**plan_before.recipe, "m": 128}
-    # k is no option of the recipe, in which two experiments on one board must agree.
+    # k is no option of the recipe, in which experiments on one leaderboard must agree.
     assert settings.made_by(changed, "demo")["by_dataset"] == {"emoji": {"m": 128}}
     probe = settings.metrics_by_stage(changed, "demo")["probe"]["probe"]
     assert probe["largest"] == 4
@@ -576,9 +576,9 @@ def test_an_imported_sae_is_not_lost_with_the_place_that_it_came_from(
     missing_inputs.refuse_lost_inputs(config, either, ["saes/theirs"])
 
 
-def test_a_board_that_is_not_there_is_named(tmp_path):
+def test_a_leaderboard_that_is_not_there_is_named(tmp_path):
     def change(raw):
-        raw["experiments"]["smoke"]["board"] = [
+        raw["experiments"]["smoke"]["leaderboard"] = [
             "docs/results/fairr",
             "results/demo",
             str(ROOT / "docs/results/fair"),
@@ -586,9 +586,11 @@ def test_a_board_that_is_not_there_is_named(tmp_path):
 
     config = with_changes(change)
     assert list(missing_inputs.missing_files(config, "smoke")) == [
-        "board: docs/results/fairr has no made_by.json"
+        "leaderboard: docs/results/fairr has no made_by.json"
     ]
-    expected = r"^experiments\.smoke\.board: docs/results/fairr has no made_by\.json$"
+    expected = (
+        r"^experiments\.smoke\.leaderboard: docs/results/fairr has no made_by\.json$"
+    )
     for target in ("smoke", "results/smoke/metrics.csv"):
         with pytest.raises(UserError, match=expected):
             missing_inputs.refuse_unknown_targets(

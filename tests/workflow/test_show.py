@@ -95,7 +95,7 @@ def test_the_answer_is_short_and_says_where_to_look(tmp_path, monkeypatch):
     assert not re.search(r"\bholds?\b|not shown", output)
     assert lines[-1].endswith("results/x/claims.md")
     assert "results/x/report/index.html" in output
-    # What failed stands below the board.
+    # What failed stands below the leaderboard.
     assert f"  reg2: {count} of {count} SAEs diverged" in output
     assert (
         "  reg2 has no feasible trial in 18 of 18 cells: all its SAEs diverged"

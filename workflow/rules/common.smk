@@ -292,13 +292,13 @@ def tables_to_collect(w):
     return tables + for_each_cell(w.experiment, paths.SELECTION)
 
 
-def results_of_board(experiment):
-    """Return what the board of an experiment reads of the others that it names.
+def results_of_leaderboard(experiment):
+    """Return what the leaderboard of an experiment reads of the others that it names.
 
     That is what made their rows, and the rows, in a file of either kind.
     """
     files = []
-    for folder in cfg.experiments[experiment].board:
+    for folder in cfg.experiments[experiment].leaderboard:
         place = Path(folder)
         files.append(place / "made_by.json")
         rows = [place / name for name in ("metrics.parquet", "metrics.csv")]

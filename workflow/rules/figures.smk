@@ -7,7 +7,7 @@ rule tables:
         metrics=rules.collect.output.metrics,
         latents=rules.collect.output.latents,
         made_by=rules.collect.output.made_by,
-        beside=lambda w: results_of_board(w.experiment),
+        beside=lambda w: results_of_leaderboard(w.experiment),
         published=PUBLISHED,
     output:
         fill_in(
@@ -39,7 +39,7 @@ rule tables:
         meaning=meaning_of("tables"),
         published=lambda w, input: Path(input.published[0]).parent,
         out=lambda w, output: Path(output[0]).parent,
-        beside=lambda w: cfg.experiments[w.experiment].board,
+        beside=lambda w: cfg.experiments[w.experiment].leaderboard,
     shell:
         command(
             "tables",

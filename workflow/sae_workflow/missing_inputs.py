@@ -137,7 +137,7 @@ def missing_files(config: Config, experiment: str) -> Iterator[str]:
         )
         if not all(Path(manifest).exists() for manifest in manifests):
             yield from _wrong_backbone(config, backbone)
-    yield from missing_board(config, experiment)
+    yield from missing_leaderboard(config, experiment)
     for folder in config.compute.shared:
         if not Path(folder).is_dir():
             yield f"compute.shared: {folder} does not exist; nothing is taken from it"
@@ -177,8 +177,8 @@ def _missing_or_on_hub(config: Config, method: str) -> Iterator[str]:
         )
 
 
-def missing_board(config: Config, experiment: str) -> Iterator[str]:
-    """Yield a line for each folder of an experiment's board that has no results.
+def missing_leaderboard(config: Config, experiment: str) -> Iterator[str]:
+    """Yield a line for each folder of an experiment's leaderboard that has no results.
 
     Those of the config's experiments will be made.
     """
@@ -186,11 +186,11 @@ def missing_board(config: Config, experiment: str) -> Iterator[str]:
         os.path.abspath(paths.EXPERIMENT.format(experiment=name))
         for name in config.experiments
     }
-    for folder in config.experiments[experiment].board:
+    for folder in config.experiments[experiment].leaderboard:
         if os.path.abspath(folder) in folders_to_be_made:
             continue
         if not Path(folder, "made_by.json").exists():
-            yield f"board: {folder} has no made_by.json"
+            yield f"leaderboard: {folder} has no made_by.json"
 
 
 def missing_hub_weights(
@@ -294,7 +294,7 @@ def refuse_unknown_targets(
 ) -> None:
     """Refuse a target that can be no experiment, rule or file.
 
-    An experiment whose board names a folder without results is refused, too.
+    An experiment whose leaderboard names a folder without results is refused, too.
 
     Args:
         command: The whole command line of this process. One that is not Snakemake's own
@@ -315,7 +315,7 @@ def refuse_unknown_targets(
     for target in targets:
         name = _experiment_of_target(target)
         if name in config.experiments:
-            for line in missing_board(config, name):
+            for line in missing_leaderboard(config, name):
                 raise UserError(f"experiments.{name}.{line}")
         if is_rule(target) or Path(target).is_file():
             continue

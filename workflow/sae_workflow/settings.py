@@ -587,7 +587,7 @@ def method_roles(config: Config, experiment: str) -> Record:
 def made_by(config: Config, experiment: str) -> Record:
     """Return what gives the rows of an experiment their meaning.
 
-    Its form is that of `sae.comparison.board.MadeBy`.
+    Its form is that of `sae.comparison.leaderboard.MadeBy`.
     """
     spec = config.experiments[experiment]
     # These are of methods and data, not of how many trials there are.

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from sae.bank.plan import LEFT_OUT
-from sae.comparison import board, fronts
+from sae.comparison import fronts, leaderboard
 from sae.comparison.outcomes import headline, read_table
 from sae.comparison.published import interval, plain, signed
 from sae.comparison.scores import OWN_FRONTS, SCORES, diverged
@@ -101,7 +101,7 @@ def _summarise_failures(folder: Path) -> Iterator[str]:
     Args:
         folder: The results of an experiment.
     """
-    experiment_rows = board.read(folder)
+    experiment_rows = leaderboard.read(folder)
     metrics = experiment_rows.metrics
     for method, count in diverged(metrics).items():
         yield shorten(f"  {method}: {count} SAEs diverged (logs/train says when)")

@@ -1,4 +1,4 @@
-"""What each method gains at the same R^2, by each endpoint: the board as a figure."""
+"""The leaderboard as a figure: what each method gains at the same R^2 by each endpoint."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from sae.comparison import board, outcomes, readings
+from sae.comparison import leaderboard, outcomes, readings
 from sae.comparison.scores import SCORES, across_groups
 from sae.report import style
 from sae.report.names import Names
@@ -29,7 +29,7 @@ CAPTION = (
 
 def draw(results: Path, names: Names) -> Figure:
     """Draw a panel per endpoint, a line per method."""
-    metrics, made_by = board.read(results)
+    metrics, made_by = leaderboard.read(results)
     rule = made_by.fronts.model_copy(update={"widths": made_by.fronts.widths[:1]})
     all_readings = readings.read(across_groups(metrics), names.tuned, rule)
     means = outcomes.means(all_readings, made_by.families, made_by.intervals)

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from sae.comparison import board, fronts
+from sae.comparison import fronts, leaderboard
 from sae.comparison.scores import SCORES, across_groups
 from sae.report import style
 from sae.report.names import Names
@@ -33,7 +33,7 @@ CAPTION = (
 
 def draw(results: Path, names: Names) -> Figure:
     """Draw a row per dataset and endpoint, a column per backbone and k."""
-    metrics, made_by = board.read(results)
+    metrics, made_by = leaderboard.read(results)
     rule = made_by.fronts
     compared = names.tuned
     of_protocol = fronts.of_protocol(across_groups(metrics), rule)

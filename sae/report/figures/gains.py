@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from sae.comparison import board, fronts
+from sae.comparison import fronts, leaderboard
 from sae.comparison.scores import SCORES, across_groups
 from sae.report import style
 from sae.report.names import Names
@@ -33,7 +33,7 @@ CAPTION = (
 
 def draw(results: Path, names: Names) -> Figure:
     """Draw a panel per score, a line per cell."""
-    metrics, made_by = board.read(results)
+    metrics, made_by = leaderboard.read(results)
     rule = made_by.fronts.model_copy(update={"widths": made_by.fronts.widths[:1]})
     of_protocol = fronts.of_protocol(across_groups(metrics), rule)
     effects = fronts.effects(of_protocol, names.tuned, rule)

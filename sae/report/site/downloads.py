@@ -13,7 +13,7 @@ from sae.report.markup import column_key_in_line
 # {file below results: (title, caption)}
 TABLES = {
     "tables/leaderboard.csv": (
-        "All methods on one board",
+        "All methods in one table",
         "Means over cells, also of experiments beside this one.",
     ),
     "tables/front_means.csv": (

@@ -12,8 +12,8 @@ import yaml
 
 from sae.bank.read import Bank, BankedSae
 from sae.bank.read import read as read_bank
-from sae.comparison import board as boards
 from sae.comparison import fronts
+from sae.comparison import leaderboard as leaderboards
 from sae.comparison.outcomes import read_table
 from sae.comparison.scores import across_groups
 from sae.core import files, registry
@@ -156,7 +156,7 @@ class _Experiment:
             metrics=metrics,
         )
 
-        metric_by_column = boards.read(results).made_by.columns
+        metric_by_column = leaderboards.read(results).made_by.columns
         numeric_columns = set(metrics.select_dtypes("number"))
         sentences = overview.extension_metrics(metric_by_column)
         self.extension_metrics = {
@@ -466,7 +466,7 @@ class _Experiment:
         effects = overview.effect_rows(effects_by_cell, self.places)
         claims = files.read_parquet(self.results / "claims.parquet")
 
-        rule = boards.read(self.results).made_by.fronts
+        rule = leaderboards.read(self.results).made_by.fronts
         front_metrics = fronts.of_protocol(metrics, rule)
         points = fronts.validation_trials(front_metrics, rule)
         failures = feasibility.explain(points, names, rule)
@@ -493,7 +493,7 @@ class _Experiment:
             fronts=vertices,
             windows=windows,
             outcomes=outcomes.heading(means),
-            board=overview.board_rows(means, controls, self.places),
+            leaderboard=overview.leaderboard_rows(means, controls, self.places),
             claims=overview.claim_rows(claims),
             effects=effects,
             start=[dataclasses.asdict(view) for view in start_views],

@@ -13,8 +13,8 @@ GLOSSARY = {
     "latent": "One of an SAE's directions, and how strongly an image has it.",
     "MS": (
         "Monosemanticity score: how alike the images are on which a latent fires, "
-        "weighted by how strongly it does. Claims and the board read its mean over "
-        "live latents, without pairs of near-duplicates where the data know them."
+        "weighted by how strongly it does. Claims and the leaderboard read its "
+        "mean over live latents, without pairs of near-duplicates where the data know them."
     ),
     "detection": (
         "A backbone of another family is shown some images on which a latent fires, "

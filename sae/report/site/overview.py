@@ -27,9 +27,9 @@ from sae.scoring.metrics import concepts
 from sae.scoring.rows import CELL
 
 KEY = [*CELL, "method", "trial", "seed"]
-# Columns of front_means.csv that the board shows, and those among them that it does
-# not show of a method that is out of reach.
-BOARD_COLUMNS = [
+# Columns of front_means.csv that the leaderboard shows, and those among them that it
+# does not show of a method that is out of reach.
+LEADERBOARD_COLUMNS = [
     "score",
     "front",
     "width",
@@ -83,7 +83,7 @@ class Overview:
         fronts, windows: Of :func:`vertices_and_windows`.
         outcomes: How the column of outcomes is headed
             (:func:`sae.report.outcomes.heading`).
-        board: Rows of :func:`board_rows`.
+        leaderboard: Rows of :func:`leaderboard_rows`.
         claims: Rows of :func:`claim_rows`.
         effects: Rows of :func:`effect_rows`.
         first_panel: The fields of :class:`sae.report.site.start.FirstPanel`, or None.
@@ -108,7 +108,7 @@ class Overview:
     fronts: list[Row] = field(default_factory=list)
     windows: list[Row] = field(default_factory=list)
     outcomes: str = "outcome"
-    board: list[Row] = field(default_factory=list)
+    leaderboard: list[Row] = field(default_factory=list)
     claims: list[Row] = field(default_factory=list)
     effects: list[Row] = field(default_factory=list)
     first_panel: Row | None = None
@@ -401,25 +401,25 @@ def _weighed_vertices(
 # -- tables
 
 
-def board_rows(
+def leaderboard_rows(
     means: pd.DataFrame, controls: pd.DataFrame, places: Places
 ) -> list[Row]:
-    """Return the rows of the board: methods, then the first controls.
+    """Return the rows of the leaderboard: methods, then the first controls.
 
     Args:
         means: front_means.csv.
         controls: front_controls.csv.
         places: The places of methods.
     """
-    board = means[BOARD_COLUMNS].assign(
+    leaderboard = means[LEADERBOARD_COLUMNS].assign(
         method=places.columns(means)["method"],
         says=[outcomes.say(row) for row in means.to_dict("records")],
     )
     is_out_of_reach = [
         outcomes.is_out_of_reach(row) for row in means.to_dict("records")
     ]
-    board.loc[is_out_of_reach, MEANS] = None
-    rows = board.to_dict("records")
+    leaderboard.loc[is_out_of_reach, MEANS] = None
+    rows = leaderboard.to_dict("records")
 
     shown_controls = list(dict.fromkeys(controls["control"]))[:SHOWN_CONTROLS]
     is_shown = controls["control"].isin(shown_controls)
@@ -431,7 +431,7 @@ def board_rows(
 
 
 def _control_row(row: Row, width: float, places: Places) -> Row:
-    """Return the board's row of a control, which is not at the same R²."""
+    """Return the leaderboard's row of a control, which is not at the same R²."""
     return {
         "method": places.methods[row["control"]],
         "score": row["score"],

@@ -432,7 +432,7 @@ def overview(
         "trials": {},
         "fronts": [],
         "windows": [],
-        "board": [],
+        "leaderboard": [],
         "claims": [],
         "effects": [],
         "start": [],
@@ -494,7 +494,7 @@ def overview(
         "shortfall": 0.0,
         "at_lower_r2": False,
     }
-    board = [
+    leaderboard = [
         row
         | {
             "score": "ms",
@@ -540,9 +540,9 @@ def overview(
         "out_of_reach": 0,
     }
     payload["outcomes"] = "outcome on these datasets"
-    payload["board"] = [
-        {**row_of_board, "front": row_of_board["score"], **other_readings}
-        for row_of_board in board
+    payload["leaderboard"] = [
+        {**row_of_leaderboard, "front": row_of_leaderboard["score"], **other_readings}
+        for row_of_leaderboard in leaderboard
     ]
     # A control beside them, at its own R².
     scale = {
@@ -557,7 +557,7 @@ def overview(
         "outcome": None,
         "says": "control, at its own R²",
     }
-    payload["board"].append(scale)
+    payload["leaderboard"].append(scale)
     claim = {
         "measured": 0.007,
         "low": 0.002,

@@ -168,7 +168,7 @@ def test_every_view_shows_itself(visit, plain):
         go(other, address)
         text = other.locator("main").inner_text()
         assert "This cannot be shown" not in text and not re.search(
-            "undefined|NaN|Claims|Board", text
+            "undefined|NaN|Claims|Leaderboard", text
         ), address
 
 
@@ -211,9 +211,9 @@ def test_narrow_pages_do_not_scroll_sideways(visit):
 def test_numbers_are_the_data(visit, site):
     _, held = site
     page = visit()
-    assert column(page, "Board", 3) == ["0.500"] * 3
-    assert column(page, "Board", 4) == ["+0.012", "-0.100", "-0.003"]
-    assert "control, at its own R²" in column(page, "Board", 6)
+    assert column(page, "Leaderboard", 3) == ["0.500"] * 3
+    assert column(page, "Leaderboard", 4) == ["+0.012", "-0.100", "-0.003"]
+    assert "control, at its own R²" in column(page, "Leaderboard", 6)
     assert column(page, "SAEs", 6) == ["0.600", "0.610", "0.620", "0.100"]
     # A control may have more latents than the cell's m.
     assert column(page, "SAEs", 5)[-1] == "48 of 96"
@@ -683,14 +683,14 @@ def test_the_overview_begins_with_fronts_and_images(visit):
     assert page.locator(".cards .strip li").count() == 2
 
 
-def test_what_the_board_shows_stands_in_the_address(visit):
+def test_what_the_leaderboard_shows_stands_in_the_address(visit):
     page = visit()
     page.select_option("label:has-text('Scores') select", label="all")
     assert "scores=all" in page.evaluate("location.hash")
-    labels = column(page, "Board", 2)
+    labels = column(page, "Leaderboard", 2)
     page.reload()
     settled(page)
-    assert column(page, "Board", 2) == labels and "dead latents" in labels
+    assert column(page, "Leaderboard", 2) == labels and "dead latents" in labels
 
 
 def test_arrow_keys_turn_latents(visit):

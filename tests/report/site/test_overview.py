@@ -194,7 +194,7 @@ def test_what_is_not_comparable_says_why_and_has_no_effect_at_the_same_r2():
     out_of_reach = {"outcome": "not comparable", "reason": "out of reach"}
     too_few = {"outcome": "not comparable", "reason": "too few blocks", "blocks": 1}
     none = pd.DataFrame(columns=["method", "score", "value", "baseline", "cells"])
-    controls = pd.DataFrame(columns=["control", "score", "difference"])
+    controls = pd.DataFrame(columns=["control", "score", "baseline", "difference"])
     about_none = (controls, none, none, NAMES, [])
     table = pd.DataFrame(
         [
@@ -214,16 +214,18 @@ def test_what_is_not_comparable_says_why_and_has_no_effect_at_the_same_r2():
         "What it costs: Reg. 1: R² -0.002, no score's interval lies below 0.",
     ]
     places = overview.Places([], NAMES.methods)
-    board = overview.board_rows(
-        table.reindex(columns=[*overview.BOARD_COLUMNS, "method", "reason", "blocks"]),
+    leaderboard = overview.leaderboard_rows(
+        table.reindex(
+            columns=[*overview.LEADERBOARD_COLUMNS, "method", "reason", "blocks"]
+        ),
         controls,
         places,
     )
-    assert [row["says"] for row in board] == [
+    assert [row["says"] for row in leaderboard] == [
         "not comparable: 1 block, too few",
         "not comparable: out of reach in 2 of 4 cells",
     ]
-    assert board[0]["effect"] == 0.0123 and np.isnan(board[1]["effect"])
+    assert leaderboard[0]["effect"] == 0.0123 and np.isnan(leaderboard[1]["effect"])
     nowhere = table[1:].assign(effect=np.nan, cells=0)
     sentence = answer(nowhere, *about_none)[0]
     assert sentence.startswith("No method here reaches the R²")

@@ -21,8 +21,8 @@ SITE.loadOverview = async () => {
   overview.trials = { cell: [], method: [], ...overview.trials };
   SITE.overview = overview;
 
-  const { saes, fronts, board, effects, trials } = overview;
-  for (const row of [saes, fronts, board, effects].flat()) {
+  const { saes, fronts, leaderboard, effects, trials } = overview;
+  for (const row of [saes, fronts, leaderboard, effects].flat()) {
     row.method = SITE.methodPlace(row.method);
   }
   trials.method = trials.method.map(SITE.methodPlace);

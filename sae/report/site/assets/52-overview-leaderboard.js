@@ -1,6 +1,6 @@
 "use strict";
 
-/** The board: which method is better at the same R², over all cells. */
+/** The leaderboard: which method is better at the same R², over all cells. */
 (() => {
 const { h, svg, soft, isMissing, numberColumn } = SITE;
 const { decimals, signedDecimals, threeFigures, wholeNumber } = SITE;
@@ -8,11 +8,11 @@ const { decimals, signedDecimals, threeFigures, wholeNumber } = SITE;
 // An interval is drawn in a box as wide as this, with 0 in the middle.
 const [INTERVAL_WIDTH, INTERVAL_REACH] = [120, 56];
 
-SITE.addSection("overview/filtered", showBoard);
+SITE.addSection("overview/filtered", showLeaderboard);
 
-/** Show the board of the methods that are asked for. */
-function showBoard({ filters, isShownMethod, remember }) {
-  const rows = SITE.overview.board.filter((row) =>
+/** Show the leaderboard of the methods that are asked for. */
+function showLeaderboard({ filters, isShownMethod, remember }) {
+  const rows = SITE.overview.leaderboard.filter((row) =>
     isShownMethod(row.method) && hasOutcome(row));
   if (!rows.length) return null;
 
@@ -24,8 +24,8 @@ function showBoard({ filters, isShownMethod, remember }) {
     hasAllScores: filters.scores === "all",
   };
   const table = SITE.table({
-    label: "Board",
-    columns: boardColumns(rows),
+    label: "Leaderboard",
+    columns: leaderboardColumns(rows),
     sort: { id: "score", isDescending: false },
     rowHeight: 46,
   });
@@ -48,8 +48,8 @@ function showBoard({ filters, isShownMethod, remember }) {
   const widthOptions = widths.map((width) => [width, `${threeFigures(width)} of R²`]);
   const scoreOptions = [[false, "those that judge"], [true, "all"]];
   return SITE.section("Which method is better at the same R²",
-    SITE.words("board"),
-    SITE.bar("Board", [
+    SITE.words("leaderboard"),
+    SITE.bar("Leaderboard", [
       widths.length > 1 && SITE.select("Window", widthOptions, shown.width, setWidth),
       SITE.select("Scores", scoreOptions, shown.hasAllScores, setScores),
     ]),
@@ -60,8 +60,8 @@ function showBoard({ filters, isShownMethod, remember }) {
 const hasOutcome = (row) =>
   !isMissing(row.effect) || row.infeasible || row.out_of_reach;
 
-/** Return the columns of the board. */
-function boardColumns(rows) {
+/** Return the columns of the leaderboard. */
+function leaderboardColumns(rows) {
   const effectColumn = (id, label, meaning, format) =>
     numberColumn({ id, label, meaning, value: (row) => row[id], format });
   const reach = reachOfIntervals(rows);

@@ -1,9 +1,9 @@
-"""The board for reading."""
+"""The leaderboard for reading."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from sae.comparison import board
+from sae.comparison import leaderboard
 from sae.core import files
 from sae.core.errors import UserError
 from sae.report import fronts
@@ -11,9 +11,9 @@ from sae.report.names import Names
 
 
 def write(results: Sequence[Path], /, *, out: Path | None = None) -> None:
-    """Print one board of the methods of several results folders, mine first.
+    """Print one leaderboard of the methods of several results folders, mine first.
 
-    The board says what each method has above its baseline.
+    The leaderboard says what each method has above its baseline.
 
     Args:
         results: Folders with metrics.csv or metrics.parquet and made_by.json:
@@ -40,8 +40,8 @@ def render(results: Sequence[Path]) -> dict[str, str]:
     """
     if not results:
         raise UserError("name at least one folder of results, such as results/demo")
-    experiments = [board.read(folder) for folder in results]
-    means, omissions = board.joined(experiments)
+    experiments = [leaderboard.read(folder) for folder in results]
+    means, omissions = leaderboard.joined(experiments)
 
     # Methods of earlier folders replace those of later ones.
     methods = {

@@ -1,7 +1,7 @@
-"""One board of the methods of several experiments: mine beside stored ones.
+"""One leaderboard of the methods of several experiments: mine beside stored ones.
 
-The board joins rows: `metrics.parquet` (or .csv) of several results folders. Beside
-them lies `made_by.json`, which says what gave the rows their meaning. Rows whose
+The leaderboard joins rows: `metrics.parquet` (or .csv) of several results folders.
+Beside them lies `made_by.json`, which says what gave the rows their meaning. Rows whose
 versions, options, fingerprints or precision differ from those of the first folder are
 left out, and so are rows of cells that the first folder does not have. A line about
 each omission says what was left out.
@@ -122,7 +122,7 @@ def joined(
     Returns:
         The table of `sae.comparison.outcomes.means`, and a line for each omission.
     """
-    names_on_board: set[str] = set()
+    names_on_leaderboard: set[str] = set()
     families: dict[str, str] = {}
     parts: list[readings.Readings] = []
     omissions: list[str] = []
@@ -133,10 +133,10 @@ def joined(
         made_by = experiment.made_by
         part = readings.read(metrics, made_by.methods.tuned, made_by.fronts)
         new_names = {
-            method: _free_name(method, made_by.experiment, names_on_board)
+            method: _free_name(method, made_by.experiment, names_on_leaderboard)
             for method in part.fronts["method"].unique()
         }
-        names_on_board.update(new_names.values())
+        names_on_leaderboard.update(new_names.values())
         parts.append(part.renamed(new_names))
         # Where two folders know a backbone, its family is that of the earlier one.
         families = made_by.families | families
@@ -145,13 +145,13 @@ def joined(
     return outcomes.means(readings.joined(parts), families, rule), omissions
 
 
-def _free_name(method: str, experiment: str, names_on_board: set[str]) -> str:
-    """Return a name for a method that no other method on the board has."""
-    if method not in names_on_board:
+def _free_name(method: str, experiment: str, names_on_leaderboard: set[str]) -> str:
+    """Return a name for a method that no other method on the leaderboard has."""
+    if method not in names_on_leaderboard:
         return method
     name = f"{experiment}/{method}"
     number = 1
-    while name in names_on_board:
+    while name in names_on_leaderboard:
         number += 1
         name = f"{experiment}/{method} ({number})"
     return name
@@ -193,7 +193,7 @@ def _comparable_rows(
 
 
 class _Condition(NamedTuple):
-    """A property that two experiments must share to stand on one board."""
+    """A property that two experiments must share to stand on one leaderboard."""
 
     name: str
     theirs: Any
@@ -311,7 +311,7 @@ def _drop_other_metrics(
 ) -> tuple[pd.DataFrame, list[str]]:
     """Leave out scores of metrics of another version or options.
 
-    All of these columns go; a line says so only of metrics that the board shows.
+    All of these columns go; a line says so only of metrics that the leaderboard shows.
     """
     shown: set[str] = set()
     for name in COMPARED:

@@ -1,14 +1,14 @@
-"""Methods of several experiments on one board; what does not fit is left out."""
+"""Methods of several experiments on one leaderboard; what does not fit is left out."""
 
 import numpy as np
 import pandas as pd
 import pytest
 from support.errors import assert_names
 
-from sae.comparison import board, fronts, intervals, outcomes, readings
+from sae.comparison import fronts, intervals, leaderboard, outcomes, readings
 from sae.core import files
 from sae.core.errors import UserError
-from sae.report import board as board_page
+from sae.report import leaderboard as leaderboard_page
 
 # {method: {trial: (R^2, MS)}}
 TRIALS = {
@@ -71,7 +71,7 @@ def write_results(folder, name, methods, **changed):
             for backbone in BACKBONES
         },
     }
-    files.write_json(folder / board.MADE_BY, {**made_by, **changed})
+    files.write_json(folder / leaderboard.MADE_BY, {**made_by, **changed})
     return folder
 
 
@@ -91,11 +91,13 @@ def two_folders(tmp_path):
 
 
 @pytest.fixture
-def board_of(two_folders):
-    """Return a function that joins two folders, the second one changed, on a board."""
+def leaderboard_of(two_folders):
+    """Return a function that joins two folders, of which the second is changed."""
 
     def join(**changed):
-        return board.joined([board.read(folder) for folder in two_folders(**changed)])
+        return leaderboard.joined(
+            [leaderboard.read(folder) for folder in two_folders(**changed)]
+        )
 
     return join
 
@@ -108,20 +110,25 @@ def reg1_detection(means):
 
 def test_my_methods_stand_beside_the_stored_ones(two_folders, tmp_path, capsys):
     folders = two_folders()
-    means, omissions = board.joined([board.read(folder) for folder in folders])
+    means, omissions = leaderboard.joined(
+        [leaderboard.read(folder) for folder in folders]
+    )
     assert omissions == []
     assert [*means["method"].unique()] == ["mine", "reg1", "stored/mine"]
 
     # The effect is that of the experiment alone, corrected for what it stands beside.
-    stored = board.read(folders[1])
+    stored = leaderboard.read(folders[1])
     methods = stored.made_by.methods.tuned
     effects = readings.read(stored.metrics, methods, fronts.FrontRule())
     alone = reg1_detection(outcomes.means(effects, {}, intervals.IntervalRule()))
-    on_board = reg1_detection(means)
-    assert on_board["effect"] == alone["effect"] and on_board["p"] == alone["p"]
-    assert on_board["p_holm"] > alone["p_holm"]
+    on_leaderboard = reg1_detection(means)
+    assert (
+        on_leaderboard["effect"] == alone["effect"]
+        and on_leaderboard["p"] == alone["p"]
+    )
+    assert on_leaderboard["p_holm"] > alone["p_holm"]
 
-    board_page.write(folders, out=tmp_path / "out")
+    leaderboard_page.write(folders, out=tmp_path / "out")
     printed = capsys.readouterr().out
     assert "stored/mine" in printed
     assert printed == (tmp_path / "out/leaderboard.md").read_text() + "\n"
@@ -146,13 +153,15 @@ def test_my_methods_stand_beside_the_stored_ones(two_folders, tmp_path, capsys):
         ),
     ],
 )
-def test_an_experiment_that_was_made_otherwise_is_left_out(board_of, changed, reason):
-    means, (omission,) = board_of(**changed)
+def test_an_experiment_that_was_made_otherwise_is_left_out(
+    leaderboard_of, changed, reason
+):
+    means, (omission,) = leaderboard_of(**changed)
     assert [*means["method"].unique()] == ["mine"]
     assert omission.startswith(f"stored: left out, of other {reason}")
 
 
-def test_a_dataset_of_other_embeddings_is_left_out(board_of):
+def test_a_dataset_of_other_embeddings_is_left_out(leaderboard_of):
     cells = {
         f"d / {backbone}": {
             "dataset": "1",
@@ -160,14 +169,14 @@ def test_a_dataset_of_other_embeddings_is_left_out(board_of):
         }
         for backbone in BACKBONES
     }
-    means, omissions = board_of(cells=cells)
+    means, omissions = leaderboard_of(cells=cells)
     assert "reg1" not in set(means["method"])
     assert omissions[0].startswith("stored: d left out: d / x is {")
 
 
-def test_scores_of_another_metric_are_left_out(board_of):
+def test_scores_of_another_metric_are_left_out(leaderboard_of):
     versions = {"purity": {"version": "2"}, "ms": {"version": "1"}}
-    means, omissions = board_of(metrics=versions)
+    means, omissions = leaderboard_of(metrics=versions)
     scores = set(means.loc[means["method"] == "reg1", "score"])
     assert "purity" not in scores and "ms" in scores
     [line] = omissions
@@ -177,7 +186,7 @@ def test_scores_of_another_metric_are_left_out(board_of):
 def test_an_omission_names_the_options_that_differ():
     ours = {"version": "1", "options": {"C": [0.1, 1.0], "tol": 0.01, "seed": 0}}
     theirs = {"version": "1", "options": {"C": [1.0], "tol": 0.01, "max": 5}}
-    assert board._differing_options(theirs, ours) == (
+    assert leaderboard._differing_options(theirs, ours) == (
         "C is [1.0], not [0.1, 1.0]; max is 5, not None; seed is None, not 0"
     )
 
@@ -186,47 +195,47 @@ def test_the_first_folder_may_have_fewer_cells_and_protocols(two_folders):
     rule = {"tuning": 0, "tuned": ["lr"]}
     fair = {"fair": {"points": 6}}
     folders = two_folders(fronts=rule, protocols={"paper": {}, **fair})
-    first, stored = (board.read(folder) for folder in folders)
+    first, stored = (leaderboard.read(folder) for folder in folders)
     stored_rows = stored.metrics.assign(protocol="fair", swept="lr")
     stored = stored._replace(metrics=stored_rows)
     made_by = first.made_by.model_copy(
         update={"fronts": stored.made_by.fronts, "protocols": fair}
     )
     two_cells = first.metrics[first.metrics["backbone"] != "z"]
-    rows, omissions = board._comparable_rows(
-        stored, board.ExperimentRows(two_cells, made_by)
+    rows, omissions = leaderboard._comparable_rows(
+        stored, leaderboard.ExperimentRows(two_cells, made_by)
     )
     assert set(rows["backbone"]) == {"x", "y"}
     assert omissions == ["stored: cells left out, which own does not have: 1"]
     # An older version made rows that do not say what a trial sets.
     old = stored._replace(metrics=stored_rows.drop(columns="swept"))
-    rows, (omission,) = board._comparable_rows(
-        old, board.ExperimentRows(two_cells, made_by)
+    rows, (omission,) = leaderboard._comparable_rows(
+        old, leaderboard.ExperimentRows(two_cells, made_by)
     )
     assert rows.empty and "stored: left out: an older version made" in omission
 
 
 def test_a_folder_without_results_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"made_by\.json"):
-        board.read(tmp_path)
+        leaderboard.read(tmp_path)
 
 
 def test_a_record_of_the_second_version_is_read(tmp_path):
     # It has no families: each backbone counts as one of its own.
     folder = write_results(tmp_path, "stored", ["topk", "reg1"])
-    made_by = files.read_json(folder / board.MADE_BY)
+    made_by = files.read_json(folder / leaderboard.MADE_BY)
     assert "families" not in made_by and "intervals" not in made_by
-    means, omissions = board.joined([board.read(folder)])
+    means, omissions = leaderboard.joined([leaderboard.read(folder)])
     assert reg1_detection(means)["blocks"] == 3 and omissions == []
 
     # With two families there are too few blocks.
     families = {"x": "one", "y": "one", "z": "two"}
-    files.write_json(folder / board.MADE_BY, {**made_by, "families": families})
-    means, _ = board.joined([board.read(folder)])
+    files.write_json(folder / leaderboard.MADE_BY, {**made_by, "families": families})
+    means, _ = leaderboard.joined([leaderboard.read(folder)])
     row = reg1_detection(means)
     assert row["blocks"] == 2 and row["outcome"] == "not comparable"
 
 
-def test_a_board_of_no_folder_is_refused():
+def test_a_leaderboard_of_no_folder_is_refused():
     with pytest.raises(UserError, match="name at least one folder"):
-        board_page.write([])
+        leaderboard_page.write([])

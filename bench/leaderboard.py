@@ -1,0 +1,290 @@
+"""The leaderboard of the results that are kept: `python bench/leaderboard.py`.
+
+It writes docs/leaderboard.md, and computes nothing: all numbers are of the tables that
+`python bench/reference.py rebuild` and `python bench/decisive.py` make of kept rows.
+Methods that were tuned and tested together are a *setting*; there is no order between
+methods of two settings. Results that are kept later are another setting of `SETTINGS`,
+under their kind of data.
+"""
+
+import re
+from math import inf, isnan
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+from sae_workflow import settings
+
+from sae.comparison import controls, outcomes
+from sae.comparison.intervals import IntervalRule
+from sae.comparison.published import interval
+from sae.core import files
+from sae.report import outcomes as words
+from sae.report.fronts import LOOKS, SHOWN_CONTROLS
+from sae.report.markup import markdown, wrapped
+from sae.report.names import Names
+from sae.scoring.front import DETECTION, MS
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "docs/results"
+PAGE = ROOT / "docs/leaderboard.md"
+
+
+class Setting(NamedTuple):
+    """Methods that were tuned and tested together.
+
+    Attributes:
+        name: What rows call it.
+        experiment: The experiment, which docs/results keeps in a folder of this name.
+        design: Its data, sizes and trials, in words.
+        commits: What made its rows, in words.
+        part: Its rows in the tables of `read/`, where parts of an experiment are read
+            apart.
+    """
+
+    name: str
+    experiment: str
+    design: str
+    commits: str
+    part: str | None = None
+
+
+# {kind of data: its settings}.
+SETTINGS = {
+    "Drawings and small pictures": [
+        Setting(
+            "fair",
+            "fair",
+            "emoji (10,303 training images) and Fashion-MNIST (13,000); three "
+            "backbones; m = 1,024, k = 16 and 32, 10 and 13 training images a latent; "
+            "12 trials a method",
+            "made by commits 0ce0dd3 (k = 32) and b7ae431 (k = 16)",
+        ),
+        Setting(
+            "rivals",
+            "rivals",
+            "the cells of `fair` with k = 32; 8 trials a method",
+            "made by commits 79b2600 (emoji), 36bcd18 and 16a72fe (Fashion-MNIST)",
+        ),
+        Setting(
+            "decisive, many",
+            "decisive",
+            "many images. Fashion-MNIST (m = 512, k = 16, 107 training images a "
+            "latent), emoji (m = 256, k = 8, 40 images) and clip art (m = 128, k = 4, "
+            "20 images); three backbones; 24 trials a method",
+            "added by commit 05fd827",
+            part="many",
+        ),
+        Setting(
+            "decisive, few",
+            "decisive",
+            "few images. The same with a quarter of the training images: 27, 10 and 5 "
+            "a latent",
+            "added by commit df5036b",
+            part="few",
+        ),
+    ],
+}
+
+# {score: heading of its column}.
+SCORES = {
+    DETECTION: "detection",
+    "detection_auc_all": "detection, all latents",
+    MS: "MS",
+    "concepts_match": "match with concepts",
+}
+PRICES = {"measured": "latents measured", LOOKS: "detection by looks"}
+ROW = ["setting", "method"]
+
+HEAD = """
+Which way of training an SAE is better, at the same reconstruction? These are the kept
+results of the experiments that tune all methods alike, on two datasets or more. `python
+bench/leaderboard.py` writes the page from their tables. A method of yours can [stand
+beside them](extending.md#your-method-on-the-leaderboard).
+"""
+HOW_TO_READ = """
+An entry is a method's score minus that of Top-k after the same tuning, at the same R²,
+signed so that more is better. In brackets is the 95 % interval over blocks. Where some
+cells could not be compared, it says how many could. The first row of a setting has the
+scores of Top-k itself. Rows are in the order of detection, within their setting alone,
+since settings differ in data, sizes and trials; what is not comparable comes last. [The
+rule](protocol.md#fronts-how-methods-with-several-trials-compare) says how it is read.
+"""
+CONTROLS_IN_WORDS = """
+*Controls* say what a difference is worth. They are trained in part or not at all, are
+not tuned, stand at an R² of their own, and have the Top-k beside them that the paper's
+rule chose.
+"""
+PRICES_IN_WORDS = """
+*Latents measured*: the difference in the share of latents that fire often enough for
+detection. *R²*: the difference in R² that is left on test images. *Cells up*: in how
+many cells detection is higher than that of Top-k.
+"""
+LOOKS_IN_WORDS = """
+*Detection by looks*: the difference where 8 x 8 pixels of the images stand in for the
+backbone: what can be seen without a network. It is read where detection is highest.
+"""
+TIME = """
+Rows have no times. Where they were measured, a training step with Reg. 1 or Reg. 2 took
+1.4 to 1.8 times as long as one of Top-k ([costs](performance.md#the-training-step)).
+"""
+SCORES_IN_WORDS = """
+*Detection* (AUC; chance is .5): how well a backbone of another family finds the images
+of a latent after ten examples, mean over the latents that fire often enough to be
+measured. In *all latents* the others count as .5. *MS*, the Monosemanticity Score: how
+alike the images of a latent are. *Match with concepts* (F1 above chance): how well
+latents match the keywords that people gave the images.
+"""
+INCONCLUSIVE_IN_WORDS = (
+    "neither. The interval holds what is still possible; it is not corrected, so it may "
+    "leave out 0"
+)
+
+
+def main() -> None:
+    """Write docs/leaderboard.md."""
+    files.write_text(PAGE, page())
+
+
+def page() -> str:
+    """Return the text of docs/leaderboard.md."""
+    overlays = sorted(map(str, (ROOT / "config/experiments").glob("*.yaml")))
+    config = settings.read_config(str(ROOT / "config.yaml"), *overlays)
+    paragraphs = ["# Leaderboard", wrapped(HEAD)]
+    for kind, settings_of_kind in SETTINGS.items():
+        designs = []
+        lines = []
+        for setting in settings_of_kind:
+            means, differences = read(setting)
+            labels = settings.printed_names(config, setting.experiment)
+            designs.append(describe(setting, means))
+            lines += compare(setting, means, differences, Names.model_validate(labels))
+        table = pd.DataFrame(lines).fillna("-")
+        scores = table[[*ROW, *SCORES.values()]]
+        prices = table.drop(columns=SCORES.values())
+        has_price = (prices.drop(columns=ROW) != "-").any(axis="columns")
+        paragraphs += [
+            f"## {kind}",
+            "\n".join(designs),
+            markdown(scores),
+            wrapped(HOW_TO_READ),
+            wrapped(CONTROLS_IN_WORDS),
+            "### Prices",
+            markdown(prices[has_price]),
+            wrapped(PRICES_IN_WORDS),
+        ]
+        if PRICES[LOOKS] in prices:
+            paragraphs.append(wrapped(LOOKS_IN_WORDS))
+
+    meanings = words.meanings(IntervalRule())
+    meanings[outcomes.INCONCLUSIVE] = INCONCLUSIVE_IN_WORDS
+    paragraphs += [
+        wrapped(TIME),
+        "## Scores and words",
+        wrapped(SCORES_IN_WORDS),
+        "Words are said of detection and MS:",
+        "\n".join(wrapped(f"- *{word}*: {when}.") for word, when in meanings.items()),
+    ]
+    return "\n\n".join(paragraphs) + "\n"
+
+
+def read(setting: Setting) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return a setting's means at the first width, and what its controls differ by."""
+    folder = RESULTS / setting.experiment
+    tables = "read/" if setting.part else "tables/front_"
+    means = pd.read_csv(folder / f"{tables}means.csv")
+    differences = pd.read_csv(folder / f"{tables}controls.csv")
+    if setting.part:
+        means = means[means["size"] == setting.part]
+        differences = differences[differences["size"] == setting.part]
+    is_over_all = differences["dataset"] == controls.ALL
+    return outcomes.headline(means), differences[is_over_all]
+
+
+def describe(setting: Setting, means: pd.DataFrame) -> str:
+    """Return what a reader must know of a setting, as an item of a list."""
+    of_detection = means[means["score"] == DETECTION].iloc[0]
+    speak_of = "these datasets"
+    if words.speaks_of_others(means):
+        speak_of = "other datasets"
+    return wrapped(
+        f"- [{setting.name}](results/{setting.experiment}/README.md): "
+        f"{setting.design}; {cells_of(of_detection)} cells in "
+        f"{means['blocks'].max()} blocks; words speak of {speak_of}. Rows "
+        f"{setting.commits}."
+    )
+
+
+def cells_of(row: Any) -> int:
+    """Return how many cells a setting has, compared or not."""
+    return int(row["cells"] + row["out_of_reach"] + row["infeasible"])
+
+
+def compare(
+    setting: Setting, means: pd.DataFrame, differences: pd.DataFrame, names: Names
+) -> list[dict[str, str]]:
+    """Return a line for Top-k, then one for each method and for the first controls.
+
+    They are in the order of detection; what is not comparable is last.
+    """
+    headings = SCORES | PRICES
+    line_by_method: dict[str, dict[str, str]] = {}
+    detection: dict[str, float] = {}
+    for row in means[means["score"].isin(headings)].to_dict("records"):
+        method = names.method(row["method"])
+        line = line_by_method.setdefault(method, {})
+        line[headings[row["score"]]] = say(row)
+        if row["score"] == DETECTION:
+            line["R²"] = short(interval(row["r2_difference"]))
+            line["cells up"] = f"{row['up']} of {row['cells']}"
+            if row["outcome"] != outcomes.NOT_COMPARABLE:
+                detection[method] = row["effect"]
+
+    is_shown = differences["control"].isin(names.controls[:SHOWN_CONTROLS])
+    is_shown &= differences["score"].isin(headings)
+    for row in differences[is_shown].to_dict("records"):
+        method = f"{names.method(row['control'])} (control)"
+        line = line_by_method.setdefault(method, {})
+        text = interval(row["difference"], row["low"], row["high"])
+        line[headings[row["score"]]] = short(text)
+        if row["score"] == DETECTION:
+            detection[method] = row["difference"]
+
+    # Each method has Top-k's level over its own cells: here that of most cells.
+    by_cells = means.sort_values("cells", ascending=False, kind="stable")
+    levels = by_cells.groupby("score")["level"].first()
+    baseline = {
+        heading: short(f"{levels[score]:.3f}")
+        for score, heading in headings.items()
+        if score in levels
+    }
+    lines = [{"setting": setting.name, "method": "Top-k: its own scores", **baseline}]
+    by_detection = sorted(
+        line_by_method, key=lambda method: -detection.get(method, -inf)
+    )
+    for method in by_detection:
+        line = line_by_method[method]
+        lines.append({"setting": setting.name, "method": method, **line})
+    return lines
+
+
+def say(row: dict[Any, Any]) -> str:
+    """Return an effect with its interval and its word, or why there is none."""
+    if isnan(row["effect"]) or words.is_out_of_reach(row):
+        return words.say(row)
+    text = short(interval(row["effect"], row["low"], row["high"]))
+    if isinstance(row["outcome"], str):
+        is_compared = row["outcome"] != outcomes.NOT_COMPARABLE
+        text += f" {row['outcome'] if is_compared else words.say(row)}"
+    if row["cells"] < cells_of(row):
+        text += f" ({row['cells']} of {cells_of(row)} cells)"
+    return text
+
+
+def short(text: str) -> str:
+    """Return numbers without the 0 before their point, and 0 without a sign."""
+    return re.sub(r"\b0\.", ".", re.sub(r"[+-]0\.000\b", "0.000", text))
+
+
+if __name__ == "__main__":
+    main()
