@@ -46,14 +46,14 @@ def add_commands(commands: "argparse._SubParsersAction") -> None:
 def count_groups(arguments: argparse.Namespace) -> None:
     """Count the training images of datasets, and their groups of near-duplicates.
 
-    It is behind training_images.csv. Images of a dataset without groups are a group
-    each.
+    It is behind the groups of docs/results/decisive. In a dataset without
+    near-duplicates each image is a group.
     """
     lines = []
     for index_file in sorted(arguments.datasets.glob("*/index.parquet")):
         index = files.read_parquet(index_file)
         train = index[index["split"] == "train"]
-        groups = train["group"].nunique() if "group" in train else len(train)
+        groups = train["group"].nunique()
         dataset = index_file.parent.name
         lines.append({"dataset": dataset, "images": len(train), "groups": groups})
     write(arguments.out, pd.DataFrame(lines))

@@ -15,6 +15,7 @@ from conftest import ROOT
 from scipy import stats
 
 from sae.core import files
+from sae.scoring.front import DETECTION
 
 DATASETS = {
     "fashion_mnist_55k": 16,
@@ -313,6 +314,18 @@ def test_twins_gain_by_rate(decisive, names):
     contrast = row_of(table, rates="low minus high", **about)
     assert contrast["effect"] == contrast["low"] == pytest.approx(0.026)
     assert decisive.answer_low_rates("reg1", high, contrast).answer == "yes"
+
+
+def test_twins_are_read_in_the_score_and_r2_stands_beside(decisive, names):
+    metrics = make_metrics(constant, sizes=["many"])
+    # A penalty loses R^2 in every trial.
+    metrics.loc[metrics["method"] == "reg1", "r2"] -= 0.001
+    table = decisive.gains_by_rate(decisive.Experiment(metrics, names))
+    about = {"method": "reg1", "score": DETECTION, "dataset": "all"}
+    for rates in ("up to 0.002", "0.009"):
+        row = row_of(table, rates=rates, **about)
+        assert row["effect"] == pytest.approx(np.mean([*MANY.values()]) + 0.0005)
+        assert row["r2_difference"] == pytest.approx(-0.001)
 
 
 def test_one_rate_is_left_out_of_all_methods(decisive, names):

@@ -2,6 +2,7 @@
 
 import filecmp
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -103,9 +104,9 @@ PRINTED_LINES = {
         "fashion_mnist_13k     dinov2_vit_s14 32   reg1           0.013"
         "          0.756             0.050",
         "detection_auc        reg1_batch   0.040  0.023  0.057"
-        "             undecided   6      6",
+        "          inconclusive   6      6",
         "detection_auc   reg2_matryoshka   0.072  0.053  0.091"
-        " higher in these cells   5      5",
+        "                better   5      5",
     ],
     "fair mask docs/results/fair": [
         "reg1  ms_mean_alive           -0.0102",
@@ -150,3 +151,65 @@ def test_numbers_of_pages_come_from_the_committed_rows(command):
     )
     for line in PRINTED_LINES[command]:
         assert line in process.stdout, process.stdout + process.stderr
+
+
+# {a table of effects: {column: values of the rows that docs/results.md states}}
+STATED = {
+    "fair/tables/front_means.csv": {
+        "score": ["detection_auc", "ms", "detection_auc_all", "measured"]
+    },
+    "rivals/tables/front_means.csv": {
+        "method": ["reg1", "reg1_reg2", "reg1_batch", "reg2_batch", "reg2_matryoshka"],
+        "score": ["detection_auc", "detection_auc_all", "measured"],
+    },
+    "decisive/read/means.csv": {
+        "size": ["many"],
+        "score": [
+            *("detection_auc", "ms", "detection_auc_all"),
+            *("concepts_match", "measured"),
+        ],
+    },
+    "decisive/read/few_minus_many.csv": {
+        "dataset": ["all datasets"],
+        "score": ["detection_auc"],
+    },
+    "decisive/read/fair_minus_few.csv": {"score": ["detection_auc"]},
+}
+
+
+@pytest.mark.parametrize("table", STATED)
+def test_the_answer_has_the_numbers_of_its_tables(table):
+    page = (ROOT / "docs/results.md").read_text()
+    rows = pd.read_csv(ROOT / "docs/results" / table)
+    for column, values in STATED[table].items():
+        rows = rows[rows[column].isin(values)]
+    if "width" in rows:
+        rows = rows[rows["width"] == 0.01]
+    rows = rows.rename(columns={"difference": "effect"})
+    assert len(rows) > 1
+    for row in rows.itertuples():
+        low, high = write_short(row.low), write_short(row.high)
+        text = (
+            f"{'+' if row.effect > 0 else ''}{write_short(row.effect)} [{low}, {high}]"
+        )
+        outcome = getattr(row, "outcome", None)
+        if isinstance(outcome, str):
+            assert re.search(rf"{re.escape(text)} \**{outcome}", page), (text, outcome)
+        assert text in page, row
+
+
+def test_the_answer_counts_the_cells_of_its_tables():
+    page = (ROOT / "docs/results.md").read_text()
+    assert "both penalties raised detection in all twelve cells" in page
+    fair = pd.read_csv(ROOT / "docs/results/fair/tables/front_means.csv")
+    detection = fair[(fair["score"] == "detection_auc") & (fair["width"] == 0.01)]
+    assert [*detection["up"]] == [*detection["cells"]] == [12, 12]
+    measured = fair[(fair["score"] == "measured") & (fair["width"] == 0.01)]
+    assert [*(-measured["effect"] / measured["level"]).round(2)] == [0.07, 0.07]
+    assert detection["effect"].mean().round(2) == 0.03
+
+
+def write_short(value):
+    """Write a number as pages do: three digits without the leading 0."""
+    text = f"{abs(value):.3f}".removeprefix("0")
+    return f"-{text}" if value < 0 and text != ".000" else text
