@@ -153,49 +153,56 @@ def test_numbers_of_pages_come_from_the_committed_rows(command):
         assert line in process.stdout, process.stdout + process.stderr
 
 
-# {a table of effects: {column: values of the rows that docs/results.md states}}
-STATED = {
-    "fair/tables/front_means.csv": {
-        "score": ["detection_auc", "ms", "detection_auc_all", "measured"]
-    },
-    "rivals/tables/front_means.csv": {
-        "method": ["reg1", "reg1_reg2", "reg1_batch", "reg2_batch", "reg2_matryoshka"],
-        "score": ["detection_auc", "detection_auc_all", "measured"],
-    },
-    "decisive/read/means.csv": {
+OF_DECISIVE = {
+    "means.csv": {
         "size": ["many"],
         "score": [
             *("detection_auc", "ms", "detection_auc_all"),
             *("concepts_match", "measured"),
         ],
     },
-    "decisive/read/few_minus_many.csv": {
-        "dataset": ["all datasets"],
-        "score": ["detection_auc"],
-    },
-    "decisive/read/fair_minus_few.csv": {"score": ["detection_auc"]},
+    "few_minus_many.csv": {"dataset": ["all datasets"], "score": ["detection_auc"]},
+    "fair_minus_few.csv": {"score": ["detection_auc"]},
 }
+OF_FAIR = {"score": ["detection_auc", "ms", "detection_auc_all", "measured"]}
+OF_RIVALS = {
+    "method": ["reg1", "reg1_reg2", "reg1_batch", "reg2_batch", "reg2_matryoshka"],
+    "score": ["detection_auc"],
+}
+# (a page, a table of effects, {column: values of its rows that the page states})
+STATED = [
+    ("results.md", "fair/tables/front_means.csv", OF_FAIR),
+    ("results/fair/README.md", "fair/tables/front_means.csv", OF_FAIR),
+    ("results.md", "rivals/tables/front_means.csv", OF_RIVALS),
+    ("results/rivals/README.md", "rivals/tables/front_means.csv", OF_RIVALS),
+    *(
+        (page, f"decisive/read/{table}", values)
+        for page in ("results.md", "results/decisive/README.md")
+        for table, values in OF_DECISIVE.items()
+    ),
+]
 
 
-@pytest.mark.parametrize("table", STATED)
-def test_the_answer_has_the_numbers_of_its_tables(table):
-    page = (ROOT / "docs/results.md").read_text()
+@pytest.mark.parametrize(("page", "table", "stated"), STATED)
+def test_a_page_states_the_numbers_of_its_tables(page, table, stated):
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     rows = pd.read_csv(ROOT / "docs/results" / table)
-    for column, values in STATED[table].items():
+    for column, values in stated.items():
         rows = rows[rows[column].isin(values)]
     if "width" in rows:
         rows = rows[rows["width"] == 0.01]
     rows = rows.rename(columns={"difference": "effect"})
     assert len(rows) > 1
-    for row in rows.itertuples():
-        low, high = write_short(row.low), write_short(row.high)
-        text = (
-            f"{'+' if row.effect > 0 else ''}{write_short(row.effect)} [{low}, {high}]"
+    for row in rows.to_dict("records"):
+        sign = "+" if row["effect"] > 0 else ""
+        effect, low, high = (
+            write_short(row[name]) for name in ("effect", "low", "high")
         )
-        outcome = getattr(row, "outcome", None)
+        numbers = f"{sign}{effect} [{low}, {high}]"
+        assert numbers in text
+        outcome = row.get("outcome")
         if isinstance(outcome, str):
-            assert re.search(rf"{re.escape(text)} \**{outcome}", page), (text, outcome)
-        assert text in page, row
+            assert re.search(rf"{re.escape(numbers)} \**{outcome}", text), numbers
 
 
 def test_the_answer_counts_the_cells_of_its_tables():
