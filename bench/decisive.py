@@ -429,13 +429,13 @@ def low_minus_high(at_low: pd.DataFrame, at_high: pd.DataFrame) -> pd.DataFrame:
         at_low: Effects of pairs at low rates, as `sae.comparison.pairs` has them.
         at_high: Those at high rates.
     """
-    both = at_low.merge(
+    cells = at_low.merge(
         at_high, on=[*CELL, "method", "score"], suffixes=("", "_at_high")
     )
-    return both.assign(
-        effect=both["effect"] - both["effect_at_high"],
-        r2_difference=both["r2_difference"] - both["r2_difference_at_high"],
-        points=both["points"] + both["points_at_high"],
+    return cells.assign(
+        effect=cells["effect"] - cells["effect_at_high"],
+        r2_difference=cells["r2_difference"] - cells["r2_difference_at_high"],
+        points=cells["points"] + cells["points_at_high"],
     )
 
 
@@ -591,8 +591,8 @@ def say_of_many(detection: pd.Series | None) -> str:
     """Return the word for detection over the cells of many images.
 
     *Confirmed* and *refuted* have definitions of their own, and both may hold: of an
-    effect that is shown, and small. All else is inconclusive: also where the rule has no
-    word, since the method is out of reach in too many cells or there are too few blocks.
+    effect that is shown, and small. All else is inconclusive, as is a method that the
+    rule cannot compare: out of reach in too many cells, or in too few blocks.
 
     Args:
         detection: A method's row of :func:`judge`.
