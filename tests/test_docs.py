@@ -8,8 +8,11 @@ import re
 import shutil
 import subprocess
 
+import numpy as np
+import pandas as pd
 import pytest
 from conftest import ROOT
+from PIL import Image, ImageDraw
 
 from sae.steps import STEPS
 
@@ -86,6 +89,52 @@ def test_the_tutorial_ends_in_rows_of_the_board(make_checkout, fetched):
     assert "Reg. 1 raises mean MS" in printed
     rows_of_board = r"^\| reg1 +\| MS .*\n(.*\n)*\| reg2 +\| detection "
     assert re.search(rows_of_board, printed, re.M)
+
+
+@pytest.mark.slow
+def test_the_readme_finds_effects_on_a_few_photographs_of_ones_own(
+    make_checkout, fetched
+):
+    checkout = make_checkout()
+    shutil.copy(ROOT / "config.yaml", checkout.folder)
+    (checkout.folder / "results").mkdir()
+    artifacts = fetched("efficientnet_lite0", "efficientnet_lite2", "dinov2_vit_s14")
+    (checkout.folder / "results/artifacts").symlink_to(artifacts)
+    for number in range(300):
+        _photograph(number, checkout.folder / "birds")
+    readme = (ROOT / "README.md").read_text()
+    snippet = re.search(r"\*\*Your images\*\*.*?```yaml\n(.*?)```", readme, re.S)[1]
+    assert "/data/birds" in snippet
+    file = checkout.folder / "mine.yaml"
+    file.write_text(snippet.replace("/data/birds", "birds"))
+
+    checkout.snakemake("mine", "--configfile", "config.yaml", file.name)
+    effects = pd.read_parquet(
+        checkout.folder / "results/mine/tables/front_means.parquet"
+    )
+    compared = effects[effects["effect"].notna()].groupby("method")["score"].unique()
+    for method in ("reg1", "reg2"):
+        assert {"detection_alive", "ms"} <= {*compared[method]}
+
+
+def _photograph(number, folder):
+    """Write something like a photograph: ground, sky, grain, and a shape of its class."""
+    random = np.random.default_rng(number)
+    kind = number % 5
+    width, height = random.integers(120, 260, 2)
+    slope = np.linspace(0, 1, height)[:, None, None]
+    sky, ground = random.integers(120, 255, 3), random.integers(20, 160, 3)
+    grain = random.normal(0, 12, (height, width, 3))
+    pixels = sky * (1 - slope) + ground * slope + grain
+    image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+    draw = ImageDraw.Draw(image)
+    for _ in range(random.integers(1, 4)):
+        x, y, size = random.integers(20, 100, 3).tolist()
+        colour = tuple(random.integers(0, 255, 3).tolist())
+        draw.regular_polygon((x, y, size / 2), 3 + kind, fill=colour)
+    place = folder / str(kind) / f"{number}.jpg"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    image.save(place)
 
 
 def test_the_notebook_runs(tmp_path, monkeypatch, capsys):

@@ -25,6 +25,8 @@ from sae.training.recipe import Recipe, Settings, later_options_of, rounded
 
 # Options of the recipe that say what the inputs are: one choice for a whole cell.
 INPUT_OPTIONS = ("input_norm", "unit_variance")
+# The key among the facts of a bank of SAEs made elsewhere that the cell goes without.
+LEFT_OUT = "left_out"
 
 
 class PlannedMethod(Options):

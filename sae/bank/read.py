@@ -68,7 +68,8 @@ class Bank:
         input_scale: The factor of its inputs, after their norm.
         store: Folder of the SAEs themselves, relative to that of `file`.
         saes: Its SAEs, protocol by protocol, in the order in which each asked for them.
-        facts: {protocol: what it found out about the cell}, such as a number of steps.
+        facts: {protocol: what it found out about the cell}, such as a number of steps;
+            under `sae.bank.plan.LEFT_OUT` {method: why the cell goes without its SAE}.
     """
 
     file: Path

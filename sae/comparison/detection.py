@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 
 from sae.comparison.methods import Methods
-from sae.comparison.scores import RUN
+from sae.comparison.scores import RUN, SCORES
 from sae.scoring.frequency import FREQUENCY_BANDS
 from sae.scoring.rows import CELL
 
-ABOUT = ["alive", "reweighted", "measured", "whole"]
+ABOUT = ["alive", "looks", "reweighted", "measured", "whole"]
 COLUMNS = [*CELL, "method", *ABOUT]
 
 
@@ -29,7 +29,8 @@ def by_cell(
         names: The experiment's methods.
 
     Returns:
-        Columns `COLUMNS`. `alive`: the mean AUC of measured latents; `reweighted`: that
+        Columns `COLUMNS`. `alive`: the mean AUC of measured latents; `looks`: that by
+        8 x 8 pixels, NaN where the metric `looks` was not computed; `reweighted`: the
         mean at the baseline's frequencies, over bands in which both have latents;
         `measured`: the measured share of the dictionary; `whole`: the mean AUC of all
         latents, of which one that is not measured counts as .5. Empty where nothing was
@@ -41,6 +42,7 @@ def by_cell(
     saes = picked.set_index([*RUN, "method"])
     saes = saes.assign(
         alive=saes["detection_auc"],
+        looks=SCORES["detection_looks"].of(saes),
         reweighted=_reweighted(picked, latents, names.baselines[0]),
         measured=saes["detection_measured"],
         whole=saes["detection_auc_all"],
@@ -110,7 +112,7 @@ def differences(table: pd.DataFrame, names: Methods) -> pd.DataFrame:
         shown = by_method[method]
         if method != baseline:
             shown = shown - by_method[baseline].reindex(shown.index)
-        for about, values in shown.dropna(how="all").items():
+        for about, values in shown.dropna(how="all").dropna(axis=1, how="all").items():
             lines.append(
                 {
                     "method": method,

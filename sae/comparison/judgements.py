@@ -43,7 +43,7 @@ FEWEST_LATENTS = 3
 TOO_FEW_RATERS = f"{NOT_COMPARABLE}: too few raters"
 CONTROL = "control"  # what a difference is worth: not tested
 # What is set beside people's answers, latent by latent: columns of a study.
-SCORES = ("detection", "ms", "concept_f1")
+SCORES = ("detection", "ms")
 
 # What identifies a latent, and in what it is drawn.
 LATENT = ["dataset", "backbone", "k", "method", "latent"]

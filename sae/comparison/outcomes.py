@@ -88,13 +88,6 @@ def is_shown(outcome: Any) -> bool:
     return isinstance(outcome, str) and outcome.startswith((BETTER, WORSE))
 
 
-def is_negligible(outcome: Any) -> bool:
-    """Say whether an outcome is that a difference lies within the margin."""
-    return isinstance(outcome, str) and (
-        outcome.startswith(EQUIVALENT) or BY_LESS in outcome
-    )
-
-
 def word(
     effect: float, *, differs: bool, is_small: bool, margin: float = NEGLIGIBLE
 ) -> str:

@@ -64,6 +64,10 @@ _DETECTION = (
 _DETECTION_ALL = (
     "AUC, mean over all latents; one that fires too rarely to be measured counts as .5."
 )
+_LOOKS = (
+    "Detection by 8 x 8 pixels of the images in place of a backbone: what their looks "
+    "alone tell. A control, and no end in itself."
+)
 _MEASURED = "Share of the latents that fire often enough for detection."
 _OTHERS = "MS as backbones of other families see the images"
 _ACROSS = "without pairs of near-duplicates, where the dataset knows them"
@@ -74,6 +78,10 @@ _DEAD = "Latents that no training image activates."
 _MATCH = (
     "How well latents match the keywords that people gave the images: F1 minus chance, "
     "mean over concepts."
+)
+_NAMED = (
+    "Share of the latents that have a name: a keyword that half of the test images or "
+    "more have on which the latent is high."
 )
 _PAIRS = (
     "How surely latents switch where a picture changes in one attribute alone, mean "
@@ -105,6 +113,14 @@ SCORES = {
         "detection",
         _DETECTION,
         **_OWN_FRONT,
+        chance=0.5,
+    ),
+    "detection_looks": Score(
+        "detection_looks",
+        "detection_looks",
+        "detection by looks",
+        _LOOKS,
+        **_JUDGED,
         chance=0.5,
     ),
     "detection_auc_all": Score(
@@ -187,6 +203,9 @@ SCORES = {
         _MATCH,
         **_OWN_FRONT,
         chance=0,
+    ),
+    "names_share": Score(
+        "names_share", "names_share", "latents with a name", _NAMED, **_JUDGED
     ),
     "concepts_pairs": Score(
         "concepts_pairs",

@@ -57,7 +57,7 @@ _CODE_WITHOUT_WORK = {
 }
 # What the workflow fills in where an option of a metric is null. The metric's constant
 # FILLED is {option: one of these}.
-FILLED_WITH = ("smallest_k", "families")
+FILLED_WITH = ("smallest_k", "families", "detection")
 # What costs are reckoned by, of a metric that fits probes. The metric's constant FITS
 # names one of its options for each of these.
 FITS_SAY = ("images", "strengths", "largest")
@@ -82,6 +82,7 @@ def head_of(kind: str, name: str) -> registry.Head:
         _check_rankings(head, file)
         _check_fits(head, file)
         _check_stage(head, file)
+        _check_others(head, file)
     if kind == "protocol":
         _check_metrics_of_protocol(head, file)
     return head
@@ -206,6 +207,19 @@ def _check_stage(head: registry.Head, file: Path) -> None:
                 f"{file} has STAGE = {stage!r}, which gets no {table!r} to read: make "
                 f"it 'score'; {_HOW}"
             )
+
+
+def _check_others(head: registry.Head, file: Path) -> None:
+    """Check what a metric reads in place of the experiment's other backbones.
+
+    Raises:
+        UserError: `OTHERS` is no list of texts, or the metric does not read others.
+    """
+    if "OTHERS" not in head.constants:
+        return
+    _check_text_constant("OTHERS", _TextConstant(is_list=True), head.constants, file)
+    if "others" not in head.constants["READS"]:
+        raise UserError(f"{file} has OTHERS, and no 'others' among its READS; {_HOW}")
 
 
 def _check_metrics_of_protocol(head: registry.Head, file: Path) -> None:

@@ -43,6 +43,7 @@ def check_experiment(config: Config, name: str, problems: Problems) -> None:
             check_protocol(experiment, protocol, options, problems)
 
     _check_backbones(experiment, problems)
+    _check_backbones_of_metrics(experiment, problems)
     _check_dataset_of_gallery(experiment, problems)
     if all(method.control for method in experiment.methods.values()):
         problems.add(
@@ -167,6 +168,25 @@ def _check_backbones(experiment: NamedExperiment, problems: Problems) -> None:
                 f"{backbone_name} (loader {backbone.loader}) do not go together: a "
                 "dataset without images needs a loader of given embeddings, and images "
                 "another one",
+            )
+
+
+def _check_backbones_of_metrics(
+    experiment: NamedExperiment, problems: Problems
+) -> None:
+    """Check the backbones that metrics name by `OTHERS`: no experiment has them too."""
+    spec = experiment.spec
+    config = experiment.config
+    for name, metric in config.metrics.items():
+        backbones = metric.constants.get("OTHERS", ())
+        problems.check_names(f"metrics.{name}", backbones, config.backbones)
+        if metric.optional and name not in spec.metrics:
+            continue
+        for backbone in sorted(set(backbones) & set(spec.embedding)):
+            problems.add(
+                experiment.key,
+                f"{backbone} is what the metric {name} sees, and judges nothing else: "
+                "leave it out of `backbones` and `judges`",
             )
 
 

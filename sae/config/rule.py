@@ -17,7 +17,7 @@ class ClaimRule(Options):
     bootstrap_seed: Seed
     """Of the bootstrap."""
     min_blocks: int = Field(ge=2)
-    """With fewer blocks a claim is not tested, and an effect of fronts has no word."""
+    """With fewer blocks a claim is not tested, and an effect of fronts is not comparable."""
     agreement: float = Field(ge=0, le=1)
     """Of the cells that differ, the share that must agree with a claim."""
     margin_r2: float = Field(ge=0)

@@ -12,6 +12,10 @@ from sae.config.problems import Problems
 from sae.core.errors import UserError
 
 DEEPEST = 50  # levels; config.yaml has 8
+# Smaller numbers than this lose digits, or are 0, in float32.
+_LEAST = 2.0**-126
+# What YAML 1.1 reads as numbers of base 8 and 60: 0100 is 64, 1:30 is 90.
+_OF_OTHER_BASE = re.compile(r"[-+]?(0[0-9_]+|[0-9_]+(:[0-5]?[0-9])+(\.[0-9_]*)?)")
 
 # Where PyYAML was built with libyaml, which is ten times as fast.
 _SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -121,7 +125,9 @@ class _LoaderOfUniqueKeys(_SafeLoader):
 
 
 def _check_yaml_events(text: str) -> None:
-    """Refuse what is nested too deep, and YAML's own ways to say a thing once.
+    """Refuse what is nested too deep, and what YAML reads in ways that few expect.
+
+    Those are its own ways to say a thing once, and numbers of other bases.
 
     PyYAML parses a text into events before it makes anything of them. A text that nests
     deep enough would end Python itself if it were made into lists.
@@ -150,6 +156,15 @@ def _check_yaml_events(text: str) -> None:
         elif isinstance(event, yaml.ScalarEvent) and event.value == "<<":
             problem = (
                 "<< is not allowed here: write `extends: NAME` in an entry instead"
+            )
+        elif (
+            isinstance(event, yaml.ScalarEvent)
+            and not event.style
+            and _OF_OTHER_BASE.fullmatch(event.value)
+        ):
+            problem = (
+                f"{event.value} is a number of base 8 or 60 to YAML: write it in base "
+                "10, without a 0 in front, or put it in quotes"
             )
         if problem is not None:
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
@@ -188,6 +203,12 @@ def check_json_values(value: Any, problems: Problems, key: str = "") -> None:
     elif isinstance(value, float):
         if not math.isfinite(value):
             problems.add(key, f"{value} is not allowed; it must be a finite number")
+        elif 0 < abs(value) < _LEAST:
+            problems.add(
+                key,
+                f"{value} is not allowed: float32 has no such small number; write 0 or "
+                f"at least {_LEAST:.2g}",
+            )
     elif not isinstance(value, int | None):
         problems.add(
             key, f"YAML reads {value} as {type(value).__name__}; put it in quotes"

@@ -73,3 +73,19 @@ def file_path(name: str, value: Any) -> Path:
     if not isinstance(text, str) or not text or "\0" in text:
         raise UserError(f"{name} is {text!r}; give the path of a file or folder")
     return Path(text)
+
+
+def first_faint_row(values: np.ndarray, dtype: Any) -> int | None:
+    """Return the first row of which a type keeps a few digits only, or nothing.
+
+    Args:
+        values: (N, d) floats, finite.
+        dtype: the type that they are stored or computed in.
+
+    Returns:
+        The number of the first row without a normal number of that type that is not
+        zero as a whole; None if there is none.
+    """
+    largest = np.maximum(values.max(axis=1), -values.min(axis=1))
+    is_faint = (largest > 0) & (largest < np.finfo(dtype).smallest_normal)
+    return int(is_faint.argmax()) if is_faint.any() else None

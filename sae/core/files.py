@@ -35,12 +35,37 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 
     Raises:
         OSError: As :func:`writing`.
+        UserError: As :func:`check_replaceable`.
     """
+    # A link may be replaced by another one, as a store's are.
+    if not os.path.islink(path):
+        check_replaceable(path)
     with _temporary_path(path) as temporary:
         yield temporary
         if not temporary.is_symlink():
+            check_replaceable(path)
             _sync(temporary)
         os.replace(temporary, path)
+
+
+def check_replaceable(path: str | Path) -> None:
+    """Check that what is written to `path` replaces a file, or nothing.
+
+    Raises:
+        UserError: There is something else. Of a link, what it leads to would keep its
+            old content; a device or pipe would become a file.
+    """
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError:  # Nothing is there, or what writes it says why not.
+        return
+    if not stat.S_ISREG(mode):
+        kind = "a folder, pipe, socket or device"
+        if stat.S_ISLNK(mode):
+            kind = f"a link to {os.readlink(path)}"
+        raise UserError(
+            f"{path} is {kind}, which would be replaced by a file: name a file to write"
+        )
 
 
 @contextmanager
@@ -80,8 +105,15 @@ def atomic_directory(path: str | Path, *, replace: bool = False) -> Iterator[Pat
         replace: What happens if `path` exists by then. By default another process made
             the same content first, and the temporary directory is removed; with
             `replace`, what was there goes as a whole.
+
+    Raises:
+        UserError: `path` would be replaced and is no folder, or is a link to one.
     """
     path = Path(path)
+    if replace and os.path.lexists(path) and (path.is_symlink() or not path.is_dir()):
+        raise UserError(
+            f"{path} is a link or no folder, and would be replaced: name a folder"
+        )
     with scratch_directory(path) as temporary:
         yield temporary
         for file in temporary.rglob("*"):
@@ -282,6 +314,28 @@ def read_json(
     content = json.loads(seals.read_sealed(path, what, advice))
     del content["seal"]
     return content
+
+
+def walk(
+    folder: str | Path, follow_links: bool = True
+) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Yield what `os.walk` does; no folder is left out without a word.
+
+    Args:
+        folder: Where it begins.
+        follow_links: Whether links to folders are followed.
+
+    Raises:
+        UserError: A folder cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise UserError(
+            f"the folder {error.filename} cannot be read ({error.strerror}): make it "
+            "readable, or move it elsewhere"
+        ) from error
+
+    return os.walk(folder, onerror=refuse, followlinks=follow_links)
 
 
 def regular(path: str | Path) -> str | Path:

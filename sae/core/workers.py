@@ -21,7 +21,7 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from sae.core import codehash, progress, registry
+from sae.core import codehash, files, progress, registry
 from sae.core.errors import UserError
 
 Item = TypeVar("Item")
@@ -166,6 +166,7 @@ def _log_to(file: Path | None) -> None:
     # The step's own process is the first that logs; those of a pool add to its log.
     if multiprocessing.parent_process() is None:
         if not _is_stderr(file):
+            files.check_replaceable(file)
             file.unlink(missing_ok=True)
         progress.report_in(progress.progress_path(file))
     handler = _LogFile(file, mode="a", encoding="utf-8", errors="backslashreplace")

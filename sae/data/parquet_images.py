@@ -69,8 +69,8 @@ def parquet_samples(
         named_columns.append(label_column)
     parquet = open_parquet(path, named_columns)
     schema = parquet.schema_arrow
-    if not label_column and "label" in schema.names:
-        label_column = "label"
+    if not label_column:
+        label_column = _default_label_column(path, schema.names)
     has_paths = _check_types(path, schema, image_column, label_column)
 
     columns = []
@@ -95,6 +95,24 @@ def parquet_samples(
             key = str(image_paths[row] or rows_before + row)
             yield Sample(key, f"{file}@{group}:{row}", labels[row])
         rows_before += row_count
+
+
+def _default_label_column(path: Path, columns: list[str]) -> str | None:
+    """Return `label` if there is such a column.
+
+    Raises:
+        UserError: there are several, or only one whose name differs from it in case or
+            by an `s`.
+    """
+    if columns.count("label") == 1:
+        return "label"
+    similar = [name for name in columns if name.lower() in ("label", "labels")]
+    if similar:
+        raise UserError(
+            f"{path} has the columns {', '.join(columns)}: say by `label_column` which "
+            f"one has the class numbers, {' or '.join(sorted(set(similar)))}"
+        )
+    return None
 
 
 def _check_types(

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from sae.core import files
+from sae.core import arguments, files
 from sae.core.errors import UserError
 from sae.data import backbone_entries, pictures
 from sae.data import dataset as datasets
@@ -86,8 +86,8 @@ class EmbeddingSource(ABC):
             first_row: the row of the split that the batch begins with.
 
         Raises:
-            UserError: it does not have two dimensions, or holds no real numbers or
-                values that are not finite.
+            UserError: it does not have two dimensions, or holds no real numbers, or
+                values that are not finite or too small as that type.
         """
         title = self.extraction.title
         if batch.ndim != 2 or batch.dtype.kind != "f":
@@ -111,6 +111,16 @@ class EmbeddingSource(ABC):
             raise UserError(
                 f"{title}: row {row} (from 0) of {file}, {image_id!r}, holds NaN or "
                 f"values not finite as {stored.dtype}"
+            )
+        faint_row = arguments.first_faint_row(batch, stored.dtype)
+        if faint_row is not None:
+            row = first_row + faint_row
+            file = self.files_by_split().get(split, split)
+            image_id = self.extraction.rows[split]["image_id"][row]
+            raise UserError(
+                f"{title}: row {row} (from 0) of {file}, {image_id!r}, is too small "
+                f"for {stored.dtype}, which keeps few of its digits: multiply all "
+                "embeddings by one number, or store them as float32"
             )
         return stored
 

@@ -160,6 +160,12 @@ def _read_label(
             open_file.seek(sample[ending].offset)
             texts[ending] = open_file.read(sample[ending].size)
     if not texts:
+        for ending in ("label", "class", "cls.txt", "label.txt"):
+            if ending in sample:
+                omissions.add(
+                    "labels by an ending other than .cls, and so their images' classes,",
+                    f"{file}: {sample[ending].key}.{ending}",
+                )
         return None
 
     deciding = "cls" if "cls" in texts else "json"

@@ -245,7 +245,7 @@ def check_embeddings(
 
     Raises:
         UserError: they are no floats, have another number of dimensions or no rows, are
-            masked, or have values that are not finite in float32.
+            masked, or have values that are not finite or too small in float32.
     """
     if isinstance(embeddings, np.ma.MaskedArray):
         raise UserError(
@@ -279,6 +279,20 @@ def check_embeddings(
             raise UserError(
                 f"row {row} (from 0) of {name} holds NaN, or a value that is not "
                 "finite in float32"
+            )
+        # Also of float16, whose digits were lost before.
+        smaller_type = min(
+            array.dtype, in_float32.dtype, key=lambda dtype: dtype.itemsize
+        )
+        faint_row = arguments.first_faint_row(
+            array[start : start + _ROWS_CHECKED], smaller_type
+        )
+        if faint_row is not None:
+            raise UserError(
+                f"row {start + faint_row} (from 0) of {name} is too small for "
+                f"{smaller_type}, which keeps few of its digits: multiply all "
+                "embeddings by one number before they become "
+                f"{smaller_type}"
             )
     return array
 
@@ -393,12 +407,13 @@ def image_paths(folder: Path) -> list[str]:
     """Return the images in a folder and below, relative to it, sorted.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or a folder cannot be read.
     """
     paths = sorted(
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if path.suffix.lower() in pictures.ENDINGS and path.is_file()
+        Path(place, name).relative_to(folder).as_posix()
+        for place, _, names in files.walk(folder, follow_links=False)
+        for name in names
+        if Path(name).suffix.lower() in pictures.ENDINGS and Path(place, name).is_file()
     )
     if not paths:
         raise UserError(

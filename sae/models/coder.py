@@ -323,9 +323,10 @@ class Coder(nn.Module):
     def decode(self, codes: Codes) -> Float[Tensor, "samples d"]:
         """Decode codes to xhat (N, d), which is standardised."""
         device = self.b_dec.device
-        values = torch.from_numpy(codes.values).to(device)
-        latents = torch.from_numpy(codes.indices.astype(np.int64)).to(device)
-        offsets = torch.from_numpy(codes.offsets).to(device)
+        # Copies: PyTorch warns of arrays that are read-only, as a metric's codes.
+        values = torch.tensor(codes.values, device=device)
+        latents = torch.tensor(codes.indices, dtype=torch.int64, device=device)
+        offsets = torch.tensor(codes.offsets, device=device)
         row_starts = offsets[:-1]
         weighted_rows = gather_sum(
             values.to(self.W_dec.dtype), latents, self.W_dec, row_starts

@@ -207,7 +207,8 @@ def check_output_path(out: Path | str, *files_read: Path | str) -> None:
         files_read: what the work reads, none of which may be replaced.
 
     Raises:
-        UserError: `out` is a folder, is one of these files, or cannot be written.
+        UserError: `out` is no file that can be replaced, is one of these files, or
+            cannot be written.
     """
     out = Path(out)
     with files.refusing_unwritable(out):
@@ -221,6 +222,7 @@ def check_output_path(out: Path | str, *files_read: Path | str) -> None:
                 f"{out} is what was given to read, and would be replaced: name another "
                 "file to write"
             )
+        files.check_replaceable(out)
         with files.scratch_directory(out):
             pass
 

@@ -14,14 +14,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from sae.bank.plan import Member, Plan, named
+from sae.bank.plan import LEFT_OUT, Member, Plan, named
 from sae.bank.read import Bank
-from sae.bank.train import Place, Trainer, cell_data_of
+from sae.bank.train import CellData, Place, Trainer, cell_data_of
 from sae.core import files, registry, workers
 from sae.core.errors import UserError
 from sae.core.options import Count, from_record
 from sae.protocols._history import Choice, History, table_key
 from sae.scoring import rows, stage
+from sae.training.objectives import imported
 
 VERSION = 1
 progress = logging.getLogger("sae.progress")
@@ -61,6 +62,7 @@ def train(
     validation_tables = []
     with workers.pool(at_once) as side_by_side:
         cell_data = cell_data_of(plan, activations_dir, device)
+        plan, left_out = _without_misfits(plan, cell_data)
         trainer = Trainer(plan, cell_data, place, side_by_side)
         for name, options in plan.protocols.items():
             metrics = {
@@ -76,7 +78,7 @@ def train(
             choices[name] = choice
             validation_tables.append(validation)
 
-    _write_bank(trainer.bank, choices)
+    _write_bank(trainer.bank, choices, left_out)
     place.unfinished.unlink(missing_ok=True)
     files.write_parquet(scores / "validation.parquet", rows.joined(validation_tables))
     files.write_parquet(scores / "selection.parquet", _selection(plan, choices))
@@ -114,7 +116,13 @@ def _follow(
         validation, _, _ = scorer.score(trainer.bank, metrics_by_sae)
         scorer.write()
 
-        history = History(plan, protocol_options, trained, validation.to_pandas())
+        # Copies: what a protocol changes in them is not what the cell goes on with.
+        history = History(
+            plan.model_copy(deep=True),
+            protocol_options,
+            dict(trained),
+            validation.to_pandas(),
+        )
         lacking = named(
             member for member in protocol.next(history) if member.path not in trained
         )
@@ -167,12 +175,35 @@ def _report(plan: Plan, name: str, sae_count: int, choice: Choice) -> None:
     )
 
 
-def _write_bank(bank: Bank, choices: Mapping[str, Choice]) -> None:
+def _without_misfits(plan: Plan, cell_data: CellData) -> tuple[Plan, dict[str, str]]:
+    """Leave out SAEs that were made elsewhere, of another dataset than the cell's.
+
+    Returns:
+        The plan without their methods, and {method: why it is left out}.
+    """
+    left_out = {}
+    for name, method in plan.methods.items():
+        if method.objective == "imported":
+            options = imported.Options(**method.options)
+            why = imported.misfit(options, cell_data.embeddings)
+            if why:
+                left_out[name] = why
+                progress.warning("%s: %s is left out: it %s", plan.cell, name, why)
+    methods = {
+        name: method for name, method in plan.methods.items() if name not in left_out
+    }
+    return plan.model_copy(update={"methods": methods}), left_out
+
+
+def _write_bank(
+    bank: Bank, choices: Mapping[str, Choice], left_out: dict[str, str]
+) -> None:
     """Write bank.json with what the protocols chose.
 
     Args:
         bank: What was trained in the cell.
         choices: {protocol: what it chose}.
+        left_out: {method that the cell goes without: why}.
     """
     judged = set[tuple[str, str, int]]()
     for choice in choices.values():
@@ -182,6 +213,8 @@ def _write_bank(bank: Bank, choices: Mapping[str, Choice]) -> None:
         is_judged = sae.ok and (sae.method, sae.name, sae.seed) in judged
         saes.append(replace(sae, judged=is_judged))
     facts = {name: choice.facts for name, choice in choices.items()}
+    if left_out:
+        facts[LEFT_OUT] = left_out
     replace(bank, saes=saes, facts=facts).write()
 
 

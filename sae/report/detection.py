@@ -12,6 +12,10 @@ NOTES = (
     "cells (lowest to highest)."
 )
 COLUMNS = {
+    "looks": (
+        "by 8 x 8 pixels of the images in place of a backbone: what their looks alone "
+        "tell, which says what detection is worth"
+    ),
     "reweighted": "as if the method's latents fired as often as the baseline's do",
     "measured": "the share of the dictionary that fires often enough",
     "whole": "the mean over all latents; one that is not measured counts as .5",
@@ -28,12 +32,9 @@ def page(table: pd.DataFrame, names: Names) -> str:
     """
     paragraphs = ["# Detection by how often latents fire"]
     if len(table):
-        above_baseline = differences(table, names)
-        paragraphs += [
-            markdown(as_text(above_baseline, names)),
-            wrapped(NOTES),
-            column_key(COLUMNS),
-        ]
+        printed = as_text(differences(table, names), names)
+        columns = {name: COLUMNS[name] for name in COLUMNS if name in printed}
+        paragraphs += [markdown(printed), wrapped(NOTES), column_key(columns)]
     else:
         paragraphs.append(NONE)
     return "\n\n".join(paragraphs) + "\n"

@@ -17,14 +17,21 @@ from sae.report.names import Names
 from sae.scoring.front import DETECTION, ENDPOINTS, MS
 
 SHOWN_CONTROLS = 2  # the first of the config stand beside effects
-# What stands in the first table: the endpoints, and detection that cannot be raised by
-# measuring fewer latents.
-JUDGED = (DETECTION, "detection_auc_all", MS)
+# What stands in the first table: the endpoints; detection by looks, what detection is
+# worth; and detection that cannot be raised by measuring fewer latents.
+LOOKS = "detection_looks"
+JUDGED = (DETECTION, LOOKS, "detection_auc_all", MS)
 NO_COMPARISON = (
-    "Empty: no method of this experiment has trials beside a baseline's that are "
-    "feasible."
+    "Nothing to compare: no method has a feasible trial in a cell where the baseline "
+    "has one."
 )
 OTHER_SCORES = [name for name in OWN_FRONTS if name not in JUDGED]
+AT_VERTICES_SCORES = [name for name in JUDGED_ONLY if name != LOOKS]
+OF_LOOKS = (
+    "Detection by looks is a control, too: 8 x 8 pixels of an image in place of a "
+    "backbone. It is read where detection is highest, and says how much of an effect "
+    "can be seen without a network."
+)
 OF_CONTROLS = (
     "Controls are not tuned and stand at their own R2, beside the baseline that the "
     "paper's rule chose; they say what a difference is worth. Their intervals are "
@@ -45,6 +52,7 @@ def notes(
     *,
     has_datasets: bool,
     has_controls: bool,
+    has_looks: bool,
 ) -> list[str]:
     """Return the paragraphs about what a reader must know of the first table.
 
@@ -54,6 +62,7 @@ def notes(
         intervals: How wide intervals are.
         has_datasets: Whether the table has a column for each dataset.
         has_controls: Whether it has lines of controls.
+        has_looks: Whether it has lines of detection by looks.
     """
     datasets = ""
     if has_datasets:
@@ -65,7 +74,9 @@ def notes(
     )
     if outcomes.speaks_of_others(means):
         block = "dataset, a mean over families of backbones"
-        speaks_of = "An outcome speaks of other datasets like these."
+        speaks_of = (
+            "An outcome speaks of other datasets, seen by these families of backbones."
+        )
     columns = {
         "baseline": "the baseline's own score in the same reading, mean over cells",
         "effect": (
@@ -103,6 +114,8 @@ def notes(
     paragraphs = [wrapped(reading), wrapped(tests)]
     if has_controls:
         paragraphs.append(wrapped(OF_CONTROLS))
+    if has_looks:
+        paragraphs.append(wrapped(OF_LOOKS))
     paragraphs.append(column_key(columns))
     words = outcomes.meanings(intervals).items()
     bullets = [wrapped(f"- *{word}*: {when}.") for word, when in words]
@@ -167,6 +180,7 @@ def page(
         intervals,
         has_datasets=datasets is not None,
         has_controls=controls is not None and len(controls) > 0,
+        has_looks=SCORES[LOOKS].label in set(judged["score"]),
     )
     paragraphs = [markdown(judged), *judged_notes]
 
@@ -184,10 +198,10 @@ def page(
         paragraphs += [title, markdown(other_scores), wrapped(OWN_FRONTS_NOTES)]
 
     # Scores of judged SAEs alone all stand at the vertices of one front.
-    at_vertices = score_table(means, names, JUDGED_ONLY, datasets)
+    at_vertices = score_table(means, names, AT_VERTICES_SCORES, datasets)
     if len(at_vertices):
         first_width = headline(means)
-        rows = first_width[first_width["score"].isin(JUDGED_ONLY)]
+        rows = first_width[first_width["score"].isin(AT_VERTICES_SCORES)]
         front = SCORES[rows["front"].iloc[0]].label
         title = f"## At {front}'s vertices"
         at_vertices_notes = wrapped(AT_VERTICES.format(front=front))
@@ -225,7 +239,7 @@ def judged_table(
     datasets: pd.DataFrame | None = None,
     controls: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """Return endpoints and detection of all latents, methods and then controls."""
+    """Return the scores of `JUDGED`, methods and then controls."""
     lines = []
     shown_controls = list(names.controls)[:SHOWN_CONTROLS]
     for score in JUDGED:
@@ -250,6 +264,24 @@ def _control_lines(controls: pd.DataFrame, names: Names) -> list[dict[str, str]]
             "effect": interval(row["difference"], row["low"], row["high"]),
         }
         for row in controls.to_dict("records")
+    ]
+
+
+def say_looks(controls: pd.DataFrame) -> list[str]:
+    """Say what the baseline's detection is by looks, in a sentence.
+
+    Args:
+        controls: Of `sae.comparison.controls.compare`, over all datasets together.
+
+    Returns:
+        Nothing where that was not measured.
+    """
+    baseline = controls.drop_duplicates("score").set_index("score")["baseline"]
+    if not {DETECTION, LOOKS} <= set(baseline.index):
+        return []
+    return [
+        "By looks alone (8 x 8 pixels of an image) the baseline's detection is "
+        f"{baseline[LOOKS]:.3f}, not {baseline[DETECTION]:.3f}."
     ]
 
 

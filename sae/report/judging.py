@@ -103,21 +103,23 @@ class Judgements:
         scores: As :func:`sae.comparison.judgements.correlations` takes them.
         methods: Ids, the baseline first.
         controls: Those of them that are controls.
-        left_out: A sentence for each rater that does not count.
+        remarks: A sentence for each rater that does not count, and for each two whose
+            answers are equal.
     """
 
     answers: pd.DataFrame
     scores: pd.DataFrame
     methods: list[str]
     controls: list[str]
-    left_out: list[str]
+    remarks: list[str]
 
 
 def judged(site: Path, answers: Sequence[Path], /, *, out: Path | None = None) -> None:
     """Print what people said in the view Judge of a site.
 
     By method the share of right answers, its difference to the baseline, and how
-    people's answers go with scores of the same latents. A rater is left out, and that
+    people's answers go with scores of the same latents. Two raters whose answers are
+    all equal are named. A rater is left out, and that
     is said, who is right in fewer than five of six catch trials, saw fewer than three
     of them, or gave fewer answers that count than half of a session, 20 with four
     methods. Files with one alias are of one rater.
@@ -172,7 +174,8 @@ def read_judgements(site: Path, answer_files: Sequence[Path]) -> Judgements:
     if not answer_files:
         raise UserError("name at least one file of answers that the page saved")
     rows: list[dict[str, Any]] = []
-    left_out: list[str] = []
+    remarks: list[str] = []
+    rater_by_answers: dict[frozenset[tuple[object, ...]], str] = {}
     file_by_session: dict[tuple[str, object], Path] = {}
     # What a rater was asked again counts once.
     judged_latents: set[tuple[object, ...]] = set()
@@ -201,10 +204,20 @@ def read_judgements(site: Path, answer_files: Sequence[Path]) -> Judgements:
         rater_rows = _answer_rows(file, answer_file, study)
         reason = _why_left_out(rater_rows, len(study.methods))
         if reason:
-            left_out.append(f"{file.name} is left out: {reason}.")
+            remarks.append(f"{file.name} is left out: {reason}.")
             continue
         # Who judged twice, or in two cells, is one rater.
         rater = answer_file.rater.strip() or f"rater {answer_file.seed}"
+        what_was_answered = frozenset(
+            (*(row[name] for name in judgements.LATENT), row["kind"], row["correct"])
+            for row in rater_rows
+        )
+        first_rater = rater_by_answers.setdefault(what_was_answered, rater)
+        if first_rater != rater:
+            remarks.append(
+                f"{first_rater} and {rater} gave equal answers to all of the same "
+                "trials, and count as two: if they are one person, give one file."
+            )
         for row in rater_rows:
             latent = (rater, *(row[name] for name in judgements.LATENT))
             if row["kind"] == COUNTED and latent not in judged_latents:
@@ -212,7 +225,7 @@ def read_judgements(site: Path, answer_files: Sequence[Path]) -> Judgements:
                 rows.append({"rater": rater, **row})
         methods.update(study.methods)
     if not rows:
-        raise UserError(f"no rater counts: {' '.join(left_out)}")
+        raise UserError(f"no rater counts: {' '.join(remarks)}")
     all_trials = pd.concat([study.trials for study in studies.values()])
     counted_trials = all_trials[all_trials["kind"] == COUNTED]
     return Judgements(
@@ -220,7 +233,7 @@ def read_judgements(site: Path, answer_files: Sequence[Path]) -> Judgements:
         scores=counted_trials[[*judgements.LATENT, *SCORES]],
         methods=list(methods),
         controls=[method for method, is_control in methods.items() if is_control],
-        left_out=left_out,
+        remarks=remarks,
     )
 
 
@@ -412,7 +425,7 @@ def _page(
             "correlation lies nearer to 0 than that of the true shares."
         )
         lines.append(markup.markdown(_printed_correlations(correlations)))
-    return "\n\n".join([*lines, *people.left_out])
+    return "\n\n".join([*lines, *people.remarks])
 
 
 def _printed_shares(shares: pd.DataFrame, looks: dict[str, Look]) -> pd.DataFrame:

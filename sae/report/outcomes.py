@@ -1,6 +1,6 @@
 """What is said of an effect, in one set of words, wherever it is printed."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -59,7 +59,7 @@ def heading(means: pd.DataFrame) -> str:
     """
     if speaks_of_others(means):
         return "outcome"
-    return f"outcome, {on_datasets(means)}"
+    return f"outcome {on_datasets(means)}"
 
 
 def on_datasets(means: pd.DataFrame) -> str:
@@ -76,7 +76,7 @@ def speaks_of_others(means: pd.DataFrame) -> bool:
     return bool((means["unit"] == DATASET).all())
 
 
-def is_out_of_reach(row: Mapping[Hashable, Any]) -> bool:
+def is_out_of_reach(row: Mapping[Any, Any]) -> bool:
     """Say whether a method is out of reach, so that its mean is not printed.
 
     Args:
@@ -85,7 +85,7 @@ def is_out_of_reach(row: Mapping[Hashable, Any]) -> bool:
     return row["reason"] == OUT_OF_REACH
 
 
-def say(row: Mapping[Hashable, Any]) -> str:
+def say(row: Mapping[Any, Any]) -> str:
     """Return the outcome of an effect in words; "-" of a score that has none.
 
     Args:
@@ -107,7 +107,7 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def _why_not(row: Mapping[Hashable, Any]) -> str:
+def _why_not(row: Mapping[Any, Any]) -> str:
     """Say why an effect is not comparable."""
     reason = row["reason"]
     if reason == TOO_FEW:

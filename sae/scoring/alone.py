@@ -18,6 +18,7 @@ from sae.models.apply import Encoder, check_embeddings
 from sae.models.coder import Coder
 from sae.models.convert import describe_doubt
 from sae.models.inputs import Inputs, rows_differ, total_variance
+from sae.scoring import rows
 from sae.scoring.stage import options_of
 from sae.scoring.subject import Curve, PerLatent, Subject
 
@@ -88,17 +89,23 @@ def score(
         train_labels: (N',) classes of the images of `train`.
         train_groups: (N',) groups of the images of `train`, as `groups`.
         concepts: (N,) what people call each image: any number of keywords, or none.
-        train_concepts: (N',) keywords of the images of `train`, for `concepts`.
+        train_concepts: (N',) keywords of the images of `train`, for the metrics
+            `concepts` and `names`.
         metrics: names of `sae.scoring.metrics`; by default those whose file says
             `ALONE` and whose `READS` is given: all of them need held-out embeddings,
             `firing` also `train`, `independent` also `judges`, and `detection` `train`,
-            `judges` and `train_judges`, and `concepts` `train`, `concepts` and
-            `train_concepts`.
+            `judges` and `train_judges`, and `concepts` and `names` `train`, `concepts`
+            and `train_concepts`.
 
     Raises:
         UserError: something is of a wrong type or shape, not finite or missing, all
-            embeddings are the same after the SAE's norm, a metric is unknown, or one
-            that was asked for by name reads what is not given.
+            embeddings are the same after the SAE's norm, a metric is unknown, changes
+            what it reads or gives the column of another one, or one that was asked for
+            by name reads what is not given.
+
+    Warns:
+        UserWarning: held-out embeddings are among those of `train`, or the SAE explains
+            less than their mean does.
     """
     if not isinstance(sae, Encoder | Coder):
         raise UserError(
@@ -129,7 +136,18 @@ def score(
     }
     names = default_metrics(is_given) if metrics is None else _check_names(metrics)
 
+    shared_count = _count_shared_rows(splits)
+    if shared_count:
+        warnings.warn(
+            f"{shared_count} of {len(splits['test'].index)} embeddings are in train "
+            "too: what the SAE was trained on is not held out, and its scores there "
+            "say less; leave these rows out of one of the two",
+            stacklevel=2,
+        )
+
     columns: dict[str, Any] = {}
+    owners: dict[str, str] = {}
+    reserved = (*rows.RESERVED["scalars"], *rows.KEY, *rows.ABOUT)
     for name in names:
         columns_of_metric = _compute(name, subject, is_given)
         if metrics is not None and not columns_of_metric:
@@ -137,6 +155,7 @@ def score(
                 f"metric {name} gives no column of what is given here: it may need "
                 "labels or train_labels, or what sae.score does not take"
             )
+        rows.claim(owners, name, columns_of_metric, reserved)
         columns.update(columns_of_metric)
 
     reason = describe_doubt(coder, columns.get("r2", 1), "these embeddings")
@@ -146,6 +165,14 @@ def score(
         for column in _BY_GROUP:
             columns.pop(column, None)
     return columns
+
+
+def _count_shared_rows(splits: Mapping[str, Activations]) -> int:
+    """Count the held-out embeddings that are rows of the training embeddings too."""
+    if "train" not in splits:
+        return 0
+    train_rows = {row.tobytes() for row in splits["train"].embeddings}
+    return sum(row.tobytes() in train_rows for row in splits["test"].embeddings)
 
 
 def default_metrics(is_given: Mapping[str, bool]) -> list[str]:
@@ -204,7 +231,7 @@ def _compute(
         raise UserError(f"metric {name} reads {reads}, which is not given here")
 
     view = subject.limited({"test", *module.READS})
-    scores = module.score(view, "test", options_of(name, None))
+    scores = view.score(module, "test", options_of(name, None))
     return {
         column: _plain(value)
         for column, value in scores.items()

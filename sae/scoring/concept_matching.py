@@ -194,19 +194,6 @@ def f1_of_chosen(
     return f_score(matched, union.T @ weights, concepts.T @ weights, 1.0)
 
 
-def f1_of_latents(
-    fires: scipy.sparse.csr_matrix,
-    concepts: scipy.sparse.csr_matrix,
-    weights: Float[np.ndarray, " images"],
-) -> Float[np.ndarray, "concepts latents"]:
-    """Return F1 of each latent alone as a guess of each concept."""
-    weighted_fires = scipy.sparse.diags_array(weights) @ fires
-    matched = _weight_in_both(concepts, weighted_fires.tocsr())
-    return f_score(
-        matched, (fires.T @ weights)[None, :], (concepts.T @ weights)[:, None], 1.0
-    )
-
-
 def draw_moved_rows(
     groups: Int[np.ndarray, " images"], generator: np.random.Generator
 ) -> Int[np.ndarray, " images"]:

@@ -92,7 +92,8 @@ def run(
         activations_dir: folder of the splits of this (dataset, backbone).
         settings: metrics with their options; those of other stages are passed over.
         out: the folder to write into.
-        others: {backbone: folder of its splits} of the experiment's other backbones.
+        others: {backbone: folder of its splits} of the experiment's other backbones,
+            and of those that metrics name themselves (`OTHERS`).
         concepts_dir: folder of the dataset's annotations (`sae.data.concepts`).
         device: of PyTorch: cpu, cuda, cuda:1, mps, or auto for the best there is.
 
@@ -141,7 +142,7 @@ def run(
         stage,
         len(work),
         scorer.computed,
-        scorer.asked,
+        scorer.row_count,
     )
 
 
@@ -161,13 +162,13 @@ class Scorer:
     """Metrics and the stores of their rows: a row that a store lacks is computed.
 
     Attributes:
-        asked: the number of rows that were asked for.
+        row_count: the number of rows that were asked for.
         computed: the number of those that were computed.
 
     Args:
         options: {metric: its options}, in the order of their columns.
         activations: folder of the splits of the bank's images.
-        others: {backbone: folder of its splits}, of the experiment's other backbones.
+        others: {backbone: folder of its splits}, as :func:`run` takes them.
         folder: of the row stores.
         device: of PyTorch.
         splits: a metric's other splits are left out.
@@ -214,7 +215,7 @@ class Scorer:
         self._tested = tested or {}
         self._sums_of = functools.cache(_sums_of)
         self._kept_for_all: dict[Hashable, Any] = {}
-        self.asked = 0
+        self.row_count = 0
         self.computed = 0
 
     @contextmanager
@@ -283,7 +284,7 @@ class Scorer:
 
                 key = self._key(name, split, bank, banked_sae)
                 row_store = self._row_stores[name]
-                self.asked += 1
+                self.row_count += 1
                 if key not in row_store:
                     if subject is None:
                         subject = self._open(bank, banked_sae)
@@ -311,9 +312,15 @@ class Scorer:
         """Compute one metric of one SAE on one split, and check what it gives."""
         module = self._modules[name]
         view = subject.limited({split, *module.READS})
+        folders_read = self._folders_read_by(name)
+        view.others = {
+            backbone: by_split
+            for backbone, by_split in view.others.items()
+            if backbone in folders_read
+        }
         if "siblings" in module.READS:
             view.siblings = _Siblings(bank, bank.siblings(banked_sae), self._device)
-        scores = module.score(view, split, self._options[name])
+        scores = view.score(module, split, self._options[name])
         return _checked(name, scores, subject.coder.m)
 
     def _key(self, name: str, split: str, bank: Bank, banked_sae: BankedSae) -> str:
@@ -339,7 +346,7 @@ class Scorer:
                     split_read: self._sums_of(folder / split_read)
                     for split_read in splits_read
                 }
-                for backbone, folder in self._other_folders.items()
+                for backbone, folder in self._folders_read_by(name).items()
             }
             # A name decides only who is a judge of whom.
             identity["backbone"] = bank.backbone
@@ -349,6 +356,25 @@ class Scorer:
             siblings = bank.siblings(banked_sae)
             identity["siblings"] = sorted(str(sibling.sha256) for sibling in siblings)
         return files.sha256_text(files.dumps(identity))
+
+    def _folders_read_by(self, name: str) -> dict[str, Path]:
+        """Return {backbone: folder of its splits} of the others that a metric reads.
+
+        What one metric names by `OTHERS` no metric reads that does not name it.
+        """
+        backbones_of_metric = {
+            metric: getattr(module, "OTHERS", ())
+            for metric, module in self._modules.items()
+        }
+        backbones_of_experiment = set(self._other_folders).difference(
+            *backbones_of_metric.values()
+        )
+        backbones_read = backbones_of_metric[name] or backbones_of_experiment
+        return {
+            backbone: folder
+            for backbone, folder in self._other_folders.items()
+            if backbone in backbones_read
+        }
 
     @functools.cached_property
     def _activations(self) -> dict[str, store.Activations]:

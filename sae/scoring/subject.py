@@ -5,13 +5,17 @@ Codes are computed once for all metrics.
 
 import copy
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from dataclasses import replace
+from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sae.core import guard
 from sae.core.errors import UserError
+from sae.core.options import Options
 from sae.data.concepts import SplitConcepts
 from sae.data.store import Activations
 from sae.models.coder import Coder
@@ -55,6 +59,8 @@ class _DeclaredSplits(dict[str, Activations]):
 # By column name: a number or text for a column of `metrics.parquet`, or one of the two
 # above.
 Scores = dict[str, Any]
+# {(what it is, part, number): (array or tensor, its state)}
+_Guarded = dict[tuple[str, object, int], tuple[Any, guard.State]]
 
 
 class Subject:
@@ -83,14 +89,57 @@ class Subject:
         concepts: Mapping[str, SplitConcepts] | None = None,
     ) -> None:
         self.coder = coder
-        self.splits = splits
-        self.others = others or {}
+        # The arrays may be a caller's, who may go on writing to them.
+        self.splits: Mapping[str, Activations] = {
+            split: replace(images, embeddings=guard.read_only(images.embeddings))
+            for split, images in splits.items()
+        }
+        self.others: Mapping[str, Mapping[str, np.ndarray]] = {
+            backbone: {split: guard.read_only(x) for split, x in by_split.items()}
+            for backbone, by_split in (others or {}).items()
+        }
         self.backbone = backbone
         self.concepts = dict(concepts or {})
         self.siblings: Sequence[Coder] = ()
         self.shared: dict[Hashable, Any] = {} if shared is None else shared
         # {key: what was made for it}, of this SAE alone.
         self._made_for_sae: dict[Hashable, Any] = {}
+        # What metrics may not change, of this SAE and of all SAEs of the bank.
+        self._guarded: _Guarded = {}
+        self._guarded_for_all: _Guarded = self.shared.setdefault("guarded", {})
+        self._state_of_coder = _state_of(coder)
+        for split, images in self.splits.items():
+            _guard(self._guarded, f"embeddings of {split}", images.embeddings)
+        for backbone, by_split in self.others.items():
+            for split, x in by_split.items():
+                _guard(self._guarded, f"{backbone}'s embeddings of {split}", x)
+        _guard(self._guarded, "concepts", self.concepts)
+
+    def score(self, module: ModuleType, split: str, options: Options) -> Scores:
+        """Return what a metric gives of this SAE; the subject is a view for it.
+
+        Args:
+            module: the entry of the metric.
+            split: the split that is scored.
+            options: the metric's own.
+
+        Raises:
+            UserError: the metric changed what others read too.
+        """
+        try:
+            scores = module.score(self, split, options)
+        except ValueError as error:
+            # What NumPy and scipy say of an array that cannot be written.
+            if "read-only" not in str(error):
+                raise
+            raise _writes(module, "an array") from error
+        if _state_of(self.coder) != self._state_of_coder:
+            raise _writes(module, "the SAE")
+        for guarded in (self._guarded, self._guarded_for_all):
+            for (name, _, _), (array, state) in guarded.items():
+                if guard.state_of(array) != state:
+                    raise _writes(module, name)
+        return scores
 
     def limited(self, reads: Collection[str]) -> "Subject":
         """Return this subject as a metric sees it.
@@ -103,7 +152,12 @@ class Subject:
         """
         view = copy.copy(self)
         view.splits = _DeclaredSplits(
-            {split: images for split, images in self.splits.items() if split in reads}
+            {
+                # A table that is changed becomes another one (pandas' copy-on-write).
+                split: replace(images, index=images.index.copy(deep=False))
+                for split, images in self.splits.items()
+                if split in reads
+            }
         )
         if "concepts" not in reads:
             view.concepts = {}
@@ -140,6 +194,7 @@ class Subject:
             embeddings = self._images(split, at_most).embeddings
             inputs = self.coder.open_inputs(embeddings)
             self.shared[key] = (space, inputs)
+            _guard(self._guarded_for_all, f"inputs of {split}", inputs, at_most)
         return inputs
 
     def codes(self, split: str, at_most: int | None = None) -> Codes:
@@ -183,26 +238,30 @@ class Subject:
         """
         index = self._images(split, at_most).index
         column = index["label_coarse" if coarse else "label"]
-        return None if column.isna().any() else column.to_numpy(dtype=np.int64)
+        if column.isna().any():
+            return None
+        return guard.read_only(column.to_numpy(dtype=np.int64))
 
     def groups(self, split: str) -> np.ndarray | None:
         """Return (N,) group names; None where each image is a group of its own."""
         images = self.splits[split]
-        return images.index["group"].to_numpy() if images.grouped else None
+        if not images.grouped:
+            return None
+        return guard.read_only(images.index["group"].to_numpy())
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
         """Return what `make` returns.
 
         It is made once for this SAE, for all metrics that ask for the same key.
         """
-        return _keep(self._made_for_sae, key, make)
+        return _keep(self._made_for_sae, self._guarded, key, make)
 
     def once_for_all(self, key: Hashable, make: Callable[[], T]) -> T:
         """Return what `make` returns, of what depends on the data alone.
 
         It is made once for all SAEs of the bank.
         """
-        return _keep(self.shared, key, make)
+        return _keep(self.shared, self._guarded_for_all, key, make)
 
     def _images(self, split: str, at_most: int | None) -> Activations:
         """Return the images of a split, or a sample of them."""
@@ -214,8 +273,49 @@ class Subject:
         )
 
 
-def _keep(cache: dict[Hashable, Any], key: Hashable, make: Callable[[], T]) -> T:
-    """Return what a cache holds under a key; make it if there is nothing."""
+def _keep(
+    cache: dict[Hashable, Any],
+    guarded: _Guarded,
+    key: Hashable,
+    make: Callable[[], T],
+) -> T:
+    """Return what a cache holds under a key; make and guard it if there is nothing."""
     if key not in cache:
         cache[key] = make()
+        _guard(guarded, f"what is kept as {key}", cache[key])
     return cache[key]
+
+
+def _state_of(coder: Coder) -> dict[str, Any]:
+    """Return what is another value after a coder was changed."""
+    state: dict[str, Any] = {
+        name: guard.state_of(tensor)
+        for name, tensor in coder.state_dict(keep_vars=True).items()
+    }
+    for name in ("k", "input_norm", "input_scale", "tied"):
+        state[name] = getattr(coder, name)
+    state["select"] = (type(coder.select), getattr(coder.select, "k", None))
+    return state
+
+
+def _guard(guarded: _Guarded, name: str, value: Any, part: object = None) -> None:
+    """Make arrays read-only, and note how they and tensors are now.
+
+    Args:
+        guarded: gets them.
+        name: what the value is called.
+        value: as `sae.core.guard.lock` takes it.
+        part: tells apart values of one name.
+    """
+    for number, array in enumerate(guard.lock(value)):
+        guarded[name, part, number] = (array, guard.state_of(array))
+
+
+def _writes(module: ModuleType, what: str) -> UserError:
+    """Return the error of a metric that changes what others read."""
+    metric = module.__name__.rpartition(".")[2]
+    return UserError(
+        f"metric {metric} ({module.__file__}) changes {what}, which other metrics read "
+        "too: let it work on a copy, such as x.clone() of a tensor, x.copy() of an "
+        "array or copy.deepcopy(coder)"
+    )

@@ -102,7 +102,7 @@ def train(
 
     takes_steps = getattr(objective, "TRAINS", True)
     if settings.frozen == "all" or not takes_steps:
-        coder = objective_at_work.finish(x)
+        coder = finish(objective_at_work, x)
         return coder, [untrained_row(coder, x, input_moments.variance)]
 
     for name in FROZEN[settings.frozen]:
@@ -151,7 +151,21 @@ def train(
             if progress is not None:
                 progress(row)
 
-    return objective_at_work.finish(x), rows
+    return finish(objective_at_work, x), rows
+
+
+def finish(objective: stepping.Objective, x: Tensor | inputs.Inputs) -> Coder:
+    """Let an objective make the coder that is saved.
+
+    Raises:
+        UserError: it changed the inputs, on which other SAEs are trained too.
+    """
+    seen = {"the inputs": x} if isinstance(x, Tensor) else {}
+    before = stepping.states_of(seen, 0)
+    coder = objective.finish(x)
+    entry = f"objective {objective.settings.objective}: finish()"
+    stepping.check_unchanged(entry, seen, before, 0)
+    return coder
 
 
 def learning_rate(settings: Settings, step: int, steps: int) -> float:

@@ -15,6 +15,7 @@ Shapes in comments: N samples in a batch, d dimensions, m latents.
 
 import logging
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -23,6 +24,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from sae.core import guard
 from sae.core.errors import UserError
 from sae.core.options import Options
 from sae.models.coder import Coder, undo_standardise
@@ -170,9 +172,19 @@ class Penalty:
         """Compute the mean of the penalty over a batch.
 
         Raises:
-            UserError: the entry does not return one real number a sample.
+            UserError: the entry does not return one real number a sample, or changes
+                the batch or the coder.
         """
+        seen = {
+            "x": batch.x,
+            "a": batch.a,
+            "picks.values": batch.picks.values,
+            "picks.indices": batch.picks.indices,
+            **batch.coder.state_dict(keep_vars=True),
+        }
+        before = states_of(seen, batch.step)
         values = self.entry.penalty(batch)
+        check_unchanged(f"penalty {self.entry.__file__}", seen, before, batch.step)
         entry_name = self.entry.__name__.rpartition(".")[2]
         expected_shape = batch.a.shape[:1]
 
@@ -199,6 +211,43 @@ def describe_value(value: Any) -> str:
     if isinstance(value, Tensor):
         return f"{value.dtype} of shape {tuple(value.shape)}"
     return type(value).__name__
+
+
+def states_of(tensors: Mapping[str, Tensor], step: int) -> dict[str, guard.State]:
+    """Return what tells whether tensors are changed; exactly in the first step.
+
+    Later steps do not wait for a GPU.
+    """
+    return {
+        name: guard.state_of(tensor, compare_rows=step == 0)
+        for name, tensor in tensors.items()
+    }
+
+
+def check_unchanged(
+    entry: str,
+    tensors: Mapping[str, Tensor],
+    before: Mapping[str, guard.State],
+    step: int,
+) -> None:
+    """Check that an entry did not change what it was given.
+
+    Args:
+        entry: what the error calls the entry.
+        tensors: what it was given, by name.
+        before: what :func:`states_of` returned before it ran.
+        step: the number of the step.
+
+    Raises:
+        UserError: it changed one of the tensors.
+    """
+    after = states_of(tensors, step)
+    for name, state in before.items():
+        if after[name] != state:
+            raise UserError(
+                f"{entry} changes {name} in place, which the training reads too: let "
+                "it work on a copy, such as a.clone()"
+            )
 
 
 def mean_squared_error(residual: Float[Tensor, "batch dims"]) -> Float[Tensor, ""]:
@@ -416,7 +465,12 @@ class Objective:
             UserError: the picks are of another number of samples. Or, in the first
                 step, a value is neither the activation of its latent nor 0.
         """
+        seen = {"a": a, **self.coder.state_dict(keep_vars=True)}
+        before = states_of(seen, step)
         picks = self.pick(a)
+        check_unchanged(
+            f"objective {self.settings.objective}: pick()", seen, before, step
+        )
         returned = f"objective {self.settings.objective}: pick() returned"
 
         count = picks.sample_count()

@@ -636,3 +636,31 @@ def train_by_command(workspace, monkeypatch, capsys, recipe):
         ]
     )
     return code, capsys.readouterr().err
+
+
+def test_a_cell_goes_without_an_sae_of_another_dataset(workspace, caplog):
+    bank = workspace.train("a", plan({"topk": method()}))
+    (coder,) = open_all(bank)
+    with torch.no_grad():
+        coder.b_dec += 9  # As if it came of embeddings that lie elsewhere.
+    file = workspace.folder / "theirs.safetensors"
+    saefile.save(coder, file)
+
+    def with_theirs(**options):
+        theirs = method("imported", options={"file": str(file), **options})
+        return plan({"topk": method(), "theirs": theirs})
+
+    # Where the experiment has no other dataset, the import is wrong.
+    with pytest.raises(UserError, match=r"input_norm: .* dataset: "):
+        workspace.train("b", with_theirs())
+    with caplog.at_level(logging.WARNING, "sae.progress"):
+        left_out = workspace.train("c", with_theirs(other_datasets=True))
+    assert [sae.method for sae in left_out.saes] == ["topk"]
+    assert "theirs is left out: it reconstructs the training" in caplog.text
+    assert list(left_out.facts["left_out"]) == ["theirs"]
+    # One that fits is there all the same.
+    with torch.no_grad():
+        coder.b_dec -= 9
+    saefile.save(coder, file)
+    fits = workspace.train("d", with_theirs(other_datasets=True))
+    assert {sae.method for sae in fits.saes} == {"topk", "theirs"}

@@ -29,6 +29,7 @@ def chosen_sae(method, latents):
         "detection_auc_all": np.nan_to_num(
             [*auc, *[np.nan] * (10 - len(auc))], nan=0.5
         ).mean(),
+        "detection_looks": 0.55,
         "detection_measured": np.isfinite(auc).sum() / 10,
     }
     table = pd.DataFrame(latents, columns=["n_active", "detection"])
@@ -85,7 +86,12 @@ def test_a_cell_without_a_value_does_not_count():
     table = detection.by_cell(pd.DataFrame([base]), latents, NAMES)
     both_cells = pd.concat([table, table.assign(k=16, reweighted=np.nan)])
     cells = detection.differences(both_cells, NAMES).set_index("about")["cells"]
-    assert cells.to_dict() == {"alive": 2, "reweighted": 1, "measured": 2, "whole": 2}
+    of_others = {"alive": 2, "reweighted": 1, "measured": 2, "whole": 2}
+    assert cells.to_dict() == {**of_others, "looks": 2}
+    # Embeddings alone have no looks, of which nothing is said then.
+    del base["detection_looks"]
+    without = detection.by_cell(pd.DataFrame([base]), latents, NAMES)
+    assert set(detection.differences(without, NAMES)["about"]) == {*of_others}
 
 
 def test_without_judges_the_table_is_empty():

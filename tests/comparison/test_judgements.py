@@ -159,7 +159,6 @@ def test_answers_go_with_the_score_that_decides_them():
     scores = answers.drop_duplicates(LATENT)[LATENT].reset_index(drop=True)
     scores["detection"] = chance[scores["latent"]]
     scores["ms"] = rng.random(40)
-    scores["concept_f1"] = np.nan
     table = judgements.correlations(answers, scores).set_index("score")
     assert list(table.index) == ["detection", "ms"]
     assert table.loc["detection", "low"] > 0.6

@@ -91,6 +91,18 @@ OURS = {
         ),
         (
             "metric",
+            "= ()",
+            "= ()\nOTHERS = 'b'",
+            "has OTHERS = 'b', which must be a .*",
+        ),
+        (
+            "metric",
+            "= ()",
+            "= ()\nOTHERS = ['thumbnail']",
+            "has OTHERS, and no 'others' among its READS",
+        ),
+        (
+            "metric",
             "'test'",
             "['test']",
             r"has SPLITS = \[\['test'\]\], which must be .*",

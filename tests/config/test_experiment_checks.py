@@ -3,7 +3,8 @@
 import re
 
 import pytest
-from config.common import config_with, refusal_of
+from config.common import REMOVED, config_with, refusal_of
+from sae_workflow import settings
 
 
 @pytest.mark.parametrize(
@@ -48,3 +49,17 @@ def test_a_gallery_shows_a_k_of_its_dataset():
     )
     pattern = r"config key experiments\.demo\.gallery\.k: 32 is not known; allowed: 8"
     assert re.search(pattern, refusal_of(raw))
+
+
+@pytest.mark.parametrize("role", ["backbones", "judges"])
+def test_what_a_metric_sees_is_no_backbone_of_an_experiment(role):
+    raw = config_with({f"experiments/smoke/{role}": ["thumbnail"]})
+    pattern = r"config key experiments\.smoke: thumbnail is what the metric looks sees"
+    assert re.search(pattern, refusal_of(raw))
+    raw["metrics"]["looks"] = {"optional": True}
+    settings.load(raw)
+
+
+def test_what_a_metric_sees_must_be_there():
+    raw = config_with({"backbones/thumbnail": REMOVED})
+    assert "metrics.looks: 'thumbnail' is not known" in refusal_of(raw)

@@ -366,7 +366,7 @@ def test_the_config_is_right_and_typed():
             "datasets/fashion_mnist/artifacts",
             ["a"],
             "datasets.fashion_mnist.artifacts",
-            "'a'.*allowed: cldr_annotations, dinov2",
+            "'a'.*allowed: aid, caltech101, cats_dogs",
         ),
         (
             "datasets/imagenet/root",
@@ -398,7 +398,7 @@ def test_the_config_is_right_and_typed():
             "datasets/emoji/type",
             "emojy",
             "datasets.emoji.type",
-            "allowed: emoji, fashion_mnist, generated, image_folder",
+            "allowed: class_folders, emoji, fashion_mnist, generated, image_folder",
         ),
         (
             "datasets/fashion_mnist_55k",
@@ -472,7 +472,7 @@ def test_the_config_is_right_and_typed():
             "backbones/efficientnet_lite0/artifacts",
             ["x"],
             "backbones.efficientnet_lite0.artifacts",
-            "allowed: cldr_annotations, dinov2",
+            "allowed: aid, caltech101, cats_dogs",
         ),
         (
             "backbones/efficientnet_lite0/loader",

@@ -241,7 +241,7 @@ def test_an_sae_made_elsewhere_is_a_method_without_training(tmp_path):
     theirs = config.methods["theirs"]
     assert (theirs.objective, theirs.options) == (
         "imported",
-        {"file": "results/imported/theirs.safetensors"},
+        {"file": "results/imported/theirs.safetensors", "other_datasets": False},
     )
     assert config.methods["short"].imported.place == "owner/name:folder"
     assert (

@@ -30,6 +30,12 @@ def test_yaml_errors_name_file_and_line(tmp_path):
             "line 1.*'m' is there twice, first in line 1",
         ),
         ('{"a": 1, "b": {"c": 1, "c": 2}}', "'c' is there twice"),
+        ("a: 1\nb: [2, 0100]\n", "line 2.*0100 is a number of base 8 .*in quotes"),
+        ("a: -010\n", "line 1.*-010 is a number of base 8"),
+        ("a: 08\n", "line 1.*08 is a number of base 8"),
+        ("a: 1:30\n", "line 1.*1:30 is a number of base 8 or 60"),
+        ("a: {b: 190:20:30.15}\n", "line 1.*190:20:30.15 is"),
+        ("010: 1\n", "line 1.*010 is a number of base 8"),
         (
             "a: &a 1\nb: [*a]\n",
             r"line 2 .*: \*a is not allowed here: write it out, or `extends: NAME`",
@@ -84,3 +90,17 @@ def test_what_json_lacks_is_refused():
     assert "experiments.True: YAML reads this key as bool" in refusal_of(
         config_with({"experiments": yaml.safe_load("on: {}")})
     )
+
+
+def test_numbers_of_base_ten_and_texts_are_read(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("a: ['010', \"1:30\", 0, 0.5, 0x1F, 10, a:30, 2026-01-02x]\n")
+    expected = ["010", "1:30", 0, 0.5, 31, 10, "a:30", "2026-01-02x"]
+    assert parse_file(file) == {"a": expected}
+
+
+def test_a_rate_that_float32_does_not_have_is_refused():
+    for rate in (1e-40, 5e-324):
+        message = refusal_of(config_with({"training/small/lr": rate}))
+        assert "training.small.lr" in message
+        assert "float32 has no such small number" in message

@@ -179,7 +179,7 @@ def test_the_heads_of_all_entries_are_read_and_nothing_heavy_is_imported():
 
 def test_a_job_that_scores_loads_little_beside_pytorch():
     """Each of these takes it half a second or more, whatever it scores."""
-    metrics = "reconstruction monosemanticity purity detection firing concepts recovery"
+    metrics = "reconstruction monosemanticity purity detection firing names recovery"
     code = (
         "from sae.core import registry; import sae.scoring.stage\n"
         f"for name in {metrics.split()}:\n"

@@ -3,6 +3,9 @@
 import gzip
 import hashlib
 import http.server
+import shutil
+import subprocess
+import tarfile
 import threading
 import zipfile
 
@@ -132,6 +135,107 @@ def test_a_wheel_of_another_hash_is_not_unpacked(tmp_path, monkeypatch):
 
 def test_an_unknown_kind_lists_those_there_are(tmp_path):
     with pytest.raises(
-        UserError, match="one kind of url, wheel, npm, apt, deb, torchvision"
+        UserError, match="one kind of url, wheel, npm, apt, deb, torchvision, git"
     ):
         fetch("thing", spec({"ftp": "x"}), tmp_path)
+
+
+def git(folder, *words):
+    """Run git in a folder, and return what it says."""
+    author = ["-c", "user.name=A", "-c", "user.email=a@b"]
+    command = ["git", "-C", folder, *author, *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture
+def repository(tmp_path):
+    """A repository of three commits, of which the second has the pictures."""
+    folder = tmp_path / "upstream"
+    folder.mkdir()
+    git(folder, "init", "--quiet")
+    commits = []
+    for text in ("before", "pinned", "after"):
+        for name in ("train/a/1.png", "val/b/2.png", "other/3.png"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(f"{name} {text}")
+        git(folder, "add", "--all")
+        git(folder, "commit", "--quiet", "--message", text)
+        commits.append(git(folder, "rev-parse", "HEAD").strip())
+    return folder, commits[1]
+
+
+def git_spec(address, commit, digest=DIGEST):
+    source = {"git": f"{address}@{commit}", "folders": ["train", "val"]}
+    return spec(source, digest=digest) | {"files": {"photos.tar": digest}}
+
+
+def digest_of_tar(repository, folder):
+    """Return the hash of the tar that a first, refused attempt reports."""
+    with pytest.raises(UserError, match=r"photos\.tar came with SHA-256") as caught:
+        fetch("thing", git_spec(*repository), folder)
+    return str(caught.value).partition("came with SHA-256 ")[2][:64]
+
+
+def test_folders_of_one_commit_of_a_repository_become_a_tar(repository, tmp_path):
+    digest = digest_of_tar(repository, tmp_path / "refused")
+    fetch("thing", git_spec(*repository, digest), tmp_path / "store")
+    with tarfile.open(
+        artifacts.path(tmp_path / "store", "thing", "photos.tar")
+    ) as archive:
+        contents = {
+            member.name: archive.extractfile(member).read()
+            for member in archive
+            if member.isfile()
+        }
+    assert contents == {
+        "train/a/1.png": b"train/a/1.png pinned",
+        "val/b/2.png": b"val/b/2.png pinned",
+    }
+    assert sorted(file.name for file in (tmp_path / "store/thing").iterdir()) == [
+        "artifact.json",
+        "photos.tar",
+    ]
+
+
+def test_a_clone_that_was_brought_is_read_instead_of_the_address(repository, tmp_path):
+    upstream, commit = repository
+    digest = digest_of_tar(repository, tmp_path / "refused")
+    wanted = git_spec("https://127.0.0.1:9/owner/name", commit, digest)
+    with pytest.raises(UserError) as caught:
+        fetch("thing", wanted, tmp_path)
+    text = str(caught.value)
+    place = tmp_path / "thing/repository"
+    assert "git clone --bare https://127.0.0.1:9/owner/name" in text
+    assert commit in text and str(place) in text
+
+    clones = {"bare": ["--bare"], "worktree": [], "shallow": ["--depth=2"]}
+    for name, options in clones.items():
+        clone = tmp_path / "clones" / name
+        git(tmp_path, "clone", "--quiet", *options, f"file://{upstream}", clone)
+        place.symlink_to(clone)
+        fetch("thing", wanted, tmp_path)
+        (tmp_path / "thing/photos.tar").unlink()
+        place.unlink()
+
+
+def test_a_clone_at_another_commit_or_altered_is_refused_by_name(repository, tmp_path):
+    upstream, commit = repository
+    wanted = git_spec("https://127.0.0.1:9/owner/name", commit)
+    place = tmp_path / "thing/repository"
+    git(tmp_path, "clone", "--quiet", "--depth=1", f"file://{upstream}", place)
+    with pytest.raises(UserError, match=f"{place} did not give commit {commit}"):
+        fetch("thing", wanted, tmp_path)
+    shutil.rmtree(place)
+
+    # One picture's content under the name of another's.
+    shutil.copytree(upstream, place)
+    first, second = (
+        git(place, "rev-parse", f"{commit}:{path}").strip()
+        for path in ("train/a/1.png", "val/b/2.png")
+    )
+    objects = place / ".git/objects"
+    altered = objects / first[:2] / first[2:]
+    altered.chmod(0o644)
+    shutil.copyfile(objects / second[:2] / second[2:], altered)
+    with pytest.raises(UserError, match=f"{place} did not give commit {commit}"):
+        fetch("thing", wanted, tmp_path)

@@ -21,7 +21,7 @@ from timm.data import ImageNetInfo, create_transform, resolve_data_config
 
 from sae.core.errors import UserError
 from sae.core.files import read_json
-from sae.data import backbone_entries, download
+from sae.data import backbone_entries, download, pictures
 from sae.data.backbones import efficientnet_lite, precomputed
 from sae.data.backbones import timm as timm_loader
 from sae.data.datasets import table
@@ -45,6 +45,25 @@ def options_of_given(root, model):
 def embedding(backbone, image):
     with torch.no_grad():
         return backbone.model.eval()(backbone.transform(image)[None])
+
+
+def test_a_thumbnail_is_the_mean_colour_of_each_place_over_the_whole_picture(tmp_path):
+    spec = {"family": "f", "model": "rgb"}
+    # No square, and a third of it transparent.
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 64, 4), dtype=np.uint8)
+    pixels[..., 3] = 255 * (np.arange(64) % 3 > 0)
+    Image.fromarray(pixels).save(tmp_path / "picture.png")
+    on_white = np.where(pixels[..., 3:] > 0, pixels[..., :3], 255) / 255
+    means = on_white.reshape(8, 5, 8, 8, 3).mean(axis=(1, 3))
+
+    picture = pictures.Guard(Image.open)(str(tmp_path / "picture.png"))
+    thumbnail = embedding(load("thumbnail", spec, None, 8), picture)
+    assert thumbnail.shape == (1, 192)
+    # Of 8 bits, rounded twice.
+    by_channel = torch.tensor(means).permute(2, 0, 1).reshape(1, 192).float()
+    torch.testing.assert_close(thumbnail, by_channel, rtol=0, atol=1.01 / 255)
+    with pytest.raises(UserError, match="needs its side in pixels: `image_size: 8`"):
+        load("thumbnail", spec, None, None)
 
 
 @pytest.mark.slow

@@ -19,13 +19,14 @@ import pyarrow.parquet as pq
 import pytest
 import scipy.io
 from PIL import Image
-from support.errors import assert_names
+from support.errors import assert_names, refused_naming
 
 from sae.__main__ import main
 from sae.core import files, registry
 from sae.core.errors import UserError
 from sae.data import shard_images
 from sae.data.splits import SPLITS
+from sae.models.apply import image_paths
 
 
 @pytest.fixture
@@ -240,6 +241,45 @@ def test_images_of_a_folder_that_cannot_be_read_are_named(tmp_path, build_datase
     }
 
 
+@pytest.fixture
+def close_folder(monkeypatch):
+    """Return a function that lets a folder refuse to be read, as to other users."""
+    scandir = os.scandir
+
+    def close(folder):
+        def refuse(path="."):
+            if str(path) == str(folder):
+                raise PermissionError(13, "Permission denied", str(path))
+            return scandir(path)
+
+        monkeypatch.setattr(os, "scandir", refuse)
+
+    return close
+
+
+@pytest.mark.parametrize("name", ["train/a", "train/a/below", "val"])
+def test_a_folder_of_pictures_that_cannot_be_read_is_named(
+    tmp_path, build_dataset, close_folder, name
+):
+    spec = image_folder(tmp_path)
+    (tmp_path / "train/a/below").mkdir()
+    (tmp_path / "train/a/below/8.png").write_bytes(png(8))
+    close_folder(tmp_path / name)
+    assert_refused(build_dataset, spec, f"{tmp_path}/{name} cannot be read")
+    with refused_naming(f"{tmp_path}/{name} cannot be read"):
+        image_paths(tmp_path)
+
+
+def test_a_folder_of_shards_that_cannot_be_read_is_named(
+    tmp_path, build_dataset, close_folder
+):
+    spec = shards(tmp_path)
+    (tmp_path / "more").mkdir()
+    spec["splits"] = {split: f"**/{glob}" for split, glob in spec["splits"].items()}
+    close_folder(tmp_path / "more")
+    assert_refused(build_dataset, spec, f"{tmp_path}/more cannot be read")
+
+
 def test_no_picture_of_a_folder_is_dropped_or_taken_twice_without_a_word(
     tmp_path, build_dataset
 ):
@@ -327,13 +367,117 @@ def test_a_folder_of_classes_is_split_class_by_class(tmp_path, build_dataset):
     }
     assert split_of_path.equals(split(split_seed=0))
     assert not split_of_path.equals(split(split_seed=1))
-    for name in SPLITS:
-        (tmp_path / "images" / name).mkdir()
-    assert_refused(
-        build_dataset,
-        spec | shares,
-        "it has train/, val/ and test/: leave `fractions` out",
+    # A class may be called train.
+    (tmp_path / "images/a").rename(tmp_path / "images/train")
+    assert {path.partition("/")[0] for path in split().index} == {"train", "b"}
+    for name in ("Test", "train/a"):
+        folder = tmp_path / "images" / name
+        folder.mkdir()
+        assert_refused(
+            build_dataset, spec | shares, f"{name.partition('/')[0]}/", "`fractions`"
+        )
+        folder.rmdir()
+
+
+def test_what_programs_leave_behind_is_no_class(tmp_path, build_dataset):
+    spec = image_folder(tmp_path)
+    left_behind = [
+        "train/.ipynb_checkpoints/x.png",
+        "train/@eaDir/x.png",
+        "train/__MACOSX/a/x.png",
+        "test/a/._2.png",
+        "val/a/@eaDir/x.png",
+    ]
+    for number, name in enumerate(left_behind):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(png(10 + number))
+    assert build_dataset(spec) == omissions_of(
+        f"image folder {tmp_path}",
+        "5 hidden files and folders, and those of programs, {}, such as "
+        "'train/.ipynb_checkpoints'",
     )
+    index = files.read_parquet(tmp_path / "index/index.parquet")
+    assert list(index["path"]) == ["train/a/0.png", "val/a/1.png", "test/a/2.png"]
+
+
+def test_an_accent_written_in_two_ways_is_one_class(tmp_path, build_dataset):
+    spec = image_folder(tmp_path)
+    for number, name in enumerate(
+        ["train/caf\u00e9", "train/cafe\u0301", "val/cafe\u0301", "test/caf\u00e9"]
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.png").write_bytes(png(20 + number))
+    assert build_dataset(spec) == (0, "")
+    index = files.read_parquet(tmp_path / "index/index.parquet")
+    assert index["label_name"].value_counts().to_dict() == {"a": 3, "caf\u00e9": 4}
+    assert index["label"].nunique() == 2
+
+
+def test_a_picture_in_two_classes_is_counted_and_said(tmp_path, build_dataset):
+    spec = image_folder(tmp_path)
+    for number, split in enumerate(SPLITS):
+        (tmp_path / split / "b").mkdir()
+        (tmp_path / split / "b/x.png").write_bytes(png([0, 20, 21][number]))
+    exit_code, text = build_dataset(spec)
+    assert exit_code == 0
+    assert_names(text, "1 pictures", "more than one class", "train/a/0.png = train/b/x")
+
+
+def test_labels_under_a_similar_name_are_pointed_out(tmp_path, build_dataset):
+    tar_of_split = {
+        split: tar((f"{number}.png", png(number)), (f"{number}.label", b"1"))
+        for number, split in enumerate(SPLITS)
+    }
+    exit_code, text = build_dataset(shards(tmp_path, **tar_of_split))
+    assert exit_code == 0
+    assert_names(text, "1 labels", ".cls", "train.tar: 0.label")
+    for name in ("Label", "labels"):
+        spec = parquets(tmp_path, parquet({"image": [png(0)], name: [1]}))
+        assert_refused(build_dataset, spec, "train.parquet", name, "label_column")
+
+
+def test_val_is_drawn_from_the_train_of_a_folder_without_val(tmp_path, build_dataset):
+    for number in range(40):
+        file = tmp_path / ["train", "test"][number >= 30] / "ab"[number % 2]
+        file.mkdir(parents=True, exist_ok=True)
+        (file / f"{number}.png").write_bytes(png(number))
+    spec = {"type": "image_folder", "root": str(tmp_path)}
+    drawn = {"val_fraction": 0.2}
+    assert_refused(build_dataset, spec, "missing: val.", "`val_fraction: 0.1`")
+    fractions = {"fractions": {"train": 0.7, "val": 0.1, "test": 0.2}}
+    assert_refused(build_dataset, spec | fractions, "test/, train/", "`val_fraction")
+    assert build_dataset(spec | drawn)[0] == 0
+    index = files.read_parquet(tmp_path / "index/index.parquet")
+    counts = index.groupby(["label_name", "split"]).size().to_dict()
+    assert counts == {
+        (name, split): count
+        for name in "ab"
+        for split, count in (("train", 12), ("val", 3), ("test", 5))
+    }
+    is_test = index["path"].str.startswith("test/")
+    assert is_test.equals(index["split"] == "test")
+    (tmp_path / "val").mkdir()
+    assert_refused(build_dataset, spec | drawn, "it has val/", "`val_fraction`")
+
+
+def test_a_class_that_is_a_wordnet_id_is_shown_by_its_word(tmp_path, build_dataset):
+    spec = image_folder(tmp_path)
+    ids = {"a": "n03445777", "b": "n99999999", "c": "n02012849", "d": "n03126707"}
+    for number, split in enumerate(SPLITS):
+        os.rename(tmp_path / split / "a", tmp_path / split / ids["a"])
+        for place, name in enumerate("bcd"):
+            folder = tmp_path / split / ids[name]
+            folder.mkdir()
+            (folder / "x.png").write_bytes(png(100 + 10 * number + place))
+    assert build_dataset(spec)[0] == 0
+    index = files.read_parquet(tmp_path / "index/index.parquet")
+    folders = index["image_id"].str.split("/").str[1]
+    assert dict(zip(folders, index["label_name"], strict=True)) == {
+        ids["a"]: "golf ball",
+        ids["b"]: "n99999999",
+        ids["c"]: "crane (n02012849)",
+        ids["d"]: "crane (n03126707)",
+    }
 
 
 def test_classes_of_a_folder_are_those_of_all_splits(tmp_path, build_dataset):
@@ -790,6 +934,54 @@ def test_tables(tmp_path, build_dataset, train, expected):
         table(tmp_path, train, train.partition(b"\n")[0].decode("latin") + "\n{},1\n"),
         expected,
     )
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows_of_split", "parts"),
+    [
+        # Each split was numbered by itself.
+        (
+            "label,label_name",
+            {"train": ["0,cat", "1,dog"], "val": ["0,dog"], "test": ["0,cat"]},
+            ["'dog'", "[1] in train.csv", "[0] in val.csv"],
+        ),
+        (
+            "label,label_name",
+            {"train": ["0,cat"], "val": ["0,cat"], "test": ["0,lynx"]},
+            [
+                "label 0",
+                "'cat' (image 'train0', train)",
+                "'lynx' (image 'test0', test)",
+            ],
+        ),
+        (
+            "label,label_name",
+            {"train": ["0,cat"], "val": ["0,cat"], "test": ["7,cat"]},
+            ["'cat'", "[0] in train.csv", "[7] in test.csv"],
+        ),
+        (
+            "label,label_coarse",
+            {"train": ["0,3", "1,4"], "val": ["0,3"], "test": ["0,4"]},
+            ["label 0", "label_coarse 3", "4", "image 'test0'"],
+        ),
+    ],
+)
+def test_labels_that_contradict_each_other_are_named(
+    tmp_path, build_dataset, columns, rows_of_split, parts
+):
+    for split, rows in rows_of_split.items():
+        lines = [f"{split}{number},{row}\n" for number, row in enumerate(rows)]
+        (tmp_path / f"{split}.csv").write_text(f"image_id,{columns}\n{''.join(lines)}")
+    assert_refused(build_dataset, {"type": "table", "root": str(tmp_path)}, *parts)
+
+
+def test_two_classes_of_a_table_may_share_a_name(tmp_path, build_dataset):
+    for split in SPLITS:
+        text = f"image_id,label,label_name\n{split}0,0,crane\n{split}1,1,crane\n"
+        (tmp_path / f"{split}.csv").write_text(text)
+    exit_code, text = build_dataset({"type": "table", "root": str(tmp_path)})
+    assert exit_code == 0
+    assert_names(text, "1 classes share a name", "'crane' ([0, 1])")
 
 
 def test_tables_of_other_programs_are_read(tmp_path, build_dataset):

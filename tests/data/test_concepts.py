@@ -1,5 +1,8 @@
 """What people call pictures: where it comes from, and what is refused."""
 
+import io
+import tarfile
+
 import pandas as pd
 import pytest
 
@@ -111,41 +114,54 @@ def test_keywords_are_those_of_the_emoji_without_its_tone():
     assert cldr_emoji.without_tone(["1F469", "1F3FD", "200D", "FE0F"]) == "1F469-200D"
 
 
+def write_nouns(root, lines):
+    """Write an artifact `wordnet` that has these lines of `data.noun`."""
+    content = "".join(f"{line}\n" for line in lines).encode()
+    (root / "wordnet").mkdir(parents=True, exist_ok=True)
+    with tarfile.open(root / "wordnet/a.tgz", "w:gz") as archive:
+        member = tarfile.TarInfo(wordnet.MEMBER)
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
+    hashes = {"a.tgz": files.sha256(root / "wordnet/a.tgz")}
+    files.write_json(root / "wordnet/artifact.json", {"files": hashes})
+
+
 def test_an_image_is_all_that_wordnet_says_its_class_is(tmp_path):
+    names = ["n00000004_1", "train/n00000005/x.jpg", "ILSVRC2012_val_00000001", "d"]
     index = indexing.frame(
-        ["n00000004_1", "n00000005_7", "ILSVRC2012_val_00000001"],
-        ["a", "b", "c"],
-        ["train", "train", "test"],
-        [0, 1, 1],
-        ["tench", "crane", "crane"],
+        names,
+        names,
+        ["train", "train", "test", "test"],
+        [0, 1, 1, 2],
+        ["tench", "crane", "crane", "own class"],
     )
-    is_a = "n00000001 n00000002\nn00000002 n00000004\nn00000003 n00000005\n"
-    is_a += "n00000001 n00000003\nn00000002 n00000005\n"
-    (tmp_path / "wordnet.is_a.txt").write_text(is_a)
-    words = "n00000001\tentity\nn00000002\tanimal, beast\nn00000003\tcrane, machine\n"
-    words += "n00000004\ttench, Tinca\nn00000005\tcrane\nn00000006\tunused\n"
-    (tmp_path / "words.txt").write_text(words)
+    # Place, file, type, words in hexadecimal with a number each, pointers, gloss.
+    lines = [
+        "  1 This software and database is being provided to you, the LICENSEE, by",
+        "00000001 03 n 01 entity 0 001 ~ 00000002 n 0000 | that which is",
+        "00000002 05 n 02 living_animal 0 beast 0 001 @ 00000001 n 0000 | it moves",
+        "00000003 06 n 01 crane 4 002 #p 00000002 n 0000 @i 00000001 n 0000 | @ lifts",
+        "00000004 05 n 0a " + "tench 0 " * 10 + "001 @ 00000002 n 0000 | a fish",
+        "00000005 05 n 01 crane 5 002 @ 00000003 n 0000 @ 00000002 n 0000 | a bird",
+    ]
+    write_nouns(tmp_path, lines)
 
-    spec = wordnet.Options(root=str(tmp_path))
-    keywords = wordnet.load(spec, None, index).keywords
+    spec = wordnet.Options(artifacts=["wordnet"])
+    keywords = wordnet.load(spec, tmp_path, index).keywords
     by_image = keywords.groupby("image_id")["concept"].agg(set).to_dict()
-    of_crane = {"crane (n00000005)", "crane (n00000003)", "animal", "entity"}
+    of_crane = {"crane (n00000005)", "crane (n00000003)", "living animal", "entity"}
     assert by_image == {
-        "n00000004_1": {"tench", "animal", "entity"},
-        "n00000005_7": of_crane,
+        "n00000004_1": {"tench", "living animal", "entity"},
+        "train/n00000005/x.jpg": of_crane,
         "ILSVRC2012_val_00000001": of_crane,
+        "d": {"own class"},
     }
 
-    (tmp_path / "wordnet.is_a.txt").write_text("n00000001\n")
-    with pytest.raises(
-        UserError, match=r"is_a.txt line 1 is 'n00000001', expected two"
-    ):
-        wordnet.load(spec, None, index)
-    (tmp_path / "words.txt").unlink()
-    assert set(wordnet.load(spec, None, index).keywords["concept"]) == {
-        "tench",
-        "crane",
-    }
+    with pytest.raises(UserError, match="'d' is not named after a WordNet ID"):
+        wordnet.load(spec, tmp_path, index[3:])
+    write_nouns(tmp_path, ["00000001 03 n"])
+    with pytest.raises(UserError, match=r"a\.tgz has no package/.* of WordNet"):
+        wordnet.load(spec, tmp_path, index)
 
 
 def test_several_labels_in_one_class_name_are_parted():

@@ -15,6 +15,7 @@ import timm
 import torch
 from conftest import ROOT
 from safetensors.torch import save_file
+from support.errors import refused_naming
 
 from sae.core import files
 from sae.core.errors import UserError
@@ -282,7 +283,7 @@ def test_float16_and_bfloat16_are_close(finished, tmp_path):
     assert cosine.min() > 0.999
 
 
-def test_too_large_and_complex_values_are_refused(finished, tmp_path):
+def test_too_large_too_small_and_complex_values_are_refused(finished, tmp_path):
     job = finished.job(tmp_path, dtype="float16")
     source = sources.open_source(extraction.prepare(job))
     too_large = np.full((1, 2), 1e6, dtype=np.float32)
@@ -291,6 +292,10 @@ def test_too_large_and_complex_values_are_refused(finished, tmp_path):
         np.errstate(over="ignore"),
     ):
         source.check(too_large, "train", 0)
+    too_small = np.array([[1, 1], [0, 0], [1e-5, -3e-5], [0, 1]], dtype=np.float32)
+    with refused_naming("row 7 (from 0)", "too small for float16", "float32"):
+        source.check(too_small, "train", 5)
+    assert source.check(too_small[[0, 1, 3]], "train", 0).dtype == np.float16
     with pytest.raises(
         UserError, match=r"gave complex64 of shape \(1, 2\), not floats"
     ):

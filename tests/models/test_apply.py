@@ -201,6 +201,8 @@ SHAPE = r"floats of shape \(N, 256\)"
         (FLOATS[:0], f"of shape .0, 256.; .* {SHAPE}"),
         (NAN, r"row 3 \(from 0\) of .*source.npy holds NaN"),
         (HUGE, r"row 4 .* not finite in float32"),
+        ((3e-5 * FLOATS).astype("f2"), r"row 0 .* too small for float16, .*multiply"),
+        (1e-39 * FLOATS, r"row 0 .* too small for float32"),
         (np.array([None, "a"]), "source.npy holds Python objects, expected numbers"),
     ],
 )

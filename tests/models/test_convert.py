@@ -189,6 +189,14 @@ def saelens_with(tensors=CODER_TENSORS, **changed_settings):
             saelens_with(architecture="temporal"),
             "architecture: 'temporal' should be 'topk'.* others cannot be imported",
         ),
+        # A Top-k SAE of before version 6 would become one of ReLU.
+        (
+            saelens_with(architecture="standard", activation_fn_str="topk"),
+            "activation_fn_str is 'topk' with architecture 'standard'.* write 'topk'",
+        ),
+        (saelens_with(activation_fn_str="tanh-relu"), "activation_fn_str: 'tanh-relu'"),
+        (saelens_with(finetuning_scaling_factor=True), "finetuning_scaling_factor"),
+        (saelens_with(is_transcoder=True), "is_transcoder"),
         (
             saelens_with(normalize_activations="expected_average_only_in"),
             "normalize_activations",
@@ -236,6 +244,15 @@ def saelens_with(tensors=CODER_TENSORS, **changed_settings):
             "transcode: True should be False",
         ),
         (
+            lambda folder: write_checkpoint(
+                folder,
+                LINEAR_ENCODER
+                | {"W_dec": random_tensor(M, D), "b_dec": random_tensor(D)},
+                {"k": 2, "signed": True},
+            ),
+            "signed: True should be False",
+        ),
+        (
             saelens_with(metadata={"input_norm": "l7"}),
             "metadata.input_norm: 'l7' should be 'none'",
         ),
@@ -246,6 +263,18 @@ def test_what_cannot_be_reduced_or_does_not_fit_is_refused_by_name(
 ):
     with pytest.raises(UserError, match=message):
         convert.load(str(write(tmp_path / "theirs")))
+
+
+def test_earlier_keys_of_saelens_that_change_nothing_are_passed_over(tmp_path):
+    earlier = {
+        "activation_fn_str": "relu",
+        "activation_fn_kwargs": {},
+        "finetuning_scaling_factor": False,
+        "l1_coefficient": 5,
+    }
+    write = saelens_writer(architecture="standard", **earlier)
+    coder = convert.load(str(write(tmp_path / "theirs")))
+    assert not isinstance(coder.select, TopK)
 
 
 class Harmful:

@@ -202,6 +202,20 @@ def test_an_alias_is_one_rater_and_a_latent_counts_once(site, study, tmp_path):
         judging.read_judgements(site, [paths[0], saved(tmp_path, copy, "copy.json")])
 
 
+def test_equal_answers_under_two_aliases_are_said(site, study, tmp_path):
+    """With other words, times and sides beside them, they are no copy of a file."""
+    first = answer_file(site, study, "Ada", better_at_reg1)
+    same = answer_file(site, study, "Bo", better_at_reg1)
+    other = answer_file(site, study, "Cy", lambda trial: "left")
+    paths = [
+        saved(tmp_path, content, f"{content['rater']}.json")
+        for content in (first, same, other)
+    ]
+    (remark,) = judging.read_judgements(site, paths).remarks
+    assert "Ada and Bo gave equal answers" in remark
+    assert judging.read_judgements(site, [paths[0], paths[2]]).remarks == []
+
+
 def test_a_rater_counts_once(site, study, tmp_path):
     content = answer_file(site, study, "Ada", better_at_reg1)
     paths = [saved(tmp_path, content, f"{copy}.json") for copy in (1, 2)]

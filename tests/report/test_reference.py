@@ -1,6 +1,7 @@
 """bench/reference.py: the tables that are committed are what their rows give."""
 
 import filecmp
+import io
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ from support.errors import refused_naming
 
 from bench import reference
 from sae.core import files
+from sae.scoring.rows import KEY
 
 ROOT = Path(__file__).parents[2]
 KEPT_FOLDERS = sorted(
@@ -96,6 +98,68 @@ def test_cells_that_ran_apart_are_kept_side_by_side(tmp_path):
         "emoji_vendors", "the config's experiment lacks", "--config", error=SystemExit
     ):
         reference.keep(tmp_path / "16", into, [])
+
+
+# {folder: both parts of the key of a row, its `detection`, a mean of 2 AUC - 1, and its
+# `detection_alive`, as they were kept before both were renamed}
+ROWS_BEFORE = {
+    "decisive": (
+        ("openclipart_split1", "efficientnet_lite0", 4, "reg1"),
+        ("auxk_alpha0.1-encoder_scale0.1-lambda0.001-lr0.001", 4, "test"),
+        *(0.48138055205345154, 0.7800759673118591),
+    ),
+    "fair": (
+        ("emoji_vendors_split1", "dinov2_vit_s14", 16, "topk"),
+        ("auxk_alpha0.159-encoder_scale0.0316-lr0.0031-steps500", 3, "test"),
+        *(0.3757283687591553, 0.7290154099464417),
+    ),
+    "study": (
+        ("emoji_vendors", "dinov2_vit_s14", 32, "reg1"),
+        ("lambda0.001", 0, "test"),
+        *(0.31962573528289795, 0.7074123620986938),
+    ),
+}
+COMMIT_BEFORE = "6bde1c3"
+
+
+@pytest.mark.parametrize("name", ROWS_BEFORE)
+def test_detection_of_all_latents_is_on_the_scale_of_auc(name):
+    kept = files.read_parquet(ROOT / f"docs/results/{name}/metrics.parquet")
+    cell_and_method, sae_and_split, whole, alive = ROWS_BEFORE[name]
+    row = kept.set_index(KEY).loc[(*cell_and_method, *sae_and_split)]
+    assert row["detection_auc_all"] == (whole + 1) / 2
+    assert row["detection_auc"] == alive
+
+    file = f"{COMMIT_BEFORE}:docs/results/{name}/metrics.parquet"
+    process = subprocess.run(["git", "show", file], cwd=ROOT, capture_output=True)
+    if process.returncode:
+        pytest.skip(f"the history before {COMMIT_BEFORE} is not there")
+    before = pd.read_parquet(io.BytesIO(process.stdout)).set_index(KEY)
+    kept = kept.set_index(KEY).loc[before.index]
+    expected = (before["detection"] + 1) / 2
+    assert kept["detection_auc_all"].equals(expected.rename("detection_auc_all"))
+    names = {"detection_alive": "detection_auc"}
+    others = before.drop(columns="detection").rename(columns=names)
+    pd.testing.assert_frame_equal(kept[list(others)], others)
+
+
+def test_rows_of_before_are_renamed(tmp_path):
+    study = ROOT / "docs/results/study"
+    kept = files.read_parquet(study / "metrics.parquet")
+    made_by = files.read_json(study / reference.MADE_BY)
+    before = {"detection_auc": "detection_alive", "detection_auc_all": "detection"}
+    old = kept.assign(detection_auc_all=2 * kept["detection_auc_all"] - 1)
+    files.write_parquet(tmp_path / "metrics.parquet", old.rename(columns=before))
+    old_columns = {before.get(n, n): metric for n, metric in made_by["columns"].items()}
+    files.write_json(tmp_path / reference.MADE_BY, {**made_by, "columns": old_columns})
+    with refused_naming("detection_alive", f"reference.py rename {tmp_path}"):
+        reference.rebuild(tmp_path, [])
+
+    for _ in range(2):
+        reference.rename(tmp_path)
+        renamed = files.read_parquet(tmp_path / "metrics.parquet")
+        pd.testing.assert_frame_equal(renamed, kept)
+        assert files.read_json(tmp_path / reference.MADE_BY) == made_by
 
 
 # {a command: lines that it prints, which pages state}

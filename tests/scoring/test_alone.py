@@ -221,3 +221,13 @@ def test_what_does_not_fit_is_said(change, message):
     } | change
     with pytest.raises(UserError, match=message):
         sae.score(**arguments)
+
+
+def test_held_out_rows_that_are_training_rows_are_counted(recwarn):
+    train = np.random.default_rng(0).random((20, 6), dtype=np.float32)
+    test = np.random.default_rng(1).random((9, 6), dtype=np.float32)
+    sae.score(coder(0), test, train=train, metrics=["firing"])
+    assert not [warning for warning in recwarn if "train" in str(warning.message)]
+    test[[2, 5]] = train[[19, 0]]
+    with pytest.warns(UserWarning, match="2 of 9 embeddings are in train too"):
+        sae.score(coder(0), test, train=train.astype(np.float64), metrics=["firing"])

@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 import sae
 from sae.core.errors import UserError
 from sae.data import store
-from sae.scoring.metrics import detection
+from sae.scoring.metrics import detection, looks
 from sae.scoring.metrics.detection import Options
 from sae.scoring.subject import Subject
 
@@ -166,6 +166,35 @@ def test_scores_are_those_of_the_definition(split, groups):
         mean_of_band = np.mean([expected[j] for j in band])
         assert curve.x[2] == 0.1
         assert curve.y[2] == pytest.approx(mean_of_band, abs=1e-6)
+
+
+def test_looks_are_judged_as_another_family_would_on_the_latents_that_it_measures():
+    subject, dense, judge_embeddings = make_subject(judges=("thumbnail",))
+    # The experiment's options, `random` and the families of its backbones among them.
+    of_detection = OPTIONS.model_copy(update={"families": {"a": "one"}})
+    options = looks.Options(detection=of_detection.model_dump())
+    scores = looks.score(subject, "test", options)
+
+    fires = {split: (codes > 0).sum(axis=0) for split, codes in dense.items()}
+    measured = [
+        j for j in range(M) if 8 <= fires["train"][j] <= 100 and fires["test"][j] >= 3
+    ]
+    orders = [
+        np.argsort(np.random.default_rng([0, draw]).permutation(200)).tolist()
+        for draw in range(2)
+    ]
+    auc = [
+        auc_by_definition(
+            dense, judge_embeddings["thumbnail"], "test", j, order, highest=True
+        )
+        for j in measured
+        for order in orders
+    ]
+    assert scores == {"detection_looks": pytest.approx(np.mean(auc), abs=1e-6)}
+
+    # Images without thumbnails, and embeddings without images.
+    subject.others = {}
+    assert looks.score(subject, "test", options) == {}
 
 
 def test_a_judge_whose_images_were_permuted_is_at_chance():

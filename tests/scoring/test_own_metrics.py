@@ -14,6 +14,7 @@ from scoring.examples import coder, stages_of
 from scoring.test_stage import Cell, choose_judged
 from support.errors import refused_naming
 
+import sae
 from sae.core import files, registry
 from sae.core.errors import UserError
 from sae.scoring import rows
@@ -340,3 +341,73 @@ def test_what_an_earlier_run_left_of_another_stage_is_not_joined(
     collect([cell.scores], ["score"], [], tmp_path / "out")
     metrics = pd.read_parquet(tmp_path / "out/metrics.parquet")
     assert "a" in metrics and "old" not in metrics
+
+
+WRITES = {
+    "inputs": "x = subject.inputs('test'); x -= x.mean(dim=0)",
+    "inputs as an array": "x = subject.inputs('test').numpy(); x -= x.mean(0)",
+    "rows of the inputs": "subject.inputs('test')[0] = 0",
+    "without gradients": "with torch.inference_mode(): subject.inputs('test').mul_(2)",
+    "codes": "subject.codes('test').values[:] = 1",
+    "codes as a tensor": "torch.from_numpy(subject.codes('test').values).mul_(2)",
+    "labels": "subject.labels('test')[:] = 0",
+    "groups": "subject.groups('test')[:] = 'a'",
+    "another backbone": "subject.others['judge']['test'][:] = 0",
+    "weights": "subject.coder.W_dec.data /= 2",
+    "selection": "subject.coder.select = type(subject.coder.select)(1)",
+    "what is kept": "subject.once('own', lambda: np.ones(3))[0] = 2",
+}
+
+
+@pytest.mark.parametrize("statement", WRITES.values(), ids=WRITES.keys())
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
+def test_a_metric_that_changes_what_others_read_is_named(
+    cell, write_metrics, tmp_path, statement
+):
+    """The metric comes first, so that the others would read what it left."""
+    constants = {"READS": ("others",), "SPLITS": ("test",)}
+    write_metrics(mine=("{}", constants))
+    file = tmp_path / "extensions/metrics/mine.py"
+    body = f"import torch\ndef score(subject, split, options):\n    {statement}\n"
+    file.write_text(file.read_text().replace("def score", f"{body}    return 1\ndef f"))
+    registry.extend(file.parent.parent)
+    metrics = {"mine": None, "reconstruction": None, "purity": None}
+    with refused_naming(str(file), "copy"):
+        cell.run(metrics=metrics, others={"judge": cell.folder / "judge"})
+    assert "mine" not in cell.stored()
+
+
+def test_a_changed_table_of_images_is_the_metric_s_own(cell, write_metrics):
+    write_metrics(
+        mine="{'mine': subject.splits[split].index.pop('label').sum()}",
+    )
+    alone = cell.run(metrics={"purity": None})["metrics"]
+    beside = cell.run(metrics={"mine": None, "purity": None})["metrics"]
+    pd.testing.assert_frame_equal(beside[alone.columns], alone)
+
+
+@pytest.mark.parametrize(
+    "written", ["subject.embeddings('test')", "subject.others['judge']['test']"]
+)
+def test_a_metric_cannot_change_the_arrays_of_who_calls_sae_score(
+    write_metrics, written
+):
+    write_metrics(mine=(f"{{'mine': {written}.sort()}}", {"READS": ("others",)}))
+    embeddings = np.random.default_rng(0).random((9, 6), dtype=np.float32)
+    judge = embeddings.copy()
+    with refused_naming("mine.py", "copy"):
+        sae.score(coder(0, d=6), embeddings, judges={"judge": judge}, metrics=["mine"])
+    assert np.array_equal(embeddings, judge)
+    embeddings[0] = 0  # They stay the caller's own.
+    judge[0] = 0
+
+
+@pytest.mark.parametrize("name", ["r2", "mine", "seed"])
+def test_sae_score_takes_no_column_of_another_metric(write_metrics, name):
+    """What came last would stand there, whichever metric gave it."""
+    write_metrics(first="{'mine': 1}", second=f"{{{name!r}: 2}}")
+    embeddings = np.random.default_rng(0).random((9, 6), dtype=np.float32)
+    with refused_naming("second", repr(name), "rename"):
+        sae.score(
+            coder(0, d=6), embeddings, metrics=["reconstruction", "first", "second"]
+        )

@@ -51,13 +51,14 @@ def bank(tmp_path):
 
 
 def run(bank, dataset_dir, **settings):
-    """Score the bank by the metric `concepts`.
+    """Score the bank by the metrics `concepts` and `names`.
 
     Returns:
         The tables of metrics and of latents.
     """
     folder = bank.file.parent
-    stage_settings = stage.StageSettings(metrics={"concepts": None}, **settings)
+    metrics = {"concepts": None, "names": None}
+    stage_settings = stage.StageSettings(metrics=metrics, **settings)
     stage.run(
         "score",
         bank.file,
@@ -82,18 +83,22 @@ def test_the_same_keywords_give_the_numbers_of_metrics_csv(bank, dataset_dir):
         train=splits["train"].embeddings,
         concepts=keywords_of("test"),
         train_concepts=keywords_of("train"),
-        metrics=["concepts"],
+        metrics=["concepts", "names"],
     )
     assert columns["concepts_count"] == 3 and len(columns) == 6
     for name, value in columns.items():
         assert value == pytest.approx(row[name]), name
     of_sae = latents[latents["method"] == "topk"]
-    assert of_sae["named"].mean() == row["concepts_named"]
-    assert set(of_sae["concept"].dropna()) <= {"even", "odd", "third"}
+    assert of_sae["name"].notna().mean() == row["names_share"]
+    stands_for = (
+        of_sae["stands_for"].dropna().str.split(concepts.SEPARATOR, regex=False)
+    )
+    assert set(stands_for.explode()) == {"even", "odd", "third"}
 
 
 def test_test_scores_may_be_withheld_from_all_methods_but_some(bank, dataset_dir):
-    metrics, latents = run(bank, dataset_dir, tested={"concepts": ["topk"]})
+    tested = {"concepts": ["topk"], "names": ["topk"]}
+    metrics, latents = run(bank, dataset_dir, tested=tested)
     has_score = metrics.set_index(["method", "split"])["concepts_match"].notna()
     assert has_score.to_dict() == {
         ("topk", "val"): True,

@@ -327,6 +327,7 @@ def test_a_penalty_sees_its_options_the_step_and_what_was_selected():
         return batch.a.pow(batch.options.power).sum(dim=1)
 
     entry = types.ModuleType("sae_extensions.penalties.mine")
+    entry.__file__ = "penalties/mine.py"
     entry.Options = PowerOptions
     entry.penalty = penalty
     s = settings(penalty="mine", mask="all", lam=0.1, options={"power": 3.0})

@@ -166,6 +166,37 @@ def test_a_penalty_has_to_return_one_float_a_sample(penalty, description):
     )
 
 
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (lambda batch: batch.x.sub_(1), "x"),
+        (lambda batch: batch.a.data.add_(1), "a"),
+        (lambda batch: batch.picks.values.data.zero_(), "picks.values"),
+        (lambda batch: batch.coder.W_dec.data.div_(2), "W_dec"),
+    ],
+)
+def test_a_penalty_that_changes_what_training_reads_is_named(change, name):
+    entry = types.ModuleType("sae_extensions.penalties.mine")
+    entry.penalty = lambda batch: (change(batch), batch.a.sum(dim=1))[1]
+    entry.__file__ = "penalties/mine.py"
+    s = settings(**REG1)
+    coder = Coder(8, s.m, s.k)
+    coder.initialise(data().mean(dim=0), 0)
+    with refused_naming("penalties/mine.py", f"changes {name} in place"):
+        step.start(coder, s, topk, entry).loss(data(), 0)
+
+
+def test_an_objective_that_changes_the_activations_is_named():
+    class Centred(step.Objective):
+        def pick(self, a):
+            return of_each(a.sub_(a.mean(dim=0)), self.settings.k)
+
+    s = settings(objective="centred")
+    for number in (0, 1):
+        with refused_naming("objective centred", "pick()", "changes a"):
+            Centred(Coder(8, s.m, s.k), s, Options()).loss(data(), number)
+
+
 @pytest.mark.parametrize("missing", ["mask", "lambda"])
 def test_a_penalty_has_a_lambda_and_a_mask(missing):
     s = settings(**REG1 | {"lam" if missing == "lambda" else missing: None})

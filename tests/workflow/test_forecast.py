@@ -188,7 +188,7 @@ def test_the_paper_by_hand(empty):
         f"SAEs take {size:.0f} GB. The plan estimates {gpu_hours} hours of one H100 "
         f"and {core_hours} "
     ) in page
-    assert len(shown.splitlines()) < 65 and max(map(len, shown.splitlines())) <= 120
+    assert len(shown.splitlines()) < 70 and max(map(len, shown.splitlines())) <= 120
     embedding = costs.embedding_of(config, "imagenet", "vit_l16")
     plans = costs.list_plans_on(config, "paper", embedding)
     # (972 + 108) / 6 SAEs of 2 x 8192 x 1024 + 8192 + 1024 float32.
@@ -273,10 +273,45 @@ def test_what_nobody_knows_is_named_and_left_out(empty):
         "which needs the internet",
     )
     embeddings, _ = costs.list_embeddings(config, "paper")
-    assert [(e.dataset.name, e.images_by_split["val"]) for e in embeddings] == [
-        ("imagenet", 50000),
-        ("cifar100", 5000),
+    assert [
+        (e.dataset.name, e.backbone.name, e.images_by_split["val"]) for e in embeddings
+    ] == [
+        ("imagenet", "vit_l16", 50000),
+        ("imagenet", "thumbnail", 50000),
+        ("cifar100", "vit_l16", 5000),
+        ("cifar100", "thumbnail", 5000),
     ]
+
+
+def test_a_plan_counts_a_folder_and_says_where_too_little_is_trained(empty):
+    for number in range(200):
+        picture = empty / f"birds/{number % 2}/{number}.jpg"
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        picture.touch()
+    (empty / "birds/0/notes.txt").touch()
+    config = copy.deepcopy(CONFIG)
+    fractions = {"train": 0.7, "val": 0.1, "test": 0.2}
+    birds = {"type": "image_folder", "root": "birds", "fractions": fractions}
+    config["datasets"]["birds"] = birds
+    config["training"]["mine"] = {
+        "extends": "demo",
+        "m": 40,
+        "auxk_k": 8,
+        "batch_size": 32,
+    }
+    mine = {"extends": "demo", "datasets": ["birds"], "training": "mine", "k": [8]}
+    config["experiments"]["mine"] = mine
+
+    def plan(**recipe):
+        config["training"]["mine"].update(recipe)
+        return "\n".join(forecast.describe_plan(settings.load(config), "mine"))
+
+    # 140 images: 3.5 for each of 40 latents, 4 batches in each of 10 epochs.
+    line = r"dataset birds: 3\.5 training images a latent \(m = 40; .* and 40 steps"
+    assert re.search(line, plan())
+    assert re.search(r"  birds / efficientnet_lite0_fast +200 ", plan())
+    assert "dataset birds: 49 steps" in plan(m=14, steps=49)
+    assert "dataset birds:" not in plan(steps=50)
 
 
 def test_a_download_is_told_until_it_ended_also_below_a_root_that_others_share(
@@ -345,7 +380,7 @@ def test_what_is_there_is_done(empty):
     }
     assert finished_counts == {"embed": 1}
     plan = "\n".join(forecast.describe_plan(config, "paper"))
-    assert re.search(r"^  embed +6 +1 ", plan, re.MULTILINE)
+    assert re.search(r"^  embed +8 +1 ", plan, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
@@ -377,6 +412,8 @@ def test_the_hours_here_are_those_of_the_device(monkeypatch):
     hours = durations.Seconds(gpu=72, cores_beside_gpu=8, cores_alone=1000)
     on_cpu = forecast._describe_this_machine(hours, "cpu")
     assert on_cpu.startswith("  With the 4 cores here: about 10 days. Free disk: ")
+    short = forecast._describe_this_machine(durations.Seconds(cores_alone=0.1), "cpu")
+    assert "about 2 minutes. " in short
     on_gpu = forecast._describe_this_machine(hours, "cuda")
     assert "the 4 cores here and one GPU: about 3 days" in on_gpu
     assert "about 2.0 hours" in forecast._describe_this_machine(

@@ -180,3 +180,24 @@ def test_a_plan_imports_no_library_of_models_for_backbones_of_the_project(tmp_pa
         "sys.exit(bool({'torch', 'timm', 'open_clip'} & {*sys.modules}))"
     )
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+
+
+def test_a_plan_says_how_to_have_a_repository_or_that_it_is_there(
+    tmp_path, monkeypatch
+):
+    config = settings.read_config(
+        ROOT / "config.yaml", ROOT / "config/experiments/photographs.yaml"
+    )
+    monkeypatch.chdir(tmp_path)
+    line_of_artifact = {}
+    for line in missing_inputs.missing_artifacts(config, "photographs"):
+        line_of_artifact[line.split()[1].rstrip(":")] = line
+    place = "results/artifacts/caltech101/repository"
+    line = line_of_artifact["caltech101"]
+    assert "about 137 MB" in line and "git clone --bare https://" in line
+    assert line.endswith(place)
+
+    (tmp_path / place).mkdir(parents=True)
+    lines = list(missing_inputs.missing_artifacts(config, "photographs"))
+    commit = settings.artifacts()["caltech101"]["version"]
+    assert f"artifact caltech101: will be made of {place}, commit {commit}" in lines

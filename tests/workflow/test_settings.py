@@ -11,6 +11,7 @@ import yaml
 from conftest import ROOT
 from sae_workflow import (
     costs,
+    durations,
     external_files,
     forecast,
     missing_inputs,
@@ -264,7 +265,8 @@ def test_concepts_on_test_may_be_those_of_baselines_and_controls_alone():
     raw["experiments"]["demo"]["concepts"] = {"test": "baselines"}
     withholding_config = settings.load(raw)
     score = settings.stage_settings(withholding_config, "demo", "score")
-    assert score["tested"] == {"concepts": ["topk", *controls]}
+    tested = ["topk", *controls]
+    assert score["tested"] == {"concepts": tested, "names": tested}
     probe = settings.stage_settings(withholding_config, "demo", "probe")
     assert "tested" not in probe
     for experiment in CONFIG.experiments:
@@ -277,14 +279,10 @@ def test_concepts_on_test_may_be_those_of_baselines_and_controls_alone():
     assert settings.annotated_datasets(CONFIG, "fair") == []
 
 
-def test_files_of_concepts_that_are_not_there_are_told_unless_they_are_optional(
-    tmp_path,
-):
+def test_files_of_concepts_that_are_not_there_are_told(tmp_path):
     raw = copy.deepcopy(RAW)
     raw["datasets"]["fashion_mnist"]["concepts"] = str(tmp_path / "mine.csv")
-    raw["datasets"]["emoji"]["concepts"] = {"source": "wordnet", "root": str(tmp_path)}
     config = settings.load(raw)
-    assert external_files.concept_files(config, "emoji") == []
     lines = [
         line
         for line in missing_inputs.missing_files(config, "demo")
@@ -294,13 +292,9 @@ def test_files_of_concepts_that_are_not_there_are_told_unless_they_are_optional(
     line = f"dataset fashion_mnist: concepts {file} does not exist (docs/data.md)"
     assert lines == [line]
     file.write_text("image,concept\n")
-    (tmp_path / "words.txt").write_text("")
     assert not any(
         "concepts" in line for line in missing_inputs.missing_files(config, "demo")
     )
-    assert external_files.concept_files(config, "emoji") == [
-        str(tmp_path / "words.txt")
-    ]
 
 
 def test_metrics_are_sorted_into_stages_with_all_their_options():
@@ -310,8 +304,10 @@ def test_metrics_are_sorted_into_stages_with_all_their_options():
     assert list(stages["score"]) == [
         *of_all,
         "concepts",
+        "names",
         "independent",
         "detection",
+        "looks",
         "latents",
     ]
     expected = {
@@ -363,6 +359,7 @@ def test_a_judge_is_embedded_and_asked_and_no_sae_is_trained_on_it():
     assert settings.embedded_datasets(config, "smoke") == [
         EmbeddedDataset(dataset, "efficientnet_lite0"),
         EmbeddedDataset(dataset, "dinov2_vit_s14"),
+        EmbeddedDataset(dataset, "thumbnail"),
     ]
     assert settings.other_backbones(config, "smoke", "efficientnet_lite0") == [
         "dinov2_vit_s14"
@@ -382,6 +379,45 @@ def test_a_judge_is_embedded_and_asked_and_no_sae_is_trained_on_it():
     card = "\n".join(publish._sources(config, "smoke"))
     assert card.count("- judge dinov2_vit_s14") == 1
     assert card.count("- backbone efficientnet_lite0") == 1
+
+
+def test_looks_judge_as_detection_does_and_are_no_backbone_of_the_experiment():
+    looks = settings.metrics_by_stage(CONFIG, "demo")["score"]["looks"]
+    detection = settings.metrics_by_stage(CONFIG, "demo")["score"]["detection"]
+    assert looks == {"detection": detection} and detection["draws"] == 1
+    assert settings.backbones_of_metrics(CONFIG, "demo", "emoji") == ["thumbnail"]
+    assert "thumbnail" not in {
+        *settings.other_backbones(CONFIG, "demo", "efficientnet_lite0_fast"),
+        *settings.families(CONFIG, "demo"),
+        *detection["families"],
+        *settings.printed_names(CONFIG, "demo")["backbones"],
+    }
+    # Reading each image once more, where nothing is known of it: about as decoding it.
+    embeddings, _ = costs.list_embeddings(CONFIG, "paper")
+    seconds = {
+        embedding.backbone.name: durations.embedding_seconds(embedding).cores_alone
+        for embedding in embeddings
+        if embedding.dataset.name == "imagenet"
+    }
+    images = sum(CONFIG.datasets["imagenet"].spec["images"].values())
+    assert seconds["thumbnail"] == pytest.approx(images / costs.rate("decode"), rel=0.1)
+
+    def leave_out(raw):
+        raw["metrics"]["looks"] = {"optional": True}
+
+    without = with_changes(leave_out)
+    assert settings.backbones_of_metrics(without, "demo", "emoji") == []
+
+    def embeddings_alone(raw):
+        raw["datasets"]["world"] = {
+            "type": "generated",
+            "counts": {"train": 9, "val": 9, "test": 9},
+            "classes": 3,
+            "seed": 0,
+        }
+
+    generated = with_changes(embeddings_alone)
+    assert settings.backbones_of_metrics(generated, "demo", "world") == []
 
 
 def test_names_are_of_the_experiment_alone():
@@ -682,6 +718,22 @@ def test_files_are_merged_as_snakemake_merges_them(tmp_path, monkeypatch):
         {"x": {"y": 1, "z": [1, 2]}, "v": 1},
         {},
     )
+
+
+def test_keys_are_not_laid_over_an_entry_of_another_type(tmp_path):
+    file = tmp_path / "mine.yaml"
+    for section, name, words, taken in (
+        ("datasets", "imagenette", "type: image_folder, root: x", "torchvision"),
+        # It takes its type over from imagenette.
+        ("datasets", "cifar100", "type: image_folder, root: x", "torchvision"),
+        ("backbones", "vit_b16", "loader: open_clip, model: ViT-B-32", "timm"),
+    ):
+        file.write_text(f"{section}: {{ {name}: {{ {words} }} }}")
+        with refused_naming("mine.yaml", f"{section}.{name}", taken, "another name"):
+            settings.merge_config_files(ROOT / "config.yaml", file)
+    file.write_text("datasets: { imagenette: { type: torchvision, root: x } }")
+    config, _ = settings.merge_config_files(ROOT / "config.yaml", file)
+    assert config["datasets"]["imagenette"]["root"] == "x"
 
 
 def test_every_target_of_make_that_reads_the_config_takes_config():

@@ -54,9 +54,10 @@ def test_the_answer_is_short_and_says_where_to_look(tmp_path, monkeypatch):
     tables = tmp_path / "results/x/tables"
     files.write_parquet(tables / "front_means.parquet", means)
     scale = {
-        "control": ["untrained"],
-        "score": ["detection_auc"],
-        "difference": [-0.09],
+        "control": "untrained",
+        "score": ["detection_auc", "detection_looks"],
+        "baseline": [0.7, 0.6],
+        "difference": [-0.09, -0.04],
     }
     files.write_parquet(tables / "front_controls.parquet", pd.DataFrame(scale))
     theirs = {"method": ["theirs"], "score": ["r2"], "value": [0.7], "baseline": [0.8]}
@@ -68,25 +69,27 @@ def test_the_answer_is_short_and_says_where_to_look(tmp_path, monkeypatch):
     metrics.loc[of_reg2, "status"] = "diverged"
     files.write_parquet(tmp_path / "results/x/metrics.parquet", metrics)
     count = len(metrics[of_reg2 & (metrics["split"] == "val")])
+    bank = tmp_path / "results/x/saes/d/b/k8/bank.json"
+    files.write_json(bank, {"facts": {"left_out": {"theirs": "it does not fit"}}})
     lines = list(summary.summarise("x"))
     assert len(lines) <= 25 and max(map(len, lines)) <= 100
     output = "\n".join(lines)
-    assert (
-        "in 10 cells (mean over blocks, interval; outcome, on these dataset" in output
-    )
+    assert "in 10 cells (mean over blocks, interval, outcome on these dataset" in output
     # The endpoints at the first width alone; one of them was not measured.
     start = lines.index(next(line for line in lines if line.startswith("  reg1")))
-    indent = " " * 27
+    indent = " " * 29
     assert lines[start : start + 6] == [
-        "  reg1          detection  +0.000 [+0.004, +0.026]   inconclusive: a gain of "
+        "  reg1            detection  +0.000 [+0.004, +0.026]   inconclusive: a gain of "
         ".004 to .026 (before",
         f"{indent}Holm's correction)",
-        "                MS         not measured",
-        "  a_method_with detection  not comparable: out of reach in 5 of 15 cells",
-        "                MS         not measured",
-        "  untrained     detection -0.090 (control, at its own R2)",
+        "                  MS         not measured",
+        "  a_method_with_… detection  not comparable: out of reach in 5 of 15 cells",
+        "                  MS         not measured",
+        "  untrained       detection -0.090 (control, at its own R2)",
     ]
-    assert "  theirs        R² 0.700 (0.800)" in lines
+    assert "baseline's detection is 0.600, not 0.700" in output
+    assert "  theirs          R² 0.700 (0.800)" in lines
+    assert any(line.startswith("  theirs: left out of d/b/k8") for line in lines)
     assert "  the price of reg1: latents measured -0.080 [-0.120, -0.040]" in lines
     # The paper's claims stand where they are.
     assert not re.search(r"\bholds?\b|not shown", output)
@@ -100,7 +103,7 @@ def test_the_answer_is_short_and_says_where_to_look(tmp_path, monkeypatch):
     )
     # Of an experiment without fronts.
     files.write_parquet(tables / "front_means.parquet", means[:0])
-    assert next(summary.summarise("x")).startswith("Empty: no method")
+    assert next(summary.summarise("x")).startswith("Nothing to compare")
 
 
 def test_a_site_is_opened_or_named(tmp_path, monkeypatch, capsys):

@@ -31,15 +31,10 @@ def test_times_are_those_of_the_experiments_own_banks(tmp_path, monkeypatch):
         file = tmp_path / "results" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"{HEAD}{seconds}\t1\t{memory}\n")
-    metrics = pd.DataFrame(
-        {
-            "dataset": "emoji",
-            "backbone": "lite0",
-            "k": [8, 16, 16],
-            "ms_mean_alive_by_judge": 0.5,
-        }
-    )
+    metrics = pd.DataFrame({"dataset": "emoji", "backbone": "lite0", "k": [8, 16, 16]})
     files.write_parquet(tmp_path / "results/demo/metrics.parquet", metrics)
+    made_by = {"cells": {"emoji / lite0": {}, "emoji / judge": {}}}
+    files.write_json(tmp_path / "results/demo/made_by.json", made_by)
     run_command(times.main, "demo", "--out", "times.json")
     assert files.read_json(tmp_path / "times.json")["jobs"] == [
         {
@@ -85,11 +80,17 @@ def test_what_an_earlier_config_left_is_not_checked(tmp_path, monkeypatch, capsy
     index.parent.mkdir(parents=True)
     index.with_name("index.parquet").write_bytes(b"index")
     files.write_json(index, {"sha256": files.sha256(index.with_name("index.parquet"))})
-    metrics = pd.DataFrame(
-        {"dataset": ["new"], "backbone": "lite0", "k": 8, "ms_mean_alive_by_judge": 0.5}
-    )
+    metrics = pd.DataFrame({"dataset": ["new"], "backbone": "lite0", "k": 8})
     files.write_parquet("results/demo/metrics.parquet", metrics)
+    made_by = {"cells": {"new / lite0": {}, "new / judge": {}}}
+    files.write_json("results/demo/made_by.json", made_by)
     assert check.main("demo") == 0, capsys.readouterr().err
+    of_judge = {"dataset": "new", "backbone": "judge", "split": "test"}
+    file = Path(paths.EMBEDDINGS_MANIFEST.format(**of_judge))
+    content = file.read_bytes()
+    file.write_bytes(content.replace(b"sha256", b"sha257"))
+    assert check.main("demo") and str(file) in capsys.readouterr().err
+    file.write_bytes(content)
     bank = paths.BANK.format(experiment="demo", dataset="new", backbone="lite0", k=8)
     Path(bank).unlink()
     assert check.main("demo")

@@ -114,10 +114,12 @@ def test_embeddings_alone_without_images_or_labels_go_the_whole_way(make_checkou
     }
     checkout.experiment["datasets"] = ["given"]
     checkout.experiment["backbones"] = ["ours"]
+    checkout.config["metrics"]["looks"] = None
     checkout.write()
     checkout.snakemake("tiny")
     metrics = pd.read_parquet(checkout.folder / "results/tiny/metrics.parquet")
     assert metrics["r2"].notna().all() and metrics["ms_mean"].notna().all()
+    assert "detection_looks" not in metrics
     images = payload(checkout.folder / "results/tiny/report", "images/0")
     assert images["sheets"] == 0 and images["classes"] == []
     assert len(images["ids"]) == 60

@@ -199,6 +199,14 @@ def splits_of(*splits):
     }
 
 
+def backbones_read(rule, w):
+    """Return the other backbones whose embeddings a job reads beside its cell's own."""
+    backbones = settings.other_backbones(cfg, w.experiment, w.backbone)
+    if rule == "score":
+        backbones += settings.backbones_of_metrics(cfg, w.experiment, w.dataset)
+    return backbones
+
+
 def splits_of_others(rule):
     """Return the inputs that are splits of other backbones' and judges' embeddings.
 
@@ -206,7 +214,7 @@ def splits_of_others(rule):
     """
 
     def files_of_others(w, pattern):
-        backbones = settings.other_backbones(cfg, w.experiment, w.backbone)
+        backbones = backbones_read(rule, w)
         patterns = fill_in(pattern, dataset=w.dataset, backbone=backbones)
         splits = settings.splits_of_other_backbones(cfg, w.experiment, rule)
         return expand(patterns, split=splits)
@@ -228,7 +236,7 @@ def folders_of_others(rule):
             return []
         return [
             f"{name}={paths.ACTIVATIONS.format(dataset=w.dataset, backbone=name)}"
-            for name in settings.other_backbones(cfg, w.experiment, w.backbone)
+            for name in backbones_read(rule, w)
         ]
 
     return folders

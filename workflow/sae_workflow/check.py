@@ -46,8 +46,8 @@ class Check:
 
     These are the files below results/{experiment} that hold a seal or that a list of
     sums names, the SAEs of its banks with their logs, the embeddings and datasets that
-    those were made of, and the embeddings of judges. Once there are metrics, its banks
-    are those of the metrics: an earlier config may have left others.
+    those were made of, and all other embeddings that its metrics read. Once there are
+    metrics, its banks are those of the metrics: an earlier config may have left others.
 
     Attributes:
         count: How many files were checked.
@@ -67,6 +67,7 @@ class Check:
         self._folder = Path(paths.EXPERIMENT.format(experiment=experiment))
         # What files of the experiment tell of others; metrics are None until read.
         self._metrics: pa.Table | None = None
+        self._embedded_pairs: list[tuple[str, str]] = []
         self._saes_of_cell: dict[Cell, ListedFiles] = {}
 
         self._check_files_of_experiment()
@@ -95,6 +96,8 @@ class Check:
                     continue
                 if file.name.endswith(".sums.json"):
                     self._check_listed(ListedFiles(file, record))
+                elif file == self._folder / "made_by.json":
+                    self._embedded_pairs = times.embedded_pairs(record)
                 elif file.name.startswith("bank"):
                     self._note_saes(record, file)
 
@@ -114,12 +117,9 @@ class Check:
         return sorted(set(zip(*columns, strict=True)))
 
     def _embedded_datasets(self, cells: list[Cell]) -> list[tuple[str, str]]:
-        """Return (dataset, backbone) of the cells, and of the judges in the metrics."""
-        pairs = {(dataset, backbone) for dataset, backbone, _ in cells}
-        if self._metrics is not None:
-            for judge in times.judges(self._metrics.column_names):
-                pairs.update((dataset, judge) for dataset, _, _ in cells)
-        return sorted(pairs)
+        """Return (dataset, backbone) of the cells, and of what judged their latents."""
+        of_cells = [(dataset, backbone) for dataset, backbone, _ in cells]
+        return sorted({*of_cells, *self._embedded_pairs})
 
     def _check_saes(self, cell: Cell) -> None:
         if cell in self._saes_of_cell:

@@ -17,8 +17,9 @@ import numpy as np
 import yaml
 
 from sae.bank.plan import Plan
-from sae.config.models import Config
+from sae.config.models import Config, Dataset
 from sae.core import paths, registry
+from sae.core.errors import UserError
 from sae.core.options import from_record
 from sae.data.splits import SPLITS
 from sae.protocols._history import Sizes
@@ -260,9 +261,10 @@ def dataset_figures_of(config: Config, dataset: str) -> DatasetFigures:
     spec = config.datasets[dataset].spec
     in_cost_table = _figures_in_cost_table("datasets", dataset, spec)
     manifest = _read_manifest(paths.DATASET.format(dataset=dataset))
+    images = manifest.get("images") or _planned_images(spec, in_cost_table)
     return DatasetFigures(
         name=dataset,
-        images_by_split=manifest.get("images", _planned_images(spec, in_cost_table)),
+        images_by_split=images or _counted_images(config.datasets[dataset]),
         classes=manifest.get("classes", in_cost_table.get("classes")),
         decoded_per_second=in_cost_table.get("decode", rate("decode")),
         image_size=spec.get("image_size") or DEFAULT_IMAGE_SIZE,
@@ -301,6 +303,24 @@ def _planned_images(
     if not set(SPLITS) <= set(images):
         return None
     return {split: images[split] for split in SPLITS}
+
+
+def _counted_images(entry: Dataset) -> dict[str, int] | None:
+    """Return how many images each split will have, where the dataset's type can tell.
+
+    None where it cannot, or its folder is not right, which other lines say.
+    """
+    module_name = registry.module_name("dataset", entry.type)
+    head = registry.head("dataset", entry.type)
+    is_own = module_name.startswith(registry.EXTENSIONS)
+    if is_own or "count_images" not in head.defined_names:
+        return None
+    try:
+        counts = registry.load("dataset", entry.type).count_images(entry)
+    except (UserError, OSError):
+        return None
+    kept = entry.spec.get("train_share", 1)
+    return {**counts, "train": round(counts["train"] * kept)}
 
 
 def _backbone_figures_of(

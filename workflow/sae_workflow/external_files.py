@@ -94,16 +94,10 @@ def dataset_files(config: Config, dataset: str) -> list[str]:
 
 
 def concept_files(config: Config, dataset: str) -> list[str]:
-    """Return the files of one's own that say what people call a dataset's images.
-
-    Optional ones are left out where they are not there.
-    """
+    """Return the files of one's own that say what people call a dataset's images."""
     annotation = config.datasets[dataset].concepts
-    constants = annotation.constants
-    files = [file.format(**annotation.spec) for file in constants.get("FILES", ())]
-    if constants.get("FILES_ARE_OPTIONAL"):
-        return [file for file in files if Path(file).exists()]
-    return files
+    patterns = annotation.constants.get("FILES", ())
+    return [pattern.format(**annotation.spec) for pattern in patterns]
 
 
 # Methods whose SAEs were made elsewhere.

@@ -80,6 +80,8 @@ def describe_plan(config: Config, experiment: str) -> Iterator[str]:
         yield f"  {line}"
 
     yield _describe_saes(config, experiment)
+    for line in missing_inputs.small_training(config, experiment):
+        yield f"  {line}"
     embeddings, unknown_sizes = costs.list_embeddings(config, experiment)
     for reason in unknown_sizes:
         yield f"  left out of disk and hours: {reason}"
@@ -190,7 +192,13 @@ def _describe_this_machine(hours: Seconds, device: str) -> str:
     else:
         machine += " and one GPU"
         duration = max(hours.gpu, hours.cores_beside_gpu / core_count)
-    text = f"{duration / 24:,.0f} days" if duration > 48 else f"{duration:,.1f} hours"
+    if duration < 1:
+        minutes = max(1, round(60 * duration))
+        text = "a minute" if minutes == 1 else f"{minutes} minutes"
+    elif duration <= 48:
+        text = f"{duration:,.1f} hours"
+    else:
+        text = f"{duration / 24:,.0f} days"
     free_disk = shutil.disk_usage(".").free
     return f"  With {machine}: about {text}. Free disk: {_in_gb(free_disk)}."
 

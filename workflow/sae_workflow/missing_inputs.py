@@ -15,9 +15,13 @@ from typing import Any, Literal
 from sae.config.models import Backbone, Config, Dataset
 from sae.core import paths, registry
 from sae.core.errors import UserError, did_you_mean
+from sae.data import fetch
 from sae.data.splits import SPLITS
 from sae_workflow import costs, external_files, settings
 
+# Below these SAEs train, and nothing can be said of their methods (docs/data.md).
+FEWEST_IMAGES = 10  # for training, of each latent
+FEWEST_STEPS = 50
 _SAVE_ARRAYS = " (save each array of the .npz by itself, with `numpy.save`)"
 # Files of weights, one of which is in the cache of the hub if any is.
 _HUB_FILES = (
@@ -33,7 +37,7 @@ _HUB_PREFIX = "hf-hub:"  # how timm and open_clip mark a repository's name
 
 
 def warn(config: Config, words: Collection[str]) -> None:
-    """Tell on stderr what experiments lack: data, weights, labels, judges.
+    """Tell on stderr what experiments lack: data, weights, labels, judges, images.
 
     Args:
         words: The words of a command line; the experiments among them are looked at.
@@ -45,6 +49,7 @@ def warn(config: Config, words: Collection[str]) -> None:
             *missing_files(config, experiment),
             *repeated_labels(config, experiment),
             *missing_judges(config, experiment),
+            *small_training(config, experiment),
         ]
         for line in lines:
             print(f"{experiment}: {line}", file=sys.stderr)
@@ -83,6 +88,33 @@ def missing_judges(config: Config, experiment: str) -> Iterator[str]:
             f"all backbones are of the family {families.pop()}, so nobody judges "
             "`detection`: name one of another family as `judges`"
         )
+
+
+def small_training(config: Config, experiment: str) -> Iterator[str]:
+    """Yield a line for each dataset on which SAEs train too little to be compared."""
+    for dataset in config.experiments[experiment].datasets:
+        images = costs.dataset_figures_of(config, dataset).images_by_split
+        if not images:
+            continue
+        recipe = config.recipe(experiment, dataset)
+        images_per_latent = images["train"] / recipe.m
+        step_count = recipe.steps_on(max(1, images["train"]))
+        complaints = []
+        if images_per_latent < FEWEST_IMAGES:
+            complaints.append(
+                f"{images_per_latent:.1f} training images a latent (m = {recipe.m}; "
+                f"{FEWEST_IMAGES} or more are wanted: a smaller m)"
+            )
+        if step_count < FEWEST_STEPS:
+            complaints.append(
+                f"{step_count} steps of training ({FEWEST_STEPS} or more are wanted: "
+                "say `steps`)"
+            )
+        if complaints:
+            yield (
+                f"dataset {dataset}: {' and '.join(complaints)}; with less, latents "
+                "die and methods hardly differ (docs/data.md)"
+            )
 
 
 def missing_files(config: Config, experiment: str) -> Iterator[str]:
@@ -220,10 +252,24 @@ def missing_artifacts(config: Config, experiment: str) -> Iterator[str]:
     for name in artifacts_of(config, experiment):
         if Path(paths.ARTIFACT.format(artifact=name)).exists():
             continue
-        sources = settings.artifacts()[name]["sources"]
+        artifact = settings.artifacts()[name]
+        sources = artifact["sources"]
+        if "git" in sources[0]:
+            yield _missing_repository(name, sources[0]["git"], artifact["megabytes"])
+            continue
         # A source has one key, its kind, such as `url`.
         kinds = [next(iter(source)) for source in sources]
         yield f"artifact {name}: will be fetched ({' or '.join(kinds)})"
+
+
+def _missing_repository(name: str, reference: str, megabytes: int) -> str:
+    place = Path(paths.ARTIFACTS, name, fetch.BROUGHT_REPOSITORY)
+    if place.exists():
+        return f"artifact {name}: will be made of {place}, commit {reference[-40:]}"
+    return (
+        f"artifact {name}: will be fetched by git, about {megabytes} MB. "
+        f"{fetch.how_to_bring(reference, place)}"
+    )
 
 
 def artifacts_of(config: Config, experiment: str) -> list[str]:

@@ -35,6 +35,7 @@ SHOWN_SCORES = [
     "ms",
     "ms_across",
     "detection_auc",
+    "detection_looks",
     "ms_independent",
     "ms_independent_across",
     "purity",

@@ -18,12 +18,15 @@ import yaml
 
 from sae.bank.plan import Plan, PlannedMethod
 from sae.config import entries
+from sae.config.extends import LONGEST_CHAIN
 from sae.config.load import load_config
 from sae.config.models import NO_OPTIONS, Config
 from sae.config.yaml_file import parse_file
 from sae.core import registry, versions
+from sae.core.errors import UserError
 from sae.core.options import as_record, from_record
 from sae.core.paths import STAGES
+from sae.data.entries import NAMED_BY
 
 # The folder workflow/.
 HERE = Path(__file__).parent.parent
@@ -105,6 +108,7 @@ def merge_config_files(
     file_of_key: dict[str, str] = {}
     for file in map(os.path.relpath, files):
         content = parse_file(file)
+        _refuse_other_types(config, content, file)
         update_config(config, content)
         for key in _dotted_keys(content):
             file_of_key[key] = file
@@ -116,6 +120,48 @@ def merge_config_files(
     return config, {
         key: file for key, file in file_of_key.items() if key in keys_of_config
     }
+
+
+def _refuse_other_types(
+    config: dict[str, Any], content: dict[str, Any], file: str
+) -> None:
+    """Refuse an entry of another type under a name that is taken: its keys would mix.
+
+    Args:
+        config: What the files before say.
+        content: What a file says that is laid over them.
+        file: Its path.
+
+    Raises:
+        UserError: names the entry, and both types.
+    """
+    for kind in ("dataset", "backbone"):
+        section = f"{kind}s"
+        key = NAMED_BY[kind]
+        entries_before, new_entries = config.get(section), content.get(section)
+        if not (isinstance(entries_before, dict) and isinstance(new_entries, dict)):
+            continue
+        for name, entry in new_entries.items():
+            before = _taken_over(entries_before, name, key)
+            new = entry.get(key) if isinstance(entry, dict) else None
+            if None not in (before, new) and before != new:
+                raise UserError(
+                    f"{file}: config key {section}.{name}.{key}: there is a {kind} "
+                    f"{name} already, of {key} {before}, and your keys would be laid "
+                    "over its own: give yours another name"
+                )
+
+
+def _taken_over(entries: dict[str, Any], name: Any, key: str) -> Any:
+    """Return the value of a key that an entry has, or takes over; None without one."""
+    for _ in range(LONGEST_CHAIN):
+        entry = entries.get(name) if isinstance(name, str) else None
+        if not isinstance(entry, dict):
+            return None
+        if key in entry:
+            return entry[key]
+        name = entry.get("extends")
+    return None
 
 
 def _dotted_keys(content: dict[str, Any], prefix: str = "") -> Iterator[str]:
@@ -175,12 +221,15 @@ def cells(config: Config, experiment: str) -> list[Cell]:
 
 
 def embedded_datasets(config: Config, experiment: str) -> list[EmbeddedDataset]:
-    """Return what an experiment reads embeddings of, also by its judges."""
+    """Return what an experiment reads embeddings of, also by judges and metrics."""
     spec = config.experiments[experiment]
     return [
         EmbeddedDataset(dataset, backbone)
         for dataset in spec.datasets
-        for backbone in spec.embedding
+        for backbone in [
+            *spec.embedding,
+            *backbones_of_metrics(config, experiment, dataset),
+        ]
     ]
 
 
@@ -191,6 +240,19 @@ def other_backbones(config: Config, experiment: str, backbone: str) -> list[str]
     """
     embedding = config.experiments[experiment].embedding
     return [name for name in embedding if name != backbone]
+
+
+def backbones_of_metrics(config: Config, experiment: str, dataset: str) -> list[str]:
+    """Return the backbones that metrics of `score` name themselves, by `OTHERS`.
+
+    Where a dataset has no images there are none.
+    """
+    if not config.datasets[dataset].has_images:
+        return []
+    backbones: list[str] = []
+    for name in metrics_by_stage(config, experiment).get("score", {}):
+        backbones += config.metrics[name].constants.get("OTHERS", ())
+    return list(dict.fromkeys(backbones))
 
 
 def families(config: Config, experiment: str) -> dict[str, str]:
@@ -285,20 +347,26 @@ def _metric_options(config: Config, experiment: str, name: str) -> Record:
     """
     spec = config.experiments[experiment]
     metric = config.metrics[name].laid_over(spec.metrics.get(name, {}))
-    facts = {
-        "smallest_k": min(spec.every_k),
-        "families": {
-            backbone: config.backbones[backbone].family for backbone in spec.embedding
-        },
-    }
     fact_names = metric.constants.get("FILLED", {})
     filled_options = {
-        option: facts[fact_name]
+        option: _fact(config, experiment, fact_name)
         for option, fact_name in fact_names.items()
         if getattr(metric, option) is None
     }
     filled_metric = metric.model_copy(update=filled_options)
     return as_record(filled_metric, exclude=NO_OPTIONS)
+
+
+def _fact(config: Config, experiment: str, name: str) -> Any:
+    """Return a fact of an experiment, one of `entries.FILLED_WITH`."""
+    spec = config.experiments[experiment]
+    if name == "smallest_k":
+        return min(spec.every_k)
+    if name == "families":
+        return {
+            backbone: config.backbones[backbone].family for backbone in spec.embedding
+        }
+    return _metric_options(config, experiment, "detection")
 
 
 def concept_metrics(config: Config) -> list[str]:
@@ -431,11 +499,15 @@ def _planned_method(
 ) -> PlannedMethod:
     method = config.methods[name]
     sweep = config.sweep(experiment, name, k)
+    options = method.options
+    if method.imported is not None and method.imported.dataset is None:
+        dataset_count = len(config.experiments[experiment].datasets)
+        options = {**options, "other_datasets": dataset_count > 1}
     return PlannedMethod(
         objective=method.objective,
         penalty=method.penalty,
         mask=method.mask,
-        options=method.options,
+        options=options,
         recipe=method.recipe,
         sweep=sweep,
         at=method.at,

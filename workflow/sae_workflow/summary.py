@@ -1,26 +1,28 @@
 """A summary of what an experiment found, in a few lines: what `make run` ends in."""
 
 import textwrap
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from math import isnan
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from sae.bank.plan import LEFT_OUT
 from sae.comparison import board, fronts
 from sae.comparison.outcomes import headline, read_table
 from sae.comparison.published import interval, plain, signed
 from sae.comparison.scores import OWN_FRONTS, SCORES, diverged
-from sae.core import paths
+from sae.core import files, paths
 from sae.report import feasibility, outcomes
-from sae.report.fronts import NO_COMPARISON, SHOWN_CONTROLS
+from sae.report.fronts import NO_COMPARISON, SHOWN_CONTROLS, say_looks
 from sae.report.names import Names
 from sae.scoring.front import ENDPOINTS
 
 MOST_ROWS = 8  # methods
 MOST_REASONS = 2  # methods of which it says why they are not compared
 WIDTH = 100  # columns of a line
+LONGEST_NAME = 15  # columns of a method's name, such as frozen_decoder
 NOT_MEASURED = "not measured"
 
 
@@ -40,6 +42,7 @@ def summarise(experiment: str) -> Iterator[str]:
     yield from _summarise_fronts(means, controls)
     yield from _summarise_failures(folder)
     yield from _summarise_imported(imported)
+    yield from _summarise_left_out(folder)
     yield ""
     yield f"to look at:  {site} (open it in a browser)"
     yield f"to read on:  {folder}/ has tables/, figures/ and every number in metrics.csv"
@@ -57,11 +60,13 @@ def _summarise_fronts(means: pd.DataFrame, controls: pd.DataFrame) -> Iterator[s
     if of_endpoints.empty:
         yield NO_COMPARISON
         return
+    about = f"mean over blocks, interval, {outcomes.heading(of_endpoints)}"
     cell_count = int(of_endpoints["cells"].max())
-    yield (
-        f"Beside the baseline at its R2, in {outcomes.counted(cell_count, 'cell')} "
-        f"(mean over blocks, interval, {outcomes.heading(of_endpoints)}):"
-    )
+    if cell_count:
+        cells = outcomes.counted(cell_count, "cell")
+        yield f"At the baseline's R2, in {cells} ({about}):"
+    else:
+        yield "At the baseline's R2, nothing compares:"
     methods = list(dict.fromkeys(of_endpoints["method"]))
     for method in methods[:MOST_ROWS]:
         rows = of_endpoints[of_endpoints["method"] == method].set_index("score")
@@ -70,7 +75,7 @@ def _summarise_fronts(means: pd.DataFrame, controls: pd.DataFrame) -> Iterator[s
             text = NOT_MEASURED
             if score in rows.index:
                 text = _print_effect(rows.loc[score].to_dict())
-            yield from _wrapped(f"  {name[:13]:<14}{SCORES[score].label:<11}{text}")
+            yield from _wrapped(f"  {_cut(name)}{SCORES[score].label:<11}{text}")
     if len(methods) > MOST_ROWS:
         yield f"  and {len(methods) - MOST_ROWS} more in tables/fronts.md"
 
@@ -82,8 +87,10 @@ def _summarise_fronts(means: pd.DataFrame, controls: pd.DataFrame) -> Iterator[s
             if score in rows.index
         ]
         yield shorten(
-            f"  {control[:13]:<14}{', '.join(differences)} (control, at its own R2)"
+            f"  {_cut(control)}{', '.join(differences)} (control, at its own R2)"
         )
+    for sentence in say_looks(controls):
+        yield f"  {sentence}"
     for line in _summarise_prices(means, methods[:MOST_ROWS]):
         yield shorten(line)
 
@@ -111,10 +118,17 @@ def _summarise_failures(folder: Path) -> Iterator[str]:
 
 def _wrapped(line: str) -> list[str]:
     """Return a line of the table on lines of at most `WIDTH` columns."""
-    return textwrap.wrap(line, WIDTH, subsequent_indent=" " * 27)
+    return textwrap.wrap(line, WIDTH, subsequent_indent=" " * (LONGEST_NAME + 14))
 
 
-def _print_effect(row: dict[Hashable, Any]) -> str:
+def _cut(name: str) -> str:
+    """Return the name of a method as the first column has it, which marks a cut."""
+    if len(name) > LONGEST_NAME:
+        name = name[: LONGEST_NAME - 1] + "…"
+    return f"{name:<{LONGEST_NAME + 1}}"
+
+
+def _print_effect(row: dict[Any, Any]) -> str:
     """Return an effect with its interval and outcome."""
     outcome = outcomes.say(row)
     if outcomes.is_out_of_reach(row) or isnan(row["effect"]):
@@ -147,9 +161,25 @@ def _summarise_imported(imported: pd.DataFrame) -> Iterator[str]:
             for row in rows.itertuples()
             if row.score in ("r2", *ENDPOINTS)
         ]
-        yield shorten(f"  {method[:13]:<14}{', '.join(scores)}")
+        yield shorten(f"  {_cut(method)}{', '.join(scores)}")
     if len(imported):
         yield "  made elsewhere (in brackets the baseline), not compared at the same R2"
+
+
+def _summarise_left_out(folder: Path) -> Iterator[str]:
+    """Yield which cells go without an SAE that was made elsewhere.
+
+    Args:
+        folder: The results of an experiment.
+    """
+    for bank_file in sorted(folder.glob("saes/*/*/k*/bank.json")):
+        facts = files.read_json(bank_file, "bank")["facts"]
+        for method in facts.get(LEFT_OUT, {}):
+            cell = "/".join(bank_file.parts[-4:-1])
+            yield (
+                f"  {method}: left out of {cell}, which it does not fit "
+                "(logs/train says what to do)"
+            )
 
 
 def shorten(line: str) -> str:

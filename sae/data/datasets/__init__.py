@@ -19,6 +19,8 @@ It may also have:
     check_early(spec)
         Raises a UserError if a name or a folder of the mapping is wrong; called before
         any job, so it is quick.
+    count_images(spec) -> {split: number of images}
+        What `make plan` reckons with before the index is made; quick as well.
     HAS_IMAGES = False
         For embeddings without images.
     FILES = ["{root}/train.csv", ...]

@@ -1,25 +1,41 @@
 """A folder of images: `root/{train,val,test}/{class}/*`.
 
 Images come in the order of torchvision's ImageFolder. With `fractions` the folder is
-`root/{class}/*`, and split here, each class by itself.
+`root/{class}/*`, and split here, each class by itself. With `val_fraction` there is no
+`val`, and it is drawn from train. A class that is a WordNet ID is shown by its word.
 """
 
-import os
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 from pydantic import model_validator
 
-from sae.core import options
+from sae.core import files, options
 from sae.core.errors import UserError
 from sae.data import indexing, pictures
 from sae.data.dataset import Dataset
 from sae.data.indexing import reader
 from sae.data.omissions import Omissions
 from sae.data.splits import SPLITS, grouped_split
+from sae.data.wordnet_ids import class_words
 
 VERSION = 1
+# Folders that hold a split, as people call them, in small letters. A class may be
+# called train; that folder holds pictures, not class folders.
+_TRAIN_NAMES = {"train", "training"}
+_OTHER_SPLIT_NAMES = {"val", "valid", "validation", "dev", "test", "testing"}
+# Folders that programs leave behind, besides hidden ones: unpacked archives of macOS,
+# thumbnails of a Synology, and what Windows and Linux keep on a disk.
+_NO_CLASSES = {
+    "__MACOSX",
+    "@eaDir",
+    "$RECYCLE.BIN",
+    "System Volume Information",
+    "lost+found",
+}
 
 
 class Options(options.Options):
@@ -29,13 +45,20 @@ class Options(options.Options):
     """Relative to the working directory, or absolute."""
     fractions: options.Fractions | None = None
     """The share of each split, of a root that has class folders alone."""
+    val_fraction: options.Share | None = None
+    """The share of each class of train that becomes val, of a root without val/."""
     split_seed: options.Seed | None = None
     """Which images a split gets; 0 if it is not given."""
 
     @model_validator(mode="after")
-    def _seed_of_a_split(self) -> Self:
-        if self.split_seed is not None and self.fractions is None:
-            raise ValueError("split_seed is for fractions: give both, or leave it out")
+    def _one_way_to_split(self) -> Self:
+        if self.fractions is not None and self.val_fraction is not None:
+            raise ValueError("fractions have a val: leave val_fraction out")
+        if self.split_seed is not None and not (self.fractions or self.val_fraction):
+            raise ValueError(
+                "split_seed is for fractions or val_fraction: give both, or leave it "
+                "out"
+            )
         return self
 
 
@@ -47,7 +70,7 @@ def check_early(spec: Options) -> None:
 
     Raises:
         UserError: a folder of a split, all class folders or all pictures of one are
-            missing.
+            missing, or a folder cannot be read.
     """
     root = Path(spec.root)
     if not root.is_dir():
@@ -57,10 +80,30 @@ def check_early(spec: Options) -> None:
         )
     _check_splits(spec)
     for place in _split_folders(spec).values():
-        classes = sorted(path.name for path in place.iterdir() if path.is_dir())
+        _, folders, _ = next(files.walk(place))
+        classes = sorted(name for name in folders if not _is_left_behind(name))
         _refuse_empty(
             place, {name: _may_have_pictures(place / name) for name in classes}
         )
+
+
+def count_images(spec: Options) -> dict[str, int]:
+    """Return how many pictures each split will have, about; no job has run yet.
+
+    Broken pictures and copies, which are left out later, count too.
+
+    Raises:
+        UserError: as :func:`load`.
+    """
+    _check_splits(spec)
+    counts = {}
+    for split, place in _split_folders(spec).items():
+        pictures_of_class = _pictures_by_class(place, Path(spec.root), Omissions())
+        counts[split] = sum(map(len, pictures_of_class.values()))
+    if spec.fractions:
+        shares = spec.fractions.model_dump()
+        return {split: round(counts[""] * share) for split, share in shares.items()}
+    return counts
 
 
 def _split_folders(spec: Options) -> dict[str, Path]:
@@ -68,37 +111,79 @@ def _split_folders(spec: Options) -> dict[str, Path]:
     root = Path(spec.root)
     if spec.fractions:
         return {"": root}
-    return {split: root / split for split in SPLITS}
+    return {
+        split: root / split
+        for split in SPLITS
+        if split != "val" or spec.val_fraction is None
+    }
 
 
 def _check_splits(spec: Options) -> None:
-    """Check that the root has folders of splits, unless it is to be split.
+    """Check that the root has the folders of splits that its entry speaks of.
 
     Raises:
-        UserError: it lacks one, or has all of them and is to be split.
+        UserError: it lacks one, or has one of a split that is to be made here.
     """
     root = Path(spec.root)
-    missing = [split for split in SPLITS if not (root / split).is_dir()]
-    if missing and not spec.fractions:
+    if spec.fractions:
+        for_splits = _folders_for_splits(root)
+        if for_splits:
+            raise UserError(
+                f"image folder {root}: {', '.join(for_splits)} in it would become "
+                "classes, whose images go to all splits: leave `fractions` out of its "
+                "entry, or rename a folder that is a class. With train/ and test/ "
+                "alone give `val_fraction: 0.1`, which draws val from train"
+            )
+        return
+
+    missing = [
+        folder.name for folder in _split_folders(spec).values() if not folder.is_dir()
+    ]
+    if spec.val_fraction is not None and (root / "val").is_dir():
         raise UserError(
-            f"image folder {root}: expected train/, val/ and test/ in it; missing: "
-            f"{', '.join(missing)}. If it holds class folders, give `fractions: "
-            "{train: 0.7, val: 0.1, test: 0.2}`, and it is split here"
+            f"image folder {root}: it has val/: leave `val_fraction` out of its entry"
         )
-    if spec.fractions and not missing:
-        raise UserError(
-            f"image folder {root}: it has train/, val/ and test/: leave `fractions` "
-            "out of its entry"
-        )
+    if not missing:
+        return
+    advice = (
+        "If it holds class folders, give `fractions: {train: 0.7, val: 0.1, test: "
+        "0.2}`, and it is split here"
+    )
+    for_splits = _folders_for_splits(root)
+    if missing == ["val"] and len(for_splits) == len(SPLITS) - 1:
+        advice = "Give `val_fraction: 0.1`, and it is drawn from train"
+    elif for_splits:
+        advice = f"Rename {', '.join(for_splits)}, if these are the splits"
+    expected = " and ".join(f"{name}/" for name in _split_folders(spec))
+    raise UserError(
+        f"image folder {root}: expected {expected} in it; missing: "
+        f"{', '.join(missing)}. {advice}"
+    )
+
+
+def _folders_for_splits(root: Path) -> list[str]:
+    """Return the names of folders that look as if they held splits, sorted."""
+    _, names, _ = next(files.walk(root))
+    return [
+        f"{name}/"
+        for name in sorted(names)
+        if name.lower() in _OTHER_SPLIT_NAMES
+        or (name.lower() in _TRAIN_NAMES and next(files.walk(root / name))[1])
+    ]
 
 
 def _is_picture(name: str) -> bool:
     return name.lower().endswith(pictures.ENDINGS)
 
 
+def _is_left_behind(name: str) -> bool:
+    """Say whether a file or folder is a program's, not the dataset's."""
+    return name.startswith(".") or name in _NO_CLASSES
+
+
 def _may_have_pictures(folder: Path) -> bool:
-    with os.scandir(folder) as entries:
-        return any(_is_picture(entry.name) or entry.is_dir() for entry in entries)
+    _, folders, names = next(files.walk(folder))
+    return bool(folders) or any(_is_picture(name) for name in names)
 
 
 def _refuse_empty(place: Path, has_pictures: Mapping[str, bool]) -> None:
@@ -158,10 +243,24 @@ def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
     omissions.tell(f"image folder {root}")
 
     labels = [number_of_class[name] for name in names]
+    words = class_words(number_of_class)
+    label_names = [words[name] for name in names]
     if spec.fractions:
         fractions = spec.fractions.model_dump()
         splits = list(grouped_split(paths, labels, fractions, spec.split_seed or 0))
-    return Dataset(indexing.frame(paths, paths, splits, labels, names), reader(spec))
+    elif spec.val_fraction is not None:
+        splits = list(
+            indexing.draw_val(
+                np.array(splits),
+                paths,
+                np.array(labels),
+                spec.val_fraction,
+                spec.split_seed or 0,
+            )
+        )
+    return Dataset(
+        indexing.frame(paths, paths, splits, labels, label_names), reader(spec)
+    )
 
 
 def _pictures_by_class(
@@ -180,9 +279,9 @@ def _pictures_by_class(
     """
     pictures_of_class: dict[str, list[str]] = {}
     no_pictures: list[str] = []
-    for name, files in _files_by_class(place).items():
-        pictures_of_class[name] = [file for file in files if _is_picture(file)]
-        no_pictures += [file for file in files if not _is_picture(file)]
+    for name, paths in _files_by_class(place, root, omissions).items():
+        pictures_of_class[name] = [file for file in paths if _is_picture(file)]
+        no_pictures += [file for file in paths if not _is_picture(file)]
     beside = pictures_of_class.pop("", [])
     if beside:
         raise UserError(
@@ -197,34 +296,47 @@ def _pictures_by_class(
     for file in no_pictures:
         omissions.add("files that are no picture by their ending", below_root + file)
     return {
-        name: [below_root + file for file in files]
-        for name, files in pictures_of_class.items()
+        name: [below_root + file for file in paths]
+        for name, paths in pictures_of_class.items()
     }
 
 
-def _files_by_class(place: Path) -> dict[str, list[str]]:
+def _files_by_class(
+    place: Path, root: Path, omissions: Omissions
+) -> dict[str, list[str]]:
     """Return {class: its files, relative to the folder of the split}, sorted.
 
-    Links are followed. Under "" are the files beside the class folders.
+    Links are followed. Under "" are the files beside the class folders. A letter with
+    an accent is one letter, however a file system writes it.
+
+    Args:
+        place: the folder of a split.
+        root: the dataset's.
+        omissions: gets what programs left behind.
 
     Raises:
-        UserError: a link leads to a folder that it lies in, so that its pictures would
-            count many times.
+        UserError: a folder cannot be read, or a link leads to one that it lies in, so
+            that its pictures would count many times.
     """
     # {class: [(a folder of it, its files)]}
     folders_of_class: dict[str, list[tuple[str, list[str]]]] = {}
-    for folder, subfolders, names in os.walk(place, followlinks=True):
+    for folder, subfolders, names in files.walk(place):
+        left_behind = sorted(filter(_is_left_behind, subfolders + names))
+        for name in left_behind:
+            path = Path(folder, name).relative_to(root).as_posix()
+            omissions.add("hidden files and folders, and those of programs,", path)
+        subfolders[:] = [name for name in subfolders if name not in left_behind]
         for subfolder in subfolders:
             _refuse_circle(Path(folder, subfolder))
         parts = Path(folder).relative_to(place).parts
         prefix = "".join(f"{part}/" for part in parts)
-        files = [prefix + name for name in sorted(names)]
-        class_name = parts[0] if parts else ""
-        folders_of_class.setdefault(class_name, []).append((folder, files))
+        paths = [prefix + name for name in sorted(names) if name not in left_behind]
+        class_name = unicodedata.normalize("NFC", parts[0]) if parts else ""
+        folders_of_class.setdefault(class_name, []).append((folder, paths))
 
     files_of_class = {}
     for name, folders in sorted(folders_of_class.items()):
-        files_of_class[name] = [file for _, files in sorted(folders) for file in files]
+        files_of_class[name] = [path for _, paths in sorted(folders) for path in paths]
     return files_of_class
 
 

@@ -7,6 +7,7 @@ set; val is drawn from the official training images, the same images in every la
 """
 
 import io
+import itertools
 import re
 import tarfile
 from collections.abc import Iterable
@@ -65,12 +66,28 @@ class Options(options.Options):
 
 
 def check_early(spec: Options) -> None:
-    """Check that the root has one of the layouts; no job has run yet.
+    """Check that the root has one of the layouts, and images enough; no job has run yet.
+
+    Images are counted where they are files in folders, up to what `images` says.
 
     Raises:
-        UserError: it has none.
+        UserError: it has none, or fewer images than `images` says.
     """
-    _layout(indexing.root(spec.root))
+    root = indexing.root(spec.root)
+    folders = _layout(root)
+    expected_count = sum(spec.images.model_dump(exclude_none=True).values())
+    if _LAYOUTS[folders] is not _list_folders or not expected_count:
+        return
+    files_of_classes = (
+        place for folder in folders for place in root.glob(f"{folder}*/*")
+    )
+    count = sum(1 for _ in itertools.islice(files_of_classes, expected_count))
+    if count < expected_count:
+        raise UserError(
+            f"imagenet {root}: it has {count:,} images, expected {expected_count:,}: "
+            "complete the copy, or, if it is meant to be partial, set `images` of its "
+            "entry in the config to its own counts"
+        )
 
 
 def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
@@ -211,7 +228,11 @@ def _list_shards(root: Path, *patterns: str) -> _OfficialImages:
     """List the hub's imagenet-1k in parquet shards, or timm's WebDataset shards."""
     train, val = (
         shard_images.list_images(
-            root, sorted(path.relative_to(root).as_posix() for path in root.glob(glob))
+            root,
+            [
+                path.relative_to(root).as_posix()
+                for path in indexing.matching(root, glob)
+            ],
         )
         for glob in patterns
     )
@@ -284,7 +305,9 @@ def _layout(root: Path) -> tuple[str, ...]:
     """
     attempts = []
     for patterns in _LAYOUTS:
-        lacking = [pattern for pattern in patterns if not any(root.glob(pattern))]
+        lacking = [
+            pattern for pattern in patterns if not indexing.matching(root, pattern)
+        ]
         if not lacking:
             return patterns
         attempts.append(f"{' + '.join(patterns)} (no {', '.join(lacking)})")

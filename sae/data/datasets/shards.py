@@ -68,7 +68,7 @@ def check_early(spec: Options) -> None:
     """
     root = indexing.root(spec.root)
     for split, glob in spec.splits.model_dump(exclude_none=True).items():
-        if not any(root.glob(glob)):
+        if not indexing.matching(root, glob):
             raise UserError(
                 f"dataset type shards, key splits.{split}: no file matches {glob!r} "
                 f"below {root}, expected a glob such as 'train-*.tar'; found there: "
@@ -86,7 +86,9 @@ def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
     root = indexing.root(spec.root)
     images_of_split = {}
     for split, glob in spec.splits.model_dump(exclude_none=True).items():
-        shards = sorted(path.relative_to(root).as_posix() for path in root.glob(glob))
+        shards = [
+            path.relative_to(root).as_posix() for path in indexing.matching(root, glob)
+        ]
         images_of_split[split] = shard_images.list_images(
             root, shards, spec.image_column, spec.label_column
         )

@@ -4,6 +4,8 @@ Rows are in the order of the embeddings' rows. The column `image_id` is required
 `label`, `label_name`, `label_coarse`, `label_coarse_name` and `group` are optional.
 """
 
+import itertools
+import logging
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +17,7 @@ from sae.data.dataset import COLUMNS, Dataset
 from sae.data.splits import SPLITS
 
 VERSION = 1
+progress = logging.getLogger("sae.progress")
 HAS_IMAGES = False
 # The index is made of these files: a change in one rebuilds it.
 FILES = ["{root}/train.csv", "{root}/val.csv", "{root}/test.csv"]
@@ -37,7 +40,8 @@ def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
     """Read the tables of all splits; see `sae.data.datasets`.
 
     Raises:
-        UserError: a table is missing or not right, or they have other columns.
+        UserError: a table is missing or not right, they have other columns, or a class
+            has other numbers in them.
     """
     root = indexing.root(spec.root)
     table_of_split = {split: _read_table(root / f"{split}.csv") for split in SPLITS}
@@ -54,12 +58,59 @@ def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
         for column in rows
         if column not in ("image_id", "split")
     }
+    for column in ("label", "label_coarse"):
+        _check_numbers_of_names(root, rows, column)
     if "label" in optional_columns:
         optional_columns["label"] = optional_columns["label"].astype("int64")
     index = indexing.frame(
         rows["image_id"], rows["image_id"], rows["split"], **optional_columns
     )
     return Dataset(index, grouped=not index["group"].is_unique)
+
+
+def _check_numbers_of_names(root: Path, rows: pd.DataFrame, column: str) -> None:
+    """Check that a class of one name has the same numbers in all splits.
+
+    Two classes may share a name, as two of ImageNet's do: that is said.
+
+    Args:
+        root: the dataset's.
+        rows: those of all splits, with `split`.
+        column: label or label_coarse; its names stand in {column}_name.
+
+    Raises:
+        UserError: it has none in common in two splits.
+    """
+    name_column = f"{column}_name"
+    if not {column, name_column} <= set(rows):
+        return
+    pairs = rows.dropna(subset=[column, name_column])
+    pairs = pairs.drop_duplicates(["split", column, name_column])
+    several = pairs.groupby(name_column)[column].transform("nunique") > 1
+    shared_names = []
+    for name, of_name in pairs[several].groupby(name_column):
+        numbers_of_split = {
+            split: set(in_split[column].tolist())
+            for split, in_split in of_name.groupby("split", sort=False)
+        }
+        shared_names.append(
+            f"{name!r} ({sorted(set.union(*numbers_of_split.values()))})"
+        )
+        for first, second in itertools.combinations(numbers_of_split, 2):
+            if numbers_of_split[first].isdisjoint(numbers_of_split[second]):
+                raise UserError(
+                    f"table {root}: {name_column} {name!r} has the {column} "
+                    f"{sorted(numbers_of_split[first])} in {first}.csv and "
+                    f"{sorted(numbers_of_split[second])} in {second}.csv: number the "
+                    "classes of all splits together"
+                )
+    if shared_names:
+        progress.warning(
+            "table %s: %d classes share a name, such as %s",
+            root,
+            len(shared_names),
+            shared_names[0],
+        )
 
 
 def _read_table(path: Path) -> pd.DataFrame:

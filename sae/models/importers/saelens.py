@@ -4,10 +4,11 @@ BatchTopK and Matryoshka SAEs are saved as JumpReLU by the library. Gated ones a
 as JumpReLU too: the gate is a threshold of the magnitude's pre-activation.
 """
 
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from jaxtyping import Float
+from pydantic import model_validator
 from torch import Tensor
 
 from sae.core.errors import UserError
@@ -24,7 +25,11 @@ MORE_AXES = {
 
 
 class SaelensConfig(checkpoints.CheckpointSettings):
-    """The settings in cfg.json; `metadata` of this project's exports has more."""
+    """The settings in cfg.json; `metadata` of this project's exports has more.
+
+    Keys that say how an SAE was trained are passed over. Those of earlier versions that
+    change what it gives are declared, so that other values than the usual are refused.
+    """
 
     architecture: Literal["topk", "jumprelu", "standard", "gated"]
     d_in: checkpoints.Size | None = None
@@ -37,6 +42,23 @@ class SaelensConfig(checkpoints.CheckpointSettings):
     )
     reshape_activations: Literal["none"] = "none"
     metadata: checkpoints.CoderSettings = checkpoints.CoderSettings()
+    # Before version 6.
+    activation_fn: Literal["relu", "topk"] | None = None
+    activation_fn_str: Literal["relu", "topk"] | None = None
+    finetuning_scaling_factor: Literal[False] | None = None
+    is_transcoder: Literal[False] | None = None
+
+    @model_validator(mode="after")
+    def _activation_of_the_architecture(self) -> Self:
+        """Refuse a Top-k SAE that calls itself a standard one, and the like."""
+        for name in ("activation_fn", "activation_fn_str"):
+            function = getattr(self, name)
+            if function == "topk" and self.architecture != "topk":
+                raise ValueError(
+                    f"{name} is 'topk' with architecture {self.architecture!r}: write "
+                    "'topk' as its architecture, and its k as k"
+                )
+        return self
 
 
 def fits(checkpoint: checkpoints.Checkpoint) -> bool:

@@ -26,6 +26,8 @@ class SparsifyConfig(checkpoints.CheckpointSettings):
     k: checkpoints.Size | None = None
     transcode: Literal[False] = False
     skip_connection: Literal[False] = False
+    # Of earlier versions: the largest by absolute value were kept.
+    signed: Literal[False] = False
 
 
 def fits(checkpoint: checkpoints.Checkpoint) -> bool:

@@ -8,7 +8,7 @@ from sae.comparison import fronts, published
 from sae.comparison.outcomes import BETTER, NOT_COMPARABLE, OUT_OF_REACH, headline
 from sae.comparison.scores import OWN_FRONTS, SCORES
 from sae.report import outcomes
-from sae.report.fronts import SHOWN_CONTROLS
+from sae.report.fronts import SHOWN_CONTROLS, say_looks
 from sae.report.names import Names
 from sae.scoring.front import ENDPOINTS
 
@@ -68,6 +68,7 @@ def answer(
         where = outcomes.on_datasets(effects)
         sentences[0] = f"{where[0].upper()}{where[1:]}: {sentences[0]}"
     sentences += _scale(controls, measured[0], names)
+    sentences += say_looks(controls)
     if priced:
         sentences.append(_price(priced, effects, measured[0], names))
     return [_without_minus_zero(text) for text in sentences + about_imported]

@@ -17,7 +17,7 @@ from sae.core import files
 from sae.data.store import Activations
 from sae.models.coder import Coder
 from sae.report.site import images, latents, pack, trials
-from sae.report.site.concepts import ShownConcepts, is_scored, stands_for_payload
+from sae.report.site.concepts import ShownConcepts, is_matched, stands_for_payload
 from sae.report.site.overview import Overview
 from sae.report.site.start import BaselineMatch, StartSae
 
@@ -155,10 +155,9 @@ def add_cell(
             cell_coders,
             sae.siblings,
             extension_columns,
-            concepts,
         )
         pack.put(site, f"saes/{sae.number}", payload)
-        if concepts is not None and is_scored(sae.table):
+        if concepts is not None and is_matched(sae.table):
             stands_for = stands_for_payload(sae.table, codes, concepts)
             concepts_by_sae.append({"sae": sae.number, **stands_for})
 

@@ -15,7 +15,8 @@ from sae.comparison.outcomes import headline
 from sae.core import files
 from sae.report.names import Names
 from sae.scoring.front import MS
-from sae.scoring.metrics import concepts
+from sae.scoring.metrics import concepts as concepts_metric
+from sae.scoring.metrics import names as names_metric
 from sae.scoring.rows import KEY
 
 BINS = 40
@@ -31,7 +32,8 @@ NO_SCORES = (
     "latent",
     "selected",
     "ms_across_groups",
-    *concepts.SHOWN,
+    *concepts_metric.SHOWN,
+    *names_metric.SHOWN,
 )
 
 

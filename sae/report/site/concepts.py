@@ -1,8 +1,8 @@
 """Pack concepts for the site: names of latents, F1 by concept, and pairs of images.
 
 Concepts are keywords that people gave images (`sae.data.concepts`). Names are those of
-the metric `concepts`, read from latents.parquet; the F1 of each concept is computed
-here, from the latents that latents.parquet has for it and the test codes.
+the metric `names`, read from latents.parquet; the F1 of each concept is computed here,
+from the latents that latents.parquet has for it and the test codes.
 """
 
 from collections.abc import Mapping
@@ -127,34 +127,29 @@ def attribute_payload(name: str, attribute: concepts.Attribute) -> dict[str, Any
     }
 
 
-def is_scored(table: pd.DataFrame) -> bool:
-    """Return whether the metric scored an SAE on test, by its latents' table."""
-    return "named" in table and bool(table["named"].notna().any())
+def is_matched(table: pd.DataFrame) -> bool:
+    """Return whether an SAE was matched with concepts on test, by its latents' table."""
+    return "stands_for" in table and bool(table["stands_for"].notna().any())
 
 
-def latent_columns(table: pd.DataFrame, shown: ShownConcepts) -> dict[str, Any]:
-    """Return the packed columns of names of `saes/{n}`, of an SAE that was scored.
+def is_named(table: pd.DataFrame) -> bool:
+    """Return whether names were sought for an SAE's latents, by their table."""
+    return "often" in table and bool(table["often"].notna().any())
+
+
+def names_payload(table: pd.DataFrame) -> dict[str, Any]:
+    """Return `names` of `saes/{n}`, of an SAE for whose latents names were sought.
 
     Args:
-        table: (m rows by latent) `concept`, `concept_f1`, `concept_precision`,
-            `concept_recall`, `named`.
-        shown: The concepts that count.
-
-    Raises:
-        UserError: the table names a concept that does not count.
+        table: (m rows by latent) the columns of the metric `names`.
     """
-    place = {name: number for number, name in enumerate(shown.names)}
-    named_concepts = table["concept"].dropna()
-    check_known(named_concepts, place)
-    columns = {
-        "concept": pack.index(
-            table["concept"].map(place).fillna(-1).astype(int), len(shown.names)
-        ),
-        "named": pack.packed(table["named"].fillna(0), "u8"),
+    return {
+        "name": [None if pd.isna(name) else printed(name) for name in table["name"]],
+        "often": [printed(words) for words in table["often"]],
+        "precision": pack.packed(table["name_precision"].to_numpy(float), "f16"),
+        "recall": pack.packed(table["name_recall"].to_numpy(float), "f16"),
+        "threshold": pack.packed(table["name_threshold"].to_numpy(float), "f32"),
     }
-    for name in ("concept_f1", "concept_precision", "concept_recall"):
-        columns[name] = pack.packed(table[name].to_numpy(float), "f16")
-    return columns
 
 
 def stands_for_payload(
@@ -205,9 +200,12 @@ def chosen_latents(table: pd.DataFrame, names: list[str]) -> matching.ChosenLate
     for latent, joined_names in enumerate(table["stands_for"]):
         if not isinstance(joined_names, str):
             continue
-        concept_names = joined_names.split(concepts.SEPARATOR)
-        check_known(concept_names, latents_by_concept)
-        for name in concept_names:
+        for name in joined_names.split(concepts.SEPARATOR):
+            if name not in latents_by_concept:
+                raise UserError(
+                    f"latents.parquet names the concept {name!r}, which does not count "
+                    "in these images; run the scores again"
+                )
             latents_by_concept[name].append(latent)
 
     step_count = max(map(len, latents_by_concept.values()), default=0)
@@ -216,23 +214,3 @@ def chosen_latents(table: pd.DataFrame, names: list[str]) -> matching.ChosenLate
         of_concept = latents_by_concept[name]
         latents[: len(of_concept), number] = of_concept
     return matching.ChosenLatents(latents, np.zeros(latents.shape))
-
-
-def check_known(
-    concept_names: pd.Series | list[str], counted: Mapping[str, Any]
-) -> None:
-    """Check that latents are called by concepts that count.
-
-    Args:
-        concept_names: What latents are called.
-        counted: By the names of the concepts that count.
-
-    Raises:
-        UserError: one does not count.
-    """
-    unknown = [name for name in concept_names if name not in counted]
-    if unknown:
-        raise UserError(
-            f"latents.parquet names the concept {unknown[0]!r}, which does not count "
-            "in these images; run the scores again"
-        )

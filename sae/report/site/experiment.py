@@ -312,6 +312,7 @@ class _Experiment:
             "seed": entry.seed,
             "chosen": is_chosen,
             "alive": alive.iloc[0],
+            "m": sae_metrics["m"].iloc[0],
             "scores": {name: column.iloc[0] for name, column in scores.items()},
         }
         self._sae_rows.append(row)

@@ -41,7 +41,8 @@ from sae.report.site.concepts import (
 )
 from sae.report.site.overview import Overview
 from sae.scoring import alone
-from sae.scoring.metrics import concepts as names_metric
+from sae.scoring.metrics import concepts as concepts_metric
+from sae.scoring.metrics import names as names_metric
 from sae.scoring.rows import CELL
 from sae.scoring.stage import options_of
 from sae.scoring.subject import PerLatent, Subject
@@ -259,7 +260,7 @@ def _score(
     if named is None:
         subject = Subject(coder, {"test": test})
     else:
-        metrics = (*METRICS, "concepts")
+        metrics = (*METRICS, "concepts", "names")
         subject = Subject(
             coder, named.splits, shared=shared, concepts=named.concepts_by_split
         )
@@ -277,7 +278,7 @@ def _score(
     latent_names = {
         name: score.values
         for name, score in scores.items()
-        if name in names_metric.SHOWN
+        if name in (*concepts_metric.SHOWN, *names_metric.SHOWN)
     }
     table = table.assign(**latent_names)
     table = table.assign(ms=table.get("ms_across_groups", table["ms"]))
@@ -349,7 +350,7 @@ def read_named_images(
     annotations = csv.load(csv.Options(file=str(concepts)), None, index)
     annotated.check(annotations, index)
 
-    options = names_metric.Options()
+    options = concepts_metric.Options()
     shown = choose_shown(annotations, train, test, options, credit="")
     if not shown.names:
         raise UserError(
@@ -367,7 +368,7 @@ def read_named_images(
 
 def halve(images: Activations) -> tuple[Activations, Activations]:
     """Return two halves of some images, drawn by a seed; groups stay together."""
-    groups = names_metric.group_numbers(images)
+    groups = concepts_metric.group_numbers(images)
     shuffled = np.random.default_rng(0).permutation(groups.max() + 1)
     is_first = np.isin(groups, shuffled[: len(shuffled) // 2])
     return _rows_of(images, is_first), _rows_of(images, ~is_first)
@@ -495,10 +496,12 @@ def _overview(
     trials["l0"] = metrics["l0"]
 
     scores = pd.DataFrame(overview.score_columns(metrics)).to_dict("records")
-    sentences = [
-        f"{label} has an R² of {row['r2']:.3f} and an MS of {row['ms']:.3f}."
-        for label, row in zip(labels, scores, strict=True)
-    ]
+    sentences = []
+    for label, row in zip(labels, scores, strict=True):
+        sentence = f"{label} has an R² of {row['r2']:.3f} and an MS of {row['ms']:.3f}"
+        if not np.isnan(row["names_share"]):
+            sentence += f"; {100 * row['names_share']:.1f} % of its latents have a name"
+        sentences.append(f"{sentence}.")
     cell_row = {
         **dict(zip(CELL, cell, strict=True)),
         "m": shown[0].coder.m,
@@ -516,6 +519,7 @@ def _overview(
             "trial": TRIAL,
             "seed": 0,
             "alive": int((sae.table["n_active"] > 0).sum()),
+            "m": sae.coder.m,
             "scores": row,
         }
         for number, (sae, row) in enumerate(zip(shown, scores, strict=True))

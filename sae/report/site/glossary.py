@@ -20,6 +20,10 @@ GLOSSARY = {
         "A backbone of another family is shown some images on which a latent fires, "
         "and ranks the others: the AUC of those on which it fires, 0.5 by chance."
     ),
+    "detection by looks": (
+        "Detection by 8 x 8 pixels of the images in place of a backbone. It says how "
+        "much of detection takes no network to see."
+    ),
     "R²": (
         "The share of the variance of the test embeddings that the SAE's "
         "reconstruction explains."
@@ -76,8 +80,10 @@ GLOSSARY = {
     ),
     "concept": "A keyword that people gave images; it counts with enough images in "
     "training and test.",
-    "name": "The concept that a latent's firing tells best on test, by F1, where "
-    "chance seldom tells one as well.",
+    "name": "A keyword that half or more of the test images have on which a latent's "
+    "activation is above a threshold; both are chosen on training images.",
+    "often": "What recurs among the ten training images that activate a latent most, "
+    "thrice as often as elsewhere or more; it is no name.",
     "stands for": "Up to three latents stand for a concept: where it holds, one of "
     "them should fire. They are chosen on training images and scored on test.",
     "stability": (

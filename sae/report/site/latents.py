@@ -18,9 +18,10 @@ from sae.core import registry
 from sae.core.errors import UserError
 from sae.models.coder import Coder
 from sae.report.site import pack
-from sae.report.site.concepts import ShownConcepts, is_scored, latent_columns
+from sae.report.site.concepts import is_named, names_payload
 from sae.scoring.metrics import _purity
 from sae.scoring.metrics import concepts as concepts_metric
+from sae.scoring.metrics import names as names_metric
 from sae.scoring.metrics.purity import labellings
 
 NEAREST = 10
@@ -89,7 +90,6 @@ def payload(
     cell_coders: Mapping[int, Coder],
     siblings: Sequence[Coder] = (),
     extension_columns: Sequence[str] = (),
-    concepts: ShownConcepts | None = None,
 ) -> tuple[dict[str, Any], RankedCodes]:
     """Return what `saes/{n}` holds, and the codes, latent by latent.
 
@@ -104,7 +104,6 @@ def payload(
         cell_coders: {number: SAE}, the other SAEs of the cell.
         siblings: SAEs that differ from this one in their seed alone.
         extension_columns: Columns of the table that metrics in a user's folder gave.
-        concepts: Those of the test images, where the dataset has any.
 
     Returns:
         The payload, and the ranked codes.
@@ -131,8 +130,6 @@ def payload(
         class_places = {name: place for place, name in enumerate(classes)}
         top_class = table["top_class"].map(class_places).fillna(-1).astype(int)
         columns["top_class"] = pack.index(top_class, len(classes))
-    if concepts is not None and is_scored(table):
-        columns.update(latent_columns(table, concepts))
 
     nearest_latents, nearest_cosines = nearest(coder, coder, NEAREST)
     sae_payload = {
@@ -153,19 +150,20 @@ def payload(
             for number, cell_coder in cell_coders.items()
         ],
     }
+    if is_named(table):
+        sae_payload["names"] = names_payload(table)
     return sae_payload, ranked_codes
 
 
 def _scores(
     table: pd.DataFrame, extension_columns: Sequence[str]
 ) -> dict[str, np.ndarray]:
-    """Return the columns of scores that any latent has; concepts are no scores."""
+    """Return the columns of scores that any latent has; names are no scores."""
+    no_scores = (*concepts_metric.SHOWN, *names_metric.SHOWN)
     names = [
         name
         for name in (*shown_columns(), *extension_columns)
-        if name not in concepts_metric.SHOWN
-        and name in table
-        and table[name].notna().any()
+        if name not in no_scores and name in table and table[name].notna().any()
     ]
     return {name: table[name].to_numpy(float) for name in names}
 

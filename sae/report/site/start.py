@@ -146,6 +146,7 @@ def views(
     """
     method = first_compared(names)
     rows: list[View] = []
+    shown = set[tuple[int, int]]()
     if method is not None:
         rows += _most_gaining_cell(method, saes, names, effects, cells)
 
@@ -154,8 +155,12 @@ def views(
         latent = rule.chosen_latent()
         if latent is None:
             continue
-        sae = saes[int(latent["sae"])]
-        number = int(latent["latent"])
+        place, number = int(latent["sae"]), int(latent["latent"])
+        # A latent that two rules choose is shown once, for the first.
+        if (place, number) in shown:
+            continue
+        shown.add((place, number))
+        sae = saes[place]
         filters = {}
         strips = [sae.strip(number, names, cells)]
         if rule.column == "gain" and sae.baseline is not None:

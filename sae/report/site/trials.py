@@ -39,7 +39,7 @@ CATCH_TRIALS = 6
 FEWEST_GROUPS = SHOWN + 3
 # Silent images are drawn among so many, since all that trials show need a thumbnail.
 MOST_SILENT = 2000
-SCORES = ("detection", "ms", "concept_f1")
+SCORES = ("detection", "ms")
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,12 @@ there is anything to say:
         `sae.score` gives it by default, where what it reads is given.
     SHOWN = ("detection",)
         Columns that it gives `latents.parquet` and that the explorer shows.
+    OTHERS = ("thumbnail",)
+        Backbones of the config that are its `others`, in place of the experiment's.
+        Of a dataset without images there are none.
     FILLED = {"largest": "smallest_k"}
-        What an option is where it is null: the experiment's `smallest_k`, or `families`
-        ({backbone: family}).
+        What an option is where it is null: the experiment's `smallest_k`, `families`
+        ({backbone: family}), or options of `detection`.
     RANKINGS = ("draws", "kinds"), MOST_TRAIN = 100_000
         Options (a number, or a list) whose product says how often each judge ranks all
         images for each latent, and how many training images it is shown at most.

@@ -12,12 +12,10 @@ embeddings, its threshold chosen on train. `concepts_count`: concepts that count
 `concepts_pairs_{attribute}`: how surely latents switch where a picture changes in that
 attribute alone, 1 if always; `concepts_drawings_{attribute}`: of how many drawings.
 `concepts_pairs`: the mean of these over attributes.
-`concepts_named`: the share of the dictionary that has a name.
 
-On test, per latent: `concept`, the one of its best F1, with `concept_f1`,
-`concept_precision`, `concept_recall`, `named`, whether that F1 passes what chance gives
-it, and `stands_for`, the concepts that it was chosen for on training images. Of more
-than `MOST_TRAIN` training images a seeded sample stands for all.
+On test, per latent: `stands_for`, the concepts that it was chosen for on training
+images. Of more than `MOST_TRAIN` training images a seeded sample stands for all. What a
+latent is called is another question, of the metric `names`.
 """
 
 from dataclasses import dataclass
@@ -35,25 +33,17 @@ from sae.scoring import concept_matching as matching
 from sae.scoring.concept_matching import ChosenLatents
 from sae.scoring.subject import PerLatent, Scores, Subject
 
-VERSION = 1
+VERSION = 2
 STAGE = "score"
 SPLITS = ("val", "test")
 READS = ("train", "concepts")
 ALONE = True
-SHOWN = (
-    "concept",
-    "concept_f1",
-    "concept_precision",
-    "concept_recall",
-    "named",
-    "stands_for",
-)
+SHOWN = ("stands_for",)
 MOST_TRAIN = 100_000  # training images; of more a seeded sample stands for all
 RIDGE = 1e-2  # Of the probe, as a share of the mean variance of a dimension.
 # Of the probe: what is looked at at once.
 CONCEPTS_AT_ONCE = 64
 ROWS_AT_ONCE = 16_384
-NAME_LEVEL = 0.95  # A name's F1 passes that share of what chance gives.
 
 
 class Options(Base):
@@ -157,12 +147,11 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
         f1 = matching.f1_of_chosen(
             chosen, split_fires, held_out.holds, held_out.weights
         )
-        chance, name_bar = chance_on_split(task, match, split_fires, options)
+        chance = chance_on_split(task, match, split_fires, options)
         scores["concepts_match"] = float((f1 - chance).mean())
         scores["concepts_f1"] = float(f1.mean())
         scores["concepts_chance"] = float(chance.mean())
         scores["concepts_ceiling"] = float(task.ceiling.mean())
-        scores.update(name_latents(task, split_fires, name_bar, split == "test"))
         if split == "test":
             stands_for = concepts_of_latents(chosen, task.names, split_fires.shape[1])
             scores["stands_for"] = PerLatent(stands_for, of_judged=True)
@@ -340,16 +329,10 @@ def first_of_equal_columns(
 
 def chance_on_split(
     task: Task, match: Match, split_fires: scipy.sparse.csr_matrix, options: Options
-) -> tuple[Float[np.ndarray, " concepts"], Float[np.ndarray, " latents"]]:
-    """Score what chance gives: keywords are moved between whole groups.
-
-    Returns:
-        The mean F1 of each concept, and for each latent the F1 that its best concept
-        has to pass to be its name.
-    """
+) -> Float[np.ndarray, " concepts"]:
+    """Return the mean F1 that chance gives: keywords are moved between whole groups."""
     held_out = task.held_out
     f1_sums = np.zeros(len(task.names))
-    best_f1 = np.zeros((options.draws, split_fires.shape[1]))
     for draw, chosen_on_train in enumerate(match.by_chance):
         generator = np.random.default_rng([options.seed, draw, 1])
         rows = matching.draw_moved_rows(held_out.groups, generator)
@@ -357,52 +340,7 @@ def chance_on_split(
 
         chosen = chosen_on_train.take(task.places)
         f1_sums += matching.f1_of_chosen(chosen, split_fires, moved, held_out.weights)
-        f1_alone = matching.f1_of_latents(split_fires, moved, held_out.weights)
-        best_f1[draw] = f1_alone.max(axis=0)
-    # By this method a latent that fires at random passes in just 5 % of cases, however
-    # few the draws are.
-    name_bar = np.quantile(best_f1, NAME_LEVEL, axis=0, method="weibull")
-    return f1_sums / options.draws, name_bar
-
-
-def name_latents(
-    task: Task,
-    fires: scipy.sparse.csr_matrix,
-    name_bar: Float[np.ndarray, " latents"],
-    of_each: bool,
-) -> Scores:
-    """Return the share of latents with a name; with `of_each` what each is called."""
-    holds = task.held_out.holds
-    weights = task.held_out.weights
-    f1 = matching.f1_of_latents(fires, holds, weights)
-    best = f1.argmax(axis=0)
-    latents = np.arange(f1.shape[1])
-    best_f1 = f1[best, latents]
-    is_named = best_f1 > name_bar
-    scores: Scores = {"concepts_named": float(is_named.mean())}
-    if not of_each:
-        return scores
-
-    fired = fires.T @ weights
-    weighted_fires = scipy.sparse.diags_array(weights) @ fires
-    matched = (holds.T @ weighted_fires).toarray()[best, latents]
-    concept_weight = (holds.T @ weights)[best]
-    is_firing = fired > 0
-    precision = np.divide(
-        matched, fired, out=np.full(len(fired), np.nan), where=is_firing
-    )
-    names = [
-        task.names[number] if fits_at_all else None
-        for number, fits_at_all in zip(best, best_f1 > 0, strict=True)
-    ]
-    f1_or_nan = np.where(is_firing, best_f1, np.nan)
-    recall = np.where(is_firing, matched / concept_weight, np.nan)
-    scores["concept"] = PerLatent(names, of_judged=True)
-    scores["concept_f1"] = PerLatent(f1_or_nan, of_judged=True)
-    scores["concept_precision"] = PerLatent(precision, of_judged=True)
-    scores["concept_recall"] = PerLatent(recall, of_judged=True)
-    scores["named"] = PerLatent(is_named.astype(float), of_judged=True)
-    return scores
+    return f1_sums / options.draws
 
 
 def concepts_of_latents(

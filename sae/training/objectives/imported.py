@@ -4,11 +4,14 @@ A method that says `import` (config.yaml) has it. It keeps its own input space, 
 threshold. The rule `imported` has brought it into the project's form.
 """
 
+from typing import Annotated
+
 import numpy as np
 from jaxtyping import Float
 
 from sae.core import files
 from sae.core.errors import UserError
+from sae.core.options import Later
 from sae.core.options import Options as Base
 from sae.models import saefile
 from sae.models.coder import Coder, TopK
@@ -30,6 +33,9 @@ class Options(Base):
 
     file: str
     """The SAE, in this project's form."""
+    other_datasets: Annotated[bool, Later(False)] = False
+    """Whether the experiment has datasets that it may not be of; it is then left out
+    where it does not fit."""
 
 
 def content(options: Options) -> dict[str, str]:
@@ -61,15 +67,11 @@ def take(
     """
     coder = saefile.load(options.file)
     sae_name = f"{options.file}, an imported SAE,"
-    # Evenly spread, since rows may be in the order of their classes.
-    every_nth = -(-len(embeddings) // _ROWS)
-    rows = embeddings[::every_nth]
-
-    if coder.d != rows.shape[1]:
+    if coder.d != embeddings.shape[1]:
         raise UserError(
             f"{sae_name} takes {coder.d} dimensions, and these embeddings have "
-            f"{rows.shape[1]}: name its method in an experiment of the backbone that "
-            "it was trained on"
+            f"{embeddings.shape[1]}: name its method in an experiment of the backbone "
+            "that it was trained on"
         )
     if isinstance(coder.select, TopK) and coder.select.k != settings.k:
         raise UserError(
@@ -79,12 +81,45 @@ def take(
         )
 
     coder.k = settings.k
-    x = prepare(rows, coder.input_norm, coder.input_scale)
-    row = untrained_row(coder, x, total_variance(x))
+    row = _reconstruct(coder, embeddings)
     if not row["r2"] > 0:
-        complaint = describe_doubt(coder, row["r2"], "the training embeddings")
-        raise UserError(
-            f"{sae_name} {complaint}, `import: {{ place: ..., input_norm: ..., "
-            "input_scale: ... }`"
-        )
+        raise UserError(f"{sae_name} {_describe_misfit(coder, row['r2'])}")
     return coder, row
+
+
+def misfit(options: Options, embeddings: Float[np.ndarray, "images dims"]) -> str:
+    """Return why a cell goes without the SAE, '' where it does not.
+
+    A cell goes without an SAE that may be of another of the experiment's datasets, and
+    reconstructs the training embeddings worse than their mean does.
+
+    Args:
+        options: as :func:`take` takes them, as are the embeddings.
+    """
+    if not options.other_datasets:
+        return ""
+    coder = saefile.load(options.file)
+    if coder.d != embeddings.shape[1]:
+        return ""  # Of another backbone, which is an error.
+    row = _reconstruct(coder, embeddings)
+    return "" if row["r2"] > 0 else _describe_misfit(coder, row["r2"])
+
+
+def _reconstruct(
+    coder: Coder, embeddings: Float[np.ndarray, "images dims"]
+) -> dict[str, float]:
+    """Return the row of the log of an SAE on at most `_ROWS` embeddings."""
+    # Evenly spread, since rows may be in the order of their classes.
+    every_nth = -(-len(embeddings) // _ROWS)
+    x = prepare(embeddings[::every_nth], coder.input_norm, coder.input_scale)
+    return untrained_row(coder, x, total_variance(x))
+
+
+def _describe_misfit(coder: Coder, r2: float) -> str:
+    """Say what is wrong, and both of the things that the config may lack."""
+    return (
+        f"{describe_doubt(coder, r2, 'the training embeddings')}, `import: {{ place: "
+        "..., input_norm: ..., input_scale: ... }`; or, if it was trained on another "
+        "dataset, name that one, `import: { place: ..., dataset: ... }`, and it is "
+        "scored there alone"
+    )

@@ -192,21 +192,20 @@ CONCEPTS = [f"concept / {HOSTILE}", ARABIC, "plain concept"]
 # Of each concept the latents that stand for it, under the first method: two, one, none.
 STANDING = [[3, 0], [1], []]
 NAMED = 3  # Latents that have a name: latent j that of concept j.
+OFTEN = f"{ARABIC} 40%, {HOSTILE} 30%"  # Said of each other latent with an even number.
 IN_TWO_TONES = 20  # Images, of which each two are a pair.
 
 
 def named(latent_count: int) -> dict[str, Any]:
-    """Return the columns that name latents.
-
-    The first latents have a name; others have a best concept and no name.
-    """
+    """Return what latents are called: the first ones have a name."""
     latents = np.arange(latent_count)
+    is_named = latents < NAMED
     return {
-        "concept": packed(latents % len(CONCEPTS), "u16"),
-        "named": packed(latents < NAMED, "u8"),
-        "concept_f1": packed(0.62 - 0.01 * latents, "f16"),
-        "concept_precision": packed(np.full(latent_count, 0.5), "f16"),
-        "concept_recall": packed(np.full(latent_count, 0.8), "f16"),
+        "name": [CONCEPTS[j] if j < NAMED else None for j in latents],
+        "often": ["" if j < NAMED or j % 2 else OFTEN for j in latents],
+        "precision": packed(np.where(is_named, 0.75 - 0.01 * latents, np.nan), "f16"),
+        "recall": packed(np.where(is_named, 0.4, np.nan), "f16"),
+        "threshold": packed(np.where(is_named, 0.2, np.nan), "f32"),
     }
 
 
@@ -758,7 +757,7 @@ def write(
     ]
     payloads.append(sae(rng, m, codes_of_saes[2], 100, 0, []))
     # The first method's latents are matched with concepts, the second's are not.
-    payloads[0]["latents"].update(named(m))
+    payloads[0]["names"] = named(m)
     put(folder, "concepts/0", {"saes": [matching(0)]})
     for n, payload in enumerate(payloads):
         put(folder, f"saes/{n}", payload)
@@ -770,6 +769,7 @@ def write(
             "trial": "lr0",
             "seed": 0,
             "alive": alive[n],
+            "m": m,
             "scores": {
                 "r2": 0.6 + n / 100,
                 "ms": 0.5,
@@ -786,6 +786,7 @@ def write(
             "trial": "lr0",
             "seed": 0,
             "alive": m,
+            "m": 2 * m,
             "scores": {"r2": 0.1, "ms": 0.45},
         }
     )
@@ -840,6 +841,7 @@ def write_plain(folder: Path, *, m: int = 24, seed: int = 1) -> None:
             "trial": "mine",
             "seed": None,
             "alive": 22,
+            "m": m,
             "scores": {"ms": 0.5},
         }
     ]

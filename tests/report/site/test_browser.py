@@ -215,6 +215,8 @@ def test_numbers_are_the_data(visit, site):
     assert column(page, "Board", 4) == ["+0.012", "-0.100", "-0.003"]
     assert "control, at its own R²" in column(page, "Board", 6)
     assert column(page, "SAEs", 6) == ["0.600", "0.610", "0.620", "0.100"]
+    # A control may have more latents than the cell's m.
+    assert column(page, "SAEs", 5)[-1] == "48 of 96"
     assert [item.inner_text() for item in page.locator(".claim .badge").all()] == [
         "holds ?",
         "not shown",
@@ -236,6 +238,38 @@ def test_numbers_are_the_data(visit, site):
     assert shown[: len(known)] == [f"{value:.3f}" for value in known]
     order = [int(text) for text in column(page, "Latents", 1)]
     assert list(ms[order[: len(known)]]) == list(known)
+
+
+NOT_LOADED = """[...document.images]
+    .filter(({ complete, naturalWidth }) => !(complete && naturalWidth))
+    .map(({ alt }) => alt)"""
+
+
+def test_every_picture_is_loaded_once_it_is_in_sight(visit):
+    for name, address in VIEWS.items():
+        page = visit(address)  # Another page may have loaded its sheets.
+        begin = page.get_by_role("button", name="Begin")
+        if begin.count():
+            begin.click()
+        height = page.evaluate("document.documentElement.scrollHeight")
+        for top in range(0, height, 500):
+            page.evaluate("(top) => scrollTo(0, top)", top)
+            page.wait_for_timeout(50)
+        assert page.evaluate(NOT_LOADED) == [], name
+
+
+def test_a_picture_in_the_last_row_of_a_sheet_is_loaded(visit):
+    # Its sheet lies far above the screen, and no other picture asks for it.
+    page = visit(VIEWS["files"])
+    page.evaluate(
+        """async () => {
+            const images = await SITE.loadImages(SITE.overview.cells[0]);
+            const picture = SITE.thumbnail(images, 250, 224, "the picture");
+            document.querySelector("main").replaceChildren(picture);
+        }"""
+    )
+    page.wait_for_function("document.images[0].naturalWidth > 0", timeout=3000)
+    assert page.evaluate(NOT_LOADED) == []
 
 
 def test_what_was_not_chosen_says_so(visit):
@@ -408,23 +442,28 @@ def test_image_to_latents(visit, site):
     page.wait_for_url("**#/latent/**")
     settled(page)
     # A name is its title, in which nothing is read as HTML.
-    assert page.locator("h1").inner_text() == f"C{sample.CONCEPTS[0][1:]}, F1 0.62"
+    title = f"C{sample.CONCEPTS[0][1:]}, precision 0.75"
+    assert page.locator("h1").inner_text() == title
 
 
 def test_a_latent_is_titled_by_its_name(visit):
     page = visit(f"#/latent/{CELL}/topk/2")
-    assert page.locator("h1").inner_text() == "Plain concept, F1 0.60"
+    assert page.locator("h1").inner_text() == "Plain concept, precision 0.73"
     text = page.locator("main").inner_text()
     assert "Latent 2 of Baseline" in text
-    assert "“plain concept”: 50 % of its images have it" in text
+    assert "“plain concept”: 73 % of the test images with an activation of 0.2" in text
     go(page, f"#/latent/{CELL}/topk/3")
-    assert page.locator("h1").inner_text() == "Latent 3 of Baseline: no name"
+    assert page.locator("h1").inner_text() == "Latent 3 of Baseline, no name"
     text = page.locator("main").inner_text()
-    assert "No name. It fits" in text
+    assert "No name: no keyword is that of most images" in text
     # It was chosen for a concept all the same.
     assert f"to stand for {sample.CONCEPTS[0]}." in text
+    # Another one has no name either, but what is often among its highest images.
+    go(page, f"#/latent/{CELL}/topk/4")
+    title = f"Latent 4 of Baseline, often: {sample.OFTEN}"
+    assert page.locator("h1").inner_text() == title
     go(page, f"#/latent/{CELL}/{SECOND}/3")
-    assert page.locator("h1").inner_text().endswith(": name not scored here")
+    assert page.locator("h1").inner_text().endswith(", name not scored here")
     assert "No name" not in page.locator("main").inner_text()
     go(page, "#/latent/e/b/8/topk/1")
     assert page.locator("h1").inner_text() == "Latent 1 of Baseline"
@@ -433,8 +472,8 @@ def test_a_latent_is_titled_by_its_name(visit):
 def test_concepts_and_the_latents_that_stand_for_them(visit):
     page = visit(VIEWS["concepts"])
     assert column(page, "Concepts", 1) == sample.CONCEPTS
-    assert column(page, "Concepts", 2) == ["0.700", "0.400", "0.000"]
-    assert column(page, "Concepts", 3) == ["150", "100", "75"]
+    assert column(page, "Concepts", 3) == ["0.700", "0.400", "0.000"]
+    assert column(page, "Concepts", 4) == ["150", "100", "75"]
     notice = page.locator(".notice").inner_text()
     assert notice.startswith("Not scored here:") and sample.HOSTILE in notice
     page.get_by_role("button", name="F1, Baseline").click()
@@ -450,19 +489,24 @@ def test_concepts_and_the_latents_that_stand_for_them(visit):
     settled(page)
     links = page.locator(".card h3 a").all()
     latents = [int(link.get_attribute("href").rsplit("/", 1)[1]) for link in links]
-    assert latents == sample.STANDING[0]
-    assert "F1 0.50 for it" in page.locator(".card").first.inner_text()
+    # What has its name comes first, though another one is better alone.
+    assert latents == [0, 3] and sample.STANDING[0] == [3, 0]
+    first, second = page.locator(".card").all()
+    assert "precision 0.75, latent 0" in first.inner_text()
+    assert "no name, F1 0.50 for it" in second.inner_text()
 
     # From a method's latents to those of every method.
     go(page, VIEWS["latents"])
     page.get_by_label("Number, class or concept").fill("plain con")
     page.get_by_label("Show").select_option("all")
     assert column(page, "Latents", 1) == ["2"]
+    text = page.locator("main").inner_text()
+    assert "6.3 % of the latents have a name (3 of 48)" in text
     page.get_by_role("link", name="plain concept").click()
     page.wait_for_url("**#/concept/**")
     settled(page)
     text = page.locator("main").inner_text()
-    assert "No latent stands for it." in text and "Others that have its name" in text
+    assert "No latent stands for it." in text and "These have its name." in text
 
 
 def test_the_latents_that_switch_within_a_pair(visit, site):

@@ -63,23 +63,23 @@ def test_f1_of_the_latents_that_stand_for_a_concept():
 
 
 def test_a_latent_has_a_name_no_name_or_is_not_scored():
-    cat_and_dog = shown_concepts(["cat", "dog"], [[1, 0], [0, 1]], [1, 1])
     table = pd.DataFrame(
         {
-            "concept": ["dog", "cat", None],
-            "concept_f1": [0.62, 0.1, np.nan],
-            "concept_precision": [0.5, 0.1, np.nan],
-            "concept_recall": [0.8, 0.1, np.nan],
-            "named": [1.0, 0.0, 0.0],
+            "name": ["dog\n", None, None],
+            "name_precision": [0.62, np.nan, np.nan],
+            "name_recall": [0.8, np.nan, np.nan],
+            "name_threshold": [2.5, np.nan, np.nan],
+            "often": ["", "cat 40%, dog 30%", ""],
         }
     )
-    columns = concepts.latent_columns(table, cat_and_dog)
-    assert unpacked(columns["concept"]).tolist() == [1, 0, NONE]
-    assert unpacked(columns["named"]).tolist() == [1, 0, 0]
-    assert unpacked(columns["concept_f1"])[0] == pytest.approx(0.62, abs=1e-3)
-    assert concepts.is_scored(table)
-    assert not concepts.is_scored(table.assign(named=np.nan))
-    assert not concepts.is_scored(pd.DataFrame({"n_active": [1, 2]}))
+    names = concepts.names_payload(table)
+    assert names["name"] == ["dog", None, None]
+    assert names["often"] == ["", "cat 40%, dog 30%", ""]
+    assert unpacked(names["precision"])[0] == pytest.approx(0.62, abs=1e-3)
+    assert unpacked(names["threshold"])[0] == 2.5
+    assert concepts.is_named(table)
+    assert not concepts.is_named(table.assign(often=None))
+    assert not concepts.is_named(pd.DataFrame({"n_active": [1, 2]}))
 
 
 def test_only_images_with_a_partner_have_an_attribute():
@@ -185,9 +185,12 @@ def test_explore_names_latents_by_keywords_of_one_s_own(splits, tmp_path, caplog
     of_test = keywords[keywords["image_id"].isin(test.index["image_id"])]
     counts = of_test["concept"].value_counts()
     assert sizes.tolist() == [counts["cat"], counts["dog"]]
-    assert payload(tmp_path / "site", "overview")["cells"][0]["concepts"]
-    of_sae = payload(tmp_path / "site", "saes/0")["latents"]
-    assert unpacked(of_sae["named"]).any()
+    overview = payload(tmp_path / "site", "overview")
+    assert overview["cells"][0]["concepts"]
+    of_sae = payload(tmp_path / "site", "saes/0")["names"]
+    assert {"cat", "dog"} >= {name for name in of_sae["name"] if name} != set()
+    share = sum(name is not None for name in of_sae["name"]) / M
+    assert f"{100 * share:.1f} % of its latents have a name." in overview["answer"][0]
     (matching,) = payload(tmp_path / "site", "concepts/0")["saes"]
     assert matching["sae"] == 0 and (unpacked(matching["f1"]) > 0.3).all()
 

@@ -165,6 +165,23 @@ def test_a_pause_keeps_the_place(visit, study, tmp_path):  # noqa: F811
     assert content["rater"] == "Ada" and len(content["answers"]) == 31
 
 
+def test_a_rater_who_stops_early_sees_when_answers_count(visit, site, study, tmp_path):  # noqa: F811
+    page = opened(visit, 7)
+    begin(page, "Ada")
+    rater = Rater(study, lambda trial: 1.0)
+    answered = answer(page, rater, most=1)
+    while "1 trial to go until your answers count" not in page.inner_text("main"):
+        answered += answer(page, rater, most=1)
+    too_few = saved(page, tmp_path)
+    with pytest.raises(judging.UserError, match="no rater counts"):
+        judging.read_judgements(site[0], [too_few])
+    answered += answer(page, rater, most=1)
+    assert "Your answers are enough to count" in page.inner_text("main")
+    enough = saved(page, tmp_path)
+    assert judging.read_judgements(site[0], [enough]).left_out == []
+    assert len(json.loads(enough.read_text())["answers"]) == answered < 31
+
+
 def test_images_have_the_size_that_the_window_has_room_for(visit, study):  # noqa: F811
     page = opened(visit, 7)
     begin(page, "Ada")

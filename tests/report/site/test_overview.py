@@ -150,8 +150,9 @@ def test_the_answer_names_gains_scale_and_every_price():
             mean_row(method="reg2", score="purity", effect=9.0, outcome=None),
         ]
     )
-    scale = {"control": ["raw"], "score": ["detection_auc"], "difference": [-0.1]}
-    controls = pd.DataFrame(scale)
+    of_raw = [("detection_auc", 0.7, -0.1), ("detection_looks", 0.6, -0.05)]
+    controls = pd.DataFrame(of_raw, columns=["score", "baseline", "difference"])
+    controls = controls.assign(control="raw")
     none = pd.DataFrame(columns=["method", "score", "value", "baseline", "cells"])
     claims = pd.DataFrame(
         {"ours": [False, False, True], "verdict": ["holds", "not shown", "holds"]}
@@ -162,6 +163,8 @@ def test_the_answer_names_gains_scale_and_every_price():
         "Reg. 1 has +0.012 detection (inconclusive: a loss of .01 to a gain of .03) and "
         "-0.020 MS (worse) beside Baseline at the same R².",
         "For scale, controls at their own R² in detection: raw -0.100.",
+        "By looks alone (8 x 8 pixels of an image) the baseline's detection is 0.600, "
+        "not 0.700.",
         # Not dead latents, whose interval holds 0, and not probes, which have no front
         # of their own.
         "What it costs: Reg. 2: R² -0.002, no score's interval lies below 0; "
@@ -257,7 +260,7 @@ def test_where_to_start_follows_the_rules():
         "Rare, and well detected": f"#/latent/{cell}/topk/2",
         "High MS, badly detected": f"#/latent/{cell}/reg1/1",
         "Highest MS": f"#/latent/{cell}/reg1/2",
-        "Across classes": f"#/latent/{cell}/reg1/1",
+        # The one across classes is reg1/1 as well.
     }
     # The images of the latent, then those of its match.
     gained = next(view for view in views if view.title == "Most gained by Reg. 1")

@@ -9,10 +9,11 @@ SITE.loadSae = (number) => SITE.loadUnpacked(`saes/${number}`, (file) => new Sae
 
 class Sae {
   /** Take what the file of an SAE holds. */
-  constructor({ m, images, latents = {}, codes, nearest, matches = [] }) {
+  constructor({ m, images, latents = {}, names = null, codes, nearest, matches = [] }) {
     this.latentCount = m;
     this.imageCount = images;
     this.columns = latents; // {column: a value for each latent}
+    this.names = names; // {name, precision, recall, threshold, often}, likewise
     this.nearest = nearest;
     this.matches = matches;
     // Latent j has the entries from offsets[j] to below offsets[j + 1].
@@ -55,25 +56,30 @@ class Sae {
     return images.classes[classes[latent]] ?? null;
   }
 
-  /** Whether its latents were matched with concepts on the test images. */
+  /** Whether names were sought for its latents. */
   get isNamed() {
-    return Boolean(this.columns.named);
+    return Boolean(this.names);
   }
 
   /**
-   * Return the concept that a latent tells best, {concept (a number, or null), f1,
-   * precision, recall, isName (whether it is told better than by chance)}.
+   * Return what a latent is called: its name, or null, with the precision and recall of
+   * the name on test images from a threshold of activation on; and as a text what is
+   * often on its highest training images, "" where there is nothing.
    */
   nameOf(latent) {
-    if (!this.isNamed) return { concept: null, isName: false };
-    const concepts = this.columns.concept;
+    if (!this.isNamed) return { name: null, often: "" };
     return {
-      concept: isNone(concepts, concepts[latent]) ? null : concepts[latent],
-      f1: this.columns.concept_f1[latent],
-      precision: this.columns.concept_precision[latent],
-      recall: this.columns.concept_recall[latent],
-      isName: this.columns.named[latent] === 1,
+      name: this.names.name[latent],
+      precision: this.names.precision[latent],
+      recall: this.names.recall[latent],
+      threshold: this.names.threshold[latent],
+      often: this.names.often[latent],
     };
+  }
+
+  /** Return how many latents have a name. */
+  countNames() {
+    return this.names.name.filter((name) => name !== null).length;
   }
 
   /**

@@ -59,13 +59,19 @@ function frequencyOf(sae, latent) {
 SITE.latentCard = (options) => {
   const { cell, images, saeRow, sae, latent } = options;
   const { remark = "", most = 6, size = 48 } = options;
-  const name = SITE.latentName(sae, images, latent);
-  const number = name ? `latent ${latent}` : SITE.whyUnnamed(sae, images, latent);
-  const besideName = [number, number && remark && ", ", remark];
+  const { name, precision, threshold } = sae.nameOf(latent);
+  // Those of a latent with a name are the ones of which the name speaks.
+  const firing = sae.firingImages(latent, most)
+    .filter(({ value }) => name === null || value >= threshold);
+  const besideName = name === null
+    ? SITE.insteadOfName(sae, images, latent)
+    : `precision ${decimals(precision, 2)}, latent ${latent}`;
+  const title = name === null ? `Latent ${latent}` : bdi(name);
   const address = SITE.latentHref(cell, saeRow, latent);
   return h(".card",
-    h("h3", link(address, name ?? `Latent ${latent}`), " ", soft(besideName)),
-    SITE.strip(cell, images, sae.firingImages(latent, most), size),
+    h("h3", link(address, title), " ",
+      soft(besideName, besideName && remark && ", ", remark)),
+    SITE.strip(cell, images, firing, size),
     SITE.latentFacts(sae, latent, images));
 };
 

@@ -2,7 +2,7 @@
 
 /** Concepts, the keywords that people gave images: names of latents, and links. */
 (() => {
-const { h, bdi, link, decimals, href, withCommas } = SITE;
+const { h, bdi, link, note, percent, wholeNumber, href, withCommas } = SITE;
 
 /** Return the address of a concept in a cell, given its name. */
 SITE.conceptHref = (cell, conceptName) =>
@@ -18,27 +18,32 @@ SITE.conceptLink = (cell, images, concept) => {
 SITE.conceptLinks = (cell, images, concepts) =>
   withCommas(concepts.map((concept) => SITE.conceptLink(cell, images, concept)));
 
-/** Say why a latent has no name: "" where it has one, or images have no concepts. */
-SITE.whyUnnamed = (sae, images, latent) => {
+/** Say what stands in place of a name, as nodes; "" where images have no concepts. */
+SITE.insteadOfName = (sae, images, latent) => {
   if (!images.conceptNames) return "";
   if (!sae.isNamed) return "name not scored here";
-  return sae.nameOf(latent).isName ? "" : "no name";
+  const { often } = sae.nameOf(latent);
+  return often ? ["often: ", bdi(often)] : "no name";
 };
 
-/** Return a latent's name, "cat, F1 0.62", as nodes; null where it has none. */
-SITE.latentName = (sae, images, latent) => {
-  if (!images.conceptNames || SITE.whyUnnamed(sae, images, latent)) return null;
-  const { concept, f1 } = sae.nameOf(latent);
-  return [bdi(images.conceptNames[concept]), `, F1 ${decimals(f1, 2)}`];
+/** Say how many latents of an SAE have a name, where names were sought. */
+SITE.shareWithName = (sae) => {
+  if (!sae.isNamed) return null;
+  const count = sae.countNames();
+  const counts = `${wholeNumber(count)} of ${wholeNumber(sae.latentCount)}`;
+  return note(
+    `${percent(count / sae.latentCount)} of the latents have a name (${counts}): `
+      + "a keyword of half or more of the test images on which one is high.");
 };
 
-/** Say of which of some SAEs the latents are not matched with concepts on test. */
+/** Say of which of some SAEs the latents were not named, or matched with concepts. */
 SITE.notScoredNotice = (saes) => {
   if (!saes.length) return null;
   const names = saes.map(({ method }) => bdi(SITE.label.method(method)));
   return h("p.notice",
     "Not scored here: ", withCommas(names),
-    ". Latents are matched with concepts where a protocol chose the SAE, and not of "
-      + "methods that `concepts: { test: baselines }` in the config leaves out.");
+    ". Latents are named, and matched with concepts, where a protocol chose the SAE, "
+      + "and not of methods that `concepts: { test: baselines }` in the config leaves "
+      + "out.");
 };
 })();

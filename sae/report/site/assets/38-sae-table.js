@@ -28,7 +28,7 @@ SITE.saeTable = (label, rows, cellParts) => {
       label: "Alive",
       meaning: "Latents that fire, of all m.",
       value: ({ alive }) => alive,
-      show: ({ alive, ofCell }) => `${wholeNumber(alive)} of ${wholeNumber(ofCell.m)}`,
+      show: ({ alive, m }) => `${wholeNumber(alive)} of ${wholeNumber(m)}`,
     }),
     ...measuredScores().map(scoreColumn),
   ];

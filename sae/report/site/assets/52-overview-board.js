@@ -146,11 +146,18 @@ const headingOfOutcomes = () => {
   return heading[0].toUpperCase() + heading.slice(1);
 };
 
-/** Show an outcome as a badge, and in how many cells it is one at lower R². */
-const showOutcome = ({ outcome, says, at_lower_r2: cellsAtLowerR2 }) => [
-  says === "-" ? "–" : h(`span.badge.${kindOfOutcome(outcome)}`, says),
-  cellsAtLowerR2 > 0 && soft(` at lower R² in ${cellsAtLowerR2}`),
-];
+/**
+ * Show an outcome as a badge, and in how many cells it is one at lower R²; below it what
+ * the interval allows, or why nothing compares.
+ */
+function showOutcome({ outcome, says, at_lower_r2: cellsAtLowerR2 }) {
+  const [word, ...more] = says.split(": ");
+  return [
+    word === "-" ? "–" : h(`span.badge.${kindOfOutcome(outcome)}`, word),
+    cellsAtLowerR2 > 0 && soft(` at lower R² in ${cellsAtLowerR2}`),
+    more.length > 0 && h(".soft.more", more.join(": ")),
+  ];
+}
 
 /** Return the class of an outcome's badge; a control has no outcome. */
 function kindOfOutcome(outcome) {

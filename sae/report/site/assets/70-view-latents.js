@@ -63,6 +63,7 @@ async function showLatents({ parts, query }) {
       (other) => href("latents", [...other.address, saeRow.methodId]),
       SITE.methodPicker("Method", SITE.saesOf(cell), saeRow.methodId, openMethod)),
     SITE.words("latents"),
+    SITE.shareWithName(sae),
     SITE.notChosenNotice([saeRow]),
     images.conceptNames && !sae.isNamed && SITE.notScoredNotice([saeRow]),
     SITE.cellLinks(cell, "latents"),
@@ -108,7 +109,8 @@ function isShown(latent, { filters, sae, images, hasFrequent }) {
 
   const words = filters.find;
   if (!words || String(latent) === words) return true;
-  const texts = [mainClass, nameText(sae, images, latent) ?? ""];
+  const { name, often } = sae.nameOf(latent);
+  const texts = [mainClass, name ?? "", often];
   return texts.some((text) => text.toLowerCase().includes(words.toLowerCase()));
 }
 
@@ -180,40 +182,29 @@ function latentColumns({ cell, sae, images, latentHref }) {
   ];
 }
 
-/** Return the columns of a latent's name and its F1, where names are scored. */
+/** Return the columns of a latent's name and its precision, where names were sought. */
 function nameColumns(sae, images) {
-  if (!images.conceptNames || !sae.isNamed) return [];
+  if (!sae.isNamed) return [];
   const showName = (latent) => {
-    const name = nameText(sae, images, latent);
-    return name === null ? soft("no name") : bdi(name);
-  };
-  const f1OfName = (latent) => {
-    const { isName, f1 } = sae.nameOf(latent);
-    return isName ? f1 : null;
+    const { name } = sae.nameOf(latent);
+    return name === null ? soft(SITE.insteadOfName(sae, images, latent)) : bdi(name);
   };
   return [
     {
       id: "name",
       label: "Name",
       isLowFirst: true,
-      value: (latent) => nameText(sae, images, latent),
+      value: (latent) => sae.nameOf(latent).name,
       show: showName,
     },
     numberColumn({
-      id: "concept_f1",
-      label: "F1 of name",
-      meaning: "How well the latent's firing tells its name, on the test images.",
-      value: f1OfName,
-      format: (f1) => decimals(f1, 2),
+      id: "name_precision",
+      label: "Precision",
+      meaning: "Share of the test images with a high activation that have the name.",
+      value: (latent) => sae.nameOf(latent).precision,
+      format: (precision) => decimals(precision, 2),
     }),
   ];
-}
-
-/** Return the concept that a latent is called by, or null. */
-function nameText(sae, images, latent) {
-  if (!images.conceptNames) return null;
-  const { concept, isName } = sae.nameOf(latent);
-  return isName ? images.conceptNames[concept] : null;
 }
 
 /** Return the column of a score; of purity what is above chance, where known. */

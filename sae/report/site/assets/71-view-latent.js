@@ -7,7 +7,7 @@
  * fires, [{image, value}], the highest first), conceptMatches, query}.
  */
 (() => {
-const { h, bdi, link, soft, note, href, openAddress } = SITE;
+const { h, bdi, link, soft, note, decimals, href, openAddress } = SITE;
 const TURNS = { ArrowLeft: "prev", ArrowRight: "next" }; // What keys press: link types.
 
 SITE.addView("latent", { under: "latents", show: showLatent });
@@ -29,10 +29,13 @@ async function showLatent({ parts, query }) {
   const firing = sae.firingImages(latent);
   const context = { cell, saeRow, sae, images, latent, firing, conceptMatches, query };
   const numberedName = [`Latent ${latent} of `, bdi(SITE.label.method(saeRow.method))];
-  const name = SITE.latentName(sae, images, latent);
-  const whyUnnamed = SITE.whyUnnamed(sae, images, latent);
-  return SITE.page(name ?? [numberedName, whyUnnamed && soft(`: ${whyUnnamed}`)],
-    note(name && [numberedName, ", "], SITE.cellName(cell)),
+  const { name, precision } = sae.nameOf(latent);
+  const insteadOfName = SITE.insteadOfName(sae, images, latent);
+  const title = name === null
+    ? [numberedName, insteadOfName && soft(", ", insteadOfName)]
+    : [bdi(name), soft(`, precision ${decimals(precision, 2)}`)];
+  return SITE.page(title,
+    note(name !== null && [numberedName, ", "], SITE.cellName(cell)),
     stepsBar(context),
     SITE.latentFacts(sae, latent, images),
     firing.length === 0 && SITE.words("dead"),

@@ -37,24 +37,32 @@ function showHighest({ cell, images, firing, latent }) {
       box, hasOthers && SITE.button("Others", drawOthers)));
 }
 
-/** Show how well a latent's name fits, and for which concepts it was chosen. */
+/** Show what a latent's name promises, and for which concepts it was chosen. */
 function showName({ cell, saeRow, sae, images, latent, firing, conceptMatches }) {
   if (!firing.length || !images.conceptNames) return null;
   if (!sae.isNamed) return SITE.section("Its name", SITE.notScoredNotice([saeRow]));
 
-  const { concept, f1, precision, recall, isName } = sae.nameOf(latent);
-  const quoted = ["“", SITE.conceptLink(cell, images, concept), "”"];
-  const fit = `${percent(precision)} of its images have it, and it fires on `
-    + `${percent(recall)} of those that do: F1 ${SITE.decimals(f1, 2)}`;
-  const sentence = isName
-    ? [quoted, `: ${fit}.`]
-    : ["No name. It fits ", quoted, ` best, but chance gives as much: ${fit}.`];
+  const { name, precision, recall, threshold, often } = sae.nameOf(latent);
+  const concept = images.conceptNames.indexOf(name);
+  const quoted =
+    ["“", concept < 0 ? bdi(name) : SITE.conceptLink(cell, images, concept), "”"];
+  const promise = [
+    quoted,
+    `: ${percent(precision)} of the test images with an activation of `
+      + `${threeFigures(threshold)} or more are called so. They are `
+      + `${percent(recall)} of all test images of that keyword.`,
+  ];
+  const sentence = name === null
+    ? "No name: no keyword is that of most images on which it is high."
+    : promise;
   const chosenFor = conceptMatches.conceptsOf(saeRow.number, latent);
   return SITE.section("Its name",
     h("p", sentence),
+    often && h("p", "Often among its ten highest training images: ", bdi(often), "."),
     chosenFor.length > 0 && h("p", "Chosen on the training images to stand for ",
       SITE.conceptLinks(cell, images, chosenFor), "."),
-    soft("On the test images; each group of near-duplicates counts as one image."));
+    note("Each group of near-duplicates counts as one image."),
+    SITE.shareWithName(sae));
 }
 
 /** Show images by equal steps of activation, from the highest to 0. */

@@ -5,7 +5,8 @@
  * and 3, nothing picked by hand.
  */
 (() => {
-const { h, link, soft, isMissing, section, href, openAddress, range } = SITE;
+const { h, bdi, link, soft, decimals, isMissing, section } = SITE;
+const { href, openAddress, range } = SITE;
 const RANKS = [0, 0.1, 0.25, 0.5]; // Shares of the latents in order, the highest first.
 const MOST_OF_PART = 10; // Images that are shown of each part.
 
@@ -131,11 +132,13 @@ function latentColumn({ cell, images, saeRow, sae, latent }) {
     const entries = firing.slice(start, start + shownCount);
     return [soft(name), SITE.strip(cell, images, entries, 44)];
   };
-  const name =
-    SITE.latentName(sae, images, latent) ?? SITE.whyUnnamed(sae, images, latent);
+  const { name, precision } = sae.nameOf(latent);
+  const called = name === null
+    ? SITE.insteadOfName(sae, images, latent)
+    : [bdi(name), `, precision ${decimals(precision, 2)}`];
   const latentLink = link(SITE.latentHref(cell, saeRow, latent), `latent ${latent}`);
   return h(".card",
-    h("h3", SITE.methodWithMarker(saeRow.method), ", ", latentLink, " ", soft(name)),
+    h("h3", SITE.methodWithMarker(saeRow.method), ", ", latentLink, " ", soft(called)),
     SITE.latentFacts(sae, latent, images),
     part("most", 0),
     part("middling", Math.floor((firing.length - shownCount) / 2)),

@@ -99,6 +99,7 @@ function conceptColumns({ cell, images, matches, scored }) {
       value: (concept) => images.conceptNames[concept],
       show: (concept) => SITE.conceptLink(cell, images, concept),
     },
+    { id: "examples", label: "Some images", class: "pictures", show: showExamples },
     ...f1Columns,
     numberColumn({
       id: "images",
@@ -107,7 +108,6 @@ function conceptColumns({ cell, images, matches, scored }) {
       value: (concept) => images.imagesWith(concept).length,
       format: wholeNumber,
     }),
-    { id: "examples", label: "Some of them", class: "pictures", show: showExamples },
   ];
 }
 

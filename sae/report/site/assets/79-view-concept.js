@@ -1,10 +1,10 @@
 "use strict";
 
-/** One concept: its images, and under each method the latents that stand for it. */
+/** One concept: its images, and under each method the latents for it. */
 (() => {
 const { h, bdi, link, soft, note, section, href, decimals, wholeNumber } = SITE;
 const MOST_IMAGES = 16;
-const MOST_NAMED = 12; // Latents that have its name without standing for it.
+const MOST_NAMED = 12; // Latents that have its name and are shown.
 
 SITE.addView("concept", { under: "concepts", show: showConcept });
 
@@ -29,6 +29,7 @@ async function showConcept({ parts }) {
     SITE.conceptPickers(cell, name),
     h("p.links", link(href("concepts", cell.address), "All concepts")),
     imagesOfConcept(cell, images, concept),
+    SITE.words("names"),
     latentSections,
     SITE.notScoredNotice(others),
     SITE.credit(images));
@@ -44,36 +45,36 @@ function imagesOfConcept(cell, images, concept) {
     hasMore && note(`${MOST_IMAGES} of them, spread evenly.`));
 }
 
-/** Show the latents of one SAE that stand for a concept, then others of its name. */
+/** Show the latents of one SAE that have a concept's name, then those chosen for it. */
 function latentsOfConcept({ cell, images, concept, matches, saeRow, sae }) {
   const { f1, latentsFor } = matches.ofSae(saeRow.number);
   const standing = latentsFor(concept);
-  const standingLatents = new Set(standing.map(({ latent }) => latent));
-  const hasItsName = (latent) => {
-    const name = sae.nameOf(latent);
-    return name.isName && name.concept === concept;
-  };
-  const named = SITE.range(sae.latentCount)
-    .filter((latent) => hasItsName(latent) && !standingLatents.has(latent));
-  named.sort((first, second) => sae.nameOf(second).f1 - sae.nameOf(first).f1);
+  const hasItsName = (latent) =>
+    sae.nameOf(latent).name === images.conceptNames[concept];
+  const named = SITE.range(sae.latentCount).filter(hasItsName);
+  named.sort((first, second) =>
+    sae.nameOf(second).precision - sae.nameOf(first).precision);
+  const others = standing.filter(({ latent }) => !hasItsName(latent));
 
   const card = (latent, remark) =>
     SITE.latentCard({ cell, images, saeRow, sae, latent, remark, most: 10 });
-  const standingCards = standing.map(({ latent, alone }) =>
-    card(latent, hasItsName(latent) ? "" : `F1 ${decimals(alone, 2)} for it`));
   const namedCards = named.slice(0, MOST_NAMED).map((latent) => card(latent, ""));
+  const otherCards = others.map(({ latent, alone }) =>
+    card(latent, `F1 ${decimals(alone, 2)} for it`));
   const moreCount = named.length - MOST_NAMED;
   const f1Text = ` F1 ${decimals(f1[concept])}`;
   const title = [SITE.methodWithMarker(saeRow.method), soft(f1Text)];
   return section(title,
-    standing.length > 0
-      ? note("Chosen on the training images to stand for it.")
-      : note("No latent stands for it."),
-    h(".cards", standingCards),
     named.length > 0 && [
-      h("h3", "Others that have its name"),
+      note("These have its name."),
       h(".cards", namedCards),
       moreCount > 0 && note(`and ${moreCount} more`),
-    ]);
+    ],
+    sae.isNamed && named.length === 0 && note("No latent has its name."),
+    others.length > 0 && [
+      note("Chosen on the training images to stand for it."),
+      h(".cards", otherCards),
+    ],
+    standing.length === 0 && note("No latent stands for it."));
 }
 })();

@@ -7,6 +7,9 @@
  */
 (() => {
 const LATENTS_OF_METHOD = 10; // About which a rater is asked.
+// Fewer answers than these do not count: sae/report/judging.py leaves such a rater out.
+const FEWEST_OF_METHOD = 5;
+const FEWEST_CATCHES = 3;
 const FILE_FORMAT = 1;
 const KINDS = ["counted", "practice", "catch"]; // By their numbers in the study.
 
@@ -174,6 +177,24 @@ class Session {
   /** The trial that is asked next; undefined after the last one. */
   get trial() {
     return this.trials[this.answers.length];
+  }
+
+  /**
+   * How many more trials have to be answered until the answers count; null where all of
+   * the trials are too few.
+   */
+  get neededCount() {
+    const needed = {
+      practice: 0,
+      counted: FEWEST_OF_METHOD * this.study.methods.length,
+      catch: FEWEST_CATCHES,
+    };
+    const isEnough = () => Math.max(...Object.values(needed)) <= 0;
+    for (const [place, { kind }] of this.trials.entries()) {
+      needed[kind] -= 1;
+      if (isEnough()) return Math.max(0, place + 1 - this.answers.length);
+    }
+    return null;
   }
 
   /** Whether the session went on in another tab, which has kept other answers since. */

@@ -86,6 +86,7 @@ function showStart(state) {
     isBegun && note(
       `${answeredCount} of ${session.trials.length} trials are answered; `
         + "this browser has kept them."),
+    note(neededText(session)),
     SITE.bar("Begin", fields, begin),
     notice && h("p.notice", { role: "status" }, notice),
     isBegun && savingButtons(state),
@@ -103,10 +104,21 @@ function showEnd(state) {
   heading.focus();
 }
 
+/** Say how many trials more have to be answered until the answers count. */
+function neededText({ neededCount }) {
+  if (neededCount === null) return "Here are too few trials for answers to count.";
+  if (neededCount === 0) return "Your answers are enough to count.";
+  const trials = neededCount === 1 ? "trial" : "trials";
+  return `${neededCount} ${trials} to go until your answers count.`;
+}
+
+/** Return a button that saves the answers. */
+const saveButton = ({ session }) => SITE.button("Save answers", () =>
+  saveFile(session.fileName(), session.fileText()));
+
 /** Return buttons that save the answers, or begin anew with other trials. */
 function savingButtons(state) {
   const { session, stage } = state;
-  const save = () => saveFile(session.fileName(), session.fileText());
   const beginAnew = () => {
     if (!confirm("Forget these answers? Save them first if they are to count.")) return;
     session.begin(session.alias);
@@ -115,7 +127,7 @@ function savingButtons(state) {
     stage.querySelector("input").focus();
   };
   return h("p.bar",
-    SITE.button("Save answers", save),
+    saveButton(state),
     SITE.button("Forget them and begin anew", beginAnew));
 }
 
@@ -160,8 +172,14 @@ function showNext(state) {
     value: session.answers.length,
     "aria-label": "Trials answered",
   });
-  stage.replaceChildren(heading, progress, drawing.node);
-  if (!session.isStored) stage.append(notStoredNotice(state));
+  const saving = session.answers.length > 0
+    && h("p.bar", saveButton(state), SITE.soft(neededText(session)));
+  stage.replaceChildren(...[heading, progress, drawing.node, saving].filter(Boolean));
+  if (!session.isStored) {
+    stage.append(h("p.notice",
+      "This browser keeps nothing for this page: to close it would lose your answers. "
+        + "Save them first."));
+  }
   stage.dataset.trial = trial.id;
   shownTrial = { state, answer: choose, resize: drawing.resize };
   heading.focus({ preventScroll: true });
@@ -198,11 +216,6 @@ function drawTrial(images, trial, choose) {
     resize: () => [...examples, left, right].forEach((part) => part.resize()),
   };
 }
-
-/** Warn that the browser keeps nothing, and let the rater save the answers now. */
-const notStoredNotice = (state) => h("p.notice",
-  "This browser keeps nothing for this page: to close it would lose your answers. ",
-  savingButtons(state));
 
 /** Show after a trial for practice whether the answer was right, and why. */
 function showAnswer(state, trial, answer, buttons) {

@@ -1,0 +1,39 @@
+"""Score how well the images of a latent are found by what they look like.
+
+This is a control of `detection`: the same judge, shown the same training images, sees
+an 8 x 8 thumbnail in place of a backbone's embedding, whitened alike
+(`sae.data.backbones.thumbnail`). What it finds takes no network to see.
+
+- `detection_looks`: the mean AUC over the latents that detection measures.
+"""
+
+from typing import Any
+
+from pydantic import Field
+
+from sae.core.options import Options as Base
+from sae.scoring.metrics import detection
+from sae.scoring.subject import Scores, Subject
+
+VERSION = 1
+STAGE = "score"
+JUDGED = True
+SPLITS = ("test",)
+READS = ("train", "others")
+OTHERS = ("thumbnail",)
+FILLED = {"detection": "detection"}
+
+
+class Options(Base):
+    """Options say what the judge is shown."""
+
+    detection: dict[str, Any] | None = Field(
+        None, description="Options of `detection`; by default those of the experiment."
+    )
+
+
+def score(subject: Subject, split: str, options: Options) -> Scores:
+    """Score one SAE; nothing where its dataset has no images."""
+    of_detection = {**(options.detection or {}), "kinds": ["highest"], "families": {}}
+    scores = detection.score(subject, split, detection.Options(**of_detection))
+    return {"detection_looks": scores["detection_auc"]} if scores else {}

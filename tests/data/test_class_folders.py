@@ -1,0 +1,95 @@
+"""Photographs of a tar: pooled, near-copies together, classes called by their words."""
+
+import io
+import tarfile
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from sae.core import files
+from sae.core.errors import UserError
+from sae.data import dataset
+
+SPEC = {
+    "type": "class_folders",
+    "artifacts": ["photos"],
+    "folders": ["train", "val"],
+    "without": ["clutter"],
+    "fractions": {"train": 0.5, "val": 0.25, "test": 0.25},
+    "split_seed": 1,
+}
+DOG = "n02084071"
+
+
+def photograph(seed):
+    """Return a picture that looks like no other: 4 x 4 fields of random colours."""
+    fields = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), np.uint8)
+    return Image.fromarray(fields).resize((48, 48), Image.Resampling.BICUBIC)
+
+
+def jpeg(image, quality=90):
+    content = io.BytesIO()
+    image.save(content, "JPEG", quality=quality)
+    return content.getvalue()
+
+
+@pytest.fixture
+def artifacts(tmp_path):
+    """An artifact of two official splits, with copies across them and other files."""
+    members = {
+        f"{folder}/{name}/images/{number}.JPEG": jpeg(photograph(seed + number))
+        for folder, seed in (("train", 0), ("val", 100))
+        for name, seed in ((DOG, seed), ("car_side", seed + 50))
+        for number in range(8)
+    }
+    first = photograph(0)
+    members[f"val/{DOG}/same.JPEG"] = members[f"train/{DOG}/images/0.JPEG"]
+    members[f"val/{DOG}/other_quality.JPEG"] = jpeg(first, quality=30)
+    members[f"train/{DOG}/mirrored.JPEG"] = jpeg(ImageOps.mirror(first))
+    members["val/car_side/shifted.JPEG"] = jpeg(first.crop((1, 1, 48, 48)))
+    members[f"train/{DOG}/boxes.txt"] = b"0 0 9 9"
+    members["train/clutter/x.JPEG"] = jpeg(photograph(999))
+    members["test/9.JPEG"] = jpeg(photograph(1000))
+    folder = tmp_path / "artifacts/photos"
+    folder.mkdir(parents=True)
+    with tarfile.open(folder / "photos.tar", "w") as tar:
+        for path, content in members.items():
+            member = tarfile.TarInfo(path)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    hashes = {"photos.tar": files.sha256(folder / "photos.tar")}
+    files.write_json(folder / "artifact.json", {"name": "photos", "files": hashes})
+    return tmp_path / "artifacts"
+
+
+def test_pooled_photographs_are_split_anew_with_their_copies(artifacts, tmp_path):
+    dataset.build("photos", SPEC, artifacts, tmp_path / "index")
+    index = files.read_parquet(tmp_path / "index/index.parquet")
+    assert len(index) == 4 * 8 + 4
+    assert set(index["label_name"]) == {"dog", "car side"}
+    groups = index.groupby("group")["image_id"].agg(set)
+    assert groups[groups.str.len() > 1].to_list() == [
+        {
+            f"train/{DOG}/images/0.JPEG",
+            f"val/{DOG}/same.JPEG",
+            f"val/{DOG}/other_quality.JPEG",
+            f"train/{DOG}/mirrored.JPEG",
+            "val/car_side/shifted.JPEG",
+        }
+    ]
+    by_split = index["split"].value_counts().to_dict()
+    assert sum(by_split.values()) == 36 and by_split["train"] in range(16, 21)
+    official = index["image_id"].str.partition("/")[0]
+    assert set(official[index["split"] == "test"]) == {"train", "val"}
+
+    row = index.iloc[0]
+    image = dataset.reader(SPEC, artifacts)(row["path"])
+    assert image.size == (48, 48)
+
+
+def test_what_the_tar_lacks_is_named(artifacts):
+    with pytest.raises(UserError, match=r"key without: .* has no class 'noise'"):
+        dataset.load(SPEC | {"without": ["noise"]}, artifacts)
+    with pytest.raises(UserError, match="no picture in extra/CLASS/"):
+        dataset.load(SPEC | {"folders": ["train", "extra"]}, artifacts)
