@@ -11,8 +11,9 @@ prints, and writes as CSV into the folder:
 - means.csv: each score's effect at the same R^2, over blocks, with intervals, the two
   other readings and the outcome; datasets.csv: the same of each dataset alone;
 - cells.csv: the effect in each cell, a mean over seeds;
-- few_minus_many.csv: the same seeds and backbones with few images, minus with many;
-- rates.csv: what pairs of twins gain, by learning rate;
+- few_minus_many.csv: the same seeds and backbones with few images, minus with many; of
+  each dataset, and of all with the interval over blocks;
+- rates.csv: what pairs of twins gain, by learning rate, and at low rates minus at high;
 - without_a_rate.csv: the endpoints without all trials of one rate, for each rate;
 - twins_alone.csv: the endpoints where the baseline has only the trials that have twins;
 - by_frequency.csv: the gain in detection by how often latents fire;
@@ -52,13 +53,18 @@ WORTH = (DETECTION, "detection_auc_all", "ms", MATCH, "concepts_pairs")
 # The page's words, and the numbers in their definitions.
 CONFIRMED = "confirmed"
 REFUTED = "refuted"
-UNDECIDED = "undecided"
+INCONCLUSIVE = outcomes.INCONCLUSIVE
+YES = "yes"
+NO = "no"
+NOT_KNOWN = "not known"
 REFUTED_BELOW = 0.010  # of detection: where the interval's upper end lies
 HIGH_RATE = 0.004  # from here on twins gain little, if the gain is one of low rates
 LOW_RATE = 0.002  # and up to here they gain more
 SMALL_GAIN = 0.01  # of twins at high rates
 HIGH_RATES = f"from {HIGH_RATE:g}"
 LOW_RATES = f"up to {LOW_RATE:g}"
+LOW_MINUS_HIGH = "low minus high"
+ALL_DATASETS = "all datasets"
 
 KEYS = [*CELL, "method", "score", "width"]
 # What a table of means says of few minus many.
@@ -85,8 +91,8 @@ class Answer:
         method: A penalty.
         question: "many images", "of small data", "of low rates" or "of the judge
             alone".
-        answer: `CONFIRMED`, `REFUTED`, both or `UNDECIDED` of the first question,
-            "yes", "no" or "not known" of the others.
+        answer: `CONFIRMED`, `REFUTED`, both or `INCONCLUSIVE` of the first question,
+            `YES`, `NO`, `INCONCLUSIVE` or `NOT_KNOWN` of the others.
         because: The numbers on which it rests.
     """
 
@@ -143,7 +149,10 @@ def read_tables(experiment: Experiment) -> dict[str, pd.DataFrame]:
     if {MANY, FEW} <= readings_by_size.keys():
         paired = few_minus_many(readings_by_size[FEW], readings_by_size[MANY])
         if len(paired.fronts):
-            differences = judge_each_dataset(paired, names)[OF_DIFFERENCE]
+            of_datasets = judge_each_dataset(paired, names)
+            of_all = judge(paired, names).assign(dataset=ALL_DATASETS)
+            differences = pd.concat([of_datasets, of_all], ignore_index=True)
+            differences = differences[OF_DIFFERENCE]
     return {
         "means": _by_size(
             {size: judge(of_size, names) for size, of_size in readings_by_size.items()}
@@ -376,9 +385,10 @@ def gains_by_rate(experiment: Experiment) -> pd.DataFrame:
         experiment: The rows of one size.
 
     Returns:
-        A row for each score, method and `rates`: over all datasets with the interval
-        over blocks (`dataset` is "all"), and of each dataset. `twins`: how many pairs
-        are feasible; `r2_difference`: what they lose of R^2, which has no price.
+        A row for each score, method and `rates`, `LOW_MINUS_HIGH` among them: over all
+        datasets with the interval over blocks (`dataset` is "all"), and of each
+        dataset. `twins`: how many pairs are feasible; `r2_difference`: what they lose
+        of R^2, which has no price.
     """
     metrics = experiment.metrics
     names = experiment.names
@@ -390,10 +400,17 @@ def gains_by_rate(experiment: Experiment) -> pd.DataFrame:
         **{f"{one_rate:g}": rate == one_rate for one_rate in rates},
     }
     is_baseline = metrics["method"].map(names.tuned).isna()
+    effects_by_rates = {
+        title: pairs.effects(
+            metrics[is_baseline | is_in_band], names.tuned, names.fronts
+        )
+        for title, is_in_band in bands.items()
+    }
+    effects_by_rates[LOW_MINUS_HIGH] = low_minus_high(
+        effects_by_rates[LOW_RATES], effects_by_rates[HIGH_RATES]
+    )
     rows = []
-    for title, is_in_band in bands.items():
-        trials = metrics[is_baseline | is_in_band]
-        effects = pairs.effects(trials, names.tuned, names.fronts)
+    for title, effects in effects_by_rates.items():
         for (score, method), cells in effects.groupby(["score", "method"], sort=False):
             about = {"score": score, "method": method, "rates": title}
             rows.append(about | {"dataset": "all"} | _mean_gain(cells, names))
@@ -403,6 +420,23 @@ def gains_by_rate(experiment: Experiment) -> pd.DataFrame:
                 gain = {**_mean_gain(of_dataset, names), **no_interval}
                 rows.append(about | {"dataset": dataset} | gain)
     return pd.DataFrame(rows)
+
+
+def low_minus_high(at_low: pd.DataFrame, at_high: pd.DataFrame) -> pd.DataFrame:
+    """Return what twins gain at low rates minus at high ones, in cells that have both.
+
+    Args:
+        at_low: Effects of pairs at low rates, as `sae.comparison.pairs` has them.
+        at_high: Those at high rates.
+    """
+    cells = at_low.merge(
+        at_high, on=[*CELL, "method", "score"], suffixes=("", "_at_high")
+    )
+    return cells.assign(
+        effect=cells["effect"] - cells["effect_at_high"],
+        r2_difference=cells["r2_difference"] - cells["r2_difference_at_high"],
+        points=cells["points"] + cells["points_at_high"],
+    )
 
 
 def _mean_gain(cells: pd.DataFrame, names: ComparisonSettings) -> dict[str, Any]:
@@ -494,8 +528,8 @@ def answer_questions(
         answers.append(
             answer_low_rates(
                 method,
-                _row(rates, rates=LOW_RATES, **about),
                 _row(rates, rates=HIGH_RATES, **about),
+                _row(rates, rates=LOW_MINUS_HIGH, **about),
             )
         )
         match = _row(means, method=method, size=MANY, score=MATCH)
@@ -557,22 +591,35 @@ def say_of_many(detection: pd.Series | None) -> str:
     """Return the word for detection over the cells of many images.
 
     *Confirmed* and *refuted* have definitions of their own, and both may hold: of an
-    effect that is shown, and small. Where the rule has no word, since the method is out
-    of reach in too many cells or there are too few blocks, it is undecided.
+    effect that is shown, and small. All else is inconclusive, as is a method that the
+    rule cannot compare: out of reach in too many cells, or in too few blocks.
 
     Args:
         detection: A method's row of :func:`judge`.
     """
     if detection is None:
-        return UNDECIDED
+        return INCONCLUSIVE
     if detection["outcome"] == NOT_COMPARABLE:
-        return UNDECIDED
+        return INCONCLUSIVE
     words = []
     if detection["outcome"].startswith(BETTER):
         words.append(CONFIRMED)
     if detection["high"] < REFUTED_BELOW:
         words.append(REFUTED)
-    return " and ".join(words) or UNDECIDED
+    return " and ".join(words) or INCONCLUSIVE
+
+
+def answer(holds: bool, low: float, high: float) -> str:
+    """Return the word for a question, from the interval of the contrast that it asks.
+
+    Args:
+        holds: Whether what was asked for before the run holds.
+        low: The lower end of the contrast's interval.
+        high: Its upper end.
+    """
+    if holds and low > 0:
+        return YES
+    return NO if high < 0 else INCONCLUSIVE
 
 
 def answer_small_data(
@@ -587,48 +634,49 @@ def answer_small_data(
 
     Args:
         method: A penalty.
-        difference: Its row of few minus many in detection.
+        difference: Its row of few minus many in detection, which is the contrast. Its
+            interval, and that of few, are the ones over backbones.
         many: Its row with many images.
-        few: That with few. Its interval is the one over backbones.
+        few: That with few.
         backbones: How many there are, all of which must have a positive difference.
     """
     question = "of small data"
     if difference is None or many is None or few is None:
-        return Answer(method, question, "not known", "a reading is missing")
+        return Answer(method, question, NOT_KNOWN, "a reading is missing")
     all_positive = difference["up"] == difference["cells"] == backbones
     below_half = many["effect"] < few["effect"] / 2
-    # A word about a gain: an interval below 0 does not count.
-    few_excludes_0 = few["low_backbones"] > 0
+    holds = all_positive and below_half and few["low_backbones"] > 0
+    low = difference["low_backbones"]
+    high = difference["high_backbones"]
     because = (
-        f"few minus many {difference['effect']:+.4f}, above 0 with "
-        f"{difference['up']} of {backbones} backbones; many {many['effect']:+.4f}, few "
-        f"{few['effect']:+.4f} [{few['low_backbones']:+.4f}, "
-        f"{few['high_backbones']:+.4f}] over backbones"
+        f"few minus many {difference['effect']:+.4f} [{low:+.4f}, {high:+.4f}], above "
+        f"0 with {difference['up']} of {backbones} backbones; many "
+        f"{many['effect']:+.4f}, few {few['effect']:+.4f} "
+        f"[{few['low_backbones']:+.4f}, {few['high_backbones']:+.4f}], over backbones"
     )
-    holds = all_positive and below_half and few_excludes_0
-    return Answer(method, question, "yes" if holds else "no", because)
+    return Answer(method, question, answer(holds, low, high), because)
 
 
 def answer_low_rates(
-    method: str, low_rates: pd.Series | None, high_rates: pd.Series | None
+    method: str, high_rates: pd.Series | None, contrast: pd.Series | None
 ) -> Answer:
     """Say whether the gain is one of low learning rates.
 
     Args:
         method: A penalty.
-        low_rates: Its row of :func:`gains_by_rate` for `LOW_RATES`.
-        high_rates: That for `HIGH_RATES`.
+        high_rates: Its row of :func:`gains_by_rate` for `HIGH_RATES`.
+        contrast: That for `LOW_MINUS_HIGH`.
     """
     question = "of low rates"
-    if low_rates is None or high_rates is None:
-        return Answer(method, question, "not known", "no twins are feasible there")
-    is_small = high_rates["effect"] < SMALL_GAIN
-    lies_below = high_rates["high"] < low_rates["low"]
+    if high_rates is None or contrast is None:
+        return Answer(method, question, NOT_KNOWN, "no twins are feasible there")
+    holds = high_rates["effect"] < SMALL_GAIN
     because = (
-        f"twins {HIGH_RATES}: {_interval(high_rates)}; {LOW_RATES}: "
-        f"{_interval(low_rates)}"
+        f"twins, {LOW_MINUS_HIGH}: {_interval(contrast)}; {HIGH_RATES}: "
+        f"{_interval(high_rates)}"
     )
-    return Answer(method, question, "yes" if is_small and lies_below else "no", because)
+    word = answer(holds, contrast["low"], contrast["high"])
+    return Answer(method, question, word, because)
 
 
 def answer_judge_alone(
@@ -639,6 +687,8 @@ def answer_judge_alone(
 ) -> Answer:
     """Say whether only the judge of detection sees a gain, and people's words do not.
 
+    *No* needs a match that gains, *yes* a detection that is confirmed.
+
     Args:
         method: A penalty.
         detection: Its row of detection over the cells of many images.
@@ -648,14 +698,15 @@ def answer_judge_alone(
     """
     question = "of the judge alone"
     if match is None or pd.isna(smallest_match):
-        return Answer(method, question, "not known", "no match, or no smallest effect")
-    is_confirmed = CONFIRMED in say_of_many(detection)
+        return Answer(method, question, NOT_KNOWN, "no match, or no smallest effect")
     because = (
         f"detection is {say_of_many(detection)}; match {_interval(match)}, found with "
         f"a power of .8: {smallest_match:.4f}"
     )
-    holds = is_confirmed and match["high"] < smallest_match
-    return Answer(method, question, "yes" if holds else "no", because)
+    is_confirmed = CONFIRMED in say_of_many(detection)
+    if is_confirmed and match["high"] < smallest_match:
+        return Answer(method, question, YES, because)
+    return Answer(method, question, NO if match["low"] > 0 else INCONCLUSIVE, because)
 
 
 def read_smallest_match(power_table: Path) -> float:

@@ -235,6 +235,18 @@ def test_few_minus_many_is_paired_by_backbone_and_seed(tables):
         assert row["high_seeds"] - row["low_seeds"] == pytest.approx(0, abs=1e-9)
         assert row["cells"] == 3
         assert row["up"] == (0 if dataset == "openclipart_split1" else 3)
+    of_all = row_of(
+        tables["few_minus_many"],
+        method="reg1",
+        score="detection_auc",
+        width=0.01,
+        dataset="all datasets",
+    )
+    differences = {dataset: FEW[dataset] - MANY[dataset] for dataset in DATASETS}
+    blocks = np.repeat([*differences.values()], 2)
+    half = stats.t.ppf(0.975, 5) * np.std(blocks, ddof=1) / 6**0.5
+    assert of_all["effect"] == pytest.approx(np.mean(blocks))
+    assert of_all["high"] - of_all["effect"] == pytest.approx(half)
 
 
 def test_what_came_out_stands_in_the_order_of_what_was_expected(decisive, tables):
@@ -257,11 +269,11 @@ def test_words_of_rows_whose_gains_are_known(decisive, tables, names):
     }
     assert answers["reg1", "many images"] == "confirmed"
     assert answers["reg1", "of small data"] == "yes"
-    assert answers["reg1", "of low rates"] == "no"
+    assert answers["reg1", "of low rates"] == "inconclusive"
     assert answers["reg1", "of the judge alone"] == "yes"
     # Its mean is below 0, and its datasets disagree.
     assert answers["reg2", "many images"] == "refuted"
-    assert answers["reg2", "of the judge alone"] == "no"
+    assert answers["reg2", "of the judge alone"] == "no"  # the match gains
 
 
 def test_a_run_whose_few_images_are_not_there_yet(decisive, names, monkeypatch):
@@ -299,7 +311,9 @@ def test_twins_gain_by_rate(decisive, names):
     assert row_of(table, rates="0.004", **about)["effect"] == pytest.approx(0.0045)
     of_emoji = about | {"dataset": "emoji_vendors_split2"}
     assert row_of(table, rates="0.002", **of_emoji)["effect"] == pytest.approx(0.0305)
-    assert decisive.answer_low_rates("reg1", low, high).answer == "yes"
+    contrast = row_of(table, rates="low minus high", **about)
+    assert contrast["effect"] == contrast["low"] == pytest.approx(0.026)
+    assert decisive.answer_low_rates("reg1", high, contrast).answer == "yes"
 
 
 def test_twins_are_read_in_the_score_and_r2_stands_beside(decisive, names):
@@ -357,12 +371,12 @@ def test_the_baseline_with_its_twins_alone(decisive, names):
     [
         ("better", 0.03, "confirmed"),
         ("inconclusive", 0.0099, "refuted"),
-        ("inconclusive", 0.010, "undecided"),
+        ("inconclusive", 0.010, "inconclusive"),
         ("worse", -0.001, "refuted"),
         ("equivalent within .01", 0.008, "refuted"),
         ("better, by less than .01", 0.009, "confirmed and refuted"),
         ("better, by less than .01", 0.012, "confirmed"),
-        ("not comparable", 0.002, "undecided"),
+        ("not comparable", 0.002, "inconclusive"),
     ],
 )
 def test_word_for_many_images(decisive, outcome, high, word):
@@ -374,56 +388,67 @@ def test_word_for_many_images(decisive, outcome, high, word):
     ("changed", "answer"),
     [
         ({}, "yes"),
-        ({"up": 2}, "no"),
-        ({"up": 2, "cells": 2}, "no"),  # of three backbones
-        ({"many": 0.010}, "no"),  # half of .020
+        ({"up": 2}, "inconclusive"),
+        ({"up": 2, "cells": 2}, "inconclusive"),  # of three backbones
+        ({"many": 0.010}, "inconclusive"),  # half of .020
         ({"many": -0.030}, "yes"),
-        ({"few_low": -0.001}, "no"),
+        ({"few_low": -0.001}, "inconclusive"),
+        ({"low": -0.001}, "inconclusive"),  # of few minus many
+        ({"low": -0.002, "high": -0.001}, "no"),
     ],
 )
 def test_of_small_data(decisive, changed, answer):
-    numbers = {"up": 3, "cells": 3, "many": 0.009, "few_low": 0.001} | changed
+    numbers = {"up": 3, "cells": 3, "many": 0.009, "few_low": 0.001}
+    numbers |= {"low": 0.001, "high": 0.019} | changed
+    difference = {
+        "effect": 0.01,
+        "up": numbers["up"],
+        "cells": numbers["cells"],
+        "low_backbones": numbers["low"],
+        "high_backbones": numbers["high"],
+    }
+    few = {
+        "effect": 0.020,
+        "low_backbones": numbers["few_low"],
+        "high_backbones": 0.039,
+    }
     small_data = decisive.answer_small_data(
         "reg1",
-        pd.Series({"effect": 0.01, "up": numbers["up"], "cells": numbers["cells"]}),
+        pd.Series(difference),
         pd.Series({"effect": numbers["many"]}),
-        pd.Series(
-            {
-                "effect": 0.020,
-                "low_backbones": numbers["few_low"],
-                "high_backbones": 0.039,
-            }
-        ),
+        pd.Series(few),
         backbones=3,
     )
     assert small_data.answer == answer
 
 
 @pytest.mark.parametrize(
-    ("effect", "high", "low_of_low_rates", "answer"),
+    ("effect", "low", "high", "answer"),
     [
-        (0.009, 0.012, 0.013, "yes"),
-        (0.010, 0.012, 0.013, "no"),
-        (0.009, 0.013, 0.013, "no"),
+        (0.009, 0.001, 0.02, "yes"),
+        (0.010, 0.001, 0.02, "inconclusive"),
+        (0.009, -0.001, 0.02, "inconclusive"),
+        (0.009, -0.02, -0.001, "no"),
     ],
 )
-def test_of_low_rates(decisive, effect, high, low_of_low_rates, answer):
-    at_high = pd.Series({"effect": effect, "low": 0.0, "high": high})
-    at_low = pd.Series({"effect": 0.02, "low": low_of_low_rates, "high": 0.04})
-    assert decisive.answer_low_rates("reg1", at_low, at_high).answer == answer
+def test_of_low_rates(decisive, effect, low, high, answer):
+    at_high = pd.Series({"effect": effect, "low": 0.0, "high": 0.012})
+    contrast = pd.Series({"effect": 0.01, "low": low, "high": high})
+    assert decisive.answer_low_rates("reg1", at_high, contrast).answer == answer
 
 
 @pytest.mark.parametrize(
-    ("outcome", "high", "answer"),
+    ("outcome", "low", "high", "answer"),
     [
-        ("better", 0.0119, "yes"),
-        ("better", 0.012, "no"),
-        ("inconclusive", 0.005, "no"),
+        ("better", 0.0, 0.0119, "yes"),
+        ("better", 0.0, 0.012, "inconclusive"),
+        ("inconclusive", -0.001, 0.005, "inconclusive"),
+        ("better", 0.001, 0.012, "no"),
     ],
 )
-def test_of_the_judge_alone(decisive, outcome, high, answer):
+def test_of_the_judge_alone(decisive, outcome, low, high, answer):
     detection = pd.Series({"outcome": outcome, "high": 0.03})
-    match = pd.Series({"effect": 0.003, "low": 0.0, "high": high})
+    match = pd.Series({"effect": 0.003, "low": low, "high": high})
     judge_alone = decisive.answer_judge_alone("reg1", detection, match, 0.012)
     assert judge_alone.answer == answer
     unknown = decisive.answer_judge_alone("reg1", detection, match, float("nan"))

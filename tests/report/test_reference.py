@@ -3,6 +3,7 @@
 import filecmp
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -214,3 +215,72 @@ def test_numbers_of_pages_come_from_the_committed_rows(command):
     )
     for line in PRINTED_LINES[command]:
         assert line in process.stdout, process.stdout + process.stderr
+
+
+OF_DECISIVE = {
+    "means.csv": {
+        "size": ["many"],
+        "score": [
+            *("detection_auc", "ms", "detection_auc_all"),
+            *("concepts_match", "measured"),
+        ],
+    },
+    "few_minus_many.csv": {"dataset": ["all datasets"], "score": ["detection_auc"]},
+    "fair_minus_few.csv": {"score": ["detection_auc"]},
+}
+OF_FAIR = {"score": ["detection_auc", "ms", "detection_auc_all", "measured"]}
+OF_RIVALS = {
+    "method": ["reg1", "reg1_reg2", "reg1_batch", "reg2_batch", "reg2_matryoshka"],
+    "score": ["detection_auc"],
+}
+# (a page, a table of effects, {column: values of its rows that the page states})
+STATED = [
+    ("results.md", "fair/tables/front_means.csv", OF_FAIR),
+    ("results/fair/README.md", "fair/tables/front_means.csv", OF_FAIR),
+    ("results.md", "rivals/tables/front_means.csv", OF_RIVALS),
+    ("results/rivals/README.md", "rivals/tables/front_means.csv", OF_RIVALS),
+    *(
+        (page, f"decisive/read/{table}", values)
+        for page in ("results.md", "results/decisive/README.md")
+        for table, values in OF_DECISIVE.items()
+    ),
+]
+
+
+@pytest.mark.parametrize(("page", "table", "stated"), STATED)
+def test_a_page_states_the_numbers_of_its_tables(page, table, stated):
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    rows = pd.read_csv(ROOT / "docs/results" / table)
+    for column, values in stated.items():
+        rows = rows[rows[column].isin(values)]
+    if "width" in rows:
+        rows = rows[rows["width"] == 0.01]
+    rows = rows.rename(columns={"difference": "effect"})
+    assert len(rows) > 1
+    for row in rows.to_dict("records"):
+        sign = "+" if row["effect"] > 0 else ""
+        effect, low, high = (
+            write_short(row[name]) for name in ("effect", "low", "high")
+        )
+        numbers = f"{sign}{effect} [{low}, {high}]"
+        assert numbers in text
+        outcome = row.get("outcome")
+        if isinstance(outcome, str):
+            assert re.search(rf"{re.escape(numbers)} \**{outcome}", text), numbers
+
+
+def test_the_answer_counts_the_cells_of_its_tables():
+    page = (ROOT / "docs/results.md").read_text()
+    assert "both penalties raised detection in all twelve cells" in page
+    fair = pd.read_csv(ROOT / "docs/results/fair/tables/front_means.csv")
+    detection = fair[(fair["score"] == "detection_auc") & (fair["width"] == 0.01)]
+    assert [*detection["up"]] == [*detection["cells"]] == [12, 12]
+    measured = fair[(fair["score"] == "measured") & (fair["width"] == 0.01)]
+    assert [*(-measured["effect"] / measured["level"]).round(2)] == [0.07, 0.07]
+    assert detection["effect"].mean().round(2) == 0.03
+
+
+def write_short(value):
+    """Write a number as pages do: three digits without the leading 0."""
+    text = f"{abs(value):.3f}".removeprefix("0")
+    return f"-{text}" if value < 0 and text != ".000" else text
