@@ -150,7 +150,11 @@ STEPS_WITH_A_SPEC = {
 @pytest.mark.parametrize(
     ("step", "spec", "expected"),
     [
-        ("dataset", {}, "dataset: its key type must name an entry; there are: emoji"),
+        (
+            "dataset",
+            {},
+            "dataset: its key type must name an entry; there are: class_fol",
+        ),
         ("dataset", {"type": ["emoji"]}, "dataset: its key type must name an entry"),
         (
             "dataset",
@@ -207,7 +211,7 @@ def test_values_are_not_compared_with_all_others_to_find_one_that_is_there_twice
 
 
 def test_a_command_without_an_output_ends_well():
-    command = f"{sys.executable} -m sae board docs/results/study >&-"
+    command = f"{sys.executable} -m sae leaderboard docs/results/study >&-"
     process = subprocess.run(
         ["bash", "-c", command], cwd=ROOT, stderr=subprocess.PIPE, text=True
     )
