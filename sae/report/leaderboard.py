@@ -1,5 +1,6 @@
 """The leaderboard for reading."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,10 +38,22 @@ def render(results: Sequence[Path]) -> dict[str, str]:
     Args:
         results: Folders as :func:`write` takes them. The rules of the first hold, and
             its looks of methods that several have.
+
+    Raises:
+        UserError: there is no folder, or two of them have the same rows.
     """
     if not results:
         raise UserError("name at least one folder of results, such as results/demo")
     experiments = [leaderboard.read(folder) for folder in results]
+    folders_and_rows = zip(results, experiments, strict=True)
+    for (first, rows), (other, other_rows) in itertools.combinations(
+        folders_and_rows, 2
+    ):
+        if rows.metrics.equals(other_rows.metrics):
+            raise UserError(
+                f"{other} has the rows of {first}, which would count twice in Holm's "
+                "correction: name one of them"
+            )
     means, omissions = leaderboard.joined(experiments)
 
     # Methods of earlier folders replace those of later ones.

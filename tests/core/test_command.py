@@ -233,3 +233,16 @@ def test_a_reader_that_has_enough_gets_no_traceback():
     )
     os.close(writing_end)
     assert (process.returncode, process.stderr) == (141, "")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["board", "docs/results/study", "docs/results/study/"], "which would count"),
+        (["board", "docs/results/study", "--out", "README.md"], "error: README.md"),
+    ],
+)
+def test_a_place_that_is_wrong_is_one_line(words, expected, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    assert main(words) == 1
+    assert expected in capsys.readouterr().err

@@ -191,6 +191,8 @@ def _method_names(
             f"{len(places)} SAEs have {len(set(names))} different names: give --sae "
             "one or more, and --method a name for each of them"
         )
+    if not all(name.strip() for name in names):
+        raise UserError("--method has an empty name: give each SAE one that is not")
     return names
 
 
