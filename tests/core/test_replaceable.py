@@ -65,6 +65,9 @@ def test_a_log_replaces_a_file_alone(tmp_path, kind, capfd):
 def test_a_folder_replaces_a_folder_alone(tmp_path):
     file = tmp_path / "out"
     file.write_text("mine")
-    with pytest.raises(UserError, match="no folder"), files.atomic_directory(file, replace=True):
+    with (
+        pytest.raises(UserError, match="no folder"),
+        files.atomic_directory(file, replace=True),
+    ):
         pass
     assert file.read_text() == "mine"
