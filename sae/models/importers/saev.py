@@ -4,7 +4,7 @@ Its encoder does not subtract b_dec. Its Top-k has no ReLU: on a sample with few
 k positive pre-activations it keeps negative ones, which this project does not;
 `--check` tells whether that happens.
 
-saev trains on patch tokens. This project has one vector an image: such an SAE is
+This project has one vector an image. An SAE that was trained on patch tokens is
 converted and runs, but its scores on pooled embeddings mean little.
 """
 

@@ -4,8 +4,9 @@ Its encoder does not subtract the decoder's bias, and its BatchTopK keeps what *
 the threshold. Mean and deviation of the inputs lie outside the file: embeddings have to
 be standardised before.
 
-ViSAEBench's SAEs are trained on patch tokens. This project has one vector an image:
-they are converted and run, but their scores on pooled embeddings mean little.
+This project has one vector an image. An SAE that was trained on patch tokens, as those
+of the benchmark were, is converted and runs, but its scores on pooled embeddings mean
+little.
 """
 
 from dataclasses import dataclass
