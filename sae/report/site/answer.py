@@ -5,7 +5,13 @@ import re
 import pandas as pd
 
 from sae.comparison import fronts, published
-from sae.comparison.outcomes import BETTER, NOT_COMPARABLE, OUT_OF_REACH, headline
+from sae.comparison.outcomes import (
+    BETTER,
+    INCONCLUSIVE,
+    NOT_COMPARABLE,
+    OUT_OF_REACH,
+    headline,
+)
 from sae.comparison.scores import OWN_FRONTS, SCORES
 from sae.report import outcomes
 from sae.report.fronts import SHOWN_CONTROLS, say_looks
@@ -61,12 +67,10 @@ def answer(
     in_reach = list(by_method.index[by_method["is_in_reach"]])
     priced = in_reach if len(in_reach) <= MOST_PRICED else in_reach[:MOST_METHODS]
 
-    sentences = [
-        sentence for method in best for sentence in _gains(method, effects, names)
-    ]
+    sentences = [_verdict(method, effects, names) for method in best]
     if not outcomes.speaks_of_others(effects):
         where = outcomes.on_datasets(effects)
-        sentences[0] = f"{where[0].upper()}{where[1:]}: {sentences[0]}"
+        sentences[0] = f"{where[0].upper()}{where[1:]}, {sentences[0]}"
     sentences += _scale(controls, measured[0], names)
     sentences += say_looks(controls)
     if priced:
@@ -90,40 +94,33 @@ def _no_comparison(means: pd.DataFrame, claims: pd.DataFrame) -> list[str]:
     return sentences
 
 
-def _gains(method: str, effects: pd.DataFrame, names: Names) -> list[str]:
-    """Say what a method has beside its baseline in each endpoint.
+def _verdict(method: str, effects: pd.DataFrame, names: Names) -> str:
+    """Say in one sentence what a method is beside its baseline in each endpoint.
 
     Args:
         method: The method.
         effects: By method and score, at the first width.
         names: How methods are printed.
-
-    Returns:
-        A sentence about endpoints in which the two compare, and one about each other.
     """
     label = names.method(method)
     baseline = names.method(fronts.root(method, names.tuned))
     parts = []
-    sentences = []
     for score in ENDPOINTS:
         if (method, score) not in effects.index:
             continue
         row = effects.loc[(method, score)].to_dict()
-        outcome = outcomes.say(row)
-        if row["outcome"] != NOT_COMPARABLE:
-            effect = published.signed(row["effect"])
-            parts.append(f"{effect} {SCORES[score].label} ({outcome})")
-            continue
-        sentence = f"{label} beside {baseline} in {SCORES[score].label} is {outcome}"
-        if not outcomes.is_out_of_reach(row):
+        outcome, _, more = outcomes.say(row).partition(": ")
+        number = published.signed(row["effect"])
+        if row["outcome"] == INCONCLUSIVE:
+            number = f"{number}; could be {more}"
+        elif outcomes.is_out_of_reach(row):
+            number = more
+        elif row["outcome"] == NOT_COMPARABLE:
             cells = outcomes.counted(int(row["cells"]), "cell")
             mean = published.interval(row["effect"], row["low"], row["high"])
-            sentence += f" (mean of {cells}: {mean})"
-        sentences.append(f"{sentence}.")
-    if parts:
-        gains = " and ".join(parts)
-        sentences.insert(0, f"{label} has {gains} beside {baseline} at the same R².")
-    return sentences
+            number = f"{more}; mean of {cells}: {mean}"
+        parts.append(f"{SCORES[score].label} is {outcome} ({number})")
+    return f"{label} beside {baseline} at the same R²: {'; '.join(parts)}."
 
 
 def _scale(controls: pd.DataFrame, score: str, names: Names) -> list[str]:
@@ -136,7 +133,7 @@ def _scale(controls: pd.DataFrame, score: str, names: Names) -> list[str]:
         for row in rows.itertuples()
     ]
     label = SCORES[score].label
-    return [f"For scale, controls at their own R² in {label}: {', '.join(parts)}."]
+    return [f"For scale, controls in {label}, each at its own R²: {', '.join(parts)}."]
 
 
 def _about_imported(imported: pd.DataFrame, names: Names) -> list[str]:
@@ -168,23 +165,26 @@ def _price(methods: list[str], effects: pd.DataFrame, score: str, names: Names) 
     """
     parts = []
     for method in methods:
-        r2_difference = effects.loc[(method, score), "r2_difference"]
-        costs = [f"R² {published.signed(r2_difference)}"]
+        losses = []
         for priced_score in OWN_FRONTS:
             if (method, priced_score) not in effects.index:
                 continue
             row = effects.loc[(method, priced_score)]
             if row["high"] < 0:
                 effect = published.interval(row["effect"], row["low"], row["high"])
-                costs.append(f"{SCORES[priced_score].label} {effect}")
-        if len(costs) == 1:
-            costs.append("no score's interval lies below 0")
-        parts.append(f"{names.method(method)}: {', '.join(costs)}")
+                losses.append(f"{SCORES[priced_score].label} ({effect})")
+        lost = " and in ".join(losses) or "no score (no interval lies below 0)"
+        r2_difference = published.signed(effects.loc[(method, score), "r2_difference"])
+        parts.append(
+            f"{names.method(method)} loses in {lost}, and its R² differs by "
+            f"{r2_difference}"
+        )
+    price = f"What it costs: {'; '.join(parts)}."
 
     rows = effects.loc[[(method, score) for method in methods]]
     cells_left_out = rows["infeasible"] + rows["out_of_reach"]
     most_left_out = int(cells_left_out.max())
     if most_left_out:
         most_cells = int((cells_left_out + rows["cells"]).max())
-        parts.append(f"in {most_left_out} of {most_cells} cells there is no comparison")
-    return f"What it costs: {'; '.join(parts)}."
+        price += f" In {most_left_out} of {most_cells} cells there is no comparison."
+    return price

@@ -167,6 +167,10 @@ def add_cell(
             match = BaselineMatch(baseline_start, matches[:, 0], cosines[:, 0])
         highest_images = ranked_codes[sae.method].highest_images()
         table = sae.table.reset_index(drop=True)
+        if "name_threshold" in table:
+            thresholds = table["name_threshold"].to_numpy(float)
+            named_images = ranked_codes[sae.method].count_reaching(thresholds)
+            table = table.assign(named_images=named_images)
         start_sae = StartSae(cell, sae.method, table, match, highest_images)
         if baseline is None and sae.method in baselines[:1]:
             baseline = sae

@@ -48,6 +48,14 @@ class RankedCodes:
         """On how many images each latent fires, (m,)."""
         return np.diff(self.offsets)
 
+    def count_reaching(
+        self, thresholds: Float[np.ndarray, " latents"]
+    ) -> Int[np.ndarray, " latents"]:
+        """On how many images each latent reaches its threshold; NaN is never reached."""
+        latents = np.repeat(np.arange(len(thresholds)), self.firing_counts)
+        reaches = self.activations >= thresholds[latents]
+        return np.bincount(latents[reaches], minlength=len(thresholds))
+
     def images_of(self, latent: int) -> np.ndarray:
         """Return the rows of images on which a latent fires, the highest first."""
         return self.images[self.offsets[latent] : self.offsets[latent + 1]]

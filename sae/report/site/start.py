@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from sae.comparison.scores import SCORES
-from sae.report.names import Names
+from sae.report.names import Names, printed
 from sae.scoring.front import ENDPOINTS
 
 # Test images on which a latent fires, so that its scores rest on more than a few.
@@ -19,6 +19,9 @@ OFTEN = 10
 ALIKE = 0.7  # decoder cosine of two latents that are taken for the same
 WELL = 0.95  # detection
 BADLY = 0.7  # detection
+# Names that are shown; each promises something on so many test images or more.
+MOST_NAMES = 6
+CARD_IMAGES = 5  # images of a latent on its card
 _LATENT_COLUMNS = ["n_active", "ms", "detection", "purity"]
 _OF_OFTEN = f"Of the latents that fire on {OFTEN} test images or more, that of"
 
@@ -47,12 +50,14 @@ class View:
         rule: By which it was chosen.
         href: Its address.
         strips: Images of the latent that it shows; of its match behind them.
+        named: Whether its title is the name of the latent.
     """
 
     title: str
     rule: str
     href: str
     strips: list[Strip] = field(default_factory=list)
+    named: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,9 @@ class StartSae:
     Attributes:
         cell: (dataset, backbone, k).
         method: Its method.
-        table: (m rows by latent) n_active and the scores of latents.
+        table: (m rows by latent) n_active and the scores of latents; where names were
+            sought, name, name_precision and named_images: on how many test images the
+            activation reaches the threshold of the name.
         baseline: What is most like each of its latents in the baseline of its cell;
             None of the baseline itself.
         highest_images: (m, 10) rows of the images on which each latent fires most, -1
@@ -133,9 +140,10 @@ def views(
     effects: Iterable[Mapping[str, Any]],
     cells: Sequence[tuple[Any, ...]],
 ) -> list[View]:
-    """Choose the views to start with.
+    """Choose the views to start with: names, then extremes.
 
-    The first method that is compared with another one stands for all methods.
+    No two show one latent, or mostly the same images. In the extremes the first method
+    that is compared with another one stands for all methods.
 
     Args:
         saes: The SAEs that have a file.
@@ -144,9 +152,8 @@ def views(
         cells: The cells, in the order of the site.
 
     """
+    rows = _named_latents(saes, names, cells)
     method = first_compared(names)
-    rows: list[View] = []
-    shown = set[tuple[int, int]]()
     if method is not None:
         rows += _most_gaining_cell(method, saes, names, effects, cells)
 
@@ -155,21 +162,72 @@ def views(
         latent = rule.chosen_latent()
         if latent is None:
             continue
-        place, number = int(latent["sae"]), int(latent["latent"])
-        # A latent that two rules choose is shown once, for the first.
-        if (place, number) in shown:
-            continue
-        shown.add((place, number))
-        sae = saes[place]
+        sae = saes[int(latent["sae"])]
+        number = int(latent["latent"])
         filters = {}
         strips = [sae.strip(number, names, cells)]
         if rule.column == "gain" and sae.baseline is not None:
             filters["with"] = sae.baseline.sae.method
             match = int(sae.baseline.latents[number])
             strips.append(sae.baseline.sae.strip(match, names, cells))
-        href = address("latent", *sae.cell, sae.method, number, **filters)
-        rows.append(View(rule.title, rule.sentence, href, strips))
+        if not any(_is_shown(strip, rows, cells) for strip in strips):
+            href = address("latent", *sae.cell, sae.method, number, **filters)
+            rows.append(View(rule.title, rule.sentence, href, strips))
     return rows
+
+
+def _named_latents(
+    saes: Sequence[StartSae], names: Names, cells: Sequence[tuple[Any, ...]]
+) -> list[View]:
+    """Return views of latents with the most precise names, one a name.
+
+    Of equal precision, the name that holds of most images comes first. Datasets take
+    turns.
+    """
+    tables = [
+        sae.table.assign(
+            sae=place, latent=range(len(sae.table)), dataset=str(sae.cell[0])
+        )
+        for place, sae in enumerate(saes)
+        if "name" in sae.table
+    ]
+    if not tables:
+        return []
+    latents = pd.concat(tables, ignore_index=True)
+    named = latents[latents["name"].notna() & (latents["named_images"] >= CARD_IMAGES)]
+    named = named.sort_values(
+        ["name_precision", "named_images"], ascending=False, kind="stable"
+    )
+    named = named.drop_duplicates("name")
+    turn = named.groupby("dataset").cumcount()
+    named = named.loc[turn.sort_values(kind="stable").index]
+
+    rows: list[View] = []
+    for row in named.itertuples():
+        sae = saes[row.sae]
+        strip = sae.strip(row.latent, names, cells)
+        if len(rows) == MOST_NAMES:
+            break
+        if not _is_shown(strip, rows, cells):
+            precision = f"{row.name_precision:.2f}"
+            rule = f"Precision {precision} on {row.named_images:.0f} test images."
+            href = address("latent", *sae.cell, sae.method, row.latent)
+            rows.append(View(printed(row.name), rule, href, [strip], named=True))
+    return rows
+
+
+def _is_shown(
+    strip: Strip, rows: Iterable[View], cells: Sequence[tuple[Any, ...]]
+) -> bool:
+    """Whether a view has more than half of the images that a strip would show."""
+    images = set(strip.images[:CARD_IMAGES])
+    for shown in (strip for row in rows for strip in row.strips):
+        shown_images = set(shown.images[:CARD_IMAGES])
+        fewer = min(len(images), len(shown_images))
+        is_of_dataset = cells[shown.cell][0] == cells[strip.cell][0]
+        if is_of_dataset and len(images & shown_images) > fewer / 2:
+            return True
+    return False
 
 
 def first_compared(names: Names) -> str | None:

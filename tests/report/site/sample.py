@@ -599,10 +599,11 @@ def overview(
             ],
         },
         {
-            "title": "Another latent",
-            "rule": "The second.",
+            "title": f"a name {HOSTILE}",
+            "rule": "Precision 0.90 on 8 test images.",
             "href": "#/latent/d%2F1/b/4/topk/2",
             "strips": [{"label": "Baseline", "cell": 0, "images": [6, 7]}],
+            "named": True,
         },
         {
             "title": "A cell",

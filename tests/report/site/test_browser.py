@@ -669,10 +669,19 @@ def test_axe_reports_nothing(visit, scheme, width):
     assert found == {}, json.dumps(found, indent=1)
 
 
-def test_the_overview_begins_with_fronts_and_images(visit):
+def test_the_overview_begins_with_words_then_fronts_names_and_extremes(visit):
     page = visit()
     first = page.locator("main .first")
     assert first.locator("svg path.line").count() == 2  # A front of each method.
+    answer_is_before_fronts = """() => {
+      const [answer, fronts] = ["main .answer", "main .first svg"].map(
+        (selector) => document.querySelector(selector));
+      return Boolean(answer.compareDocumentPosition(fronts)
+        & Node.DOCUMENT_POSITION_FOLLOWING);
+    }"""
+    assert page.evaluate(answer_is_before_fronts)
+    headings = page.locator("main h2").all_inner_texts()
+    assert headings[:2] == ["Latents with a name", "Extremes"]
     assert "The first. " + sample.HOSTILE in first.inner_text()
     page.wait_for_selector(".gained .strip img")
     strips = page.locator(".gained .strip")

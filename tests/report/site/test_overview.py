@@ -158,19 +158,20 @@ def test_the_answer_names_gains_scale_and_every_price():
         {"ours": [False, False, True], "verdict": ["holds", "not shown", "holds"]}
     )
     assert answer(table, controls, none, claims, NAMES, []) == [
-        "On these datasets: Reg. 2 has +0.020 detection (better) beside Baseline at the "
-        "same R².",
-        "Reg. 1 has +0.012 detection (inconclusive: a loss of .01 to a gain of .03) and "
-        "-0.020 MS (worse) beside Baseline at the same R².",
-        "For scale, controls at their own R² in detection: raw -0.100.",
-        "By looks alone (8 x 8 pixels of an image) the baseline's detection is 0.600, "
-        "not 0.700.",
+        "On these datasets, Reg. 2 beside Baseline at the same R²: detection is better "
+        "(+0.020).",
+        "Reg. 1 beside Baseline at the same R²: detection is inconclusive (+0.012; "
+        "could be a loss of .01 to a gain of .03); MS is worse (-0.020).",
+        "For scale, controls in detection, each at its own R²: raw -0.100.",
+        "How much of detection takes no network to see: with 8 x 8 pixels of each "
+        "image in place of a backbone the baseline's is 0.600 (with a backbone 0.700, "
+        "by chance .5).",
         # Not dead latents, whose interval holds 0, and not probes, which have no front
         # of their own.
-        "What it costs: Reg. 2: R² -0.002, no score's interval lies below 0; "
-        "Reg. 1: R² -0.002, MS -0.020 [-0.030, -0.010], "
-        "latents measured -0.080 [-0.120, -0.040]; "
-        "in 1 of 3 cells there is no comparison.",
+        "What it costs: Reg. 2 loses in no score (no interval lies below 0), and its "
+        "R² differs by -0.002; Reg. 1 loses in MS (-0.020 [-0.030, -0.010]) and in "
+        "latents measured (-0.080 [-0.120, -0.040]), and its R² differs by -0.002. "
+        "In 1 of 3 cells there is no comparison.",
     ]
     why = "Top-k has no feasible trial."
     nothing, of_paper, reason = answer(table[:0], controls, none, claims, NAMES, [why])
@@ -207,11 +208,12 @@ def test_what_is_not_comparable_says_why_and_has_no_effect_at_the_same_r2():
         ]
     )
     assert answer(table, *about_none) == [
-        "On this dataset: Reg. 1 beside Baseline in detection is not comparable: "
-        "1 block, too few (mean of 1 cell: +0.012).",
-        "Reg. 2 beside Baseline in detection is not comparable: out of reach in 2 of 4 "
-        "cells.",
-        "What it costs: Reg. 1: R² -0.002, no score's interval lies below 0.",
+        "On this dataset, Reg. 1 beside Baseline at the same R²: detection is not "
+        "comparable (1 block, too few; mean of 1 cell: +0.012).",
+        "Reg. 2 beside Baseline at the same R²: detection is not comparable (out of "
+        "reach in 2 of 4 cells).",
+        "What it costs: Reg. 1 loses in no score (no interval lies below 0), and its "
+        "R² differs by -0.002.",
     ]
     places = overview.Places([], NAMES.methods)
     leaderboard = overview.leaderboard_rows(
@@ -271,6 +273,36 @@ def test_where_to_start_follows_the_rules():
         start.Strip("Baseline", 0, list(range(10))),
     ]
     assert start.views([], NAMES, [], []) == []
+
+
+def test_names_come_first_one_each_and_no_two_views_show_one_latent():
+    table = pd.DataFrame(
+        {
+            "n_active": 20,
+            "ms": [0.1, 0.2, 0.3, 0.9, 0.5, 0.6, 0.7],
+            "name": ["hand", "clock", "clock", "heart", "face", None, "key"],
+            "name_precision": [0.6, 0.9, 0.8, 0.9, 0.7, np.nan, 1.0],
+            # A name that promises something on two images is not shown.
+            "named_images": [9, 5, 9, 8, 9, 0, 2],
+        }
+    )
+    cell = ("d", "b", 8)
+    highest = np.arange(70).reshape(7, 10)
+    # Three of the first five images of `face` are those of `clock`.
+    highest[4, :3] = highest[1, :3]
+    sae = start.StartSae(cell, "topk", table, None, highest)
+    views = start.views([sae], NAMES, [], [cell])
+    assert [(view.title, view.href, view.named) for view in views] == [
+        ("heart", "#/latent/d/b/8/topk/3", True),
+        ("clock", "#/latent/d/b/8/topk/1", True),
+        ("hand", "#/latent/d/b/8/topk/0", True),
+        # The latent of highest MS is `heart`: it has its card.
+    ]
+    assert views[0].rule == "Precision 0.90 on 8 test images."
+
+    of_other_data = start.StartSae(("e", "b", 8), "topk", table, None, highest)
+    views = start.views([sae, of_other_data], NAMES, [], [cell, ("e", "b", 8)])
+    assert [view.title for view in views] == ["heart", "clock", "hand"]
 
 
 def test_the_first_panel_is_an_ordinary_one():

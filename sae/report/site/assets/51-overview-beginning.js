@@ -1,11 +1,11 @@
 "use strict";
 
 /**
- * How the overview begins: fronts of one ordinary cell with the answer beside them and
- * the images of a latent that gained, then views to start with, and terms.
+ * How the overview begins: the answer in words, with fronts of one ordinary cell beside
+ * it; latents with a name; extremes; terms.
  */
 (() => {
-const { h, bdi, link, soft, href, isMissing } = SITE;
+const { h, bdi, link, soft, note, href, isMissing } = SITE;
 
 // The terms that the page shows at once; it opens the others.
 const FIRST_TERMS = [
@@ -16,20 +16,18 @@ SITE.addSection("overview/beginning", showAnswer);
 SITE.addSection("overview/beginning", showStart);
 SITE.addSection("overview/beginning", showTerms);
 
-/** Show the answer, beside the first panel where there is one. */
+/** Show the answer, and beside it the first panel where there is one. */
 function showAnswer() {
-  const { answer, start } = SITE.overview;
+  const { answer } = SITE.overview;
   const sentence = (text) => h("p.lead", { dir: "auto" }, text);
   const sentences = answer.length > 0 && h(".answer", answer.map(sentence));
   const panel = firstPanel();
-  const view = start.find(isOfGainedLatent);
-  const images = view && gainedImages(view);
-  return panel ? h(".first", panel, sentences, images) : [sentences, images];
+  return panel ? h(".first", sentences, panel) : sentences;
 }
 
 /**
  * Whether a view to start with is that of a latent that gained. It has the images of
- * the latent's match as well, and stands beside the answer, not among the cards.
+ * the latent's match as well, and stands above the cards, not among them.
  */
 const isOfGainedLatent = ({ strips = [] }) => strips.length > 1;
 
@@ -62,7 +60,7 @@ function gainedImages({ title, rule, href: address, strips }) {
     return h("", h("p", soft(prefix), bdi(strip.label)), images);
   };
   const box = h("section.gained",
-    h("h2", link(address, title)),
+    h("h3", link(address, title)),
     h("p.soft", { dir: "auto" }, rule),
     h(".pair", column(latent, "With "), column(match, "Its match in ")));
   return box;
@@ -91,20 +89,32 @@ function stripOfLatent(strip, most, size, onNone = () => {}) {
   return box;
 }
 
-/** Show the views to start with. */
+/** Show the views to start with: latents with a name, then extremes. */
 function showStart() {
   const { start } = SITE.overview;
-  if (!start.length) return null;
-  const cards = start.filter((view) => !isOfGainedLatent(view)).map(startCard);
-  return SITE.section("Start here", h("ul.cards", cards));
+  const ofNames = start.filter(({ named }) => named);
+  const gained = start.find(isOfGainedLatent);
+  const others = start.filter((view) => !view.named && view !== gained);
+  return [
+    ofNames.length > 0 && SITE.section("Latents with a name",
+      note("The most precise names, one latent each. Most latents have no name: see ",
+        "the terms below."),
+      h("ul.cards", ofNames.map(startCard))),
+    (gained || others.length > 0) && SITE.section("Extremes",
+      gained && gainedImages(gained),
+      h("ul.cards", others.map(startCard))),
+  ];
 }
 
-/** Return a view to start with: images, a link, and by which rule it was chosen. */
+/** Return a view to start with: images, a link, whose they are, why it was chosen. */
 function startCard({ title, rule, href: address, strips = [] }) {
+  const whose = ({ label, cell }) =>
+    soft(bdi(label), ", ", SITE.cellName(SITE.overview.cells[cell]));
   return h("li.card",
-    strips.slice(0, 1).map((strip) => stripOfLatent(strip, 5, 44)),
+    strips.slice(0, 1).map((strip) => stripOfLatent(strip, 5, 52)),
     h("a", { href: address, dir: "auto" }, title),
-    h("p.soft", { dir: "auto" }, rule));
+    h("p.soft", { dir: "auto" }, rule),
+    strips.slice(0, 1).map(whose));
 }
 
 /** Show the terms of the glossary: those of the methods and the first ones at once. */

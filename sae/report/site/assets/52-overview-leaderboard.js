@@ -147,8 +147,8 @@ const headingOfOutcomes = () => {
 };
 
 /**
- * Show an outcome as a badge, and in how many cells it is one at lower R²; below it what
- * the interval allows, or why nothing compares.
+ * Show an outcome as a badge, and in how many cells it is one at lower R²; below it
+ * what the interval allows, or why nothing compares.
  */
 function showOutcome({ outcome, says, at_lower_r2: cellsAtLowerR2 }) {
   const [word, ...more] = says.split(": ");
