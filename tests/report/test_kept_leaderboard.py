@@ -12,6 +12,30 @@ def test_the_page_follows_from_the_kept_tables():
     assert leaderboard.page() == (ROOT / "docs/leaderboard.md").read_text()
 
 
+def rows_of(text):
+    """Return {(setting, method): {column: cell}} of the tables of a page."""
+    rows = {}
+    head = []
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.split("|")[1:-1]]
+        if cells[:2] == ["setting", "method"]:
+            head = cells
+        elif not cells:
+            head = []
+        elif head and set(cells[0]) != {"-"}:
+            row = rows.setdefault((cells[0], cells[1]), {})
+            row.update(zip(head, cells, strict=True))
+    return rows
+
+
+def test_the_readme_has_six_rows_of_the_page():
+    page = rows_of((ROOT / "docs/leaderboard.md").read_text())
+    readme = rows_of((ROOT / "README.md").read_text())
+    assert len(readme) == 6
+    for key, row in readme.items():
+        assert row.items() <= page[key].items()
+
+
 @pytest.fixture
 def lines():
     """Lines of three methods and a control, whose numbers were put in by hand."""
