@@ -280,9 +280,9 @@ def say_looks(controls: pd.DataFrame) -> list[str]:
     if not {DETECTION, LOOKS} <= set(baseline.index):
         return []
     return [
-        "How much of detection takes no network to see: with 8 x 8 pixels of each "
-        f"image in place of a backbone the baseline's is {baseline[LOOKS]:.3f} (with a "
-        f"backbone {baseline[DETECTION]:.3f}, by chance .5)."
+        "Judged by 8 x 8 pixels of each image instead of a backbone, the baseline's "
+        f"detection is {baseline[LOOKS]:.3f} ({baseline[DETECTION]:.3f} with a "
+        "backbone, .5 by chance): that much takes no network to see."
     ]
 
 

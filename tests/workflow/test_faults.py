@@ -606,7 +606,7 @@ def test_a_run_told_to_stop_ends_and_the_rerun_gives_the_same_bytes(
     assert process.returncode == 1, output
     assert "Traceback" not in output
     assert "python -m sae" not in output.partition("stopped")[2]
-    assert output.count("stopped by SIGTERM: jobs at work end now") == 1
+    assert output.count("stopped by SIGTERM: running jobs end now") == 1
     assert output.count(
         "error: train was told to stop (SIGTERM); "
         "what it has finished is kept, run again to go on"

@@ -180,7 +180,10 @@ def test_the_paper_by_hand(empty):
     """
     config = settings.load(CONFIG)
     shown = "\n".join(forecast.describe_plan(config, "paper"))
-    assert "SAEs: 972 in 18 cells, and at most 108 at what validation chooses" in shown
+    assert (
+        "SAEs: 972 in 18 cells, and up to 108 more at settings that validation chooses"
+        in shown
+    )
     size = float(re.search(r"  total ([\d.]+) GB", shown)[1])
     gpu_hours, core_hours = re.search(r"  total  +\d+ +0 +(\d+) +(\d+)", shown).groups()
     page = " ".join((ROOT / "docs/paper.md").read_text().split())
@@ -265,7 +268,7 @@ def test_what_nobody_knows_is_named_and_left_out(empty):
     assert "backbone ours: checkpoint weights/ours.pt does not exist" in shown
     assert_names(
         shown,
-        "left out of disk and hours: backbone ours: workflow/resources/costs.yaml has "
+        "not counted in disk and hours: backbone ours: workflow/resources/costs.yaml has "
         "no figures of its model resnet18",
         "no number of images of dataset birds: it is known once its index is made, "
         "`snakemake results/",

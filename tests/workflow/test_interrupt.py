@@ -16,8 +16,8 @@ import pytest
 pytestmark = pytest.mark.workflow
 ROOT = Path(__file__).parents[2]
 STOP_LINE = (
-    "stopped by {}: jobs at work end now. What is finished is kept, to the SAE and the "
-    "batch of embeddings; run the same again to go on."
+    "stopped by {}: running jobs end now. What is finished is kept, down to each SAE "
+    "and batch of embeddings; run the same command again to go on."
 )
 RUN = [sys.executable, "-m", "sae_workflow.run", "tiny"]
 # `make run`, without a setup of its own.

@@ -200,4 +200,4 @@ def test_a_plan_says_how_to_have_a_repository_or_that_it_is_there(
     (tmp_path / place).mkdir(parents=True)
     lines = list(missing_inputs.missing_artifacts(config, "photographs"))
     commit = settings.artifacts()["caltech101"]["version"]
-    assert f"artifact caltech101: will be made of {place}, commit {commit}" in lines
+    assert f"artifact caltech101: will be made from {place}, commit {commit}" in lines

@@ -76,7 +76,7 @@ def describe_plan(config: Config, experiment: str) -> Iterator[str]:
         *missing_inputs.missing_hub_weights(config, experiment, hub),
         *missing_inputs.missing_artifacts(config, experiment),
     ]
-    for line in missing or ["nothing is lacking"]:
+    for line in missing or ["nothing is missing"]:
         yield f"  {line}"
 
     yield _describe_saes(config, experiment)
@@ -84,7 +84,7 @@ def describe_plan(config: Config, experiment: str) -> Iterator[str]:
         yield f"  {line}"
     embeddings, unknown_sizes = costs.list_embeddings(config, experiment)
     for reason in unknown_sizes:
-        yield f"  left out of disk and hours: {reason}"
+        yield f"  not counted in disk and hours: {reason}"
     yield from _describe_disk(config, experiment, embeddings)
 
     counts = count_jobs(config, experiment)
@@ -107,7 +107,7 @@ def _describe_saes(config: Config, experiment: str) -> str:
     chosen_later = sum(size.after for size in sizes)
     text = f"\nSAEs: {known_beforehand} in {len(plans)} cells"
     if chosen_later:
-        text += f", and at most {chosen_later} at what validation chooses"
+        text += f", and up to {chosen_later} more at settings that validation chooses"
     return text
 
 
@@ -168,13 +168,13 @@ def _describe_hours(
         durations.total(hours_of_rule.values()),
     )
     yield (
-        "  Done: what it makes is there. A run looks whether that still holds "
+        "  Done: its files are there. A run checks that they are still up to date "
         "(docs/reruns.md)."
     )
     if device != "cpu":
         yield (
-            "  GPU hours: while it computes; a job that waits for its CPU part "
-            "(compute.decode_workers) holds it longer."
+            "  GPU hours: computing time; a job that waits for its CPU part "
+            "(compute.decode_workers) holds the GPU longer."
         )
 
 

@@ -265,7 +265,7 @@ def missing_artifacts(config: Config, experiment: str) -> Iterator[str]:
 def _missing_repository(name: str, reference: str, megabytes: int) -> str:
     place = Path(paths.ARTIFACTS, name, fetch.BROUGHT_REPOSITORY)
     if place.exists():
-        return f"artifact {name}: will be made of {place}, commit {reference[-40:]}"
+        return f"artifact {name}: will be made from {place}, commit {reference[-40:]}"
     return (
         f"artifact {name}: will be fetched by git, about {megabytes} MB. "
         f"{fetch.how_to_bring(reference, place)}"

@@ -64,7 +64,7 @@ def pass_over_damaged_records() -> None:
     read_record = FilePersistence._read_record
 
     def warn(path: str) -> None:
-        logger.warning(f"Snakemake's record {path} is damaged, and is passed over.")
+        logger.warning(f"Snakemake's record {path} is damaged and is ignored.")
 
     def read_json_or_nothing(self: Any, folder: str, name: str) -> dict[str, Any]:
         try:

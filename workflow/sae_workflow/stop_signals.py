@@ -21,8 +21,8 @@ from sae.core.faults import silence
 # closed.
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _STOPPED = (
-    "stopped by {name}: jobs at work end now. What is finished is kept, to the SAE and "
-    "the batch of embeddings; run the same again to go on.\n"
+    "stopped by {name}: running jobs end now. What is finished is kept, down to each "
+    "SAE and batch of embeddings; run the same command again to go on.\n"
 )
 PATIENCE = 15  # seconds that a job that was told to end may take before it is killed
 # {signal: what this module handles it with}

@@ -90,7 +90,9 @@ def _summarise_fronts(means: pd.DataFrame, controls: pd.DataFrame) -> Iterator[s
             f"  {_cut(control)}{', '.join(differences)} (control, at its own R2)"
         )
     for sentence in say_looks(controls):
-        yield f"  {sentence}"
+        yield from textwrap.wrap(
+            sentence, WIDTH, initial_indent="  ", subsequent_indent="  "
+        )
     for line in _summarise_prices(means, methods[:MOST_ROWS]):
         yield shorten(line)
 

@@ -23,7 +23,7 @@ def main(*record: str) -> None:
         f"{kind} {name}: {reason}"
         for (kind, name), reason in versions.waiting().items()
     ]
-    print("\n".join(lines or ["Nothing waits: all code is as it was recorded."]))
+    print("\n".join(lines or ["Nothing to record: all code is as it was recorded."]))
 
 
 def _parse_name(words: str) -> versions.Name:

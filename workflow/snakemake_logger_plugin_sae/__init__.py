@@ -128,7 +128,9 @@ class LogHandler(LogHandlerBase):
         elif message.startswith("Complete log") and self._run.failed_counts:
             # Of several logs Snakemake's own is the last.
             path = record.msg.partition(": ")[2].split(", ")[-1]
-            self._print("What is finished is kept: mend it and run the same again.")
+            self._print(
+                "What is finished is kept: fix this and run the same command again."
+            )
             self._print(f"All that Snakemake said: {os.path.relpath(path)}")
 
     def _show_plan(self, record: Any) -> None:

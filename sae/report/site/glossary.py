@@ -13,15 +13,16 @@ GLOSSARY = {
     "latent": "One of an SAE's directions, and how strongly an image has it.",
     "MS": (
         "Monosemanticity score: how alike the images are on which a latent fires, "
-        "weighted by how strongly it does. Claims and the leaderboard read its "
-        "mean over live latents, without pairs of near-duplicates where the data know them."
+        "weighted by how strongly it fires. Claims and the leaderboard use its mean "
+        "over live latents, without pairs of near-duplicates where the dataset marks them."
     ),
     "detection": (
-        "A backbone of another family is shown some images on which a latent fires, "
-        "and ranks the others: the AUC of those on which it fires, 0.5 by chance."
+        "A backbone of another family is shown a few images on which a latent fires, "
+        "and ranks the others by likeness: the AUC of those on which the latent fires, "
+        "0.5 by chance."
     ),
     "detection by looks": (
-        "Detection by 8 x 8 pixels of the images in place of a backbone. It says how "
+        "Detection with 8 x 8 pixels of each image in place of a backbone. It says how "
         "much of detection takes no network to see."
     ),
     "R²": (
@@ -29,29 +30,29 @@ GLOSSARY = {
         "reconstruction explains."
     ),
     "k": (
-        "How many latents an image may have: exactly so many under Top-k, on average "
-        "with thresholds."
+        "How many latents may be active on an image: exactly k under Top-k, k on "
+        "average under methods with a threshold."
     ),
-    "m": "How many latents an SAE has, the live and the dead.",
+    "m": "How many latents an SAE has, dead ones included.",
     "L0": "How many latents are active on an image, on average.",
     "λ": "The weight of a penalty in the training loss.",
     "live": (
         "A latent that fires on two test images or more, so that its images can be "
         "compared."
     ),
-    "dead": "A latent that never fires; on training images, if nothing else is said.",
+    "dead": "A latent that never fires; on training images, unless stated otherwise.",
     "purity": "The share of a latent's images that are of its most frequent class.",
     "chance": (
-        "What a score is where nothing was learned, such as with shuffled labels."
+        "What a score comes to where nothing was learned, as with shuffled labels."
     ),
-    "cell": "A dataset, a backbone and a k: methods are compared within one.",
+    "cell": "One dataset, backbone and k. Methods are compared within a cell.",
     "front": (
-        "The best score that a method's trials have at each R², as the hull of their "
-        "points."
+        "The best score that a method's trials reach at each R²: the upper hull of "
+        "their points."
     ),
     "window": (
-        "The R² just below the baseline's best in which methods are compared, so "
-        "that none gains by reconstructing less. It does not reach left of where the "
+        "The range of R² just below the baseline's best, in which methods are "
+        "compared, so that none gains by reconstructing less. It ends where the "
         "baseline's score is highest."
     ),
     "feasible": (
@@ -63,8 +64,8 @@ GLOSSARY = {
         "ones."
     ),
     "effect": (
-        "A method's front less the baseline's, mean over the window, chosen on "
-        "validation and read on test."
+        "A method's front minus the baseline's, averaged over the window: chosen on "
+        "validation, measured on test."
     ),
     "outcome": (
         "What is said of an effect. "
@@ -75,19 +76,19 @@ GLOSSARY = {
     ),
     "measured": "A latent is measured if it fires often enough for detection.",
     "control": (
-        "Not trained, or only in part: a score that it has as high says nothing "
-        "about what was learned."
+        "An SAE that is not trained, or only in part. A score in which it is as high "
+        "as a trained one says nothing about what was learned."
     ),
-    "concept": "A keyword that people gave images; it counts with enough images in "
-    "training and test.",
-    "name": "A keyword that half or more of the test images have on which a latent's "
-    "activation is above a threshold; both are chosen on training images.",
-    "often": "What recurs among the ten training images that activate a latent most, "
-    "thrice as often as elsewhere or more; it is no name.",
+    "concept": "A keyword that people gave images; it counts if enough training and "
+    "test images have it.",
+    "name": "A keyword that is shared by half or more of the test images on which a "
+    "latent's activation is above a threshold; both are chosen on training images.",
+    "often": "Keywords that the ten training images that activate a latent most have "
+    "more than three times as often as other images do. They are not a name.",
     "stands for": "Up to three latents stand for a concept: where it holds, one of "
     "them should fire. They are chosen on training images and scored on test.",
     "stability": (
-        "How alike a latent's direction is to the most alike one of other seeds."
+        "How alike a latent's direction is to the closest one in SAEs of other seeds."
     ),
 }
 PAPER = {

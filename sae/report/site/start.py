@@ -23,7 +23,7 @@ BADLY = 0.7  # detection
 MOST_NAMES = 6
 CARD_IMAGES = 5  # images of a latent on its card
 _LATENT_COLUMNS = ["n_active", "ms", "detection", "purity"]
-_OF_OFTEN = f"Of the latents that fire on {OFTEN} test images or more, that of"
+_OF_OFTEN = f"Of the latents that fire on {OFTEN} test images or more, the one with"
 
 
 @dataclass(frozen=True)
@@ -154,9 +154,6 @@ def views(
     """
     rows = _named_latents(saes, names, cells)
     method = first_compared(names)
-    if method is not None:
-        rows += _most_gaining_cell(method, saes, names, effects, cells)
-
     latents = _latents_of_all(saes)
     for rule in _latent_rules(method, names, latents):
         latent = rule.chosen_latent()
@@ -173,6 +170,8 @@ def views(
         if not any(_is_shown(strip, rows, cells) for strip in strips):
             href = address("latent", *sae.cell, sae.method, number, **filters)
             rows.append(View(rule.title, rule.sentence, href, strips))
+    if method is not None:
+        rows += _most_gaining_cell(method, saes, names, effects, cells)
     return rows
 
 
@@ -270,8 +269,8 @@ def first_panel(
             rule = "The only cell with an effect."
             if len(rows) > 1:
                 rule = (
-                    f"Of {len(rows)} cells the one in which {label}'s effect in "
-                    f"{SCORES[score].label} is the median."
+                    f"Of {len(rows)} cells, this is the median by {label}'s effect in "
+                    f"{SCORES[score].label}."
                 )
             return FirstPanel(median["cell"], score, rule)
     return None
@@ -354,28 +353,28 @@ def _latent_rules(
     often = latents[latents["n_active"] >= OFTEN]
     return [
         _LatentRule(
-            f"Most gained by {label}",
-            f"{_OF_OFTEN} most gain in MS over its match in the baseline.",
+            f"Largest gain with {label}",
+            f"{_OF_OFTEN} the largest gain in MS over its match in the baseline.",
             often[often["method"] == method],
             "gain",
         ),
         _LatentRule(
-            "Rare, and well detected",
-            f"Of detection {WELL:g} or more, the latent that fires least.",
+            "Rare, but well detected",
+            f"Of those with a detection of {WELL:g} or more, the one that fires least.",
             latents[latents["detection"] >= WELL],
             "n_active",
             lowest=True,
         ),
         _LatentRule(
-            "High MS, badly detected",
-            f"{_OF_OFTEN} highest MS with a detection below {BADLY:g}.",
+            "High MS, but poorly detected",
+            f"{_OF_OFTEN} the highest MS and a detection below {BADLY:g}.",
             often[often["detection"] < BADLY],
             "ms",
         ),
-        _LatentRule("Highest MS", f"{_OF_OFTEN} highest MS.", often, "ms"),
+        _LatentRule("Highest MS", f"{_OF_OFTEN} the highest MS.", often, "ms"),
         _LatentRule(
-            "Across classes",
-            f"{_OF_OFTEN} lowest purity.",
+            "Mixed classes",
+            f"{_OF_OFTEN} the lowest purity.",
             often,
             "purity",
             lowest=True,

@@ -501,12 +501,12 @@ def test_concepts_and_the_latents_that_stand_for_them(visit):
     page.get_by_label("Show").select_option("all")
     assert column(page, "Latents", 1) == ["2"]
     text = page.locator("main").inner_text()
-    assert "6.3 % of the latents have a name (3 of 48)" in text
+    assert "6.3 % of the latents (3 of 48) have a name" in text
     page.get_by_role("link", name="plain concept").click()
     page.wait_for_url("**#/concept/**")
     settled(page)
     text = page.locator("main").inner_text()
-    assert "No latent stands for it." in text and "These have its name." in text
+    assert "No latent stands for it." in text and "These have it as their name." in text
 
 
 def test_the_latents_that_switch_within_a_pair(visit, site):

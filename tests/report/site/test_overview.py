@@ -163,9 +163,9 @@ def test_the_answer_names_gains_scale_and_every_price():
         "Reg. 1 beside Baseline at the same R²: detection is inconclusive (+0.012; "
         "could be a loss of .01 to a gain of .03); MS is worse (-0.020).",
         "For scale, controls in detection, each at its own R²: raw -0.100.",
-        "How much of detection takes no network to see: with 8 x 8 pixels of each "
-        "image in place of a backbone the baseline's is 0.600 (with a backbone 0.700, "
-        "by chance .5).",
+        "Judged by 8 x 8 pixels of each image instead of a backbone, the baseline's "
+        "detection is 0.600 (0.700 with a backbone, .5 by chance): that much takes no "
+        "network to see.",
         # Not dead latents, whose interval holds 0, and not probes, which have no front
         # of their own.
         "What it costs: Reg. 2 loses in no score (no interval lies below 0), and its "
@@ -260,14 +260,14 @@ def test_where_to_start_follows_the_rules():
     assert {view.title: view.href for view in views} == {
         "Where Reg. 1 helps most": f"#/compare/{cell}?a=topk&b=reg1",
         # The others have no match that fires often.
-        "Most gained by Reg. 1": f"#/latent/{cell}/reg1/0?with=topk",
-        "Rare, and well detected": f"#/latent/{cell}/topk/2",
-        "High MS, badly detected": f"#/latent/{cell}/reg1/1",
+        "Largest gain with Reg. 1": f"#/latent/{cell}/reg1/0?with=topk",
+        "Rare, but well detected": f"#/latent/{cell}/topk/2",
+        "High MS, but poorly detected": f"#/latent/{cell}/reg1/1",
         "Highest MS": f"#/latent/{cell}/reg1/2",
         # The one across classes is reg1/1 as well.
     }
     # The images of the latent, then those of its match.
-    gained = next(view for view in views if view.title == "Most gained by Reg. 1")
+    gained = next(view for view in views if view.title == "Largest gain with Reg. 1")
     assert gained.strips == [
         start.Strip("Reg. 1", 0, list(range(100, 110))),
         start.Strip("Baseline", 0, list(range(10))),

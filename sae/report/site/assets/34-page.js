@@ -120,7 +120,7 @@ SITE.notChosenNotice = (saes) => {
     "No trial of ", methodNames(notChosen.map(({ method }) => method)),
     " reached the baseline's R² here, so none was chosen. "
       + "What is shown is the trial of highest R² on validation: ",
-    "it is in no mean and in no claim.");
+    "it enters no mean and no claim.");
 };
 
 /** Say which methods of an address have no latents here, so that others are shown. */

@@ -32,8 +32,8 @@ SITE.shareWithName = (sae) => {
   const count = sae.countNames();
   const counts = `${wholeNumber(count)} of ${wholeNumber(sae.latentCount)}`;
   return note(
-    `${percent(count / sae.latentCount)} of the latents have a name (${counts}): `
-      + "a keyword of half or more of the test images on which one is high.");
+    `${percent(count / sae.latentCount)} of the latents (${counts}) have a name: `
+      + "a keyword shared by half or more of the test images on which one is high.");
 };
 
 /** Say of which of some SAEs the latents were not named, or matched with concepts. */
@@ -42,8 +42,8 @@ SITE.notScoredNotice = (saes) => {
   const names = saes.map(({ method }) => bdi(SITE.label.method(method)));
   return h("p.notice",
     "Not scored here: ", withCommas(names),
-    ". Latents are named, and matched with concepts, where a protocol chose the SAE, "
-      + "and not of methods that `concepts: { test: baselines }` in the config leaves "
-      + "out.");
+    ". Latents are named, and matched with concepts, only where a protocol chose the "
+      + "SAE, and not for methods that `concepts: { test: baselines }` in the config "
+      + "leaves out.");
 };
 })();

@@ -46,7 +46,7 @@ function showLeaderboard({ filters, isShownMethod, remember }) {
   fill();
 
   const widthOptions = widths.map((width) => [width, `${threeFigures(width)} of R²`]);
-  const scoreOptions = [[false, "those that judge"], [true, "all"]];
+  const scoreOptions = [[false, "main scores"], [true, "all"]];
   return SITE.section("Which method is better at the same R²",
     SITE.words("leaderboard"),
     SITE.bar("Leaderboard", [

@@ -13,7 +13,7 @@ function showSaes({ isShownCell, isShownMethod }) {
   if (!rows.length) return null;
   return SITE.section("The SAEs",
     h("p",
-      "What was chosen, with its scores on the test images. A link opens its latents. "
+      "The chosen SAEs and their scores on the test images. A link opens the latents. "
         + "Where no trial reached the baseline's R² the one of highest R² stands, "
         + "marked as not chosen."),
     SITE.saeTable("SAEs", rows, SITE.CELL_PARTS));

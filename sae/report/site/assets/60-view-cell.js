@@ -34,7 +34,7 @@ async function showCell({ parts }) {
     SITE.cellBar(cell, (other) => href("cell", other.address)),
     h("p",
       `m = ${wholeNumber(cell.m)} latents on embeddings of ${wholeNumber(cell.d)} `
-        + `numbers. On an image k = ${cell.k} of them are active.`),
+        + `numbers. On each image k = ${cell.k} of them are active.`),
     SITE.cellLinks(cell, "cell"),
     SITE.notChosenNotice(SITE.saesOf(cell)),
     SITE.sectionsOf("cell", context));

@@ -33,7 +33,7 @@ function showHighest({ cell, images, firing, latent }) {
   return h(".pair",
     SITE.section("Images that activate it most",
       SITE.strip(cell, images, firing.slice(0, MOST_IMAGES))),
-    SITE.section("Random ones of all that activate it",
+    SITE.section("Random images that activate it",
       box, hasOthers && SITE.button("Others", drawOthers)));
 }
 
@@ -49,11 +49,11 @@ function showName({ cell, saeRow, sae, images, latent, firing, conceptMatches })
   const promise = [
     quoted,
     `: ${percent(precision)} of the test images with an activation of `
-      + `${threeFigures(threshold)} or more are called so. They are `
-      + `${percent(recall)} of all test images of that keyword.`,
+      + `${threeFigures(threshold)} or more have this keyword. They are `
+      + `${percent(recall)} of all test images that have it.`,
   ];
   const sentence = name === null
-    ? "No name: no keyword is that of most images on which it is high."
+    ? "No name: no keyword is shared by enough of the images on which it is high."
     : promise;
   const chosenFor = conceptMatches.conceptsOf(saeRow.number, latent);
   return SITE.section("Its name",

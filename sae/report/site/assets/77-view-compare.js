@@ -14,7 +14,7 @@ const MOST_OF_PART = 10; // Images that are shown of each part.
 // fire on as many, it is as many as the tenth fires on.
 const ENOUGH = 30;
 const LATENTS_WITH_ENOUGH = 10;
-const LEAST_ENOUGH = 3; // For one image that activates it most, middling and least.
+const LEAST_ENOUGH = 3; // For one image that activates it most, moderately and least.
 
 SITE.addView("compare", {
   label: "Compare",
@@ -54,7 +54,7 @@ async function showCompare({ parts, query }) {
     h("p",
       describeOrder(filters.by, rankingName(saes)),
       ` Ranks are fixed beforehand, over latents that fire on ${leastImages} test `
-        + "images or more. Of each: the images that activate it most, middling and "
+        + "images or more. Of each: the images that activate it most, moderately and "
         + "least."),
     SITE.cellLinks(cell, "compare"),
     rows.map(rowSection),
@@ -124,7 +124,7 @@ function tenthMost(sae) {
   return timesActive[Math.min(LATENTS_WITH_ENOUGH - 1, sae.latentCount - 1)];
 }
 
-/** Return a latent with the images that activate it most, middling and least. */
+/** Return a latent with the images that activate it most, moderately and least. */
 function latentColumn({ cell, images, saeRow, sae, latent }) {
   const firing = sae.firingImages(latent);
   const shownCount = Math.min(MOST_OF_PART, Math.floor(firing.length / 3));
@@ -141,7 +141,7 @@ function latentColumn({ cell, images, saeRow, sae, latent }) {
     h("h3", SITE.methodWithMarker(saeRow.method), ", ", latentLink, " ", soft(called)),
     SITE.latentFacts(sae, latent, images),
     part("most", 0),
-    part("middling", Math.floor((firing.length - shownCount) / 2)),
+    part("moderately", Math.floor((firing.length - shownCount) / 2)),
     part("least", firing.length - shownCount));
 }
 })();

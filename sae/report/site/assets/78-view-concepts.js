@@ -82,7 +82,7 @@ function conceptColumns({ cell, images, matches, scored }) {
   const f1Columns = scored.map(({ number, method }) => numberColumn({
     id: `f1-${method}`,
     label: `F1, ${SITE.label.method(method)}`,
-    meaning: "How well “one of the latents that stand for it fires” tells the "
+    meaning: "How well “one of the latents that stand for it fires” predicts the "
       + "concept, on the test images.",
     value: (concept) => matches.ofSae(number).f1[concept],
     format: decimals,
@@ -134,6 +134,6 @@ SITE.saesByConceptScore = (cell, matches) => {
 SITE.pageWithoutConcepts = (cell) => SITE.page("Concepts",
   SITE.conceptPickers(cell),
   h("p.notice",
-    "No concepts here: nothing that people call these images counts, or the "
-      + "experiment does not score it."));
+    "No concepts here: no keyword of these images counts, or the experiment does "
+      + "not score concepts."));
 })();

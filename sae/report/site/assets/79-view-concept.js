@@ -66,7 +66,7 @@ function latentsOfConcept({ cell, images, concept, matches, saeRow, sae }) {
   const title = [SITE.methodWithMarker(saeRow.method), soft(f1Text)];
   return section(title,
     named.length > 0 && [
-      note("These have its name."),
+      note("These have it as their name."),
       h(".cards", namedCards),
       moreCount > 0 && note(`and ${moreCount} more`),
     ],

@@ -106,7 +106,9 @@ function showEnd(state) {
 
 /** Say how many trials more have to be answered until the answers count. */
 function neededText({ neededCount }) {
-  if (neededCount === null) return "Here are too few trials for answers to count.";
+  if (neededCount === null) {
+    return "There are too few trials here for answers to count.";
+  }
   if (neededCount === 0) return "Your answers are enough to count.";
   const trials = neededCount === 1 ? "trial" : "trials";
   return `${neededCount} ${trials} to go until your answers count.`;
@@ -154,7 +156,7 @@ function showNext(state) {
     if (session.trial !== trial) return;
     if (session.wentOnElsewhere) {
       session.resume();
-      const notice = "These trials went on in another tab. Go on in one of them alone.";
+      const notice = "These trials went on in another tab. Continue in one tab only.";
       showStart({ ...state, notice });
       return;
     }
@@ -177,7 +179,7 @@ function showNext(state) {
   stage.replaceChildren(...[heading, progress, drawing.node, saving].filter(Boolean));
   if (!session.isStored) {
     stage.append(h("p.notice",
-      "This browser keeps nothing for this page: to close it would lose your answers. "
+      "This browser stores nothing for this page: closing it would lose your answers. "
         + "Save them first."));
   }
   stage.dataset.trial = trial.id;

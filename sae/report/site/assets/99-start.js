@@ -47,7 +47,7 @@ const pageOfNoView = () =>
 function pageOfError(error) {
   const guess = error.isWholeAnswer
     ? ""
-    : "The folder may be incomplete, or the link of another experiment. ";
+    : "The folder may be incomplete, or the link from another experiment. ";
   return SITE.page("This cannot be shown",
     h("p", error.message),
     h("p", guess, link("#/", "Overview")));
