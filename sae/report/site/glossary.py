@@ -14,7 +14,8 @@ GLOSSARY = {
     "MS": (
         "Monosemanticity score: how alike the images are on which a latent fires, "
         "weighted by how strongly it fires. Claims and the leaderboard use its mean "
-        "over live latents, without pairs of near-duplicates where the dataset marks them."
+        "over live latents, without pairs of near-duplicates where the dataset marks "
+        "them."
     ),
     "detection": (
         "A backbone of another family is shown a few images on which a latent fires, "
