@@ -455,7 +455,7 @@ def test_a_latent_is_titled_by_its_name(visit):
     go(page, f"#/latent/{CELL}/topk/3")
     assert page.locator("h1").inner_text() == "Latent 3 of Baseline, no name"
     text = page.locator("main").inner_text()
-    assert "No name: no keyword is that of most images" in text
+    assert "No name: no keyword is shared by enough of the images" in text
     # It was chosen for a concept all the same.
     assert f"to stand for {sample.CONCEPTS[0]}." in text
     # Another one has no name either, but what is often among its highest images.

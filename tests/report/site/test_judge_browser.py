@@ -178,7 +178,7 @@ def test_a_rater_who_stops_early_sees_when_answers_count(visit, site, study, tmp
     answered += answer(page, rater, most=1)
     assert "Your answers are enough to count" in page.inner_text("main")
     enough = saved(page, tmp_path)
-    assert judging.read_judgements(site[0], [enough]).left_out == []
+    assert judging.read_judgements(site[0], [enough]).remarks == []
     assert len(json.loads(enough.read_text())["answers"]) == answered < 31
 
 

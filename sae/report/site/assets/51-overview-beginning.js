@@ -9,7 +9,7 @@ const { h, bdi, link, soft, note, href, isMissing } = SITE;
 
 // The terms that the page shows at once; it opens the others.
 const FIRST_TERMS = [
-  "latent", "MS", "detection", "R²", "k", "m", "λ", "lambda", "dead", "cell",
+  "latent", "name", "MS", "detection", "R²", "k", "m", "λ", "lambda", "dead", "cell",
 ];
 
 SITE.addSection("overview/beginning", showAnswer);
