@@ -155,7 +155,8 @@ def _check_splits(spec: Options) -> None:
     elif for_splits:
         others = [name for name in for_splits if name[:-1] not in SPLITS]
         advice = f"Rename {', '.join(others) or 'them'}, if these are the splits"
-    expected = " and ".join(f"{name}/" for name in _split_folders(spec))
+    *first_names, last_name = [f"{name}/" for name in _split_folders(spec)]
+    expected = f"{', '.join(first_names)} and {last_name}"
     raise UserError(
         f"image folder {root}: expected {expected} in it; missing: "
         f"{', '.join(missing)}. {advice}"
