@@ -100,10 +100,9 @@ def _default_label_column(path: Path, columns: list[str]) -> str | None:
     """Return `label` if there is such a column.
 
     Raises:
-        UserError: there are several, or only one whose name differs from it in case or
-            by an `s`.
+        UserError: there is only one whose name differs from it in case or by an `s`.
     """
-    if columns.count("label") == 1:
+    if "label" in columns:
         return "label"
     similar = [name for name in columns if name.lower() in ("label", "labels")]
     if similar:
