@@ -238,8 +238,14 @@ def test_a_reader_that_has_enough_gets_no_traceback():
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["board", "docs/results/study", "docs/results/study/"], "which would count"),
-        (["board", "docs/results/study", "--out", "README.md"], "error: README.md"),
+        (
+            ["leaderboard", "docs/results/study", "docs/results/study/"],
+            "which would count",
+        ),
+        (
+            ["leaderboard", "docs/results/study", "--out", "README.md"],
+            "error: README.md",
+        ),
     ],
 )
 def test_a_place_that_is_wrong_is_one_line(words, expected, monkeypatch, capsys):

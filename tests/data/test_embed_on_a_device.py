@@ -79,11 +79,17 @@ def load_open_clip(folder, monkeypatch):
     return backbone_entries.load(parse("backbone", spec), None, None)
 
 
+def load_thumbnail(folder, monkeypatch):
+    spec = {"loader": "thumbnail", "model": "rgb"}
+    return backbone_entries.load(parse("backbone", spec), None, 8)
+
+
 # By name of the loader, what loads a small model with random weights through it.
 LOADERS = {
     "dinov2_onnx": load_dinov2_onnx,
     "efficientnet_lite": load_efficientnet_lite,
     "open_clip": load_open_clip,
+    "thumbnail": load_thumbnail,
     "timm": load_timm,
 }
 # The others are given embeddings, and compute nothing.

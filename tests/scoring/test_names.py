@@ -5,8 +5,10 @@ import pandas as pd
 import pytest
 import scipy.sparse
 import scipy.stats
+from scoring.examples import coder as make_coder
 
 from sae.data.concepts import SplitConcepts
+from sae.data.store import Activations
 from sae.models.codes import Codes
 from sae.scoring.metrics import names as metric
 from sae.scoring.subject import Subject
@@ -14,16 +16,11 @@ from sae.scoring.subject import Subject
 WORDS = ["cat", "dog", "red", "rare", "twin of cat"]
 
 
-class FakeSplit:
-    """The images of a split and their groups; embeddings are not read."""
-
-    grouped = True
-
-    def __init__(self, groups):
-        self.index = pd.DataFrame({"group": groups})
-
-    def draw_rows(self, count):
-        return np.arange(min(count, len(self.index)))
+def grouped_images(groups):
+    """Return the images of a split, of which nothing but their groups is read."""
+    index = pd.DataFrame({"group": groups})
+    embeddings = np.ones((len(index), 1), np.float32)
+    return Activations(embeddings, index, {"dataset": {"grouped": True}})
 
 
 class FakeSubject(Subject):
@@ -36,12 +33,12 @@ class FakeSubject(Subject):
     """
 
     def __init__(self, activations, holds, groups, words=WORDS):
-        splits = {split: FakeSplit(groups[split]) for split in groups}
+        splits = {split: grouped_images(groups[split]) for split in groups}
         concepts = {
             split: SplitConcepts(words, scipy.sparse.csr_matrix(of_split * 1.0), {})
             for split, of_split in holds.items()
         }
-        super().__init__(None, splits, concepts=concepts)
+        super().__init__(make_coder(0), splits, concepts=concepts)
         self.activations = activations
 
     def codes(self, split, at_most=None):
@@ -222,7 +219,7 @@ def test_a_name_holds_for_half_of_the_images_or_more(hits, misses, is_named):
 )
 def test_near_duplicates_count_as_one_image(group_of_image, precision):
     subject = told_on(40, 40)
-    subject.splits["test"] = FakeSplit(group_of_image)
+    subject.splits["test"] = grouped_images(group_of_image)
     scores = metric.score(subject, "test", metric.Options())
     assert scores["name_precision"].values[0] == pytest.approx(precision, nan_ok=True)
 
