@@ -4,6 +4,7 @@ Settings are plain JSON that holds what the job reads and nothing else: a rule r
 again when they change.
 """
 
+import copy
 import functools
 import itertools
 import os
@@ -93,13 +94,17 @@ def warn_of_left_out(left_out: Mapping[str, str]) -> None:
 
 
 def read_files(
-    config_file: str | Path, *overlays: str | Path, options: Mapping[str, Any] = {}
+    config_file: str | Path,
+    *overlays: str | Path,
+    below: Mapping[str, Any] = {},
+    options: Mapping[str, Any] = {},
 ) -> tuple[Config, Record, dict[str, str]]:
     """Read the config of a folder without those of its experiments that are not right.
 
     Args:
         config_file: Its config.yaml.
         overlays: Files laid over it, each over those before.
+        below: What all files are laid over.
         options: What is laid over all files.
 
     Returns:
@@ -115,7 +120,11 @@ def read_files(
 
     left_out: dict[str, str] = {}
     while True:
-        raw, file_of_key = merge_config_files(config_file, *overlays, left_out=left_out)
+        merged, file_of_key = merge_config_files(
+            config_file, *overlays, left_out=left_out
+        )
+        raw = copy.deepcopy(dict(below))
+        update_config(raw, merged)
         update_config(raw, options)
         try:
             return load(raw, file_of_key), raw, left_out
@@ -218,16 +227,14 @@ def merge_config_files(
         _refuse_names_said_twice(content_of_file, file, content)
         content_of_file[file] = content
 
+    contents = list(content_of_file.items())
+    for file in map(os.path.relpath, overlays):
+        if file not in experiment_files(config_file):
+            contents.append((file, parse_file(file)))
+
     config: Record = {}
     file_of_key: dict[str, str] = {}
-    laid_already = experiment_files(config_file)
-    for file in [*content_of_file, *map(os.path.relpath, overlays)]:
-        if file in content_of_file:
-            content = content_of_file[file]
-        elif file in laid_already:
-            continue
-        else:
-            content = parse_file(file)
+    for file, content in contents:
         _refuse_other_types(config, content, file)
         update_config(config, content)
         for key in _dotted_keys(content):

@@ -124,10 +124,16 @@ def refuse_unknown_targets(workflow: Any, config: Config) -> None:
 
 def _read_config_files(workflow: Any) -> Config:
     """Read config.yaml, what goes with it, and what the command line lays over it."""
+    command_line = workflow.config_settings
+    # What a Snakefile says that includes this one; else it is the command line's.
+    below = workflow.config
+    if below == command_line.overwrite_config:
+        below = {}
     config, raw, left_out = settings.read_files(
         "config.yaml",
-        *workflow.configfiles,
-        options=workflow.config_settings.config,
+        *command_line.configfiles,
+        below=below,
+        options=command_line.config,
     )
     settings.warn_of_left_out(left_out)
     # Snakemake, which would not say what is wrong with it, lists it as a config file.
