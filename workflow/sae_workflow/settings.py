@@ -144,7 +144,8 @@ def read_files(
 def experiment_files(config_file: str | Path) -> list[str]:
     """Return the files of experiments that always go with a config.yaml."""
     folder = Path(config_file).parent / EXPERIMENTS
-    return sorted(map(os.path.relpath, folder.glob("*.yaml")))
+    # Hidden ones are editors' own.
+    return sorted(map(os.path.relpath, folder.glob("[!.]*.yaml")))
 
 
 def _is_laid_over(file: str, file_of_key: Mapping[str, str]) -> bool:
@@ -153,7 +154,7 @@ def _is_laid_over(file: str, file_of_key: Mapping[str, str]) -> bool:
     What is wrong with that entry may then be the former's doing.
     """
     return any(
-        file_of_key[f"{section}.{name}"] != file
+        file_of_key.get(f"{section}.{name}") != file
         for section, named in parse_file(file).items()
         for name in named
     )
@@ -216,7 +217,8 @@ def merge_config_files(
         left_out = {}
     first = os.path.relpath(config_file)
     content_of_file = {first: parse_file(first)}
-    for file in experiment_files(config_file):
+    files_beside = experiment_files(config_file)
+    for file in files_beside:
         if file in left_out:
             continue
         try:
@@ -229,7 +231,7 @@ def merge_config_files(
 
     contents = list(content_of_file.items())
     for file in map(os.path.relpath, overlays):
-        if file not in experiment_files(config_file):
+        if file not in files_beside:
             contents.append((file, parse_file(file)))
 
     config: Record = {}
