@@ -3,7 +3,7 @@ from sae_workflow import snakefile
 
 # `cfg` is the checked and typed form of Snakemake's `config`. workflow/Snakefile has
 # read that already.
-cfg = snakefile.read_config(workflow, globals().get("file_of_key"))
+cfg = snakefile.read_config(workflow, globals().get("IS_MODULE", False))
 
 
 report: "workflow/report/workflow.rst"

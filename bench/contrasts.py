@@ -20,11 +20,7 @@ from sae.core import files
 from sae.scoring.front import DETECTION, ENDPOINTS
 from sae.scoring.rows import CELL
 
-OVERLAYS = {
-    "fair": (),
-    "sizes": ("config/experiments/sizes.yaml",),
-    "decisive": ("config/experiments/decisive.yaml",),
-}
+EXPERIMENTS = ("fair", "sizes", "decisive")
 READ = Path("docs/results/decisive/read")
 TRAINING_IMAGES = READ / "training_images.csv"
 # The cells of Fashion-MNIST that `sizes` and `decisive` both have.
@@ -68,8 +64,7 @@ def write_tables(arguments: argparse.Namespace) -> None:
     (fashion_mnist.csv).
     """
     experiments = {
-        name: read_experiment(arguments.results / name, *overlays)
-        for name, overlays in OVERLAYS.items()
+        name: read_experiment(arguments.results / name) for name in EXPERIMENTS
     }
     sizes = images_a_latent(experiments, pd.read_csv(TRAINING_IMAGES))
     tables = {

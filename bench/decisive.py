@@ -39,7 +39,6 @@ from sae.scoring.front import DETECTION, ENDPOINTS
 from sae.scoring.rows import CELL, read_metrics
 from sae.scoring.selection import chosen_rows, rows_under
 
-OVERLAY = "config/experiments/decisive.yaml"
 POWER_TABLE = Path("docs/results/decisive/power.csv")
 DESIGN_OF_MATCH = "decisive-match"  # its rows in the table of power
 
@@ -119,7 +118,7 @@ def main() -> None:
     smallest_match = arguments.smallest_match
     if smallest_match is None:
         smallest_match = read_smallest_match(POWER_TABLE)
-    experiment = read_experiment(arguments.results, OVERLAY, experiment="decisive")
+    experiment = read_experiment(arguments.results, experiment="decisive")
 
     tables = read_tables(experiment)
     answers = answer_questions(tables, experiment.names, smallest_match)

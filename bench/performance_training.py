@@ -691,7 +691,9 @@ def time_accelerator(arguments: argparse.Namespace) -> None:
     batch = arguments.batch
     print(f"  {arguments.backbone}, bfloat16, batch {batch}: {rate:,.0f} images/s")
 
-    of_paper = read_config(ROOT / "config.yaml").experiments["paper"].methods
+    from sae_workflow import settings
+
+    of_paper = settings.read_config(ROOT / "config.yaml").experiments["paper"].methods
     methods = [method for method in METHODS if method in of_paper]
     mean_seconds = {
         precision: statistics.mean(
@@ -788,9 +790,9 @@ def print_hours_of_paper(
         seconds_a_step: {precision: seconds}.
         images_a_second: Of the largest backbone.
     """
-    from sae_workflow import costs
+    from sae_workflow import costs, settings
 
-    config = read_config(ROOT / "config.yaml")
+    config = settings.read_config(ROOT / "config.yaml")
     embeddings, _ = costs.list_embeddings(config, "paper")
     recipe = config.training[config.experiments["paper"].training]
     steps = 0

@@ -19,7 +19,6 @@ from sae.comparison.intervals import student
 from sae.scoring.front import ENDPOINTS
 from sae.scoring.rows import read_metrics
 
-OVERLAY = "config/experiments/sizes.yaml"
 # The learning rate from which on it is high; from twice this on too many latents die.
 HIGH = 0.0045
 
@@ -31,7 +30,7 @@ def main() -> None:
     )
     parser.add_argument("results", type=Path, help="folder of experiment sizes")
     run_folder = parser.parse_args().results
-    experiment = read_experiment(run_folder, OVERLAY, experiment="sizes")
+    experiment = read_experiment(run_folder, experiment="sizes")
     keys = ["score", "method", "dataset"]
     for key, rows in experiment.effects().groupby(keys, sort=False):
         mean, half, p = student(rows["effect"].to_numpy())

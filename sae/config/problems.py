@@ -14,6 +14,20 @@ _Model = TypeVar("_Model", bound=Options)
 _Facts = TypeVar("_Facts")
 
 
+class ConfigError(UserError):
+    """A config that is not right.
+
+    Attributes:
+        lines_of_file: {file that says a key: the problems of its keys}, where the
+            config was read from several.
+    """
+
+    def __init__(self, message: str, lines_of_file: dict[str, list[str]]) -> None:
+        """Take the message, and which of its lines are about which file."""
+        super().__init__(message)
+        self.lines_of_file = lines_of_file
+
+
 class Problems:
     """The problems of a config, each of them once, in the order they were noted.
 
@@ -57,15 +71,22 @@ class Problems:
                 before a step, whose outcome the next step needs.
 
         Raises:
-            UserError: a line for each problem.
+            ConfigError: a line for each problem.
         """
         if len(self) <= if_more_than:
             return
         lines = ["the configuration is not right:"]
+        lines_of_file: dict[str, list[str]] = {}
         for problem in self._noted:
-            if not self._is_of_parent(problem):
-                lines.append(self._line(problem))
-        raise UserError("\n".join(lines))
+            if self._is_of_parent(problem):
+                continue
+            line = self._line(problem)
+            file = self._file(problem.key)
+            if file is not None:
+                line = f"{file}: {line}"
+                lines_of_file.setdefault(file, []).append(line)
+            lines.append(line)
+        raise ConfigError("\n".join(lines), lines_of_file)
 
     def _is_of_parent(self, problem: Problem) -> bool:
         """Return whether the entry that an entry extends has the problem, too."""
@@ -77,20 +98,19 @@ class Problems:
         return Problem(key_in_parent, problem.text) in self._noted
 
     def _line(self, problem: Problem) -> str:
-        """Return the line that reports a problem.
-
-        It names the file that says the key, or says the nearest key above it.
-        """
+        """Return the line that reports a problem."""
         text = problem.text
         origin = self.origin(problem.key)
         if origin and "inherited from" not in text:
             text = f"{text} (inherited from {origin})"
-        line = f"config key {problem.key or '(top level)'}: {text}"
+        return f"config key {problem.key or '(top level)'}: {text}"
 
-        # "a", "a.b" and "a.b.c" of the key a.b.c; the longest one that a file says.
-        keys = itertools.accumulate(problem.key.split("."), "{}.{}".format)
+    def _file(self, key: str) -> str | None:
+        """Return the file that says a key, or else the nearest key above it."""
+        # "a", "a.b" and "a.b.c" of the key a.b.c.
+        keys = itertools.accumulate(key.split("."), "{}.{}".format)
         files = [self._files[key] for key in keys if key in self._files]
-        return f"{files[-1]}: {line}" if files else line
+        return files[-1] if files else None
 
     def origin(self, key: str) -> str | None:
         """Return the entry that writes a key which another entry takes over.

@@ -361,6 +361,7 @@ def _folder_name(kind: str) -> str:
     return PACKAGES[kind].rpartition(".")[2]
 
 
+@functools.cache
 def _library_entries(kind: str) -> list[str]:
     """Return the names of the project's entries of a kind, in no order."""
     _, *below = PACKAGES[kind].split(".")

@@ -3,13 +3,12 @@
 import copy
 
 import pytest
-import yaml
 from conftest import ROOT
 from sae_workflow import settings
 
 from sae.core.errors import UserError
 
-RAW = yaml.safe_load((ROOT / "config.yaml").read_text())
+RAW, _ = settings.merge_config_files(ROOT / "config.yaml")
 REMOVED = object()
 # A dataset without images.
 GENERATED = {

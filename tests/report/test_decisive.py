@@ -52,7 +52,7 @@ def decisive():
 def names(decisive):
     from sae_workflow import settings
 
-    config = settings.read_config("config.yaml", decisive.OVERLAY)
+    config = settings.read_config("config.yaml")
     plan = settings.claims_settings(config, "decisive")
     return decisive.ComparisonSettings.model_validate(plan)
 

@@ -26,9 +26,7 @@ from sae_workflow.stages import STAGES, make_job
 from support.errors import assert_names
 from support.larger import enlarge_paper
 
-from sae.config.yaml_file import parse_file
-
-CONFIG = parse_file(ROOT / "config.yaml")
+CONFIG, _ = settings.merge_config_files(ROOT / "config.yaml")
 
 
 @pytest.fixture

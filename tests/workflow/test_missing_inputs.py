@@ -6,14 +6,13 @@ import subprocess
 import sys
 
 import pytest
-import yaml
 from conftest import ROOT
 from sae_workflow import costs, missing_inputs, settings
 
 from sae.core.errors import UserError
 from sae.data.splits import SPLITS
 
-RAW = yaml.safe_load((ROOT / "config.yaml").read_text())
+RAW, _ = settings.merge_config_files(ROOT / "config.yaml")
 CELL = {"dataset": "mine", "backbone": "own"}
 
 
@@ -185,9 +184,7 @@ def test_a_plan_imports_no_library_of_models_for_backbones_of_the_project(tmp_pa
 def test_a_plan_says_how_to_have_a_repository_or_that_it_is_there(
     tmp_path, monkeypatch
 ):
-    config = settings.read_config(
-        ROOT / "config.yaml", ROOT / "config/experiments/photographs.yaml"
-    )
+    config = settings.read_config(ROOT / "config.yaml")
     monkeypatch.chdir(tmp_path)
     line_of_artifact = {}
     for line in missing_inputs.missing_artifacts(config, "photographs"):

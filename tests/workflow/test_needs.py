@@ -9,9 +9,7 @@ from conftest import ROOT
 from sae_workflow import costs, settings
 from sae_workflow.stages import STAGES, make_job
 
-from sae.config.yaml_file import parse_file
-
-CONFIG = parse_file(ROOT / "config.yaml")
+CONFIG, _ = settings.merge_config_files(ROOT / "config.yaml")
 CELL = {"experiment": "paper", "dataset": "imagenet", "backbone": "vit_l16", "k": "32"}
 
 

@@ -30,7 +30,7 @@ from sae.core.options import later_options, without_absent
 from sae.protocols import paper
 from sae.training.recipe import Recipe
 
-RAW = yaml.safe_load((ROOT / "config.yaml").read_text())
+RAW, _ = settings.merge_config_files(ROOT / "config.yaml")
 CONFIG = settings.load(RAW)
 CELL = ("emoji", "efficientnet_lite0")
 

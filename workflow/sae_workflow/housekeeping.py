@@ -653,11 +653,15 @@ def main(command: str, *overlays: str, yes: bool = False) -> None:
         raise UserError(
             f"there is no command {command!r}; there are: {', '.join(COMMANDS)}"
         )
-    config = settings.read_config("config.yaml", *overlays)
     if command == "sizes":
+        config = settings.read_config("config.yaml", *overlays)
         print("\n".join(_describe_sizes(config)), flush=True)
         return
 
+    config, _, left_out = settings.read_files("config.yaml", *overlays)
+    if left_out:
+        lines = [*left_out.values(), "till then nobody can say what of it is unused"]
+        raise UserError("\n".join(lines))
     survey = Survey(config)
     print("\n".join(_describe_unused(survey)), flush=True)
     if command == "unused" or not survey.unused:

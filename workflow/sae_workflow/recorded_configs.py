@@ -1,13 +1,12 @@
 """Which configurations made the results here.
 
 Each run records its own with the results; `make prune` and `make check` read them.
-config.yaml stands for itself, as it is today. What differs from it (`--configfile
+config.yaml, with config/experiments, stands for itself, as it is today. What differs from it (`--configfile
 config.yaml mine.yaml`) is recorded in the folder of each experiment that a run is
 about. A later run with the same files takes the record's place, so that a file that is
 edited has one record, not many.
 """
 
-import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import Any
 
 from sae.config.extends import experiment_written_out
 from sae.config.models import Config
-from sae.config.yaml_file import parse_file
 from sae.core import files, paths
 from sae.core.errors import UserError
 from sae_workflow import settings
@@ -74,16 +72,15 @@ def write_records(
         configfiles: What the config was read from.
         options: What the command line said beside them (`--config`).
     """
-    other_files = [
-        os.path.relpath(file)
-        for file in configfiles
-        if os.path.relpath(file) != "config.yaml"
-    ]
+    other_files = settings.beside_config_file(configfiles)
     source = {"configfiles": other_files, "options": options}
     name = files.sha256_text(files.dumps(source))[:16]
-    usual_config = {}
-    if Path("config.yaml").exists():
-        usual_config = parse_file("config.yaml")
+    usual_config = config
+    if other_files or options:
+        try:
+            _, usual_config, _ = settings.read_files("config.yaml")
+        except UserError:  # It is right with what was laid over it, or is not there.
+            usual_config = {}
 
     for experiment in sorted(experiments & config["experiments"].keys()):
         path = Path(

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
+from sae.config.yaml_file import parse_file
 from sae.core import paths
 from sae.core.errors import UserError
 from sae_workflow import check, lock, settings, stop_signals
@@ -59,7 +60,8 @@ def check_configfiles(options: Sequence[str]) -> None:
         options: Options of Snakemake.
     """
     try:
-        settings.merge_config_files(*settings.configfiles_of(options))
+        for file in settings.configfiles_of(options):
+            parse_file(file)
     except UserError as error:
         sys.exit(f"error: {error}")
 

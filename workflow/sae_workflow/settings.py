@@ -4,11 +4,13 @@ Settings are plain JSON that holds what the job reads and nothing else: a rule r
 again when they change.
 """
 
+import copy
 import functools
 import itertools
 import os
 import re
 import shlex
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,9 +20,10 @@ import yaml
 
 from sae.bank.plan import Plan, PlannedMethod
 from sae.config import entries
-from sae.config.extends import LONGEST_CHAIN
+from sae.config.extends import LONGEST_CHAIN, SECTIONS
 from sae.config.load import load_config
 from sae.config.models import NO_OPTIONS, Config
+from sae.config.problems import ConfigError
 from sae.config.yaml_file import parse_file
 from sae.core import registry, versions
 from sae.core.errors import UserError
@@ -30,6 +33,9 @@ from sae.data.entries import NAMED_BY
 
 # The folder workflow/.
 HERE = Path(__file__).parent.parent
+
+# The folder beside config.yaml whose files go with it.
+EXPERIMENTS = "config/experiments"
 
 # What JSON can hold.
 Record = dict[str, Any]
@@ -64,13 +70,98 @@ def load(raw: dict[str, Any], files: Mapping[str, str] = {}) -> Config:
     return load_config(raw, artifacts=artifacts(), reserved=rule_names(), files=files)
 
 
-def read_config(*files: str | Path) -> Config:
-    """Read the config in some files, each laid over those before it.
+def read_config(config_file: str | Path, *overlays: str | Path) -> Config:
+    """Read the config of a folder, with files laid over it.
+
+    Of a file in its config/experiments that is not right stderr gets a line.
+
+    Args:
+        config_file: Its config.yaml.
+        overlays: Files laid over it, each over those before.
 
     Raises:
         UserError: a file cannot be read, or the config is not right.
     """
-    return load(*merge_config_files(*files))
+    config, _, left_out = read_files(config_file, *overlays)
+    warn_of_left_out(left_out)
+    return config
+
+
+def warn_of_left_out(left_out: Mapping[str, str]) -> None:
+    """Print a line on stderr for each file that :func:`read_files` left out."""
+    for line in left_out.values():
+        print(f"warning: {line}", file=sys.stderr, flush=True)
+
+
+def read_files(
+    config_file: str | Path,
+    *overlays: str | Path,
+    below: Mapping[str, Any] = {},
+    options: Mapping[str, Any] = {},
+) -> tuple[Config, Record, dict[str, str]]:
+    """Read the config of a folder without those of its experiments that are not right.
+
+    Args:
+        config_file: Its config.yaml.
+        overlays: Files laid over it, each over those before.
+        below: What all files are laid over.
+        options: What is laid over all files.
+
+    Returns:
+        The config; the same as YAML gives it; and {file in config/experiments: a line
+        that says why it is left out}.
+
+    Raises:
+        UserError: another file cannot be read, what is left is not right, or two files
+            of the folder say one name.
+    """
+    # Imported here, since most commands read one file.
+    from snakemake.utils import update_config
+
+    left_out: dict[str, str] = {}
+    while True:
+        merged, file_of_key = merge_config_files(
+            config_file, *overlays, left_out=left_out
+        )
+        raw = copy.deepcopy(dict(below))
+        update_config(raw, merged)
+        update_config(raw, options)
+        try:
+            return load(raw, file_of_key), raw, left_out
+        except ConfigError as error:
+            at_fault = [
+                file
+                for file in experiment_files(config_file)
+                if file in error.lines_of_file and not _is_laid_over(file, file_of_key)
+            ]
+            if not at_fault:
+                raise UserError("\n".join([str(error), *left_out.values()])) from None
+            # What extends their entries is at fault the next time.
+            for file in at_fault:
+                left_out[file] = _line_of_left_out(error.lines_of_file[file][0])
+
+
+def experiment_files(config_file: str | Path) -> list[str]:
+    """Return the files of experiments that always go with a config.yaml."""
+    folder = Path(config_file).parent / EXPERIMENTS
+    # Hidden ones are editors' own.
+    return sorted(map(os.path.relpath, folder.glob("[!.]*.yaml")))
+
+
+def _is_laid_over(file: str, file_of_key: Mapping[str, str]) -> bool:
+    """Return whether a file of one's own says an entry of a file of experiments, too.
+
+    What is wrong with that entry may then be the former's doing.
+    """
+    return any(
+        file_of_key.get(f"{section}.{name}") != file
+        for section, named in parse_file(file).items()
+        for name in named
+    )
+
+
+def _line_of_left_out(problem: str) -> str:
+    return f"left out, with all its experiments: {' '.join(problem.split())}"
 
 
 def configfiles_of(options: Sequence[str]) -> list[str]:
@@ -86,28 +177,66 @@ def configfiles_of(options: Sequence[str]) -> list[str]:
 
 def overlays_of(options: Sequence[str]) -> list[str]:
     """Return the files that options of Snakemake lay over config.yaml."""
-    return [file for file in configfiles_of(options) if file != "config.yaml"]
+    return beside_config_file(configfiles_of(options))
+
+
+def beside_config_file(files: Iterable[str | Path]) -> list[str]:
+    """Return which files are neither config.yaml nor go with it."""
+    usual_files = {"config.yaml", *experiment_files("config.yaml")}
+    return [file for file in map(os.path.relpath, files) if file not in usual_files]
 
 
 def merge_config_files(
-    *files: str | Path,
-) -> tuple[dict[str, Any], dict[str, str]]:
+    config_file: str | Path,
+    *overlays: str | Path,
+    left_out: dict[str, str] | None = None,
+) -> tuple[Record, dict[str, str]]:
     """Lay config files over each other as Snakemake does.
+
+    Those in config/experiments beside the first one go with it, and are not laid over
+    it once more.
+
+    Args:
+        config_file: The file that others are laid over.
+        overlays: Files laid over it, each over those before.
+        left_out: {file in config/experiments that is not read: why}. Those that cannot
+            be read are added.
 
     Returns:
         The config, and {key: the file that says it}; that is empty where one file says
         everything. The key of a nested value has dots, such as "compute.threads".
 
     Raises:
-        UserError: one of them cannot be read. The message says more than Snakemake's.
+        UserError: one of the other files cannot be read, with more than Snakemake says;
+            or two files of the folder say one name.
     """
     # Imported here, since most commands read one file.
     from snakemake.utils import update_config
 
-    config: dict[str, Any] = {}
+    if left_out is None:
+        left_out = {}
+    first = os.path.relpath(config_file)
+    content_of_file = {first: parse_file(first)}
+    files_beside = experiment_files(config_file)
+    for file in files_beside:
+        if file in left_out:
+            continue
+        try:
+            content = _parse_experiments(file)
+        except UserError as error:
+            left_out[file] = _line_of_left_out(str(error))
+            continue
+        _refuse_names_said_twice(content_of_file, file, content)
+        content_of_file[file] = content
+
+    contents = list(content_of_file.items())
+    for file in map(os.path.relpath, overlays):
+        if file not in files_beside:
+            contents.append((file, parse_file(file)))
+
+    config: Record = {}
     file_of_key: dict[str, str] = {}
-    for file in map(os.path.relpath, files):
-        content = parse_file(file)
+    for file, content in contents:
         _refuse_other_types(config, content, file)
         update_config(config, content)
         for key in _dotted_keys(content):
@@ -120,6 +249,48 @@ def merge_config_files(
     return config, {
         key: file for key, file in file_of_key.items() if key in keys_of_config
     }
+
+
+def _parse_experiments(file: str) -> Record:
+    """Return the content of a file in config/experiments.
+
+    Raises:
+        UserError: it cannot be read, or has more than named entries.
+    """
+    content = parse_file(file)
+    for section, named in content.items():
+        if section not in SECTIONS or not isinstance(named, dict):
+            raise UserError(
+                f"{file}: config key {section}: such a file has entries alone, of "
+                f"{', '.join(SECTIONS)}; all else belongs into config.yaml"
+            )
+    return content
+
+
+def _refuse_names_said_twice(
+    content_of_file: Mapping[str, Record], file: str, content: Record
+) -> None:
+    """Refuse an entry of a file in config/experiments whose name is taken.
+
+    Args:
+        content_of_file: {file: content}, of config.yaml and the files before.
+        file: The file.
+        content: What it says.
+
+    Raises:
+        UserError: names both files.
+    """
+    for other_file, other_content in content_of_file.items():
+        for section, named in content.items():
+            named_before = other_content.get(section)
+            if not isinstance(named_before, dict):
+                continue
+            for name in named.keys() & named_before.keys():
+                raise UserError(
+                    f"{file}: config key {section}.{name}: {other_file} has this name, "
+                    "too: give one of them another name, or leave it out; what two "
+                    "files need belongs into config.yaml"
+                )
 
 
 def _refuse_other_types(

@@ -36,15 +36,14 @@ class Error(WorkflowError):
     __traceback__ = property(lambda self: None, lambda self, places: None)
 
 
-def read_config(workflow: Any, file_of_key: dict[str, str] | None) -> Config:
+def read_config(workflow: Any, is_module: bool) -> Config:
     """Check this folder, read the config, and say how the shells of jobs start.
 
     A Snakemake that a job on a cluster starts plans as the run did that submitted it.
 
     Args:
         workflow: Snakemake's object of that name.
-        file_of_key: {key of the config: the file that says it}, where the config is
-            read already; None reads config.yaml and what is laid over it.
+        is_module: Whether workflow/Snakefile has read the config.
 
     Returns:
         Snakemake's `config`, checked and typed.
@@ -57,16 +56,12 @@ def read_config(workflow: Any, file_of_key: dict[str, str] | None) -> Config:
     if is_main:
         _claim_folder()
     with _in_one_line():
-        if file_of_key is None:
-            # Read twice: this says more of a file that cannot be read than Snakemake.
-            _, file_of_key = settings.merge_config_files(
-                "config.yaml", *workflow.configfiles
-            )
-            workflow.configfile("config.yaml")
-        if is_main:
-            config = settings.load(workflow.config, file_of_key)
-        else:
+        if not is_main:
             config = settings.load(planned_run.read_planned_run())
+        elif is_module:
+            config = settings.load(workflow.config)
+        else:
+            config = _read_config_files(workflow)
 
     # Jobs run the Python that runs Snakemake, also where its environment is not active.
     preflight.activate_environment()
@@ -125,6 +120,27 @@ def refuse_unknown_targets(workflow: Any, config: Config) -> None:
     if workflow.is_main_process and len(workflow.included_stack) == 1:
         with _in_one_line():
             missing_inputs.refuse_unknown_targets(config, sys.argv, workflow.is_rule)
+
+
+def _read_config_files(workflow: Any) -> Config:
+    """Read config.yaml, what goes with it, and what the command line lays over it."""
+    command_line = workflow.config_settings
+    # What a Snakefile says that includes this one; else it is the command line's.
+    below = workflow.config
+    if below == command_line.overwrite_config:
+        below = {}
+    config, raw, left_out = settings.read_files(
+        "config.yaml",
+        *command_line.configfiles,
+        below=below,
+        options=command_line.config,
+    )
+    settings.warn_of_left_out(left_out)
+    # Snakemake, which would not say what is wrong with it, lists it as a config file.
+    workflow.configfile("config.yaml")
+    workflow.config.clear()
+    workflow.config.update(raw)
+    return config
 
 
 def _claim_folder() -> None:
