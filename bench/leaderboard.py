@@ -126,7 +126,7 @@ backbone: what can be seen without a network. It is read where detection is high
 """
 TIME = """
 Rows have no times. Where they were measured, a training step with Reg. 1 or Reg. 2 took
-1.4 to 1.8 times as long as one of Top-k ([costs](performance.md#the-training-step)).
+1.2 to 1.8 times as long as one of Top-k ([costs](performance.md#the-training-step)).
 """
 SCORES_IN_WORDS = """
 *Detection* (AUC; chance is .5): how well a backbone of another family finds the images

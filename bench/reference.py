@@ -36,6 +36,8 @@ ROOT = Path(__file__).parent.parent
 PUBLISHED = ROOT / "workflow/resources/paper"
 ROWS = ("metrics.parquet", "curves.parquet", "latents.parquet")
 MADE_BY = "made_by.json"
+# Columns of before that nothing reads.
+GONE = ("concepts_named",)
 # Each run has those of its own datasets.
 PARTS_OF_DATASETS = ("by_dataset", "cells", "columns", "families")
 LEFT_OUT = ("fronts.csv", "leaderboard.csv", "leaderboard.md")
@@ -262,6 +264,8 @@ def rebuild(folder: Path, overlays: list[str]) -> None:
 def rename(folder: Path) -> None:
     """Bring the scores of kept rows to the names and the scale of today.
 
+    What has no meaning any more (`GONE`) goes.
+
     Levels take (x + 1) / 2, effects halve: tables of effects are not renamed, but
     rebuilt from the rows. Rows that have the names of today stay as they are.
 
@@ -270,6 +274,7 @@ def rename(folder: Path) -> None:
     """
     metrics = files.read_parquet(folder / "metrics.parquet")
     renamed = pd.DataFrame(old_names.rename(dict(metrics.items())))
+    renamed = renamed.drop(columns=[name for name in GONE if name in renamed])
     if list(renamed) == list(metrics):
         return
     write(folder / "metrics.parquet", renamed)
@@ -278,6 +283,7 @@ def rename(folder: Path) -> None:
         made_by["columns"] = {
             old_names.RENAMED.get(name, name): metric
             for name, metric in made_by["columns"].items()
+            if name not in GONE
         }
         files.write_json(folder / MADE_BY, made_by)
 

@@ -34,7 +34,8 @@ def class_words(class_names: Iterable[str]) -> dict[str, str]:
         except KeyError:
             continue
         word_of_class[wordnet_id] = names.split(",")[0].strip()
-    return tell_apart(word_of_class)
+    words = {wordnet_id: word_of_class[wordnet_id] for wordnet_id in wordnet_ids}
+    return word_of_class | tell_apart(words)
 
 
 def tell_apart(word_of_id: Mapping[str, str]) -> dict[str, str]:

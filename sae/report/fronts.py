@@ -29,8 +29,8 @@ OTHER_SCORES = [name for name in OWN_FRONTS if name not in JUDGED]
 AT_VERTICES_SCORES = [name for name in JUDGED_ONLY if name != LOOKS]
 OF_LOOKS = (
     "Detection by looks is a control, too: 8 x 8 pixels of an image in place of a "
-    "backbone. It is read where detection is highest, and says how much of an effect "
-    "can be seen without a network."
+    "backbone. Judged SAEs alone have it, so some tables have it of controls and of the "
+    "baseline beside them, and not of an effect."
 )
 OF_CONTROLS = (
     "Controls are not tuned and stand at their own R2, beside the baseline that the "

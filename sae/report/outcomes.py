@@ -115,7 +115,7 @@ def _why_not(row: Mapping[Any, Any]) -> str:
     if reason != OUT_OF_REACH:
         return str(reason)
     out_of_reach = int(row["out_of_reach"])
-    cells = out_of_reach + int(row["cells"])
+    cells = out_of_reach + int(row["cells"]) + int(row["infeasible"])
     if out_of_reach < cells:
         return f"{reason} in {out_of_reach} of {cells} cells"
     return f"{reason} in every cell" if cells > 1 else f"{reason} in its only cell"

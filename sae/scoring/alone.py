@@ -2,7 +2,7 @@
 
 import reprlib
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -171,8 +171,14 @@ def _count_shared_rows(splits: Mapping[str, Activations]) -> int:
     """Count the held-out embeddings that are rows of the training embeddings too."""
     if "train" not in splits:
         return 0
-    train_rows = {row.tobytes() for row in splits["train"].embeddings}
-    return sum(row.tobytes() in train_rows for row in splits["test"].embeddings)
+    train_rows = set(_hash_rows(splits["train"].embeddings))
+    return sum(row in train_rows for row in _hash_rows(splits["test"].embeddings))
+
+
+def _hash_rows(embeddings: Float[np.ndarray, "images dim"]) -> Iterator[int]:
+    """Yield a hash of each row, the same for equal numbers of any type."""
+    for row in embeddings:
+        yield hash(row.astype(np.float32).tobytes())
 
 
 def default_metrics(is_given: Mapping[str, bool]) -> list[str]:

@@ -24,6 +24,7 @@ from sae.report.site.glossary import GLOSSARY
 from sae.scoring import front
 from sae.scoring.front import ENDPOINTS
 from sae.scoring.metrics import concepts
+from sae.scoring.metrics import names as names_metric
 from sae.scoring.rows import CELL
 
 KEY = [*CELL, "method", "trial", "seed"]
@@ -244,7 +245,7 @@ def extension_latent_scores(
     """
     scores_of_library = ("ms", "detection", "purity", "n_active", "top_class")
     library_prefixes = scores_of_library + tuple(concepts.SHOWN)
-    about_the_row = {*KEY, "split", "latent", "selected"}
+    about_the_row = {*KEY, "split", "latent", "selected", *names_metric.SHOWN}
     columns = [
         name
         for name in latents.select_dtypes("number")

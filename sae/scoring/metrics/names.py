@@ -2,12 +2,13 @@
 
 On training images each latent gets a candidate: the keyword and the threshold on its
 activation that have the best F1, among the thresholds from which on 60 % of the images
-have the keyword. On test images the candidate becomes its name if, from that threshold
-on, half of the images or more have the keyword, they lie in three groups or more, and
-they have it more often than chance gives: by a binomial test of these groups against
-the keyword's share, with Holm's correction over the candidates of the SAE. Each group
-of near-duplicates weighs 1. Keywords are those that the metric `concepts` reads on
-training images by default.
+have the keyword; each group of near-duplicates weighs 1 there. On test images the
+candidate becomes its name if, from that threshold on, half of the images or more have
+the keyword, and half of the groups; if these are three groups or more; and if they have
+it more often than chance gives: by a binomial test of these groups against the
+keyword's share, with Holm's correction over the candidates of the SAE. A group counts
+once, by the share of its images from that threshold on that have the keyword. Keywords
+are those that the metric `concepts` reads on training images by default.
 
 `names_share`: the share of the dictionary that has a name.
 
@@ -214,7 +215,7 @@ def check_candidates(
         held_out: these images.
 
     Returns:
-        Precision, recall, and whether the candidate is a name.
+        Precision and recall over images, and whether the candidate is a name.
     """
     m = codes.shape[1]
     latents, images, activations = highest_first(codes)
@@ -223,26 +224,32 @@ def check_candidates(
     latents = latents[is_above]
     images = images[is_above]
     has_keyword = np.asarray(held_out.holds[images, keywords[latents]]).ravel()
-    weights = held_out.weights[images]
-    fired = np.bincount(latents, weights, minlength=m)
-    matched = np.bincount(latents, weights * has_keyword, minlength=m)
-    group_limit = held_out.groups.max() + 1
-    groups_of_latents = np.unique(latents * group_limit + held_out.groups[images])
-    group_counts = np.bincount(groups_of_latents // group_limit, minlength=m)
+    fired = np.bincount(latents, minlength=m)
+    matched = np.bincount(latents, has_keyword, minlength=m)
+    precision = matched / np.maximum(fired, 1)
+    keyword_count = np.asarray(held_out.holds.sum(axis=0)).ravel()[keywords]
+    recall = matched / np.maximum(keyword_count, 1)
 
-    keyword_weight = (held_out.holds.T @ held_out.weights)[keywords]
-    precision = matched / np.maximum(fired, matching.SMALLEST)
-    recall = matched / np.maximum(keyword_weight, matching.SMALLEST)
-    # What is drawn is groups. One counts by its images above the threshold that have the
-    # keyword, and the sum is rounded down.
-    successes = np.floor(precision * group_counts + ROUNDING)
-    share = keyword_weight / held_out.weights.sum()
+    # Near-duplicates are no further evidence. So a group counts once, by the share of
+    # its images above the threshold that have the keyword.
+    group_limit = held_out.groups.max() + 1
+    pairs, pair_of_image = np.unique(
+        latents * group_limit + held_out.groups[images], return_inverse=True
+    )
+    hits = np.bincount(pair_of_image, has_keyword, minlength=len(pairs))
+    share_of_pair = hits / np.bincount(pair_of_image, minlength=len(pairs))
+    latent_of_pair = pairs // group_limit
+    group_counts = np.bincount(latent_of_pair, minlength=m)
+    matching_groups = np.bincount(latent_of_pair, share_of_pair, minlength=m)
+    successes = np.floor(matching_groups + ROUNDING)
+    share = (held_out.holds.T @ held_out.weights)[keywords] / held_out.weights.sum()
     p = bdtrc(successes - 1, group_counts, share)
 
     is_candidate = keywords >= 0
     is_kept = np.zeros(m, dtype=bool)
     is_kept[is_candidate] = pass_holm(p[is_candidate])
     is_kept &= precision > LEAST_PRECISION - ROUNDING
+    is_kept &= matching_groups > LEAST_PRECISION * group_counts - ROUNDING
     is_kept &= group_counts >= LEAST_GROUPS
     return precision, recall, is_kept
 

@@ -61,7 +61,7 @@ function showName({ cell, saeRow, sae, images, latent, firing, conceptMatches })
     often && h("p", "Often among its ten highest training images: ", bdi(often), "."),
     chosenFor.length > 0 && h("p", "Chosen on the training images to stand for ",
       SITE.conceptLinks(cell, images, chosenFor), "."),
-    note("Each group of near-duplicates counts as one image."),
+    note("Half of them or more have it, too, if near-duplicates count once."),
     SITE.shareWithName(sae));
 }
 
