@@ -200,8 +200,8 @@ def _exit_code_of(job: workers.RunningStep, work: Callable[[], object]) -> int:
             faults.silence(sys.stdout.fileno())
             return faults.BROKEN_PIPE
         fault = faults.explain(error, job.step, STEPS[job.step].memory)
-        is_of_place = isinstance(error, OSError) and error.filename is not None
-        if fault is None and is_of_place and job.step in FOR_USERS:
+        is_for_user = fault is None and job.step in FOR_USERS
+        if is_for_user and isinstance(error, OSError) and error.filename is not None:
             # Of a path that was given: a file where a folder belongs, a link to itself.
             log.error("error: %s: %s", error.filename, error.strerror)
             return 1

@@ -8,7 +8,7 @@ from sae.report import outcomes
 
 def row(outcome, low=-0.0012, high=0.0204, reason=None, **counts):
     """Return what a row of means says of an outcome."""
-    counts = {"cells": 3, "out_of_reach": 0, "blocks": 4} | counts
+    counts = {"cells": 3, "out_of_reach": 0, "infeasible": 0, "blocks": 4} | counts
     return {"outcome": outcome, "low": low, "high": high, "reason": reason, **counts}
 
 

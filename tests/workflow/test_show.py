@@ -83,7 +83,7 @@ def test_the_answer_is_short_and_says_where_to_look(tmp_path, monkeypatch):
         ".004 to .026 (before",
         f"{indent}Holm's correction)",
         "                  MS         not measured",
-        "  a_method_with_… detection  not comparable: out of reach in 5 of 15 cells",
+        "  a_method_with_… detection  not comparable: out of reach in 5 of 17 cells",
         "                  MS         not measured",
         "  untrained       detection -0.090 (control, at its own R2)",
     ]

@@ -203,7 +203,12 @@ def test_what_is_not_comparable_says_why_and_has_no_effect_at_the_same_r2():
                 **too_few, low=np.nan, high=np.nan, cells=1, infeasible=0, datasets=1
             ),
             mean_row(
-                method="reg2", effect=0.5, out_of_reach=2, datasets=1, **out_of_reach
+                method="reg2",
+                effect=0.5,
+                out_of_reach=2,
+                infeasible=0,
+                datasets=1,
+                **out_of_reach,
             ),
         ]
     )
