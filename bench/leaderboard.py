@@ -124,6 +124,11 @@ LOOKS_IN_WORDS = """
 *Detection by looks*: the difference where 8 x 8 pixels of the images stand in for the
 backbone: what can be seen without a network. It is read where detection is highest.
 """
+WITHOUT_LOOKS = """
+*Detection by looks*, by 8 x 8 pixels of the images in place of a backbone, was not scored
+here: these SAEs would have to be trained again ([the demo has
+it](results.md#what-else-is-seen)).
+"""
 TIME = """
 Rows have no times. Where they were measured, a training step with Reg. 1 or Reg. 2 took
 1.2 to 1.8 times as long as one of Top-k ([costs](performance.md#the-training-step)).
@@ -172,8 +177,8 @@ def page() -> str:
             markdown(prices[has_price]),
             wrapped(PRICES_IN_WORDS),
         ]
-        if PRICES[LOOKS] in prices:
-            paragraphs.append(wrapped(LOOKS_IN_WORDS))
+        has_looks = PRICES[LOOKS] in prices
+        paragraphs.append(wrapped(LOOKS_IN_WORDS if has_looks else WITHOUT_LOOKS))
 
     meanings = words.meanings(IntervalRule())
     meanings[outcomes.INCONCLUSIVE] = INCONCLUSIVE_IN_WORDS
