@@ -250,13 +250,14 @@ def test_full_shared_memory_is_told_and_is_no_endless_wait(monkeypatch):
 
 
 @pytest.fixture
-def step(digits, capsys):
+def step(digits, capsys, monkeypatch):
     """Return a function that runs the step `dataset` in this process.
 
     It returns the exit code and what the step printed.
     """
     log = logging.getLogger("sae")
-    handlers_before = list(log.handlers)
+    # Those of other tests' commands print to streams that may be closed.
+    monkeypatch.setattr(log, "handlers", [])
     level_before = log.level
 
     def run(folder, *options):
@@ -266,7 +267,7 @@ def step(digits, capsys):
         try:
             return main([*arguments, *options]), capsys.readouterr().err
         finally:
-            for handler in set(log.handlers) - set(handlers_before):
+            for handler in list(log.handlers):
                 log.removeHandler(handler)
                 with suppress(OSError):
                     handler.close()
