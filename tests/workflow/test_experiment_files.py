@@ -8,6 +8,7 @@ import yaml
 from conftest import ROOT
 from sae_workflow import housekeeping, recorded_configs, settings
 
+from sae.core import registry
 from sae.core.errors import UserError
 
 THEIRS = "config/experiments/theirs.yaml"
@@ -138,3 +139,20 @@ def test_experiments_of_the_folder_are_targets_without_a_flag(make_checkout):
         assert "config/experiments/broken.yaml line" in output
     output = checkout.snakemake("-n", "broken", ok=False)
     assert "broken.yaml line" in output and "'broken'" in output
+
+
+def test_a_record_of_files_of_ones_own_leaves_their_entries_known(folder):
+    penalty = folder / "own/penalties/largest.py"
+    penalty.parent.mkdir(parents=True)
+    penalty.write_text("def penalty(batch):\n    return batch.a.amax(dim=1)\n")
+    Path("mine.yaml").write_text(
+        "extensions: own\n"
+        "methods: {largest: {extends: topk, penalty: largest, lambda: 0.1}}\n"
+        "experiments: {mine: {extends: smoke, methods: [topk, largest]}}\n"
+    )
+    try:
+        _, raw, _ = settings.read_files("config.yaml", "mine.yaml")
+        recorded_configs.write_records(raw, {"mine"}, ["config.yaml", "mine.yaml"], {})
+        assert "largest" in registry.names("penalty")
+    finally:
+        registry.extend(None)

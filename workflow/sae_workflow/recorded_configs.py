@@ -78,7 +78,8 @@ def write_records(
     usual_config = config
     if other_files or options:
         try:
-            _, usual_config, _ = settings.read_files("config.yaml")
+            # Not loaded, which would forget the config's own folder of extensions.
+            usual_config, _ = settings.merge_config_files("config.yaml")
         except UserError:  # It is right with what was laid over it, or is not there.
             usual_config = {}
 
