@@ -889,10 +889,8 @@ def time_planning(arguments: argparse.Namespace) -> None:
     import yaml
     from support.larger import enlarge_paper
 
-    from sae.config.yaml_file import parse_file
-
     runs = 1 if arguments.tiny else 3
-    config = parse_file("config.yaml")
+    config, _ = settings.merge_config_files("config.yaml")
     print(f"{'':<12}{'SAEs':>8}{'jobs':>7}{'seconds':>9}{'peak MB':>9}")
     for factor in (1, 10):
         larger = enlarge_paper(config, factor)
