@@ -333,6 +333,6 @@ def _writes(module: ModuleType, what: str) -> UserError:
     metric = module.__name__.rpartition(".")[2]
     return UserError(
         f"metric {metric} ({module.__file__}) changes {what}, which other metrics read "
-        "too: let it put it back, or work on a copy, such as x.clone() of a tensor, x.copy() of an "
-        "array or copy.deepcopy(coder)"
+        "too: let it put it back, or work on a copy, such as x.clone() of a tensor, "
+        "x.copy() of an array or copy.deepcopy(coder)"
     )

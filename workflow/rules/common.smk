@@ -199,10 +199,10 @@ def splits_of(*splits):
     }
 
 
-def backbones_read(rule, w):
+def backbones_read(step, w):
     """Return the other backbones whose embeddings a job reads beside its cell's own."""
     backbones = settings.other_backbones(cfg, w.experiment, w.backbone)
-    if rule == "score":
+    if step == "score":
         backbones += settings.backbones_of_metrics(cfg, w.experiment, w.dataset)
     return backbones
 
