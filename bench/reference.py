@@ -156,17 +156,19 @@ def shorten_scores(metrics: pd.DataFrame) -> pd.DataFrame:
 
 
 def judged_latents(latents: pd.DataFrame) -> pd.DataFrame:
-    """Return what the table of detection by frequency reads of latents.
+    """Return what the table of detection by frequency reads of latents, and names.
 
     Four decimals are a third of the bytes, and beyond what an AUC of some images tells.
     """
     scores = ["detection", "n_active"]
+    names = [name for name in ("name", "name_precision") if name in latents]
     # Where there are no judges there is no detection.
-    latents = latents.reindex(columns=[*KEY, *scores, "selected"])
+    latents = latents.reindex(columns=[*KEY, *scores, *names, "selected"])
     is_on_test = latents["split"] == "test"
     is_read = latents["selected"] & is_on_test & latents["detection"].notna()
-    slim = latents.loc[is_read, [*KEY, *scores]]
-    return slim.astype({"detection": "float32"}).round({"detection": 4})
+    slim = latents.loc[is_read, [*KEY, *scores, *names]]
+    decimals = {name: 4 for name in ("detection", "name_precision") if name in slim}
+    return slim.astype(dict.fromkeys(decimals, "float32")).round(decimals)
 
 
 def write(path: Path, rows: pd.DataFrame) -> None:

@@ -15,6 +15,8 @@ SCRIPTS = sorted((ROOT / "bench").glob("[a-z]*.py"))
 OF_RESULTS = {
     "decisive.py",
     "leaderboard.py",
+    "parts.py",
+    "photographs.py",
     "pilot.py",
     "reference.py",
     "sizes.py",
