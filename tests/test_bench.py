@@ -17,6 +17,7 @@ OF_RESULTS = {
     "leaderboard.py",
     "parts.py",
     "photographs.py",
+    "photographs_pilot.py",
     "pilot.py",
     "reference.py",
     "sizes.py",
