@@ -58,12 +58,18 @@ def missing_datasets(experiment: str, kept: Path) -> list[str]:
 
 
 def run(experiment: str, dataset: str, cores: str) -> Path:
-    """Run one dataset of an experiment, and return the folder with its rows."""
-    part = ROOT / "results/parts" / f"{experiment}-{dataset}.json"
-    files.write_json(part, {"experiments": {experiment: {"datasets": [dataset]}}})
+    """Run one dataset of an experiment, and return the folder with its rows.
+
+    The program ends if Snakemake fails.
+    """
+    part = ROOT / "results/parts" / f"{experiment}-{dataset}.yaml"
+    part.parent.mkdir(parents=True, exist_ok=True)
+    files.write_text(part, f"experiments: {{{experiment}: {{datasets: [{dataset}]}}}}")
     rows = [file.format(experiment=experiment) for file in ROWS]
     command = ["snakemake", *rows, "--configfile", str(part), "--cores", cores]
-    subprocess.run(command, cwd=ROOT, check=True)
+    status = subprocess.run(command, cwd=ROOT).returncode
+    if status:
+        raise SystemExit(status)
     return ROOT / paths.EXPERIMENT.format(experiment=experiment)
 
 
