@@ -252,15 +252,14 @@ def _midranks(values: np.ndarray) -> np.ndarray:
 
 
 def psychometric(
-    answers: pd.DataFrame, scores: pd.DataFrame, score: str, bins: int = 4
+    answers: pd.DataFrame, scores: pd.DataFrame, score: str
 ) -> pd.DataFrame:
     """Return by method the share right on latents of a low to a high score.
 
     Args:
         answers: As for :func:`shares_right`.
         scores: As for :func:`correlations`.
-        score: The score; bins hold as many of the judged latents each.
-        bins: How many.
+        score: The score; four bins hold as many of the judged latents each.
 
     Returns:
         Columns method, score (the mean of a bin's judged latents), share, low, high,
@@ -271,9 +270,9 @@ def psychometric(
     if table.empty:
         return pd.DataFrame(columns=columns)
     by_latent = table.drop_duplicates(LATENT)
-    edges = np.quantile(by_latent[score], np.linspace(0, 1, bins + 1))
+    edges = np.quantile(by_latent[score], np.linspace(0, 1, 5))
     bin_of_answer = np.searchsorted(edges, table[score], "right") - 1
-    table["bin"] = np.clip(bin_of_answer, 0, bins - 1)
+    table["bin"] = np.clip(bin_of_answer, 0, 3)
     rows = []
     for (method, _), answers_of_bin in table.groupby(["method", "bin"], sort=True):
         share = shares_right(answers_of_bin, [method]).iloc[0]

@@ -183,18 +183,11 @@ SCORES = {
     ),
     "purity_raw": Score("purity_binary", "binary", "purity", f"{_PURITY}."),
     "purity_weighted": Score("purity_weighted", "weighted"),
-    "purity_weighted_null": Score(
-        "purity_weighted", "weighted-null", minus="purity_weighted_null", worth=True
-    ),
     "purity_min10": Score(
         "purity_binary_min10",
         "binary_min10",
         "purity of latents with 10 images",
         worth=True,
-    ),
-    "purity_coarse": Score("purity_binary_coarse", "binary_coarse"),
-    "purity_coarse_null": Score(
-        "purity_binary_coarse", "binary_coarse-null", minus="purity_binary_null_coarse"
     ),
     "concepts_match": Score(
         "concepts_match",

@@ -43,13 +43,13 @@ def reader(spec: Any) -> Callable[[str], Image.Image]:
     return archives.opener(root(spec.root), getattr(spec, "image_column", "image"))
 
 
-def contents(folder: Path, most: int = 10) -> str:
-    """Return the first names in a folder, as text for a message."""
+def contents(folder: Path) -> str:
+    """Return the first ten names in a folder, as text for a message."""
     names = sorted(
         f"{path.name}/" if path.is_dir() else path.name for path in folder.iterdir()
     )
-    shown = ", ".join(names[:most]) or "nothing"
-    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
+    shown = ", ".join(names[:10]) or "nothing"
+    return f"{shown} and {len(names) - 10} more" if len(names) > 10 else shown
 
 
 def matching(root: Path, pattern: str) -> list[Path]:

@@ -48,17 +48,17 @@ class Activations:
         """True where `group` joins several images."""
         return self.manifest["dataset"]["grouped"]
 
-    def draw_rows(self, count: int, seed: int = 0) -> Int[np.ndarray, " rows"]:
+    def draw_rows(self, count: int) -> Int[np.ndarray, " rows"]:
         """Draw at most `count` rows at random; return their numbers, ascending."""
         row_count = len(self.index)
-        generator = np.random.default_rng(seed)
+        generator = np.random.default_rng(0)
         return np.sort(
             generator.choice(row_count, min(count, row_count), replace=False)
         )
 
-    def sample(self, count: int, seed: int = 0) -> "Activations":
+    def sample(self, count: int) -> "Activations":
         """Return at most `count` of the rows, by :meth:`draw_rows`, in memory."""
-        rows = self.draw_rows(count, seed)
+        rows = self.draw_rows(count)
         if len(rows) == len(self.index):
             return self
         return Activations(

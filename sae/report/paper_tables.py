@@ -96,13 +96,12 @@ TEXTS = {
                 "mean over active latents"
             ),
             "weighted": "the share of a latent's activation instead of its images",
-            "binary-null, weighted-null": (
-                "what is left after subtracting the purity under permuted labels, "
-                "which latents that fire as rarely reach by chance. Claims about "
-                "purity rest on these"
+            "binary-null": (
+                "what is left of binary after subtracting the purity under permuted "
+                "labels, which latents that fire as rarely reach by chance. Claims "
+                "about purity rest on it"
             ),
             "binary_min10": "over latents that fire on 10 test images or more",
-            "binary_coarse, binary_coarse-null": "by the dataset's coarse labels",
         },
         effects_notes=_EFFECTS_OF_METHODS,
         no_effects=_NO_METHODS,

@@ -24,8 +24,6 @@ from sae.scoring.subject import Curve, PerLatent, Subject
 
 # What metrics read that only a bank has.
 _OF_A_BANK = {"val": "a validation split", "siblings": "SAEs of other seeds"}
-# Chance moves labels between whole groups, so these need groups.
-_BY_GROUP = ("purity_binary_null", "purity_weighted_null")
 
 
 def score(
@@ -38,7 +36,6 @@ def score(
     train: Float[np.ndarray, "train_images dim"] | None = None,
     train_judges: Mapping[str, Float[np.ndarray, "train_images judge_dim"]]
     | None = None,
-    train_labels: ArrayLike | None = None,
     train_groups: ArrayLike | None = None,
     concepts: Sequence[Iterable[str]] | None = None,
     train_concepts: Sequence[Iterable[str]] | None = None,
@@ -52,12 +49,10 @@ def score(
     backbones, `train` what needs training images. A column that needs what is not given
     is left out, never computed on something else.
 
-    Three of these metrics are `optional` in config.yaml, and the demo does not name
-    them: `density`, `redundancy` and `uniqueness`. So its metrics.csv lacks their
-    columns (`dense_*`, `redundancy_*`, `uniqueness*`), which are here since they need
-    nothing but the embeddings. Write
-    `metrics: { density: {}, redundancy: {}, uniqueness: {} }` in an experiment to have
-    them there too; leave them out of `metrics` here to have the demo's alone.
+    One of these metrics, `density`, is `optional` in config.yaml, and the demo does not
+    name it. So its metrics.csv lacks the columns `dense_*`, which are here since they
+    need nothing but the embeddings. Write `metrics: { density: {} }` in an experiment
+    to have them there too.
 
     In turn metrics.csv has what one SAE and held-out embeddings do not say: which SAE a
     row is of, its training, its validation split, and metrics that read these or SAEs
@@ -83,10 +78,9 @@ def score(
         judges: {backbone: (N, d') its embeddings of the same images}, d' of its own.
             All count as independent: name none of the family of the SAE's own backbone.
         train: (N', d) embeddings that the SAE was trained on, for metrics that read
-            them (`firing`, `sparse_probe`, ...).
+            them (`firing`, `detection`, ...).
         train_judges: {backbone: (N', d') its embeddings of the images of `train`}, of
             the same judges, for `detection`.
-        train_labels: (N',) classes of the images of `train`.
         train_groups: (N',) groups of the images of `train`, as `groups`.
         concepts: (N,) what people call each image: any number of keywords, or none.
         train_concepts: (N',) keywords of the images of `train`, for the metrics
@@ -118,13 +112,14 @@ def score(
     splits = {"test": data("embeddings", embeddings, groups, coder.d, coder.input_norm)}
     if train is not None:
         splits["train"] = data("train", train, train_groups, coder.d, coder.input_norm)
-    elif train_labels is not None or train_groups is not None:
-        name = "train_labels" if train_labels is not None else "train_groups"
-        raise UserError(f"{name} are given without train: give both")
+    elif train_groups is not None:
+        raise UserError("train_groups are given without train: give both")
     judged = _read_judges(splits, {"test": judges, "train": train_judges})
-    _set_labels(
-        splits, {"test": ("labels", labels), "train": ("train_labels", train_labels)}
-    )
+    if labels is not None:
+        index = splits["test"].index
+        classes = _number("labels", labels, len(index))
+        index["label"] = pd.array(classes.numbers, "Int64")
+        index["label_name"] = classes.distinct[classes.numbers].astype(str)
     keywords = _read_concepts(splits, {"train": train_concepts, "test": concepts})
     subject = Subject(coder, splits, judged, concepts=keywords)
 
@@ -153,7 +148,7 @@ def score(
         if metrics is not None and not columns_of_metric:
             raise UserError(
                 f"metric {name} gives no column of what is given here: it may need "
-                "labels or train_labels, or what sae.score does not take"
+                "labels, or what sae.score does not take"
             )
         rows.claim(owners, name, columns_of_metric, reserved)
         columns.update(columns_of_metric)
@@ -161,9 +156,9 @@ def score(
     reason = describe_doubt(coder, columns.get("r2", 1), "these embeddings")
     if reason:
         warnings.warn(f"the SAE {reason}", stacklevel=2)
+    # Chance moves labels between whole groups, so this needs groups.
     if groups is None:
-        for column in _BY_GROUP:
-            columns.pop(column, None)
+        columns.pop("purity_binary_null", None)
     return columns
 
 
@@ -256,57 +251,6 @@ class _Numbered(NamedTuple):
 
     distinct: np.ndarray
     numbers: Int[np.ndarray, " rows"]
-
-
-def _set_labels(
-    splits: dict[str, Activations], labels: Mapping[str, tuple[str, Any]]
-) -> None:
-    """Write labels into the indices of their splits.
-
-    Classes of all splits are numbered together, so that a class has one number in all.
-
-    Args:
-        splits: the splits; their indices get the columns `label` and `label_name`.
-        labels: {split: (name of the argument, its value or None)}.
-
-    Raises:
-        UserError: labels are of another form, or of two kinds.
-    """
-    classes_by_split = {}
-    for split, (argument, values) in labels.items():
-        if values is not None:
-            row_count = len(splits[split].index)
-            classes_by_split[split] = _number(argument, values, row_count)
-    if not classes_by_split:
-        return
-
-    are_numbers = {
-        classes.distinct.dtype.kind in "iufb" for classes in classes_by_split.values()
-    }
-    if len(are_numbers) > 1:
-        raise UserError(
-            "labels and train_labels are numbers on one side and texts on the other; "
-            "give one kind"
-        )
-
-    if len(classes_by_split) > 1:
-        test_classes, train_classes = (
-            classes.distinct.tolist() for classes in classes_by_split.values()
-        )
-        if set(test_classes).isdisjoint(train_classes):
-            raise UserError(
-                f"labels ({test_classes[0]!r}, ...) and train_labels "
-                f"({train_classes[0]!r}, ...) have no class in common; give both by "
-                "the same names"
-            )
-
-    distinct_by_split = [classes.distinct for classes in classes_by_split.values()]
-    all_classes = np.unique(np.concatenate(distinct_by_split))
-    for split, classes in classes_by_split.items():
-        number = np.searchsorted(all_classes, classes.distinct)[classes.numbers]
-        index = splits[split].index
-        index["label"] = pd.array(number, "Int64")
-        index["label_name"] = classes.distinct[classes.numbers].astype(str)
 
 
 def _check_names(metrics: Any) -> list[str]:
@@ -515,14 +459,7 @@ def data(
     row_count = len(embeddings)
     number = np.arange(row_count)
     unknown = pd.array([pd.NA] * row_count, dtype="Int64")
-    index = pd.DataFrame(
-        {
-            "image_id": number,
-            "label": unknown,
-            "label_name": None,
-            "label_coarse": unknown,
-        }
-    )
+    index = pd.DataFrame({"image_id": number, "label": unknown, "label_name": None})
     if groups is None:
         index["group"] = number
     else:

@@ -101,21 +101,18 @@ def vertices(trials: pd.DataFrame, score: str, better: int = 1) -> pd.DataFrame:
     return rows.iloc[hull(rows["r2"].to_numpy(float), heights)]
 
 
-def window(
-    baseline: pd.DataFrame, score: str, width: float, better: int = 1
-) -> Window | None:
+def window(baseline: pd.DataFrame, score: str, width: float) -> Window | None:
     """Return where methods are read beside a baseline for one score.
 
     Args:
         baseline: Its trials in one cell, as :func:`vertices` takes them.
-        score: The column whose front is read.
+        score: The column whose front is read; a higher score is better.
         width: What R^2 the window spans below R*.
-        better: +1 if a higher score is better, -1 if a lower one is.
 
     Returns:
         A window without a reach; None if the baseline has no front.
     """
-    front = vertices(baseline, score, better)
+    front = vertices(baseline, score)
     if front.empty:
         return None
     best = best_r2(baseline)

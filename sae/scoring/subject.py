@@ -233,17 +233,15 @@ class Subject:
         )
 
     def labels(
-        self, split: str, coarse: bool = False, at_most: int | None = None
+        self, split: str, at_most: int | None = None
     ) -> Int[np.ndarray, " images"] | None:
         """Return class numbers from 0; None where an image has none.
 
         Args:
             split: the split.
-            coarse: whether of the coarse classes.
             at_most: of more rows, only this many, drawn at random; always the same.
         """
-        index = self._images(split, at_most).index
-        column = index["label_coarse" if coarse else "label"]
+        column = self._images(split, at_most).index["label"]
         if column.isna().any():
             return None
         return guard.read_only(column.to_numpy(dtype=np.int64))

@@ -118,18 +118,17 @@ def test_what_is_recorded_keeps_its_key_and_a_raised_version_changes_its_own_alo
         ("penalty", "both")
     }  # That reads it.
     versions.record(versions.waiting())
-    # `absorption` reads this one.
-    assert edit("scoring/metrics/sparse_probe.py", "VERSION = 1", "VERSION = 2") == {
-        "metric sparse_probe"
+    # `stability_alive` reads this one.
+    assert edit("scoring/metrics/stability.py", "VERSION = 1", "VERSION = 2") == {
+        "metric stability"
     }
-    assert "version 2 is not recorded" in versions.waiting()["metric", "sparse_probe"]
+    assert "version 2 is not recorded" in versions.waiting()["metric", "stability"]
     versions.record(versions.waiting())
     assert (
-        changed() == {"sparse_probe"}
-        and versions.version_of("metric", "sparse_probe") == "2"
+        changed() == {"stability"} and versions.version_of("metric", "stability") == "2"
     )
-    edit("scoring/metrics/sparse_probe.py", "VERSION = 2", "VERSION = 1")
-    with refused_naming("metric sparse_probe", "VERSION may only grow"):
+    edit("scoring/metrics/stability.py", "VERSION = 2", "VERSION = 1")
+    with refused_naming("metric stability", "VERSION may only grow"):
         versions.record(versions.waiting())
 
 

@@ -79,7 +79,6 @@ def write_activations(folder, name, d=6, labels=True, grouped=False, seed=0):
         )
         index["label"] = pd.array(label if labels else [pd.NA] * count, dtype="Int64")
         index["label_name"] = [f"class {c}" if labels else None for c in label]
-        index["label_coarse"] = pd.array([pd.NA] * count, dtype="Int64")
         index["group"] = [f"{split}{i // 2 if grouped else i}" for i in range(count)]
         made_by = {
             "dataset": {"name": "d", "grouped": grouped},

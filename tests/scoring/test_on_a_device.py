@@ -31,7 +31,7 @@ OPTIONS = {"detection": {"least_train": 5, "least_test": 2}}
 
 
 def activations(split, world):
-    """Make a split of the world: two images a group, two fine classes a coarse one."""
+    """Make a split of the world: two images a group."""
     count = COUNTS[split]
     ((embeddings, _),) = synthetic.chunks(world, split, count)
     labels = synthetic.labels_of(WORLD.seed, WORLD.classes, split, count)
@@ -40,7 +40,6 @@ def activations(split, world):
             "image_id": [f"{split}{row}" for row in range(count)],
             "label": pd.array(labels, dtype="Int64"),
             "label_name": [f"class {label}" for label in labels],
-            "label_coarse": pd.array(labels // 2, dtype="Int64"),
             "group": [f"{split}{row // 2}" for row in range(count)],
         }
     )
@@ -128,8 +127,8 @@ def cell(tmp_path):
 
 
 def test_a_stage_opens_each_sae_on_its_device(cell):
-    # Three that read the SAE, its inputs and codes, and its siblings.
-    metrics = dict.fromkeys(("reconstruction", "redundancy", "stability_alive"))
+    # Two that read the SAE, its inputs and codes, and its siblings.
+    metrics = dict.fromkeys(("reconstruction", "stability_alive"))
     tables = {}
     for device in ("cpu", DEVICE.type):
         with pretend_device() as pretended:
@@ -143,7 +142,7 @@ def test_a_stage_opens_each_sae_on_its_device(cell):
             )
         assert (pretended.waits[TO_CPU] > 0) is (device != "cpu")
         tables[device] = files.read_parquet(cell / device / "score/metrics.parquet")
-    assert {"r2", "redundancy_max", "stability_alive"} <= set(tables["cpu"])
+    assert {"r2", "stability_alive"} <= set(tables["cpu"])
     pd.testing.assert_frame_equal(tables[DEVICE.type], tables["cpu"], check_exact=True)
 
 

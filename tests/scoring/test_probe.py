@@ -228,14 +228,3 @@ def test_C_is_chosen_on_validation_not_on_test_and_a_cut_fit_is_told():
                 == fitted.passes
             )
     assert not probe.fit(x, labels, probe.Options(C=[10.0], max_passes=2)).converged
-
-
-def test_the_standard_error_is_that_of_images_drawn_again():
-    rng = np.random.default_rng(0)
-    right = rng.random((3, 80)) < np.array([[0.3], [0.6], [0.8]])
-    ks = [1, 2, 4]
-    areas = [
-        probe.area(ks, right[:, rng.integers(0, 80, 80)].mean(axis=1).tolist())[0]
-        for _ in range(4000)
-    ]
-    assert probe.standard_error(ks, right) == pytest.approx(np.std(areas), rel=0.05)

@@ -181,9 +181,9 @@ def _purity_by_chance(
 ) -> np.ndarray:
     """Return (m,) the mean purity under permuted labels, NaN where a latent is dead."""
     permuted_labels = labellings(labels, groups)[1:]
-    purity, _, _ = _purity.per_latent(codes, permuted_labels)
+    purity = _purity.per_latent(codes, permuted_labels)
     fires = np.diff(codes.indptr) > 0
-    return np.where(fires, purity.mean(axis=0), np.nan)
+    return np.where(fires, purity.binary.mean(axis=0), np.nan)
 
 
 def _stability(coder: Coder, siblings: Sequence[Coder]) -> np.ndarray:

@@ -126,10 +126,7 @@ def choose_methods(
 
 
 def draw_trials(
-    cell: tuple[Any, ...],
-    saes: Sequence[JudgedSae],
-    groups: np.ndarray,
-    seed: int = 0,
+    cell: tuple[Any, ...], saes: Sequence[JudgedSae], groups: np.ndarray
 ) -> DrawnTrials:
     """Draw the trials of a cell.
 
@@ -137,9 +134,8 @@ def draw_trials(
         cell: (dataset, backbone, k).
         saes: The SAEs, the baseline first.
         groups: (images,) a number for each set of near-duplicates.
-        seed: Of all draws.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     image_count = len(groups)
     often_shown = rng.permutation(image_count)[:MOST_SILENT]
     trials: list[Trial] = []

@@ -14,13 +14,12 @@ class Purity(NamedTuple):
     """Purity of each latent, by each labelling.
 
     Attributes:
-        binary: of the images; NaN for a latent that never fires.
-        weighted: of the activation; NaN for a latent that never fires.
+        binary: the dominant class's share of the images on which the latent fires; NaN
+            for a latent that never fires.
         dominant: the number of the dominant class.
     """
 
     binary: Float64[np.ndarray, "labellings latents"]
-    weighted: Float64[np.ndarray, "labellings latents"]
     dominant: Int[np.ndarray, "labellings latents"]
 
 
@@ -31,8 +30,7 @@ def per_latent(
     """Compute purity and dominant class of every latent.
 
     Dominant is the class of most of the images on which the latent fires (the first of
-    equals). Binary purity is that class's share of those images, weighted purity its
-    share of the activation.
+    equals).
 
     Args:
         matrix: codes latent by latent without explicit zeros, as
@@ -48,35 +46,24 @@ def per_latent(
 
     images_of_dominant = np.zeros((labelling_count, latent_count), dtype=np.int64)
     dominant = np.zeros((labelling_count, latent_count), dtype=np.int64)
-    activation_of_dominant = np.zeros((labelling_count, latent_count))
-    activation = np.zeros(latent_count)
 
     latents_at_once = max(1, _BINS // class_count)
     for first in range(0, latent_count, latents_at_once):
-        # What these latents' values are: their images, and the latents counted from 0.
+        # The images of these latents' values, and the latents counted from 0.
         starts = matrix.indptr[first : first + latents_at_once + 1]
         count = len(starts) - 1
         latents = slice(first, first + count)
         images = matrix.indices[starts[0] : starts[-1]]
-        values = matrix.data[starts[0] : starts[-1]]
         latent = np.repeat(np.arange(count), np.diff(starts))
-        activation[latents] = np.bincount(latent, values, count)
 
         for number, place_of_image in enumerate(place_labellings):
             place = place_of_image[images]
             image_counts = np.bincount(
                 latent * class_count + place, minlength=count * class_count
             ).reshape(count, class_count)
-            most_frequent = image_counts.argmax(axis=1)
-            dominant[number, latents] = most_frequent
+            dominant[number, latents] = image_counts.argmax(axis=1)
             images_of_dominant[number, latents] = image_counts.max(axis=1)
-
-            in_dominant = np.flatnonzero(place == most_frequent[latent])
-            activation_of_dominant[number, latents] = np.bincount(
-                latent[in_dominant], values[in_dominant], count
-            )
 
     with np.errstate(invalid="ignore"):
         binary = images_of_dominant / np.diff(matrix.indptr)
-        weighted = activation_of_dominant / activation
-    return Purity(binary, weighted, classes[dominant])
+    return Purity(binary, classes[dominant])

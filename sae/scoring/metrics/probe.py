@@ -10,11 +10,9 @@ worse on val (`FALLEN`). `sae.scoring.softmax_solver` says what is minimised, an
 far.
 
 Curve `probe`: top-1 by k', powers of 2 up to K. `probe_auc`, `probe_auc_above_1`: the
-normalised area under it (over K, over K - 1); `probe_auc_se`: the standard error of the
-first by the test images that happened to be drawn, beside which the solver's `tol` is
-small (an image or less at each k'); `probe_top1`, `probe_C`: at K; `probe_edges`:
-probes whose C is at the grid's edge; `probe_unconverged`: those of which a fit, at any
-C, stopped at `max_passes`.
+normalised area under it (over K, over K - 1); `probe_top1`: at K; `probe_edges`: probes
+whose C is at the grid's edge; `probe_unconverged`: those of which a fit, at any C,
+stopped at `max_passes`.
 """
 
 from pathlib import Path
@@ -22,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float64, Int
+from jaxtyping import Float64, Int
 from pydantic import Field
 from scipy.sparse import csr_matrix
 
@@ -76,7 +74,7 @@ class Probe(NamedTuple):
     """One fitted probe.
 
     Attributes:
-        is_right: whether each test image's label is predicted.
+        top1: share of the test images whose label is predicted.
         on_val: share of the validation images whose label is.
         C: the chosen inverse strength of the l2 penalty.
         at_edge: whether C is the grid's first or last value, so that one outside might
@@ -86,17 +84,12 @@ class Probe(NamedTuple):
         passes: over the training features, of all fits.
     """
 
-    is_right: Bool[np.ndarray, " images"]
+    top1: float
     on_val: float
     C: float
     at_edge: bool
     converged: bool
     passes: int
-
-    @property
-    def top1(self) -> float:
-        """Share of the test images whose label is predicted."""
-        return float(self.is_right.mean())
 
 
 class _Trial(NamedTuple):
@@ -105,14 +98,14 @@ class _Trial(NamedTuple):
     Attributes:
         C: the inverse strength of the l2 penalty.
         on_val: share of the validation images whose label is predicted.
-        is_right: whether each test image's label is predicted.
+        top1: share of the test images whose label is predicted.
         converged: whether the fit did not stop at `max_passes`.
         passes: its passes over the training images.
     """
 
     C: float
     on_val: float
-    is_right: Bool[np.ndarray, " images"]
+    top1: float
     converged: bool
     passes: int
 
@@ -144,11 +137,7 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
         "probe": Curve(ks, top1),
         "probe_auc": auc,
         "probe_auc_above_1": auc_above_1,
-        "probe_auc_se": standard_error(
-            ks, np.stack([probe.is_right for probe in probes])
-        ),
         "probe_top1": probes[-1].top1,
-        "probe_C": probes[-1].C,
         "probe_edges": sum(probe.at_edge for probe in probes),
         "probe_unconverged": sum(not probe.converged for probe in probes),
     }
@@ -260,7 +249,8 @@ def fit(
         right_on_val = classes[fitted.predict(features["val"])] == y["val"]
         right_on_test = classes[fitted.predict(features["test"])] == y["test"]
         on_val = float(right_on_val.mean())
-        trials.append(_Trial(C, on_val, right_on_test, fitted.converged, fitted.passes))
+        top1 = float(right_on_test.mean())
+        trials.append(_Trial(C, on_val, top1, fitted.converged, fitted.passes))
         last_fits = [*last_fits[-1:], fitted]
         best_on_val = max(trial.on_val for trial in trials)
         if best_on_val - trials[-1].on_val > much_worse:
@@ -269,7 +259,7 @@ def fit(
     # Of equals the first, which has the smallest C.
     best = max(trials, key=lambda trial: trial.on_val)
     return Probe(
-        is_right=best.is_right,
+        top1=best.top1,
         on_val=best.on_val,
         C=best.C,
         at_edge=len(grid) > 1 and best.C in (grid[0], grid[-1]),
@@ -337,20 +327,3 @@ def area(budgets: list[int], top1: list[float]) -> tuple[float, float]:
         return float("nan"), float("nan")
     under = float(np.trapezoid(top1, budgets))
     return under / largest, under / (largest - 1)
-
-
-def standard_error(
-    budgets: list[int], is_right: Bool[np.ndarray, "budgets images"]
-) -> float:
-    """Return the standard error of the area over K, by the images.
-
-    Args:
-        budgets: the k'.
-        is_right: whether each image's label is predicted at each k'.
-    """
-    under = np.asarray(np.trapezoid(is_right.astype(np.float64), budgets, axis=0))
-    area_of_image = under / budgets[-1]
-    image_count = len(area_of_image)
-    if image_count < 2:
-        return float("nan")
-    return float(area_of_image.std(ddof=1) / np.sqrt(image_count))

@@ -3,15 +3,16 @@
 `_purity` defines purity. It has a null since rare latents are pure by chance.
 
 Averages are over the latents that fire at least once, NaN if none does.
-`purity_binary`, `purity_weighted`; `..._null`: these after permuting the labels,
-which keeps every latent's firing count, as a mean over seeded permutations. Where
-images have groups, labels move between whole groups of one size, since pictures of one
-thing share a label. `purity_binary_min10`: over the latents that fire on at least 10
-images. With `_coarse`: of coarse labels.
+`purity_binary`, `purity_weighted`; `purity_binary_null`: the first after permuting the
+labels, which keeps every latent's firing count, as a mean over seeded permutations.
+Where images have groups, labels move between whole groups of one size, since pictures
+of one thing share a label. `purity_binary_min10`: over the latents that fire on at
+least 10 images.
 """
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Float64, Int
+from scipy.sparse import csc_matrix
 
 from sae.core.options import Options
 from sae.models.codes import Codes
@@ -28,15 +29,11 @@ _PERMUTATIONS = 20
 
 def score(subject: Subject, split: str, options: Options) -> Scores:
     """Return the purity of one SAE; nothing where the dataset has no labels."""
-    scores: Scores = {}
-    for suffix, coarse in (("", False), ("_coarse", True)):
-        labels = subject.labels(split, coarse)
-        if labels is None:
-            continue
-        averages = of_codes(subject.codes(split), labels, subject.groups(split))
-        for name, value in averages.items():
-            scores[f"purity_{name}{suffix}"] = value
-    return scores
+    labels = subject.labels(split)
+    if labels is None:
+        return {}
+    averages = of_codes(subject.codes(split), labels, subject.groups(split))
+    return {f"purity_{name}": value for name, value in averages.items()}
 
 
 def of_codes(
@@ -50,7 +47,7 @@ def of_codes(
         groups: (N,) group numbers, if images have them.
 
     Returns:
-        binary, weighted, binary_null, weighted_null, binary_min10.
+        binary, weighted, binary_null, binary_min10.
     """
     firing_counts = codes.firing_counts()
     fires = firing_counts > 0
@@ -60,24 +57,40 @@ def of_codes(
             "binary": nan,
             "weighted": nan,
             "binary_null": nan,
-            "weighted_null": nan,
             "binary_min10": nan,
         }
-    purity = _purity.per_latent(codes.by_latent(), labellings(labels, groups))
-
+    matrix = codes.by_latent()
+    purity = _purity.per_latent(matrix, labellings(labels, groups))
     # The first labelling is of the labels as they are.
+    weighted = _weighted(matrix, labels, purity.dominant[0])
+
     binary_means = purity.binary[:, fires].mean(axis=1)
-    weighted_means = purity.weighted[:, fires].mean(axis=1)
     binary_of_frequent = purity.binary[0, firing_counts >= 10]
     return {
         "binary": float(binary_means[0]),
-        "weighted": float(weighted_means[0]),
+        "weighted": float(weighted[fires].mean()),
         "binary_null": float(binary_means[1:].mean()),
-        "weighted_null": float(weighted_means[1:].mean()),
         "binary_min10": float(
             binary_of_frequent.mean() if len(binary_of_frequent) else np.nan
         ),
     }
+
+
+def _weighted(
+    matrix: Float[csc_matrix, "images latents"],
+    labels: Int[np.ndarray, " images"],
+    dominant: Int[np.ndarray, " latents"],
+) -> Float64[np.ndarray, " latents"]:
+    """Return the dominant class's share of each latent's activation, NaN if dead."""
+    latent_count = matrix.shape[1]
+    latent = np.repeat(np.arange(latent_count), np.diff(matrix.indptr))
+    in_dominant = labels[matrix.indices] == dominant[latent]
+    activation_of_dominant = np.bincount(
+        latent[in_dominant], matrix.data[in_dominant], latent_count
+    )
+    activation = np.bincount(latent, matrix.data, latent_count)
+    with np.errstate(invalid="ignore"):
+        return activation_of_dominant / activation
 
 
 def labellings(
