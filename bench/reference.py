@@ -40,7 +40,7 @@ MADE_BY = "made_by.json"
 # Columns of before that nothing reads.
 GONE = ("concepts_named",)
 # Each run has those of its own datasets.
-PARTS_OF_DATASETS = ("by_dataset", "cells", "columns", "families")
+PARTS_OF_DATASETS = ("by_dataset", "cells", "columns", "families", "pictures")
 LEFT_OUT = ("fronts.csv", "leaderboard.csv", "leaderboard.md")
 # A figure with the fronts of more cells cannot be read on a page.
 MOST_CELLS = 12

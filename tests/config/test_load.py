@@ -410,7 +410,7 @@ def test_the_config_is_right_and_typed():
             "datasets/x",
             {"type": "table", "root": "x", "image_size": 8},
             "datasets.x.image_size",
-            "allowed: .*label, root",
+            "allowed: .*label, pictures, root",
         ),
         (
             "datasets/x",
