@@ -12,8 +12,9 @@ Kept are the rows: metrics.parquet with seven digits, curves.parquet, made_by.js
 of latents.parquet what the table of detection by frequency reads. Rows of other cells
 that lie there stay: an experiment may be run a few cells at a time, on several
 machines. Tables and claims are written anew from these, and the figures that the
-folder's README.md shows. Left out are fronts.csv, which is long, and the leaderboard,
-here a copy of fronts.md.
+folder's README.md shows: of many cells `fronts` has that of the gallery alone, and
+with --all-cells all of them. Left out are fronts.csv, which is long, and the
+leaderboard, here a copy of fronts.md.
 """
 
 import argparse
@@ -39,8 +40,10 @@ MADE_BY = "made_by.json"
 # Columns of before that nothing reads.
 GONE = ("concepts_named",)
 # Each run has those of its own datasets.
-PARTS_OF_DATASETS = ("by_dataset", "cells", "columns", "families")
+PARTS_OF_DATASETS = ("by_dataset", "cells", "columns", "families", "pictures")
 LEFT_OUT = ("fronts.csv", "leaderboard.csv", "leaderboard.md")
+# A figure with the fronts of more cells cannot be read on a page.
+MOST_CELLS = 12
 
 
 def main() -> None:
@@ -58,6 +61,9 @@ def main() -> None:
     parser.add_argument(
         "--config", nargs="*", default=[], help="files laid over config.yaml"
     )
+    parser.add_argument(
+        "--all-cells", action="store_true", help="draw the fronts of all cells"
+    )
     arguments = parser.parse_args()
     if arguments.action == "keep":
         results, into = arguments.folders
@@ -65,7 +71,7 @@ def main() -> None:
     if arguments.action == "rename":
         rename(arguments.folders[-1])
     else:
-        rebuild(arguments.folders[-1], arguments.config)
+        rebuild(arguments.folders[-1], arguments.config, arguments.all_cells)
 
 
 def keep(results: Path, into: Path, overlays: list[str]) -> None:
@@ -225,12 +231,13 @@ def join_records(
     return joined
 
 
-def rebuild(folder: Path, overlays: list[str]) -> None:
+def rebuild(folder: Path, overlays: list[str], all_cells: bool = False) -> None:
     """Write the tables, the claims and the figures of a folder from its rows.
 
     Args:
         folder: With the rows that are kept, and perhaps a page that shows figures.
         overlays: Files laid over config.yaml.
+        all_cells: Draw the fronts of all cells, however many there are.
     """
     config = settings.read_config(str(ROOT / "config.yaml"), *overlays)
     experiment = files.read_json(folder / MADE_BY)["experiment"]
@@ -252,7 +259,12 @@ def rebuild(folder: Path, overlays: list[str]) -> None:
         tables.write(metrics, latents, PUBLISHED, plan, scratch_folder / "tables")
         claims.write(metrics, curves, PUBLISHED, plan, scratch_folder)
         for name in figures:
-            plot.plot(name, folder, names, scratch_folder / "figures")
+            drawn = folder
+            if name == "fronts" and not all_cells:
+                drawn = scratch_folder / "drawn"
+                gallery_cell = settings.gallery_cell(config, experiment)
+                copy_drawn_rows(folder, gallery_cell, drawn)
+            plot.plot(name, drawn, names, scratch_folder / "figures")
 
         for kind in ("tables", "figures"):
             shutil.rmtree(folder / kind, ignore_errors=True)
@@ -261,6 +273,25 @@ def rebuild(folder: Path, overlays: list[str]) -> None:
                 place = folder / path.relative_to(scratch_folder)
                 place.parent.mkdir(exist_ok=True)
                 shutil.copyfile(path, place)
+
+
+def copy_drawn_rows(
+    folder: Path, gallery_cell: settings.Cell | None, into: Path
+) -> None:
+    """Copy the rows of which `fronts` is drawn: of many cells those of the gallery's.
+
+    Args:
+        folder: With the rows that are kept.
+        gallery_cell: The cell; None where the experiment has no gallery.
+        into: The folder to write to.
+    """
+    metrics = read_rows(folder / "metrics.parquet")
+    cells = cells_of(metrics)
+    if gallery_cell is not None and cells.nunique() > MOST_CELLS:
+        key = tuple(gallery_cell.wildcards[part] for part in CELL)
+        metrics = metrics[cells == key]
+    files.write_parquet(into / "metrics.parquet", metrics)
+    shutil.copy(folder / MADE_BY, into)
 
 
 def rename(folder: Path) -> None:

@@ -47,6 +47,7 @@ class MadeBy(Options):
             all cells of this pair.
         families: {backbone: its family}; records of before the third version of the
             comparison have none, and their backbones count as families of their own.
+        pictures: {dataset: a name of its pictures}, of those that say it.
         intervals: How wide intervals are.
     """
 
@@ -61,6 +62,7 @@ class MadeBy(Options):
     columns: dict[str, str] = Field(default={})
     cells: dict[str, Any] = Field(default={})
     families: dict[str, str] = Field(default={})
+    pictures: dict[str, str] = Field(default={})
     intervals: IntervalRule = IntervalRule()
 
     @property
@@ -124,6 +126,7 @@ def joined(
     """
     names_on_leaderboard: set[str] = set()
     families: dict[str, str] = {}
+    pictures: dict[str, str] = {}
     parts: list[readings.Readings] = []
     omissions: list[str] = []
     for experiment in experiments:
@@ -140,9 +143,11 @@ def joined(
         parts.append(part.renamed(new_names))
         # Where two folders know a backbone, its family is that of the earlier one.
         families = made_by.families | families
+        pictures = made_by.pictures | pictures
 
     rule = experiments[0].made_by.intervals
-    return outcomes.means(readings.joined(parts), families, rule), omissions
+    joined_readings = readings.joined(parts)
+    return outcomes.means(joined_readings, families, rule, pictures), omissions
 
 
 def _free_name(method: str, experiment: str, names_on_leaderboard: set[str]) -> str:

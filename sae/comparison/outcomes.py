@@ -1,7 +1,8 @@
 """What may be said of each effect: its mean over blocks, its intervals, its outcome.
 
 Blocks are (dataset, family of backbones); from `DATASETS_AS_BLOCKS` datasets on they
-are datasets, each a mean over its families. Both endpoints are tested, with one
+are datasets, each a mean over its families. Datasets of the same pictures count as one
+there, and where signs are compared. Both endpoints are tested, with one
 correction by Holm over methods and endpoints. Outcomes:
 
 - *better*, *worse*: p is below the level after the correction, and the mean of every
@@ -107,7 +108,10 @@ def word(
 
 
 def means(
-    readings: Readings, families: Mapping[str, str], rule: IntervalRule
+    readings: Readings,
+    families: Mapping[str, str],
+    rule: IntervalRule,
+    pictures: Mapping[str, str] = {},
 ) -> pd.DataFrame:
     """Average every method's effects over blocks, with intervals and an outcome.
 
@@ -115,6 +119,7 @@ def means(
         readings: Of `sae.comparison.readings.read`.
         families: {backbone: its family}.
         rule: How wide intervals are.
+        pictures: {dataset: a name of its pictures}; its own is that of others.
 
     Returns:
         A row for each method, score and width, with `COLUMNS`:
@@ -141,7 +146,7 @@ def means(
           `sae.comparison.fronts.Effect` has them; all means over cells.
     """
     compared = readings.fronts[readings.fronts["status"] == "ok"]
-    enough_datasets = compared["dataset"].nunique() >= DATASETS_AS_BLOCKS
+    enough_datasets = _pictures(compared, pictures).nunique() >= DATASETS_AS_BLOCKS
     unit = DATASET if enough_datasets else DATASET_AND_FAMILY
     cells = _cell_means(compared, families)
     cells_by_key = _by_key(cells)
@@ -154,7 +159,7 @@ def means(
     blocks_by_row = []
     for key, effects in _by_key(readings.fronts).items():
         cells_of_key = cells_by_key.get(key, cells[:0])
-        blocks = _block_means(cells_of_key, unit)
+        blocks = _block_means(cells_of_key, unit, pictures)
         blocks_by_row.append(blocks)
         row: dict[str, Any] = dict(zip(KEYS, key, strict=True))
         row["unit"] = unit
@@ -162,15 +167,16 @@ def means(
         row.update(_average(cells_of_key, blocks, rule))
         row.update(_interval_over_seeds(seeds_by_key.get(key), rule))
         if key in equal_r2_by_key:
-            blocks = _block_means(equal_r2_by_key[key], unit)
+            blocks = _block_means(equal_r2_by_key[key], unit, pictures)
             row.update(_average_reading("equal_r2", blocks, rule))
             row["equal_r2_cells"] = len(equal_r2_by_key[key])
         if key[:2] in pairs_by_key:
             cells_of_pairs = pairs_by_key[key[:2]]
-            blocks = _block_means(cells_of_pairs, unit)
+            blocks = _block_means(cells_of_pairs, unit, pictures)
             row.update(_average_reading("pairs", blocks, rule))
             row["pairs_cells"] = len(cells_of_pairs)
-            row["pairs_r2"] = _block_means(cells_of_pairs, unit, "r2_difference").mean()
+            prices = _block_means(cells_of_pairs, unit, pictures, "r2_difference")
+            row["pairs_r2"] = prices.mean()
         rows.append(row)
     table = pd.DataFrame(rows, columns=COLUMNS)
 
@@ -229,11 +235,19 @@ def _cell_means(effects: pd.DataFrame, families: Mapping[str, str]) -> pd.DataFr
     return cells.assign(family=_family(cells, families))
 
 
-def _block_means(cells: pd.DataFrame, unit: str, column: str = "effect") -> pd.Series:
+def _pictures(rows: pd.DataFrame, pictures: Mapping[str, str]) -> pd.Series:
+    """Return each row's dataset, under one name where the pictures are the same."""
+    return rows["dataset"].map(lambda dataset: pictures.get(dataset, dataset))
+
+
+def _block_means(
+    cells: pd.DataFrame, unit: str, pictures: Mapping[str, str], column: str = "effect"
+) -> pd.Series:
     """Average cells over blocks, indexed by `BLOCK`, or by dataset if that is the unit.
 
     A dataset is a mean over its families.
     """
+    cells = cells.assign(dataset=_pictures(cells, pictures))
     blocks = cells.groupby(BLOCK, sort=False)[column].mean()
     if unit == DATASET:
         return blocks.groupby(level="dataset", sort=False).mean()
@@ -281,7 +295,7 @@ def _average(
     datasets = blocks.groupby(level="dataset").mean()
     return {
         "cells": len(cells),
-        "datasets": cells["dataset"].nunique(),
+        "datasets": len(datasets),
         "blocks": len(blocks),
         "effect": mean,
         "low": mean - over_blocks.half_width,

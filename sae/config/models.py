@@ -374,13 +374,18 @@ class Dataset(Entry):
     """An entry of `datasets`."""
 
     has_images: ClassVar[bool] = False  # It holds embeddings alone.
-    NO_CONTENT: ClassVar[frozenset[str]] = Entry.NO_CONTENT | {"concepts"}
+    NO_CONTENT: ClassVar[frozenset[str]] = Entry.NO_CONTENT | {"concepts", "pictures"}
     extends: Extends = None
     type: str
     """A file in sae/data/datasets/, or one of your own."""
     label: Label = None
     duplicates: Literal["allow"] | None = None
     """Whether the same image may lie in several splits; an error, if not given."""
+    pictures: Name | None = Field(
+        None,
+        description="Datasets that say one name here hold the same pictures, and "
+        "outcomes count them as one dataset.",
+    )
     concepts: Annotated[Annotation, BeforeValidator(_file_of_concepts)] = Annotation(
         source="classes"
     )

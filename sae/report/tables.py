@@ -42,11 +42,13 @@ class ComparisonSettings(Names):
             for fronts, too.
         fronts: The rule of fronts.
         families: {backbone: its family}.
+        pictures: {dataset: a name of its pictures}, of those that say it.
     """
 
     claims: ClaimRule
     fronts: FrontRule = FrontRule()
     families: dict[str, str] = Field({})
+    pictures: dict[str, str] = Field({})
 
     @property
     def intervals(self) -> IntervalRule:
@@ -150,7 +152,9 @@ def _compare_fronts(
         {name of a table: the table}, and the text of their page.
     """
     all_readings = readings.read(metrics, settings.tuned, settings.fronts)
-    means = outcomes.means(all_readings, settings.families, settings.intervals)
+    means = outcomes.means(
+        all_readings, settings.families, settings.intervals, settings.pictures
+    )
     dataset_means = outcomes.by_dataset(all_readings.fronts, settings.families)
     control_differences = _controls_over_datasets(chosen, settings)
     imported = controls.imported_beside(
@@ -213,7 +217,9 @@ def _sensitivity(metrics: pd.DataFrame, settings: ComparisonSettings) -> pd.Data
         fronts_alone = readings.Readings(
             fronts=effects, equal_r2=effects[:0], pairs=no_pairs
         )
-        means = outcomes.means(fronts_alone, settings.families, settings.intervals)
+        means = outcomes.means(
+            fronts_alone, settings.families, settings.intervals, settings.pictures
+        )
         of_endpoints = means[means["score"].isin(ENDPOINTS)]
         tables.append(of_endpoints.assign(asked=rule_text))
     return pd.concat(tables)

@@ -50,14 +50,17 @@ def effect_rows(
     return rows
 
 
-def judged(rows, equal_r2=None, pairs=None):
+def judged(rows, equal_r2=None, pairs=None, pictures=None):
     """Return the means of effects, with other readings if they are given."""
     table = pd.DataFrame(rows)
     equal = table[:0] if equal_r2 is None else pd.DataFrame(equal_r2)
     if pairs is None:
         pairs = pd.DataFrame(columns=PAIR_COLUMNS)
     return outcomes.means(
-        Readings(table, equal, pairs), FAMILIES, intervals.IntervalRule()
+        Readings(table, equal, pairs),
+        FAMILIES,
+        intervals.IntervalRule(),
+        pictures or {},
     )
 
 
@@ -234,6 +237,22 @@ def test_from_six_datasets_on_the_dataset_is_the_unit():
     expected = stats.ttest_1samp(np.ravel(blocks[:5]), 0)
     assert (five["unit"], five["blocks"]) == ("dataset and family", 10)
     assert five["p"] == pytest.approx(expected.pvalue)
+
+
+def test_datasets_of_the_same_pictures_count_as_one():
+    blocks = [(0.02, 0.03), (0.03, 0.05), (0.01, 0.02), (0.02, 0.03), (0.03, 0.04)]
+    blocks.append((-0.01, -0.01))
+    rows = six_datasets(blocks)
+    pictures = {"0": "a", "1": "a", "2": "b", "3": "b", "5": "4"}
+    by_pictures = judged(rows, pictures=pictures).iloc[0]
+    assert (by_pictures["unit"], by_pictures["datasets"]) == ("dataset and family", 3)
+    means = [np.mean(blocks[first : first + 2], axis=0) for first in (0, 2, 4)]
+    expected = stats.ttest_1samp(np.ravel(means), 0)
+    assert by_pictures["p"] == pytest.approx(expected.pvalue)
+    assert by_pictures["outcome"] == "better"
+
+    by_name = judged(rows).iloc[0]
+    assert by_name["unit"] == "dataset" and not by_name["same_sign"]
 
 
 def test_cells_out_of_reach_are_in_no_mean_and_many_prevent_a_test():

@@ -136,7 +136,7 @@ def test_the_config_is_right_and_typed():
             "experiments/demo/methods",
             ["topk", "reg3"],
             "experiments.demo.methods",
-            "'reg3'.*allowed: .*reg1, reg1_.*reg1_all",
+            "'reg3'.*allowed: .*reg1, reg1_all",
         ),
         (
             "experiments/demo/training",
@@ -410,7 +410,7 @@ def test_the_config_is_right_and_typed():
             "datasets/x",
             {"type": "table", "root": "x", "image_size": 8},
             "datasets.x.image_size",
-            "allowed: .*label, root",
+            "allowed: .*label, pictures, root",
         ),
         (
             "datasets/x",

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from sae_workflow.settings import Cell
 from support.errors import refused_naming
 
 from bench import reference
+from sae.comparison import leaderboard
 from sae.core import files
-from sae.scoring.rows import KEY
+from sae.scoring.rows import CELL, KEY
 
 ROOT = Path(__file__).parents[2]
 KEPT_FOLDERS = sorted(
@@ -96,6 +98,19 @@ def test_cells_that_ran_apart_are_kept_side_by_side(tmp_path):
         "emoji_vendors", "the config's experiment lacks", "--config", error=SystemExit
     ):
         reference.keep(tmp_path / "16", into, [])
+
+
+def test_of_many_cells_a_page_shows_the_fronts_of_one(tmp_path):
+    cell = Cell("emoji_vendors", "dinov2_vit_s14", 32)
+    cell_counts = {}
+    for name in ("study", "fair"):
+        folder = ROOT / "docs/results" / name
+        reference.copy_drawn_rows(folder, cell, tmp_path / name)
+        drawn = leaderboard.read(tmp_path / name).metrics
+        cell_counts[name] = drawn.groupby(CELL).ngroups
+    assert cell_counts == {"study": 1, "fair": 12}
+    of_study = files.read_parquet(tmp_path / "study/metrics.parquet")
+    assert [*of_study[CELL].iloc[0]] == ["emoji_vendors", "dinov2_vit_s14", 32]
 
 
 # {folder: both parts of the key of a row, its `detection`, a mean of 2 AUC - 1, and its

@@ -355,7 +355,7 @@ def test_an_unknown_experiment_is_a_clear_error(empty):
     )
     assert process.returncode == 1
     assert process.stderr.startswith(
-        "error: there is no experiment 'papr' in the config; there are: concepts, "
+        "error: there is no experiment 'papr' in the config; there are: decisive, "
     )
 
 

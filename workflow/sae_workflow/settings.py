@@ -432,6 +432,16 @@ def families(config: Config, experiment: str) -> dict[str, str]:
     return {name: config.backbones[name].family for name in backbones}
 
 
+def same_pictures(config: Config, experiment: str) -> Record:
+    """Return {"pictures": {dataset: what it calls them}}; {} where none says it."""
+    entries = {
+        name: config.datasets[name] for name in config.experiments[experiment].datasets
+    }
+    pictures = {name: entry.pictures for name, entry in entries.items()}
+    said = {name: of_dataset for name, of_dataset in pictures.items() if of_dataset}
+    return {"pictures": said} if said else {}
+
+
 def imported_methods(config: Config, experiment: str) -> list[str]:
     """Return the methods of an experiment whose SAEs were made elsewhere."""
     methods = config.experiments[experiment].methods
@@ -781,6 +791,7 @@ def made_by(config: Config, experiment: str) -> Record:
         "protocols": protocols,
         "metrics": metrics,
         "families": families(config, experiment),
+        **same_pictures(config, experiment),
         "intervals": config.claims.model_dump(include={"confidence", "min_blocks"}),
     }
 
@@ -842,6 +853,7 @@ def claims_settings(config: Config, experiment: str) -> Record:
         "claims": as_record(config.claims),
         "fronts": front_rule(config, experiment),
         "families": families(config, experiment),
+        **same_pictures(config, experiment),
     }
 
 

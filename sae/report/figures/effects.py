@@ -32,7 +32,9 @@ def draw(results: Path, names: Names) -> Figure:
     metrics, made_by = leaderboard.read(results)
     rule = made_by.fronts.model_copy(update={"widths": made_by.fronts.widths[:1]})
     all_readings = readings.read(across_groups(metrics), names.tuned, rule)
-    means = outcomes.means(all_readings, made_by.families, made_by.intervals)
+    means = outcomes.means(
+        all_readings, made_by.families, made_by.intervals, made_by.pictures
+    )
     means = means.dropna(subset="effect").set_index(["score", "method"])
     measured = [name for name in ENDPOINTS if name in means.index]
     height = 0.6 + 0.19 * all_readings.fronts["method"].nunique()
