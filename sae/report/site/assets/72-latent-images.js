@@ -3,9 +3,9 @@
 /** The images of a latent: the highest, random ones, those by interval, and classes. */
 (() => {
 const { h, bdi, soft, note, percent, threeFigures, wholeNumber, range } = SITE;
-const MOST_IMAGES = 16; // Of the highest, and of the random ones.
-const SMALLEST_SIDE = 64; // Pixels that these are wide,
-const LARGEST_SIDE = 118; // where pictures are: three stand side by side on a phone.
+const MOST_IMAGES = 15; // Of the highest, and of the random ones.
+const LEAST_SIDE = 64; // Pixels of these.
+const MOST_SIDE = 118; // So that five stand side by side, and three on a phone.
 const SEED_STEP = 1009; // From a sample's seed to that of the next one.
 const INTERVALS = 6; // Of activation, equally long.
 const MOST_OF_INTERVAL = 12;
@@ -20,7 +20,7 @@ SITE.addSection("latent", showActivationsAndClasses);
 /** Show the images that activate a latent most, beside a sample of all that do. */
 function showHighest({ cell, images, firing, latent }) {
   if (!firing.length) return null;
-  const size = Math.max(SMALLEST_SIDE, Math.min(LARGEST_SIDE, images.pictureSide));
+  const size = Math.max(LEAST_SIDE, Math.min(MOST_SIDE, images.pictureSide));
   const box = h("");
   const draw = (seed) => {
     const sample = SITE.drawSample(firing, MOST_IMAGES, seed);
