@@ -1,9 +1,13 @@
-"""The test images of a dataset: names, classes, and thumbnails on sheets of 16 by 16.
+"""The test images of a dataset: names, classes, thumbnails and larger pictures.
 
-All images have a thumbnail where there are at most `ALL`. Else the images of blind
-trials have one; then the highest image of every latent, the second of every latent, and
-so on to the tenth, up to `MOST` images. If there is room, others do, evenly spaced. An
-image that cannot be read has none, and is named.
+Thumbnails lie on sheets of 16 by 16. All images have one where there are at most `ALL`.
+Else the images of blind trials have one; then the highest image of every latent, the
+second of every latent, and so on to the tenth, up to `MOST` images. If there is room,
+others do, evenly spaced. An image that cannot be read has none, and is named.
+
+An image with a thumbnail that is larger than this has a picture as well, in a file of
+its own: the highest of the latents first, then others by lot, as long as there are
+bytes left. No image is drawn larger than it is.
 """
 
 import logging
@@ -24,6 +28,10 @@ MOST = 12_288  # thumbnails
 SIDE = 64  # pixels of a thumbnail
 ACROSS = 16  # thumbnails across a sheet
 QUALITY = 70  # of WebP
+PICTURE_SIDE = 160  # pixels of a picture
+PICTURE_QUALITY = 50  # of WebP; 70 looks the same, and takes a quarter more
+# Of the pictures, for each image: 10,000 images are under 40 MB with all that is shown.
+PICTURE_BYTES = 2500
 NO_ROWS = np.zeros(0, int)
 progress = logging.getLogger("sae.progress")
 
@@ -64,17 +72,27 @@ def rows_with_thumbnail(
     """
     if image_count <= ALL:
         return np.arange(image_count)
-    by_rank = NO_ROWS
-    if len(highest_images):
-        # The highest image of every latent, then the second of every latent, ...
-        by_rank = np.concatenate([rows.T for rows in highest_images], axis=1).ravel()
-    needed = pd.unique(np.append(trial_images, by_rank[by_rank >= 0]))[:MOST]
+    needed = pd.unique(np.append(trial_images, rows_by_rank(highest_images)))[:MOST]
 
     remaining = np.setdiff1d(np.arange(image_count), needed)
     room = min(MOST - len(needed), len(remaining))
     evenly_spaced = np.linspace(0, len(remaining) - 1, room).astype(int)
     rows = np.concatenate([needed, remaining[evenly_spaced]])
     return np.sort(rows).astype(int)
+
+
+def rows_by_rank(highest_images: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the rows of each latent's highest images, once each.
+
+    The highest image of every latent comes first, then the second of every latent, ...
+
+    Args:
+        highest_images: As :func:`rows_with_thumbnail` takes them.
+    """
+    if not len(highest_images):
+        return NO_ROWS
+    by_rank = np.concatenate([rows.T for rows in highest_images], axis=1).ravel()
+    return pd.unique(by_rank[by_rank >= 0])
 
 
 def write(
@@ -88,7 +106,7 @@ def write(
     trial_images: np.ndarray = NO_ROWS,
     concepts: ShownConcepts | None = None,
 ) -> list[str]:
-    """Write `images/{number}` and its sheets.
+    """Write `images/{number}`, its sheets and its pictures.
 
     Args:
         folder: The folder of the site.
@@ -103,47 +121,75 @@ def write(
     Returns:
         The names of the images that could not be read.
     """
-    thumbnails: list[Image.Image] = []
-    unreadable: list[str] = []
-    thumbnail_numbers = np.full(len(index), -1)
+    image_names = [printed(str(name)) for name in index["image_id"]]
+    thumbnails: dict[int, Image.Image] = {}
+    unreadable_rows: list[int] = []
+    picture_sizes = np.zeros((len(index), 2), int)
     if open_image is not None:
-        for row in rows_with_thumbnail(len(index), highest_images, trial_images):
+        rows = rows_with_thumbnail(len(index), highest_images, trial_images)
+        bytes_left = PICTURE_BYTES * max(len(index), ALL)
+        for row in _most_shown_first(rows, highest_images):
             try:
                 image = open_image(index["path"].iloc[row])
             except pictures.UNREADABLE as error:
-                name = printed(str(index["image_id"].iloc[row]))
-                unreadable.append(name)
+                unreadable_rows.append(row)
                 progress.warning(
-                    "%s: image %s has no thumbnail: %s", dataset, name, error
+                    "%s: image %s has no thumbnail: %s",
+                    dataset,
+                    image_names[row],
+                    error,
                 )
                 continue
+            image.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
+            if max(image.size) > SIDE and bytes_left > 0:
+                picture_file = folder / f"data/images/{number}/{row}.webp"
+                picture_file.parent.mkdir(exist_ok=True)
+                image.save(picture_file, quality=PICTURE_QUALITY)
+                picture_sizes[row] = image.size
+                bytes_left -= picture_file.stat().st_size
             image.thumbnail((SIDE, SIDE))
-            thumbnail_numbers[row] = len(thumbnails)
-            thumbnails.append(image)
+            thumbnails[row] = image
 
-    side = max((max(image.size) for image in thumbnails), default=0)
+    side = max((max(image.size) for image in thumbnails.values()), default=0)
+    rows_on_sheets = sorted(thumbnails)
     sheet_starts = range(0, len(thumbnails), ACROSS**2)
     for sheet_number, start in enumerate(sheet_starts):
-        sheet = _sheet(thumbnails[start : start + ACROSS**2], side)
+        rows_on_sheet = rows_on_sheets[start : start + ACROSS**2]
+        sheet = _sheet([thumbnails[row] for row in rows_on_sheet], side)
         sheet_file = folder / "data/images" / f"{number}-{sheet_number}.webp"
         sheet.save(sheet_file, quality=QUALITY)
 
     class_names, image_classes = classes(index)
+    places = np.full(len(index), pack.NONE["u32"])
+    places[rows_on_sheets] = np.arange(len(rows_on_sheets))
+    widths, heights = picture_sizes.T
     payload = {
         "dataset": dataset,
-        "ids": [printed(str(name)) for name in index["image_id"]],
+        "ids": image_names,
         "label": pack.index(image_classes, len(class_names)),
         "classes": [printed(name) for name in class_names],
         "side": side,
         "sheets": len(sheet_starts),
+        "place": pack.packed(places, "u32"),
+        "pictures": {
+            "width": pack.packed(widths, "u8"),
+            "height": pack.packed(heights, "u8"),
+        },
         "credit": credit,
     }
     if concepts is not None:
         payload.update(images_payload(concepts))
-    without_none = np.where(thumbnail_numbers < 0, pack.NONE["u32"], thumbnail_numbers)
-    payload["place"] = pack.packed(without_none, "u32")
     pack.put(folder, f"images/{number}", payload)
-    return unreadable
+    return [image_names[row] for row in sorted(unreadable_rows)]
+
+
+def _most_shown_first(
+    rows: np.ndarray, highest_images: Sequence[np.ndarray]
+) -> np.ndarray:
+    """Return the rows, those of `rows_by_rank` first, and then the others by lot."""
+    by_rank = rows_by_rank(highest_images)
+    by_lot = np.random.default_rng(0).permutation(rows)
+    return pd.unique(np.append(by_rank[np.isin(by_rank, rows)], by_lot))
 
 
 def _sheet(thumbnails: list[Image.Image], side: int) -> Image.Image:

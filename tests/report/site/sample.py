@@ -29,6 +29,7 @@ LONG = (
 )
 SIDE = 8  # pixels of a thumbnail
 ACROSS = 16  # thumbnails in a row of a sheet
+PICTURE = (160, 120)  # width and height of a picture
 _TYPES = {"f16": "<f2", "f32": "<f4", "u8": "u1", "u16": "<u2", "u32": "<u4"}
 
 METHODS = [
@@ -259,9 +260,10 @@ def pictures(
     classes: list[str],
     thumbnails: int,
 ) -> None:
-    """Write data/images/{number}.js and its sheets.
+    """Write data/images/{number}.js, its sheets and its pictures.
 
-    An image is of one plain colour; those after `thumbnails` have no thumbnail.
+    An image is of one plain colour; those after `thumbnails` have no thumbnail. Of
+    those that have one, every second has a picture.
     """
     colours = rng.integers(0, 255, (images, 3), dtype=np.uint8)
     sheets = -(-thumbnails // ACROSS**2)
@@ -271,6 +273,8 @@ def pictures(
     label = rng.integers(0, len(classes), images)
     place = np.arange(images)
     place[thumbnails:] = 2**32 - 1
+    has_picture = (np.arange(images) % 2 == 0) & (np.arange(images) < thumbnails)
+    width, height = PICTURE
     payload = {
         "dataset": "d",
         "ids": ids,
@@ -279,6 +283,10 @@ def pictures(
         "side": SIDE,
         "sheets": sheets,
         "place": packed(place, "u32"),
+        "pictures": {
+            "width": packed(width * has_picture, "u8"),
+            "height": packed(height * has_picture, "u8"),
+        },
         "credit": f"Someone. Licence: CC BY 4.0. {HOSTILE}",
         **annotated(images),
     }
@@ -290,6 +298,10 @@ def pictures(
         grid = pixels.reshape(ACROSS, ACROSS, 3)
         grid = grid.repeat(SIDE, axis=0).repeat(SIDE, axis=1)
         Image.fromarray(grid).save(folder / f"data/{name}-{sheet}.webp", lossless=True)
+    (folder / f"data/{name}").mkdir(exist_ok=True)
+    for image in np.flatnonzero(has_picture):
+        picture = Image.new("RGB", PICTURE, tuple(colours[image].tolist()))
+        picture.save(folder / f"data/{name}/{image}.webp")
 
 
 HOSTILES = [f"{HOSTILE}.png", f"{ARABIC}.png", f"{LONG}.png"]

@@ -311,7 +311,7 @@ def test_images_stand_in_the_order_of_the_codes(visit, site):
         int(a.get_attribute("data-image"))
         for a in strips.locator("a[data-image]").all()
     ]
-    assert shown == list(code["image"][: len(shown)]) and len(shown) == 16
+    assert shown == list(code["image"][: len(shown)]) and len(shown) == 15
     text = page.locator("main").inner_text()
     assert f"fires on {code['offsets'][1]} of 300 test images" in text
     # Each image lies in one interval.
@@ -319,20 +319,59 @@ def test_images_stand_in_the_order_of_the_codes(visit, site):
     assert sum(counts) == code["offsets"][1] and len(counts) == 6
 
 
-def test_thumbnails_are_the_images(visit, site):
-    page = visit(VIEWS["latent"])
-    box = page.locator("a[data-image] img").first
-    image = int(
-        page.locator("a[data-image]:has(img)").first.get_attribute("data-image")
-    )
-    box.scroll_into_view_if_needed()
+# Of the first images in a section: the row, the box, what lies in it.
+SHOWN = """(section) => [...section.querySelectorAll("a[data-image]:has(img)")].map((a) => {
+    const img = a.querySelector("img");
+    const box = img.parentElement.getBoundingClientRect();
+    return {
+        image: Number(a.dataset.image), width: box.width, height: box.height,
+        pixels: [img.naturalWidth, img.naturalHeight],
+        left: -parseInt(img.style.left), top: -parseInt(img.style.top),
+    };
+})"""
+
+
+def shown_images(page, title):
+    """The images of a section once they are loaded."""
+    section = page.locator("main section").filter(has_text=title).first
+    section.locator("a[data-image]").last.scroll_into_view_if_needed()
     page.wait_for_function(
-        "(img) => img.complete && img.naturalWidth", arg=box.element_handle()
+        "(section) => [...section.querySelectorAll('img')].every((img) => img.naturalWidth)",
+        arg=section.element_handle(),
     )
-    assert page.evaluate(
-        "(img) => [img.parentElement.clientWidth, -parseInt(img.style.left), -parseInt(img.style.top)]",
-        box.element_handle(),
-    ) == [64, image % 16 * 64, image % 256 // 16 * 64]
+    return section.evaluate(SHOWN)
+
+
+def test_thumbnails_are_the_images(visit):
+    page = visit(VIEWS["latent"])
+    shown = shown_images(page, "Images by interval")
+    thumbnails = [thumbnail for thumbnail in shown if thumbnail["image"] % 2]
+    assert thumbnails  # The others have pictures.
+    for thumbnail in thumbnails:
+        image = thumbnail["image"]
+        assert thumbnail["pixels"][0] == sample.ACROSS * sample.SIDE
+        assert (thumbnail["width"], thumbnail["height"]) == (52, 52)
+        assert thumbnail["left"] == image % 16 * 52
+        assert thumbnail["top"] == image % 256 // 16 * 52
+
+
+def test_a_latents_page_and_an_images_show_larger_pictures(visit):
+    page = visit(VIEWS["latent"])
+    shown = shown_images(page, "Images that activate it most")
+    with_picture = [picture for picture in shown if picture["image"] % 2 == 0]
+    assert 0 < len(with_picture) < len(shown)
+    for picture in with_picture:
+        assert picture["pixels"] == [160, 120]
+        # What is drawn over the box lies on the picture alone.
+        assert picture["width"] / picture["height"] == pytest.approx(4 / 3, rel=0.01)
+        assert picture["width"] == 118
+    for thumbnail in shown:
+        if thumbnail not in with_picture:
+            assert thumbnail["pixels"][0] == sample.ACROSS * sample.SIDE
+            assert (thumbnail["width"], thumbnail["height"]) == (118, 118)
+
+    go(page, VIEWS["image"])
+    page.wait_for_function("document.querySelector('.bar img').naturalWidth === 160")
 
 
 def test_filters_stand_in_the_address(visit):

@@ -19,6 +19,8 @@ SITE.isNone = (array, value) =>
  *   isLabelled: whether they have classes.
  *   idOf(image), classOf(image): names; the class is null where an image has none.
  *   hasThumbnail(image).
+ *   pictureSize(image): {width, height} of its picture, in pixels; null without one.
+ *   pictureSide: the longest side of any picture, in pixels; 0 where there are none.
  *   conceptNames: of the concepts that count, or null where there are none.
  *   imagesWith(concept): the images of a concept, a number.
  *   conceptsOf(image): the numbers of an image's concepts.
@@ -29,6 +31,7 @@ SITE.loadImages = async (cell) => {
     ? {}
     : await SITE.loadUnpacked(`images/${cell.images}`);
   const { ids, label, classes = [], place, sheets } = file;
+  const { width = [], height = [] } = file.pictures ?? {};
   const hasClass = (image) => label && !SITE.isNone(label, label[image]);
   return {
     ...file,
@@ -40,6 +43,9 @@ SITE.loadImages = async (cell) => {
     classOf: (image) => (hasClass(image) ? classes[label[image]] : null),
     hasThumbnail: (image) =>
       Boolean(place && sheets && !SITE.isNone(place, place[image])),
+    pictureSize: (image) =>
+      (width[image] ? { width: width[image], height: height[image] } : null),
+    pictureSide: [...width, ...height].reduce((most, side) => Math.max(most, side), 0),
     ...conceptsOfImages(file),
   };
 };

@@ -1,8 +1,8 @@
 "use strict";
 
 /**
- * Thumbnails from the sheets, alone and in strips. A sheet is an <img> in a clipped
- * box, since backgrounds are not printed.
+ * Thumbnails from the sheets and larger pictures, alone and in strips. A sheet is an
+ * <img> in a clipped box, since backgrounds are not printed.
  */
 (() => {
 const { h, bdi, threeFigures, href } = SITE;
@@ -47,10 +47,33 @@ SITE.thumbnail = (images, image, size = 64, name = null) => {
 };
 
 /**
+ * Return one image larger than on the sheets: its picture, in a box of just its size,
+ * over which more can be drawn. Where it has no picture, its thumbnail.
+ *
+ * size: its longer side, in pixels.
+ */
+SITE.picture = (images, image, size) => {
+  const stored = images.pictureSize(image);
+  if (!stored || size <= images.side) return SITE.thumbnail(images, image, size);
+
+  const scale = size / Math.max(stored.width, stored.height);
+  const width = `${scale * stored.width}px`;
+  const height = `${scale * stored.height}px`;
+  return h("span.thumb", { style: { width, height } }, h("img", {
+    src: `data/images/${images.number}/${image}.webp`,
+    alt: SITE.imageName(images, image),
+    decoding: "async",
+    loading: "lazy",
+    style: { width },
+  }));
+};
+
+/**
  * Return images in a row, each a link to what fires on it.
  *
  * entries: [{image, value (an activation; may be left out)}], in the order given.
- * size: of a thumbnail, in pixels. filters: of the links.
+ * size: of an image, in pixels; beyond that of the sheets its picture is shown, if
+ * it has one. filters: of the links.
  */
 SITE.strip = (cell, images, entries, size = 64, filters = {}) => {
   const item = ({ image, value }) => {
@@ -60,7 +83,7 @@ SITE.strip = (cell, images, entries, size = 64, filters = {}) => {
       title: SITE.imageName(images, image) + activation,
       "data-image": image,
     };
-    return h("li", h("a", attributes, SITE.thumbnail(images, image, size)));
+    return h("li", h("a", attributes, SITE.picture(images, image, size)));
   };
   return h("ul.strip", entries.map(item));
 };

@@ -3,7 +3,9 @@
 /** The images of a latent: the highest, random ones, those by interval, and classes. */
 (() => {
 const { h, bdi, soft, note, percent, threeFigures, wholeNumber, range } = SITE;
-const MOST_IMAGES = 16; // Of the highest, and of the random ones.
+const MOST_IMAGES = 15; // Of the highest, and of the random ones.
+const LEAST_SIDE = 64; // Pixels of these.
+const MOST_SIDE = 118; // So that five stand side by side, and three on a phone.
 const SEED_STEP = 1009; // From a sample's seed to that of the next one.
 const INTERVALS = 6; // Of activation, equally long.
 const MOST_OF_INTERVAL = 12;
@@ -18,10 +20,11 @@ SITE.addSection("latent", showActivationsAndClasses);
 /** Show the images that activate a latent most, beside a sample of all that do. */
 function showHighest({ cell, images, firing, latent }) {
   if (!firing.length) return null;
+  const size = Math.max(LEAST_SIDE, Math.min(MOST_SIDE, images.pictureSide));
   const box = h("");
   const draw = (seed) => {
     const sample = SITE.drawSample(firing, MOST_IMAGES, seed);
-    box.replaceChildren(SITE.strip(cell, images, sample));
+    box.replaceChildren(SITE.strip(cell, images, sample, size));
   };
   let seed = latent;
   draw(seed);
@@ -32,7 +35,7 @@ function showHighest({ cell, images, firing, latent }) {
   const hasOthers = firing.length > MOST_IMAGES;
   return h(".pair",
     SITE.section("Images that activate it most",
-      SITE.strip(cell, images, firing.slice(0, MOST_IMAGES))),
+      SITE.strip(cell, images, firing.slice(0, MOST_IMAGES), size)),
     SITE.section("Random images that activate it",
       box, hasOthers && SITE.button("Others", drawOthers)));
 }

@@ -97,7 +97,7 @@ function aboutImage(context) {
     partner !== null && link(imageHref(context, image), "All that fires on it"),
   ];
   return h(".bar",
-    partner === null && SITE.thumbnail(images, image, 128),
+    partner === null && SITE.picture(images, image, Math.max(128, images.pictureSide)),
     h("",
       h("p",
         `Test image ${image} of ${wholeNumber(imageCount)}`,

@@ -48,7 +48,7 @@ SITE.switchesSection = async (cell, images, first, second) => {
   const picture = ({ image, value }) => {
     const id = soft(bdi(images.idOf(image)));
     return h("figure",
-      SITE.thumbnail(images, image, 128),
+      SITE.picture(images, image, Math.max(128, images.pictureSide)),
       h("figcaption", bdi(value), " ", id));
   };
   const switches = saeRows.map((saeRow, place) =>
