@@ -1,61 +1,553 @@
-"""What an experiment lacks, makes and costs, before anything is downloaded.
+"""What an experiment makes and costs: downloads, jobs, disk, hours, a job's memory.
 
-It is what `make plan` prints. Jobs, SAEs and bytes follow from config.yaml. Hours are
-an estimate from workflow/resources/costs.yaml, where every figure names its source.
+A size of a job (images, dimensions, latents, SAEs) times a constant of costs.yaml,
+which names its source, is what the job takes. Where jobs of a rule have ended here,
+what they took corrects those that are left. `make plan` prints it; on a cluster each
+job asks for it, with a margin, and for twice as much at each retry.
+
+Snakemake lacks it: a dry run lists jobs, not what they take, and what `mem_mb` and
+`runtime` are is for the workflow to say.
 """
 
+import functools
+import math
 import os
 import shutil
-from collections.abc import Iterator
+import statistics
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from typing import Any
 
+import numpy as np
+
+from sae.bank.plan import Plan
 from sae.config.models import Config
-from sae_workflow import costs, durations, missing_inputs, settings
+from sae.core import files, paths, registry
+from sae.core.errors import UserError
+from sae.core.options import from_record
+from sae.data.splits import SPLITS
+from sae.models.sizes import CHUNK, RESIDENT
+from sae.protocols._history import Sizes
+from sae_workflow import missing_inputs, settings
 from sae_workflow.command_line import run_command
-from sae_workflow.costs import UnknownSize
-from sae_workflow.durations import Seconds
-from sae_workflow.jobs import Job
-from sae_workflow.stages import STAGES, make_job
+from sae_workflow.stages import STAGES, Job
+
+# Below these SAEs train, and nothing can be said of their methods (docs/data.md).
+FEWEST_IMAGES = 10  # for training, of each latent
+FEWEST_STEPS = 50
+# Two numbers: seconds (or hours) of a GPU, and of cores.
+Time = np.ndarray
 
 
-def count_jobs(config: Config, experiment: str) -> dict[str, int]:
-    """Return {rule: jobs} of a run from an empty results/, in order of the rules."""
-    counts = {}
-    for rule, stage in STAGES.items():
-        job_count = len(stage.jobs(config, experiment))
-        if job_count:
-            counts[rule] = job_count
-    return counts
+class UnknownSize(Exception):
+    """Nobody knows the size of something that memory and time hang on."""
 
 
-def jobs_to_do(config: Config, experiment: str) -> dict[str, list[Job]]:
-    """Return {rule: its jobs of which nothing is there yet}, for rules with jobs."""
+# What is known of datasets, backbones and cells.
+
+
+def count_images(config: Config, dataset: str) -> dict[str, int]:
+    """Return {split: images}: of an index that was made here, else as planned.
+
+    Raises:
+        UnknownSize: nobody knows, until the dataset is indexed.
+    """
+    manifest = paths.DATASET.format(dataset=dataset)
+    made_here = _read_manifest(manifest)
+    if "images" in made_here:
+        return made_here["images"]
+
+    entry = config.datasets[dataset]
+    spec = entry.spec
+    known = _figures("datasets", dataset, spec)
+    # What the entry says counts before what costs.yaml has.
+    images = {**known, **spec.get("images", {}), **spec.get("counts", {})}
+    if "fractions" in spec and "total" in known:
+        images = {s: round(known["total"] * spec["fractions"][s]) for s in SPLITS}
+        images["train"] = known["total"] - images["val"] - images["test"]
+    elif "val_fraction" in spec and "train" in images and "val" not in images:
+        images["val"] = round(images["train"] * spec["val_fraction"])
+        images["train"] -= images["val"]
+    if not images.keys() >= set(SPLITS):
+        # The dataset's type may count files. What is wrong with them others say.
+        with suppress(UserError, OSError, AttributeError):
+            images = registry.load("dataset", entry.type).count_images(entry)
+    if not images.keys() >= set(SPLITS):
+        raise UnknownSize(
+            f"no number of images of dataset {dataset}: it is known once its index is "
+            f"made, `snakemake {manifest}` with the --configfile of the run"
+        )
+    train_images = round(images["train"] * spec.get("train_share", 1))
+    return {"train": train_images, "val": images["val"], "test": images["test"]}
+
+
+def backbone_figures(config: Config, dataset: str, backbone: str) -> dict[str, Any]:
+    """Return what is known of a backbone, as in costs.yaml; `d` and `gflop` are there.
+
+    Embeddings that were made here say `d` first.
+
+    Raises:
+        UnknownSize: one of the two is not known.
+    """
+    entry = config.backbones[backbone]
+    known = {**_figures("backbones", backbone, entry.spec), **entry.spec}
+    place = {"dataset": dataset, "backbone": backbone, "split": "train"}
+    manifest = _read_manifest(paths.EMBEDDINGS_MANIFEST.format(**place))
+    if "shape" in manifest:
+        known["d"] = manifest["shape"][1]
+    if not entry.reads_images:
+        known["gflop"] = 0
+    if not known.keys() >= {"d", "gflop"}:
+        raise UnknownSize(
+            f"backbone {backbone}: {settings.COSTS} has no figures of its model "
+            f"{entry.model}"
+        )
+    return known
+
+
+def _read_manifest(path: str) -> dict[str, Any]:
+    try:
+        return files.read_json(path)
+    except (UserError, OSError):
+        return {}
+
+
+def _figures(section: str, name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what costs.yaml has of an entry: by its name, its model, then its type."""
+    table = settings.costs()[section]
+    for key in (name, spec.get("model"), spec.get("name")):
+        if key in table:
+            return table[key]
+    of_type = table.get(spec.get("type"), {})
+    # How many images there are is another dataset's of the type.
+    return {key: value for key, value in of_type.items() if key != "total"}
+
+
+def protocol_sizes(plan: Plan) -> list[Sizes]:
+    """Return how many SAEs each protocol trains in a cell, at most."""
+    sizes = []
+    for name, record in plan.protocols.items():
+        options = from_record(registry.head("protocol", name).options, record)
+        sizes.append(registry.load("protocol", name).at_most(plan, options))
+    return sizes
+
+
+def count_saes(plan: Plan) -> int:
+    """Return how many SAEs all protocols together train in a cell, at most."""
+    return sum(size.trials + size.after for size in protocol_sizes(plan))
+
+
+def largest_recipe(plan: Plan, method: str) -> dict[str, Any]:
+    """Return what a method's SAEs are trained with; of swept values, the largest."""
+    planned = plan.methods[method]
+    sweep = plan.methods[planned.at or method].sweep
+    largest = {option: max(values) for option, values in sweep.items()}
+    return {**plan.recipe, **planned.recipe, **largest}
+
+
+def largest_width(plan: Plan) -> int:
+    """Return the largest number m of latents of the SAEs of a cell."""
+    return max(largest_recipe(plan, method)["m"] for method in plan.methods)
+
+
+class JobSizes:
+    """The sizes of a job; each raises `UnknownSize` where nobody knows it."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.config = job.config
+        self.at = job.wildcards
+
+    @functools.cached_property
+    def images(self) -> dict[str, int]:
+        """{split: images} of the dataset, "all" of them and "held out" ones."""
+        images = count_images(self.config, self.at.dataset)
+        held_out = images["val"] + images["test"]
+        return {**images, "held out": held_out, "all": images["train"] + held_out}
+
+    @functools.cached_property
+    def backbone(self) -> dict[str, Any]:
+        """What is known of the backbone."""
+        return backbone_figures(self.config, self.at.dataset, self.at.backbone)
+
+    @property
+    def d(self) -> int:
+        """The dimensions of an embedding."""
+        return self.backbone["d"]
+
+    @functools.cached_property
+    def m(self) -> int:
+        """The latents of the cell's largest SAE."""
+        return largest_width(self.job.plan)
+
+    @functools.cached_property
+    def judged(self) -> int:
+        """How many of the cell's SAEs are judged in full, at most."""
+        return sum(size.judged for size in protocol_sizes(self.job.plan))
+
+    @property
+    def judge_count(self) -> int:
+        """How many other backbones judge the cell's latents."""
+        experiment, backbone = self.at.experiment, self.at.backbone
+        return len(settings.other_backbones(self.config, experiment, backbone))
+
+    def metrics_with(self, stage: str, constant: str) -> Iterator[tuple[Any, Any]]:
+        """Yield a constant of each metric of a stage that has it, and its options."""
+        by_stage = settings.metrics_by_stage(self.config, self.at.experiment)
+        for name, options in by_stage.get(stage, {}).items():
+            constants = self.config.metrics[name].constants
+            if constant in constants:
+                yield constants[constant], options
+
+    @functools.cached_property
+    def fit(self) -> dict[str, int]:
+        """What probes are fitted on: images, strengths, the largest k', classes."""
+        dataset = self.at.dataset
+        known = {
+            **_figures("datasets", dataset, self.config.datasets[dataset].spec),
+            **_read_manifest(paths.DATASET.format(dataset=dataset)),
+        }
+        for option_names, options in self.metrics_with("probe", "FITS"):
+            if "classes" in known:
+                fit = {what: options[name] for what, name in option_names.items()}
+                return {
+                    "images": min(self.images["train"], fit["images"]),
+                    "strengths": len(fit["strengths"]),
+                    "largest": fit["largest"],
+                    "classes": known["classes"],
+                }
+        raise UnknownSize(f"nobody knows how many classes dataset {dataset} has")
+
+    def inputs(self, *splits: str) -> int:
+        """Return the bytes of splits in memory; of large ones, a quarter GiB each."""
+        sizes = [4 * self.images[split] * self.d for split in splits]
+        return sum(size if size <= RESIDENT else RESIDENT // 4 for size in sizes)
+
+    def ranked(self) -> int:
+        """Return the bytes that metrics hold which rank images or match concepts."""
+        most = [value for value, _ in self.metrics_with("score", "MOST_TRAIN")]
+        train_images = min(self.images["train"], max(most, default=0))
+        # Judges are taken to have as many dimensions as the cell's own backbone.
+        of_judges = 4 * self.judge_count * (train_images + self.images["held out"])
+        # Codes are held by image and by latent; 6 comes near peaks that were measured.
+        size = (of_judges + 6 * train_images) * self.d
+        size += 16 * train_images * self.job.plan.k
+        if settings.reads_concepts(self.config, self.at.experiment):
+            # 1 kB of annotations an image; a thousand concepts are looked at at once.
+            size += 1000 * self.images["all"] + 65536 * self.m
+        return size
+
+
+# {name of a size in costs.yaml: bytes of it, or how many processes there are}
+IN_MEMORY: dict[str, Callable[[JobSizes], float]] = {
+    "image": lambda sizes: sizes.images["all"],
+    "processes": lambda sizes: 1e6 * sizes.config.compute.decode_workers,
+    "weights": lambda sizes: 4e6 * sizes.backbone.get("parameters", 0),
+    "train": lambda sizes: sizes.inputs("train"),
+    "inputs": lambda sizes: sizes.inputs(*SPLITS),
+    "codes": lambda sizes: 8 * sizes.images["held out"] * sizes.job.plan.k,
+    "sae": lambda sizes: 8 * sizes.m * sizes.d,
+    "saes": lambda sizes: 8 * sizes.m * sizes.d * len(sizes.job.plan.methods),
+    "chunk": lambda sizes: 4 * CHUNK * sizes.m,
+    "ranked": JobSizes.ranked,
+    "read": lambda sizes: (
+        4 * (sizes.fit["images"] + sizes.images["held out"]) * sizes.d
+    ),
+    "scores": lambda sizes: 4 * sizes.fit["images"] * sizes.fit["classes"],
+    "coefficients": lambda sizes: 4 * sizes.fit["classes"] * sizes.m,
+    "coefficients_of_inputs": lambda sizes: 4 * sizes.fit["classes"] * sizes.d,
+    "latents": lambda sizes: sizes.judged * sizes.m,
+}
+
+
+# What a job takes, and asks for.
+
+
+def estimate_memory(rule: str, job: Job) -> float:
+    """Return the MB that costs.yaml gives a rule for the sizes of a job.
+
+    Raises:
+        UnknownSize: one of these is not known.
+    """
+    figures = settings.costs()["memory"]["rules"][rule]
+    per_byte = {name: figure for name, figure in figures.items() if name != "base"}
+    cells = [job]
+    if rule in ("collect", "site", "gallery"):
+        cells = [job.at_gallery_cell()] if rule == "gallery" else job.at_each_cell()
+    totals = []
+    for cell in cells:
+        sizes = JobSizes(cell)
+        totals.append(sum(per_byte[name] * IN_MEMORY[name](sizes) for name in per_byte))
+    # Rows of all cells are joined; of other things one cell is looked at at a time.
+    total = sum(totals) if rule == "collect" else max(totals, default=0)
+    return figures["base"] + total / 1e6
+
+
+def memory_request(job: Job, attempt: int) -> int:
+    """Return the MB that a job asks for; at each attempt, from 1, twice as much."""
+    table = settings.costs()["memory"]
+    compute = job.config.compute
+    has_gpu = STAGES[job.rule].computes and compute.device != "cpu"
+    of_gpu = table["gpu"] if has_gpu else 0
+    try:
+        megabytes = estimate_memory(job.rule, job)
+        if job.rule == "train":
+            # Validation is scored in turn with one SAE's training, beside several.
+            scoring = estimate_memory("robustness", job)
+            if compute.saes_at_once == 1:
+                inputs = JobSizes(job).inputs("train") / 1e6
+                megabytes = max(megabytes, scoring) + inputs
+            else:
+                megabytes = compute.saes_at_once * (megabytes + of_gpu) + scoring
+    except UnknownSize:
+        megabytes = table["unknown"]
+    # Snakemake itself runs beside the job.
+    megabytes += of_gpu + table["cluster"]
+    factor = table["margin"] * compute.memory_factor * 2 ** (attempt - 1)
+    request = math.ceil(megabytes * factor)
+    return min(request, compute.memory_limit or request)
+
+
+def runtime_request(job: Job, attempt: int) -> int:
+    """Return the minutes that a job asks for; at each attempt twice as many."""
+    table = settings.costs()["runtime"]
+    seconds = wall_seconds(job)
+    minutes = table["unknown"]
+    if seconds:
+        minutes = table["least"] + table["margin"] * seconds / 60
+    factor = job.config.compute.time_factor * 2 ** (attempt - 1)
+    request = math.ceil(minutes * factor)
+    return min(request, job.config.compute.time_limit or request)
+
+
+def wall_seconds(job: Job) -> float:
+    """Return the seconds that a job is estimated to take; 0 where a size is unknown."""
+    compute = job.config.compute
+    core_count = compute.threads
+    if job.rule in ("dataset", "embed", "embed_shard"):
+        core_count = max(core_count, compute.decode_workers)
+    elif job.rule == "train":
+        core_count *= compute.saes_at_once
+    try:
+        of_gpu, of_cores = estimate_time(job)
+    except UnknownSize:
+        return 0
+    return float(of_gpu + of_cores / core_count)
+
+
+def rate(name: str) -> float:
+    """Return one of the rates of costs.yaml, in its unit."""
+    return settings.costs()["rates"][name]["value"]
+
+
+def estimate_time(job: Job) -> Time:
+    """Return the seconds of a GPU and of cores that a job takes, with its start.
+
+    Raises:
+        UnknownSize: a size that they hang on is not known.
+    """
+    work = WORK.get(job.rule, lambda sizes: _on_cores(0))
+    return _on_cores(rate("start")) + work(JobSizes(job))
+
+
+def _on_cores(seconds: float) -> Time:
+    return np.array([0, seconds])
+
+
+def _products(sizes: JobSizes, flop: float, precision: str = "float32") -> Time:
+    """Return what dense matrix products take, where the config has them computed."""
+    if sizes.config.compute.device == "cpu":
+        return _on_cores(flop / 1e9 / rate("cpu"))
+    return np.array([flop / 1e12 / rate(f"gpu_{precision}"), 0])
+
+
+def _encoding(sizes: JobSizes, image_count: float) -> Time:
+    """Return what the largest SAE of a cell takes to encode images."""
+    return _products(sizes, 2 * image_count * sizes.d * sizes.m)
+
+
+def _decoding(sizes: JobSizes) -> Time:
+    dataset = sizes.at.dataset
+    entry = sizes.config.datasets[dataset]
+    known = _figures("datasets", dataset, entry.spec)
+    seconds = sizes.images["all"] / known.get("decode", rate("decode"))
+    return _on_cores(seconds if entry.has_images else 0)
+
+
+def _embedding(sizes: JobSizes) -> Time:
+    """Return what it takes to embed a dataset or a shard of it, decoding included."""
+    shard_count = sizes.config.compute.embed_shards
+    known = sizes.backbone
+    joins_shards = sizes.job.rule == "embed" and shard_count > 1
+    if joins_shards or not known["gflop"]:
+        return _on_cores(0)
+    image_count = sizes.images["all"] / shard_count
+    spec = sizes.config.datasets[sizes.at.dataset].spec
+    pixels = known.get("image_size") or spec.get("image_size") or 224
+    measured = known.get("images_per_core_second")
+    if measured and sizes.config.compute.device == "cpu":
+        nearest = min(measured, key=lambda size: abs(size - pixels))
+        return _on_cores(image_count / measured[nearest] * (pixels / nearest) ** 2)
+    # `gflop` is of 224 pixels.
+    flop = image_count * known["gflop"] * 1e9 * (pixels / 224) ** 2
+    precision = known.get("precision", "float32").replace("auto", "bfloat16")
+    return _products(sizes, flop, precision) + _decoding(sizes) / shard_count
+
+
+def _training(sizes: JobSizes) -> Time:
+    """Return what it takes to train the SAEs of a cell, and to encode validation."""
+    plan = sizes.job.plan
+    of_each = _on_cores(rate("sae")) + _encoding(sizes, sizes.images["val"])
+    time = count_saes(plan) * of_each
+    for asked in protocol_sizes(plan):
+        for method, sae_count in asked.by_method.items():
+            recipe = largest_recipe(plan, method)
+            objective = registry.head("objective", plan.methods[method].objective)
+            if recipe["frozen"] == "all" or not objective.constants.get("TRAINS", True):
+                continue
+            batch_size = min(recipe["batch_size"], sizes.images["train"])
+            steps = recipe.get("steps")
+            if asked.most_steps:
+                # Validation says how long they train.
+                steps = rate("length") * asked.most_steps
+            elif not steps:
+                steps = recipe["epochs"] * (sizes.images["train"] // batch_size)
+            flop = 4 * batch_size * sizes.d * (recipe["m"] + plan.k)
+            of_step = _products(sizes, flop, recipe["precision"])
+            if of_step[0]:
+                of_step[0] = max(of_step[0], rate("gpu_step") / 1000)
+            time += sae_count * steps * of_step
+    return time
+
+
+def _scoring(sizes: JobSizes) -> Time:
+    """Return what it takes to score the SAEs of a cell, the judged ones by judges."""
+    held_out, judge_count = sizes.images["held out"], sizes.judge_count
+    ranking_count = 0  # of all images for a latent, by each judge
+    for names, options in sizes.metrics_with("score", "RANKINGS"):
+        factors = [options[name] for name in names]
+        ranking_count += math.prod(
+            len(factor) if isinstance(factor, list) else factor for factor in factors
+        )
+    ranked_millions = judge_count * ranking_count * sizes.m * held_out / 1e6
+    # Monosemanticity of an image's k activations, by the d dimensions of a backbone.
+    ms_of_image = 2 * sizes.job.plan.k * sizes.d / 1e9 / rate("sparse")
+    of_each = _encoding(sizes, sizes.images["all"])
+    of_each += _on_cores(held_out * ms_of_image + ranked_millions * rate("rank"))
+    of_judged = _encoding(sizes, sizes.images["test"])
+    of_judged += _on_cores(sizes.images["test"] * (1 + judge_count) * ms_of_image)
+    return count_saes(sizes.job.plan) * of_each + sizes.judged * of_judged
+
+
+def _probing(sizes: JobSizes) -> Time:
+    """Return what it takes to probe the judged SAEs of a cell at every k'."""
+    fit = sizes.fit
+    budgets = {2**exponent for exponent in range(fit["largest"].bit_length())}
+    # A pass has a part that grows with k', and one that does not; the rates are of
+    # 100,000 images, a thousand classes and k' = 32.
+    passes = sum((budget + 14) / 46 for budget in budgets | {fit["largest"]})
+    passes *= fit["strengths"] * rate("probe_passes")
+    passes *= fit["images"] / 1e5 * fit["classes"] / 1000
+    fitting = _on_cores(passes * rate("probe"))
+    if sizes.config.compute.device != "cpu":
+        fitting = np.array([passes * rate("gpu_probe") / 1000, 0])
+    read_images = fit["images"] + sizes.images["held out"]
+    return sizes.judged * (_encoding(sizes, read_images) + fitting)
+
+
+def _probing_inputs(sizes: JobSizes) -> Time:
+    fit = sizes.fit
+    # A fit takes twice the passes of one on codes.
+    passes = 2 * fit["strengths"] * rate("probe_passes")
+    return _products(sizes, passes * 4 * fit["images"] * sizes.d * fit["classes"])
+
+
+# {rule: the work of its jobs}; of others, their start is all.
+WORK: dict[str, Callable[[JobSizes], Time]] = {
+    "dataset": _decoding,
+    "embed_shard": _embedding,
+    "embed": _embedding,
+    "train": _training,
+    "score": _scoring,
+    # Coders that are no Top-k encode twice.
+    "robustness": lambda sizes: _encoding(
+        sizes, 2 * sizes.judged * sizes.images["test"]
+    ),
+    "probe": _probing,
+    "probe_embeddings": _probing_inputs,
+}
+
+
+# The plan of an experiment.
+
+
+def list_jobs(config: Config, experiment: str) -> dict[str, list[Job]]:
+    """Return {rule: its jobs} of a run from an empty results/, in order of the rules."""
     jobs_of_rule = {}
     for rule, stage in STAGES.items():
-        jobs = [
-            make_job(rule, config, {"experiment": experiment, **wildcards})
+        jobs_of_rule[rule] = [
+            Job(rule, config, {"experiment": experiment, **wildcards})
             for wildcards in stage.jobs(config, experiment)
         ]
-        if jobs:
-            jobs_of_rule[rule] = [job for job in jobs if not job.is_done]
-    return jobs_of_rule
+    return {rule: jobs for rule, jobs in jobs_of_rule.items() if jobs}
 
 
-def estimate_hours(to_do: dict[str, list[Job]]) -> dict[str, Seconds]:
-    """Return {rule: hours of its jobs}, as `Seconds` but for the unit.
+def measure_pace(jobs: list[Job]) -> float:
+    """Return how many times its estimate a job of a rule took, of those that ended.
+
+    It is the median: a job that found its SAEs in the store took next to nothing.
+    """
+    ratios = []
+    for job in jobs:
+        estimate = wall_seconds(job)
+        with suppress(OSError, ValueError, IndexError):
+            # Below a heading of three words: seconds, core-seconds, MiB.
+            seconds = float(job.log.with_suffix(".tsv").read_text().split()[3])
+            if estimate:
+                ratios.append(seconds / estimate)
+    return statistics.median(ratios) if ratios else 1.0
+
+
+def estimate_hours(jobs: list[Job]) -> Time:
+    """Return the hours of a GPU and of cores that are left of a rule's jobs.
 
     A job of unknown size takes its start alone.
     """
-    hours_of_rule = {}
-    for rule, jobs in to_do.items():
-        hours = Seconds()
-        for job in jobs:
-            seconds = durations.core_seconds(costs.rate("start"))
-            with suppress(UnknownSize):
-                seconds += job.stage.seconds(job)
-            hours += seconds / 3600
-        hours_of_rule[rule] = hours
-    return hours_of_rule
+    time = _on_cores(0)
+    for job in jobs:
+        if not job.is_done:
+            try:
+                time = time + estimate_time(job)
+            except UnknownSize:
+                time = time + _on_cores(rate("start"))
+    return time * measure_pace(jobs) / 3600
+
+
+def small_training(config: Config, experiment: str) -> Iterator[str]:
+    """Yield a line for each dataset on which SAEs train too little to be compared."""
+    for dataset in config.experiments[experiment].datasets:
+        try:
+            train_images = count_images(config, dataset)["train"]
+        except UnknownSize:
+            continue
+        recipe = config.recipe(experiment, dataset)
+        step_count = recipe.steps_on(max(1, train_images))
+        complaints = []
+        if train_images < FEWEST_IMAGES * recipe.m:
+            complaints.append(
+                f"{train_images / recipe.m:.1f} training images a latent (m = "
+                f"{recipe.m}; {FEWEST_IMAGES} or more are wanted: a smaller m)"
+            )
+        if step_count < FEWEST_STEPS:
+            complaints.append(
+                f"{step_count} steps of training ({FEWEST_STEPS} or more are wanted: "
+                "say `steps`)"
+            )
+        if complaints:
+            yield (
+                f"dataset {dataset}: {' and '.join(complaints)}; with less, latents "
+                "die and methods hardly differ (docs/data.md)"
+            )
 
 
 def describe_plan(config: Config, experiment: str) -> Iterator[str]:
@@ -64,159 +556,96 @@ def describe_plan(config: Config, experiment: str) -> Iterator[str]:
     Raises:
         UserError: there is no such experiment.
     """
-    if experiment not in config.experiments:
-        raise missing_inputs.unknown_experiment(config, experiment)
+    missing_inputs.refuse_unknown_experiment(config, experiment)
     description = config.experiments[experiment].description
     yield f"{experiment}: {description}" if description else experiment
 
     yield "\nNot on this machine"
-    hub = costs.cost_table()["hub"]
     missing = [
         *missing_inputs.missing_files(config, experiment),
-        *missing_inputs.missing_hub_weights(config, experiment, hub),
-        *missing_inputs.missing_artifacts(config, experiment),
+        *missing_inputs.missing_downloads(config, experiment),
     ]
     for line in missing or ["nothing is missing"]:
         yield f"  {line}"
 
-    yield _describe_saes(config, experiment)
-    for line in missing_inputs.small_training(config, experiment):
-        yield f"  {line}"
-    embeddings, unknown_sizes = costs.list_embeddings(config, experiment)
-    for reason in unknown_sizes:
-        yield f"  not counted in disk and hours: {reason}"
-    yield from _describe_disk(config, experiment, embeddings)
-
-    counts = count_jobs(config, experiment)
-    to_do = jobs_to_do(config, experiment)
-    hours_of_rule = estimate_hours(to_do)
-    yield from _describe_hours(counts, to_do, hours_of_rule, config.compute.device)
-    all_hours = durations.total(hours_of_rule.values())
-    yield _describe_this_machine(all_hours, config.compute.device)
-    if any(to_do.values()):
-        yield "\nThe hours are estimates, from"
-        for rate in costs.cost_table()["rates"].values():
-            yield f"  {rate['value']:g} {rate['unit']}: {rate['text']}"
-            yield f"      {rate['source']}"
-
-
-def _describe_saes(config: Config, experiment: str) -> str:
-    plans = costs.list_plans(config, experiment)
-    sizes = [size for plan in plans for size in costs.protocol_sizes(plan)]
-    known_beforehand = sum(size.trials for size in sizes)
-    chosen_later = sum(size.after for size in sizes)
-    text = f"\nSAEs: {known_beforehand} in {len(plans)} cells"
+    plans = {
+        cell: settings.bank_plan(config, experiment, cell)
+        for cell in settings.cells(config, experiment)
+    }
+    asked = [size for plan in plans.values() for size in protocol_sizes(plan)]
+    text = f"\nSAEs: {sum(size.trials for size in asked)} in {len(plans)} cells"
+    chosen_later = sum(size.after for size in asked)
     if chosen_later:
         text += f", and up to {chosen_later} more at settings that validation chooses"
-    return text
+    yield text
+    for line in small_training(config, experiment):
+        yield f"  {line}"
+    yield from _describe_disk(config, experiment, plans)
+    yield from _describe_hours(config, experiment)
 
 
 def _describe_disk(
-    config: Config, experiment: str, embeddings: list[costs.Embedding]
+    config: Config, experiment: str, plans: Mapping[settings.Cell, Plan]
 ) -> Iterator[str]:
-    """Yield a table: a row for each embedded dataset, and the total."""
-    yield (
-        f"\n{'Disk':<40}{'images':>11}{'d':>6}{'embeddings':>13}{'SAEs':>6}"
-        f"{'SAE files':>12}"
-    )
-    embedding_bytes = 0
-    sae_bytes = 0
-    for embedding in embeddings:
-        plans = costs.list_plans_on(config, experiment, embedding)
-        use = costs.disk_use(embedding, plans)
-        embedding_bytes += use.embedding_bytes
-        sae_bytes += use.sae_bytes
-        name = f"  {embedding.dataset.name} / {embedding.backbone.name}"
+    """Yield a table: a row for each embedded dataset, what is unknown, the total."""
+    yield f"\n{'Disk, in GB':<44}{'images':>11}{'d':>6}{'embeddings':>12}{'SAEs':>9}"
+    total = np.zeros(2)
+    unknown = {}
+    for place in settings.embedded_datasets(config, experiment):
+        try:
+            image_count = sum(count_images(config, place.dataset).values())
+            known = backbone_figures(config, place.dataset, place.backbone)
+        except UnknownSize as error:
+            unknown[f"  not counted in disk and hours: {error}"] = None
+            continue
+        d = known["d"]
+        sae_bytes = 0
+        for cell, plan in plans.items():
+            if (cell.dataset, cell.backbone) == (place.dataset, place.backbone):
+                m = largest_width(plan)
+                # Two matrices and two biases, in float32.
+                sae_bytes += count_saes(plan) * 4 * (2 * m * d + m + d)
+        item_size = np.dtype(known.get("dtype", "float32")).itemsize
+        gigabytes = np.array([image_count * d * item_size, sae_bytes]) / 1e9
+        total += gigabytes
+        name = f"  {place.dataset} / {place.backbone}"
+        embeddings, saes = gigabytes
+        yield f"{name:<44}{image_count:>11,}{d:>6}{embeddings:>12,.2f}{saes:>9,.2f}"
+    yield from unknown
+    free = shutil.disk_usage(".").free / 1e9
+    yield f"  total {total.sum():,.2f} GB; free here {free:,.2f} GB"
+
+
+def _describe_hours(config: Config, experiment: str) -> Iterator[str]:
+    """Yield a table: a row for each rule, and the total; and how long it takes here."""
+    device = config.compute.device
+    heading = f"Jobs, and hours of those to do ({device})"
+    yield f"\n{heading:<46}{'jobs':>6}{'done':>6}{'GPU hours':>12}{'core hours':>12}"
+    rows: list[tuple[str, Any]] = []
+    for rule, jobs in list_jobs(config, experiment).items():
+        pace = measure_pace(jobs)
+        name = rule if pace == 1 else f"{rule} ({pace:.2g} x the rates, as measured)"
+        done_count = sum(job.is_done for job in jobs)
+        rows.append((name, np.array([len(jobs), done_count, *estimate_hours(jobs)])))
+    total = sum(row for _, row in rows)
+    for name, (job_count, done_count, *hours) in [*rows, ("total", total)]:
+        printed = [f"{h:,.2f}" if h < 10 else f"{h:,.0f}" for h in hours]
+        if device == "cpu":
+            printed[0] = "-"
         yield (
-            f"{name:<40}{embedding.dataset.image_count:>11,}{embedding.dimensions:>6}"
-            f"{_in_gb(use.embedding_bytes):>13}{use.sae_count:>6}"
-            f"{_in_gb(use.sae_bytes):>12}"
+            f"  {name:<44}{job_count:>6.0f}{done_count:>6.0f}"
+            f"{printed[0]:>12}{printed[1]:>12}"
         )
-    total = f"  total {_in_gb(embedding_bytes + sae_bytes)}"
-    yield f"{total:<57}{_in_gb(embedding_bytes):>13}{_in_gb(sae_bytes):>18}"
-
-
-def _describe_hours(
-    counts: dict[str, int],
-    to_do: dict[str, list[Job]],
-    hours_of_rule: dict[str, Seconds],
-    device: str,
-) -> Iterator[str]:
-    """Yield a table: a row for each rule, and the total.
-
-    Args:
-        counts: {rule: all its jobs}.
-        to_do: {rule: its jobs that are to be done}.
-        hours_of_rule: {rule: hours of these}.
-        device: The setting `compute.device`.
-    """
-    heading = "Jobs, and hours of those to do"
-    yield f"\n{heading:<42}{'on a GPU:':>12}{'and':>12}{'on CPUs:':>12}"
-    of_device = f"  (compute.device: {device})"
-    yield (
-        f"{of_device:<30}{'jobs':>6}{'done':>6}"
-        f"{'GPU hours':>12}{'core hours':>12}{'core hours':>12}"
-    )
-
-    done_counts = {rule: count - len(to_do[rule]) for rule, count in counts.items()}
-    for rule, hours in hours_of_rule.items():
-        yield _row_of_hours(rule, counts[rule], done_counts[rule], hours)
-    yield _row_of_hours(
-        "total",
-        sum(counts.values()),
-        sum(done_counts.values()),
-        durations.total(hours_of_rule.values()),
-    )
-    yield (
-        "  Done: its files are there. A run checks that they are still up to date "
-        "(docs/reruns.md)."
-    )
-    if device != "cpu":
-        yield (
-            "  GPU hours: computing time; a job that waits for its CPU part "
-            "(compute.decode_workers) holds the GPU longer."
-        )
-
-
-def _describe_this_machine(hours: Seconds, device: str) -> str:
-    """Say how long the hours take here, and what disk is free.
-
-    Args:
-        hours: Of all jobs that are to be done.
-        device: The setting `compute.device`.
-    """
+    yield "  Done: its file is there. A run sees if it is up to date (docs/reruns.md)."
     core_count = os.cpu_count() or 1
-    machine = f"the {core_count} cores here"
-    if device == "cpu":
-        duration = hours.cores_alone / core_count
-    else:
-        machine += " and one GPU"
-        duration = max(hours.gpu, hours.cores_beside_gpu / core_count)
-    if duration < 1:
-        minutes = max(1, round(60 * duration))
-        text = "a minute" if minutes == 1 else f"{minutes} minutes"
-    elif duration <= 48:
-        text = f"{duration:,.1f} hours"
-    else:
-        text = f"{duration / 24:,.0f} days"
-    free_disk = shutil.disk_usage(".").free
-    return f"  With {machine}: about {text}. Free disk: {_in_gb(free_disk)}."
-
-
-def _row_of_hours(name: str, job_count: int, done_count: int, hours: Seconds) -> str:
-    columns = (hours.gpu, hours.cores_beside_gpu, hours.cores_alone)
-    numbers = "".join(f"{_print_hours(value):>12}" for value in columns)
-    return f"  {name:<28}{job_count:>6}{done_count:>6}{numbers}"
-
-
-def _in_gb(size: int) -> str:
-    return f"{size / 1e9:,.2f} GB"
-
-
-def _print_hours(hours: float) -> str:
-    if hours == 0:
-        return "-"
-    return f"{hours:,.2f}" if hours < 10 else f"{hours:,.0f}"
+    machine = f"{core_count} cores" + ("" if device == "cpu" else " and one GPU")
+    hours_here = max(total[2], total[3] / core_count)
+    text = f"{hours_here:,.1f} hours"
+    if hours_here < 1:
+        text = f"{max(1, round(60 * hours_here))} minutes"
+    elif hours_here > 48:
+        text = f"{hours_here / 24:,.0f} days"
+    yield f"  With {machine}: about {text}, by the rates in {settings.COSTS}."
 
 
 def main(experiment: str, *overlays: str) -> None:

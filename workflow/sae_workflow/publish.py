@@ -92,8 +92,7 @@ def publish(experiment: str, *overlays: str) -> Path:
             its SAEs, a file is damaged, or the folder is there.
     """
     config = settings.read_config("config.yaml", *overlays)
-    if experiment not in config.experiments:
-        raise missing_inputs.unknown_experiment(config, experiment)
+    missing_inputs.refuse_unknown_experiment(config, experiment)
     folder = Path(paths.HUB.format(experiment=experiment))
     if folder.exists():
         raise UserError(

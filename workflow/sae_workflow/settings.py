@@ -33,6 +33,7 @@ from sae.data.entries import NAMED_BY
 
 # The folder workflow/.
 HERE = Path(__file__).parent.parent
+COSTS = "workflow/resources/costs.yaml"
 
 # The folder beside config.yaml whose files go with it.
 EXPERIMENTS = "config/experiments"
@@ -48,6 +49,12 @@ Record = dict[str, Any]
 def artifacts() -> dict[str, Any]:
     """Read workflow/resources/artifacts.yaml: {artifact: its specification}."""
     return yaml.safe_load((HERE / "resources/artifacts.yaml").read_text())
+
+
+@functools.cache
+def costs() -> dict[str, Any]:
+    """Read workflow/resources/costs.yaml."""
+    return yaml.safe_load((HERE.parent / COSTS).read_text())
 
 
 def rule_names() -> list[str]:
@@ -560,6 +567,17 @@ def annotated_datasets(config: Config, experiment: str) -> list[str]:
     if not reads_concepts(config, experiment):
         return []
     return config.experiments[experiment].datasets
+
+
+def artifacts_of(config: Config, experiment: str) -> list[str]:
+    """Return the artifacts of an experiment's datasets and backbones, each once."""
+    spec = config.experiments[experiment]
+    entries: list[Any] = [config.datasets[name] for name in spec.datasets]
+    for name in annotated_datasets(config, experiment):
+        entries.append(config.datasets[name].concepts)
+    entries += [config.backbones[name] for name in spec.embedding]
+    artifacts = [name for entry in entries for name in entry.artifact_names]
+    return list(dict.fromkeys(artifacts))
 
 
 def validation_metrics(protocols: Iterable[str]) -> list[str]:

@@ -12,6 +12,7 @@ from snakemake.utils import min_version
 from sae.config.models import Config
 from sae.core.errors import UserError
 from sae_workflow import (
+    forecast,
     lock,
     missing_inputs,
     planned_run,
@@ -22,7 +23,7 @@ from sae_workflow import (
     stages,
     stop_signals,
 )
-from sae_workflow.jobs import Job
+from sae_workflow.stages import Job
 
 OLDEST_SNAKEMAKE = "9.0"
 # The environment variable by which a job on a cluster finds the run that submitted it.
@@ -70,7 +71,13 @@ def read_config(workflow: Any, is_module: bool) -> Config:
     # A dry run needs neither data nor weights, but should not pass for a promise.
     # Targets are not known yet: hence `argv`.
     if is_main:
-        missing_inputs.warn(config, sys.argv)
+        for experiment in config.experiments.keys() & set(sys.argv):
+            for line in [
+                *missing_inputs.missing_files(config, experiment),
+                *missing_inputs.missing_judges(config, experiment),
+                *forecast.small_training(config, experiment),
+            ]:
+                print(f"{experiment}: {line}", file=sys.stderr)
     return config
 
 
@@ -80,7 +87,7 @@ def prepare_run(workflow: Any, config: Config, job_of: Callable[..., Job]) -> No
     Args:
         workflow: Snakemake's object of that name.
         config: What :func:`read_config` returned.
-        job_of: Returns the `sae_workflow.jobs.Job` of a rule's name and wildcards.
+        job_of: Returns the `sae_workflow.stages.Job` of a rule's name and wildcards.
 
     Raises:
         Error: something is wrong, in one line.
@@ -100,7 +107,7 @@ def prepare_run(workflow: Any, config: Config, job_of: Callable[..., Job]) -> No
             # Snakemake evaluates most of them later, when the plan is written.
             job.params, job.resources  # noqa: B018
             if job.rule.name in stages.STAGES:
-                seconds = job_of(job.rule.name, job.wildcards).seconds
+                seconds = forecast.wall_seconds(job_of(job.rule.name, job.wildcards))
                 run_progress.expected_jobs[job.jobid] = run_progress.ExpectedJob(
                     job.rule.name, seconds
                 )
