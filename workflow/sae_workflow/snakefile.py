@@ -107,10 +107,9 @@ def prepare_run(workflow: Any, config: Config, job_of: Callable[..., Job]) -> No
             # Snakemake evaluates most of them later, when the plan is written.
             job.params, job.resources  # noqa: B018
             if job.rule.name in stages.STAGES:
-                seconds = forecast.wall_seconds(job_of(job.rule.name, job.wildcards))
-                run_progress.expected_jobs[job.jobid] = run_progress.ExpectedJob(
-                    job.rule.name, seconds
-                )
+                known_job = job_of(job.rule.name, job.wildcards)
+                seconds = forecast.wall_seconds(known_job)
+                run_progress.expected_seconds[job.jobid] = seconds
 
         planned_run.write_planned_run(workflow.config)
         recorded_configs.record_run(workflow, workflow.config)
