@@ -35,8 +35,6 @@ from sae_workflow.stages import STAGES, Job
 # Below these SAEs train, and nothing can be said of their methods (docs/data.md).
 FEWEST_IMAGES = 10  # for training, of each latent
 FEWEST_STEPS = 50
-# Two numbers: seconds (or hours) of a GPU, and of cores.
-Time = np.ndarray
 
 
 class UnknownSize(Exception):
@@ -157,6 +155,13 @@ class JobSizes:
         self.job = job
         self.config = job.config
         self.at = job.wildcards
+        compute = job.config.compute
+        self.has_gpu = compute.device != "cpu" and job.stage.computes
+        self.cores = compute.threads
+        if job.rule in ("dataset", "embed", "embed_shard"):
+            self.cores = max(self.cores, compute.decode_workers)
+        elif job.rule == "train":
+            self.cores *= compute.saes_at_once
 
     @functools.cached_property
     def images(self) -> dict[str, int]:
@@ -186,7 +191,7 @@ class JobSizes:
         return sum(size.judged for size in protocol_sizes(self.job.plan))
 
     @property
-    def judge_count(self) -> int:
+    def judges(self) -> int:
         """How many other backbones judge the cell's latents."""
         experiment, backbone = self.at.experiment, self.at.backbone
         return len(settings.other_backbones(self.config, experiment, backbone))
@@ -207,13 +212,12 @@ class JobSizes:
             **_figures("datasets", dataset, self.config.datasets[dataset].spec),
             **_read_manifest(paths.DATASET.format(dataset=dataset)),
         }
-        for option_names, options in self.metrics_with("probe", "FITS"):
+        for names, options in self.metrics_with("probe", "FITS"):
             if "classes" in known:
-                fit = {what: options[name] for what, name in option_names.items()}
                 return {
-                    "images": min(self.images["train"], fit["images"]),
-                    "strengths": len(fit["strengths"]),
-                    "largest": fit["largest"],
+                    "images": min(self.images["train"], options[names["images"]]),
+                    "strengths": len(options[names["strengths"]]),
+                    "largest": options[names["largest"]],
                     "classes": known["classes"],
                 }
         raise UnknownSize(f"nobody knows how many classes dataset {dataset} has")
@@ -228,7 +232,7 @@ class JobSizes:
         most = [value for value, _ in self.metrics_with("score", "MOST_TRAIN")]
         train_images = min(self.images["train"], max(most, default=0))
         # Judges are taken to have as many dimensions as the cell's own backbone.
-        of_judges = 4 * self.judge_count * (train_images + self.images["held out"])
+        of_judges = 4 * self.judges * (train_images + self.images["held out"])
         # Codes are held by image and by latent; 6 comes near peaks that were measured.
         size = (of_judges + 6 * train_images) * self.d
         size += 16 * train_images * self.job.plan.k
@@ -236,6 +240,115 @@ class JobSizes:
             # 1 kB of annotations an image; a thousand concepts are looked at at once.
             size += 1000 * self.images["all"] + 65536 * self.m
         return size
+
+    # Seconds.
+
+    def on_cores(self, seconds: float) -> float:
+        """Return what work takes that is a CPU's, given its core-seconds."""
+        return seconds / self.cores
+
+    def products(self, flop: float, precision: str = "float32") -> float:
+        """Return what dense matrix products take, where the config has them."""
+        if self.has_gpu:
+            return flop / 1e12 / rate(f"gpu_{precision}")
+        return self.on_cores(flop / 1e9 / rate("cpu"))
+
+    def encoding(self, image_count: float) -> float:
+        """Return what the largest SAE of a cell takes to encode images."""
+        return self.products(2 * image_count * self.d * self.m)
+
+    def decoding(self) -> float:
+        """Return what it takes to decode the images of a dataset once."""
+        entry = self.config.datasets[self.at.dataset]
+        known = _figures("datasets", self.at.dataset, entry.spec)
+        seconds = self.images["all"] / known.get("decode", rate("decode"))
+        return self.on_cores(seconds) if entry.has_images else 0
+
+    def embedding(self) -> float:
+        """Return what it takes to embed a dataset or a shard, decoding included."""
+        shard_count = self.config.compute.embed_shards
+        known = self.backbone
+        joins_shards = self.job.rule == "embed" and shard_count > 1
+        if joins_shards or not known["gflop"]:
+            return 0
+        image_count = self.images["all"] / shard_count
+        spec = self.config.datasets[self.at.dataset].spec
+        pixels = known.get("image_size") or spec.get("image_size") or 224
+        measured = known.get("images_per_core_second")
+        if measured and not self.has_gpu:
+            nearest = min(measured, key=lambda size: abs(size - pixels))
+            of_image = (pixels / nearest) ** 2 / measured[nearest]
+            return self.on_cores(image_count * of_image)
+        # `gflop` is of 224 pixels.
+        flop = image_count * known["gflop"] * 1e9 * (pixels / 224) ** 2
+        precision = known.get("precision", "float32").replace("auto", "bfloat16")
+        return self.products(flop, precision) + self.decoding() / shard_count
+
+    def training(self) -> float:
+        """Return what it takes to train the SAEs of a cell, and to encode validation."""
+        plan = self.job.plan
+        train_images = self.images["train"]
+        of_each = self.on_cores(rate("sae")) + self.encoding(self.images["val"])
+        seconds = count_saes(plan) * of_each
+        for asked in protocol_sizes(plan):
+            for method, sae_count in asked.by_method.items():
+                recipe = largest_recipe(plan, method)
+                head = registry.head("objective", plan.methods[method].objective)
+                if recipe["frozen"] == "all" or not head.constants.get("TRAINS", True):
+                    continue
+                batch_size = min(recipe["batch_size"], train_images)
+                steps = recipe.get("steps") or (
+                    recipe["epochs"] * (train_images // batch_size)
+                )
+                if asked.most_steps:
+                    # Validation says how long they train.
+                    steps = rate("length") * asked.most_steps
+                flop = 4 * batch_size * self.d * (recipe["m"] + plan.k)
+                of_step = self.products(flop, recipe["precision"])
+                if self.has_gpu:
+                    of_step = max(of_step, rate("gpu_step") / 1000)
+                seconds += sae_count * steps * of_step
+        return seconds
+
+    def scoring(self) -> float:
+        """Return what it takes to score the SAEs of a cell, the judged by judges."""
+        held_out, test_images = self.images["held out"], self.images["test"]
+        rankings = 0  # of all images for a latent, by each judge
+        for names, options in self.metrics_with("score", "RANKINGS"):
+            factors = [options[name] for name in names]
+            rankings += math.prod(
+                len(value) if isinstance(value, list) else value for value in factors
+            )
+        ranked_millions = self.judges * rankings * self.m * held_out / 1e6
+        # Monosemanticity of an image's k activations, by a backbone's d dimensions.
+        ms_of_image = 2 * self.job.plan.k * self.d / 1e9 / rate("sparse")
+        of_each = held_out * ms_of_image + ranked_millions * rate("rank")
+        of_judged = test_images * (1 + self.judges) * ms_of_image
+        sae_count = count_saes(self.job.plan)
+        encoded = sae_count * self.images["all"] + self.judged * test_images
+        core_seconds = sae_count * of_each + self.judged * of_judged
+        return self.encoding(encoded) + self.on_cores(core_seconds)
+
+    def probing(self) -> float:
+        """Return what it takes to probe the judged SAEs of a cell at every k'."""
+        fit = self.fit
+        # In passes of 100,000 images, 1000 classes and k' = 32. A pass has a part that
+        # grows with k', and one that does not; k' are 1, 2, 4 and so on.
+        budgets = fit["largest"].bit_length()
+        passes = (2 * fit["largest"] + 14 * budgets) / 46
+        passes *= fit["strengths"] * rate("probe_passes")
+        passes *= fit["images"] / 1e5 * fit["classes"] / 1000
+        fitting = self.on_cores(passes * rate("probe"))
+        if self.has_gpu:
+            fitting = passes * rate("gpu_probe") / 1000
+        read_images = fit["images"] + self.images["held out"]
+        return self.judged * (self.encoding(read_images) + fitting)
+
+    def probing_inputs(self) -> float:
+        """Return what it takes to probe embeddings: twice the passes of codes."""
+        fit = self.fit
+        passes = 2 * fit["strengths"] * rate("probe_passes")
+        return self.products(passes * 4 * fit["images"] * self.d * fit["classes"])
 
 
 # {name of a size in costs.yaml: bytes of it, or how many processes there are}
@@ -258,9 +371,36 @@ IN_MEMORY: dict[str, Callable[[JobSizes], float]] = {
     "coefficients_of_inputs": lambda sizes: 4 * sizes.fit["classes"] * sizes.d,
     "latents": lambda sizes: sizes.judged * sizes.m,
 }
+# {rule: seconds of its jobs}; of others, their start is all.
+WORK: dict[str, Callable[[JobSizes], float]] = {
+    "dataset": JobSizes.decoding,
+    "embed_shard": JobSizes.embedding,
+    "embed": JobSizes.embedding,
+    "train": JobSizes.training,
+    "score": JobSizes.scoring,
+    # Coders that are no Top-k encode twice.
+    "robustness": lambda sizes: sizes.encoding(2 * sizes.judged * sizes.images["test"]),
+    "probe": JobSizes.probing,
+    "probe_embeddings": JobSizes.probing_inputs,
+}
 
 
 # What a job takes, and asks for.
+
+
+def rate(name: str) -> float:
+    """Return one of the rates of costs.yaml, in its unit."""
+    return settings.costs()["rates"][name]["value"]
+
+
+def estimate_seconds(job: Job) -> float:
+    """Return the seconds that a job takes, with its start.
+
+    Raises:
+        UnknownSize: a size that they hang on is not known.
+    """
+    work = WORK.get(job.rule)
+    return rate("start") + (work(JobSizes(job)) if work else 0)
 
 
 def estimate_memory(rule: str, job: Job) -> float:
@@ -269,34 +409,37 @@ def estimate_memory(rule: str, job: Job) -> float:
     Raises:
         UnknownSize: one of these is not known.
     """
-    figures = settings.costs()["memory"]["rules"][rule]
-    per_byte = {name: figure for name, figure in figures.items() if name != "base"}
+    figures = dict(settings.costs()["memory"]["rules"][rule])
+    base = figures.pop("base")
     cells = [job]
-    if rule in ("collect", "site", "gallery"):
-        cells = [job.at_gallery_cell()] if rule == "gallery" else job.at_each_cell()
-    totals = []
-    for cell in cells:
-        sizes = JobSizes(cell)
-        totals.append(sum(per_byte[name] * IN_MEMORY[name](sizes) for name in per_byte))
+    if rule == "gallery":
+        cells = [job.at_gallery_cell()]
+    elif rule in ("collect", "site"):
+        cells = job.at_each_cell()
+    megabytes = [
+        sum(
+            figure * IN_MEMORY[name](JobSizes(cell)) for name, figure in figures.items()
+        )
+        / 1e6
+        for cell in cells
+    ]
     # Rows of all cells are joined; of other things one cell is looked at at a time.
-    total = sum(totals) if rule == "collect" else max(totals, default=0)
-    return figures["base"] + total / 1e6
+    return base + (sum(megabytes) if rule == "collect" else max(megabytes))
 
 
 def memory_request(job: Job, attempt: int) -> int:
     """Return the MB that a job asks for; at each attempt, from 1, twice as much."""
     table = settings.costs()["memory"]
     compute = job.config.compute
-    has_gpu = STAGES[job.rule].computes and compute.device != "cpu"
-    of_gpu = table["gpu"] if has_gpu else 0
+    sizes = JobSizes(job)
+    of_gpu = table["gpu"] if sizes.has_gpu else 0
     try:
         megabytes = estimate_memory(job.rule, job)
         if job.rule == "train":
             # Validation is scored in turn with one SAE's training, beside several.
             scoring = estimate_memory("robustness", job)
             if compute.saes_at_once == 1:
-                inputs = JobSizes(job).inputs("train") / 1e6
-                megabytes = max(megabytes, scoring) + inputs
+                megabytes = max(megabytes, scoring) + sizes.inputs("train") / 1e6
             else:
                 megabytes = compute.saes_at_once * (megabytes + of_gpu) + scoring
     except UnknownSize:
@@ -304,178 +447,19 @@ def memory_request(job: Job, attempt: int) -> int:
     # Snakemake itself runs beside the job.
     megabytes += of_gpu + table["cluster"]
     factor = table["margin"] * compute.memory_factor * 2 ** (attempt - 1)
-    request = math.ceil(megabytes * factor)
-    return min(request, compute.memory_limit or request)
+    return min(math.ceil(megabytes * factor), compute.memory_limit or math.inf)
 
 
 def runtime_request(job: Job, attempt: int) -> int:
     """Return the minutes that a job asks for; at each attempt twice as many."""
     table = settings.costs()["runtime"]
-    seconds = wall_seconds(job)
-    minutes = table["unknown"]
-    if seconds:
-        minutes = table["least"] + table["margin"] * seconds / 60
-    factor = job.config.compute.time_factor * 2 ** (attempt - 1)
-    request = math.ceil(minutes * factor)
-    return min(request, job.config.compute.time_limit or request)
-
-
-def wall_seconds(job: Job) -> float:
-    """Return the seconds that a job is estimated to take; 0 where a size is unknown."""
     compute = job.config.compute
-    core_count = compute.threads
-    if job.rule in ("dataset", "embed", "embed_shard"):
-        core_count = max(core_count, compute.decode_workers)
-    elif job.rule == "train":
-        core_count *= compute.saes_at_once
     try:
-        of_gpu, of_cores = estimate_time(job)
+        minutes = table["least"] + table["margin"] * estimate_seconds(job) / 60
     except UnknownSize:
-        return 0
-    return float(of_gpu + of_cores / core_count)
-
-
-def rate(name: str) -> float:
-    """Return one of the rates of costs.yaml, in its unit."""
-    return settings.costs()["rates"][name]["value"]
-
-
-def estimate_time(job: Job) -> Time:
-    """Return the seconds of a GPU and of cores that a job takes, with its start.
-
-    Raises:
-        UnknownSize: a size that they hang on is not known.
-    """
-    work = WORK.get(job.rule, lambda sizes: _on_cores(0))
-    return _on_cores(rate("start")) + work(JobSizes(job))
-
-
-def _on_cores(seconds: float) -> Time:
-    return np.array([0, seconds])
-
-
-def _products(sizes: JobSizes, flop: float, precision: str = "float32") -> Time:
-    """Return what dense matrix products take, where the config has them computed."""
-    if sizes.config.compute.device == "cpu":
-        return _on_cores(flop / 1e9 / rate("cpu"))
-    return np.array([flop / 1e12 / rate(f"gpu_{precision}"), 0])
-
-
-def _encoding(sizes: JobSizes, image_count: float) -> Time:
-    """Return what the largest SAE of a cell takes to encode images."""
-    return _products(sizes, 2 * image_count * sizes.d * sizes.m)
-
-
-def _decoding(sizes: JobSizes) -> Time:
-    dataset = sizes.at.dataset
-    entry = sizes.config.datasets[dataset]
-    known = _figures("datasets", dataset, entry.spec)
-    seconds = sizes.images["all"] / known.get("decode", rate("decode"))
-    return _on_cores(seconds if entry.has_images else 0)
-
-
-def _embedding(sizes: JobSizes) -> Time:
-    """Return what it takes to embed a dataset or a shard of it, decoding included."""
-    shard_count = sizes.config.compute.embed_shards
-    known = sizes.backbone
-    joins_shards = sizes.job.rule == "embed" and shard_count > 1
-    if joins_shards or not known["gflop"]:
-        return _on_cores(0)
-    image_count = sizes.images["all"] / shard_count
-    spec = sizes.config.datasets[sizes.at.dataset].spec
-    pixels = known.get("image_size") or spec.get("image_size") or 224
-    measured = known.get("images_per_core_second")
-    if measured and sizes.config.compute.device == "cpu":
-        nearest = min(measured, key=lambda size: abs(size - pixels))
-        return _on_cores(image_count / measured[nearest] * (pixels / nearest) ** 2)
-    # `gflop` is of 224 pixels.
-    flop = image_count * known["gflop"] * 1e9 * (pixels / 224) ** 2
-    precision = known.get("precision", "float32").replace("auto", "bfloat16")
-    return _products(sizes, flop, precision) + _decoding(sizes) / shard_count
-
-
-def _training(sizes: JobSizes) -> Time:
-    """Return what it takes to train the SAEs of a cell, and to encode validation."""
-    plan = sizes.job.plan
-    of_each = _on_cores(rate("sae")) + _encoding(sizes, sizes.images["val"])
-    time = count_saes(plan) * of_each
-    for asked in protocol_sizes(plan):
-        for method, sae_count in asked.by_method.items():
-            recipe = largest_recipe(plan, method)
-            objective = registry.head("objective", plan.methods[method].objective)
-            if recipe["frozen"] == "all" or not objective.constants.get("TRAINS", True):
-                continue
-            batch_size = min(recipe["batch_size"], sizes.images["train"])
-            steps = recipe.get("steps")
-            if asked.most_steps:
-                # Validation says how long they train.
-                steps = rate("length") * asked.most_steps
-            elif not steps:
-                steps = recipe["epochs"] * (sizes.images["train"] // batch_size)
-            flop = 4 * batch_size * sizes.d * (recipe["m"] + plan.k)
-            of_step = _products(sizes, flop, recipe["precision"])
-            if of_step[0]:
-                of_step[0] = max(of_step[0], rate("gpu_step") / 1000)
-            time += sae_count * steps * of_step
-    return time
-
-
-def _scoring(sizes: JobSizes) -> Time:
-    """Return what it takes to score the SAEs of a cell, the judged ones by judges."""
-    held_out, judge_count = sizes.images["held out"], sizes.judge_count
-    ranking_count = 0  # of all images for a latent, by each judge
-    for names, options in sizes.metrics_with("score", "RANKINGS"):
-        factors = [options[name] for name in names]
-        ranking_count += math.prod(
-            len(factor) if isinstance(factor, list) else factor for factor in factors
-        )
-    ranked_millions = judge_count * ranking_count * sizes.m * held_out / 1e6
-    # Monosemanticity of an image's k activations, by the d dimensions of a backbone.
-    ms_of_image = 2 * sizes.job.plan.k * sizes.d / 1e9 / rate("sparse")
-    of_each = _encoding(sizes, sizes.images["all"])
-    of_each += _on_cores(held_out * ms_of_image + ranked_millions * rate("rank"))
-    of_judged = _encoding(sizes, sizes.images["test"])
-    of_judged += _on_cores(sizes.images["test"] * (1 + judge_count) * ms_of_image)
-    return count_saes(sizes.job.plan) * of_each + sizes.judged * of_judged
-
-
-def _probing(sizes: JobSizes) -> Time:
-    """Return what it takes to probe the judged SAEs of a cell at every k'."""
-    fit = sizes.fit
-    budgets = {2**exponent for exponent in range(fit["largest"].bit_length())}
-    # A pass has a part that grows with k', and one that does not; the rates are of
-    # 100,000 images, a thousand classes and k' = 32.
-    passes = sum((budget + 14) / 46 for budget in budgets | {fit["largest"]})
-    passes *= fit["strengths"] * rate("probe_passes")
-    passes *= fit["images"] / 1e5 * fit["classes"] / 1000
-    fitting = _on_cores(passes * rate("probe"))
-    if sizes.config.compute.device != "cpu":
-        fitting = np.array([passes * rate("gpu_probe") / 1000, 0])
-    read_images = fit["images"] + sizes.images["held out"]
-    return sizes.judged * (_encoding(sizes, read_images) + fitting)
-
-
-def _probing_inputs(sizes: JobSizes) -> Time:
-    fit = sizes.fit
-    # A fit takes twice the passes of one on codes.
-    passes = 2 * fit["strengths"] * rate("probe_passes")
-    return _products(sizes, passes * 4 * fit["images"] * sizes.d * fit["classes"])
-
-
-# {rule: the work of its jobs}; of others, their start is all.
-WORK: dict[str, Callable[[JobSizes], Time]] = {
-    "dataset": _decoding,
-    "embed_shard": _embedding,
-    "embed": _embedding,
-    "train": _training,
-    "score": _scoring,
-    # Coders that are no Top-k encode twice.
-    "robustness": lambda sizes: _encoding(
-        sizes, 2 * sizes.judged * sizes.images["test"]
-    ),
-    "probe": _probing,
-    "probe_embeddings": _probing_inputs,
-}
+        minutes = table["unknown"]
+    factor = compute.time_factor * 2 ** (attempt - 1)
+    return min(math.ceil(minutes * factor), compute.time_limit or math.inf)
 
 
 # The plan of an experiment.
@@ -499,55 +483,43 @@ def measure_pace(jobs: list[Job]) -> float:
     """
     ratios = []
     for job in jobs:
-        estimate = wall_seconds(job)
-        with suppress(OSError, ValueError, IndexError):
+        with suppress(OSError, ValueError, IndexError, UnknownSize):
             # Below a heading of three words: seconds, core-seconds, MiB.
             seconds = float(job.log.with_suffix(".tsv").read_text().split()[3])
-            if estimate:
-                ratios.append(seconds / estimate)
+            ratios.append(seconds / estimate_seconds(job))
     return statistics.median(ratios) if ratios else 1.0
 
 
-def estimate_hours(jobs: list[Job]) -> Time:
-    """Return the hours of a GPU and of cores that are left of a rule's jobs.
+def estimate_hours(jobs: list[Job]) -> float:
+    """Return the hours that are left of a rule's jobs, one after another.
 
     A job of unknown size takes its start alone.
     """
-    time = _on_cores(0)
+    seconds = 0.0
     for job in jobs:
         if not job.is_done:
             try:
-                time = time + estimate_time(job)
+                seconds += estimate_seconds(job)
             except UnknownSize:
-                time = time + _on_cores(rate("start"))
-    return time * measure_pace(jobs) / 3600
+                seconds += rate("start")
+    return seconds * measure_pace(jobs) / 3600
 
 
 def small_training(config: Config, experiment: str) -> Iterator[str]:
     """Yield a line for each dataset on which SAEs train too little to be compared."""
     for dataset in config.experiments[experiment].datasets:
-        try:
+        with suppress(UnknownSize):
             train_images = count_images(config, dataset)["train"]
-        except UnknownSize:
-            continue
-        recipe = config.recipe(experiment, dataset)
-        step_count = recipe.steps_on(max(1, train_images))
-        complaints = []
-        if train_images < FEWEST_IMAGES * recipe.m:
-            complaints.append(
-                f"{train_images / recipe.m:.1f} training images a latent (m = "
-                f"{recipe.m}; {FEWEST_IMAGES} or more are wanted: a smaller m)"
-            )
-        if step_count < FEWEST_STEPS:
-            complaints.append(
-                f"{step_count} steps of training ({FEWEST_STEPS} or more are wanted: "
-                "say `steps`)"
-            )
-        if complaints:
-            yield (
-                f"dataset {dataset}: {' and '.join(complaints)}; with less, latents "
-                "die and methods hardly differ (docs/data.md)"
-            )
+            recipe = config.recipe(experiment, dataset)
+            step_count = recipe.steps_on(max(1, train_images))
+            if train_images < FEWEST_IMAGES * recipe.m or step_count < FEWEST_STEPS:
+                yield (
+                    f"dataset {dataset}: {train_images / recipe.m:.1f} training images "
+                    f"a latent (m = {recipe.m}) and {step_count} steps of training: "
+                    f"with less than {FEWEST_IMAGES} and {FEWEST_STEPS} latents die "
+                    "and methods hardly differ; take a smaller m, more `steps` "
+                    "(docs/data.md)"
+                )
 
 
 def describe_plan(config: Config, experiment: str) -> Iterator[str]:
@@ -589,8 +561,8 @@ def _describe_disk(
 ) -> Iterator[str]:
     """Yield a table: a row for each embedded dataset, what is unknown, the total."""
     yield f"\n{'Disk, in GB':<44}{'images':>11}{'d':>6}{'embeddings':>12}{'SAEs':>9}"
-    total = np.zeros(2)
-    unknown = {}
+    total = 0.0
+    unknown: dict[str, None] = {}
     for place in settings.embedded_datasets(config, experiment):
         try:
             image_count = sum(count_images(config, place.dataset).values())
@@ -599,53 +571,52 @@ def _describe_disk(
             unknown[f"  not counted in disk and hours: {error}"] = None
             continue
         d = known["d"]
-        sae_bytes = 0
+        embeddings = image_count * d * np.dtype(known.get("dtype", "float32")).itemsize
+        saes = 0
         for cell, plan in plans.items():
             if (cell.dataset, cell.backbone) == (place.dataset, place.backbone):
                 m = largest_width(plan)
                 # Two matrices and two biases, in float32.
-                sae_bytes += count_saes(plan) * 4 * (2 * m * d + m + d)
-        item_size = np.dtype(known.get("dtype", "float32")).itemsize
-        gigabytes = np.array([image_count * d * item_size, sae_bytes]) / 1e9
-        total += gigabytes
-        name = f"  {place.dataset} / {place.backbone}"
-        embeddings, saes = gigabytes
-        yield f"{name:<44}{image_count:>11,}{d:>6}{embeddings:>12,.2f}{saes:>9,.2f}"
+                saes += count_saes(plan) * 4 * (2 * m * d + m + d)
+        total += embeddings + saes
+        yield (
+            f"  {place.dataset + ' / ' + place.backbone:<42}{image_count:>11,}{d:>6}"
+            f"{embeddings / 1e9:>12,.2f}{saes / 1e9:>9,.2f}"
+        )
     yield from unknown
-    free = shutil.disk_usage(".").free / 1e9
-    yield f"  total {total.sum():,.2f} GB; free here {free:,.2f} GB"
+    free = shutil.disk_usage(".").free
+    yield f"  total {total / 1e9:,.2f} GB; free here {free / 1e9:,.2f} GB"
 
 
 def _describe_hours(config: Config, experiment: str) -> Iterator[str]:
     """Yield a table: a row for each rule, and the total; and how long it takes here."""
-    device = config.compute.device
-    heading = f"Jobs, and hours of those to do ({device})"
-    yield f"\n{heading:<46}{'jobs':>6}{'done':>6}{'GPU hours':>12}{'core hours':>12}"
-    rows: list[tuple[str, Any]] = []
+    compute = config.compute
+    machine = f"{compute.threads} core" + "s" * (compute.threads > 1)
+    if compute.device != "cpu":
+        machine += f" and {compute.device}"
+    heading = f"Jobs, and hours of those to do, each on {machine}"
+    yield f"\n{heading:<60}{'jobs':>6}{'done':>6}{'hours':>9}"
+    rows = []
     for rule, jobs in list_jobs(config, experiment).items():
         pace = measure_pace(jobs)
-        name = rule if pace == 1 else f"{rule} ({pace:.2g} x the rates, as measured)"
+        name = rule if pace == 1 else f"{rule}, {pace:.2g} times the rates, as measured"
         done_count = sum(job.is_done for job in jobs)
-        rows.append((name, np.array([len(jobs), done_count, *estimate_hours(jobs)])))
-    total = sum(row for _, row in rows)
-    for name, (job_count, done_count, *hours) in [*rows, ("total", total)]:
-        printed = [f"{h:,.2f}" if h < 10 else f"{h:,.0f}" for h in hours]
-        if device == "cpu":
-            printed[0] = "-"
-        yield (
-            f"  {name:<44}{job_count:>6.0f}{done_count:>6.0f}"
-            f"{printed[0]:>12}{printed[1]:>12}"
-        )
+        rows.append((name, len(jobs), done_count, estimate_hours(jobs)))
+    total = [sum(row[column] for row in rows) for column in (1, 2, 3)]
+    for name, job_count, done_count, hours in [*rows, ("total", *total)]:
+        decimals = 2 if hours < 10 else 0
+        yield f"  {name:<58}{job_count:>6}{done_count:>6}{hours:>9,.{decimals}f}"
     yield "  Done: its file is there. A run sees if it is up to date (docs/reruns.md)."
     core_count = os.cpu_count() or 1
-    machine = f"{core_count} cores" + ("" if device == "cpu" else " and one GPU")
-    hours_here = max(total[2], total[3] / core_count)
-    text = f"{hours_here:,.1f} hours"
-    if hours_here < 1:
-        text = f"{max(1, round(60 * hours_here))} minutes"
-    elif hours_here > 48:
-        text = f"{hours_here / 24:,.0f} days"
-    yield f"  With {machine}: about {text}, by the rates in {settings.COSTS}."
+    at_once = max(1, core_count // compute.threads) if compute.device == "cpu" else 1
+    hours = total[2] / at_once
+    text = f"{hours:,.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"
+    if hours > 48:
+        text = f"{hours / 24:,.0f} days"
+    yield (
+        f"  Here, {at_once} jobs at a time: about {text}, by the rates in "
+        f"{settings.COSTS}."
+    )
 
 
 def main(experiment: str, *overlays: str) -> None:

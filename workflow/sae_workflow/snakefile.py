@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from snakemake.exceptions import WorkflowError
@@ -108,7 +108,9 @@ def prepare_run(workflow: Any, config: Config, job_of: Callable[..., Job]) -> No
             job.params, job.resources  # noqa: B018
             if job.rule.name in stages.STAGES:
                 known_job = job_of(job.rule.name, job.wildcards)
-                seconds = forecast.wall_seconds(known_job)
+                seconds = 0.0  # which says that it is unknown
+                with suppress(forecast.UnknownSize):
+                    seconds = forecast.estimate_seconds(known_job)
                 run_progress.expected_seconds[job.jobid] = seconds
 
         planned_run.write_planned_run(workflow.config)
