@@ -2,6 +2,9 @@
 
 Settings are plain JSON that holds what the job reads and nothing else: a rule runs
 again when they change.
+
+Snakemake lacks it: `validate()` finds a wrong key, but knows no entries in other files,
+and a rule that reads `config` whole runs again with any change of it.
 """
 
 import copy

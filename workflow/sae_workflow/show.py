@@ -2,6 +2,8 @@
 
 `make show EXPERIMENT=demo` does. While the experiment runs for the first time, this is
 a site of the first cell whose SAEs are trained.
+
+Snakemake lacks it: `--report` makes a page of a finished run.
 """
 
 import os

@@ -1,4 +1,8 @@
-"""What the Snakefile calls: before its rules are read, and before its first job."""
+"""What the Snakefile calls: before its rules are read, and before its first job.
+
+Snakemake lacks a hook before the first job that may stop a run: `onstart` may, with what
+is called here.
+"""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -154,7 +158,6 @@ def _read_config_files(workflow: Any) -> Config:
 def _claim_folder() -> None:
     """See that records can be kept here, and that no other run is at work here."""
     stop_signals.stop_in_one_line()
-    preflight.pass_over_damaged_records()
     try:
         preflight.check_records()
     except UserError as error:
