@@ -241,6 +241,11 @@ class JobSizes:
             size += 1000 * self.images["all"] + 65536 * self.m
         return size
 
+    def fitted(self) -> int:
+        """Return the bytes of fits of probes: scores of images, coefficients."""
+        width = self.m if hasattr(self.at, "k") else self.d
+        return 4 * self.fit["classes"] * (3 * self.fit["images"] + 13 * width)
+
     # Seconds.
 
     def on_cores(self, seconds: float) -> float:
@@ -363,12 +368,7 @@ IN_MEMORY: dict[str, Callable[[JobSizes], float]] = {
     "saes": lambda sizes: 8 * sizes.m * sizes.d * len(sizes.job.plan.methods),
     "chunk": lambda sizes: 4 * CHUNK * sizes.m,
     "ranked": JobSizes.ranked,
-    "read": lambda sizes: (
-        4 * (sizes.fit["images"] + sizes.images["held out"]) * sizes.d
-    ),
-    "scores": lambda sizes: 4 * sizes.fit["images"] * sizes.fit["classes"],
-    "coefficients": lambda sizes: 4 * sizes.fit["classes"] * sizes.m,
-    "coefficients_of_inputs": lambda sizes: 4 * sizes.fit["classes"] * sizes.d,
+    "fit": JobSizes.fitted,
     "latents": lambda sizes: sizes.judged * sizes.m,
 }
 # {rule: seconds of its jobs}; of others, their start is all.

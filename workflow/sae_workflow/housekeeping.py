@@ -19,7 +19,6 @@ from pathlib import Path, PurePosixPath
 from sae.config.models import Config
 from sae.core import files, paths, registry
 from sae.core.errors import UserError
-from sae.data.splits import SPLITS
 from sae_workflow import lock, recorded_configs, settings
 from sae_workflow.command_line import run_command
 
@@ -52,15 +51,9 @@ def written_files(figures: Iterable[str]) -> re.Pattern[str]:
     # {wildcard: what it may stand for}; others stand for any one name.
     names = {
         "below": ".+",
-        "split": "|".join(SPLITS),
         "figure": "|".join(figures),
-        "table": "|".join(paths.TABLES_OF_STAGE),
-        "typed_table": "|".join(paths.TYPED_TABLES),
         "suffix": "|".join(suffixes),
-        "part": "|".join([r"\d+", *paths.GALLERY_PARTS]),
         "number": r"\d+",
-        "k": r"\d+",
-        "seed": r"\d+",
     }
     patterns = [
         pattern
@@ -316,26 +309,6 @@ def _describe(survey: Survey) -> Iterator[str]:
         yield f"  {path}: {why}"
 
 
-def _is_agreed(count: int) -> bool:
-    """Ask whether to delete so many files and folders.
-
-    Raises:
-        UserError: there is nobody to ask.
-    """
-    if not sys.stdin.isatty():
-        raise UserError(
-            "nothing was deleted, since there is no terminal to ask in: `make prune "
-            "YES=1` does not ask"
-        )
-    answer = ""
-    with suppress(EOFError):
-        answer = input(f"\nDelete these {count} files and folders? [y/N] ")
-    if answer.strip().lower() in ("y", "yes"):
-        return True
-    print("Nothing was deleted.")
-    return False
-
-
 def main(command: str, *overlays: str, yes: bool = False) -> None:
     """Print what of results/ is `unused`; `prune` also deletes that.
 
@@ -358,12 +331,24 @@ def main(command: str, *overlays: str, yes: bool = False) -> None:
     print("\n".join(_describe(survey)), flush=True)
     if command == "unused" or not survey.unused:
         return
-    if yes or _is_agreed(len(survey.unused)):
-        with no_run():
-            # A run may have come and gone since the question was asked.
-            unused = survey.unused.keys() & Survey(config).unused.keys()
-            prune(unused)
-        print(f"\nDeleted: {len(unused)} files and folders")
+    if not yes and not sys.stdin.isatty():
+        raise UserError(
+            "nothing was deleted, since there is no terminal to ask in: `make prune "
+            "YES=1` does not ask"
+        )
+    answer = "y" if yes else ""
+    if not yes:
+        with suppress(EOFError):
+            question = f"Delete these {len(survey.unused)} files and folders? [y/N] "
+            answer = input(f"\n{question}").strip().lower()
+    if answer not in ("y", "yes"):
+        print("Nothing was deleted.")
+        return
+    with no_run():
+        # A run may have come and gone since the question was asked.
+        unused = survey.unused.keys() & Survey(config).unused.keys()
+        prune(unused)
+    print(f"\nDeleted: {len(unused)} files and folders")
 
 
 if __name__ == "__main__":
