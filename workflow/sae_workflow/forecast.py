@@ -596,20 +596,23 @@ def _describe_hours(config: Config, experiment: str) -> Iterator[str]:
         machine += f" and {compute.device}"
     heading = f"Jobs, and hours of those to do, each on {machine}"
     yield f"\n{heading:<60}{'jobs':>6}{'done':>6}{'hours':>9}"
-    rows = []
+    total_hours = 0.0
+    total_count = total_done = 0
     for rule, jobs in list_jobs(config, experiment).items():
         pace = measure_pace(jobs)
         name = rule if pace == 1 else f"{rule}, {pace:.2g} times the rates, as measured"
+        hours = estimate_hours(jobs)
         done_count = sum(job.is_done for job in jobs)
-        rows.append((name, len(jobs), done_count, estimate_hours(jobs)))
-    total = [sum(row[column] for row in rows) for column in (1, 2, 3)]
-    for name, job_count, done_count, hours in [*rows, ("total", *total)]:
-        decimals = 2 if hours < 10 else 0
-        yield f"  {name:<58}{job_count:>6}{done_count:>6}{hours:>9,.{decimals}f}"
+        total_hours += hours
+        total_count += len(jobs)
+        total_done += done_count
+        yield f"  {name:<58}{len(jobs):>6}{done_count:>6}{_print_hours(hours):>9}"
+    total = _print_hours(total_hours)
+    yield f"  {'total':<58}{total_count:>6}{total_done:>6}{total:>9}"
     yield "  Done: its file is there. A run sees if it is up to date (docs/reruns.md)."
     core_count = os.cpu_count() or 1
     at_once = max(1, core_count // compute.threads) if compute.device == "cpu" else 1
-    hours = total[2] / at_once
+    hours = total_hours / at_once
     text = f"{hours:,.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"
     if hours > 48:
         text = f"{hours / 24:,.0f} days"
@@ -617,6 +620,10 @@ def _describe_hours(config: Config, experiment: str) -> Iterator[str]:
         f"  Here, {at_once} jobs at a time: about {text}, by the rates in "
         f"{settings.COSTS}."
     )
+
+
+def _print_hours(hours: float) -> str:
+    return f"{hours:,.2f}" if hours < 10 else f"{hours:,.0f}"
 
 
 def main(experiment: str, *overlays: str) -> None:

@@ -15,7 +15,7 @@ import threading
 import time
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -260,7 +260,11 @@ class LogHandler(LogHandlerBase):
         for job in running[:most_jobs]:
             duration = run_progress.format_duration(self._run.seconds_of(job))
             jobs.add_row(f"  {job.name}", job.progress()[1], duration)
-        parts = [Text(self._run.headline(), "bold"), bars, jobs]
+        parts: list[RenderableType] = [
+            Text(self._run.headline(), "bold"),
+            bars,
+            jobs,
+        ]
         if len(running) > most_jobs:
             parts.append(Text(f"  and {len(running) - most_jobs} more"))
         return Group(*parts)
