@@ -241,7 +241,7 @@ def test_jobs_that_ended_here_correct_those_that_are_left(empty):
     log = empty / "results/demo/logs/train/emoji/efficientnet_lite0_fast/k8.log"
     assert log == empty / banks[0].log
     log.parent.mkdir(parents=True)
-    log.with_suffix(".tsv").write_text(f"s\tcpu_time\tmax_rss\n{3 * first}\t1\t2\n")
+    log.with_suffix(".tsv").write_text(f"s\tcpu_time\tmax_rss\n9999\t{3 * first}\t2\n")
     assert forecast.estimate_hours(banks) == pytest.approx(3 * before)
 
 

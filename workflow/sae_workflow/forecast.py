@@ -485,7 +485,12 @@ def measure_pace(jobs: list[Job]) -> float:
     for job in jobs:
         with suppress(OSError, ValueError, IndexError, UnknownSize):
             # Below a heading of three words: seconds, core-seconds, MiB.
-            seconds = float(job.log.with_suffix(".tsv").read_text().split()[3])
+            words = job.log.with_suffix(".tsv").read_text().split()
+            seconds, core_seconds = map(float, words[3:5])
+            sizes = JobSizes(job)
+            if not sizes.has_gpu:
+                # Other work beside does not count.
+                seconds = sizes.on_cores(core_seconds)
             ratios.append(seconds / estimate_seconds(job))
     return statistics.median(ratios) if ratios else 1.0
 
@@ -600,9 +605,11 @@ def _describe_hours(config: Config, experiment: str) -> Iterator[str]:
     total_count = total_done = 0
     for rule, jobs in list_jobs(config, experiment).items():
         pace = measure_pace(jobs)
-        name = rule if pace == 1 else f"{rule}, {pace:.2g} times the rates, as measured"
         hours = estimate_hours(jobs)
         done_count = sum(job.is_done for job in jobs)
+        name = rule
+        if done_count < len(jobs) and pace != 1:
+            name += f", {pace:.2g} times the rates, as measured"
         total_hours += hours
         total_count += len(jobs)
         total_done += done_count
