@@ -192,7 +192,9 @@ class Survey:
                             keys.update((entry["key"], entry["trained"]))
                     except (UserError, KeyError, TypeError) as error:
                         self.kept[path] = f"it cannot be read: {error}"
-                        self.kept[Path(paths.STORE)] = "while a bank cannot be read"
+                        self.kept[Path(paths.STORE)] = (
+                            "whole, till that bank can be read"
+                        )
         if Path(paths.STORE) in self.kept:
             return
         for path in sorted(Path(paths.STORE).glob("[0-9a-f]*")):
