@@ -79,7 +79,9 @@ def resources_of(rule):
     """
     resources = {
         "mem_mb": lambda w, attempt: forecast.memory_request(job_of(rule, w), attempt),
-        "runtime": lambda w, attempt: forecast.runtime_request(job_of(rule, w), attempt),
+        "runtime": lambda w, attempt: forecast.runtime_request(
+            job_of(rule, w), attempt
+        ),
         "code": lambda w: job_of(rule, w).code,
     }
     # Jobs that compute on an accelerator each take one: how many there are is for the
