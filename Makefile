@@ -6,7 +6,7 @@
 # make run EXPERIMENT=NAME   any experiment of the config; with PROFILE=profiles/slurm on a cluster
 # make check EXPERIMENT=NAME  its results, embeddings and datasets against the hashes that were written with them
 # make publish EXPERIMENT=NAME  its chosen SAEs, laid out for the Hugging Face hub in results/NAME/hub; uploads nothing
-# make sizes  what results/ holds, in MB by kind
+# make sizes  what each folder of results/ takes on the disk
 # make unused what of it no experiment refers to; make prune asks, then deletes just that (YES=1: without asking)
 # CONFIG=mine.yaml with any of these that reads a config: that file laid over config.yaml, or several, CONFIG='a.yaml b.yaml'
 #
@@ -65,8 +65,11 @@ show: setup
 check: setup
 	@python -m sae_workflow.check $(EXPERIMENT)
 
-sizes unused: setup
-	@python -m sae_workflow.housekeeping $@ $(CONFIG)
+sizes:
+	@du -sch results/* results/store/*
+
+unused: setup
+	@python -m sae_workflow.housekeeping unused $(CONFIG)
 
 prune: setup
 	@python -m sae_workflow.housekeeping prune $(if $(filter 1,$(YES)),--yes) $(CONFIG)

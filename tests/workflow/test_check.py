@@ -69,7 +69,7 @@ def check_sums_of_tables(self, experiment, missing):
     self.problems = []
     self._missing = {*map(Path, missing)}
     source = Path(paths.TABLES_SUMS.format(experiment=experiment))
-    self._check_listed(check.ListedFiles(source, files.read_json(source)))
+    self._check_listed(source, files.read_json(source))
 
 
 def test_of_several_configurations_that_which_lacks_least_counts(

@@ -13,8 +13,6 @@ import pytest
 import yaml
 from conftest import PARTS, ROOT
 from sae_workflow import (
-    costs,
-    durations,
     external_files,
     forecast,
     missing_inputs,
@@ -22,9 +20,11 @@ from sae_workflow import (
     settings,
 )
 from sae_workflow.command_line import run_command
-from sae_workflow.stages import STAGES, make_job
+from sae_workflow.stages import Job
 from support.errors import assert_names
 from support.larger import enlarge_paper
+
+from sae.core import files
 
 CONFIG, _ = settings.merge_config_files(ROOT / "config.yaml")
 
@@ -41,6 +41,12 @@ def empty(tmp_path, monkeypatch):
         "PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     )
     return tmp_path
+
+
+def count_jobs(config, experiment):
+    """Return {rule: jobs} of the forecast."""
+    jobs = forecast.list_jobs(config, experiment)
+    return {rule: len(of_rule) for rule, of_rule in jobs.items()}
 
 
 def snakemake(*arguments):
@@ -65,7 +71,7 @@ def dry_run(experiment):
 @pytest.mark.slow
 def test_jobs_and_missing_data_are_what_snakemake_says(empty, monkeypatch):
     counts, output = dry_run("paper")
-    assert forecast.count_jobs(settings.load(CONFIG), "paper") == counts
+    assert count_jobs(settings.load(CONFIG), "paper") == counts
     assert (
         "paper: dataset imagenet: data/imagenet does not exist (docs/data.md)\n"
         in output
@@ -82,7 +88,7 @@ def test_jobs_and_missing_data_are_what_snakemake_says(empty, monkeypatch):
 
 def test_downloads_are_jobs_of_what_is_not_pinned_or_local(empty):
     counts = dry_run("laptop")[0]
-    assert forecast.count_jobs(settings.load(CONFIG), "laptop") == counts
+    assert count_jobs(settings.load(CONFIG), "laptop") == counts
     assert (counts["download"], counts["weights"]) == (2, 3)
 
 
@@ -135,7 +141,7 @@ def test_jobs_of_parts_and_without_some_metrics_are_what_snakemake_says(empty):
     for experiment in ("fair", "smoke"):
         config["compute"]["embed_shards"] = 3
         (empty / "config.yaml").write_text(yaml.safe_dump(config))
-        counts = forecast.count_jobs(settings.load(config), experiment)
+        counts = count_jobs(settings.load(config), experiment)
         assert counts == dry_run(experiment)[0]
     config["experiments"] = {"smoke": config["experiments"]["smoke"]}
     config["experiments"]["smoke"]["methods"] = ["topk", "reg1"]
@@ -143,7 +149,7 @@ def test_jobs_of_parts_and_without_some_metrics_are_what_snakemake_says(empty):
     for metric in ("probe", "robustness", "rank_profile"):
         del config["metrics"][metric]
     (empty / "config.yaml").write_text(yaml.safe_dump(config))
-    counts = forecast.count_jobs(settings.load(config), "smoke")
+    counts = count_jobs(settings.load(config), "smoke")
     assert counts == dry_run("smoke")[0]
     assert not {"probe", "probe_embeddings", "robustness"} & set(counts)
 
@@ -155,13 +161,13 @@ def test_ten_times_the_lambdas_and_seeds_are_no_more_jobs(empty):
     config = settings.load(larger)
     sizes = [
         size
-        for bank in costs.list_plans(config, "paper")
-        for size in costs.protocol_sizes(bank)
+        for cell in settings.cells(config, "paper")
+        for size in forecast.protocol_sizes(settings.bank_plan(config, "paper", cell))
     ]
     assert sum(size.trials for size in sizes) == 18 * 30 * (6 + 2 * 60)
     (empty / "config.yaml").write_text(yaml.safe_dump(larger))
     before = memory_of_largest_child()
-    assert dry_run("paper")[0] == forecast.count_jobs(settings.load(CONFIG), "paper")
+    assert dry_run("paper")[0] == count_jobs(settings.load(CONFIG), "paper")
     assert memory_of_largest_child() < max(2**20, before + 1)
 
 
@@ -170,80 +176,84 @@ def memory_of_largest_child():
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
 
 
+def on(device, config=CONFIG):
+    """Return a config whose jobs compute on a device."""
+    changed = copy.deepcopy(config)
+    changed["compute"]["device"] = device
+    return settings.load(changed)
+
+
 def test_the_paper_by_hand(empty):
     """The counts are products.
 
     18 banks x (1 + 2 x 6 + 5) x 3 seeds; 18 x 2 x 3; ImageNet 1,331,167 x 1024 x 2
     bytes; SAEs of m = 8192.
     """
-    config = settings.load(CONFIG)
-    shown = "\n".join(forecast.describe_plan(config, "paper"))
+    on_slurm = settings.read_config(
+        ROOT / "config.yaml", ROOT / "profiles/slurm/compute.yaml"
+    )
+    shown = "\n".join(forecast.describe_plan(on_slurm, "paper"))
     assert (
         "SAEs: 972 in 18 cells, and up to 108 more at settings that validation chooses"
         in shown
     )
     size = float(re.search(r"  total ([\d.]+) GB", shown)[1])
-    gpu_hours, core_hours = re.search(r"  total  +\d+ +0 +(\d+) +(\d+)", shown).groups()
+    hours = re.search(r"  total  +\d+ +0 +(\d+)", shown)[1]
     page = " ".join((ROOT / "docs/paper.md").read_text().split())
     assert (
-        f"SAEs take {size:.0f} GB. The plan estimates {gpu_hours} hours of one H100 "
-        f"and {core_hours} "
+        f"SAEs take {size:.0f} GB. The plan estimates {hours} hours of one H100 with 8 "
     ) in page
     assert len(shown.splitlines()) < 70 and max(map(len, shown.splitlines())) <= 120
-    embedding = costs.embedding_of(config, "imagenet", "vit_l16")
-    plans = costs.list_plans_on(config, "paper", embedding)
     # (972 + 108) / 6 SAEs of 2 x 8192 x 1024 + 8192 + 1024 float32.
-    assert costs.disk_use(embedding, plans) == costs.DiskUse(
-        2_726_230_016, 180, 12_086_231_040
-    )
+    row = next(line for line in shown.splitlines() if "imagenet / vit_l16" in line)
+    assert row.split()[3:] == ["1,331,167", "1024", "2.73", "12.09"]
     # One bank without a GPU, 9 of 54 SAEs without a step: 45 x 50 epochs x 601 steps x
     # 4 x 2048 x 1024 x 8224 FLOP.
     cell = {
         "experiment": "paper",
         "dataset": "imagenet",
         "backbone": "vit_l16",
-        "k": plans[0].k,
+        "k": 32,
     }
-    job = make_job("train", config, cell)
-    step = 68_987.6 / 1000 / costs.rate("cpu")
+    config = on("cpu")
+    step = 68_987.6 / 1000 / forecast.rate("cpu")
     # And 6 at what validation chose; val of all.
-    choosing = 60 * 50_000 * 2 * 8192 * 1024 / 1e9 / costs.rate("cpu")
-    assert STAGES["train"].seconds(job).cores_alone == pytest.approx(
-        51 * 50 * 601 * step + choosing, rel=1e-4
-    )
+    choosing = 60 * 50_000 * 2 * 8192 * 1024 / 1e9 / forecast.rate("cpu")
+    seconds = forecast.estimate_seconds(Job("train", config, cell))
+    assert seconds == pytest.approx(51 * 50 * 601 * step + choosing, rel=1e-4)
     # Of 24 chosen SAEs, 2 x 8192 x 1024 FLOP an image: twice test.
-    assert STAGES["robustness"].seconds(job).cores_alone == pytest.approx(
-        24 * 100_000 * 2 * 8192 * 1024 / 1e9 / costs.rate("cpu")
-    )
+    expected = 24 * 100_000 * 2 * 8192 * 1024 / 1e9 / forecast.rate("cpu")
+    seconds = forecast.estimate_seconds(Job("robustness", config, cell))
+    assert seconds == pytest.approx(expected + forecast.rate("start"))
 
 
 def test_the_estimate_is_near_what_the_demo_took(empty):
-    """The demo took 948 s on 2 cores after the set-up, by docs/performance.md.
+    """The demo took 414 to 474 s on 2 cores, of which setting up was some 60."""
+    jobs_of_rule = forecast.list_jobs(on("cpu"), "demo")
+    hours = sum(forecast.estimate_hours(jobs) for jobs in jobs_of_rule.values())
+    assert 2 * 400 / 3600 / 1.5 < hours < 2 * 400 / 3600 * 1.5
 
-    That is the page at commit cb2d123, with these backbones and methods. The 24 probe
-    jobs took about 400 s of them; they take 0.4 of that now.
-    """
-    config = copy.deepcopy(CONFIG)
-    backbones = [f"efficientnet_lite{size}" for size in (0, 1, 2)]
-    methods = ["topk", "reg1", "reg2", "reg1_all", "reg2_all"]
-    demo = config["experiments"]["demo"]
-    demo.update(gallery={}, backbones=backbones, methods=methods, k=[8, 16, 32])
-    for name in ("reg1", "reg2"):
-        demo["sweep"][name]["lambda"]["k16"] = [0.001, 0.003, 0.01]
-    config = settings.load(config)
-    spent = forecast.estimate_hours(forecast.jobs_to_do(config, "demo"))
-    hours = durations.total(spent.values()).cores_alone
-    assert hours == pytest.approx((2 * 948 - 240) / 3600, rel=0.3)
+
+def test_jobs_that_ended_here_correct_those_that_are_left(empty):
+    banks = forecast.list_jobs(on("cpu"), "demo")["train"]
+    before = forecast.estimate_hours(banks)
+    first = forecast.estimate_seconds(banks[0])
+    log = empty / "results/demo/logs/train/emoji/efficientnet_lite0_fast/k8.log"
+    assert log == empty / banks[0].log
+    log.parent.mkdir(parents=True)
+    log.with_suffix(".tsv").write_text(f"s\tcpu_time\tmax_rss\n9999\t{3 * first}\t2\n")
+    assert forecast.estimate_hours(banks) == pytest.approx(3 * before)
 
 
 def test_a_backbone_costs_what_its_own_size_does(empty):
+    job = {"dataset": "imagenet", "backbone": "vit_l16"}
     spent = {}
     for size in (None, 224, 448):
         config = copy.deepcopy(CONFIG)
         config["datasets"]["imagenet"]["image_size"] = 112
         config["backbones"]["vit_l16"]["image_size"] = size
-        embedding = costs.embedding_of(settings.load(config), "imagenet", "vit_l16")
-        spent[size] = durations.embedding_seconds(embedding).gpu
+        sizes = forecast.JobSizes(Job("embed", on("cuda", config), job))
+        spent[size] = sizes.embedding() - sizes.decoding()
     ratios = [spent[224] / spent[None], spent[448] / spent[None]]
     assert ratios == pytest.approx([4, 16])
 
@@ -273,14 +283,13 @@ def test_what_nobody_knows_is_named_and_left_out(empty):
         "cifar100: what data/torchvision lacks will be downloaded by torchvision, "
         "which needs the internet",
     )
-    embeddings, _ = costs.list_embeddings(config, "paper")
-    assert [
-        (e.dataset.name, e.backbone.name, e.images_by_split["val"]) for e in embeddings
-    ] == [
-        ("imagenet", "vit_l16", 50000),
-        ("imagenet", "thumbnail", 50000),
-        ("cifar100", "vit_l16", 5000),
-        ("cifar100", "thumbnail", 5000),
+    disk = shown[shown.index("\nDisk") : shown.index("\nJobs")]
+    counted = re.findall(r"^  (\w+) / (\w+) +([\d,]+)", disk, re.MULTILINE)
+    assert counted == [
+        ("imagenet", "vit_l16", "1,331,167"),
+        ("imagenet", "thumbnail", "1,331,167"),
+        ("cifar100", "vit_l16", "60,000"),
+        ("cifar100", "thumbnail", "60,000"),
     ]
 
 
@@ -308,10 +317,12 @@ def test_a_plan_counts_a_folder_and_says_where_too_little_is_trained(empty):
         return "\n".join(forecast.describe_plan(settings.load(config), "mine"))
 
     # 140 images: 3.5 for each of 40 latents, 4 batches in each of 10 epochs.
-    line = r"dataset birds: 3\.5 training images a latent \(m = 40; .* and 40 steps"
+    line = r"dataset birds: 3\.5 training images a latent \(m = 40\) and 40 steps"
     assert re.search(line, plan())
     assert re.search(r"  birds / efficientnet_lite0_fast +200 ", plan())
-    assert "dataset birds: 49 steps" in plan(m=14, steps=49)
+    assert "dataset birds: 10.0 training images a latent (m = 14) and 49 steps" in plan(
+        m=14, steps=49
+    )
     assert "dataset birds:" not in plan(steps=50)
 
 
@@ -342,8 +353,8 @@ def test_weights_in_the_hubs_cache_are_not_missing(empty, monkeypatch):
 
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", load_from_cache)
     config = settings.load(CONFIG)
-    hub_costs = costs.cost_table()["hub"]
-    lines = list(missing_inputs.missing_hub_weights(config, "paper", hub_costs))
+    lines = list(missing_inputs.missing_downloads(config, "paper"))
+    lines = [line for line in lines if "Hugging Face hub" in line]
     assert len(lines) == 2 and not any(name in line for line in lines)
 
 
@@ -372,14 +383,7 @@ def test_what_is_there_is_done(empty):
     config = settings.load(CONFIG)
     file = empty / "results/activations/imagenet/vit_l16/train/manifest.json"
     file.parent.mkdir(parents=True)
-    file.write_text('{"shape": [10, 1024]}')
-    counts = forecast.count_jobs(config, "paper")
-    finished_counts = {
-        rule: counts[rule] - len(jobs)
-        for rule, jobs in forecast.jobs_to_do(config, "paper").items()
-        if counts[rule] > len(jobs)
-    }
-    assert finished_counts == {"embed": 1}
+    files.write_json(file, {"shape": [10, 1024]})
     plan = "\n".join(forecast.describe_plan(config, "paper"))
     assert re.search(r"^  embed +8 +1 ", plan, re.MULTILINE)
 
@@ -406,17 +410,3 @@ def test_every_command_says_what_it_takes(name, capsys):
     output = capsys.readouterr().out
     assert output.startswith(f"usage: python -m sae_workflow.{name} [-h]")
     assert module.__doc__.splitlines()[0] in output
-
-
-def test_the_hours_here_are_those_of_the_device(monkeypatch):
-    monkeypatch.setattr("os.cpu_count", lambda: 4)
-    hours = durations.Seconds(gpu=72, cores_beside_gpu=8, cores_alone=1000)
-    on_cpu = forecast._describe_this_machine(hours, "cpu")
-    assert on_cpu.startswith("  With the 4 cores here: about 10 days. Free disk: ")
-    short = forecast._describe_this_machine(durations.Seconds(cores_alone=0.1), "cpu")
-    assert "about 2 minutes. " in short
-    on_gpu = forecast._describe_this_machine(hours, "cuda")
-    assert "the 4 cores here and one GPU: about 3 days" in on_gpu
-    assert "about 2.0 hours" in forecast._describe_this_machine(
-        durations.Seconds(gpu=1, cores_beside_gpu=8), "cuda"
-    )

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from conftest import ROOT
-from sae_workflow import costs, missing_inputs, settings
+from sae_workflow import missing_inputs, settings
 
 from sae.core.errors import UserError
 from sae.data.splits import SPLITS
@@ -82,9 +82,11 @@ def test_a_model_that_the_library_knows_is_not_refused(tmp_path, monkeypatch):
 
 def test_what_is_no_name_of_a_repository_is_told():
     backbone = {"loader": "timm", "model": "hf-hub:a/b/c"}
-    lines = missing_inputs.missing_hub_weights(config(backbone=backbone), "ours", {})
-    (line,) = lines
-    assert line.startswith("backbone own: a/b/c is no name of a repository: ")
+    lines = missing_inputs.missing_downloads(config(backbone=backbone), "ours")
+    assert any(
+        line.startswith("backbone own: a/b/c is no name of a repository: ")
+        for line in lines
+    )
 
 
 def make_folders(root, *names):
@@ -166,7 +168,7 @@ def test_folders_that_are_made_in_time_or_hold_pictures_deeper_are_not_refused(
 
 def test_a_plan_imports_no_library_of_models_for_backbones_of_the_project(tmp_path):
     """All names of the config are known, so that a dry run does not wait for torch."""
-    known_names = costs.cost_table()["hub"]
+    known_names = settings.costs()["hub"]
     for name, backbone in RAW["backbones"].items():
         if backbone.get("loader") in ("timm", "open_clip"):
             names = [backbone["model"], backbone.get("pretrained")]
@@ -187,7 +189,7 @@ def test_a_plan_says_how_to_have_a_repository_or_that_it_is_there(
     config = settings.read_config(ROOT / "config.yaml")
     monkeypatch.chdir(tmp_path)
     line_of_artifact = {}
-    for line in missing_inputs.missing_artifacts(config, "photographs"):
+    for line in missing_inputs.missing_downloads(config, "photographs"):
         line_of_artifact[line.split()[1].rstrip(":")] = line
     place = "results/artifacts/caltech101/repository"
     line = line_of_artifact["caltech101"]
@@ -195,6 +197,6 @@ def test_a_plan_says_how_to_have_a_repository_or_that_it_is_there(
     assert line.endswith(place)
 
     (tmp_path / place).mkdir(parents=True)
-    lines = list(missing_inputs.missing_artifacts(config, "photographs"))
+    lines = list(missing_inputs.missing_downloads(config, "photographs"))
     commit = settings.artifacts()["caltech101"]["version"]
     assert f"artifact caltech101: will be made from {place}, commit {commit}" in lines

@@ -802,13 +802,13 @@ def test_every_row_of_the_table_is_held():
 def test_housekeeping_knows_every_file_of_a_run(finished_run, monkeypatch):
     monkeypatch.chdir(finished_run.folder)
     survey = Survey(load_config(finished_run.config))
-    assert (survey.unused, survey.foreign) == ({}, {})
+    assert (survey.unused, survey.kept) == ({}, {})
     smoke = finished_run.config["experiments"]["smoke"]
     without_tiny = {**finished_run.config, "experiments": {"smoke": smoke}}
     survey = Survey(load_config(without_tiny))
     folders = {path.parts[1] for path in survey.unused}
     assert folders == {"activations", "datasets", "store", "tiny"}
-    assert (survey.foreign, survey.unreadable) == ({}, {})
+    assert survey.kept == {}
 
 
 def test_the_site_says_what_the_tables_say(run_copy):

@@ -22,12 +22,8 @@ def clock(monkeypatch):
     The jobs are expected to take 10, 20 and 40 s.
     """
     time = [0.0]
-    jobs = {
-        1: run_progress.ExpectedJob("embed", 10.0),
-        2: run_progress.ExpectedJob("train", 20.0),
-        3: run_progress.ExpectedJob("train", 40.0),
-    }
-    monkeypatch.setattr(run_progress, "expected_jobs", jobs)
+    jobs = {1: 10.0, 2: 20.0, 3: 40.0}
+    monkeypatch.setattr(run_progress, "expected_seconds", jobs)
     shown = run_progress.RunProgress(lambda: time[0])
     shown.note_plan({"embed": 1, "train": 2, "tiny": 1, "total": 4})
 
@@ -47,31 +43,31 @@ def test_every_rule_has_a_bar():
 def test_the_time_left_follows_what_jobs_took(clock, tmp_path):
     cell = {"experiment": "tiny", "dataset": "a", "backbone": "b", "k": "8"}
     clock(0).note_start(1, "embed", cell, [])
-    assert clock(4).seconds_left() == pytest.approx(6 + 20 + 40)
-    # Twice as long as reckoned, as far as anybody knows, and one job at a time.
+    # 4 of 70 s of work are done in 4 s.
+    assert clock(4).seconds_left() == pytest.approx(66)
+    # Twice as long as reckoned.
     assert clock(20).note_end(1) == "embed"
     assert clock(20).seconds_left() == pytest.approx(2 * (20 + 40))
     clock(20).note_start(2, "train", cell, [])
     clock(20).note_start(3, "train", cell, [tmp_path / "k8.log"])
-    # Two at a time: in 30 s 40 s of work were done, of which 20 by the one that ended.
-    assert clock(30).seconds_left() == pytest.approx((30 + 70) / (40 / 30))
+    # Two at a time: 30 of 70 s of work in 30 s.
+    assert clock(30).seconds_left() == pytest.approx(30 * 40 / 30)
     progress_path(tmp_path / "k8.log").write_text(
         json.dumps({"done": 3, "total": 12, "what": "SAEs trained"})
     )
     expected = (
-        "tiny: 1 of 3 jobs, 30 s, about 75 s left; "
+        "tiny: 1 of 3 jobs, 30 s, about 40 s left; "
         "now train a/b/k8, train a/b/k8 (3 of 12"
     )
     assert clock(30).line().startswith(expected)
     assert clock(30).done_with_shares() == {"embed": 1, "train": 0.25}
-    # Longer than reckoned: by what it says itself, nine parts like the three that it
-    # has done.
+    # Longer than reckoned: what the job says itself counts, 10 of 40 s.
     clock(40).note_end(2)
-    assert clock(140).seconds_left() == pytest.approx(3 * 120 / ((20 + 20 + 120) / 140))
+    assert clock(140).seconds_left() == pytest.approx(140 * 30 / 40)
     assert clock(140).note_failure(3) == "train a/b/k8"
-    assert clock(140).failed_counts == {"train": 1}
+    assert clock(140).failed == {3: "train"}
     clock(140).note_start(3, "train", cell, [])  # Tried again.
-    assert not clock(140).failed_counts
+    assert not clock(140).failed
 
 
 @pytest.mark.parametrize(
@@ -90,17 +86,19 @@ def test_the_first_trained_cell_is_told_of_once_if_its_report_is_ahead(
     for job_id, rule in ((1, "embed"), (2, "train"), (3, "train")):
         clock(0).note_start(job_id, rule, {}, [])
         clock(0).note_end(job_id)
-        if clock(0).is_first_trained(job_id):
+        if clock(0).shows_first_cell:
             announced.append(job_id)
     assert announced == expected
 
 
 def test_a_job_of_unknown_size_says_nothing_of_the_time_left(clock):
-    run_progress.expected_jobs[4] = run_progress.ExpectedJob("embed", 0.0)
+    run_progress.expected_seconds[4] = 0.0
+    clock(0).note_start(1, "embed", {}, [])
     clock(0).note_start(4, "embed", {}, [])
-    assert clock(100).seconds_left() is None
-    clock(100).note_end(4)
-    assert clock(100).seconds_left() == pytest.approx(10 + 20 + 40)
+    clock(10).note_end(1)
+    assert clock(10).seconds_left() is None
+    clock(10).note_end(4)
+    assert clock(10).seconds_left() == pytest.approx(20 + 40)
 
 
 @pytest.mark.parametrize(

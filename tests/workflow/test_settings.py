@@ -10,8 +10,6 @@ import pytest
 import yaml
 from conftest import ROOT
 from sae_workflow import (
-    costs,
-    durations,
     external_files,
     forecast,
     missing_inputs,
@@ -21,7 +19,7 @@ from sae_workflow import (
     settings,
 )
 from sae_workflow.settings import Cell, EmbeddedDataset
-from sae_workflow.stages import STAGES
+from sae_workflow.stages import STAGES, Job
 from support.errors import refused_naming
 
 from sae.core import registry
@@ -74,7 +72,7 @@ def test_a_plan_is_complete_and_survives_json():
     assert reg1_all.sweep == {} and reg1_all.lam is None
     # What the config asks for: 1 + 2 x 2 trials and 5 controls, and at most two `at`
     # methods; five listed trials.
-    sizes = [(size.trials, size.after) for size in costs.protocol_sizes(plan)]
+    sizes = [(size.trials, size.after) for size in forecast.protocol_sizes(plan)]
     assert sizes == [(10, 2), (5, 0)]
     assert len(settings.cells(CONFIG, "demo")) == 12
 
@@ -101,15 +99,13 @@ def test_a_dataset_may_have_another_recipe_and_the_others_keep_theirs():
     assert settings.made_by(changed, "demo")["by_dataset"] == {
         "emoji": {"m": 128, "steps": 60}
     }
-    # The files of a cell's SAEs are what `make plan` says of the disk.
-    sizes = []
-    for config in (CONFIG, changed):
-        embeddings, _ = costs.list_embeddings(config, "demo")
-        emoji = next(e for e in embeddings if e.dataset.name == "emoji")
-        plans = costs.list_plans_on(config, "demo", emoji)
-        sizes.append(costs.disk_use(emoji, plans).sae_bytes)
-    size_before, size_after = sizes
-    assert size_after < size_before
+    # So is the width that `make plan` reckons with.
+    cell = Cell("emoji", CELL[1], 32)
+    widths = [
+        forecast.largest_width(settings.bank_plan(config, "demo", cell))
+        for config in (CONFIG, changed)
+    ]
+    assert widths == [512, 128]
 
 
 def test_a_dataset_may_have_another_k_and_then_has_no_cell_of_the_experiments():
@@ -172,7 +168,7 @@ def test_a_grid_of_points_is_told_to_fronts_and_counted():
     assert "grid" not in settings.made_by(CONFIG, "fair")["fronts"]
     assert "own_values" not in settings.made_by(changed, "fair")["protocols"]["fair"]
     cell = Cell("emoji_vendors_split1", "dinov2_vit_s14", 16)
-    _, sizes = costs.protocol_sizes(settings.bank_plan(changed, "fair", cell))
+    _, sizes = forecast.protocol_sizes(settings.bank_plan(changed, "fair", cell))
     lengths = 3 * 4  # Three rates at 250, 500, 1,000 and 2,000 steps.
     assert sizes.trials == lengths + 4 + 2 * 2 + 2 * 2
     assert sizes.by_method["reg1"] == sizes.by_method["reg2"]
@@ -255,7 +251,7 @@ def test_an_experiment_may_have_no_penalty_at_all():
 
     config = with_changes(change)
     plan = settings.bank_plan(config, "smoke", Cell(*CELL, 8))
-    (size,) = costs.protocol_sizes(plan)
+    (size,) = forecast.protocol_sizes(plan)
     assert (size.trials, size.after) == (2, 0)
 
 
@@ -388,14 +384,10 @@ def test_looks_judge_as_detection_does_and_are_no_backbone_of_the_experiment():
         *settings.printed_names(CONFIG, "demo")["backbones"],
     }
     # Reading each image once more, where nothing is known of it: about as decoding it.
-    embeddings, _ = costs.list_embeddings(CONFIG, "paper")
-    seconds = {
-        embedding.backbone.name: durations.embedding_seconds(embedding).cores_alone
-        for embedding in embeddings
-        if embedding.dataset.name == "imagenet"
-    }
+    place = {"dataset": "imagenet", "backbone": "thumbnail"}
+    seconds = forecast.estimate_seconds(Job("embed", CONFIG, place))
     images = sum(CONFIG.datasets["imagenet"].spec["images"].values())
-    assert seconds["thumbnail"] == pytest.approx(images / costs.rate("decode"), rel=0.1)
+    assert seconds == pytest.approx(images / forecast.rate("decode"), rel=0.1)
 
     def leave_out(raw):
         raw["metrics"]["looks"] = {"optional": True}
@@ -610,25 +602,18 @@ def test_a_leaderboard_that_is_not_there_is_named(tmp_path):
             )
 
 
-def test_a_shared_folder_that_is_not_there_and_labels_of_several_are_told(
-    tmp_path, capsys
-):
+def test_a_shared_folder_that_is_not_there_is_told(tmp_path):
     def change(raw):
         raw["compute"]["shared"] = [str(tmp_path), str(tmp_path / "gone")]
-        raw["methods"]["reg2"]["label"] = raw["methods"]["reg1"]["label"]
 
-    missing_inputs.warn(with_changes(change), ["smoke", "-n"])
-    assert capsys.readouterr().err.splitlines() == [
-        f"smoke: compute.shared: {tmp_path}/gone does not exist; "
-        "nothing is taken from it",
-        "smoke: methods: 2 have the label 'Reg. 1', "
-        "so each is printed with its name behind it",
-    ]
+    lines = missing_inputs.missing_files(with_changes(change), "smoke")
+    (line,) = [line for line in lines if "shared" in line]
+    assert line == (
+        f"compute.shared: {tmp_path}/gone does not exist; nothing is taken from it"
+    )
 
 
-def test_an_experiment_whose_backbones_are_of_one_family_says_that_nobody_judges(
-    capsys,
-):
+def test_an_experiment_whose_backbones_are_of_one_family_says_that_nobody_judges():
     def change(raw):
         experiments = raw["experiments"]
         experiments["rivals"]["backbones"] = [
@@ -640,12 +625,11 @@ def test_an_experiment_whose_backbones_are_of_one_family_says_that_nobody_judges
         experiments["fair"]["backbones"] = ["dinov2_vit_s14"]
         experiments["fair"]["judges"] = ["efficientnet_lite0"]
 
-    missing_inputs.warn(with_changes(change), ["rivals", "study", "fair"])
-    lines = capsys.readouterr().err.splitlines()
-    (line,) = [line for line in lines if "judges" in line]
-    assert line.startswith(
-        "rivals: all backbones are of the family efficientnet, so nobody"
-    )
+    config = with_changes(change)
+    (line,) = missing_inputs.missing_judges(config, "rivals")
+    assert line.startswith("all backbones are of the family efficientnet, so nobody")
+    for experiment in ("study", "fair"):
+        assert not list(missing_inputs.missing_judges(config, experiment))
 
 
 def test_the_gallery_is_that_of_the_config_or_the_first_cell():
@@ -761,7 +745,7 @@ def test_every_target_of_make_that_reads_the_config_takes_config():
         assert process.returncode == 0, process.stderr
         return " ".join(process.stdout.splitlines()[-1].split())
 
-    for target in ("plan", "publish", "sizes", "unused", "prune"):
+    for target in ("plan", "publish", "unused", "prune"):
         assert command(target, "CONFIG=a.yaml b.yaml").endswith(" a.yaml b.yaml"), (
             target
         )

@@ -8,8 +8,14 @@ from pathlib import Path
 from sae.core import paths, registry
 from sae.core.files import dumps
 from sae.data.splits import SPLITS
-from sae_workflow import expected_files, external_files, file_fingerprints, settings
-from sae_workflow.stages import STAGES, make_job
+from sae_workflow import (
+    expected_files,
+    external_files,
+    file_fingerprints,
+    forecast,
+    settings,
+)
+from sae_workflow.stages import STAGES, Job
 
 ENVIRONMENT = "../../environment.yml"
 COMPUTE = cfg.compute
@@ -32,11 +38,11 @@ wildcard_constraints:
 
 @functools.cache
 def _job_of(rule, wildcards):
-    return make_job(rule, cfg, dict(wildcards))
+    return Job(rule, cfg, dict(wildcards))
 
 
 def job_of(rule, w):
-    """Return a job, as `sae_workflow.jobs` knows it; `w` are its wildcards."""
+    """Return a job, as `sae_workflow.stages` knows it; `w` are its wildcards."""
     return _job_of(rule, tuple(w.items()))
 
 
@@ -72,8 +78,10 @@ def resources_of(rule):
     A local run takes no notice of the former.
     """
     resources = {
-        "mem_mb": lambda w, attempt: job_of(rule, w).memory(attempt),
-        "runtime": lambda w, attempt: job_of(rule, w).runtime(attempt),
+        "mem_mb": lambda w, attempt: forecast.memory_request(job_of(rule, w), attempt),
+        "runtime": lambda w, attempt: forecast.runtime_request(
+            job_of(rule, w), attempt
+        ),
         "code": lambda w: job_of(rule, w).code,
     }
     # Jobs that compute on an accelerator each take one: how many there are is for the

@@ -1,11 +1,12 @@
 """Check the files of an experiment against the hashes that were written with them.
 
-`make check` does, and a run at its end.
+`make check` does, and a run at its end. Snakemake lacks it: it compares an input's
+checksum with that of the last run to decide on a rerun, and never looks at a finished
+file that was altered.
 """
 
 import sys
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,23 +23,9 @@ T = TypeVar("T")
 
 # (dataset, backbone, k)
 Cell = tuple[str, str, int]
-CELL_COLUMNS = ("dataset", "backbone", "k")
 # Folders of an experiment whose files hold no hash: logs with times of jobs, what is
 # laid out for the hub, and the site of one cell, which is for a moment.
 UNSEALED_FOLDERS = ("logs", "hub", "first_look")
-
-
-@dataclass(frozen=True)
-class ListedFiles:
-    """The files that a sealed file lists, with their hashes.
-
-    Attributes:
-        source: The sealed file.
-        sha256_of_name: {path relative to the folder of `source`: SHA-256}.
-    """
-
-    source: Path
-    sha256_of_name: dict[str, str]
 
 
 class Check:
@@ -64,107 +51,69 @@ class Check:
         self.count = 0
         self.problems: list[str] = []
         self._missing = set(map(Path, missing))
-        self._folder = Path(paths.EXPERIMENT.format(experiment=experiment))
-        # What files of the experiment tell of others; metrics are None until read.
-        self._metrics: pa.Table | None = None
-        self._embedded_pairs: list[tuple[str, str]] = []
-        self._saes_of_cell: dict[Cell, ListedFiles] = {}
+        folder = Path(paths.EXPERIMENT.format(experiment=experiment))
+        cells_of_metrics: set[Cell] = set()
+        pairs: set[tuple[str, str]] = set()  # (dataset, backbone) that was read
+        # {cell: its bank's file, and what that says}
+        banks: dict[Cell, tuple[Path, dict[str, Any]]] = {}
 
-        self._check_files_of_experiment()
-        cells = self._cells()
-        for cell in cells:
-            self._check_saes(cell)
-        for dataset, backbone in self._embedded_datasets(cells):
-            self._check_embeddings(dataset, backbone)
-        for dataset in sorted({dataset for dataset, _, _ in cells}):
-            self._check_index(dataset)
-
-    def _check_files_of_experiment(self) -> None:
-        """Check the files below results/{experiment}, and what lists of sums name."""
-        for file in sorted(self._folder.rglob("*")):
-            if file.relative_to(self._folder).parts[0] in UNSEALED_FOLDERS:
+        for file in sorted(folder.rglob("*")):
+            if file.relative_to(folder).parts[0] in UNSEALED_FOLDERS:
                 continue
             if file.suffix == ".parquet":
                 content = self._try(seals.read_sealed, file)
-                if content and file == self._folder / "metrics.parquet":
+                if content and file == folder / "metrics.parquet":
                     metrics = pq.read_table(pa.BufferReader(content))
-                    # A table without rows tells of no cells.
-                    self._metrics = metrics if len(metrics) else None
+                    names = ("dataset", "backbone", "k")
+                    columns = [metrics[name].to_pylist() for name in names]
+                    cells_of_metrics = set(zip(*columns, strict=True))
             elif file.suffix == ".json":
                 record = self._try(files.read_json, file)
                 if not record:
                     continue
                 if file.name.endswith(".sums.json"):
-                    self._check_listed(ListedFiles(file, record))
-                elif file == self._folder / "made_by.json":
-                    self._embedded_pairs = times.embedded_pairs(record)
-                elif file.name.startswith("bank"):
-                    self._note_saes(record, file)
+                    self._check_listed(file, record)
+                elif file == folder / "made_by.json":
+                    pairs.update(times.embedded_pairs(record))
+                elif file.name == Path(paths.BANK).name:
+                    cell = (record["dataset"], record["backbone"], record["k"])
+                    banks[cell] = (file, record)
 
-    def _note_saes(self, bank: dict[str, Any], file: Path) -> None:
-        """Keep what the file of a bank lists until it is known which banks count."""
-        cell = (bank["dataset"], bank["backbone"], bank["k"])
-        sha256_of_name = {
-            entry["path"]: entry["sha256"] for entry in bank["saes"] if entry["path"]
-        }
-        self._saes_of_cell[cell] = ListedFiles(file, sha256_of_name)
-
-    def _cells(self) -> list[Cell]:
-        """Return the cells of the metrics; without metrics, those of all banks."""
-        if self._metrics is None:
-            return sorted(self._saes_of_cell)
-        columns = [self._metrics[name].to_pylist() for name in CELL_COLUMNS]
-        return sorted(set(zip(*columns, strict=True)))
-
-    def _embedded_datasets(self, cells: list[Cell]) -> list[tuple[str, str]]:
-        """Return (dataset, backbone) of the cells, and of what judged their latents."""
-        of_cells = [(dataset, backbone) for dataset, backbone, _ in cells]
-        return sorted({*of_cells, *self._embedded_pairs})
-
-    def _check_saes(self, cell: Cell) -> None:
-        if cell in self._saes_of_cell:
-            self._check_listed(self._saes_of_cell[cell])
-        else:
-            self.problems.append(
-                f"{self._folder}: the metrics are of {' / '.join(map(str, cell))}, "
-                "which has no bank.json"
-            )
-
-    def _check_embeddings(self, dataset: str, backbone: str) -> None:
-        for split in SPLITS:
-            file = Path(
-                paths.EMBEDDINGS_MANIFEST.format(
-                    dataset=dataset, backbone=backbone, split=split
+        cells = cells_of_metrics or set(banks)
+        for cell in sorted(cells):
+            if cell not in banks:
+                self.problems.append(
+                    f"{folder}: the metrics are of {' / '.join(map(str, cell))}, which "
+                    "has no bank.json"
                 )
-            )
+                continue
+            file, bank = banks[cell]
+            saes = [entry for entry in bank["saes"] if entry["path"]]
+            self._check_listed(file, {sae["path"]: sae["sha256"] for sae in saes})
+
+        pairs.update((dataset, backbone) for dataset, backbone, _ in cells)
+        for dataset, backbone in sorted(pairs):
+            for split in SPLITS:
+                place = {"dataset": dataset, "backbone": backbone, "split": split}
+                file = Path(paths.EMBEDDINGS_MANIFEST.format(**place))
+                manifest = self._try(files.read_json, file)
+                if manifest:
+                    self._check_listed(file, manifest["sha256"])
+        for dataset in sorted({dataset for dataset, _, _ in cells}):
+            file = Path(paths.DATASET.format(dataset=dataset))
             manifest = self._try(files.read_json, file)
             if manifest:
-                self._check_listed(ListedFiles(file, manifest["sha256"]))
+                self._check_listed(file, {"index.parquet": manifest["sha256"]})
 
-    def _check_index(self, dataset: str) -> None:
-        file = Path(paths.DATASET.format(dataset=dataset))
-        manifest = self._try(files.read_json, file)
-        if manifest:
-            self._check_listed(ListedFiles(file, {"index.parquet": manifest["sha256"]}))
-
-    def _check_listed(self, listed: ListedFiles) -> None:
-        """Check each file that a sealed file lists."""
-        for name, sha256 in listed.sha256_of_name.items():
-            file = listed.source.parent / name
+    def _check_listed(self, source: Path, sha256_of_name: dict[str, str]) -> None:
+        """Check each file that a sealed file lists, by its path relative to that."""
+        for name, sha256 in sha256_of_name.items():
+            file = source.parent / name
             if file not in self._missing:
-                self._try(files.check_sum, file, sha256, listed.source)
+                self._try(files.check_sum, file, sha256, source)
 
     def _try(self, check: Callable[..., T], file: Path, *arguments: object) -> T | None:
-        """Check a file, and note what is wrong with it.
-
-        Args:
-            check: Takes the file and the arguments, and raises what is wrong.
-            file: The file.
-            arguments: What `check` takes besides.
-
-        Returns:
-            What `check` returns; None if something is wrong.
-        """
+        """Return what a check of a file returns; of what is wrong note a line."""
         self.count += 1
         # Of a file that is missing it is said once.
         if file in self._missing:
@@ -187,42 +136,15 @@ def report_damage(experiment: str, missing: Collection[str] = ()) -> int:
         0 if nothing is wrong, else 1.
     """
     check = Check(experiment, missing)
-    for problem in check.problems:
-        print(f"error: {problem}", file=sys.stderr)
+    problems = list(check.problems)
     if not check.count:
-        print(f"error: results/{experiment} holds nothing to check", file=sys.stderr)
-    if check.problems or not check.count:
+        problems.append(f"results/{experiment} holds nothing to check")
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)
+    if problems:
         return 1
     say(f"checked: {check.count} files of {experiment} are as they were written")
     return 0
-
-
-def report_missing(experiment: str, missing: list[str] | None) -> int:
-    """Say which files an experiment lacks, if that is known.
-
-    Args:
-        experiment: The name of the experiment.
-        missing: The files; None where no configuration of it is known.
-
-    Returns:
-        1 if it lacks some, else 0.
-    """
-    if missing is None:
-        say(
-            f"no configuration of {experiment} is known here, so nobody can say "
-            "whether files are missing"
-        )
-        return 0
-    if not missing:
-        return 0
-    count = "1 file is" if len(missing) == 1 else f"{len(missing)} files are"
-    print(
-        f"error: {experiment} is incomplete, {count} missing: "
-        f"{expected_files.name_missing_files(missing)}. Run it again: what is there is "
-        "not made anew",
-        file=sys.stderr,
-    )
-    return 1
 
 
 def main(experiment: str) -> int:
@@ -241,8 +163,21 @@ def main(experiment: str) -> int:
         report_damage(experiment)
         return 1
     is_damaged = report_damage(experiment, missing or ())
-    is_incomplete = report_missing(experiment, missing)
-    return max(is_damaged, is_incomplete)
+    if missing is None:
+        say(
+            f"no configuration of {experiment} is known here, so nobody can say "
+            "whether files are missing"
+        )
+    if not missing:
+        return is_damaged
+    count = "1 file is" if len(missing) == 1 else f"{len(missing)} files are"
+    print(
+        f"error: {experiment} is incomplete, {count} missing: "
+        f"{expected_files.name_missing_files(missing)}. Run it again: what is there is "
+        "not made anew",
+        file=sys.stderr,
+    )
+    return 1
 
 
 if __name__ == "__main__":

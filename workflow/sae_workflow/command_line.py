@@ -1,6 +1,8 @@
 """How a command of this package starts.
 
 It reads its words, prints its help, and says in one line what is wrong.
+
+Snakemake has nothing of it: commands of one's own beside it say their mistakes themselves.
 """
 
 import argparse

@@ -1,6 +1,9 @@
 """The files that an experiment ends in, by its configuration.
 
 A run makes them, and a check misses those that are not there.
+
+Snakemake lacks it: it does not miss an intermediate file while final ones look fresh,
+and `--summary` knows of one configuration.
 """
 
 import itertools

@@ -1,4 +1,8 @@
-"""Files from elsewhere that the datasets, backbones and methods of a config name."""
+"""Files from elsewhere that the datasets, backbones and methods of a config name.
+
+Snakemake lacks it: a rule's input is a list of files, which the workflow has to make of
+folders, patterns and names.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path

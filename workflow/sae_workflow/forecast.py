@@ -1,61 +1,530 @@
-"""What an experiment lacks, makes and costs, before anything is downloaded.
+"""What an experiment makes and costs: downloads, jobs, disk, hours, a job's memory.
 
-It is what `make plan` prints. Jobs, SAEs and bytes follow from config.yaml. Hours are
-an estimate from workflow/resources/costs.yaml, where every figure names its source.
+A size of a job (images, dimensions, latents, SAEs) times a constant of costs.yaml,
+which names its source, is what the job takes. Where jobs of a rule have ended here,
+what they took corrects those that are left. `make plan` prints it; on a cluster each
+job asks for it, with a margin, and for twice as much at each retry.
+
+Snakemake lacks it: a dry run lists jobs, not what they take, and what `mem_mb` and
+`runtime` are is for the workflow to say.
 """
 
+import functools
+import math
 import os
 import shutil
-from collections.abc import Iterator
+import statistics
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from typing import Any
 
+import numpy as np
+
+from sae.bank.plan import Plan
 from sae.config.models import Config
-from sae_workflow import costs, durations, missing_inputs, settings
+from sae.core import files, paths, registry
+from sae.core.errors import UserError
+from sae.core.options import from_record
+from sae.data.splits import SPLITS
+from sae.models.sizes import CHUNK, RESIDENT
+from sae.protocols._history import Sizes
+from sae_workflow import missing_inputs, settings
 from sae_workflow.command_line import run_command
-from sae_workflow.costs import UnknownSize
-from sae_workflow.durations import Seconds
-from sae_workflow.jobs import Job
-from sae_workflow.stages import STAGES, make_job
+from sae_workflow.stages import STAGES, Job
+
+# Below these SAEs train, and nothing can be said of their methods (docs/data.md).
+FEWEST_IMAGES = 10  # for training, of each latent
+FEWEST_STEPS = 50
 
 
-def count_jobs(config: Config, experiment: str) -> dict[str, int]:
-    """Return {rule: jobs} of a run from an empty results/, in order of the rules."""
-    counts = {}
-    for rule, stage in STAGES.items():
-        job_count = len(stage.jobs(config, experiment))
-        if job_count:
-            counts[rule] = job_count
-    return counts
+class UnknownSize(Exception):
+    """Nobody knows the size of something that memory and time hang on."""
 
 
-def jobs_to_do(config: Config, experiment: str) -> dict[str, list[Job]]:
-    """Return {rule: its jobs of which nothing is there yet}, for rules with jobs."""
+# What is known of datasets, backbones and cells.
+
+
+def count_images(config: Config, dataset: str) -> dict[str, int]:
+    """Return {split: images}: of an index that was made here, else as planned.
+
+    Raises:
+        UnknownSize: nobody knows, until the dataset is indexed.
+    """
+    manifest = paths.DATASET.format(dataset=dataset)
+    made_here = _read_manifest(manifest)
+    if "images" in made_here:
+        return made_here["images"]
+
+    entry = config.datasets[dataset]
+    spec = entry.spec
+    known = _figures("datasets", dataset, spec)
+    # What the entry says counts before what costs.yaml has.
+    images = {**known, **spec.get("images", {}), **spec.get("counts", {})}
+    if "fractions" in spec and "total" in known:
+        images = {s: round(known["total"] * spec["fractions"][s]) for s in SPLITS}
+        images["train"] = known["total"] - images["val"] - images["test"]
+    elif "val_fraction" in spec and "train" in images and "val" not in images:
+        images["val"] = round(images["train"] * spec["val_fraction"])
+        images["train"] -= images["val"]
+    if not images.keys() >= set(SPLITS):
+        # The dataset's type may count files. What is wrong with them others say.
+        with suppress(UserError, OSError, AttributeError):
+            images = registry.load("dataset", entry.type).count_images(entry)
+    if not images.keys() >= set(SPLITS):
+        raise UnknownSize(
+            f"no number of images of dataset {dataset}: it is known once its index is "
+            f"made, `snakemake {manifest}` with the --configfile of the run"
+        )
+    train_images = round(images["train"] * spec.get("train_share", 1))
+    return {"train": train_images, "val": images["val"], "test": images["test"]}
+
+
+def backbone_figures(config: Config, dataset: str, backbone: str) -> dict[str, Any]:
+    """Return what is known of a backbone, as in costs.yaml; `d` and `gflop` are there.
+
+    Embeddings that were made here say `d` first.
+
+    Raises:
+        UnknownSize: one of the two is not known.
+    """
+    entry = config.backbones[backbone]
+    known = {**_figures("backbones", backbone, entry.spec), **entry.spec}
+    place = {"dataset": dataset, "backbone": backbone, "split": "train"}
+    manifest = _read_manifest(paths.EMBEDDINGS_MANIFEST.format(**place))
+    if "shape" in manifest:
+        known["d"] = manifest["shape"][1]
+    if not entry.reads_images:
+        known["gflop"] = 0
+    if not known.keys() >= {"d", "gflop"}:
+        raise UnknownSize(
+            f"backbone {backbone}: {settings.COSTS} has no figures of its model "
+            f"{entry.model}"
+        )
+    return known
+
+
+def _read_manifest(path: str) -> dict[str, Any]:
+    try:
+        return files.read_json(path)
+    except (UserError, OSError):
+        return {}
+
+
+def _figures(section: str, name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what costs.yaml has of an entry: by its name, its model, then its type."""
+    table = settings.costs()[section]
+    for key in (name, spec.get("model"), spec.get("name")):
+        if key in table:
+            return table[key]
+    of_type = table.get(spec.get("type"), {})
+    # How many images there are is another dataset's of the type.
+    return {key: value for key, value in of_type.items() if key != "total"}
+
+
+def protocol_sizes(plan: Plan) -> list[Sizes]:
+    """Return how many SAEs each protocol trains in a cell, at most."""
+    sizes = []
+    for name, record in plan.protocols.items():
+        options = from_record(registry.head("protocol", name).options, record)
+        sizes.append(registry.load("protocol", name).at_most(plan, options))
+    return sizes
+
+
+def count_saes(plan: Plan) -> int:
+    """Return how many SAEs all protocols together train in a cell, at most."""
+    return sum(size.trials + size.after for size in protocol_sizes(plan))
+
+
+def largest_recipe(plan: Plan, method: str) -> dict[str, Any]:
+    """Return what a method's SAEs are trained with; of swept values, the largest."""
+    planned = plan.methods[method]
+    sweep = plan.methods[planned.at or method].sweep
+    largest = {option: max(values) for option, values in sweep.items()}
+    return {**plan.recipe, **planned.recipe, **largest}
+
+
+def largest_width(plan: Plan) -> int:
+    """Return the largest number m of latents of the SAEs of a cell."""
+    return max(largest_recipe(plan, method)["m"] for method in plan.methods)
+
+
+class JobSizes:
+    """The sizes of a job; each raises `UnknownSize` where nobody knows it."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.config = job.config
+        self.at = job.wildcards
+        compute = job.config.compute
+        self.has_gpu = compute.device != "cpu" and job.stage.computes
+        self.cores = compute.threads
+        if job.rule in ("dataset", "embed", "embed_shard"):
+            self.cores = max(self.cores, compute.decode_workers)
+        elif job.rule == "train":
+            self.cores *= compute.saes_at_once
+
+    @functools.cached_property
+    def images(self) -> dict[str, int]:
+        """{split: images} of the dataset, "all" of them and "held out" ones."""
+        images = count_images(self.config, self.at.dataset)
+        held_out = images["val"] + images["test"]
+        return {**images, "held out": held_out, "all": images["train"] + held_out}
+
+    @functools.cached_property
+    def backbone(self) -> dict[str, Any]:
+        """What is known of the backbone."""
+        return backbone_figures(self.config, self.at.dataset, self.at.backbone)
+
+    @property
+    def d(self) -> int:
+        """The dimensions of an embedding."""
+        return self.backbone["d"]
+
+    @functools.cached_property
+    def m(self) -> int:
+        """The latents of the cell's largest SAE."""
+        return largest_width(self.job.plan)
+
+    @functools.cached_property
+    def judged(self) -> int:
+        """How many of the cell's SAEs are judged in full, at most."""
+        return sum(size.judged for size in protocol_sizes(self.job.plan))
+
+    @property
+    def judges(self) -> int:
+        """How many other backbones judge the cell's latents."""
+        experiment, backbone = self.at.experiment, self.at.backbone
+        return len(settings.other_backbones(self.config, experiment, backbone))
+
+    def metrics_with(self, stage: str, constant: str) -> Iterator[tuple[Any, Any]]:
+        """Yield a constant of each metric of a stage that has it, and its options."""
+        by_stage = settings.metrics_by_stage(self.config, self.at.experiment)
+        for name, options in by_stage.get(stage, {}).items():
+            constants = self.config.metrics[name].constants
+            if constant in constants:
+                yield constants[constant], options
+
+    @functools.cached_property
+    def fit(self) -> dict[str, int]:
+        """What probes are fitted on: images, strengths, the largest k', classes."""
+        dataset = self.at.dataset
+        known = {
+            **_figures("datasets", dataset, self.config.datasets[dataset].spec),
+            **_read_manifest(paths.DATASET.format(dataset=dataset)),
+        }
+        for names, options in self.metrics_with("probe", "FITS"):
+            if "classes" in known:
+                return {
+                    "images": min(self.images["train"], options[names["images"]]),
+                    "strengths": len(options[names["strengths"]]),
+                    "largest": options[names["largest"]],
+                    "classes": known["classes"],
+                }
+        raise UnknownSize(f"nobody knows how many classes dataset {dataset} has")
+
+    def inputs(self, *splits: str) -> int:
+        """Return the bytes of splits in memory; of large ones, a quarter GiB each."""
+        sizes = [4 * self.images[split] * self.d for split in splits]
+        return sum(size if size <= RESIDENT else RESIDENT // 4 for size in sizes)
+
+    def ranked(self) -> int:
+        """Return the bytes that metrics hold which rank images or match concepts."""
+        most = [value for value, _ in self.metrics_with("score", "MOST_TRAIN")]
+        train_images = min(self.images["train"], max(most, default=0))
+        # Judges are taken to have as many dimensions as the cell's own backbone.
+        of_judges = 4 * self.judges * (train_images + self.images["held out"])
+        # Codes are held by image and by latent; 6 comes near peaks that were measured.
+        size = (of_judges + 6 * train_images) * self.d
+        size += 16 * train_images * self.job.plan.k
+        if settings.reads_concepts(self.config, self.at.experiment):
+            # 1 kB of annotations an image; a thousand concepts are looked at at once.
+            size += 1000 * self.images["all"] + 65536 * self.m
+        return size
+
+    def fitted(self) -> int:
+        """Return the bytes of fits of probes: scores of images, coefficients."""
+        width = self.m if hasattr(self.at, "k") else self.d
+        return 4 * self.fit["classes"] * (3 * self.fit["images"] + 13 * width)
+
+    # Seconds.
+
+    def on_cores(self, seconds: float) -> float:
+        """Return what work takes that is a CPU's, given its core-seconds."""
+        return seconds / self.cores
+
+    def products(self, flop: float, precision: str = "float32") -> float:
+        """Return what dense matrix products take, where the config has them."""
+        if self.has_gpu:
+            return flop / 1e12 / rate(f"gpu_{precision}")
+        return self.on_cores(flop / 1e9 / rate("cpu"))
+
+    def encoding(self, image_count: float) -> float:
+        """Return what the largest SAE of a cell takes to encode images."""
+        return self.products(2 * image_count * self.d * self.m)
+
+    def decoding(self) -> float:
+        """Return what it takes to decode the images of a dataset once."""
+        entry = self.config.datasets[self.at.dataset]
+        known = _figures("datasets", self.at.dataset, entry.spec)
+        seconds = self.images["all"] / known.get("decode", rate("decode"))
+        return self.on_cores(seconds) if entry.has_images else 0
+
+    def embedding(self) -> float:
+        """Return what it takes to embed a dataset or a shard, decoding included."""
+        shard_count = self.config.compute.embed_shards
+        known = self.backbone
+        joins_shards = self.job.rule == "embed" and shard_count > 1
+        if joins_shards or not known["gflop"]:
+            return 0
+        image_count = self.images["all"] / shard_count
+        spec = self.config.datasets[self.at.dataset].spec
+        pixels = known.get("image_size") or spec.get("image_size") or 224
+        measured = known.get("images_per_core_second")
+        if measured and not self.has_gpu:
+            nearest = min(measured, key=lambda size: abs(size - pixels))
+            of_image = (pixels / nearest) ** 2 / measured[nearest]
+            return self.on_cores(image_count * of_image)
+        # `gflop` is of 224 pixels.
+        flop = image_count * known["gflop"] * 1e9 * (pixels / 224) ** 2
+        precision = known.get("precision", "float32").replace("auto", "bfloat16")
+        return self.products(flop, precision) + self.decoding() / shard_count
+
+    def training(self) -> float:
+        """Return what it takes to train the SAEs of a cell, and to encode validation."""
+        plan = self.job.plan
+        train_images = self.images["train"]
+        of_each = self.on_cores(rate("sae")) + self.encoding(self.images["val"])
+        seconds = count_saes(plan) * of_each
+        for asked in protocol_sizes(plan):
+            for method, sae_count in asked.by_method.items():
+                recipe = largest_recipe(plan, method)
+                head = registry.head("objective", plan.methods[method].objective)
+                if recipe["frozen"] == "all" or not head.constants.get("TRAINS", True):
+                    continue
+                batch_size = min(recipe["batch_size"], train_images)
+                steps = recipe.get("steps") or (
+                    recipe["epochs"] * (train_images // batch_size)
+                )
+                if asked.most_steps:
+                    # Validation says how long they train.
+                    steps = rate("length") * asked.most_steps
+                flop = 4 * batch_size * self.d * (recipe["m"] + plan.k)
+                of_step = self.products(flop, recipe["precision"])
+                if self.has_gpu:
+                    of_step = max(of_step, rate("gpu_step") / 1000)
+                seconds += sae_count * steps * of_step
+        return seconds
+
+    def scoring(self) -> float:
+        """Return what it takes to score the SAEs of a cell, the judged by judges."""
+        held_out, test_images = self.images["held out"], self.images["test"]
+        rankings = 0  # of all images for a latent, by each judge
+        for names, options in self.metrics_with("score", "RANKINGS"):
+            factors = [options[name] for name in names]
+            rankings += math.prod(
+                len(value) if isinstance(value, list) else value for value in factors
+            )
+        ranked_millions = self.judges * rankings * self.m * held_out / 1e6
+        # Monosemanticity of an image's k activations, by a backbone's d dimensions.
+        ms_of_image = 2 * self.job.plan.k * self.d / 1e9 / rate("sparse")
+        of_each = held_out * ms_of_image + ranked_millions * rate("rank")
+        of_judged = test_images * (1 + self.judges) * ms_of_image
+        sae_count = count_saes(self.job.plan)
+        encoded = sae_count * self.images["all"] + self.judged * test_images
+        core_seconds = sae_count * of_each + self.judged * of_judged
+        return self.encoding(encoded) + self.on_cores(core_seconds)
+
+    def probing(self) -> float:
+        """Return what it takes to probe the judged SAEs of a cell at every k'."""
+        fit = self.fit
+        # In passes of 100,000 images, 1000 classes and k' = 32. A pass has a part that
+        # grows with k', and one that does not; k' are 1, 2, 4 and so on.
+        budgets = fit["largest"].bit_length()
+        passes = (2 * fit["largest"] + 14 * budgets) / 46
+        passes *= fit["strengths"] * rate("probe_passes")
+        passes *= fit["images"] / 1e5 * fit["classes"] / 1000
+        fitting = self.on_cores(passes * rate("probe"))
+        if self.has_gpu:
+            fitting = passes * rate("gpu_probe") / 1000
+        read_images = fit["images"] + self.images["held out"]
+        return self.judged * (self.encoding(read_images) + fitting)
+
+    def probing_inputs(self) -> float:
+        """Return what it takes to probe embeddings: twice the passes of codes."""
+        fit = self.fit
+        passes = 2 * fit["strengths"] * rate("probe_passes")
+        return self.products(passes * 4 * fit["images"] * self.d * fit["classes"])
+
+
+# {name of a size in costs.yaml: bytes of it, or how many processes there are}
+IN_MEMORY: dict[str, Callable[[JobSizes], float]] = {
+    "image": lambda sizes: sizes.images["all"],
+    "processes": lambda sizes: 1e6 * sizes.config.compute.decode_workers,
+    "weights": lambda sizes: 4e6 * sizes.backbone.get("parameters", 0),
+    "train": lambda sizes: sizes.inputs("train"),
+    "inputs": lambda sizes: sizes.inputs(*SPLITS),
+    "codes": lambda sizes: 8 * sizes.images["held out"] * sizes.job.plan.k,
+    "sae": lambda sizes: 8 * sizes.m * sizes.d,
+    "saes": lambda sizes: 8 * sizes.m * sizes.d * len(sizes.job.plan.methods),
+    "chunk": lambda sizes: 4 * CHUNK * sizes.m,
+    "ranked": JobSizes.ranked,
+    "fit": JobSizes.fitted,
+    "latents": lambda sizes: sizes.judged * sizes.m,
+}
+# {rule: seconds of its jobs}; of others, their start is all.
+WORK: dict[str, Callable[[JobSizes], float]] = {
+    "dataset": JobSizes.decoding,
+    "embed_shard": JobSizes.embedding,
+    "embed": JobSizes.embedding,
+    "train": JobSizes.training,
+    "score": JobSizes.scoring,
+    # Coders that are no Top-k encode twice.
+    "robustness": lambda sizes: sizes.encoding(2 * sizes.judged * sizes.images["test"]),
+    "probe": JobSizes.probing,
+    "probe_embeddings": JobSizes.probing_inputs,
+}
+
+
+# What a job takes, and asks for.
+
+
+def rate(name: str) -> float:
+    """Return one of the rates of costs.yaml, in its unit."""
+    return settings.costs()["rates"][name]["value"]
+
+
+def estimate_seconds(job: Job) -> float:
+    """Return the seconds that a job takes, with its start.
+
+    Raises:
+        UnknownSize: a size that they hang on is not known.
+    """
+    work = WORK.get(job.rule)
+    return rate("start") + (work(JobSizes(job)) if work else 0)
+
+
+def estimate_memory(rule: str, job: Job) -> float:
+    """Return the MB that costs.yaml gives a rule for the sizes of a job.
+
+    Raises:
+        UnknownSize: one of these is not known.
+    """
+    figures = dict(settings.costs()["memory"]["rules"][rule])
+    base = figures.pop("base")
+    cells = [job]
+    if rule == "gallery":
+        cells = [job.at_gallery_cell()]
+    elif rule in ("collect", "site"):
+        cells = job.at_each_cell()
+    megabytes = [
+        sum(
+            figure * IN_MEMORY[name](JobSizes(cell)) for name, figure in figures.items()
+        )
+        / 1e6
+        for cell in cells
+    ]
+    # Rows of all cells are joined; of other things one cell is looked at at a time.
+    return base + (sum(megabytes) if rule == "collect" else max(megabytes))
+
+
+def memory_request(job: Job, attempt: int) -> int:
+    """Return the MB that a job asks for; at each attempt, from 1, twice as much."""
+    table = settings.costs()["memory"]
+    compute = job.config.compute
+    sizes = JobSizes(job)
+    of_gpu = table["gpu"] if sizes.has_gpu else 0
+    try:
+        megabytes = estimate_memory(job.rule, job)
+        if job.rule == "train":
+            # Validation is scored in turn with one SAE's training, beside several.
+            scoring = estimate_memory("robustness", job)
+            if compute.saes_at_once == 1:
+                megabytes = max(megabytes, scoring) + sizes.inputs("train") / 1e6
+            else:
+                megabytes = compute.saes_at_once * (megabytes + of_gpu) + scoring
+    except UnknownSize:
+        megabytes = table["unknown"]
+    # Snakemake itself runs beside the job.
+    megabytes += of_gpu + table["cluster"]
+    factor = table["margin"] * compute.memory_factor * 2 ** (attempt - 1)
+    return min(math.ceil(megabytes * factor), compute.memory_limit or math.inf)
+
+
+def runtime_request(job: Job, attempt: int) -> int:
+    """Return the minutes that a job asks for; at each attempt twice as many."""
+    table = settings.costs()["runtime"]
+    compute = job.config.compute
+    try:
+        minutes = table["least"] + table["margin"] * estimate_seconds(job) / 60
+    except UnknownSize:
+        minutes = table["unknown"]
+    factor = compute.time_factor * 2 ** (attempt - 1)
+    return min(math.ceil(minutes * factor), compute.time_limit or math.inf)
+
+
+# The plan of an experiment.
+
+
+def list_jobs(config: Config, experiment: str) -> dict[str, list[Job]]:
+    """Return {rule: its jobs} of a run from an empty results/, in order of the rules."""
     jobs_of_rule = {}
     for rule, stage in STAGES.items():
-        jobs = [
-            make_job(rule, config, {"experiment": experiment, **wildcards})
+        jobs_of_rule[rule] = [
+            Job(rule, config, {"experiment": experiment, **wildcards})
             for wildcards in stage.jobs(config, experiment)
         ]
-        if jobs:
-            jobs_of_rule[rule] = [job for job in jobs if not job.is_done]
-    return jobs_of_rule
+    return {rule: jobs for rule, jobs in jobs_of_rule.items() if jobs}
 
 
-def estimate_hours(to_do: dict[str, list[Job]]) -> dict[str, Seconds]:
-    """Return {rule: hours of its jobs}, as `Seconds` but for the unit.
+def measure_pace(jobs: list[Job]) -> float:
+    """Return how many times its estimate a job of a rule took, of those that ended.
+
+    It is the median: a job that found its SAEs in the store took next to nothing.
+    """
+    ratios = []
+    for job in jobs:
+        with suppress(OSError, ValueError, IndexError, UnknownSize):
+            # Below a heading of three words: seconds, core-seconds, MiB.
+            words = job.log.with_suffix(".tsv").read_text().split()
+            seconds, core_seconds = map(float, words[3:5])
+            sizes = JobSizes(job)
+            if not sizes.has_gpu:
+                # Other work beside does not count.
+                seconds = sizes.on_cores(core_seconds)
+            ratios.append(seconds / estimate_seconds(job))
+    return statistics.median(ratios) if ratios else 1.0
+
+
+def estimate_hours(jobs: list[Job]) -> float:
+    """Return the hours that are left of a rule's jobs, one after another.
 
     A job of unknown size takes its start alone.
     """
-    hours_of_rule = {}
-    for rule, jobs in to_do.items():
-        hours = Seconds()
-        for job in jobs:
-            seconds = durations.core_seconds(costs.rate("start"))
-            with suppress(UnknownSize):
-                seconds += job.stage.seconds(job)
-            hours += seconds / 3600
-        hours_of_rule[rule] = hours
-    return hours_of_rule
+    seconds = 0.0
+    for job in jobs:
+        if not job.is_done:
+            try:
+                seconds += estimate_seconds(job)
+            except UnknownSize:
+                seconds += rate("start")
+    return seconds * measure_pace(jobs) / 3600
+
+
+def small_training(config: Config, experiment: str) -> Iterator[str]:
+    """Yield a line for each dataset on which SAEs train too little to be compared."""
+    for dataset in config.experiments[experiment].datasets:
+        with suppress(UnknownSize):
+            train_images = count_images(config, dataset)["train"]
+            recipe = config.recipe(experiment, dataset)
+            step_count = recipe.steps_on(max(1, train_images))
+            if train_images < FEWEST_IMAGES * recipe.m or step_count < FEWEST_STEPS:
+                yield (
+                    f"dataset {dataset}: {train_images / recipe.m:.1f} training images "
+                    f"a latent (m = {recipe.m}) and {step_count} steps of training: "
+                    f"with less than {FEWEST_IMAGES} and {FEWEST_STEPS} latents die "
+                    "and methods hardly differ; take a smaller m, more `steps` "
+                    "(docs/data.md)"
+                )
 
 
 def describe_plan(config: Config, experiment: str) -> Iterator[str]:
@@ -64,158 +533,103 @@ def describe_plan(config: Config, experiment: str) -> Iterator[str]:
     Raises:
         UserError: there is no such experiment.
     """
-    if experiment not in config.experiments:
-        raise missing_inputs.unknown_experiment(config, experiment)
+    missing_inputs.refuse_unknown_experiment(config, experiment)
     description = config.experiments[experiment].description
     yield f"{experiment}: {description}" if description else experiment
 
     yield "\nNot on this machine"
-    hub = costs.cost_table()["hub"]
     missing = [
         *missing_inputs.missing_files(config, experiment),
-        *missing_inputs.missing_hub_weights(config, experiment, hub),
-        *missing_inputs.missing_artifacts(config, experiment),
+        *missing_inputs.missing_downloads(config, experiment),
     ]
     for line in missing or ["nothing is missing"]:
         yield f"  {line}"
 
-    yield _describe_saes(config, experiment)
-    for line in missing_inputs.small_training(config, experiment):
-        yield f"  {line}"
-    embeddings, unknown_sizes = costs.list_embeddings(config, experiment)
-    for reason in unknown_sizes:
-        yield f"  not counted in disk and hours: {reason}"
-    yield from _describe_disk(config, experiment, embeddings)
-
-    counts = count_jobs(config, experiment)
-    to_do = jobs_to_do(config, experiment)
-    hours_of_rule = estimate_hours(to_do)
-    yield from _describe_hours(counts, to_do, hours_of_rule, config.compute.device)
-    all_hours = durations.total(hours_of_rule.values())
-    yield _describe_this_machine(all_hours, config.compute.device)
-    if any(to_do.values()):
-        yield "\nThe hours are estimates, from"
-        for rate in costs.cost_table()["rates"].values():
-            yield f"  {rate['value']:g} {rate['unit']}: {rate['text']}"
-            yield f"      {rate['source']}"
-
-
-def _describe_saes(config: Config, experiment: str) -> str:
-    plans = costs.list_plans(config, experiment)
-    sizes = [size for plan in plans for size in costs.protocol_sizes(plan)]
-    known_beforehand = sum(size.trials for size in sizes)
-    chosen_later = sum(size.after for size in sizes)
-    text = f"\nSAEs: {known_beforehand} in {len(plans)} cells"
+    plans = {
+        cell: settings.bank_plan(config, experiment, cell)
+        for cell in settings.cells(config, experiment)
+    }
+    asked = [size for plan in plans.values() for size in protocol_sizes(plan)]
+    text = f"\nSAEs: {sum(size.trials for size in asked)} in {len(plans)} cells"
+    chosen_later = sum(size.after for size in asked)
     if chosen_later:
         text += f", and up to {chosen_later} more at settings that validation chooses"
-    return text
+    yield text
+    for line in small_training(config, experiment):
+        yield f"  {line}"
+    yield from _describe_disk(config, experiment, plans)
+    yield from _describe_hours(config, experiment)
 
 
 def _describe_disk(
-    config: Config, experiment: str, embeddings: list[costs.Embedding]
+    config: Config, experiment: str, plans: Mapping[settings.Cell, Plan]
 ) -> Iterator[str]:
-    """Yield a table: a row for each embedded dataset, and the total."""
-    yield (
-        f"\n{'Disk':<40}{'images':>11}{'d':>6}{'embeddings':>13}{'SAEs':>6}"
-        f"{'SAE files':>12}"
-    )
-    embedding_bytes = 0
-    sae_bytes = 0
-    for embedding in embeddings:
-        plans = costs.list_plans_on(config, experiment, embedding)
-        use = costs.disk_use(embedding, plans)
-        embedding_bytes += use.embedding_bytes
-        sae_bytes += use.sae_bytes
-        name = f"  {embedding.dataset.name} / {embedding.backbone.name}"
+    """Yield a table: a row for each embedded dataset, what is unknown, the total."""
+    yield f"\n{'Disk, in GB':<44}{'images':>11}{'d':>6}{'embeddings':>12}{'SAEs':>9}"
+    total = 0.0
+    unknown: dict[str, None] = {}
+    for place in settings.embedded_datasets(config, experiment):
+        try:
+            image_count = sum(count_images(config, place.dataset).values())
+            known = backbone_figures(config, place.dataset, place.backbone)
+        except UnknownSize as error:
+            unknown[f"  not counted in disk and hours: {error}"] = None
+            continue
+        d = known["d"]
+        embeddings = image_count * d * np.dtype(known.get("dtype", "float32")).itemsize
+        saes = 0
+        for cell, plan in plans.items():
+            if (cell.dataset, cell.backbone) == (place.dataset, place.backbone):
+                m = largest_width(plan)
+                # Two matrices and two biases, in float32.
+                saes += count_saes(plan) * 4 * (2 * m * d + m + d)
+        total += embeddings + saes
         yield (
-            f"{name:<40}{embedding.dataset.image_count:>11,}{embedding.dimensions:>6}"
-            f"{_in_gb(use.embedding_bytes):>13}{use.sae_count:>6}"
-            f"{_in_gb(use.sae_bytes):>12}"
+            f"  {place.dataset + ' / ' + place.backbone:<42}{image_count:>11,}{d:>6}"
+            f"{embeddings / 1e9:>12,.2f}{saes / 1e9:>9,.2f}"
         )
-    total = f"  total {_in_gb(embedding_bytes + sae_bytes)}"
-    yield f"{total:<57}{_in_gb(embedding_bytes):>13}{_in_gb(sae_bytes):>18}"
+    yield from unknown
+    free = shutil.disk_usage(".").free
+    yield f"  total {total / 1e9:,.2f} GB; free here {free / 1e9:,.2f} GB"
 
 
-def _describe_hours(
-    counts: dict[str, int],
-    to_do: dict[str, list[Job]],
-    hours_of_rule: dict[str, Seconds],
-    device: str,
-) -> Iterator[str]:
-    """Yield a table: a row for each rule, and the total.
-
-    Args:
-        counts: {rule: all its jobs}.
-        to_do: {rule: its jobs that are to be done}.
-        hours_of_rule: {rule: hours of these}.
-        device: The setting `compute.device`.
-    """
-    heading = "Jobs, and hours of those to do"
-    yield f"\n{heading:<42}{'on a GPU:':>12}{'and':>12}{'on CPUs:':>12}"
-    of_device = f"  (compute.device: {device})"
-    yield (
-        f"{of_device:<30}{'jobs':>6}{'done':>6}"
-        f"{'GPU hours':>12}{'core hours':>12}{'core hours':>12}"
-    )
-
-    done_counts = {rule: count - len(to_do[rule]) for rule, count in counts.items()}
-    for rule, hours in hours_of_rule.items():
-        yield _row_of_hours(rule, counts[rule], done_counts[rule], hours)
-    yield _row_of_hours(
-        "total",
-        sum(counts.values()),
-        sum(done_counts.values()),
-        durations.total(hours_of_rule.values()),
-    )
-    yield (
-        "  Done: its files are there. A run checks that they are still up to date "
-        "(docs/reruns.md)."
-    )
-    if device != "cpu":
-        yield (
-            "  GPU hours: computing time; a job that waits for its CPU part "
-            "(compute.decode_workers) holds the GPU longer."
-        )
-
-
-def _describe_this_machine(hours: Seconds, device: str) -> str:
-    """Say how long the hours take here, and what disk is free.
-
-    Args:
-        hours: Of all jobs that are to be done.
-        device: The setting `compute.device`.
-    """
+def _describe_hours(config: Config, experiment: str) -> Iterator[str]:
+    """Yield a table: a row for each rule, and the total; and how long it takes here."""
+    compute = config.compute
+    machine = f"{compute.threads} core" + "s" * (compute.threads > 1)
+    if compute.device != "cpu":
+        machine += f" and {compute.device}"
+    heading = f"Jobs, and hours of those to do, each on {machine}"
+    yield f"\n{heading:<60}{'jobs':>6}{'done':>6}{'hours':>9}"
+    total_hours = 0.0
+    total_count = total_done = 0
+    for rule, jobs in list_jobs(config, experiment).items():
+        pace = measure_pace(jobs)
+        hours = estimate_hours(jobs)
+        done_count = sum(job.is_done for job in jobs)
+        name = rule
+        if done_count < len(jobs) and pace != 1:
+            name += f", {pace:.2g} times the rates, as measured"
+        total_hours += hours
+        total_count += len(jobs)
+        total_done += done_count
+        yield f"  {name:<58}{len(jobs):>6}{done_count:>6}{_print_hours(hours):>9}"
+    total = _print_hours(total_hours)
+    yield f"  {'total':<58}{total_count:>6}{total_done:>6}{total:>9}"
+    yield "  Done: its file is there. A run sees if it is up to date (docs/reruns.md)."
     core_count = os.cpu_count() or 1
-    machine = f"the {core_count} cores here"
-    if device == "cpu":
-        duration = hours.cores_alone / core_count
-    else:
-        machine += " and one GPU"
-        duration = max(hours.gpu, hours.cores_beside_gpu / core_count)
-    if duration < 1:
-        minutes = max(1, round(60 * duration))
-        text = "a minute" if minutes == 1 else f"{minutes} minutes"
-    elif duration <= 48:
-        text = f"{duration:,.1f} hours"
-    else:
-        text = f"{duration / 24:,.0f} days"
-    free_disk = shutil.disk_usage(".").free
-    return f"  With {machine}: about {text}. Free disk: {_in_gb(free_disk)}."
-
-
-def _row_of_hours(name: str, job_count: int, done_count: int, hours: Seconds) -> str:
-    columns = (hours.gpu, hours.cores_beside_gpu, hours.cores_alone)
-    numbers = "".join(f"{_print_hours(value):>12}" for value in columns)
-    return f"  {name:<28}{job_count:>6}{done_count:>6}{numbers}"
-
-
-def _in_gb(size: int) -> str:
-    return f"{size / 1e9:,.2f} GB"
+    at_once = max(1, core_count // compute.threads) if compute.device == "cpu" else 1
+    hours = total_hours / at_once
+    text = f"{hours:,.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"
+    if hours > 48:
+        text = f"{hours / 24:,.0f} days"
+    yield (
+        f"  Here, {at_once} jobs at a time: about {text}, by the rates in "
+        f"{settings.COSTS}."
+    )
 
 
 def _print_hours(hours: float) -> str:
-    if hours == 0:
-        return "-"
     return f"{hours:,.2f}" if hours < 10 else f"{hours:,.0f}"
 
 

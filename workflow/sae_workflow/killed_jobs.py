@@ -1,6 +1,9 @@
 """Say that a job was killed, what the usual cause is, and what to set.
 
 The shell of a job calls this, and the live view where the shell was killed too.
+
+Snakemake lacks it: it says that a shell "died with <Signals.SIGKILL: 9>", and of an
+executor's job less.
 """
 
 import os

@@ -1,6 +1,6 @@
 """What Snakemake would fail at later, or say less plainly, is checked before a run.
 
-These are folders that are closed, records that are damaged, and files from the future.
+These are folders that are closed, and files from the future.
 """
 
 import errno
@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from sae.core import faults, paths
 from sae.core.errors import UserError
@@ -49,42 +48,6 @@ def check_records() -> None:
             if not os.access(path, os.W_OK):
                 error = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
                 raise _explain_unwritable(error, path)
-
-
-def pass_over_damaged_records() -> None:
-    """Let Snakemake pass over a record of a file that is damaged, with one line.
-
-    By itself it does so where the record is no JSON. A byte that is no text, or a value
-    of another type, would end in a traceback.
-    """
-    from snakemake.logging import logger
-    from snakemake.persistence.file import FilePersistence
-
-    read_json = FilePersistence._io_read
-    read_record = FilePersistence._read_record
-
-    def warn(path: str) -> None:
-        logger.warning(f"Snakemake's record {path} is damaged and is ignored.")
-
-    def read_json_or_nothing(self: Any, folder: str, name: str) -> dict[str, Any]:
-        try:
-            content = read_json(self, folder, name)
-        except UnicodeDecodeError:
-            content = None
-        if isinstance(content, dict):
-            return content
-        warn(self._record_path(folder, name))
-        return {}
-
-    def read_record_or_nothing(self: Any, name: str) -> Any:
-        try:
-            return read_record(self, name)
-        except ValueError:  # As pydantic says of a type.
-            warn(self._record_path(self._metadata_path, name))
-            return None
-
-    FilePersistence._io_read = read_json_or_nothing
-    FilePersistence._read_record = read_record_or_nothing
 
 
 def check_writable(folder: str | Path) -> None:

@@ -6,7 +6,6 @@ they are worth and what they were made from. Nothing is uploaded.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,7 +14,6 @@ import pandas as pd
 
 from sae.bank.read import Bank, BankedSae
 from sae.bank.read import read as read_bank
-from sae.comparison import intervals, published
 from sae.comparison.scores import SCORES
 from sae.config.models import Config
 from sae.core import files, paths, registry
@@ -44,37 +42,6 @@ SHOWN_SCORES = [
 # The README with {places}. `embeddings` of its examples is an (N, d) tensor, as the
 # backbone gave them.
 CARD = settings.HERE / "resources/hub.md"
-_ABOUT_INTERVALS = (
-    " In brackets, where several seeds were trained: the 95 % interval of their mean, "
-    "by Student's t."
-)
-
-
-@dataclass(frozen=True)
-class PublishedSae:
-    """An SAE that is laid out.
-
-    Attributes:
-        folder: The name of its folder.
-        cell: What it was trained in.
-        method: The name of its method.
-        protocol: The protocol that asked for it.
-        trial: The name of its trial; "" under protocol `paper`, of which validation
-            chooses one trial for each seed.
-        scores: {heading: test score}, of all shown scores.
-    """
-
-    folder: str
-    cell: settings.Cell
-    method: str
-    protocol: str
-    trial: str
-    scores: dict[str, float]
-
-    @property
-    def all_but_seed(self) -> tuple[settings.Cell, str, str, str]:
-        """The key that it shares with SAEs of other seeds; they are averaged."""
-        return self.cell, self.method, self.protocol, self.trial
 
 
 def publish(experiment: str, *overlays: str) -> Path:
@@ -92,8 +59,7 @@ def publish(experiment: str, *overlays: str) -> Path:
             its SAEs, a file is damaged, or the folder is there.
     """
     config = settings.read_config("config.yaml", *overlays)
-    if experiment not in config.experiments:
-        raise missing_inputs.unknown_experiment(config, experiment)
+    missing_inputs.refuse_unknown_experiment(config, experiment)
     folder = Path(paths.HUB.format(experiment=experiment))
     if folder.exists():
         raise UserError(
@@ -104,7 +70,7 @@ def publish(experiment: str, *overlays: str) -> Path:
     metrics = read_metrics(metrics_file)
     test_rows = metrics[metrics["split"] == "test"].set_index(ROW_KEY)
     exporter = registry.load("exporter", "saelens")
-    saes = []
+    rows = []
     with files.atomic_directory(folder) as temporary:
         for bank, entry in _trained_saes(config, experiment):
             if bank.file.stat().st_mtime > metrics_file.stat().st_mtime:
@@ -124,12 +90,19 @@ def publish(experiment: str, *overlays: str) -> Path:
                 )
             ]
             if entry.judged or row["selected"]:
-                sae = _describe(bank, entry, row)
-                _export(bank, entry, exporter, temporary / sae.folder)
-                saes.append(sae)
-        if not saes:
+                folder_name = _folder_name(bank, entry)
+                _export(bank, entry, exporter, temporary / folder_name)
+                row_as_table = row.to_frame().T
+                scores = {
+                    SCORES[name].heading: SCORES[name].of(row_as_table).item()
+                    for name in SHOWN_SCORES
+                }
+                rows.append(
+                    {"folder": folder_name, "protocol": entry.protocol, **scores}
+                )
+        if not rows:
             raise UserError(f"{experiment} has no SAE that was trained here and chosen")
-        readme = _readme(config, experiment, saes)
+        readme = _readme(config, experiment, pd.DataFrame(rows))
         files.write_text(temporary / "README.md", readme)
     return folder
 
@@ -151,26 +124,12 @@ def _trained_saes(config: Config, experiment: str) -> Iterator[tuple[Bank, Banke
                 yield bank, entry
 
 
-def _describe(bank: Bank, entry: BankedSae, test_row: pd.Series) -> PublishedSae:
-    """Describe an SAE of a bank by its row of metrics."""
-    folder = f"{bank.dataset}-{bank.backbone}-k{bank.k}-{entry.method}-seed{entry.seed}"
-    trial = ""
+def _folder_name(bank: Bank, entry: BankedSae) -> str:
+    name = f"{bank.dataset}-{bank.backbone}-k{bank.k}-{entry.method}-seed{entry.seed}"
     if entry.protocol != "paper":
         # Another protocol may judge several trials of one method and seed.
-        trial = entry.name
-        folder += f"-{entry.protocol}-{trial}"
-    row_as_table = test_row.to_frame().T
-    return PublishedSae(
-        folder=folder,
-        cell=settings.Cell(bank.dataset, bank.backbone, bank.k),
-        method=entry.method,
-        protocol=entry.protocol,
-        trial=trial,
-        scores={
-            SCORES[name].heading: SCORES[name].of(row_as_table).item()
-            for name in SHOWN_SCORES
-        },
-    )
+        name += f"-{entry.protocol}-{entry.name}"
+    return name
 
 
 def _export(bank: Bank, entry: BankedSae, exporter: ModuleType, folder: Path) -> None:
@@ -189,71 +148,21 @@ def _export(bank: Bank, entry: BankedSae, exporter: ModuleType, folder: Path) ->
     exporter.write(coder, folder, {**coder.metadata, **names_here})
 
 
-def _readme(config: Config, experiment: str, saes: list[PublishedSae]) -> str:
-    """Return the README of an experiment's SAEs."""
+def _readme(config: Config, experiment: str, saes: pd.DataFrame) -> str:
+    """Return the README of an experiment's SAEs, a table with a row for each."""
     description = config.experiments[experiment].description or "SAEs of one's own"
-    protocols = sorted({sae.protocol for sae in saes})
-    means = _table_of_means(saes)
-    tables = [_table_of_saes(saes)]
-    if len(means):
-        tables.insert(0, means)
     return CARD.read_text(encoding="utf-8").format(
         experiment=experiment,
         description=description[:1].upper() + description[1:],
         count=len(saes),
-        protocols=" and ".join(f"protocol `{name}`" for name in protocols),
-        first=saes[0].folder,
-        intervals=_ABOUT_INTERVALS if len(means) else "",
+        protocols=" and ".join(f"protocol `{p}`" for p in sorted({*saes["protocol"]})),
+        first=saes["folder"][0],
         meanings="\n".join(
             f"- `{SCORES[name].heading}`: {SCORES[name].what}" for name in SHOWN_SCORES
         ),
-        tables="\n\n".join(map(_table_as_text, tables)),
+        table=markdown(saes.dropna(axis="columns", how="all").map(_number)),
         sources="\n".join(_sources(config, experiment)),
     )
-
-
-def _table_of_saes(saes: list[PublishedSae]) -> pd.DataFrame:
-    """Return a row for each SAE."""
-    return pd.DataFrame(
-        [{"folder": sae.folder, "protocol": sae.protocol, **sae.scores} for sae in saes]
-    )
-
-
-def _table_of_means(saes: list[PublishedSae]) -> pd.DataFrame:
-    """Return a row for each method of a cell with several seeds, in order of the SAEs.
-
-    It has how many seeds there are, and the mean of each score with its interval.
-    """
-    groups: dict[Any, list[PublishedSae]] = {}
-    for sae in saes:
-        groups.setdefault(sae.all_but_seed, []).append(sae)
-
-    rows = []
-    for group in groups.values():
-        if len(group) == 1:
-            continue
-        first = group[0]
-        cell = first.cell
-        scores = pd.DataFrame([sae.scores for sae in group])
-        rows.append(
-            {
-                "SAEs": f"{cell.dataset}-{cell.backbone}-k{cell.k}-{first.method}",
-                "protocol": first.protocol,
-                "trial": first.trial,
-                "seeds": str(len(group)),
-                **{name: _mean_with_interval(scores[name]) for name in scores},
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def _mean_with_interval(values: pd.Series) -> str:
-    mean, half_width, _ = intervals.student(values.to_numpy(float))
-    return published.interval(mean, mean - half_width, mean + half_width, _number)
-
-
-def _table_as_text(table: pd.DataFrame) -> str:
-    return markdown(table.dropna(axis="columns", how="all").map(_number))
 
 
 def _number(value: Any) -> str:

@@ -3,8 +3,10 @@
 Each run records its own with the results; `make prune` and `make check` read them.
 config.yaml, with config/experiments, stands for itself, as it is today. What differs
 from it (`--configfile config.yaml mine.yaml`) is recorded in the folder of each
-experiment that a run is about. A later run with the same files takes the record's place, so that a file that is
-edited has one record, not many.
+experiment that a run is about. A later run with the same files takes the record's
+place, so that a file that is edited has one record, not many.
+
+Snakemake lacks it: its records hold a rule's parameters, not the config of a run.
 """
 
 from collections.abc import Collection, Iterator

@@ -1,7 +1,8 @@
 """Run an experiment and show its result: what `make demo` calls.
 
 After a SIGKILL, Snakemake leaves a lock behind; it is removed here, but only when its
-owner is proven gone.
+owner is proven gone. Snakemake lacks it: it refuses a stale lock until somebody says
+`--unlock`, and ends without a word of what came out.
 """
 
 import signal

@@ -2,6 +2,9 @@
 
 It is made of what Snakemake logs, and of the small files that jobs keep beside their
 logs (`sae.core.progress`). `snakemake_logger_plugin_sae` shows it.
+
+Snakemake lacks it: it counts jobs that are done, where one job trains SAEs for hours,
+and shows of a job that failed its command, not its error.
 """
 
 import json
@@ -26,35 +29,9 @@ BARS = {
 }
 _BAR_OF_RULE = {rule: bar for bar, rules in BARS.items() for rule in rules}
 MOST_LINES = 12  # of an error
-
-
-@dataclass(frozen=True)
-class ExpectedJob:
-    """A job of this run, before it starts.
-
-    Attributes:
-        rule: Its rule.
-        seconds: How long it is estimated to take; 0 where that is unknown.
-    """
-
-    rule: str
-    seconds: float
-
-
-# {id of a job: what is expected of it}. The Snakefile fills it.
-expected_jobs: dict[int, ExpectedJob] = {}
-
-
-@dataclass(frozen=True)
-class Progress:
-    """The progress that a job reports of itself, such as 3 of 12 SAEs trained."""
-
-    done_count: int
-    total: int
-    unit: str
-
-    def __str__(self) -> str:
-        return f"{self.done_count:,} of {self.total:,} {self.unit}"
+# {id of a job: the seconds that it is estimated to take, 0 where that is unknown}. The
+# Snakefile fills it.
+expected_seconds: dict[int, float] = {}
 
 
 @dataclass(frozen=True)
@@ -62,41 +39,28 @@ class RunningJob:
     """A job at work.
 
     Attributes:
-        rule: Its rule.
+        bar: The bar of its rule.
         name: Its rule, and what it is about: dataset, backbone, k and the like.
         log: Its log, if it has one.
         started_at: When it was started, in seconds.
     """
 
-    rule: str
+    bar: str
     name: str
     log: Path | None
     started_at: float
 
-    def progress(self) -> Progress | None:
-        """Read how far the job is; None where it does not say so."""
+    def progress(self) -> tuple[float, str]:
+        """Return which share of it is done, and that in words; 0 and "" if unsaid."""
         if self.log is None:
-            return None
-        try:
+            return 0, ""
+        with suppress(OSError, ValueError, KeyError):
             content = json.loads(progress_path(self.log).read_text())
-            if not content.get("total"):
-                return None
-            return Progress(content["done"], content["total"], content["what"])
-        except (OSError, ValueError, KeyError):
-            return None
-
-
-@dataclass(frozen=True)
-class EndedJob:
-    """A job that ended well.
-
-    Attributes:
-        rule: Its rule.
-        seconds: How long it took.
-    """
-
-    rule: str
-    seconds: float
+            done, total = content["done"], content["total"]
+            if total:
+                words = f"{done:,} of {total:,} {content['what']}"
+                return min(done / total, 1), words
+        return 0, ""
 
 
 class RunProgress:
@@ -107,6 +71,7 @@ class RunProgress:
         job_counts: {bar: how many jobs it has}.
         done_counts: {bar: how many of them ended well}.
         running: {id: job at work}, in the order of their start.
+        failed: {id: the bar of a job that failed, and was not tried again}.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -119,10 +84,10 @@ class RunProgress:
         self.job_counts: Counter[str] = Counter()
         self.done_counts: Counter[str] = Counter()
         self.running: dict[int, RunningJob] = {}
+        self.failed: dict[int, str] = {}
         self._clock = clock
         self._began_at = clock()
-        self._bar_of_failed: dict[int, str] = {}
-        self._ended: dict[int, EndedJob] = {}
+        self._ended_ids: set[int] = set()
 
     def note_plan(self, counts_of_rules: Mapping[str, int]) -> None:
         """Note that a run begins, and how many jobs of each rule it has.
@@ -151,7 +116,7 @@ class RunProgress:
         """
         if rule not in _BAR_OF_RULE:
             return
-        self._bar_of_failed.pop(job_id, None)
+        self.failed.pop(job_id, None)
         values = [
             f"k{value}" if name == "k" else value
             for name, value in wildcards.items()
@@ -159,50 +124,36 @@ class RunProgress:
         ]
         name = f"{rule} {'/'.join(values)}".strip()
         first_log = next(map(Path, log), None)
-        self.running[job_id] = RunningJob(rule, name, first_log, self._clock())
+        self.running[job_id] = RunningJob(
+            _BAR_OF_RULE[rule], name, first_log, self._clock()
+        )
 
     def note_end(self, job_id: int) -> str | None:
-        """Note that a job has ended well.
-
-        Returns:
-            The bar that is full now, if one is.
-        """
+        """Note that a job has ended well, and return the bar that it fills, if any."""
         job = self.running.pop(job_id, None)
         if job is None:
             return None
-        self._ended[job_id] = EndedJob(job.rule, self.seconds_of(job))
-        bar = _BAR_OF_RULE[job.rule]
-        self.done_counts[bar] += 1
-        is_full = self.done_counts[bar] == self.job_counts[bar]
-        return bar if is_full else None
+        self._ended_ids.add(job_id)
+        self.done_counts[job.bar] += 1
+        is_full = self.done_counts[job.bar] == self.job_counts[job.bar]
+        return job.bar if is_full else None
 
     def note_failure(self, job_id: int) -> str:
         """Note that a job has failed, and return its name."""
         job = self.running.pop(job_id, None)
         if job is None:
             return f"job {job_id}"
-        self._bar_of_failed[job_id] = _BAR_OF_RULE[job.rule]
+        self.failed[job_id] = job.bar
         return job.name
 
-    def is_first_trained(self, job_id: int) -> bool:
-        """Return whether a job that has ended is the first that trained a cell.
-
-        False where a report is there, from an earlier run, or is not to be written.
-
-        Args:
-            job_id: A job of which :meth:`note_end` was told.
-        """
-        job = self._ended.get(job_id)
-        is_training = job is not None and _BAR_OF_RULE[job.rule] == "train"
-        is_first = is_training and self.done_counts["train"] == 1
-        has_report_ahead = self.done_counts["report"] < self.job_counts["report"]
-        report = Path(paths.SITE.format(experiment=self.name))
-        return is_first and has_report_ahead and not report.exists()
-
     @property
-    def failed_counts(self) -> Counter[str]:
-        """{bar: how many jobs failed and were not tried again}."""
-        return Counter(self._bar_of_failed.values())
+    def shows_first_cell(self) -> bool:
+        """True if one cell is trained, and the first report is still to be written."""
+        return (
+            self.done_counts["train"] == 1
+            and self.done_counts["report"] < self.job_counts["report"]
+            and not Path(paths.SITE.format(experiment=self.name)).exists()
+        )
 
     @property
     def seconds(self) -> float:
@@ -215,74 +166,30 @@ class RunProgress:
 
     def done_with_shares(self) -> dict[str, float]:
         """Return {bar: how many jobs are done, with parts of those at work}."""
-        done_by_bar: dict[str, float] = dict(self.done_counts)
+        done_by_bar: Counter[str] = Counter(self.done_counts)
         for job in self.running.values():
-            progress = job.progress()
-            if progress is not None:
-                bar = _BAR_OF_RULE[job.rule]
-                share_done = min(progress.done_count / progress.total, 1)
-                done_by_bar[bar] = done_by_bar.get(bar, 0) + share_done
-        return done_by_bar
+            done_by_bar[job.bar] += job.progress()[0]  # type: ignore[assignment]
+        return dict(done_by_bar)
 
     def seconds_left(self) -> float | None:
-        """Estimate the seconds that are left, as many jobs at once as so far.
+        """Estimate the seconds that are left, at the pace of the run so far.
 
         Returns:
-            None where nobody can say: a job that has not ended is of unknown size.
+            None where nobody can say: nothing is done, or a job is of unknown size.
         """
-        jobs_to_end = {
-            job_id: job
-            for job_id, job in expected_jobs.items()
-            if job_id not in self._ended
-        }
-        if not expected_jobs or any(not job.seconds for job in jobs_to_end.values()):
-            return None
-
-        job_seconds_left = 0.0
-        for job_id, job in jobs_to_end.items():
-            estimate = job.seconds * self._pace(job.rule)
-            job_seconds_left += self._seconds_left_of(job_id, estimate)
-
-        job_seconds_so_far = sum(job.seconds for job in self._ended.values())
-        job_seconds_so_far += sum(map(self.seconds_of, self.running.values()))
-        jobs_at_once = job_seconds_so_far / max(self.seconds, 1e-9)
-        return job_seconds_left / max(1, jobs_at_once)
-
-    def _seconds_left_of(self, job_id: int, estimate: float) -> float:
-        """Return the seconds that are left of a job.
-
-        Args:
-            job_id: Its id; it may not have started.
-            estimate: How long it takes in all, by what other jobs took. Once it has
-                taken longer, what it says of its progress counts instead.
-        """
-        if job_id not in self.running:
-            return max(0, estimate)
-        job = self.running[job_id]
-        seconds_so_far = self.seconds_of(job)
-        if seconds_so_far > estimate:
-            progress = job.progress()
-            if progress is not None and progress.done_count:
-                return seconds_so_far * (progress.total / progress.done_count - 1)
-        return max(0, estimate - seconds_so_far)
-
-    def _pace(self, rule: str) -> float:
-        """Return how many times as long as estimated jobs took that have ended.
-
-        These are the jobs of a rule; all jobs as long as none of the rule has ended.
-        """
-        for rules in ({rule}, set(_BAR_OF_RULE)):
-            seconds = 0.0
-            estimated_seconds = 0.0
-            for job_id, job in self._ended.items():
-                if job.rule in rules and job_id in expected_jobs:
-                    estimate = expected_jobs[job_id].seconds
-                    if estimate:
-                        seconds += job.seconds
-                        estimated_seconds += estimate
-            if estimated_seconds:
-                return seconds / estimated_seconds
-        return 1.0
+        total = done = 0.0
+        for job_id, seconds in expected_seconds.items():
+            if not seconds and job_id not in self._ended_ids:
+                return None
+            total += seconds
+            if job_id in self._ended_ids:
+                done += seconds
+            elif job_id in self.running:
+                job = self.running[job_id]
+                # One that does not say how far it is, by its time.
+                share = job.progress()[0] or min(self.seconds_of(job) / seconds, 0.9)
+                done += share * seconds
+        return self.seconds * (total / done - 1) if done else None
 
     def headline(self) -> str:
         """Return one line: how many jobs are done, the time, what is left of it."""
@@ -290,9 +197,8 @@ class RunProgress:
             f"{self.done_counts.total()} of {self.job_counts.total()} jobs",
             format_duration(self.seconds),
         ]
-        failed_count = self.failed_counts.total()
-        if failed_count:
-            parts.append(f"{failed_count} failed")
+        if self.failed:
+            parts.append(f"{len(self.failed)} failed")
         seconds_left = self.seconds_left() if self.running else None
         if seconds_left:
             parts.append(f"about {format_duration(seconds_left)} left")
@@ -302,8 +208,8 @@ class RunProgress:
         """Return the headline with the jobs at work, for where nothing can be drawn."""
         jobs = []
         for job in self.running.values():
-            progress = job.progress()
-            jobs.append(job.name if progress is None else f"{job.name} ({progress})")
+            words = job.progress()[1]
+            jobs.append(f"{job.name} ({words})" if words else job.name)
         text = self.headline()
         if jobs:
             text += f"; now {', '.join(jobs[:2])}"

@@ -5,6 +5,8 @@ the schema. It is made from `sae.config.models` and the entries' `Options`. It k
 project's own entries to the last key, and lets entries from outside (`extensions`) have
 what they like. It requires no key: a file may be laid over config.yaml, and an entry
 may extend another one.
+
+Snakemake lacks it: `validate()` takes a schema, and makes none.
 """
 
 import json

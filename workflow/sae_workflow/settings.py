@@ -2,6 +2,9 @@
 
 Settings are plain JSON that holds what the job reads and nothing else: a rule runs
 again when they change.
+
+Snakemake lacks it: `validate()` finds a wrong key, but knows no entries in other files,
+and a rule that reads `config` whole runs again with any change of it.
 """
 
 import copy
@@ -33,6 +36,7 @@ from sae.data.entries import NAMED_BY
 
 # The folder workflow/.
 HERE = Path(__file__).parent.parent
+COSTS = "workflow/resources/costs.yaml"
 
 # The folder beside config.yaml whose files go with it.
 EXPERIMENTS = "config/experiments"
@@ -48,6 +52,12 @@ Record = dict[str, Any]
 def artifacts() -> dict[str, Any]:
     """Read workflow/resources/artifacts.yaml: {artifact: its specification}."""
     return yaml.safe_load((HERE / "resources/artifacts.yaml").read_text())
+
+
+@functools.cache
+def costs() -> dict[str, Any]:
+    """Read workflow/resources/costs.yaml."""
+    return yaml.safe_load((HERE.parent / COSTS).read_text())
 
 
 def rule_names() -> list[str]:
@@ -570,6 +580,17 @@ def annotated_datasets(config: Config, experiment: str) -> list[str]:
     if not reads_concepts(config, experiment):
         return []
     return config.experiments[experiment].datasets
+
+
+def artifacts_of(config: Config, experiment: str) -> list[str]:
+    """Return the artifacts of an experiment's datasets and backbones, each once."""
+    spec = config.experiments[experiment]
+    entries: list[Any] = [config.datasets[name] for name in spec.datasets]
+    for name in annotated_datasets(config, experiment):
+        entries.append(config.datasets[name].concepts)
+    entries += [config.backbones[name] for name in spec.embedding]
+    artifacts = [name for entry in entries for name in entry.artifact_names]
+    return list(dict.fromkeys(artifacts))
 
 
 def validation_metrics(protocols: Iterable[str]) -> list[str]:

@@ -2,6 +2,8 @@
 
 `make show EXPERIMENT=demo` does. While the experiment runs for the first time, this is
 a site of the first cell whose SAEs are trained.
+
+Snakemake lacks it: `--report` makes a page of a finished run.
 """
 
 import os
@@ -54,8 +56,7 @@ def write_first_look(config: Config, experiment: str) -> Path:
         UserError: there is no such experiment, no cell of it is trained, or one of its
             files is gone or was altered.
     """
-    if experiment not in config.experiments:
-        raise missing_inputs.unknown_experiment(config, experiment)
+    missing_inputs.refuse_unknown_experiment(config, experiment)
     bank_file = _first_bank(config, experiment)
 
     # Imported here: they import PyTorch, and a site that is there needs none.

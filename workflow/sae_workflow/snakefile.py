@@ -1,8 +1,12 @@
-"""What the Snakefile calls: before its rules are read, and before its first job."""
+"""What the Snakefile calls: before its rules are read, and before its first job.
+
+Snakemake lacks a hook before the first job that may stop a run: `onstart` may, with what
+is called here.
+"""
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from snakemake.exceptions import WorkflowError
@@ -12,6 +16,7 @@ from snakemake.utils import min_version
 from sae.config.models import Config
 from sae.core.errors import UserError
 from sae_workflow import (
+    forecast,
     lock,
     missing_inputs,
     planned_run,
@@ -22,7 +27,7 @@ from sae_workflow import (
     stages,
     stop_signals,
 )
-from sae_workflow.jobs import Job
+from sae_workflow.stages import Job
 
 OLDEST_SNAKEMAKE = "9.0"
 # The environment variable by which a job on a cluster finds the run that submitted it.
@@ -70,7 +75,13 @@ def read_config(workflow: Any, is_module: bool) -> Config:
     # A dry run needs neither data nor weights, but should not pass for a promise.
     # Targets are not known yet: hence `argv`.
     if is_main:
-        missing_inputs.warn(config, sys.argv)
+        for experiment in config.experiments.keys() & set(sys.argv):
+            for line in [
+                *missing_inputs.missing_files(config, experiment),
+                *missing_inputs.missing_judges(config, experiment),
+                *forecast.small_training(config, experiment),
+            ]:
+                print(f"{experiment}: {line}", file=sys.stderr)
     return config
 
 
@@ -80,7 +91,7 @@ def prepare_run(workflow: Any, config: Config, job_of: Callable[..., Job]) -> No
     Args:
         workflow: Snakemake's object of that name.
         config: What :func:`read_config` returned.
-        job_of: Returns the `sae_workflow.jobs.Job` of a rule's name and wildcards.
+        job_of: Returns the `sae_workflow.stages.Job` of a rule's name and wildcards.
 
     Raises:
         Error: something is wrong, in one line.
@@ -100,10 +111,11 @@ def prepare_run(workflow: Any, config: Config, job_of: Callable[..., Job]) -> No
             # Snakemake evaluates most of them later, when the plan is written.
             job.params, job.resources  # noqa: B018
             if job.rule.name in stages.STAGES:
-                seconds = job_of(job.rule.name, job.wildcards).seconds
-                run_progress.expected_jobs[job.jobid] = run_progress.ExpectedJob(
-                    job.rule.name, seconds
-                )
+                known_job = job_of(job.rule.name, job.wildcards)
+                seconds = 0.0  # which says that it is unknown
+                with suppress(forecast.UnknownSize):
+                    seconds = forecast.estimate_seconds(known_job)
+                run_progress.expected_seconds[job.jobid] = seconds
 
         planned_run.write_planned_run(workflow.config)
         recorded_configs.record_run(workflow, workflow.config)
@@ -146,7 +158,6 @@ def _read_config_files(workflow: Any) -> Config:
 def _claim_folder() -> None:
     """See that records can be kept here, and that no other run is at work here."""
     stop_signals.stop_in_one_line()
-    preflight.pass_over_damaged_records()
     try:
         preflight.check_records()
     except UserError as error:

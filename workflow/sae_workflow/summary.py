@@ -1,4 +1,7 @@
-"""A summary of what an experiment found, in a few lines: what `make run` ends in."""
+"""A summary of what an experiment found, in a few lines: what `make run` ends in.
+
+Snakemake has nothing of it: it says which jobs ran, not what was found.
+"""
 
 import textwrap
 from collections.abc import Iterator

@@ -1,6 +1,7 @@
 """What each step of an experiment took: rows for the report page, in JSON.
 
-They are made of the `.tsv` files that Snakemake leaves beside the logs of jobs.
+They are made of the `.tsv` files that jobs leave beside their logs. Snakemake lacks it:
+its `benchmark:` measures a job with the Snakemake around it, and adds nothing up.
 """
 
 from pathlib import Path
@@ -11,6 +12,16 @@ import pandas as pd
 from sae.core import files, paths
 from sae.scoring.rows import read_metrics
 from sae_workflow.command_line import run_command
+
+
+def embedded_pairs(made_by: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return each (dataset, backbone) whose embeddings an experiment has read.
+
+    Args:
+        made_by: What made_by.json says.
+    """
+    pairs = [pair.partition(" / ") for pair in made_by["cells"]]
+    return [(dataset, backbone) for dataset, _, backbone in pairs]
 
 
 def rows_of_steps(experiment: str) -> list[dict[str, Any]]:
@@ -28,70 +39,32 @@ def rows_of_steps(experiment: str) -> list[dict[str, Any]]:
     """
     metrics = read_metrics(Path(paths.METRICS.format(experiment=experiment)))
     made_by = files.read_json(paths.MADE_BY.format(experiment=experiment))
-    job_names = _names_of_jobs(metrics, embedded_pairs(made_by))
-    log_folder = Path(paths.EXPERIMENT_LOGS.format(experiment=experiment))
-    step_folders = [Path(paths.LOGS) / "embed", *sorted(log_folder.glob("*"))]
+    cells = metrics[["dataset", "backbone", "k"]].drop_duplicates()
+    names = [f"{dataset}/{backbone}" for dataset, backbone in embedded_pairs(made_by)]
+    names += [f"{d}/{b}/k{k}" for d, b, k in cells.itertuples(index=False)]
 
+    logs = Path(paths.EXPERIMENT_LOGS.format(experiment=experiment))
     rows = []
-    for step_folder in step_folders:
-        tables = _tables_of_step(step_folder, job_names)
+    for step_folder in [Path(paths.LOGS) / "embed", *sorted(logs.glob("*"))]:
+        tables = []
+        for name in names:
+            # A part of a job has a file of its own, in a folder.
+            parts = sorted(step_folder.glob(f"{name}/*-of-*.tsv"))
+            for file in [step_folder / f"{name}.tsv", *parts]:
+                if file.is_file():
+                    tables.append(pd.read_csv(file, sep="\t"))
         if tables:
-            rows.append(_row(step_folder.name, pd.concat(tables)))
+            jobs = pd.concat(tables)
+            rows.append(
+                {
+                    "step": step_folder.name,
+                    "jobs": len(jobs),
+                    "minutes": f"{jobs['s'].sum() / 60:.1f}",
+                    "longest": f"{jobs['s'].max():.0f} s",
+                    "memory": f"{jobs['max_rss'].max():.0f} MiB",
+                }
+            )
     return rows
-
-
-def _names_of_jobs(metrics: pd.DataFrame, pairs: list[tuple[str, str]]) -> list[str]:
-    """Return what the logs of jobs may be called: dataset/backbone, and with the k.
-
-    Args:
-        metrics: Of the experiment.
-        pairs: Of :func:`embedded_pairs`.
-    """
-    columns = ["dataset", "backbone", "k"]
-    cells = metrics[columns].drop_duplicates().sort_values(columns)
-    names = [f"{dataset}/{backbone}" for dataset, backbone in pairs]
-    names += [
-        f"{dataset}/{backbone}/k{k}"
-        for dataset, backbone, k in cells.itertuples(index=False)
-    ]
-    return names
-
-
-def embedded_pairs(made_by: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return each (dataset, backbone) whose embeddings an experiment has read.
-
-    Args:
-        made_by: What made_by.json says.
-    """
-    pairs = []
-    for pair in made_by["cells"]:
-        dataset, _, backbone = pair.partition(" / ")
-        pairs.append((dataset, backbone))
-    return pairs
-
-
-def _tables_of_step(step_folder: Path, job_names: list[str]) -> list[pd.DataFrame]:
-    """Read the table of each job of a step.
-
-    Args:
-        step_folder: Where its logs lie: NAME.tsv and, of parts, NAME/PART-of-PARTS.tsv.
-        job_names: The names of jobs that count.
-    """
-    tsv_files: list[Path] = []
-    for name in job_names:
-        tsv_files.append(step_folder / f"{name}.tsv")
-        tsv_files += sorted(step_folder.glob(f"{name}/*-of-*.tsv"))
-    return [pd.read_csv(file, sep="\t") for file in tsv_files if file.is_file()]
-
-
-def _row(step: str, jobs: pd.DataFrame) -> dict[str, Any]:
-    return {
-        "step": step,
-        "jobs": len(jobs),
-        "minutes": f"{jobs['s'].sum() / 60:.1f}",
-        "longest": f"{jobs['s'].max():.0f} s",
-        "memory": f"{jobs['max_rss'].max():.0f} MiB",
-    }
 
 
 def main(experiment: str, *, out: str) -> None:

@@ -1,6 +1,9 @@
 """Say that code means what it meant.
 
 `make versions` lists what waits for that word, RECORD='metric probe' gives it.
+
+Snakemake lacks it: its provenance triggers take every edit for a change of meaning, and
+see none in a module that a rule's command imports.
 """
 
 from sae.core import versions

@@ -3,6 +3,9 @@
 In a terminal: bars by stage, the jobs at work and how far they are, the time left.
 Elsewhere, a line a stage and a line a minute. Each error is shown once. Snakemake's own
 log has all that it says, and the log of a job what that says.
+
+Plugins lack it: `snakemake-logger-plugin-rich`, which its authors call unstable, has
+bars of jobs, but not how far a job is, the time left, or the error in a job's own log.
 """
 
 import logging
@@ -75,6 +78,7 @@ class LogHandler(LogHandlerBase):
             redirect_stdout=False,
             redirect_stderr=False,
         )
+        self._has_told_of_first_cell = False
         # Messages that were shown, so that none is shown twice.
         self._shown_messages: set[str] = set()
         # Steps whose shell was killed, and whose failure is logged next.
@@ -125,7 +129,7 @@ class LogHandler(LogHandlerBase):
             self._show_warning_or_error(record)
         elif message.startswith(("Nothing to be done", "Trying to restart")):
             self._print(message)
-        elif message.startswith("Complete log") and self._run.failed_counts:
+        elif message.startswith("Complete log") and self._run.failed:
             # Of several logs Snakemake's own is the last.
             path = record.msg.partition(": ")[2].split(", ")[-1]
             self._print(
@@ -151,7 +155,8 @@ class LogHandler(LogHandlerBase):
             self._print_where_nothing_is_drawn(
                 f"{full_bar}: {job_count} jobs done, {duration}"
             )
-        if self._run.is_first_trained(record.job_id):
+        if self._run.shows_first_cell and not self._has_told_of_first_cell:
+            self._has_told_of_first_cell = True
             command = f"make show EXPERIMENT={self._run.name}"
             overlays = settings.overlays_of(sys.argv)
             if overlays:
@@ -227,34 +232,16 @@ class LogHandler(LogHandlerBase):
             self._print(self._run.line())
 
     def _picture(self) -> Group:
-        """Return the headline, the bars, and as many jobs as there is room for."""
-        bars = self._table_of_bars()
-        room = self._console.height - bars.row_count - 3
-        most_jobs = max(1, room)
-        hidden_count = len(self._run.running) - most_jobs
-        parts: list[RenderableType] = [
-            Text(self._run.headline(), "bold"),
-            bars,
-            self._table_of_jobs(most_jobs),
-        ]
-        if hidden_count > 0:
-            parts.append(Text(f"  and {hidden_count} more"))
-        return Group(*parts)
-
-    def _table_of_bars(self) -> Table:
-        """Return a row for each bar: its name, the bar, jobs done and in all."""
-        table = Table.grid(padding=(0, 1), expand=True)
-        table.add_column(width=8)
-        table.add_column(ratio=1)
-        table.add_column(justify="right")
+        """Return the headline, a row for each bar, as many jobs as there is room for."""
+        bars = Table.grid(padding=(0, 1), expand=True)
+        bars.add_column(width=8)
+        bars.add_column(ratio=1)
+        bars.add_column(justify="right")
         done_by_bar = self._run.done_with_shares()
-        for bar in run_progress.BARS:
-            job_count = self._run.job_counts[bar]
+        for bar, job_count in self._run.job_counts.items():
             done_count = self._run.done_counts[bar]
-            if not job_count:
-                continue
             colour = "green" if done_count == job_count else "cyan"
-            if self._run.failed_counts[bar]:
+            if bar in self._run.failed.values():
                 colour = "red"
             drawn_bar = ProgressBar(
                 job_count,
@@ -262,23 +249,25 @@ class LogHandler(LogHandlerBase):
                 complete_style=colour,
                 finished_style=colour,
             )
-            table.add_row(f"  {bar}", drawn_bar, f"{done_count}/{job_count}")
-        return table
+            bars.add_row(f"  {bar}", drawn_bar, f"{done_count}/{job_count}")
 
-    def _table_of_jobs(self, most: int) -> Table:
-        """Return a row for each of the first jobs at work: name, progress, time."""
-        table = Table.grid(padding=(0, 1), expand=True)
-        table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
-        table.add_column(no_wrap=True)
-        table.add_column(justify="right")
-        for job in list(self._run.running.values())[:most]:
-            progress = job.progress()
-            table.add_row(
-                f"  {job.name}",
-                "" if progress is None else str(progress),
-                run_progress.format_duration(self._run.seconds_of(job)),
-            )
-        return table
+        jobs = Table.grid(padding=(0, 1), expand=True)
+        jobs.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+        jobs.add_column(no_wrap=True)
+        jobs.add_column(justify="right")
+        most_jobs = max(1, self._console.height - bars.row_count - 3)
+        running = list(self._run.running.values())
+        for job in running[:most_jobs]:
+            duration = run_progress.format_duration(self._run.seconds_of(job))
+            jobs.add_row(f"  {job.name}", job.progress()[1], duration)
+        parts: list[RenderableType] = [
+            Text(self._run.headline(), "bold"),
+            bars,
+            jobs,
+        ]
+        if len(running) > most_jobs:
+            parts.append(Text(f"  and {len(running) - most_jobs} more"))
+        return Group(*parts)
 
     def close(self) -> None:
         """Draw the end of the run; Python's logging calls this."""
