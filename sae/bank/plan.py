@@ -57,7 +57,6 @@ class PlannedMethod(Options):
     def _add_later_options(
         cls, options: dict[str, Any], info: ValidationInfo
     ) -> dict[str, Any]:
-        """Add the options that a plan written before they existed leaves out."""
         if (
             not {"objective", "penalty"} <= info.data.keys()
         ):  # One of them is not right.
@@ -70,7 +69,6 @@ class PlannedMethod(Options):
 
     @field_serializer("options")
     def _leave_out_absent_options(self, options: dict[str, Any]) -> dict[str, Any]:
-        """Leave out later options at the value that their absence stands for."""
         later = later_options_of(self.objective, self.penalty)
         return without_absent(options, later)
 
@@ -154,12 +152,10 @@ class Plan(Options):
     @field_validator("recipe")
     @classmethod
     def _add_later_options(cls, recipe: dict[str, Any]) -> dict[str, Any]:
-        """Add the options that a plan written before they existed leaves out."""
         return later_options(Recipe) | recipe
 
     @field_serializer("recipe")
     def _leave_out_absent_options(self, recipe: dict[str, Any]) -> dict[str, Any]:
-        """Leave out later options at the value that their absence stands for."""
         return without_absent(recipe, later_options(Recipe))
 
     def member(
@@ -214,11 +210,7 @@ class Plan(Options):
         return Member(method, trial, settings, protocol)
 
     def _check_options(self, method: str, trial: dict[str, Any]) -> None:
-        """Check that a method has the options of a trial, and may set its own.
-
-        Raises:
-            UserError: It has not, or may not.
-        """
+        """Check that a method has the options of a trial, and may set its own."""
         planned = self.methods[method]
         options_to_sweep = {*planned.options, *Recipe.model_fields}
         if planned.penalty:

@@ -57,11 +57,7 @@ def check_experiment(config: Config, name: str, problems: Problems) -> None:
 
 
 def _check_names(experiment: NamedExperiment, problems: Problems) -> bool:
-    """Check that all that an experiment names is there.
-
-    Returns:
-        Whether it is; what the gallery names does not count.
-    """
+    """Return whether all is there that an experiment names, but for its gallery."""
     spec = experiment.spec
     config = experiment.config
     names_and_allowed: dict[str, tuple[Iterable[str], Iterable[str]]] = {
@@ -94,13 +90,7 @@ def _check_names(experiment: NamedExperiment, problems: Problems) -> bool:
 
 
 def _check_by_dataset(experiment: NamedExperiment, problems: Problems) -> bool:
-    """Check the options of the recipe that an experiment says of single datasets.
-
-    The k of single datasets are checked with the methods (`sae.config.method_checks`).
-
-    Returns:
-        Whether they are right.
-    """
+    """Return whether the recipe's options that differ for a dataset are right."""
     spec = experiment.spec
     key = f"{experiment.key}.by_dataset"
     # An experiment that takes this over may have fewer datasets, so any may be named.
@@ -132,7 +122,6 @@ def _check_by_dataset(experiment: NamedExperiment, problems: Problems) -> bool:
 
 
 def _check_k_of_gallery(experiment: NamedExperiment, problems: Problems) -> None:
-    """Check that the k of the gallery is one of the dataset that it shows."""
     spec = experiment.spec
     if spec.gallery.k is None:
         return
@@ -144,7 +133,6 @@ def _check_k_of_gallery(experiment: NamedExperiment, problems: Problems) -> None
 def _validate_overridden(
     entry: Entry, overrides: dict[str, Any], key: str, problems: Problems
 ) -> Entry | None:
-    """Return a metric or protocol with an experiment's options laid over its own."""
     options = {**entry.model_dump(exclude_unset=True), **overrides}
     return problems.validate(type(entry), options, key)
 
@@ -191,7 +179,6 @@ def _check_backbones_of_metrics(
 
 
 def _check_dataset_of_gallery(experiment: NamedExperiment, problems: Problems) -> None:
-    """Check that the dataset of the gallery has images."""
     name = experiment.spec.gallery.dataset
     if name not in experiment.spec.datasets:
         return
@@ -203,7 +190,6 @@ def _check_dataset_of_gallery(experiment: NamedExperiment, problems: Problems) -
 
 
 def _check_size(experiment: NamedExperiment, problems: Problems) -> None:
-    """Check that an experiment does not ask for more SAEs than anybody means."""
     spec = experiment.spec
     trial_count = 0
     for dataset in spec.datasets:

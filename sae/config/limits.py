@@ -86,11 +86,7 @@ class Limited(Options):
     @field_validator("*")
     @classmethod
     def _check_limit(cls, value: Any, field: ValidationInfo) -> Any:
-        """Check the numbers of a field, alone or in a list, mapping or other options.
-
-        What lies deeper is checked where it is used, by the class that has it as a
-        field.
-        """
+        """Check the numbers of a field, alone or one level deep in what it holds."""
         name = field.field_name or ""
         limit = LIMITS.get(name, LIMIT_OF_OTHERS)
         if name in cls.EXTENSION_OPTIONS:

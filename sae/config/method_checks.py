@@ -42,10 +42,7 @@ def _check_linked_methods(
 
 
 def _check_recipe(experiment: NamedExperiment, name: str, problems: Problems) -> None:
-    """Check a method's options of the recipe beside those of each dataset's recipe.
-
-    Options that are right alone may not go together: `tied` and `encoder_scale`, say.
-    """
+    """Check options that are right alone, and may not go together in a recipe."""
     method = experiment.methods[name]
     set_or_swept = {
         *method.recipe,
@@ -71,7 +68,6 @@ def _check_recipe(experiment: NamedExperiment, name: str, problems: Problems) ->
 def _check_options_of_at(
     experiment: NamedExperiment, name: str, k: int, problems: Problems
 ) -> None:
-    """Check that a method has the options of the trials that it is trained at."""
     method = experiment.methods[name]
     options = {*RecipeEntry.model_fields, *method.options}
     if method.penalty:
@@ -85,10 +81,7 @@ def _check_options_of_at(
 
 
 def _check_lambda(experiment: NamedExperiment, name: str, problems: Problems) -> None:
-    """Check that a penalty has a weight, which is set or swept at some k.
-
-    Where it is swept, a k without values is for `sae.config.sweep_checks` to note.
-    """
+    """Check that the weight of a penalty is set, or swept at some k."""
     method = experiment.methods[name]
     if not method.penalty or method.lam is not None:
         return
@@ -111,10 +104,7 @@ def _check_at_most_m(
     k: int,
     problems: Problems,
 ) -> None:
-    """Check that k and auxk_k are at most m, in a method's trials on a dataset.
-
-    A problem names the key that says the larger number, and the key that says m.
-    """
+    """Check that k and auxk_k are at most m, in a method's trials on a dataset."""
     method_recipe = experiment.methods[name].recipe
     values_tried = experiment.values_tried(name, k)
     recipe = {**experiment.recipe(dataset), **method_recipe}

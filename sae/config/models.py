@@ -40,11 +40,6 @@ Model = TypeVar("Model", bound=Limited)
 
 
 def _name_of_recipe(written: Any) -> Any:
-    """Refuse options of a recipe where its name belongs.
-
-    Raises:
-        ValueError: They are such options.
-    """
     if isinstance(written, dict):
         raise ValueError(
             "it names a recipe: write these options below `training` at the top, as "
@@ -54,7 +49,6 @@ def _name_of_recipe(written: Any) -> Any:
 
 
 def _options_of_null(options: Any) -> Any:
-    """Return what null stands for, no options; all else as it is."""
     return {} if options is None else options
 
 
@@ -213,7 +207,6 @@ class _Import(Limited):
 
 
 def _import_of_place(written: Any) -> Any:
-    """Return the mapping that a place alone stands for; all else as it is."""
     return {"place": written} if isinstance(written, str) else written
 
 
@@ -364,7 +357,6 @@ class Annotation(Entry):
 
 
 def _file_of_concepts(written: Any) -> Any:
-    """Return the mapping that a path of a CSV stands for; all else as it is."""
     if isinstance(written, str):
         return {"source": "csv", "file": written}
     return written
@@ -480,14 +472,6 @@ def _library_class(common: type[Model], kind: str, name: str) -> type[Model]:
 def _make_class(
     common: type[Model], kind: str, name: str, is_extension: bool
 ) -> type[Model]:
-    """Make the class that :func:`class_with_options` returns.
-
-    Args:
-        common: The class that gets the options.
-        kind: Of the entry.
-        name: The entry.
-        is_extension: Whether it is an entry of the user's.
-    """
     head = head_of(kind, name)
     _check_names_are_free(common, kind, name, head.options)
     has_options = head.options is not Options
@@ -511,11 +495,7 @@ def _make_class(
 def _check_names_are_free(
     common: type[Limited], kind: str, name: str, options: type[Options]
 ) -> None:
-    """Check that no option of an entry has a name that its class has already.
-
-    Raises:
-        UserError: one has.
-    """
+    """Check that no option of an entry has a name that its class has already."""
     taken_names = {*common.model_fields, *dir(common)}
     if issubclass(common, TypedMethod):
         taken_names.update(("k", "seed"))

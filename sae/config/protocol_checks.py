@@ -29,10 +29,6 @@ def check_some_protocol_chooses(
 
 
 def _chooses(protocol: str) -> bool:
-    """Return whether a protocol chooses among its SAEs.
-
-    The constant `CHOOSES` of its file says if it does not.
-    """
     return head_of("protocol", protocol).constants.get("CHOOSES", True)
 
 
@@ -57,7 +53,6 @@ def check_protocol(
 
 
 def _describe_use(experiment: NamedExperiment, protocol: str) -> ProtocolUse:
-    """Return what a protocol is told of an experiment that uses the protocol."""
     spec = experiment.spec
     return ProtocolUse(
         written_options=spec.protocols[protocol],
@@ -87,17 +82,7 @@ def _problems_of_values(
     values: Mapping[str, Any],
     excluded: Collection[str] = (),
 ) -> list[Problem]:
-    """Return what is wrong with values that a protocol tries for a method's options.
-
-    With its first argument filled in, it is a `sae.config.protocol_use.ValueCheck`.
-
-    Args:
-        methods: {name: method}, complete.
-        key: Where the values stand, below the protocol's key.
-        method: The name of one of the methods.
-        values: {option: values, or {k8: values, ...}}.
-        excluded: Options that the protocol does not try.
-    """
+    """Check values as a `sae.config.protocol_use.ValueCheck`, given the methods."""
     problems = Problems()
     check_sweep(key, values, methods[method], problems, excluded=excluded)
     return list(problems)

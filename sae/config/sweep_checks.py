@@ -59,14 +59,9 @@ def check_grids(experiment: NamedExperiment, problems: Problems) -> None:
 
 
 def _sweep_to_write(experiment: NamedExperiment) -> str:
-    """Return the line that sweeps what an experiment sweeps now, for each of its k.
-
-    Where a k has no grid, the line has the grid of the nearest k. What a method itself
-    sweeps alike at all k is left to the method.
-
-    Returns:
-        Such as `sweep: {reg1: {lambda: {k8: [0.1], k16: [0.1]}}}`.
-    """
+    """Return a line such as `sweep: {reg1: {lambda: {k8: [0.1], k16: [0.1]}}}`."""
+    # Where a k has no grid, the line has the grid of the nearest k. What a method
+    # itself sweeps alike at all k is left to the method.
     sweep: dict[str, dict[str, Any]] = {}
     for name in experiment.methods:
         swept_here = experiment.sweep_said_here(name)
@@ -88,10 +83,7 @@ def _sweep_to_write(experiment: NamedExperiment) -> str:
 
 
 def _nearest_grid(grid_by_k: Mapping[str, list[Any]], k: int) -> list[Any]:
-    """Return a copy of the grid whose k is nearest to another k, as their ratio says.
-
-    YAML would write one list that stands in two places as an anchor.
-    """
+    """Return a copy of the grid of nearest k; YAML would anchor one used twice."""
 
     def distance(name: str) -> float:
         return abs(math.log(int(name.removeprefix("k")) / k))

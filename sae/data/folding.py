@@ -129,16 +129,7 @@ class _FoldablePair(NamedTuple):
 def _foldable_pair(
     node: fx.Node, modules: dict[str, nn.Module], call_counts: Counter[Any]
 ) -> _FoldablePair | None:
-    """Return the BatchNorm that a node calls, and the convolution to fold it into.
-
-    Args:
-        node: any node of the graph.
-        modules: {name: module} of the model.
-        call_counts: {name of a module: how many nodes call it}.
-
-    Returns:
-        None where the node calls no BatchNorm that can be folded.
-    """
+    """Return the BatchNorm that a node calls, and the convolution to fold it into."""
     if node.op != "call_module":
         return None
     norm = modules.get(str(node.target))

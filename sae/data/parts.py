@@ -126,7 +126,6 @@ class PartialArray:
 
 
 def _first_line(rows: int, row_type: RowType) -> str:
-    """Return the first line of the journal of an array of so many rows."""
     return json.dumps({"shape": (rows, row_type.d), "dtype": row_type.dtype.str})
 
 

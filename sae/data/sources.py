@@ -210,7 +210,6 @@ class GivenEmbeddings(EmbeddingSource):
         return {"preprocessing": "none", "duplicates": self._duplicates()}
 
     def _duplicates(self) -> list[dict[str, list[str]]]:
-        """Return the embeddings that lie in several splits, each by its image_ids."""
         extraction = self.extraction
         digests = []
         tables = []

@@ -99,14 +99,7 @@ def open_tar_file(path: str | Path) -> IO[bytes]:
 def _note_what_follows(
     file: IO[bytes], start: int, end: int, omissions: Omissions
 ) -> None:
-    """Note the members of tars that were joined to the end of another one.
-
-    Args:
-        file: the open file.
-        start: where the zeros begin that fill up the first tar.
-        end: the byte behind all that may follow.
-        omissions: gets the members; or the file itself, if what follows is no tar.
-    """
+    """Note the members of tars that were joined to the end of another one."""
     position = _first_nonzero_byte(file, start, end)
     if position is None:
         return
@@ -133,13 +126,6 @@ def _note_what_follows(
 
 
 def _first_nonzero_byte(file: IO[bytes], start: int, end: int) -> int | None:
-    """Return the position of the first byte that is not zero; None if there is none.
-
-    Args:
-        file: the open file.
-        start: the first byte that is looked at.
-        end: the byte behind the last one.
-    """
     position = start
     while position < end:
         file.seek(position)

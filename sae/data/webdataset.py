@@ -101,12 +101,10 @@ def tar_samples(root: Path, file: str, omissions: Omissions) -> Iterator[Sample]
 
 
 def _is_view(ending: str) -> bool:
-    """Say whether an ending has a dot in it, and ends as that of an image."""
     return "." in ending and ending.rpartition(".")[2] in IMAGE_ENDINGS
 
 
 def _named_members(path: Path, omissions: Omissions) -> Iterator[_Member]:
-    """Yield the members of a tar that have a key."""
     for name, offset, size in tar_members(path, omissions=omissions):
         folder, slash, base_name = name.removeprefix("./").rpartition("/")
         stem, _, ending = base_name.partition(".")
@@ -139,21 +137,7 @@ def _read_label(
     path: Path,
     omissions: Omissions,
 ) -> int | None:
-    """Read the class number of a sample from its `cls`, or else from its `json`.
-
-    Args:
-        open_file: the open tar.
-        sample: {ending: member}.
-        file: the tar, relative to the root.
-        path: the tar, from the working directory.
-        omissions: gets the label of a `json` that the `cls` contradicts.
-
-    Returns:
-        None for a sample without a label.
-
-    Raises:
-        UserError: its label is no class number.
-    """
+    """Return the class number in a sample's `cls` or else its `json`, if any."""
     texts: dict[str, bytes] = {}
     for ending in ("cls", "json"):
         if ending in sample:
@@ -213,5 +197,4 @@ def _similar_key(text: bytes) -> str | None:
 
 
 def _json_label(text: bytes) -> int | None:
-    """Return the `label` of a sample's JSON, None where it has none."""
     return _LABEL.validate_python(json.loads(text).get("label"), strict=True)

@@ -126,7 +126,6 @@ def _bits_of_ratios(
 
 
 def _histogram(chunks: Iterable[Int[Tensor, " numbers"]]) -> Int[Tensor, " bins"]:
-    """Count how often each number from 0 to 2^16 - 1 stands in some chunks."""
     counts_by_chunk = (torch.bincount(chunk, minlength=_BINS) for chunk in chunks)
     return functools.reduce(torch.add, counts_by_chunk)
 
@@ -147,12 +146,10 @@ def _find_bin(counts: Int[Tensor, " bins"], rank: int) -> _Bin:
 
 
 def _between(below_bits: int, above_bits: int) -> Float[Tensor, ""]:
-    """Return the middle of two float32, given by their bits, as a float32.
-
-    The middle is below the larger number, since a latent at a threshold is not active:
-    where no float32 lies between the two, or the larger is infinite, the smaller number
-    is returned.
-    """
+    """Return the middle of two float32, given by their bits, as a float32."""
+    # The middle is below the larger number, since a latent at a threshold is not
+    # active: where no float32 lies between the two, or the larger is infinite, the
+    # smaller number is returned.
     bits = torch.tensor([below_bits, above_bits], dtype=torch.int32)
     # In double precision: a sum of two float32 may overflow.
     below, above = bits.view(torch.float32).double()

@@ -116,10 +116,8 @@ def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
 
 
 def _list_folders(root: Path, *folders: str) -> _OfficialImages:
-    """List train/ and val/, which have a folder for each WordNet ID.
-
-    This is what torchvision's ImageNet unpacks to.
-    """
+    """List train/ and val/, which have a folder for each WordNet ID."""
+    # This is what torchvision's ImageNet unpacks to.
     from torchvision.datasets import ImageFolder
     from torchvision.datasets.folder import is_image_file
 
@@ -187,17 +185,12 @@ def _list_tars(root: Path, *_patterns: str) -> _OfficialImages:
 
 
 def _val_number(image: TarMember) -> int:
-    """Return n of ILSVRC2012_val_0000000n, whose label is the n-th; else 0."""
     number = _VAL_NUMBER.search(image.name)
     return int(number[1]) if number else 0
 
 
 def _read_devkit(path: Path) -> list[str]:
-    """Return the WordNet ID of every validation image, in the images' order.
-
-    Raises:
-        UserError: the file is not the development kit.
-    """
+    """Return the WordNet ID of every validation image, in the images' order."""
     import scipy.io
 
     try:
@@ -260,20 +253,7 @@ def _list_shards(root: Path, *patterns: str) -> _OfficialImages:
 def _wnids_or_numbers(
     image_ids: list[str], labels: np.ndarray, train_labels: list[int]
 ) -> np.ndarray:
-    """Return the classes of images by their WordNet IDs, where training images tell.
-
-    They do where they are named after their class. The labels are then those of the
-    other layouts.
-
-    Args:
-        image_ids: N texts, those of the training images first.
-        labels: (N,) class numbers.
-        train_labels: the class numbers of the training images.
-
-    Returns:
-        (N,) WordNet IDs; `labels` where the names do not tell, or tell of two classes
-        the same.
-    """
+    """Return classes by WordNet ID, where training images are named after them."""
     train_ids = image_ids[: len(train_labels)]
     # The last image of a class decides.
     prefix_of_label = {
@@ -298,11 +278,6 @@ _LAYOUTS = {
 
 
 def _layout(root: Path) -> tuple[str, ...]:
-    """Return the key of `_LAYOUTS` whose files the root has.
-
-    Raises:
-        UserError: it has those of none.
-    """
     attempts = []
     for patterns in _LAYOUTS:
         lacking = [
@@ -318,7 +293,6 @@ def _layout(root: Path) -> tuple[str, ...]:
 
 
 def _stems(names: Iterable[str]) -> list[str]:
-    """Return the names of files without folders and endings."""
     # Some copies put the class behind the file's name: n01440764_10026_n01440764.JPEG.
     return [
         re.sub(r"(_\d+)_n\d{8}$", r"\1", PurePosixPath(name).stem) for name in names
@@ -326,12 +300,6 @@ def _stems(names: Iterable[str]) -> list[str]:
 
 
 def _names_of(classes: np.ndarray, recorded: list[str] | None) -> list[str]:
-    """Return the names of C classes.
-
-    Args:
-        classes: (C,) WordNet IDs, which timm describes, or class numbers.
-        recorded: the names of classes by number that the files record, if any.
-    """
     from timm.data import ImageNetInfo
 
     imagenet = ImageNetInfo()

@@ -94,11 +94,6 @@ def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
 
 
 def _first_annotations(root: Path, names: list[str]) -> Path:
-    """Return the first file of annotations that is there.
-
-    Raises:
-        UserError: none is.
-    """
     for name in names:
         if (root / "annotations" / name).is_file():
             return root / "annotations" / name
@@ -121,11 +116,6 @@ def _label_file(root: Path, split: str, folder: str) -> Path:
 
 
 def _refuse_no_folder(root: Path, folder: str) -> None:
-    """Refuse a root without a folder.
-
-    Raises:
-        UserError: it has no such folder.
-    """
     if not (root / folder).is_dir():
         raise UserError(
             f"open_images: no folder {folder}/ with *.jpg in {root}; it has: "
@@ -134,15 +124,8 @@ def _refuse_no_folder(root: Path, folder: str) -> None:
 
 
 def _list_images(root: Path, folder: str, omissions: Omissions) -> pa.Array:
-    """Return the IDs of a folder's images, sorted.
-
-    An Arrow array takes a fifth of the memory of a list of strings.
-
-    Args:
-        root: the dataset's.
-        folder: the name of the folder in it.
-        omissions: gets what does not end in .jpg.
-    """
+    """Return the IDs of a folder's images, sorted."""
+    # An Arrow array takes a fifth of the memory of a list of strings.
     _refuse_no_folder(root, folder)
     with os.scandir(root / folder) as entries:
         names = (entry.name for entry in entries)
@@ -153,7 +136,6 @@ def _list_images(root: Path, folder: str, omissions: Omissions) -> pa.Array:
 def _without_ending(
     names: Iterable[str], folder: str, omissions: Omissions
 ) -> Iterator[str]:
-    """Yield the names that end in .jpg, without it."""
     for name in names:
         if name.endswith(".jpg"):
             yield name.removesuffix(".jpg")
@@ -164,11 +146,6 @@ def _without_ending(
 
 
 def _restrict(ids: pa.Array, list_file: Path) -> pa.Array:
-    """Return those of some image IDs that a file lists.
-
-    Raises:
-        UserError: the file cannot be read, or lists other images too.
-    """
     try:
         column = csv_tables.read_column(list_file, "ImageID")
         if column is None:
@@ -189,7 +166,6 @@ def _restrict(ids: pa.Array, list_file: Path) -> pa.Array:
 
 
 def _read_lines(path: Path) -> Iterator[str]:
-    """Yield the IDs of a list with one a line."""
     with csv_tables.open_text(path) as file:
         for line in file:
             if line.strip():
@@ -198,13 +174,6 @@ def _read_lines(path: Path) -> Iterator[str]:
 
 
 def _read_display_names(path: Path) -> dict[str, str]:
-    """Return {LabelName: display name}.
-
-    Some versions of the file have a header, which does no harm here.
-
-    Raises:
-        UserError: the file is no such table.
-    """
     try:
         rows = csv_tables.read_rows(path)
         return {row[0]: row[1] for row in rows if len(row) == 2}
@@ -217,16 +186,7 @@ def _read_display_names(path: Path) -> dict[str, str]:
 def _join_label_names(
     label_file: Path, ids: pa.Array, name_of_label: dict[str, str]
 ) -> pa.Array:
-    """Return the names of the positive labels of each image, joined with '; '.
-
-    Args:
-        label_file: the image-level labels, of these and other images.
-        ids: (N,) IDs of the images.
-        name_of_label: {LabelName: display name}.
-
-    Returns:
-        (N,) texts.
-    """
+    """Return the names of the positive labels of each image, joined with '; '."""
     labels = _read_positive_labels(label_file, name_of_label)
     image_numbers = pc.index_in(labels.image_ids, value_set=ids)
     is_of_image = pc.is_valid(image_numbers).to_numpy()
@@ -263,18 +223,9 @@ class _PositiveLabels(NamedTuple):
 
 
 def _read_positive_labels(path: Path, name_of_label: dict[str, str]) -> _PositiveLabels:
-    """Read the labels of a file that people verified as present.
-
-    The file has up to 59 million rows. It is read in chunks. Only the positive labels
-    stay in memory, each as an ID and a small integer.
-
-    Args:
-        path: the file.
-        name_of_label: {LabelName: display name}; a label without one names itself.
-
-    Raises:
-        UserError: the file is no such table.
-    """
+    """Read the labels that people verified as present."""
+    # The file has up to 59 million rows. It is read in chunks, and only the positive
+    # labels stay in memory, each as an ID and a small integer.
     image_ids = []
     name_numbers = [np.empty(0, dtype=np.int32)]
     number_of_name: dict[str, int] = {}

@@ -69,18 +69,8 @@ def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
 
 
 def _check_numbers_of_names(root: Path, rows: pd.DataFrame, column: str) -> None:
-    """Check that a class of one name has the same numbers in all splits.
-
-    Two classes may share a name, as two of ImageNet's do: that is said.
-
-    Args:
-        root: the dataset's.
-        rows: those of all splits, with `split`.
-        column: label or label_coarse; its names stand in {column}_name.
-
-    Raises:
-        UserError: it has none in common in two splits.
-    """
+    """Check that a class of one name has the same numbers in all splits."""
+    # Two classes may share a name, as two of ImageNet's do: that is said.
     name_column = f"{column}_name"
     if not {column, name_column} <= set(rows):
         return
@@ -114,12 +104,6 @@ def _check_numbers_of_names(root: Path, rows: pd.DataFrame, column: str) -> None
 
 
 def _read_table(path: Path) -> pd.DataFrame:
-    """Read the table of one split.
-
-    Raises:
-        UserError: it is missing, no table, has other columns than `_TYPES`, or a value
-            is missing in a column that must have all.
-    """
     try:
         table = csv_tables.read_frame(path, _TYPES)
     except FileNotFoundError:
