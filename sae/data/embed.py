@@ -86,13 +86,13 @@ def _embed_shard(extraction: Extraction, source: EmbeddingSource, shard: Shard) 
     provenance = _provenance(extraction, source)
     # What other weights made cannot be kept, nor what nothing is recorded of: of a kill
     # while a shard was deleted rows may be left.
-    is_of_these_weights = shard.has_provenance() and (
-        _weights(shard.read_provenance()) == _weights(provenance)
+    is_of_these_weights = shard.provenance_file.exists() and (
+        _weights(files.read_json(shard.provenance_file)) == _weights(provenance)
     )
     if not is_of_these_weights:
         shard.delete()
     parts = shard.open_parts()
-    shard.write_provenance(provenance)
+    files.write_json(shard.provenance_file, provenance)
 
     row_count = sum(part.array.rows for part in parts.values())
     done_count = sum(part.array.rows_written for part in parts.values())
@@ -141,7 +141,7 @@ def _weights(provenance: dict[str, Any]) -> str:
 def _write_store(
     extraction: Extraction, source: EmbeddingSource, shards: list[Shard]
 ) -> None:
-    provenances = [shard.read_provenance() for shard in shards]
+    provenances = [files.read_json(shard.provenance_file) for shard in shards]
     if len({_weights(provenance) for provenance in provenances}) > 1:
         raise UserError(
             f"{extraction.title}: the shards in {extraction.folder} have other "

@@ -1,7 +1,7 @@
 """The images of a set of shards: WebDataset tars, or parquet files."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -151,7 +151,8 @@ def agreed_names(
         return None
     first_place, first_names = recorded[0]
     for place, names in recorded[1:]:
-        for number, first_name, name in _numbered_pairs(first_names, names):
+        pairs = itertools.zip_longest(first_names, names)
+        for number, (first_name, name) in enumerate(pairs):
             if first_name != name:
                 raise UserError(
                     f"{root}: class {number} is {first_name!r} in {first_place} and "
@@ -159,11 +160,3 @@ def agreed_names(
                     "one order"
                 )
     return first_names
-
-
-def _numbered_pairs(
-    first_names: Sequence[str], second_names: Sequence[str]
-) -> Iterator[tuple[int, str | None, str | None]]:
-    pairs = itertools.zip_longest(first_names, second_names)
-    for number, (first_name, second_name) in enumerate(pairs):
-        yield number, first_name, second_name

@@ -4,7 +4,6 @@ Members of one sample follow each other, and have one key: the name up to the fi
 of its last part. What comes after the dot is the member's ending.
 """
 
-import contextlib
 import itertools
 import json
 import operator
@@ -166,8 +165,9 @@ def _read_label(
                         f"{file}: {key}.json",
                     )
             return label
-        # Python also reads 1_0, as 10.
-        number = int(texts["cls"].replace(b"_", b"?"))
+        # Python also reads 1_0, as 10. Whatever a `json` says beside a `cls` is for
+        # others to read.
+        return int(texts["cls"].replace(b"_", b"?"))
     except OTHER_JSON:
         expected = "a class number"
         if deciding == "json":
@@ -176,16 +176,6 @@ def _read_label(
             f"{path}: {key}.{deciding} holds {texts[deciding][:40]!r}, expected "
             f"{expected}"
         ) from None
-
-    # Whatever else a `json` says beside a `cls` is for others to read.
-    with contextlib.suppress(*OTHER_JSON):
-        json_number = _json_label(texts.get("json", b"{}"))
-        if json_number is not None and json_number != number:
-            omissions.add(
-                "labels of a json that the cls contradicts",
-                f"{file}: {key}.json has {json_number}, {key}.cls {number}",
-            )
-    return number
 
 
 def _similar_key(text: bytes) -> str | None:

@@ -7,7 +7,6 @@ set; val is drawn from the official training images, the same images in every la
 """
 
 import io
-import itertools
 import re
 import tarfile
 from collections.abc import Iterable
@@ -23,7 +22,7 @@ from sae.data import archives, indexing, shard_images
 from sae.data.dataset import Dataset
 from sae.data.indexing import reader
 from sae.data.omissions import Omissions
-from sae.data.tars import TarMember, tar_members
+from sae.data.tars import tar_members
 
 VERSION = 1
 _TRAIN = "ILSVRC2012_img_train.tar"
@@ -66,28 +65,12 @@ class Options(options.Options):
 
 
 def check_early(spec: Options) -> None:
-    """Check that the root has one of the layouts, and images enough; no job has run yet.
-
-    Images are counted where they are files in folders, up to what `images` says.
+    """Check that the root has one of the layouts; no job has run yet.
 
     Raises:
-        UserError: it has none, or fewer images than `images` says.
+        UserError: it has none.
     """
-    root = indexing.root(spec.root)
-    folders = _layout(root)
-    expected_count = sum(spec.images.model_dump(exclude_none=True).values())
-    if _LAYOUTS[folders] is not _list_folders or not expected_count:
-        return
-    files_of_classes = (
-        place for folder in folders for place in root.glob(f"{folder}*/*")
-    )
-    count = sum(1 for _ in itertools.islice(files_of_classes, expected_count))
-    if count < expected_count:
-        raise UserError(
-            f"imagenet {root}: it has {count:,} images, expected {expected_count:,}: "
-            "complete the copy, or, if it is meant to be partial, set `images` of its "
-            "entry in the config to its own counts"
-        )
+    _layout(indexing.root(spec.root))
 
 
 def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
@@ -172,7 +155,9 @@ def _list_tars(root: Path, *_patterns: str) -> _OfficialImages:
     val_images = list(tar_members(root / _VAL, omissions=omissions))
     omissions.tell(f"imagenet {root}")
     for image in val_images:
-        number = _val_number(image)
+        # Of ILSVRC2012_val_0000000n the label is the n-th.
+        numbered = _VAL_NUMBER.search(image.name)
+        number = int(numbered[1]) if numbered else 0
         if not 1 <= number <= len(wnids_of_val):
             raise UserError(
                 f"{root / _VAL}: no label for {image.name} among the "
@@ -182,11 +167,6 @@ def _list_tars(root: Path, *_patterns: str) -> _OfficialImages:
         paths.append(f"{_VAL}@{image.offset}+{image.size}")
         wnids.append(wnids_of_val[number - 1])
     return _OfficialImages(_stems(names), paths, np.array(wnids), train_count)
-
-
-def _val_number(image: TarMember) -> int:
-    number = _VAL_NUMBER.search(image.name)
-    return int(number[1]) if number else 0
 
 
 def _read_devkit(path: Path) -> list[str]:

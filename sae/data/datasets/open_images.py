@@ -9,7 +9,6 @@ with '; ', in alphabetical order.
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -187,14 +186,14 @@ def _join_label_names(
     label_file: Path, ids: pa.Array, name_of_label: dict[str, str]
 ) -> pa.Array:
     """Return the names of the positive labels of each image, joined with '; '."""
-    labels = _read_positive_labels(label_file, name_of_label)
-    image_numbers = pc.index_in(labels.image_ids, value_set=ids)
+    # Of each label its image, and the place of its name in `names`.
+    image_ids, name_numbers, names = _read_positive_labels(label_file, name_of_label)
+    image_numbers = pc.index_in(image_ids, value_set=ids)
     is_of_image = pc.is_valid(image_numbers).to_numpy()
 
     # The place of each name in alphabetical order.
-    names = labels.names
     rank_of_name = np.argsort(np.argsort(names))
-    ranks = rank_of_name[labels.name_numbers[is_of_image]]
+    ranks = rank_of_name[name_numbers[is_of_image]]
     # One integer for (image, label) sorts both and drops what several annotators said.
     pairs = np.unique(
         image_numbers.drop_null().to_numpy() * np.int64(len(names)) + ranks
@@ -208,21 +207,9 @@ def _join_label_names(
     return pc.binary_join(lists, "; ")
 
 
-class _PositiveLabels(NamedTuple):
-    """The labels that people verified as present.
-
-    Attributes:
-        image_ids: of each label, the image.
-        name_numbers: of each label, the place of its name in `names`.
-        names: in the order in which the file has them first.
-    """
-
-    image_ids: pa.ChunkedArray
-    name_numbers: Int[np.ndarray, " labels"]
-    names: list[str]
-
-
-def _read_positive_labels(path: Path, name_of_label: dict[str, str]) -> _PositiveLabels:
+def _read_positive_labels(
+    path: Path, name_of_label: dict[str, str]
+) -> tuple[pa.ChunkedArray, Int[np.ndarray, " labels"], list[str]]:
     """Read the labels that people verified as present."""
     # The file has up to 59 million rows. It is read in chunks, and only the positive
     # labels stay in memory, each as an ID and a small integer.
@@ -246,7 +233,7 @@ def _read_positive_labels(path: Path, name_of_label: dict[str, str]) -> _Positiv
             f"{path} is not a file of image-level labels ({error}): expected the "
             f"columns {', '.join(_LABEL_TYPES)}: download it again"
         ) from None
-    return _PositiveLabels(
+    return (
         pa.chunked_array(image_ids, pa.string()),
         np.concatenate(name_numbers),
         list(number_of_name),
