@@ -29,7 +29,7 @@ def check_experiment(config: Config, name: str, problems: Problems) -> None:
     if not _check_by_dataset(experiment, problems):
         return
 
-    _check_k_of_gallery(experiment, problems)
+    _check_gallery(experiment, problems)
     check_some_protocol_chooses(experiment, problems)
     for metric, overrides in experiment.spec.metrics.items():
         key = f"{experiment.key}.metrics.{metric}"
@@ -44,7 +44,6 @@ def check_experiment(config: Config, name: str, problems: Problems) -> None:
 
     _check_backbones(experiment, problems)
     _check_backbones_of_metrics(experiment, problems)
-    _check_dataset_of_gallery(experiment, problems)
     if all(method.control for method in experiment.methods.values()):
         problems.add(
             f"{experiment.key}.methods",
@@ -57,7 +56,7 @@ def check_experiment(config: Config, name: str, problems: Problems) -> None:
 
 
 def _check_names(experiment: NamedExperiment, problems: Problems) -> bool:
-    """Return whether all is there that an experiment names, but for its gallery."""
+    """Return whether all is there that an experiment names; the gallery comes later."""
     spec = experiment.spec
     config = experiment.config
     names_and_allowed: dict[str, tuple[Iterable[str], Iterable[str]]] = {
@@ -75,17 +74,6 @@ def _check_names(experiment: NamedExperiment, problems: Problems) -> bool:
         key = f"{experiment.key}.{section}"
         if not problems.check_names(key, names, allowed):
             all_known = False
-
-    if spec.gallery.dataset is not None:
-        problems.check_names(
-            f"{experiment.key}.gallery.dataset", [spec.gallery.dataset], spec.datasets
-        )
-    if spec.gallery.backbone is not None:
-        problems.check_names(
-            f"{experiment.key}.gallery.backbone",
-            [spec.gallery.backbone],
-            spec.backbones,
-        )
     return all_known
 
 
@@ -121,13 +109,23 @@ def _check_by_dataset(experiment: NamedExperiment, problems: Problems) -> bool:
     return all_right
 
 
-def _check_k_of_gallery(experiment: NamedExperiment, problems: Problems) -> None:
+def _check_gallery(experiment: NamedExperiment, problems: Problems) -> None:
+    """Check that an experiment has the cell that its gallery shows, and its images."""
     spec = experiment.spec
-    if spec.gallery.k is None:
-        return
+    key = f"{experiment.key}.gallery"
     shown_dataset = experiment.config.shown_dataset(experiment.name)
-    budgets = spec.k_of(shown_dataset) if shown_dataset else spec.every_k
-    problems.check_names(f"{experiment.key}.gallery.k", [spec.gallery.k], budgets)
+    allowed_values: dict[str, list[Any]] = {
+        "dataset": spec.datasets,
+        "backbone": spec.backbones,
+        "k": spec.k_of(shown_dataset) if shown_dataset else spec.every_k,
+    }
+    for part, value in spec.gallery.model_dump(exclude_none=True).items():
+        problems.check_names(f"{key}.{part}", [value], allowed_values[part])
+    name = spec.gallery.dataset
+    if name in spec.datasets and not experiment.config.datasets[name].has_images:
+        problems.add(
+            f"{key}.dataset", f"{name} holds embeddings alone, without images to show"
+        )
 
 
 def _validate_overridden(
@@ -176,17 +174,6 @@ def _check_backbones_of_metrics(
                 f"{backbone} is what the metric {name} sees, and judges nothing else: "
                 "leave it out of `backbones` and `judges`",
             )
-
-
-def _check_dataset_of_gallery(experiment: NamedExperiment, problems: Problems) -> None:
-    name = experiment.spec.gallery.dataset
-    if name not in experiment.spec.datasets:
-        return
-    if not experiment.config.datasets[name].has_images:
-        problems.add(
-            f"{experiment.key}.gallery.dataset",
-            f"{name} holds embeddings alone, without images to show",
-        )
 
 
 def _check_size(experiment: NamedExperiment, problems: Problems) -> None:

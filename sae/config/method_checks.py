@@ -111,30 +111,21 @@ def _check_at_most_m(
     smallest_m = min(values_tried.get("m", [recipe["m"]]))
     largest_auxk_k = max(values_tried.get("auxk_k", [recipe["auxk_k"]]))
 
-    # Who says m and auxk_k: the experiment's sweep, else the method, else the recipe.
-    swept_here = experiment.sweep_said_here(name)
-    sweep_key = f"{experiment.key}.sweep.{name}"
-    method_key = f"methods.{name}"
-    recipe_key = experiment.recipe_key(dataset)
-    options_of_method = {*method_recipe, *values_tried}
+    # Who says an option: the recipe, or nearer the method, or the experiment's sweep.
+    places = (
+        experiment.recipe_key(dataset),
+        f"methods.{name}",
+        f"{experiment.key}.sweep.{name}",
+    )
 
-    if "m" in swept_here:
-        m_key = sweep_key
-    elif "m" in options_of_method:
-        m_key = method_key
-    else:
-        m_key = recipe_key
+    def nearness(option: str) -> int:
+        if option in experiment.sweep_said_here(name):
+            return 2
+        return int(option in method_recipe or option in values_tried)
 
-    # Where auxk_k is the recipe's, a method that says m is the one to change.
-    if "auxk_k" in swept_here:
-        auxk_k_key = f"{sweep_key}.auxk_k"
-    elif "m" in swept_here:
-        auxk_k_key = f"{sweep_key}.m"
-    elif {"m", "auxk_k"} & options_of_method:
-        auxk_k_key = f"{method_key}.auxk_k"
-    else:
-        auxk_k_key = f"{recipe_key}.auxk_k"
-
+    m_key = places[nearness("m")]
+    # Where who says m is nearer, they are the ones to change auxk_k, too.
+    auxk_k_key = f"{places[max(nearness('m'), nearness('auxk_k'))]}.auxk_k"
     numbers = (
         ("k", k, experiment.k_key(dataset)),
         ("auxk_k", largest_auxk_k, auxk_k_key),

@@ -456,30 +456,18 @@ def class_with_options(common: type[Model], kind: str, name: str) -> type[Model]
         UserError: the entry's file is not right, or an option in it has a name that is
             taken.
     """
-    is_extension = registry.module_name(kind, name).startswith(registry.EXTENSIONS)
-    if is_extension:
+    if registry.module_name(kind, name).startswith(registry.EXTENSIONS):
         # It may be another entry at the next call (`registry.extend`).
-        return _make_class(common, kind, name, is_extension)
+        return _make_class(common, kind, name)
     return _library_class(common, kind, name)
 
 
-@functools.cache
-def _library_class(common: type[Model], kind: str, name: str) -> type[Model]:
-    """Return the class of an entry of the library, which takes long to make."""
-    return _make_class(common, kind, name, is_extension=False)
-
-
-def _make_class(
-    common: type[Model], kind: str, name: str, is_extension: bool
-) -> type[Model]:
+def _make_class(common: type[Model], kind: str, name: str) -> type[Model]:
     head = head_of(kind, name)
     _check_names_are_free(common, kind, name, head.options)
     has_options = head.options is not Options
     bases: Any = (head.options, common) if has_options else common
     open_ended = not has_options and kind in ("dataset", "backbone")
-    extension_options = common.EXTENSION_OPTIONS
-    if is_extension:
-        extension_options = extension_options.union(head.options.model_fields)
     return create_model(
         name,
         __base__=bases,
@@ -488,8 +476,11 @@ def _make_class(
             "use_attribute_docstrings": False,
         },
         constants=(ClassVar[dict[str, Any]], head.constants),
-        EXTENSION_OPTIONS=(ClassVar[frozenset[str]], extension_options),
     )
+
+
+# A class takes long to make.
+_library_class = functools.cache(_make_class)
 
 
 def _check_names_are_free(

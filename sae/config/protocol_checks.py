@@ -1,11 +1,10 @@
 """Ask the protocols of an experiment what is wrong with it, before any job starts."""
 
-import functools
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from sae.config.entries import head_of
-from sae.config.models import Entry, Method
+from sae.config.models import Entry
 from sae.config.named_experiment import NamedExperiment
 from sae.config.problems import Problems
 from sae.config.protocol_use import ProtocolUse
@@ -19,17 +18,13 @@ def check_some_protocol_chooses(
 ) -> None:
     """Check that not all protocols of an experiment leave the choice to others."""
     names = list(experiment.spec.protocols)
-    if any(_chooses(name) for name in names):
+    if any(head_of("protocol", name).constants.get("CHOOSES", True) for name in names):
         return
     choose = "chooses" if len(names) == 1 else "choose"
     problems.add(
         f"{experiment.key}.protocols",
         f"{' and '.join(names)} {choose} nothing; add paper or fair",
     )
-
-
-def _chooses(protocol: str) -> bool:
-    return head_of("protocol", protocol).constants.get("CHOOSES", True)
 
 
 def check_protocol(
@@ -45,17 +40,27 @@ def check_protocol(
     """
     if "config_problems" not in head_of("protocol", name).defined_names:
         return
-    use = _describe_use(experiment, name)
-    key = f"{experiment.key}.protocols.{name}"
-    for problem in registry.load("protocol", name).config_problems(use, options):
-        whole_key = f"{key}.{problem.key}" if problem.key else key
-        problems.add(whole_key, problem.text)
-
-
-def _describe_use(experiment: NamedExperiment, protocol: str) -> ProtocolUse:
+    protocol_key = f"{experiment.key}.protocols.{name}"
     spec = experiment.spec
-    return ProtocolUse(
-        written_options=spec.protocols[protocol],
+
+    def check_values(
+        key: str,
+        method: str,
+        values: Mapping[str, Any],
+        excluded: Collection[str] = (),
+    ) -> list[Problem]:
+        problems_of_values = Problems()
+        check_sweep(
+            key,
+            values,
+            experiment.tuned_methods[method],
+            problems_of_values,
+            excluded=excluded,
+        )
+        return list(problems_of_values)
+
+    use = ProtocolUse(
+        written_options=spec.protocols[name],
         datasets=spec.datasets,
         known_datasets=experiment.config.datasets.keys(),
         budgets=spec.every_k,
@@ -71,18 +76,8 @@ def _describe_use(experiment: NamedExperiment, protocol: str) -> ProtocolUse:
             for dataset, differences in spec.by_dataset.items()
         },
         methods=experiment.tuned_methods,
-        check_values=functools.partial(_problems_of_values, experiment.tuned_methods),
+        check_values=check_values,
     )
-
-
-def _problems_of_values(
-    methods: Mapping[str, Method],
-    key: str,
-    method: str,
-    values: Mapping[str, Any],
-    excluded: Collection[str] = (),
-) -> list[Problem]:
-    """Check values as a `sae.config.protocol_use.ValueCheck`, given the methods."""
-    problems = Problems()
-    check_sweep(key, values, methods[method], problems, excluded=excluded)
-    return list(problems)
+    for problem in registry.load("protocol", name).config_problems(use, options):
+        whole_key = f"{protocol_key}.{problem.key}" if problem.key else protocol_key
+        problems.add(whole_key, problem.text)

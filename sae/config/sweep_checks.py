@@ -13,48 +13,36 @@ from sae.config.problems import Problems
 def check_grids(experiment: NamedExperiment, problems: Problems) -> None:
     """Check that a sweep by k has a grid for every k of an experiment, and no other.
 
-    Of grids that the experiment took over, those that are missing are noted in one
-    line, which says what to write instead.
+    Grids that nobody wrote for this experiment, but for a method or another experiment,
+    may be of other k, too. Those that are missing there are noted in one line, which
+    says what to write.
     """
     names_of_k = experiment.names_of_k
-    origin = problems.origin(f"{experiment.key}.sweep")
-    missing_in_inherited: dict[str, list[str]] = {}
+    is_inherited = problems.origin(f"{experiment.key}.sweep") is not None
+    missing_by_option: dict[str, list[str]] = {}
     for name in experiment.methods:
         swept_here = experiment.sweep_said_here(name)
         for option, grid_by_k in experiment.sweep(name).items():
             if not isinstance(grid_by_k, dict):
                 continue
             missing = [k for k in names_of_k if k not in grid_by_k]
-            text = f"no grid for {', '.join(missing)} of experiment {experiment.name}"
-
-            if option in swept_here and origin is None:
+            if option in swept_here and not is_inherited:
                 key = f"{experiment.key}.sweep.{name}.{option}"
                 if missing:
-                    problems.add(key, text)
+                    problems.add(key, f"no grid for {', '.join(missing)}")
                 problems.check_names(key, grid_by_k, names_of_k)
-                continue
+            elif missing:
+                missing_by_option[option] = missing
 
-            # What nobody wrote for this experiment may have grids of other k.
-            if not missing:
-                continue
-            if option in swept_here:
-                missing_in_inherited[option] = missing
-            else:
-                problems.add(
-                    f"methods.{name}.sweep.{option}",
-                    f"{text}; add it, or write `{_sweep_to_write(experiment)}` in "
-                    f"{experiment.key}",
-                )
-
-    if missing_in_inherited:
+    if missing_by_option:
         lacking = " and ".join(
             f"{option} for {', '.join(missing)}"
-            for option, missing in missing_in_inherited.items()
+            for option, missing in missing_by_option.items()
         )
         problems.add(
             f"{experiment.key}.sweep",
-            f"no grid of {lacking}; inherited from {origin}: write "
-            f"`{_sweep_to_write(experiment)}` here, with the values that you mean",
+            f"no grid of {lacking}: write `{_sweep_to_write(experiment)}` here, with "
+            "the values that you mean",
         )
 
 
