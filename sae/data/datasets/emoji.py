@@ -101,7 +101,15 @@ def load(spec: Options, artifacts_root: str | Path | None) -> Dataset:
     def open_image(path: str) -> Image.Image:
         picture = pictures[path]
         if path.endswith(".svg"):
-            picture = _draw(picture)
+            import resvg_py
+
+            # No picture has text, and what fonts a machine has must not matter.
+            picture = resvg_py.svg_to_bytes(
+                svg_string=picture.decode(),
+                width=_SIDE,
+                height=_SIDE,
+                skip_system_fonts=True,
+            )
         image = rgb(Image.open(io.BytesIO(picture)))
         return ImageOps.pad(image, (_SIDE, _SIDE), color="white")
 
@@ -196,12 +204,3 @@ def _by_code_points(paths: Iterable[str]) -> dict[tuple[str, str], str]:
         vendor, _, name = path.rpartition("/")
         path_of_picture[vendor, _plain(Path(name).stem)] = path
     return path_of_picture
-
-
-def _draw(svg: bytes) -> bytes:
-    import resvg_py
-
-    # No picture has text, and what fonts a machine has must not matter.
-    return resvg_py.svg_to_bytes(
-        svg_string=svg.decode(), width=_SIDE, height=_SIDE, skip_system_fonts=True
-    )
