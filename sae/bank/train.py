@@ -77,19 +77,6 @@ class Place:
 
 
 @dataclass(frozen=True)
-class ValidationSplit:
-    """The validation images of a cell.
-
-    Attributes:
-        sha256: {file of the split: its hash}, of embeddings and index.
-        inputs: (N, d) prepared inputs.
-    """
-
-    sha256: dict[str, str]
-    inputs: torch.Tensor | Inputs
-
-
-@dataclass(frozen=True)
 class CellData:
     """The data that the SAEs of a cell are trained on.
 
@@ -128,12 +115,14 @@ class CellData:
         return moments(self.training_inputs, self.input_norm)
 
     @functools.cached_property
-    def validation(self) -> ValidationSplit:
+    def validation(self) -> activations.Activations:
         """The validation split, on which thresholds are fixed."""
-        split = activations.read(self.folder / "val")
-        return ValidationSplit(
-            sha256=split.manifest["sha256"], inputs=self._prepared(split.embeddings)
-        )
+        return activations.read(self.folder / "val")
+
+    @functools.cached_property
+    def validation_inputs(self) -> torch.Tensor | Inputs:
+        """(N, d) prepared inputs of the validation split."""
+        return self._prepared(self.validation.embeddings)
 
     def _prepared(self, embeddings: np.ndarray) -> torch.Tensor | Inputs:
         return inputs.open_inputs(
@@ -272,8 +261,11 @@ class Trainer:
             for request in requests
             if saes_by_folder[request.folder] is None
         }
-        # Without a pool none is trained yet: `next` below trains one at a time.
-        newly_trained = self._train_all(list(to_train.values()))
+        newly_trained: Iterator[StoredSae] = map(_train_one, to_train.values())
+        # One SAE alone gains nothing from another process. Without a pool none is
+        # trained yet: `next` below trains one at a time.
+        if self._side_by_side is not None and len(to_train) > 1:
+            newly_trained = self._side_by_side(_train_in_worker, to_train.values())
 
         bank_size = len(self.bank.saes)
         banked_saes = []
@@ -302,13 +294,6 @@ class Trainer:
 
         self.bank = replace(self.bank, saes=[*self.bank.saes, *banked_saes])
         return banked_saes
-
-    def _train_all(self, requests: list[RequestedSae]) -> Iterator[StoredSae]:
-        """Yield the stored SAEs in the order of their requests."""
-        # One SAE alone gains nothing from another process.
-        if self._side_by_side is not None and len(requests) > 1:
-            return self._side_by_side(_train_in_worker, requests)
-        return map(_train_one, requests)
 
     def _note_as_unfinished(self, requests: list[RequestedSae]) -> None:
         """List the cell's keys beside bank.json: `make prune` then keeps their SAEs."""
@@ -503,12 +488,12 @@ def _sae_within_budget(
     if not isinstance(trained_select, Threshold) or is_made_elsewhere(objective):
         return trained_sae
 
-    validation = request.cell_data.validation
+    validation_sha256 = request.cell_data.validation.manifest["sha256"]
     made_by = {
         **trained_sae.made_by,
         "thresholds": {
             "of": trained_sae.key,
-            "on": validation.sha256,
+            "on": validation_sha256,
             "versions": versions.joined([("training", "calibrate")]),
         },
     }
@@ -517,13 +502,14 @@ def _sae_within_budget(
     if rescaled_sae is not None:
         return rescaled_sae
 
-    device = validation.inputs.device
+    validation_inputs = request.cell_data.validation_inputs
+    device = validation_inputs.device
     coder = coder.to(device)
     theta = calibrate(
-        coder, validation.inputs, trained_select.theta.to(device), coder.k
+        coder, validation_inputs, trained_select.theta.to(device), coder.k
     )
     coder.select = Threshold(theta)
-    coder.metadata["thresholds_fixed_on"] = validation.sha256["embeddings.npy"]
+    coder.metadata["thresholds_fixed_on"] = validation_sha256["embeddings.npy"]
 
     with files.atomic_directory(folder) as temporary_folder:
         saefile.save(coder, temporary_folder / store.SAE_FILE)

@@ -201,7 +201,8 @@ def _read_head(kind: str, name: str, file: Path) -> Head:
         if not isinstance(node, ast.ClassDef):
             continue
         # Its methods run later, and need names that are there.
-        unknown_names = sorted(_names_from_file(node) - known_names)
+        scope = symtable.symtable(ast.unparse(node), "", "exec")
+        unknown_names = sorted(_global_names(scope) - known_names)
         if unknown_names:
             raise UserError(
                 f"{kind} {name}: the class {node.name} of {file} uses "
@@ -231,11 +232,6 @@ def _is_for_options(node: ast.stmt) -> bool:
     # `from sae.core import options` imports one of the modules itself.
     imported = [f"{node.module}.{alias.name}" for alias in node.names]
     return any(module in _OPTION_MODULES for module in imported)
-
-
-def _names_from_file(node: ast.ClassDef) -> set[str]:
-    """Return the names that a class, or a function in it, takes from its file."""
-    return _global_names(symtable.symtable(ast.unparse(node), "", "exec"))
 
 
 def _global_names(table: symtable.SymbolTable) -> set[str]:

@@ -161,21 +161,6 @@ class CoderTensors:
     theta: Float[Tensor, " m"] | None = None
 
 
-@dataclass(frozen=True)
-class StatedSize:
-    """A size that the settings of a checkpoint state.
-
-    Attributes:
-        axis: "d" or "m".
-        key: the key of the settings, or how it follows from several keys.
-        size: what it says.
-    """
-
-    axis: str
-    key: str
-    size: float
-
-
 SettingsModel = TypeVar("SettingsModel", bound=CheckpointSettings)
 
 
@@ -254,7 +239,13 @@ class Checkpoint:
             tensors[name] = tensor
             expected_axes[name] = "" if is_one_number else axes.strip("?")
 
-        stated_sizes = _stated_sizes("d", stated_d) + _stated_sizes("m", stated_m)
+        # (axis, key of the settings, the size that it states)
+        stated_sizes = [
+            (axis, key, size)
+            for axis, stated in (("d", stated_d), ("m", stated_m))
+            for key, size in stated.items()
+            if size is not None
+        ]
         sizes = _most_common_sizes(stated_sizes, tensors, expected_axes)
 
         # What has another size is the odd one out.
@@ -262,11 +253,11 @@ class Checkpoint:
             self._check_tensor(
                 name, tensor, tuple(sizes[a] for a in expected_axes[name])
             )
-        for stated in stated_sizes:
-            if stated.size != sizes[stated.axis]:
+        for axis, key, size in stated_sizes:
+            if size != sizes[axis]:
                 raise UserError(
-                    f"{self.settings_file}: {stated.key} is {stated.size}, expected "
-                    f"{sizes[stated.axis]}, to fit {self.path}"
+                    f"{self.settings_file}: {key} is {size}, expected {sizes[axis]}, "
+                    f"to fit {self.path}"
                 )
 
         # One number for all latents becomes one for each.
@@ -330,21 +321,15 @@ def _is_within(tensor: Tensor, limit: float) -> bool:
     return bool(-limit < low and high < limit)
 
 
-def _stated_sizes(axis: str, stated: Mapping[str, float | None]) -> list[StatedSize]:
-    return [
-        StatedSize(axis, key, size) for key, size in stated.items() if size is not None
-    ]
-
-
 def _most_common_sizes(
-    stated_sizes: Iterable[StatedSize],
+    stated_sizes: Iterable[tuple[str, str, float]],
     tensors: Mapping[str, Tensor],
     expected_axes: Mapping[str, str],
 ) -> dict[str, Any]:
     """Return the d and m that most settings and tensors have, or their letters."""
     sizes_met: dict[str, list[float]] = {"d": [], "m": []}
-    for stated in stated_sizes:
-        sizes_met[stated.axis].append(stated.size)
+    for axis, _, stated_size in stated_sizes:
+        sizes_met[axis].append(stated_size)
     for name, axes in expected_axes.items():
         shape = tensors[name].shape
         # Which of its axes a tensor of another rank lacks is not known.

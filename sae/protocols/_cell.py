@@ -122,7 +122,15 @@ def _follow(
         trained = {**trained, **lacking}
 
     choice = protocol.choose(history)
-    _report(plan, name, len(trained), choice)
+    row_counts = Counter(row["status"] for row in choice.rows)
+    counts_text = ", ".join(f"{count} {status}" for status, count in row_counts.items())
+    progress.info(
+        "%s: protocol %s: %d SAEs; %s",
+        plan.cell,
+        name,
+        len(trained),
+        counts_text or "nothing to choose",
+    )
     return choice, validation
 
 
@@ -139,18 +147,6 @@ def _check_no_other_protocol_has(
                 f"{plan.cell}: protocols {sae.protocol} and {name} both ask for "
                 f"{path_by_key[key]}: give one of them a trial or seed of its own"
             )
-
-
-def _report(plan: Plan, name: str, sae_count: int, choice: Choice) -> None:
-    row_counts = Counter(row["status"] for row in choice.rows)
-    counts_text = ", ".join(f"{count} {status}" for status, count in row_counts.items())
-    progress.info(
-        "%s: protocol %s: %d SAEs; %s",
-        plan.cell,
-        name,
-        sae_count,
-        counts_text or "nothing to choose",
-    )
 
 
 def _without_misfits(plan: Plan, cell_data: CellData) -> tuple[Plan, dict[str, str]]:

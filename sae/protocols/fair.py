@@ -355,7 +355,9 @@ def _step_problems(use: ProtocolUse, options: Options) -> Iterator[Problem]:
     if most_steps:
         for dataset in sorted(set(use.datasets) - most_steps.keys()):
             yield Problem("most_steps", f"no number of steps for {dataset}")
-    elif not all(_sets_steps(use, dataset) for dataset in use.datasets):
+    elif not all(
+        use.recipe_by_dataset.get(dataset, {}).get("steps") for dataset in use.datasets
+    ):
         for name in sorted(use.methods):
             if "steps" not in use.methods[name].recipe:
                 yield Problem(
@@ -370,10 +372,6 @@ def _step_problems(use: ProtocolUse, options: Options) -> Iterator[Problem]:
                 f"most_steps.{dataset}",
                 f"{longest} is less than steps.first, {options.steps.first}",
             )
-
-
-def _sets_steps(use: ProtocolUse, dataset: str) -> bool:
-    return bool(use.recipe_by_dataset.get(dataset, {}).get("steps"))
 
 
 def _point_problems(
