@@ -173,11 +173,16 @@ class Plan(Options):
             protocol: Name of the protocol that asks for the SAE.
 
         Raises:
-            UserError: The method or the trial sets an option that the method does not
-                have, that all SAEs of the cell share, or whose value is not allowed.
+            UserError: The trial sets an option that the method does not have, or that
+                all SAEs of the cell share; or a value is not allowed.
         """
         planned = self.methods[method]
-        self._check_options(method, trial)
+        options_to_sweep = {*planned.options, *Recipe.model_fields} - {*INPUT_OPTIONS}
+        if planned.penalty:
+            options_to_sweep.add("lambda")
+        for name in trial:
+            if name not in options_to_sweep:
+                raise UserError(f"method {method}: it has no option {name!r} to sweep")
 
         # Options of the objective and the penalty lie in a dictionary of their own.
         entry_options = {
@@ -208,23 +213,6 @@ class Plan(Options):
         except ValidationError as error:
             raise UserError(f"method {method}: {describe_problems(error)}") from None
         return Member(method, trial, settings, protocol)
-
-    def _check_options(self, method: str, trial: dict[str, Any]) -> None:
-        """Check that a method has the options of a trial, and may set its own."""
-        planned = self.methods[method]
-        options_to_sweep = {*planned.options, *Recipe.model_fields}
-        if planned.penalty:
-            options_to_sweep.add("lambda")
-
-        for name in trial:
-            if name not in options_to_sweep:
-                raise UserError(f"method {method}: it has no option {name!r} to sweep")
-        for name in INPUT_OPTIONS:
-            if name in planned.recipe or name in trial:
-                raise UserError(
-                    f"method {method}: {name} is the same for all methods; set it in "
-                    "the recipe"
-                )
 
     @property
     def cell(self) -> str:
