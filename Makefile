@@ -140,7 +140,6 @@ lint: setup
 	mypy
 	snakefmt --check Snakefile workflow docs/examples
 	snakemake --lint
-	python bench/readability.py --check
 
 schema: setup
 	python -m sae_workflow.schema

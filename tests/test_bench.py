@@ -23,9 +23,6 @@ OF_RESULTS = {
     "sizes.py",
 }
 
-# They count the code itself, and have no size; tests of their own run them.
-OF_CODE = {"readability.py"}
-
 
 def calls_of_add_command(script):
     """Yield the calls by which a script adds its commands, as syntax trees."""
@@ -48,7 +45,7 @@ def tiny_runs():
     """Return (words, whether it writes files) of each command that has `--tiny`."""
     runs = []
     for script in SCRIPTS:
-        if script.name in OF_RESULTS | OF_CODE:
+        if script.name in OF_RESULTS:
             continue
         commands = commands_of(script)
         for command, keywords in commands.items():

@@ -57,7 +57,6 @@ class PlannedMethod(Options):
     def _add_later_options(
         cls, options: dict[str, Any], info: ValidationInfo
     ) -> dict[str, Any]:
-        """Add the options that a plan written before they existed leaves out."""
         if (
             not {"objective", "penalty"} <= info.data.keys()
         ):  # One of them is not right.
@@ -70,7 +69,6 @@ class PlannedMethod(Options):
 
     @field_serializer("options")
     def _leave_out_absent_options(self, options: dict[str, Any]) -> dict[str, Any]:
-        """Leave out later options at the value that their absence stands for."""
         later = later_options_of(self.objective, self.penalty)
         return without_absent(options, later)
 
@@ -154,12 +152,10 @@ class Plan(Options):
     @field_validator("recipe")
     @classmethod
     def _add_later_options(cls, recipe: dict[str, Any]) -> dict[str, Any]:
-        """Add the options that a plan written before they existed leaves out."""
         return later_options(Recipe) | recipe
 
     @field_serializer("recipe")
     def _leave_out_absent_options(self, recipe: dict[str, Any]) -> dict[str, Any]:
-        """Leave out later options at the value that their absence stands for."""
         return without_absent(recipe, later_options(Recipe))
 
     def member(
@@ -177,11 +173,16 @@ class Plan(Options):
             protocol: Name of the protocol that asks for the SAE.
 
         Raises:
-            UserError: The method or the trial sets an option that the method does not
-                have, that all SAEs of the cell share, or whose value is not allowed.
+            UserError: The trial sets an option that the method does not have, or that
+                all SAEs of the cell share; or a value is not allowed.
         """
         planned = self.methods[method]
-        self._check_options(method, trial)
+        options_to_sweep = {*planned.options, *Recipe.model_fields} - {*INPUT_OPTIONS}
+        if planned.penalty:
+            options_to_sweep.add("lambda")
+        for name in trial:
+            if name not in options_to_sweep:
+                raise UserError(f"method {method}: it has no option {name!r} to sweep")
 
         # Options of the objective and the penalty lie in a dictionary of their own.
         entry_options = {
@@ -212,27 +213,6 @@ class Plan(Options):
         except ValidationError as error:
             raise UserError(f"method {method}: {describe_problems(error)}") from None
         return Member(method, trial, settings, protocol)
-
-    def _check_options(self, method: str, trial: dict[str, Any]) -> None:
-        """Check that a method has the options of a trial, and may set its own.
-
-        Raises:
-            UserError: It has not, or may not.
-        """
-        planned = self.methods[method]
-        options_to_sweep = {*planned.options, *Recipe.model_fields}
-        if planned.penalty:
-            options_to_sweep.add("lambda")
-
-        for name in trial:
-            if name not in options_to_sweep:
-                raise UserError(f"method {method}: it has no option {name!r} to sweep")
-        for name in INPUT_OPTIONS:
-            if name in planned.recipe or name in trial:
-                raise UserError(
-                    f"method {method}: {name} is the same for all methods; set it in "
-                    "the recipe"
-                )
 
     @property
     def cell(self) -> str:

@@ -77,19 +77,6 @@ class Place:
 
 
 @dataclass(frozen=True)
-class ValidationSplit:
-    """The validation images of a cell.
-
-    Attributes:
-        sha256: {file of the split: its hash}, of embeddings and index.
-        inputs: (N, d) prepared inputs.
-    """
-
-    sha256: dict[str, str]
-    inputs: torch.Tensor | Inputs
-
-
-@dataclass(frozen=True)
 class CellData:
     """The data that the SAEs of a cell are trained on.
 
@@ -128,15 +115,16 @@ class CellData:
         return moments(self.training_inputs, self.input_norm)
 
     @functools.cached_property
-    def validation(self) -> ValidationSplit:
+    def validation(self) -> activations.Activations:
         """The validation split, on which thresholds are fixed."""
-        split = activations.read(self.folder / "val")
-        return ValidationSplit(
-            sha256=split.manifest["sha256"], inputs=self._prepared(split.embeddings)
-        )
+        return activations.read(self.folder / "val")
+
+    @functools.cached_property
+    def validation_inputs(self) -> torch.Tensor | Inputs:
+        """(N, d) prepared inputs of the validation split."""
+        return self._prepared(self.validation.embeddings)
 
     def _prepared(self, embeddings: np.ndarray) -> torch.Tensor | Inputs:
-        """Return prepared inputs (N, d) of embeddings (N, d)."""
         return inputs.open_inputs(
             embeddings, self.input_norm, self.input_scale, self.device
         )
@@ -191,14 +179,7 @@ def cell_data_of(plan: Plan, activations_dir: Path, device: str) -> CellData:
 def _variance_after_norm(
     split_folder: Path, input_norm: str, consequence: str
 ) -> float:
-    """Return the total variance of a split's embeddings after their norm.
-
-    Args:
-        consequence: What the error message says cannot be done without a variance.
-
-    Raises:
-        UserError: The embeddings do not differ by more than rounding.
-    """
+    """Return the total variance of a split's embeddings after their norm."""
     embeddings = activations.read(split_folder).embeddings
     normed = Inputs(embeddings, input_norm, 1.0, "cpu")
     variance = float(inputs.total_variance(normed))
@@ -280,8 +261,11 @@ class Trainer:
             for request in requests
             if saes_by_folder[request.folder] is None
         }
-        # Without a pool none is trained yet: `next` below trains one at a time.
-        newly_trained = self._train_all(list(to_train.values()))
+        newly_trained: Iterator[StoredSae] = map(_train_one, to_train.values())
+        # One SAE alone gains nothing from another process. Without a pool none is
+        # trained yet: `next` below trains one at a time.
+        if self._side_by_side is not None and len(to_train) > 1:
+            newly_trained = self._side_by_side(_train_in_worker, to_train.values())
 
         bank_size = len(self.bank.saes)
         banked_saes = []
@@ -311,23 +295,8 @@ class Trainer:
         self.bank = replace(self.bank, saes=[*self.bank.saes, *banked_saes])
         return banked_saes
 
-    def _train_all(self, requests: list[RequestedSae]) -> Iterator[StoredSae]:
-        """Return an iterator that trains SAEs into the store.
-
-        Returns:
-            The stored SAEs in the order of `requests`. A pool of processes begins with
-            all of them at once; without one, each is trained when it is asked for.
-        """
-        # One SAE alone gains nothing from another process.
-        if self._side_by_side is not None and len(requests) > 1:
-            return self._side_by_side(_train_in_worker, requests)
-        return map(_train_one, requests)
-
     def _note_as_unfinished(self, requests: list[RequestedSae]) -> None:
-        """List the keys that the cell has asked for in a file beside bank.json.
-
-        If this job is killed, `make prune` keeps the SAEs of these keys.
-        """
+        """List the cell's keys beside bank.json: `make prune` then keeps their SAEs."""
         unfinished = self._place.unfinished
         keys = {request.folder.name for request in requests}
         for sae in self.bank.saes:
@@ -341,7 +310,6 @@ class Trainer:
         files.write_json(unfinished, {"keys": sorted(keys)})
 
     def _request(self, member: Member) -> RequestedSae:
-        """Return the request for one SAE: all that decides it, and its key."""
         # The code is loaded when its versions are read: an edit that is made while the
         # cell trains belongs to the next run.
         settings = member.settings
@@ -370,11 +338,7 @@ class Trainer:
         )
 
     def _link(self, request: RequestedSae, trained_sae: StoredSae) -> BankedSae:
-        """Link a trained SAE to where the bank has it, and return its entry.
-
-        For an SAE with thresholds, its copy with thresholds fixed on validation images
-        is linked and listed. A diverged SAE is listed, and there is nothing to link.
-        """
+        """Link a trained SAE to where the bank has it, and return its entry."""
         member = request.member
         path = None
         listed_sae = trained_sae
@@ -419,11 +383,6 @@ def is_made_elsewhere(objective: ModuleType) -> bool:
 
 
 def _describe(stored_sae: StoredSae, settings: dict[str, Any]) -> str:
-    """Return what the console says of a finished SAE.
-
-    Args:
-        settings: What decides the SAE, as its key has them.
-    """
     if not stored_sae.ok:
         return f"DIVERGED by step {stored_sae.step} ({files.dumps(settings)})"
     scores = stored_sae.last_scores
@@ -435,26 +394,17 @@ def _describe(stored_sae: StoredSae, settings: dict[str, Any]) -> str:
 
 
 def _train_in_worker(request: RequestedSae) -> StoredSae:
-    """Train one SAE in a process that trains several SAEs of a cell."""
     return _train_one(replace(request, cell_data=_opened_data(request.cell_data)))
 
 
 @functools.lru_cache(maxsize=1)
 def _opened_data(cell_data: CellData) -> CellData:
-    """Return the equal data that this process trained on before, if there were any.
-
-    Each request arrives with data that have no file open; the earlier ones have.
-    """
+    """Return the equal data that this process has open, if there are any."""
     return cell_data
 
 
 def _train_one(request: RequestedSae) -> StoredSae:
-    """Train one SAE into its folder of the store.
-
-    Returns:
-        The SAE as the store has it. Where another process has stored it in the
-        meantime, that is the SAE of the other process.
-    """
+    """Return the SAE as the store has it; another process may have been faster."""
     log.info(
         "%s: start %s as %s", request.plan.cell, request.member, request.folder.name
     )
@@ -500,7 +450,6 @@ def _train_one(request: RequestedSae) -> StoredSae:
 
 
 def _names_and_origin(request: RequestedSae) -> dict[str, Any]:
-    """Return the metadata of an SAE's file that say its names and what made it."""
     manifest = files.read_json(request.cell_data.folder / "train/manifest.json")
     return {
         "method": request.member.method,
@@ -526,35 +475,25 @@ def _finite_scores(log_row: dict[str, Any]) -> dict[str, float]:
 def _sae_within_budget(
     request: RequestedSae, trained_sae: StoredSae, place: Place
 ) -> StoredSae:
-    """Return the SAE that a bank lists for a trained one: it has k active latents.
-
-    That is the trained SAE itself, unless it has thresholds. Training fixes thresholds
-    so that k latents are active on *training* images, on average. Held-out images of a
-    small dataset activate more latents (a third more, measured: docs/protocol.md), so
-    that such an SAE would stand beside Top-k with a larger budget. Therefore it is
-    stored once more, with all its thresholds scaled by one factor so that k latents are
-    active on validation images. An SAE that was made elsewhere keeps its thresholds.
-
-    Args:
-        request: What was trained, and on what.
-        trained_sae: The trained SAE.
-        place: The stores.
-
-    Returns:
-        The SAE that the bank lists, as the store has it.
-    """
+    """Return the SAE that a bank lists for a trained one: it has k active latents."""
+    # Training fixes thresholds so that k latents are active on *training* images, on
+    # average. Held-out images of a small dataset activate more (a third more, measured:
+    # docs/protocol.md), so that such an SAE would stand beside Top-k with a larger
+    # budget. Therefore it is stored once more, with all its thresholds scaled by one
+    # factor so that k latents are active on validation images. An SAE that was made
+    # elsewhere keeps its thresholds.
     coder = saefile.load(trained_sae.folder / store.SAE_FILE)
     trained_select = coder.select
     objective, _ = load_objective_and_penalty(request.member.settings)
     if not isinstance(trained_select, Threshold) or is_made_elsewhere(objective):
         return trained_sae
 
-    validation = request.cell_data.validation
+    validation_sha256 = request.cell_data.validation.manifest["sha256"]
     made_by = {
         **trained_sae.made_by,
         "thresholds": {
             "of": trained_sae.key,
-            "on": validation.sha256,
+            "on": validation_sha256,
             "versions": versions.joined([("training", "calibrate")]),
         },
     }
@@ -563,13 +502,14 @@ def _sae_within_budget(
     if rescaled_sae is not None:
         return rescaled_sae
 
-    device = validation.inputs.device
+    validation_inputs = request.cell_data.validation_inputs
+    device = validation_inputs.device
     coder = coder.to(device)
     theta = calibrate(
-        coder, validation.inputs, trained_select.theta.to(device), coder.k
+        coder, validation_inputs, trained_select.theta.to(device), coder.k
     )
     coder.select = Threshold(theta)
-    coder.metadata["thresholds_fixed_on"] = validation.sha256["embeddings.npy"]
+    coder.metadata["thresholds_fixed_on"] = validation_sha256["embeddings.npy"]
 
     with files.atomic_directory(folder) as temporary_folder:
         saefile.save(coder, temporary_folder / store.SAE_FILE)
@@ -592,14 +532,7 @@ def _sae_within_budget(
 def _train_or_take(
     member: Member, cell_data: CellData
 ) -> tuple[Coder, list[dict[str, Any]]]:
-    """Train an SAE or, if it was made elsewhere, take it from its file.
-
-    Returns:
-        The SAE, and the rows of its training log.
-
-    Raises:
-        Diverged: Training diverged.
-    """
+    """Train an SAE or, if it was made elsewhere, take it from its file."""
     settings = member.settings
     objective, penalty = load_objective_and_penalty(settings)
 
@@ -621,7 +554,6 @@ def _train_or_take(
 
 
 def _log_row(log_row: dict[str, Any]) -> None:
-    """Write a row of a training log into the log of the job, as one line."""
     whole_numbers = ("step", "epoch", "dead")
     texts = []
     for name, value in log_row.items():
@@ -631,10 +563,8 @@ def _log_row(log_row: dict[str, Any]) -> None:
 
 
 def _library_versions() -> dict[str, Any]:
-    """Return the versions and the number of threads that an SAE was made with.
-
-    They are recorded and no part of the key: another version may give other bits.
-    """
+    """Return the versions and the number of threads that an SAE was made with."""
+    # They are recorded and no part of the key: another version may give other bits.
     return {
         "torch": version("torch"),
         "numpy": version("numpy"),

@@ -89,11 +89,6 @@ def head_of(kind: str, name: str) -> registry.Head:
 
 
 def _check_names(kind: str, head: registry.Head, file: Path) -> None:
-    """Check that a file defines what the files of its kind define.
-
-    Raises:
-        UserError: it does not.
-    """
     code = _CODE[kind]
     reads_images = head.constants.get("READS_IMAGES", True)
     if not reads_images or head.constants.get("MADE_ELSEWHERE", False):
@@ -110,11 +105,6 @@ def _check_names(kind: str, head: registry.Head, file: Path) -> None:
 def _check_text_constant(
     name: str, form: _TextConstant, constants: dict[str, Any], file: Path
 ) -> None:
-    """Check that a constant is written out as a text, or as a list of texts.
-
-    Raises:
-        UserError: it is not.
-    """
     if name not in constants:
         raise UserError(
             f"{file} must write out {name}, since it is read without running the file; "
@@ -134,11 +124,6 @@ def _check_text_constant(
 
 
 def _check_filled(head: registry.Head, file: Path) -> None:
-    """Check which options of a metric are filled in, and with what.
-
-    Raises:
-        UserError: `FILLED` is of another form, or names no option of the metric.
-    """
     filled = head.constants.get("FILLED", {})
     if isinstance(filled, dict) and all(
         option in head.options.model_fields and fact in FILLED_WITH
@@ -153,12 +138,6 @@ def _check_filled(head: registry.Head, file: Path) -> None:
 
 
 def _check_rankings(head: registry.Head, file: Path) -> None:
-    """Check the options of a metric that are numbers of latents to rank.
-
-    Raises:
-        UserError: `RANKINGS` names no options of the metric, or there is no
-            `MOST_TRAIN` beside it.
-    """
     rankings = head.constants.get("RANKINGS", ())
     options = head.options.model_fields.keys()
     if not isinstance(rankings, list | tuple) or not options >= {*rankings}:
@@ -173,11 +152,6 @@ def _check_rankings(head: registry.Head, file: Path) -> None:
 
 
 def _check_fits(head: registry.Head, file: Path) -> None:
-    """Check what a metric says of the probes that it fits.
-
-    Raises:
-        UserError: `FITS` does not name an option of the metric for each fact.
-    """
     fits = head.constants.get("FITS", {})
     if not fits:
         return
@@ -195,11 +169,6 @@ def _check_fits(head: registry.Head, file: Path) -> None:
 
 
 def _check_stage(head: registry.Head, file: Path) -> None:
-    """Check that the stage of a metric gets what the metric reads.
-
-    Raises:
-        UserError: it does not.
-    """
     stage = head.constants["STAGE"]
     for table in ("others", "concepts"):
         if table in head.constants["READS"] and stage != "score":
@@ -210,11 +179,6 @@ def _check_stage(head: registry.Head, file: Path) -> None:
 
 
 def _check_others(head: registry.Head, file: Path) -> None:
-    """Check what a metric reads in place of the experiment's other backbones.
-
-    Raises:
-        UserError: `OTHERS` is no list of texts, or the metric does not read others.
-    """
     if "OTHERS" not in head.constants:
         return
     _check_text_constant("OTHERS", _TextConstant(is_list=True), head.constants, file)
@@ -223,12 +187,6 @@ def _check_others(head: registry.Head, file: Path) -> None:
 
 
 def _check_metrics_of_protocol(head: registry.Head, file: Path) -> None:
-    """Check that a protocol's metrics can be read before any test image is.
-
-    Raises:
-        UserError: one is not computed on validation, or reads more than a protocol
-            gets.
-    """
     for metric in head.constants["METRICS"]:
         constants = head_of("metric", metric).constants
         is_of_validation = "val" in constants["SPLITS"]

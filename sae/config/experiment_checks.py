@@ -29,7 +29,7 @@ def check_experiment(config: Config, name: str, problems: Problems) -> None:
     if not _check_by_dataset(experiment, problems):
         return
 
-    _check_k_of_gallery(experiment, problems)
+    _check_gallery(experiment, problems)
     check_some_protocol_chooses(experiment, problems)
     for metric, overrides in experiment.spec.metrics.items():
         key = f"{experiment.key}.metrics.{metric}"
@@ -44,7 +44,6 @@ def check_experiment(config: Config, name: str, problems: Problems) -> None:
 
     _check_backbones(experiment, problems)
     _check_backbones_of_metrics(experiment, problems)
-    _check_dataset_of_gallery(experiment, problems)
     if all(method.control for method in experiment.methods.values()):
         problems.add(
             f"{experiment.key}.methods",
@@ -57,11 +56,7 @@ def check_experiment(config: Config, name: str, problems: Problems) -> None:
 
 
 def _check_names(experiment: NamedExperiment, problems: Problems) -> bool:
-    """Check that all that an experiment names is there.
-
-    Returns:
-        Whether it is; what the gallery names does not count.
-    """
+    """Return whether all is there that an experiment names; the gallery comes later."""
     spec = experiment.spec
     config = experiment.config
     names_and_allowed: dict[str, tuple[Iterable[str], Iterable[str]]] = {
@@ -79,28 +74,11 @@ def _check_names(experiment: NamedExperiment, problems: Problems) -> bool:
         key = f"{experiment.key}.{section}"
         if not problems.check_names(key, names, allowed):
             all_known = False
-
-    if spec.gallery.dataset is not None:
-        problems.check_names(
-            f"{experiment.key}.gallery.dataset", [spec.gallery.dataset], spec.datasets
-        )
-    if spec.gallery.backbone is not None:
-        problems.check_names(
-            f"{experiment.key}.gallery.backbone",
-            [spec.gallery.backbone],
-            spec.backbones,
-        )
     return all_known
 
 
 def _check_by_dataset(experiment: NamedExperiment, problems: Problems) -> bool:
-    """Check the options of the recipe that an experiment says of single datasets.
-
-    The k of single datasets are checked with the methods (`sae.config.method_checks`).
-
-    Returns:
-        Whether they are right.
-    """
+    """Return whether the recipe's options that differ for a dataset are right."""
     spec = experiment.spec
     key = f"{experiment.key}.by_dataset"
     # An experiment that takes this over may have fewer datasets, so any may be named.
@@ -131,20 +109,28 @@ def _check_by_dataset(experiment: NamedExperiment, problems: Problems) -> bool:
     return all_right
 
 
-def _check_k_of_gallery(experiment: NamedExperiment, problems: Problems) -> None:
-    """Check that the k of the gallery is one of the dataset that it shows."""
+def _check_gallery(experiment: NamedExperiment, problems: Problems) -> None:
+    """Check that an experiment has the cell that its gallery shows, and its images."""
     spec = experiment.spec
-    if spec.gallery.k is None:
-        return
+    key = f"{experiment.key}.gallery"
     shown_dataset = experiment.config.shown_dataset(experiment.name)
-    budgets = spec.k_of(shown_dataset) if shown_dataset else spec.every_k
-    problems.check_names(f"{experiment.key}.gallery.k", [spec.gallery.k], budgets)
+    allowed_values: dict[str, list[Any]] = {
+        "dataset": spec.datasets,
+        "backbone": spec.backbones,
+        "k": spec.k_of(shown_dataset) if shown_dataset else spec.every_k,
+    }
+    for part, value in spec.gallery.model_dump(exclude_none=True).items():
+        problems.check_names(f"{key}.{part}", [value], allowed_values[part])
+    name = spec.gallery.dataset
+    if name in spec.datasets and not experiment.config.datasets[name].has_images:
+        problems.add(
+            f"{key}.dataset", f"{name} holds embeddings alone, without images to show"
+        )
 
 
 def _validate_overridden(
     entry: Entry, overrides: dict[str, Any], key: str, problems: Problems
 ) -> Entry | None:
-    """Return a metric or protocol with an experiment's options laid over its own."""
     options = {**entry.model_dump(exclude_unset=True), **overrides}
     return problems.validate(type(entry), options, key)
 
@@ -190,20 +176,7 @@ def _check_backbones_of_metrics(
             )
 
 
-def _check_dataset_of_gallery(experiment: NamedExperiment, problems: Problems) -> None:
-    """Check that the dataset of the gallery has images."""
-    name = experiment.spec.gallery.dataset
-    if name not in experiment.spec.datasets:
-        return
-    if not experiment.config.datasets[name].has_images:
-        problems.add(
-            f"{experiment.key}.gallery.dataset",
-            f"{name} holds embeddings alone, without images to show",
-        )
-
-
 def _check_size(experiment: NamedExperiment, problems: Problems) -> None:
-    """Check that an experiment does not ask for more SAEs than anybody means."""
     spec = experiment.spec
     trial_count = 0
     for dataset in spec.datasets:

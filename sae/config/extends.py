@@ -33,12 +33,7 @@ def lay_over(inherited: Words, own_words: Words) -> Words:
 
 
 def _about_methods(words: Any, methods: list[Any]) -> Any:
-    """Return what an experiment or a protocol says, without what is of other methods.
-
-    Args:
-        words: What it says.
-        methods: The methods that remain.
-    """
+    """Return what an experiment or protocol says, without what is of other methods."""
     if not isinstance(words, dict):
         return words
     remaining = dict(words)
@@ -195,13 +190,7 @@ def experiment_written_out(experiments: Words, name: str) -> Any:
 
 
 def _origins_of_keys(entries: Words, name: str, words: Any) -> dict[str, str]:
-    """Return {key that an entry takes over: the entry that writes it}.
-
-    Args:
-        entries: The entry's section, as it is written.
-        name: The entry.
-        words: All that it says, written out.
-    """
+    """Return {key that an entry takes over: the entry that writes it}."""
     if not isinstance(words, dict):
         return {}
     origins = {}
@@ -215,15 +204,9 @@ def _origins_of_keys(entries: Words, name: str, words: Any) -> dict[str, str]:
 
 
 def _without_absent_cells(words: Any, own_words: Any) -> Any:
-    """Leave out what an experiment took over about a k, dataset or backbone it lacks.
-
-    Grids of an option stay if none of them is of a k of this experiment: which are
-    missing is then for the checks to say.
-
-    Args:
-        words: All that the experiment says, written out.
-        own_words: What it writes itself.
-    """
+    """Leave out what was taken over of a k, dataset or backbone that is not here."""
+    # Grids of an option stay if none of them is of a k of this experiment: which are
+    # missing is then for the checks to say.
     if not isinstance(words, dict):
         return words
     if not all(
@@ -258,7 +241,6 @@ def _without_absent_cells(words: Any, own_words: Any) -> Any:
 
 
 def _every_k(words: Words) -> list[Any]:
-    """Return every k of an experiment's datasets, some of which may have their own."""
     by_dataset = words.get("by_dataset")
     if not isinstance(by_dataset, dict):
         return words["k"]
@@ -271,12 +253,7 @@ def _every_k(words: Words) -> list[Any]:
 
 
 def _sweep_at_k(sweep: Any, names_of_k: set[str]) -> Any:
-    """Return the grids of a method's sweep, those by k only of some k.
-
-    Args:
-        sweep: {option: values, or {k8: values, ...}}.
-        names_of_k: Such as {"k8"}.
-    """
+    """Return the grids of a method's sweep, those by k only of some k."""
     if not isinstance(sweep, dict):
         return sweep
     remaining = {}

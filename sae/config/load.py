@@ -100,15 +100,7 @@ def _complete_entries(
     artifacts: Collection[str] | None,
     problems: Problems,
 ) -> dict[str, Entry]:
-    """Return a section, each of its values of the class of the entry that it names.
-
-    Args:
-        kind: One of `KINDS_WITH_SECTION`.
-        config: Its values have what all entries of their kind have.
-        raw: The config as it was read, with what its entries take over.
-        artifacts: As :func:`load_config` takes them.
-        problems: Where it is noted what is wrong; such values are left out.
-    """
+    """Return a section, each of its values of the class of the entry that it names."""
     section = f"{kind}s"
     # A dataset names its entry by `type`; a metric's own name is that of its entry.
     naming_key = NAMED_BY.get(kind)
@@ -136,13 +128,7 @@ def _complete_entries(
 def _complete_concepts(
     datasets: dict[str, Any], artifacts: Collection[str] | None, problems: Problems
 ) -> dict[str, Dataset]:
-    """Return the datasets, each with its `concepts` of the class of their source.
-
-    Args:
-        datasets: {name: dataset}, complete but for that.
-        artifacts: As :func:`load_config` takes them.
-        problems: Where it is noted what is wrong; such datasets are left out.
-    """
+    """Return the datasets, each with its `concepts` of the class of their source."""
     complete_datasets: dict[str, Dataset] = {}
     for name, dataset in datasets.items():
         key = f"datasets.{name}.concepts"
@@ -164,6 +150,5 @@ def _complete_concepts(
 def _check_artifacts(
     key: str, entry: Entry, artifacts: Collection[str] | None, problems: Problems
 ) -> None:
-    """Check that the artifacts that an entry names are there, if these are known."""
     if artifacts is not None:
         problems.check_names(f"{key}.artifacts", entry.artifact_names, artifacts)

@@ -42,10 +42,7 @@ def _check_linked_methods(
 
 
 def _check_recipe(experiment: NamedExperiment, name: str, problems: Problems) -> None:
-    """Check a method's options of the recipe beside those of each dataset's recipe.
-
-    Options that are right alone may not go together: `tied` and `encoder_scale`, say.
-    """
+    """Check options that are right alone, and may not go together in a recipe."""
     method = experiment.methods[name]
     set_or_swept = {
         *method.recipe,
@@ -71,7 +68,6 @@ def _check_recipe(experiment: NamedExperiment, name: str, problems: Problems) ->
 def _check_options_of_at(
     experiment: NamedExperiment, name: str, k: int, problems: Problems
 ) -> None:
-    """Check that a method has the options of the trials that it is trained at."""
     method = experiment.methods[name]
     options = {*RecipeEntry.model_fields, *method.options}
     if method.penalty:
@@ -85,10 +81,7 @@ def _check_options_of_at(
 
 
 def _check_lambda(experiment: NamedExperiment, name: str, problems: Problems) -> None:
-    """Check that a penalty has a weight, which is set or swept at some k.
-
-    Where it is swept, a k without values is for `sae.config.sweep_checks` to note.
-    """
+    """Check that the weight of a penalty is set, or swept at some k."""
     method = experiment.methods[name]
     if not method.penalty or method.lam is not None:
         return
@@ -111,40 +104,28 @@ def _check_at_most_m(
     k: int,
     problems: Problems,
 ) -> None:
-    """Check that k and auxk_k are at most m, in a method's trials on a dataset.
-
-    A problem names the key that says the larger number, and the key that says m.
-    """
+    """Check that k and auxk_k are at most m, in a method's trials on a dataset."""
     method_recipe = experiment.methods[name].recipe
     values_tried = experiment.values_tried(name, k)
     recipe = {**experiment.recipe(dataset), **method_recipe}
     smallest_m = min(values_tried.get("m", [recipe["m"]]))
     largest_auxk_k = max(values_tried.get("auxk_k", [recipe["auxk_k"]]))
 
-    # Who says m and auxk_k: the experiment's sweep, else the method, else the recipe.
-    swept_here = experiment.sweep_said_here(name)
-    sweep_key = f"{experiment.key}.sweep.{name}"
-    method_key = f"methods.{name}"
-    recipe_key = experiment.recipe_key(dataset)
-    options_of_method = {*method_recipe, *values_tried}
+    # Who says an option: the recipe, or nearer the method, or the experiment's sweep.
+    places = (
+        experiment.recipe_key(dataset),
+        f"methods.{name}",
+        f"{experiment.key}.sweep.{name}",
+    )
 
-    if "m" in swept_here:
-        m_key = sweep_key
-    elif "m" in options_of_method:
-        m_key = method_key
-    else:
-        m_key = recipe_key
+    def nearness(option: str) -> int:
+        if option in experiment.sweep_said_here(name):
+            return 2
+        return int(option in method_recipe or option in values_tried)
 
-    # Where auxk_k is the recipe's, a method that says m is the one to change.
-    if "auxk_k" in swept_here:
-        auxk_k_key = f"{sweep_key}.auxk_k"
-    elif "m" in swept_here:
-        auxk_k_key = f"{sweep_key}.m"
-    elif {"m", "auxk_k"} & options_of_method:
-        auxk_k_key = f"{method_key}.auxk_k"
-    else:
-        auxk_k_key = f"{recipe_key}.auxk_k"
-
+    m_key = places[nearness("m")]
+    # Where who says m is nearer, they are the ones to change auxk_k, too.
+    auxk_k_key = f"{places[max(nearness('m'), nearness('auxk_k'))]}.auxk_k"
     numbers = (
         ("k", k, experiment.k_key(dataset)),
         ("auxk_k", largest_auxk_k, auxk_k_key),

@@ -92,7 +92,6 @@ def complete_methods(
 
 
 def _check_entries(name: str, method: Method, problems: Problems) -> None:
-    """Check that the objective and the penalty of a method are there and right."""
     for kind in KINDS:
         entry = getattr(method, kind)
         if entry:
@@ -102,28 +101,13 @@ def _check_entries(name: str, method: Method, problems: Problems) -> None:
 def _read_class(
     key: str, method_class: type[Method], kind: str, entry: str, problems: Problems
 ) -> type[Method] | None:
-    """Return a class of methods with the options of an entry among its fields.
-
-    Args:
-        key: Where the entry is named.
-        method_class: The class that gets the options.
-        kind: "objective" or "penalty".
-        entry: The entry.
-        problems: Where it is noted what is wrong with the entry.
-
-    Returns:
-        None if there is no such entry, or its file is not right.
-    """
+    """Return a class of methods with the options of an entry among its fields."""
     make_class = functools.partial(class_with_options, method_class)
     return problems.read_entry(key, make_class, kind, entry)
 
 
 def _lay_over(inherited: Words, own_words: Words) -> Words:
-    """Lay what a method says over what it takes over, as far as that still applies.
-
-    What the method sets or sweeps itself does not apply any more, nor do options of an
-    objective or a penalty that it replaces.
-    """
+    """Lay what a method says over what it takes over, as far as that still applies."""
     own_sweep = own_words.get("sweep", {})
     replaced = {*own_words, *own_sweep}
     # A control is compared with nothing. (`at` is never taken over.)
@@ -160,17 +144,6 @@ def _without(words: Words, keys: set[str]) -> Words:
 def _complete_method(
     name: str, own_words: Words, words: Words, problems: Problems
 ) -> Method | None:
-    """Return a method with all that it takes over.
-
-    Args:
-        name: Of the method.
-        own_words: What is written of it.
-        words: That, and what it takes over.
-        problems: Where it is noted what is wrong.
-
-    Returns:
-        None if something is not right.
-    """
     key = f"methods.{name}"
     if words.get("import"):
         words = _words_of_import(name, own_words, words, problems)
@@ -208,19 +181,7 @@ def _complete_method(
 def _words_of_import(
     name: str, own_words: Words, words: Words, problems: Problems
 ) -> Words:
-    """Return the words of a method whose SAE was made elsewhere, made complete.
-
-    Its objective takes the SAE from a file, instead of training one.
-
-    Args:
-        name: Of the method.
-        own_words: What is written of it.
-        words: That, and what it takes over, which must be nothing.
-        problems: Where it is noted what is wrong.
-
-    Raises:
-        UserError: the method extends another one.
-    """
+    """Return the words of a method whose SAE was made elsewhere, made complete."""
     key = f"methods.{name}"
     if own_words.get("extends"):
         problems.add(
@@ -240,14 +201,6 @@ def _words_of_import(
 def _check_own_keys(
     key: str, own_words: Words, has_penalty: bool, problems: Problems
 ) -> None:
-    """Check that a method may set the options that it sets.
-
-    Args:
-        key: Of the method.
-        own_words: What is written of it.
-        has_penalty: Whether it has a penalty, its own or one that it takes over.
-        problems: Where it is noted what is wrong.
-    """
     for option in sorted(own_words.keys() & own_words.get("sweep", {})):
         problems.add(f"{key}.{option}", "it is swept as well; leave one of the two out")
     for option in sorted(own_words.keys() & set(INPUT_OPTIONS)):
@@ -267,15 +220,7 @@ def _check_own_keys(
 def _first_swept_values(
     sweep: Words, method_class: type[Method]
 ) -> tuple[Words, dict[str, str]]:
-    """Return the first values of the options of entries that are swept.
-
-    An option of an objective or a penalty need not have a value of its own where it is
-    swept: then it has the first.
-
-    Returns:
-        {option: its first value}, and {option: the key of that value below the
-        method's}, such as "sweep.weight.k8.0".
-    """
+    """Return {option of an entry: the first value swept}, and {option: its key}."""
     first_values = {}
     key_of_option = {}
     options_of_entries = method_class.model_fields.keys() - TypedMethod.model_fields
@@ -314,7 +259,6 @@ def _check_linked_methods(
 
 
 def _check_control(name: str, method: Method, problems: Problems) -> None:
-    """Check that a control is neither tuned nor compared with a method."""
     if not method.control:
         return
     for key in (*LINKS, "sweep"):
@@ -325,7 +269,6 @@ def _check_control(name: str, method: Method, problems: Problems) -> None:
 def _check_import(
     name: str, method: Method, config: Config, problems: Problems
 ) -> None:
-    """Check the names that an import gives: of its dataset, backbone and format."""
     if method.imported is None:
         return
     names_by_key: dict[str, Iterable[str]] = {
@@ -345,10 +288,6 @@ def _check_sweep_of_experiment(
     methods: Mapping[str, Method],
     problems: Problems,
 ) -> dict[str, Any]:
-    """Return what an experiment sweeps, checked.
-
-    Methods that are not known are left out: `check_experiment` tells them.
-    """
     key = f"experiments.{name}.sweep"
     sweep_by_method = {
         method_name: sweep
@@ -377,19 +316,7 @@ def _check_leaves_options_to_at(
     words_by_method: Mapping[str, Words],
     problems: Problems,
 ) -> None:
-    """Check that a method leaves the options alone that another one chooses for it.
-
-    A method that is `at` another one is trained with the values that are chosen for
-    that one, so that a value of its own for such an option would never hold.
-
-    Args:
-        name: Of a method that may be `at` another one.
-        experiment_name: An experiment with the method.
-        sweep_of_experiment: {method: its sweep} there.
-        methods: All methods, complete.
-        words_by_method: {method: all that it says, with what it takes over}.
-        problems: Where it is noted what is wrong.
-    """
+    """Check that a method leaves the options alone that another one chooses for it."""
     if name not in methods or methods[name].at not in methods:
         return
     at = methods[name].at

@@ -40,11 +40,6 @@ Model = TypeVar("Model", bound=Limited)
 
 
 def _name_of_recipe(written: Any) -> Any:
-    """Refuse options of a recipe where its name belongs.
-
-    Raises:
-        ValueError: They are such options.
-    """
     if isinstance(written, dict):
         raise ValueError(
             "it names a recipe: write these options below `training` at the top, as "
@@ -54,7 +49,6 @@ def _name_of_recipe(written: Any) -> Any:
 
 
 def _options_of_null(options: Any) -> Any:
-    """Return what null stands for, no options; all else as it is."""
     return {} if options is None else options
 
 
@@ -213,7 +207,6 @@ class _Import(Limited):
 
 
 def _import_of_place(written: Any) -> Any:
-    """Return the mapping that a place alone stands for; all else as it is."""
     return {"place": written} if isinstance(written, str) else written
 
 
@@ -364,7 +357,6 @@ class Annotation(Entry):
 
 
 def _file_of_concepts(written: Any) -> Any:
-    """Return the mapping that a path of a CSV stands for; all else as it is."""
     if isinstance(written, str):
         return {"source": "csv", "file": written}
     return written
@@ -469,38 +461,18 @@ def class_with_options(common: type[Model], kind: str, name: str) -> type[Model]
         UserError: the entry's file is not right, or an option in it has a name that is
             taken.
     """
-    is_extension = registry.module_name(kind, name).startswith(registry.EXTENSIONS)
-    if is_extension:
+    if registry.module_name(kind, name).startswith(registry.EXTENSIONS):
         # It may be another entry at the next call (`registry.extend`).
-        return _make_class(common, kind, name, is_extension)
+        return _make_class(common, kind, name)
     return _library_class(common, kind, name)
 
 
-@functools.cache
-def _library_class(common: type[Model], kind: str, name: str) -> type[Model]:
-    """Return the class of an entry of the library, which takes long to make."""
-    return _make_class(common, kind, name, is_extension=False)
-
-
-def _make_class(
-    common: type[Model], kind: str, name: str, is_extension: bool
-) -> type[Model]:
-    """Make the class that :func:`class_with_options` returns.
-
-    Args:
-        common: The class that gets the options.
-        kind: Of the entry.
-        name: The entry.
-        is_extension: Whether it is an entry of the user's.
-    """
+def _make_class(common: type[Model], kind: str, name: str) -> type[Model]:
     head = head_of(kind, name)
     _check_names_are_free(common, kind, name, head.options)
     has_options = head.options is not Options
     bases: Any = (head.options, common) if has_options else common
     open_ended = not has_options and kind in ("dataset", "backbone")
-    extension_options = common.EXTENSION_OPTIONS
-    if is_extension:
-        extension_options = extension_options.union(head.options.model_fields)
     return create_model(
         name,
         __base__=bases,
@@ -509,18 +481,17 @@ def _make_class(
             "use_attribute_docstrings": False,
         },
         constants=(ClassVar[dict[str, Any]], head.constants),
-        EXTENSION_OPTIONS=(ClassVar[frozenset[str]], extension_options),
     )
+
+
+# A class takes long to make.
+_library_class = functools.cache(_make_class)
 
 
 def _check_names_are_free(
     common: type[Limited], kind: str, name: str, options: type[Options]
 ) -> None:
-    """Check that no option of an entry has a name that its class has already.
-
-    Raises:
-        UserError: one has.
-    """
+    """Check that no option of an entry has a name that its class has already."""
     taken_names = {*common.model_fields, *dir(common)}
     if issubclass(common, TypedMethod):
         taken_names.update(("k", "seed"))

@@ -98,7 +98,6 @@ class Problems:
         return Problem(key_in_parent, problem.text) in self._noted
 
     def _line(self, problem: Problem) -> str:
-        """Return the line that reports a problem."""
         text = problem.text
         origin = self.origin(problem.key)
         if origin and "inherited from" not in text:
@@ -199,15 +198,7 @@ def _first_parts(key: str, count: int) -> str:
 
 
 def _written_parts(location: tuple[int | str, ...], written: Any) -> Iterator[str]:
-    """Yield the parts of the key that a problem of pydantic's is about.
-
-    Its location has names beside those of keys: of classes, for one of several forms
-    that a value may have, and "[key]" where a key itself is wrong. They are left out.
-
-    Args:
-        location: Where pydantic has the problem.
-        written: What was validated.
-    """
+    """Yield the parts of a key in a problem of pydantic's, but not class names."""
     value = written
     for part in location:
         if isinstance(value, dict):

@@ -1,11 +1,10 @@
 """Ask the protocols of an experiment what is wrong with it, before any job starts."""
 
-import functools
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from sae.config.entries import head_of
-from sae.config.models import Entry, Method
+from sae.config.models import Entry
 from sae.config.named_experiment import NamedExperiment
 from sae.config.problems import Problems
 from sae.config.protocol_use import ProtocolUse
@@ -19,21 +18,13 @@ def check_some_protocol_chooses(
 ) -> None:
     """Check that not all protocols of an experiment leave the choice to others."""
     names = list(experiment.spec.protocols)
-    if any(_chooses(name) for name in names):
+    if any(head_of("protocol", name).constants.get("CHOOSES", True) for name in names):
         return
     choose = "chooses" if len(names) == 1 else "choose"
     problems.add(
         f"{experiment.key}.protocols",
         f"{' and '.join(names)} {choose} nothing; add paper or fair",
     )
-
-
-def _chooses(protocol: str) -> bool:
-    """Return whether a protocol chooses among its SAEs.
-
-    The constant `CHOOSES` of its file says if it does not.
-    """
-    return head_of("protocol", protocol).constants.get("CHOOSES", True)
 
 
 def check_protocol(
@@ -49,18 +40,27 @@ def check_protocol(
     """
     if "config_problems" not in head_of("protocol", name).defined_names:
         return
-    use = _describe_use(experiment, name)
-    key = f"{experiment.key}.protocols.{name}"
-    for problem in registry.load("protocol", name).config_problems(use, options):
-        whole_key = f"{key}.{problem.key}" if problem.key else key
-        problems.add(whole_key, problem.text)
-
-
-def _describe_use(experiment: NamedExperiment, protocol: str) -> ProtocolUse:
-    """Return what a protocol is told of an experiment that uses the protocol."""
+    protocol_key = f"{experiment.key}.protocols.{name}"
     spec = experiment.spec
-    return ProtocolUse(
-        written_options=spec.protocols[protocol],
+
+    def check_values(
+        key: str,
+        method: str,
+        values: Mapping[str, Any],
+        excluded: Collection[str] = (),
+    ) -> list[Problem]:
+        problems_of_values = Problems()
+        check_sweep(
+            key,
+            values,
+            experiment.tuned_methods[method],
+            problems_of_values,
+            excluded=excluded,
+        )
+        return list(problems_of_values)
+
+    use = ProtocolUse(
+        written_options=spec.protocols[name],
         datasets=spec.datasets,
         known_datasets=experiment.config.datasets.keys(),
         budgets=spec.every_k,
@@ -76,28 +76,8 @@ def _describe_use(experiment: NamedExperiment, protocol: str) -> ProtocolUse:
             for dataset, differences in spec.by_dataset.items()
         },
         methods=experiment.tuned_methods,
-        check_values=functools.partial(_problems_of_values, experiment.tuned_methods),
+        check_values=check_values,
     )
-
-
-def _problems_of_values(
-    methods: Mapping[str, Method],
-    key: str,
-    method: str,
-    values: Mapping[str, Any],
-    excluded: Collection[str] = (),
-) -> list[Problem]:
-    """Return what is wrong with values that a protocol tries for a method's options.
-
-    With its first argument filled in, it is a `sae.config.protocol_use.ValueCheck`.
-
-    Args:
-        methods: {name: method}, complete.
-        key: Where the values stand, below the protocol's key.
-        method: The name of one of the methods.
-        values: {option: values, or {k8: values, ...}}.
-        excluded: Options that the protocol does not try.
-    """
-    problems = Problems()
-    check_sweep(key, values, methods[method], problems, excluded=excluded)
-    return list(problems)
+    for problem in registry.load("protocol", name).config_problems(use, options):
+        whole_key = f"{protocol_key}.{problem.key}" if problem.key else protocol_key
+        problems.add(whole_key, problem.text)

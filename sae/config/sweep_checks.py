@@ -13,60 +13,43 @@ from sae.config.problems import Problems
 def check_grids(experiment: NamedExperiment, problems: Problems) -> None:
     """Check that a sweep by k has a grid for every k of an experiment, and no other.
 
-    Of grids that the experiment took over, those that are missing are noted in one
-    line, which says what to write instead.
+    Grids that nobody wrote for this experiment, but for a method or another experiment,
+    may be of other k, too. Those that are missing there are noted in one line, which
+    says what to write.
     """
     names_of_k = experiment.names_of_k
-    origin = problems.origin(f"{experiment.key}.sweep")
-    missing_in_inherited: dict[str, list[str]] = {}
+    is_inherited = problems.origin(f"{experiment.key}.sweep") is not None
+    missing_by_option: dict[str, list[str]] = {}
     for name in experiment.methods:
         swept_here = experiment.sweep_said_here(name)
         for option, grid_by_k in experiment.sweep(name).items():
             if not isinstance(grid_by_k, dict):
                 continue
             missing = [k for k in names_of_k if k not in grid_by_k]
-            text = f"no grid for {', '.join(missing)} of experiment {experiment.name}"
-
-            if option in swept_here and origin is None:
+            if option in swept_here and not is_inherited:
                 key = f"{experiment.key}.sweep.{name}.{option}"
                 if missing:
-                    problems.add(key, text)
+                    problems.add(key, f"no grid for {', '.join(missing)}")
                 problems.check_names(key, grid_by_k, names_of_k)
-                continue
+            elif missing:
+                missing_by_option[option] = missing
 
-            # What nobody wrote for this experiment may have grids of other k.
-            if not missing:
-                continue
-            if option in swept_here:
-                missing_in_inherited[option] = missing
-            else:
-                problems.add(
-                    f"methods.{name}.sweep.{option}",
-                    f"{text}; add it, or write `{_sweep_to_write(experiment)}` in "
-                    f"{experiment.key}",
-                )
-
-    if missing_in_inherited:
+    if missing_by_option:
         lacking = " and ".join(
             f"{option} for {', '.join(missing)}"
-            for option, missing in missing_in_inherited.items()
+            for option, missing in missing_by_option.items()
         )
         problems.add(
             f"{experiment.key}.sweep",
-            f"no grid of {lacking}; inherited from {origin}: write "
-            f"`{_sweep_to_write(experiment)}` here, with the values that you mean",
+            f"no grid of {lacking}: write `{_sweep_to_write(experiment)}` here, with "
+            "the values that you mean",
         )
 
 
 def _sweep_to_write(experiment: NamedExperiment) -> str:
-    """Return the line that sweeps what an experiment sweeps now, for each of its k.
-
-    Where a k has no grid, the line has the grid of the nearest k. What a method itself
-    sweeps alike at all k is left to the method.
-
-    Returns:
-        Such as `sweep: {reg1: {lambda: {k8: [0.1], k16: [0.1]}}}`.
-    """
+    """Return a line such as `sweep: {reg1: {lambda: {k8: [0.1], k16: [0.1]}}}`."""
+    # Where a k has no grid, the line has the grid of the nearest k. What a method
+    # itself sweeps alike at all k is left to the method.
     sweep: dict[str, dict[str, Any]] = {}
     for name in experiment.methods:
         swept_here = experiment.sweep_said_here(name)
@@ -88,10 +71,7 @@ def _sweep_to_write(experiment: NamedExperiment) -> str:
 
 
 def _nearest_grid(grid_by_k: Mapping[str, list[Any]], k: int) -> list[Any]:
-    """Return a copy of the grid whose k is nearest to another k, as their ratio says.
-
-    YAML would write one list that stands in two places as an anchor.
-    """
+    """Return a copy of the grid of nearest k; YAML would anchor one used twice."""
 
     def distance(name: str) -> float:
         return abs(math.log(int(name.removeprefix("k")) / k))

@@ -66,12 +66,7 @@ def check_sweep(
 def _check_values(
     key: str, option: str, values: list[Any], method: Method, problems: Problems
 ) -> list[Any]:
-    """Check the values of one option, which stand in the paths of the trials.
-
-    Returns:
-        The values that are right, as they are trained: numbers in ascending order, then
-        texts.
-    """
+    """Return the values that are right, as they are trained, in ascending order."""
     value_by_text: dict[str, Any] = {}
     words = method.model_dump(by_alias=True, exclude_unset=True)
     for position, value in enumerate(values):

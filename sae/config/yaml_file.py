@@ -51,13 +51,7 @@ def parse_file(path: str | Path) -> dict[str, Any]:
 
 
 def _advice(path: str | Path, line_number: int, problem: str) -> str:
-    """Return what to do about a line that PyYAML cannot parse; "" where it is unclear.
-
-    Args:
-        path: The file.
-        line_number: Of the line, from 0.
-        problem: What PyYAML says of it.
-    """
+    """Return what to do about a line that PyYAML cannot parse, if it is clear."""
     lines = Path(path).read_text(encoding="utf-8").splitlines()
     line = lines[line_number] if line_number < len(lines) else ""
     indentation = line[: len(line) - len(line.lstrip())]
@@ -83,7 +77,6 @@ def _advice(path: str | Path, line_number: int, problem: str) -> str:
 
 
 def _parse_text(text: str) -> Any:
-    """Return what a text says: of JSON, or else of YAML."""
     try:
         return json.loads(text, object_pairs_hook=_make_object)
     except (ValueError, RecursionError):
@@ -92,7 +85,6 @@ def _parse_text(text: str) -> Any:
 
 
 def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make a mapping of a JSON object, which must have no key twice."""
     mapping = dict(pairs)
     if len(mapping) < len(pairs):
         raise ValueError("a key is there twice: read as YAML, it is refused by line")
@@ -125,16 +117,9 @@ class _LoaderOfUniqueKeys(_SafeLoader):
 
 
 def _check_yaml_events(text: str) -> None:
-    """Refuse what is nested too deep, and what YAML reads in ways that few expect.
-
-    Those are its own ways to say a thing once, and numbers of other bases.
-
-    PyYAML parses a text into events before it makes anything of them. A text that nests
-    deep enough would end Python itself if it were made into lists.
-
-    Raises:
-        yaml.MarkedYAMLError: with the line.
-    """
+    """Refuse what is nested too deep, and what YAML reads in ways that few expect."""
+    # PyYAML parses a text into events before it makes anything of them. A text that
+    # nests deep enough would end Python itself if it were made into lists.
     depth = 0
     event: Any
     for event in yaml.parse(text, _SafeLoader):

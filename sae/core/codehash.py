@@ -100,17 +100,7 @@ class _HashedCodeLoader(SourceFileLoader):
 
 
 def _hash_module(name: str, importers: tuple[str, ...]) -> str:
-    """Return the hash of what a module means; of one of `sae.core`, a constant.
-
-    Args:
-        name: Its dotted name.
-        importers: The modules whose hash needs this one, each imported by the one
-            before it.
-
-    Raises:
-        UserError: The module is one of its importers, does not exist or is not valid
-            Python.
-    """
+    """Return the hash of what a module means; of one of `sae.core`, a constant."""
     if _is_core(name):
         return _CORE
     if name in importers:
@@ -172,7 +162,6 @@ class _ImportedName:
 def _imported_names(
     statement: ast.Import | ast.ImportFrom, importer: str
 ) -> Iterator[_ImportedName]:
-    """Yield the names that an import statement of the module `importer` binds."""
     source = _imported_from(statement, importer)
     for alias in statement.names:
         dotted_name = f"{source}.{alias.name}" if source else alias.name
@@ -271,13 +260,6 @@ class _ModuleMeaning:
                 self._note_import(imported, isinstance(node, ast.ImportFrom))
 
     def _note_import(self, imported: _ImportedName, is_from: bool) -> None:
-        """Fill in what an imported name stands for.
-
-        Args:
-            imported: The name.
-            is_from: Whether it is of a `from` statement; `import a.b` binds `a`, not
-                the module `a.b`.
-        """
         module = imported.module
         if module is None:
             return
@@ -297,11 +279,10 @@ class _ModuleMeaning:
         return self._binding_counts[name] == 1
 
     def _meaning(self, node: Any) -> Any:
-        """Return the meaning of a node, of a list of them, or of a field's plain value.
-
-        An error's message does not count: of a call of an error of the project, and of
-        the raising of an error of Python's or of another library, the class remains.
-        """
+        """Return the meaning of a node, a list of them, or a field's plain value."""
+        # An error's message does not count: of a call of an error of the project, and
+        # of the raising of an error of Python's or of another library, the class
+        # remains.
         if isinstance(node, list):
             return self._meaning_of_list(node)
         if not isinstance(node, ast.AST):
@@ -320,7 +301,6 @@ class _ModuleMeaning:
         return [type(node).__name__, self._meanings_of_fields(node)]
 
     def _meanings_of_fields(self, node: ast.AST) -> dict[str, Any]:
-        """Return {field: its meaning} of a node's fields that are not empty."""
         meanings: dict[str, Any] = {}
         for field, child in ast.iter_fields(node):
             if isinstance(node, ast.Assert) and field == "msg":
@@ -334,10 +314,7 @@ class _ModuleMeaning:
         return meanings
 
     def _meaning_of_list(self, nodes: list[Any]) -> list[Any]:
-        """Return the meanings of nodes, those of imports joined at the beginning.
-
-        What only tells people something is left out.
-        """
+        """Return the meanings of nodes, those of imports joined at the beginning."""
         imports = []
         counted_nodes = []
         for node in nodes:
@@ -355,12 +332,9 @@ class _ModuleMeaning:
     def _import_rows(
         self, statements: Iterable[ast.Import | ast.ImportFrom]
     ) -> list[list[str | None]]:
-        """Return what import statements mean, in an order that hangs on no module name.
-
-        Returns:
-            For each name [hash of the module, or None for another library; what of the
-            module; local name]. The local name is "" where it stands for a module.
-        """
+        """Return [module's hash, what of the module, local name] of each name."""
+        # The order hangs on no module name. The hash of another library is None, and
+        # the local name is "" where it stands for a module.
         rows: list[list[str | None]] = []
         for statement in statements:
             for imported in _imported_names(statement, self._module_name):
@@ -379,33 +353,23 @@ class _ModuleMeaning:
         return sorted(rows, key=lambda row: (row[2], "" if row[2] else row[0]))
 
     def _is_import_for_messages(self, imported: _ImportedName) -> bool:
-        """Say whether an import is of a library that only tells people something."""
         is_library = imported.module is None and imported.attribute in _FOR_MESSAGES
         return is_library and self._binding_counts[imported.local_name] <= 1
 
     def _is_error(self, function: ast.expr) -> bool:
-        """Say whether a call's function comes from `sae.core.errors`.
-
-        It is an error class, or a function that words a message.
-        """
         return isinstance(function, ast.Name) and function.id in self._errors
 
     def _is_project_exception(self, exception_class: ast.expr) -> bool:
-        """Say whether an exception's class is of this module or of another room.
-
-        An exception of that kind may bring more than words to whoever catches it.
-        """
+        """Say whether an exception may bring more than words to whoever catches it."""
         return any(
             isinstance(node, ast.Name) and node.id in self._project_names
             for node in ast.walk(exception_class)
         )
 
     def _is_for_people(self, node: Any) -> bool:
-        """Say whether a statement is for people alone, so that it changes no number.
-
-        These are docstrings, `pass`, the making of a logger, calls of loggers and of
-        `warnings.warn`, and `VERSION`.
-        """
+        """Say whether a statement is for people alone, so that it changes no number."""
+        # These are docstrings, `pass`, the making of a logger, calls of loggers and of
+        # `warnings.warn`, and `VERSION`.
         if isinstance(node, ast.Pass) or _is_docstring(node):
             return True
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
@@ -415,7 +379,6 @@ class _ModuleMeaning:
         return _logger_made_by(node) in self._loggers
 
     def _is_message(self, call: ast.Call) -> bool:
-        """Say whether a call is `logger.method(...)` or `warnings.warn(...)`."""
         method = call.func
         if not isinstance(method, ast.Attribute):
             return False
@@ -426,7 +389,6 @@ class _ModuleMeaning:
 
 
 def _assigned_name(node: Any) -> str | None:
-    """Return the name that a statement assigns a value to; None if it does not."""
     if isinstance(node, ast.Assign) and len(node.targets) == 1:
         target = node.targets[0]
     elif isinstance(node, ast.AnnAssign):
@@ -437,7 +399,6 @@ def _assigned_name(node: Any) -> str | None:
 
 
 def _logger_made_by(node: Any) -> str | None:
-    """Return the name of the logger that a statement makes; None if it makes none."""
     value = getattr(node, "value", None)
     if not isinstance(value, ast.Call):
         return None
@@ -447,11 +408,7 @@ def _logger_made_by(node: Any) -> str | None:
 
 
 def _count_bindings(tree: ast.Module) -> Counter[str]:
-    """Count how often each name is, or may be, bound in a file.
-
-    Every mention counts but a read, an attribute and a keyword of a call: targets of
-    assignments, imports, arguments, functions, classes, `global` and the like.
-    """
+    """Count every mention of a name but reads, attributes and keywords of calls."""
     counts: Counter[str] = Counter()
     for node in ast.walk(tree):
         if isinstance(node, ast.alias):
@@ -478,11 +435,9 @@ def _is_docstring(node: Any) -> bool:
 
 
 def _hash_data_files(folder: Path) -> dict[str, str]:
-    """Return {path below the folder: SHA-256} of its data files.
-
-    A data file is not hidden, and neither Python, notes nor a configuration laid over
-    another.
-    """
+    """Return {path below the folder: SHA-256} of its data files."""
+    # These are not hidden, and neither Python, notes nor a configuration laid over
+    # another.
     hashes = {}
     for file in sorted(folder.rglob("*")):
         path = file.relative_to(folder)

@@ -157,13 +157,7 @@ def call_with_options(function: Callable[..., Any], values: Mapping[str, Any]) -
 
 
 def _collected(value: Any, value_type: Any) -> Any:
-    """Return several words, which argparse collects as a list, as their type says.
-
-    Args:
-        value: The value of an option. One that holds nothing, such as the default None,
-            stays as it is.
-        value_type: The type of the option's parameter.
-    """
+    """Return words, which argparse collects as a list, as the parameter's type says."""
     if not value:
         return value
     if value_type == _PATHS_BY_NAME:
@@ -174,13 +168,12 @@ def _collected(value: Any, value_type: Any) -> Any:
 
 
 def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
-    """Return the parameters of a function, with annotations as types, not as text."""
     signature = inspect.signature(function, eval_str=True)
     return list(signature.parameters.values())
 
 
 def _value_type(parameter: inspect.Parameter) -> Any:
-    """Return the type that a word is read as: of `Count | None`, say, `Count`."""
+    """Return the type that a word is read as: `Count`, say, of `Count` or None."""
     annotation = parameter.annotation
     if isinstance(annotation, types.UnionType):
         return typing.get_args(annotation)[0]
@@ -188,7 +181,6 @@ def _value_type(parameter: inspect.Parameter) -> Any:
 
 
 def _parse_named_path(word: str) -> tuple[str, Path]:
-    """Return the name and the path of a word NAME=PATH."""
     name, equals_sign, path = word.partition("=")
     if not equals_sign:
         raise ArgumentTypeError(f"{word!r} is not of the form NAME=PATH")
@@ -196,11 +188,7 @@ def _parse_named_path(word: str) -> tuple[str, Path]:
 
 
 def _parameter_descriptions(function: Callable[..., Any]) -> dict[str, str]:
-    """Return {parameter: what the docstring says of it}, each in one line.
-
-    They stand under `Args` in the docstring of a function, under `Attributes` in that
-    of a dataclass.
-    """
+    """Return {parameter: what `Args` or `Attributes` of the docstring say of it}."""
     docstring = inspect.getdoc(function) or ""
     block = _DESCRIPTIONS.search(f"{docstring}\n")
     if block is None:

@@ -14,7 +14,6 @@ class Shown:
         raise NotImplementedError
 
     def _fact_texts(self) -> dict[str, str]:
-        """Return {name: value as it is shown}."""
         texts = {}
         for name, value in self.facts().items():
             if isinstance(value, float):

@@ -43,16 +43,7 @@ def explain(error: BaseException, step: str) -> str | None:
 
 
 def _failed_line(error: BaseException, step: str, folder: Path) -> str | None:
-    """Say which entry failed, and where.
-
-    Args:
-        error: The exception.
-        step: The name of the step, which stands for an entry if none was running.
-        folder: The folder of extensions.
-
-    Returns:
-        None if no line of a file in the folder was running.
-    """
+    """Say which entry failed, and where."""
     # The text also has the causes, and what a process that decodes images reported.
     traceback_text = "".join(traceback.format_exception(error))
     file_in_folder = f'{re.escape(f"{folder}{os.sep}")}[^"]+'
@@ -68,7 +59,6 @@ def _failed_line(error: BaseException, step: str, folder: Path) -> str | None:
 
 
 def _loaded_entries(step: str) -> str | None:
-    """Name the user's entries that were loaded before the step failed, if any."""
     entries = []
     for module in list(sys.modules):
         file = (
@@ -86,7 +76,6 @@ def _loaded_entries(step: str) -> str | None:
 
 
 def _message(error: BaseException) -> str:
-    """Return the class and the message of an exception, in one short line."""
     text = "".join(traceback.format_exception_only(error)).strip()
     # Another process's traceback ends in the class and the message.
     if "Traceback (most recent call last)" in text:

@@ -134,11 +134,7 @@ def atomic_directory(path: str | Path, *, replace: bool = False) -> Iterator[Pat
 
 @contextmanager
 def _temporary_path(path: str | Path) -> Iterator[Path]:
-    """Yield a new name beside `path` with this process's id.
-
-    What stands there in the end is removed, and so is what dead processes of this
-    machine left beside `path`.
-    """
+    """Yield a new name beside `path`, and remove what dead processes left there."""
     path = Path(path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -231,7 +227,6 @@ def link_or_copy(
 
 
 def _sync(file: Path) -> None:
-    """Bring a file's bytes to the disk."""
     # Opened for reading, since a linked file may be another user's. Windows syncs only
     # files that are opened for writing.
     mode = "r+b" if os.name == "nt" else "rb"

@@ -81,11 +81,7 @@ class Options(BaseModel):
     @model_validator(mode="wrap")
     @classmethod
     def _list_allowed_keys(cls, settings: Any, handler: Callable[[Any], Self]) -> Self:
-        """Let an error about an unknown key name the keys that there are.
-
-        An exception that a validator should not raise names the validator's line: it
-        may be of a user's entry.
-        """
+        """Let an error about an unknown key name the keys that there are."""
         try:
             return handler(settings)
         except ValidationError as error:
@@ -100,7 +96,6 @@ class Options(BaseModel):
 
     @classmethod
     def _name_allowed_keys(cls, problem: Any) -> InitErrorDetails:
-        """Return a problem of pydantic's; one with an unknown key names the others."""
         location = problem["loc"]
         # A kind of pydantic's own would put its words together anew.
         kind = PydanticCustomError(problem["type"], problem["msg"])
@@ -154,13 +149,7 @@ def as_record(
 
 
 def _record_of_value(value: Any, dumped: Any, mode: str) -> Any:
-    """Return a value as records have it, with :func:`as_record` of options in it.
-
-    Args:
-        value: The value of an option.
-        dumped: That value as pydantic dumps it, which is right for all but options.
-        mode: As :func:`as_record` takes it.
-    """
+    """Return a value as records have it, with :func:`as_record` of options in it."""
     if isinstance(value, Options):
         return as_record(value, mode=mode)
     if isinstance(value, list):
@@ -254,12 +243,7 @@ _WORDS_OF_BOUNDS = {
 
 
 def _in_words_of_yaml(message: str, value_text: str) -> str:
-    """Return a message of pydantic's without the words of Python and of pydantic.
-
-    Args:
-        message: Such as "Input should be a valid dictionary or instance of Wave".
-        value_text: The value that it speaks of, which stands for "Input".
-    """
+    """Return a message of pydantic's without the words of Python and of pydantic."""
     # By functions, since a backslash in the value is no reference to a group.
     message = re.sub(
         f"^Input should be ({'|'.join(_WORDS_OF_BOUNDS)}) ",
@@ -284,12 +268,6 @@ def _in_words_of_yaml(message: str, value_text: str) -> str:
 
 
 def _advice(kind: str, value: Any) -> str:
-    """Return what to write instead of a value of the wrong type, if it is likely.
-
-    Args:
-        kind: The kind of problem, in pydantic's words.
-        value: The value that was written.
-    """
     if kind == "list_type" and isinstance(value, str | int | float):
         return f": write [{value}]"
     if kind == "float_type" and isinstance(value, str):

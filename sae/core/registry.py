@@ -103,12 +103,7 @@ def extend(folder: str | Path | None) -> None:
 
 
 def _check_folder_of_kind(extensions_folder: Path, kind: str) -> None:
-    """Check how a folder of extensions has the entries of one kind.
-
-    Raises:
-        UserError: It has them in a folder of another name, `penalty` for `penalties`,
-            or one of them has the name of an entry of the project.
-    """
+    """Check the name of a folder of entries, and that it takes no name twice."""
     misnamed_folder = extensions_folder / kind
     if misnamed_folder.is_dir():
         raise UserError(
@@ -181,11 +176,7 @@ def head(kind: str, name: str) -> Head:
 
 
 def _read_head(kind: str, name: str, file: Path) -> Head:
-    """Read the head of an entry from its file.
-
-    The classes of options alone are run, with the imports that they may use and the
-    constants of the file.
-    """
+    """Read the head of an entry, of whose file the classes of options alone are run."""
     # Pydantic takes a third of a second to import, and most jobs do without.
     from sae.core.options import Options
 
@@ -210,7 +201,8 @@ def _read_head(kind: str, name: str, file: Path) -> Head:
         if not isinstance(node, ast.ClassDef):
             continue
         # Its methods run later, and need names that are there.
-        unknown_names = sorted(_names_from_file(node) - known_names)
+        scope = symtable.symtable(ast.unparse(node), "", "exec")
+        unknown_names = sorted(_global_names(scope) - known_names)
         if unknown_names:
             raise UserError(
                 f"{kind} {name}: the class {node.name} of {file} uses "
@@ -231,7 +223,6 @@ _read_library_head = functools.cache(_read_head)
 
 
 def _is_for_options(node: ast.stmt) -> bool:
-    """Say whether a statement is a class of options, or an import that one may use."""
     if isinstance(node, ast.ClassDef):
         return node.name.endswith("Options")
     if not isinstance(node, ast.ImportFrom) or node.level:
@@ -243,13 +234,7 @@ def _is_for_options(node: ast.stmt) -> bool:
     return any(module in _OPTION_MODULES for module in imported)
 
 
-def _names_from_file(node: ast.ClassDef) -> set[str]:
-    """Return the names that a class, or a function in it, takes from its file."""
-    return _global_names(symtable.symtable(ast.unparse(node), "", "exec"))
-
-
 def _global_names(table: symtable.SymbolTable) -> set[str]:
-    """Return the global names of a scope and of the scopes in it."""
     global_names = set()
     for symbol in table.get_symbols():
         if symbol.is_global():
@@ -260,14 +245,8 @@ def _global_names(table: symtable.SymbolTable) -> set[str]:
 
 
 def _describe_fields(options: "type[Options]", node: ast.ClassDef) -> None:
-    """Make the text below each field of a class of options its description.
-
-    Pydantic does so only for a class whose file was run.
-
-    Args:
-        options: The class.
-        node: Its statement in the file.
-    """
+    """Make the text below each option its description."""
+    # Pydantic does so only for a class whose file was run.
     for field, text in zip(node.body, node.body[1:], strict=False):
         if not isinstance(field, ast.AnnAssign) or not isinstance(text, ast.Expr):
             continue
@@ -295,10 +274,7 @@ def constants(tree: ast.Module) -> dict[str, Any]:
 
 
 def _names_bound_by(tree: ast.Module) -> Iterator[str]:
-    """Yield the names that a file binds outside functions and classes.
-
-    Those bound below `if` and `try` are among them.
-    """
+    """Yield the names that a file binds outside functions, below `if` and `try` too."""
     for symbol in symtable.symtable(ast.unparse(tree), "", "exec").get_symbols():
         if symbol.is_assigned() or symbol.is_imported() or symbol.is_annotated():
             yield symbol.get_name()
@@ -363,13 +339,11 @@ def _folder_name(kind: str) -> str:
 
 @functools.cache
 def _library_entries(kind: str) -> list[str]:
-    """Return the names of the project's entries of a kind, in no order."""
     _, *below = PACKAGES[kind].split(".")
     return _entries_in(roots()["sae"].joinpath(*below))
 
 
 def _extension_entries(kind: str) -> list[str]:
-    """Return the names of the user's entries of a kind, in no order."""
     if extensions() is None:
         return []
     return _entries_in(roots()[EXTENSIONS] / _folder_name(kind))

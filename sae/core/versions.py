@@ -87,13 +87,7 @@ def waiting() -> dict[Name, str]:
 def _advice(
     current: _CodeVersion | None, recorded: _CodeVersion | None, how_to_record: str
 ) -> str:
-    """Say why a version waits, and what to do about it.
-
-    Args:
-        current: The version now; None if the library has no such thing any more.
-        recorded: The version in the lock file; None if it has none.
-        how_to_record: The advice to record the version as it is now.
-    """
+    """Say why a version waits, and what to do about it."""
     if current is None:
         return f"it is gone: {how_to_record}"
     if recorded is None or current.number != recorded.number:
@@ -138,7 +132,6 @@ def record(names: Iterable[Name]) -> None:
 
 
 def _library_names() -> list[Name]:
-    """Return the names of all of the library that has a version."""
     name_by_module: dict[str, Name] = {}
     for file in registry.roots()["sae"].glob("*/*.py"):
         if "VERSION" in registry.constants(registry.parse(file)):
@@ -160,11 +153,6 @@ def _library_names() -> list[Name]:
 
 
 def _current_version(kind: str, name: str) -> _CodeVersion:
-    """Return the version that a file states, and the hash of its code.
-
-    Raises:
-        UserError: There is no such file, or its `VERSION` is no whole number from 1.
-    """
     dotted_name = module_name(kind, name)
     code = code_hash(dotted_name)
     file = registry.locate(dotted_name)
@@ -178,11 +166,6 @@ def _current_version(kind: str, name: str) -> _CodeVersion:
 
 
 def _recorded_versions() -> dict[Name, _CodeVersion]:
-    """Return the versions in the lock file.
-
-    Raises:
-        UserError: A line of the file is not KIND NAME VERSION HASH.
-    """
     lock_file = _lock_file()
     if not lock_file.exists():
         return {}

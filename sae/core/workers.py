@@ -148,11 +148,7 @@ def available_device(name: str) -> str:
 
 
 def _log_to(file: Path | None) -> None:
-    """Let this process log: progress and trouble on the terminal, everything in a file.
-
-    Args:
-        file: The file; None: the terminal alone.
-    """
+    """Log progress and trouble on the terminal, and everything in the file, if any."""
     root = logging.getLogger("sae")
     root.setLevel(logging.DEBUG)
     if file is None or not _is_stderr(file):
@@ -179,7 +175,6 @@ def _is_for_terminal(record: logging.LogRecord) -> bool:
 
 
 def _is_stderr(file: Path) -> bool:
-    """Say whether this process's stderr already is a file."""
     with suppress(OSError):
         return os.path.samestat(os.stat(file), os.fstat(2))
     return False
@@ -231,12 +226,7 @@ def pool(count: int) -> Iterator[Map | None]:
 
 
 def _begin_process(steps: list[RunningStep], threads: list[int]) -> None:
-    """Make a process of a pool ready, as the step's own process is.
-
-    Args:
-        steps: `_steps` of the step's own process.
-        threads: `_threads` of the step's own process.
-    """
+    """Make a process of a pool ready, as the step's own process is."""
     # The step's own process gets Ctrl-C too, and ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -252,11 +242,6 @@ def _begin_process(steps: list[RunningStep], threads: list[int]) -> None:
 
 
 def _work_if_ready(work: Callable[[Item], Result], item: Item) -> Result:
-    """Return the work's result for an item.
-
-    Raises:
-        Exception: The error that kept this process from becoming ready.
-    """
     if _start_errors:
         raise _start_errors[0]
     return work(item)

@@ -59,11 +59,6 @@ def read_image_bytes(
 
 
 def _archive(root: str | Path, file: str) -> Path:
-    """Return the path of an archive.
-
-    Raises:
-        UserError: it is missing.
-    """
     path = Path(root) / file
     if not path.is_file():
         raise UserError(
@@ -73,11 +68,6 @@ def _archive(root: str | Path, file: str) -> Path:
 
 
 def _read_bytes(path: Path, offset: int, size: int) -> bytes:
-    """Return some bytes of a file.
-
-    Raises:
-        UserError: the file ends before them.
-    """
     with open(path, "rb") as file:
         file.seek(offset)
         content = file.read(size)

@@ -93,7 +93,6 @@ def load(spec: dict[str, Any], artifacts_root: str | Path | None) -> Dataset:
 
 
 def _load_entry(entry: Entry, artifacts_root: str | Path | None) -> Dataset:
-    """Load the dataset of an entry; see :func:`load`."""
     try:
         dataset: Dataset = entry.module.load(entry.options, artifacts_root)
     # Python keeps bytes of names that are no UTF-8 as surrogates.
@@ -116,15 +115,7 @@ def _has_images(entry: Entry) -> bool:
 
 
 def _with_share_of_train(entry: Entry, dataset: Dataset) -> Dataset:
-    """Return a dataset with a share of its training groups, `train_share` of its entry.
-
-    The rows that stay keep their order. Groups are drawn class by class, by the coarse
-    classes where there are any, with the `split_seed` of the entry, or 0.
-
-    Raises:
-        UserError: it has no images: given embeddings belong to all rows, one by one; or
-            no training group is left.
-    """
+    """Return a dataset with a share of its training groups, drawn class by class."""
     if not _has_images(entry):
         raise UserError(
             f"dataset type {entry.name}: train_share is for datasets of images, since "
@@ -230,11 +221,6 @@ def check(type_name: str, dataset: Dataset) -> None:
 
 
 def _check_class_numbers(type_name: str, index: pd.DataFrame, column: str) -> None:
-    """Check a column of labels.
-
-    Raises:
-        UserError: it does not hold signed integers, or one of them is negative.
-    """
     numbers = index[column]
     if not pd.api.types.is_integer_dtype(numbers) or numbers.dtype == "uint64":
         raise UserError(
@@ -252,11 +238,7 @@ def _check_class_numbers(type_name: str, index: pd.DataFrame, column: str) -> No
 def _check_one_of_each(
     type_name: str, index: pd.DataFrame, of: str, column: str
 ) -> None:
-    """Check that each class number has one value in another column, in all splits.
-
-    Raises:
-        UserError: one has several.
-    """
+    """Check that each class number has one value in another column, in all splits."""
     value_counts = index.groupby(of)[column].nunique()
     contradicted = value_counts[value_counts > 1]
     if len(contradicted):
@@ -344,13 +326,6 @@ def build(
 
 
 def _fingerprint(entry: Entry, index_hash: str, sources: list[dict[str, Any]]) -> str:
-    """Return the hash of what the images of a dataset are.
-
-    Args:
-        entry: the dataset's.
-        index_hash: SHA-256 of its index.
-        sources: the manifests of its artifacts.
-    """
     content = {
         key: value
         for key, value in entry.key_content().items()
@@ -363,18 +338,7 @@ def _fingerprint(entry: Entry, index_hash: str, sources: list[dict[str, Any]]) -
 def _without_broken(
     name: str, entry: Entry, dataset: Dataset, broken: dict[str, str]
 ) -> Dataset:
-    """Return a dataset without the images that cannot be read, and tell of them.
-
-    Args:
-        name: the dataset's.
-        entry: its entry in the config.
-        dataset: the dataset.
-        broken: {path of an image that cannot be read: why not}.
-
-    Raises:
-        UserError: they are more than the entry's `max_broken`, or what is left breaks
-            the contract (:func:`check`).
-    """
+    """Return a dataset without the images that cannot be read, and tell of them."""
     most_broken = entry.shared.max_broken
     if len(broken) > most_broken:
         examples = [f"{path}: {reason}" for path, reason in list(broken.items())[:3]]
@@ -450,7 +414,6 @@ def duplicates(
 
 
 def _tell_of_contradictions(name: str, index: pd.DataFrame) -> None:
-    """Count the pictures that lie in more than one class, if any, and warn of them."""
     by_picture = index.groupby("pixels", sort=False)
     is_in_several = by_picture["label"].transform("nunique") > 1
     contradicted = index[is_in_several].groupby("pixels", sort=False)["image_id"]
@@ -466,7 +429,6 @@ def _tell_of_contradictions(name: str, index: pd.DataFrame) -> None:
 
 
 def _tell_of_odd_classes(name: str, index: pd.DataFrame) -> None:
-    """Warn of class names that look like one, and of classes without training images."""
     names = index["label_name"].dropna().drop_duplicates()
     spelling = names.str.strip().str.casefold()
     similar = names[spelling.duplicated(keep=False)]
@@ -492,16 +454,7 @@ def _tell_of_odd_classes(name: str, index: pd.DataFrame) -> None:
 
 
 def _decode_all(name: str, dataset: Dataset, workers: int) -> list[int | str]:
-    """Decode every image once.
-
-    Args:
-        name: the dataset's, for the lines of progress.
-        dataset: the dataset.
-        workers: number of processes that decode; with 0, this process does.
-
-    Returns:
-        For each row of the index, in its order, what :func:`_decode` returns.
-    """
+    """Return :func:`_decode` of every image, in the order of the index."""
     global _open
     _open = dataset.open
     paths = dataset.index["path"].tolist()
@@ -518,7 +471,6 @@ _open: OpenImage
 
 
 def _map_decode(paths: Sequence[str], workers: int) -> Iterator[int | str]:
-    """Yield :func:`_decode` of each path, in their order, by several processes."""
     if not workers:
         yield from map(_decode, paths)
         return
@@ -528,12 +480,7 @@ def _map_decode(paths: Sequence[str], workers: int) -> Iterator[int | str]:
 
 
 def _decode(path: str) -> int | str:
-    """Decode an image.
-
-    Returns:
-        Its `sae.data.pictures.digest`; of one that cannot be decoded the reason why
-        not, in one line.
-    """
+    """Return the digest of an image, or the reason why it cannot be decoded."""
     try:
         return pictures.digest(_open(path))
     except pictures.UNREADABLE as error:

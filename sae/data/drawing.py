@@ -173,7 +173,6 @@ def local_name(tag: str) -> str:
 
 
 def _draw_page(svg: bytes, side: int) -> Image.Image:
-    """Draw a whole page, of which the longer side has so many pixels."""
     import resvg_py
 
     # What fonts a machine has must not matter: text is not drawn.
@@ -189,7 +188,6 @@ def _draw_page(svg: bytes, side: int) -> Image.Image:
 
 
 def _box_of_drawing(page: Image.Image) -> tuple[int, int, int, int] | None:
-    """Return the smallest box around all that is not white, None where all is."""
     white = Image.new("RGB", page.size, "white")
     return ImageChops.difference(page, white).getbbox()
 
@@ -219,11 +217,9 @@ def _draw_each(
 
 
 def _limit_memory() -> None:
-    """Let this process take at most `MOST_MEMORY` bytes more than it has now.
-
-    The renderer then ends by a signal. Only Linux says what a process has, and holds it
-    to a limit; on another system there is none.
-    """
+    """Let this process take at most `MOST_MEMORY` bytes more than it has now."""
+    # The renderer then ends by a signal. Only Linux says what a process has, and holds
+    # it to a limit; on another system there is none.
     import resource  # Not on Windows.
 
     sizes_in_pages = Path("/proc/self/statm")

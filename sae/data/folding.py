@@ -91,12 +91,13 @@ def fold(model: nn.Module) -> nn.Module:
         pair = _foldable_pair(node, modules, call_counts)
         if pair is None:
             continue
-        activation = getattr(pair.norm, "act", None) or nn.Identity()
+        conv_node, conv, norm = pair
+        activation = getattr(norm, "act", None) or nn.Identity()
         folded.set_submodule(
-            str(pair.conv_node.target),
-            _Convolution(fuse_conv_bn_eval(pair.conv, pair.norm), activation),
+            str(conv_node.target),
+            _Convolution(fuse_conv_bn_eval(conv, norm), activation),
         )
-        node.replace_all_uses_with(pair.conv_node)
+        node.replace_all_uses_with(conv_node)
         graph.erase_node(node)
     folded.delete_all_unused_submodules()
     folded.recompile()
@@ -112,33 +113,10 @@ class _Tracer(fx.Tracer):
         )
 
 
-class _FoldablePair(NamedTuple):
-    """A convolution whose output goes into a BatchNorm, and nowhere else.
-
-    Attributes:
-        conv_node: the convolution's node in the graph.
-        conv: the convolution.
-        norm: the BatchNorm.
-    """
-
-    conv_node: fx.Node
-    conv: nn.Conv2d
-    norm: nn.BatchNorm2d
-
-
 def _foldable_pair(
     node: fx.Node, modules: dict[str, nn.Module], call_counts: Counter[Any]
-) -> _FoldablePair | None:
-    """Return the BatchNorm that a node calls, and the convolution to fold it into.
-
-    Args:
-        node: any node of the graph.
-        modules: {name: module} of the model.
-        call_counts: {name of a module: how many nodes call it}.
-
-    Returns:
-        None where the node calls no BatchNorm that can be folded.
-    """
+) -> tuple[fx.Node, nn.Conv2d, nn.BatchNorm2d] | None:
+    """Return a convolution's node, the convolution, and the BatchNorm behind it."""
     if node.op != "call_module":
         return None
     norm = modules.get(str(node.target))
@@ -153,7 +131,7 @@ def _foldable_pair(
     is_called_twice = call_counts[node.target] + call_counts[conv_node.target] > 2
     if is_read_elsewhere or is_called_twice:
         return None
-    return _FoldablePair(conv_node, cast(nn.Conv2d, conv), cast(nn.BatchNorm2d, norm))
+    return conv_node, cast(nn.Conv2d, conv), cast(nn.BatchNorm2d, norm)
 
 
 def _is_foldable_norm(module: nn.Module | None) -> bool:

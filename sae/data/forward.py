@@ -134,10 +134,8 @@ class _ForwardPass:
 
 
 def _lagging(elements: Iterable[_Element], lag: int) -> Iterator[_Element]:
-    """Yield elements in their order, each after `lag` further ones were taken.
-
-    So what makes them works ahead. At the end the last ones come without waiting.
-    """
+    """Yield elements in their order, each after `lag` further ones were taken."""
+    # So what makes them works ahead. At the end the last ones come without waiting.
     pending: deque[_Element] = deque()
     for element in elements:
         pending.append(element)
@@ -151,11 +149,9 @@ def _in_lanes(
     batches: Iterable[_Batch],
     lane_count: int,
 ) -> Iterator[Tensor]:
-    """Map batches to embeddings in their order, by several threads side by side.
-
-    Each thread has one thread of PyTorch's. Small batches side by side keep cores
-    busier than a small batch that they share. This thread decodes meanwhile.
-    """
+    """Map batches to embeddings in their order, by several threads side by side."""
+    # Each thread has one thread of PyTorch's. Small batches side by side keep cores
+    # busier than a small batch that they share. This thread decodes meanwhile.
     if lane_count == 1:
         yield from map(forward_pass, batches)
         return

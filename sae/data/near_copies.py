@@ -231,7 +231,6 @@ def thumbnail_of(image: Image.Image) -> UInt8[np.ndarray, "16 16 3"]:
 
 
 def _pairs_of_photographs(thumbnails: np.ndarray) -> list[tuple[int, int]]:
-    """Return the pairs of rows that show one photograph."""
     in_grey = thumbnails.mean(axis=3, dtype=np.float32)
     greys = np.stack([_standardised(grey) for grey in in_grey])
     mirrored_greys = greys.reshape(-1, 16, 16)[:, :, ::-1].reshape(-1, 256)
@@ -282,7 +281,6 @@ def _pairs_of_equals(values: Sequence[Hashable]) -> list[tuple[int, int]]:
 
 
 def _pairs_by_name(pictures: Sequence[Picture]) -> list[tuple[int, int]]:
-    """Return the pairs of rows that their names alone join."""
     stems = [picture.stem for picture in pictures if picture.kind is Kind.DRAWING]
     whole_stems = dict(zip(stems, common_stems(stems), strict=True))
     values = []
@@ -297,11 +295,9 @@ def _pairs_by_name(pictures: Sequence[Picture]) -> list[tuple[int, int]]:
 
 
 def _pairs_by_lines_and_name(pictures: Sequence[Picture]) -> list[tuple[int, int]]:
-    """Return the pairs of rows that are alike, and one's stem begins with the other's.
-
-    Drawings are compared within a folder; emblems with all others, and their colours
-    have to agree as well.
-    """
+    """Return the pairs of rows that are alike, one's stem beginning the other's."""
+    # Drawings are compared within a folder; emblems with all others, and their colours
+    # have to agree as well.
     by_first_word: dict[tuple[str, ...], list[int]] = {}
     for row, picture in enumerate(pictures):
         first_word = picture.stem.partition(" ")[0]
@@ -335,17 +331,14 @@ def _pairs_by_lines_and_name(pictures: Sequence[Picture]) -> list[tuple[int, int
 
 
 def _are_namesakes(first_stem: str, second_stem: str) -> bool:
-    """Return whether one of two stems begins with all words of the other."""
     shorter, longer = sorted((first_stem, second_stem), key=len)
     return f"{longer} ".startswith(f"{shorter} ")
 
 
 def _pairs_by_likeness(pictures: Sequence[Picture]) -> list[tuple[int, int]]:
-    """Return the pairs of drawings that show the same, whatever their names.
-
-    They have the same lines, in whatever colours and perhaps mirrored; or the same grey
-    pixels, in whatever contrast, and the same bits.
-    """
+    """Return the pairs of drawings that show the same, whatever their names."""
+    # They have the same lines, in whatever colours and perhaps mirrored; or the same
+    # grey pixels, in whatever contrast, and the same bits.
     rows = [row for row, picture in enumerate(pictures) if picture.kind is Kind.DRAWING]
     if not rows:
         return []

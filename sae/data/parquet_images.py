@@ -97,11 +97,6 @@ def parquet_samples(
 
 
 def _default_label_column(path: Path, columns: list[str]) -> str | None:
-    """Return `label` if there is such a column.
-
-    Raises:
-        UserError: there is only one whose name differs from it in case or by an `s`.
-    """
     if "label" in columns:
         return "label"
     similar = [name for name in columns if name.lower() in ("label", "labels")]
@@ -116,14 +111,7 @@ def _default_label_column(path: Path, columns: list[str]) -> str | None:
 def _check_types(
     path: Path, schema: pa.Schema, image_column: str, label_column: str | None
 ) -> bool:
-    """Check the types of the columns of images and labels.
-
-    Returns:
-        Whether the column of images records their paths.
-
-    Raises:
-        UserError: images are no bytes, or labels no class numbers.
-    """
+    """Return whether the column of images records their paths."""
     if label_column:
         label_type = schema.field(label_column).type
         if not pa.types.is_integer(label_type):

@@ -80,7 +80,9 @@ class PartialArray:
             )
 
         content = np.ascontiguousarray(batch).tobytes()
-        first_line = _first_line(self.rows, row_type)
+        first_line = json.dumps(
+            {"shape": (self.rows, row_type.d), "dtype": row_type.dtype.str}
+        )
         line = {"rows": len(batch), "crc32": _crc32(first_line, content)}
         is_first = self.row_type is None
         mode = "w" if is_first else "a"
@@ -123,11 +125,6 @@ class PartialArray:
             self.row_type = row_type
             self.rows_written = rows_written
             files.write_text(self.journal, "".join(line + "\n" for line in good_lines))
-
-
-def _first_line(rows: int, row_type: RowType) -> str:
-    """Return the first line of the journal of an array of so many rows."""
-    return json.dumps({"shape": (rows, row_type.d), "dtype": row_type.dtype.str})
 
 
 def _crc32(first_line: str, content: bytes) -> int:

@@ -125,13 +125,7 @@ def rgb(image: Image.Image) -> Image.Image:
 
 
 def _in_8_bits(image: Image.Image) -> Image.Image:
-    """Return a grey image of more than 8 bits as one of 8 bits.
-
-    Where it is transparent, its alpha is 0.
-
-    Raises:
-        ValueError: its pixels have no known black and white.
-    """
+    """Return a grey image of more bits as one of 8, its alpha 0 where transparent."""
     has_16_bits = image.mode.startswith("I;16") or (
         image.mode == "I" and image.format in ("PNG", "PPM")
     )

@@ -1,7 +1,7 @@
 """The images of a set of shards: WebDataset tars, or parquet files."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,19 +102,7 @@ def _checked_labels(
     places: Sequence[str],
     label_names: list[str] | None,
 ) -> list[int] | None:
-    """Return the labels of all images; None where no image has one.
-
-    Args:
-        root: the dataset's folder.
-        labels: N labels, None of an image without one.
-        keys: N names of images, for error messages.
-        places: N texts `shard/row`, for error messages.
-        label_names: the class names that the files record; None where they do not.
-
-    Raises:
-        UserError: one is no class number or beyond the class names, or only some images
-            have one.
-    """
+    """Return the labels of all images; None where no image has one."""
     numbers = [label for label in labels if label is not None]
     if not numbers:
         return None
@@ -163,7 +151,8 @@ def agreed_names(
         return None
     first_place, first_names = recorded[0]
     for place, names in recorded[1:]:
-        for number, first_name, name in _numbered_pairs(first_names, names):
+        pairs = itertools.zip_longest(first_names, names)
+        for number, (first_name, name) in enumerate(pairs):
             if first_name != name:
                 raise UserError(
                     f"{root}: class {number} is {first_name!r} in {first_place} and "
@@ -171,15 +160,3 @@ def agreed_names(
                     "one order"
                 )
     return first_names
-
-
-def _numbered_pairs(
-    first_names: Sequence[str], second_names: Sequence[str]
-) -> Iterator[tuple[int, str | None, str | None]]:
-    """Yield (number, name in the first list, name in the second) of each class.
-
-    A list that ends before the other one has None.
-    """
-    pairs = itertools.zip_longest(first_names, second_names)
-    for number, (first_name, second_name) in enumerate(pairs):
-        yield number, first_name, second_name

@@ -49,10 +49,6 @@ class EmbeddingSource(ABC):
     ) -> Iterator[Float[np.ndarray, "n d"]]:
         """Yield what :meth:`batches` checks."""
 
-    @abstractmethod
-    def _default_dtype(self, batch: np.ndarray) -> np.dtype:
-        """Return the type in which a batch is stored, where the config names none."""
-
     def files_by_split(self) -> dict[str, Path]:
         """Return {split: file} of embeddings that lie in files."""
         return {}
@@ -95,34 +91,30 @@ class EmbeddingSource(ABC):
                 f"{title}: the backbone gave {batch.dtype} of shape {batch.shape}, not "
                 "floats (n, d)"
             )
-        # Given embeddings keep their type, unless the config names one. The
-        # option's own default does not count.
         shared_options = self.extraction.backbone.shared
         dtype: Any = shared_options.dtype
-        if "dtype" not in shared_options.model_fields_set:
-            dtype = self._default_dtype(batch)
+        # Given embeddings in float16 stay so, unless the config names another type.
+        if "dtype" not in shared_options.model_fields_set and batch.dtype == np.float16:
+            dtype = np.float16
         stored = batch.astype(dtype)
 
         is_finite = np.isfinite(stored).all(axis=1)
+        bad_row: int | None
         if not is_finite.all():
-            row = first_row + int(is_finite.argmin())
-            file = self.files_by_split().get(split, split)
-            image_id = self.extraction.rows[split]["image_id"][row]
-            raise UserError(
-                f"{title}: row {row} (from 0) of {file}, {image_id!r}, holds NaN or "
-                f"values not finite as {stored.dtype}"
+            bad_row = int(is_finite.argmin())
+            fault = f"holds NaN or values not finite as {stored.dtype}"
+        else:
+            bad_row = arguments.first_faint_row(batch, stored.dtype)
+            fault = (
+                f"is too small for {stored.dtype}, which keeps few of its digits: "
+                "multiply all embeddings by one number, or store them as float32"
             )
-        faint_row = arguments.first_faint_row(batch, stored.dtype)
-        if faint_row is not None:
-            row = first_row + faint_row
-            file = self.files_by_split().get(split, split)
-            image_id = self.extraction.rows[split]["image_id"][row]
-            raise UserError(
-                f"{title}: row {row} (from 0) of {file}, {image_id!r}, is too small "
-                f"for {stored.dtype}, which keeps few of its digits: multiply all "
-                "embeddings by one number, or store them as float32"
-            )
-        return stored
+        if bad_row is None:
+            return stored
+        row = first_row + bad_row
+        file = self.files_by_split().get(split, split)
+        image_id = self.extraction.rows[split]["image_id"][row]
+        raise UserError(f"{title}: row {row} (from 0) of {file}, {image_id!r}, {fault}")
 
 
 class MadeEmbeddings(EmbeddingSource):
@@ -153,9 +145,6 @@ class MadeEmbeddings(EmbeddingSource):
     def provenance(self) -> dict[str, Any]:
         """Return the preprocessing; this loads the backbone."""
         return {"preprocessing": str(self._backbone.transform)}
-
-    def _default_dtype(self, batch: np.ndarray) -> np.dtype:
-        return np.dtype(np.float32)
 
     def _unchecked_batches(
         self, split: str, first_row: int, end_row: int
@@ -210,7 +199,6 @@ class GivenEmbeddings(EmbeddingSource):
         return {"preprocessing": "none", "duplicates": self._duplicates()}
 
     def _duplicates(self) -> list[dict[str, list[str]]]:
-        """Return the embeddings that lie in several splits, each by its image_ids."""
         extraction = self.extraction
         digests = []
         tables = []
@@ -225,11 +213,6 @@ class GivenEmbeddings(EmbeddingSource):
             pd.Series(digests),
             extraction.dataset,
         )
-
-    def _default_dtype(self, batch: np.ndarray) -> np.dtype:
-        if batch.dtype in (np.float16, np.float32):
-            return batch.dtype
-        return np.dtype(np.float32)
 
     def _unchecked_batches(
         self, split: str, first_row: int, end_row: int

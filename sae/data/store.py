@@ -85,10 +85,7 @@ def rows_of(
 def _opened_anew(
     embeddings: Float[np.ndarray, "images d"],
 ) -> Float[np.ndarray, "images d"]:
-    """Open a memory map of a whole file once more; return any other array as it is.
-
-    Pages that are read from a memory map that stays open stay in memory.
-    """
+    """Open a memory map once more: pages stay in memory as long as it is open."""
     if (
         isinstance(embeddings, np.memmap)
         and isinstance(embeddings.base, mmap.mmap)
@@ -146,7 +143,6 @@ def adopt(
 
 
 def _join_parts(parts: Sequence[PartialArray], target: Path) -> None:
-    """Write the rows of complete parts of one type into one `.npy` file."""
     row_type = parts[0].row_type
     assert row_type is not None
     row_count = sum(part.rows for part in parts)

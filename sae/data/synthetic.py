@@ -133,7 +133,6 @@ def chunks(
 def _draw_active_concepts(
     world: World, labels: Int[np.ndarray, " chunk"], rng: np.random.Generator
 ) -> Bool[np.ndarray, "chunk concepts"]:
-    """Draw which concepts are active on the images of a chunk."""
     is_active = _draw_other_concepts(world, rng)
     own_concepts = world.concepts_of_class[labels]
     is_own_shown = rng.random(own_concepts.shape) < SIGNATURE
@@ -199,10 +198,6 @@ def labels_of(
 def _draw_labels(
     seed: int, classes: int, split: str, number: int
 ) -> tuple[Int[np.ndarray, " chunk"], np.random.Generator]:
-    """Draw the class of each image of a chunk.
-
-    Returns:
-        The classes, and the generator that draws everything else of the chunk.
-    """
+    """Return the classes of a chunk's images, and the generator that draws the rest."""
     rng = np.random.default_rng([seed, 1 + SPLITS.index(split), number])
     return rng.integers(classes, size=CHUNK), rng

@@ -11,9 +11,6 @@ from sae.data.omissions import Omissions
 
 # A tar's header, and the unit of its padding, in bytes.
 _BLOCK = 512
-_CHUNK = 1 << 20  # bytes that are looked through at once
-# What tarfile raises on what is no tar.
-_NO_TAR = (tarfile.TarError, ValueError, OverflowError)
 
 
 class TarMember(NamedTuple):
@@ -42,7 +39,7 @@ def tar_members(
         path: the file.
         start: the byte of the file at which the tar starts, for a tar inside a tar.
         end: the byte behind it; None: the end of the file.
-        omissions: gets the links, and what lies behind the end of the tar.
+        omissions: gets the links.
 
     Raises:
         UserError: it is no uncompressed tar, or it is cut off, damaged or closed.
@@ -76,8 +73,8 @@ def tar_members(
                     raise tarfile.ReadError(
                         f"no end-of-archive mark at byte {archive.offset}"
                     )
-                _note_what_follows(file, archive.offset + _BLOCK, end, omissions)
-        except _NO_TAR as error:
+        # What tarfile raises on what is no tar.
+        except (tarfile.TarError, ValueError, OverflowError) as error:
             raise UserError(
                 f"{path} is not a whole, uncompressed tar ({error}; {end - start:,} "
                 "bytes): copy or download it again"
@@ -94,58 +91,3 @@ def open_tar_file(path: str | Path) -> IO[bytes]:
         return open(files.regular(path), "rb")
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error}") from None
-
-
-def _note_what_follows(
-    file: IO[bytes], start: int, end: int, omissions: Omissions
-) -> None:
-    """Note the members of tars that were joined to the end of another one.
-
-    Args:
-        file: the open file.
-        start: where the zeros begin that fill up the first tar.
-        end: the byte behind all that may follow.
-        omissions: gets the members; or the file itself, if what follows is no tar.
-    """
-    position = _first_nonzero_byte(file, start, end)
-    if position is None:
-        return
-
-    # A tar is made of whole blocks, counted from where it begins.
-    file.seek(start + (position - start) // _BLOCK * _BLOCK)
-    has_members = False
-    try:
-        with tarfile.open(fileobj=file, mode="r:", ignore_zeros=True) as archive:
-            for member in iter(archive.next, None):
-                archive.members.clear()  # type: ignore[attr-defined]
-                if member.offset_data >= end:
-                    break
-                if not member.isdir():
-                    has_members = True
-                    omissions.add(
-                        "members behind the end of the first of several joined tars",
-                        member.name,
-                    )
-    except _NO_TAR:
-        pass  # What is no tar has no members.
-    if not has_members:
-        omissions.add("files' bytes behind the end of their tar", str(file.name))
-
-
-def _first_nonzero_byte(file: IO[bytes], start: int, end: int) -> int | None:
-    """Return the position of the first byte that is not zero; None if there is none.
-
-    Args:
-        file: the open file.
-        start: the first byte that is looked at.
-        end: the byte behind the last one.
-    """
-    position = start
-    while position < end:
-        file.seek(position)
-        chunk = file.read(min(_CHUNK, end - position))
-        zeros = len(chunk) - len(chunk.lstrip(b"\0"))
-        position += zeros
-        if not chunk or zeros < len(chunk):
-            break
-    return position if position < end else None

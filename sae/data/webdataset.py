@@ -4,7 +4,6 @@ Members of one sample follow each other, and have one key: the name up to the fi
 of its last part. What comes after the dot is the member's ending.
 """
 
-import contextlib
 import itertools
 import json
 import operator
@@ -101,12 +100,10 @@ def tar_samples(root: Path, file: str, omissions: Omissions) -> Iterator[Sample]
 
 
 def _is_view(ending: str) -> bool:
-    """Say whether an ending has a dot in it, and ends as that of an image."""
     return "." in ending and ending.rpartition(".")[2] in IMAGE_ENDINGS
 
 
 def _named_members(path: Path, omissions: Omissions) -> Iterator[_Member]:
-    """Yield the members of a tar that have a key."""
     for name, offset, size in tar_members(path, omissions=omissions):
         folder, slash, base_name = name.removeprefix("./").rpartition("/")
         stem, _, ending = base_name.partition(".")
@@ -139,21 +136,7 @@ def _read_label(
     path: Path,
     omissions: Omissions,
 ) -> int | None:
-    """Read the class number of a sample from its `cls`, or else from its `json`.
-
-    Args:
-        open_file: the open tar.
-        sample: {ending: member}.
-        file: the tar, relative to the root.
-        path: the tar, from the working directory.
-        omissions: gets the label of a `json` that the `cls` contradicts.
-
-    Returns:
-        None for a sample without a label.
-
-    Raises:
-        UserError: its label is no class number.
-    """
+    """Return the class number in a sample's `cls` or else its `json`, if any."""
     texts: dict[str, bytes] = {}
     for ending in ("cls", "json"):
         if ending in sample:
@@ -182,8 +165,9 @@ def _read_label(
                         f"{file}: {key}.json",
                     )
             return label
-        # Python also reads 1_0, as 10.
-        number = int(texts["cls"].replace(b"_", b"?"))
+        # Python also reads 1_0, as 10. Whatever a `json` says beside a `cls` is for
+        # others to read.
+        return int(texts["cls"].replace(b"_", b"?"))
     except OTHER_JSON:
         expected = "a class number"
         if deciding == "json":
@@ -192,16 +176,6 @@ def _read_label(
             f"{path}: {key}.{deciding} holds {texts[deciding][:40]!r}, expected "
             f"{expected}"
         ) from None
-
-    # Whatever else a `json` says beside a `cls` is for others to read.
-    with contextlib.suppress(*OTHER_JSON):
-        json_number = _json_label(texts.get("json", b"{}"))
-        if json_number is not None and json_number != number:
-            omissions.add(
-                "labels of a json that the cls contradicts",
-                f"{file}: {key}.json has {json_number}, {key}.cls {number}",
-            )
-    return number
 
 
 def _similar_key(text: bytes) -> str | None:
@@ -213,5 +187,4 @@ def _similar_key(text: bytes) -> str | None:
 
 
 def _json_label(text: bytes) -> int | None:
-    """Return the `label` of a sample's JSON, None where it has none."""
     return _LABEL.validate_python(json.loads(text).get("label"), strict=True)

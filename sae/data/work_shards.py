@@ -13,7 +13,6 @@ import shutil
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sae.core import files
 from sae.data.extraction import Extraction
@@ -75,7 +74,8 @@ class Shard:
         return self.extraction.job.shards
 
     @property
-    def _provenance_file(self) -> Path:
+    def provenance_file(self) -> Path:
+        """The record of what makes its embeddings; it is there once work has begun."""
         return self.folder / "provenance.json"
 
     def lock(self) -> AbstractContextManager[None]:
@@ -121,27 +121,11 @@ class Shard:
             parts[split] = SplitPart(first_row, array)
         return parts
 
-    def has_provenance(self) -> bool:
-        """Say whether it is recorded what makes its embeddings: work has begun."""
-        return self._provenance_file.exists()
-
     def is_complete(self) -> bool:
         """Say whether all rows of this shard are embedded."""
-        if not self.has_provenance():
+        if not self.provenance_file.exists():
             return False
         return all(part.array.complete for part in self.open_parts().values())
-
-    def read_provenance(self) -> dict[str, Any]:
-        """Return what made its embeddings.
-
-        Raises:
-            UserError: it is not recorded, or the record was altered.
-        """
-        return files.read_json(self._provenance_file)
-
-    def write_provenance(self, provenance: dict[str, Any]) -> None:
-        """Record what makes its embeddings."""
-        files.write_json(self._provenance_file, provenance)
 
     def delete(self) -> None:
         """Delete all that this shard has done, if anything."""

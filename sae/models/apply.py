@@ -191,17 +191,12 @@ class Encoder(Shown):
     def _check_embeddings(
         self, embeddings: Any, name: str
     ) -> Float[np.ndarray, "samples d"]:
-        """Return a user's embeddings as an array; see :func:`check_embeddings`."""
         backbone = self.metadata.get("backbone", "its backbone")
         needed = f"embeddings as {backbone} gives them"
         return check_embeddings(embeddings, self.coder.d, name, needed)
 
     def _select_by(self, k: int | None) -> TopK | None:
-        """Return the Top-k selection of a user's k; None for the SAE's own selection.
-
-        Raises:
-            UserError: k is no whole number from 1 to m.
-        """
+        """Return the Top-k selection of a user's k; None for the SAE's own."""
         if k is None:
             return None
         m = self.coder.m
@@ -214,11 +209,6 @@ class Encoder(Shown):
 
 
 def _check_codes(codes: Any, m: int) -> None:
-    """Check that codes are some of an SAE of m latents.
-
-    Raises:
-        UserError: they are something else, or of other latents.
-    """
     if not isinstance(codes, Codes):
         raise UserError(
             f"codes are {type(codes).__name__}, not sae.models.codes.Codes: give what "
@@ -375,16 +365,6 @@ def encode(
 def _read_own_manifest(
     encoder: Encoder, sae: Path | str, activations: Path | str
 ) -> dict[str, Any]:
-    """Return the manifest of the embeddings that an SAE was trained on.
-
-    Args:
-        encoder: the SAE.
-        sae: its file, for error messages.
-        activations: the folder of the splits.
-
-    Raises:
-        UserError: the folder has no manifest, or holds other embeddings.
-    """
     manifest = files.read_json(
         Path(activations) / "train/manifest.json",
         "manifest of activations",

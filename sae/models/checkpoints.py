@@ -161,21 +161,6 @@ class CoderTensors:
     theta: Float[Tensor, " m"] | None = None
 
 
-@dataclass(frozen=True)
-class StatedSize:
-    """A size that the settings of a checkpoint state.
-
-    Attributes:
-        axis: "d" or "m".
-        key: the key of the settings, or how it follows from several keys.
-        size: what it says.
-    """
-
-    axis: str
-    key: str
-    size: float
-
-
 SettingsModel = TypeVar("SettingsModel", bound=CheckpointSettings)
 
 
@@ -254,7 +239,13 @@ class Checkpoint:
             tensors[name] = tensor
             expected_axes[name] = "" if is_one_number else axes.strip("?")
 
-        stated_sizes = _stated_sizes("d", stated_d) + _stated_sizes("m", stated_m)
+        # (axis, key of the settings, the size that it states)
+        stated_sizes = [
+            (axis, key, size)
+            for axis, stated in (("d", stated_d), ("m", stated_m))
+            for key, size in stated.items()
+            if size is not None
+        ]
         sizes = _most_common_sizes(stated_sizes, tensors, expected_axes)
 
         # What has another size is the odd one out.
@@ -262,11 +253,11 @@ class Checkpoint:
             self._check_tensor(
                 name, tensor, tuple(sizes[a] for a in expected_axes[name])
             )
-        for stated in stated_sizes:
-            if stated.size != sizes[stated.axis]:
+        for axis, key, size in stated_sizes:
+            if size != sizes[axis]:
                 raise UserError(
-                    f"{self.settings_file}: {stated.key} is {stated.size}, expected "
-                    f"{sizes[stated.axis]}, to fit {self.path}"
+                    f"{self.settings_file}: {key} is {size}, expected {sizes[axis]}, "
+                    f"to fit {self.path}"
                 )
 
         # One number for all latents becomes one for each.
@@ -293,11 +284,7 @@ class Checkpoint:
                 )
 
     def _float_tensor(self, name: str, axes: str) -> Tensor:
-        """Return a tensor by its name, without axes where it may be one number and is.
-
-        Raises:
-            UserError: there is no such tensor, or it does not hold floats.
-        """
+        """Return a tensor by its name; without axes where it may be one number."""
         if name not in self.tensors:
             names = list_names(self.tensors)
             raise UserError(f"{self.path}: no tensor {name}; there are: {names}")
@@ -314,11 +301,6 @@ class Checkpoint:
     def _check_tensor(
         self, name: str, tensor: Tensor, expected_shape: tuple[Any, ...]
     ) -> None:
-        """Check the shape of a tensor, and that its numbers are finite.
-
-        Raises:
-            UserError: it is of another shape, or not finite.
-        """
         shape = tuple(tensor.shape)
         if shape != expected_shape:
             # A size that is not known is a letter, which is shown without quotes.
@@ -339,32 +321,15 @@ def _is_within(tensor: Tensor, limit: float) -> bool:
     return bool(-limit < low and high < limit)
 
 
-def _stated_sizes(axis: str, stated: Mapping[str, float | None]) -> list[StatedSize]:
-    """Return the sizes that settings state of an axis, without the keys they lack."""
-    return [
-        StatedSize(axis, key, size) for key, size in stated.items() if size is not None
-    ]
-
-
 def _most_common_sizes(
-    stated_sizes: Iterable[StatedSize],
+    stated_sizes: Iterable[tuple[str, str, float]],
     tensors: Mapping[str, Tensor],
     expected_axes: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Return the size of d and of m that most settings and tensors have.
-
-    Args:
-        stated_sizes: what the settings state.
-        tensors: {name: tensor}.
-        expected_axes: {name: the axes that this tensor should have}.
-
-    Returns:
-        {"d": size, "m": size}. In a draw the size is the one that was met first. Where
-        nothing has a size it is the letter, "d" or "m".
-    """
+    """Return the d and m that most settings and tensors have, or their letters."""
     sizes_met: dict[str, list[float]] = {"d": [], "m": []}
-    for stated in stated_sizes:
-        sizes_met[stated.axis].append(stated.size)
+    for axis, _, stated_size in stated_sizes:
+        sizes_met[axis].append(stated_size)
     for name, axes in expected_axes.items():
         shape = tensors[name].shape
         # Which of its axes a tensor of another rank lacks is not known.
@@ -466,11 +431,6 @@ def read_checkpoint(place: str) -> Checkpoint:
 
 
 def _only_tensor_file(folder: Path) -> Path:
-    """Return the one file of tensors in a folder.
-
-    Raises:
-        UserError: there are several, or none.
-    """
     tensor_files = sorted(
         file
         for file in folder.iterdir()
@@ -488,16 +448,7 @@ def _only_tensor_file(folder: Path) -> Path:
 
 
 def _read_tensors(file: Path) -> tuple[Tensors, dict[str, Any]]:
-    """Read the tensors of a file, and the settings that stand in front of them.
-
-    Returns:
-        {name: tensor}, float32 where it holds floats; and the settings, {} if none are
-        in the file.
-
-    Raises:
-        UserError: the file cannot be read, would have to be run, or holds something
-            else than dense tensors under names.
-    """
+    """Read the tensors of a file, and the settings that stand in front of them."""
     try:
         files.regular(file)
         if file.suffix == ".safetensors":
@@ -521,7 +472,6 @@ def _read_tensors(file: Path) -> tuple[Tensors, dict[str, Any]]:
 
 
 def _read_safetensors(file: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
-    """Read a safetensors file: its tensors, and this project's header if it has one."""
     with safe_open(file, framework="pt") as opened:
         names = opened.keys()
         tensors = {name: opened.get_tensor(name) for name in names}
@@ -534,10 +484,7 @@ def _read_safetensors(file: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
 
 
 def _read_pytorch_file(file: Path) -> tuple[Mapping[Any, Any], dict[str, Any]]:
-    """Read a file that `torch.save` wrote, and the line of JSON in front if it has one.
-
-    Files of saev have such a line.
-    """
+    """Read what `torch.save` wrote, behind saev's line of JSON if there is one."""
     header: dict[str, Any] = {}
     with open(file, "rb") as stream:
         if stream.peek(1)[:1] == b"{":
@@ -546,12 +493,7 @@ def _read_pytorch_file(file: Path) -> tuple[Mapping[Any, Any], dict[str, Any]]:
 
 
 def _unpickle_weights(file: Path, stream: BufferedReader) -> Mapping[Any, Any]:
-    """Read what `torch.save` wrote from where a stream stands, without running it.
-
-    Raises:
-        UserError: it would have to be run, or is no mapping, or was not written by
-            `torch.save`.
-    """
+    """Read what `torch.save` wrote from where a stream stands, without running it."""
     _check_not_compressed(file)
     try:
         content = torch.load(stream, map_location="cpu", weights_only=True)
@@ -578,13 +520,7 @@ def _unpickle_weights(file: Path, stream: BufferedReader) -> Mapping[Any, Any]:
 
 
 def _check_not_compressed(file: Path) -> None:
-    """Check that a file unpacks to no more than its size.
-
-    What `torch.save` wrote does: it compresses nothing.
-
-    Raises:
-        UserError: it unpacks to more.
-    """
+    """Check that a file unpacks to no more than its size, as `torch.save` has it."""
     try:
         with zipfile.ZipFile(file) as archive:
             unpacked_size = sum(member.file_size for member in archive.infolist())
@@ -600,14 +536,9 @@ def _check_not_compressed(file: Path) -> None:
 
 
 def _check_tensor_sizes(file: Path, content: Mapping[Any, Any]) -> None:
-    """Check that values are dense tensors under names, and as large as the file.
-
-    A tensor that was expanded, or that many names share, is small in a file and large
-    once it is converted.
-
-    Raises:
-        UserError: they are something else, or larger.
-    """
+    """Check that the values are dense tensors, no larger than the file."""
+    # A tensor that was expanded, or that many names share, is small in a file and large
+    # once it is converted.
     total_bytes = 0
     for name, tensor in content.items():
         _check_dense(file, name, tensor)
@@ -630,11 +561,6 @@ def _check_tensor_sizes(file: Path, content: Mapping[Any, Any]) -> None:
 
 
 def _check_dense(file: Path, name: Any, tensor: Any) -> None:
-    """Check that a value in a file is a dense tensor under a name.
-
-    Raises:
-        UserError: the name is no text, or the value is something else.
-    """
     if not isinstance(name, str) or not isinstance(tensor, Tensor):
         raise UserError(
             f"{file} holds {type(tensor).__name__} under {reprlib.repr(name)}, not a "
@@ -708,18 +634,7 @@ def _choose_k(
     checkpoint_k: float | None,
     has_thresholds: bool,
 ) -> float:
-    """Return the k of a coder.
-
-    Args:
-        checkpoint: what it is made of, for error messages.
-        overriding_k: a k that goes before the checkpoint's; None: there is none.
-        checkpoint_k: the k that the checkpoint states; None: it states none. With
-            thresholds it is rounded, and 1 where there is none.
-        has_thresholds: whether the coder selects by thresholds.
-
-    Raises:
-        UserError: no k is known, and the coder is a Top-k SAE.
-    """
+    """Return the k of a coder."""
     if overriding_k is not None:
         return overriding_k
     if has_thresholds:
@@ -736,11 +651,6 @@ def _choose_k(
 
 
 def _check_magnitude(checkpoint: Checkpoint, name: str, tensor: Tensor) -> None:
-    """Check that the numbers of a coder's tensor are small enough to calculate with.
-
-    Raises:
-        UserError: one is NaN, infinite or too large.
-    """
     if not _is_within(tensor, LARGEST_NUMBER):
         raise UserError(
             f"{checkpoint.path}: {name} comes out as NaN or beyond {LARGEST_NUMBER:g}: "

@@ -77,14 +77,7 @@ def _codes_of_active(
     is_active: Bool[Tensor, "samples candidates"],
     a: Float[Tensor, "samples m"],
 ) -> Codes:
-    """Return the codes of active latents, which are given row after row.
-
-    Args:
-        values: the activations.
-        latents: the latent of each value.
-        is_active: for each sample as many True as it has values.
-        a: the activations that they were selected from.
-    """
+    """Return the codes of active latents, which are given row after row."""
     row_lengths = is_active.sum(dim=1)
     offsets = functional.pad(row_lengths.cumsum(0), (1, 0))
     return Codes(
@@ -171,7 +164,6 @@ class Coder(nn.Module):
         return (self.W_dec if self.tied else self.encoder).T
 
     def _tensors_by_name(self) -> dict[str, Tensor]:
-        """Return the tensors of a file by their names, not as copies."""
         tensors: dict[str, Tensor] = {
             "W_enc": self.W_enc,
             "b_enc": self.b_enc,

@@ -148,7 +148,6 @@ def describe_doubt(coder: Coder, r2: float, embeddings_name: str) -> str:
 
 
 def _import_checkpoint(place: str, format: str, options: Options) -> ImportedSae:
-    """Read a checkpoint, and make a coder of it whose metadata say where it is from."""
     checkpoint = checkpoints.read_checkpoint(place)
     format_name = format
     if format == AUTO:
@@ -169,11 +168,6 @@ def _import_checkpoint(place: str, format: str, options: Options) -> ImportedSae
 
 
 def _detect_format(checkpoint: checkpoints.Checkpoint) -> str:
-    """Return the name of the one importer that a checkpoint looks like.
-
-    Raises:
-        UserError: several fit, or none.
-    """
     tensor_names = checkpoint.tensors.keys()
     importers = {
         name: registry.load("importer", name) for name in registry.names("importer")
@@ -229,20 +223,7 @@ def check_output_path(out: Path | str, *files_read: Path | str) -> None:
 
 @torch.no_grad()
 def _check_against_format(imported: ImportedSae, embeddings: Any, name: str) -> float:
-    """Check that a coder's codes and reconstructions are those of the format itself.
-
-    Args:
-        imported: the checkpoint and the coder.
-        embeddings: (N, d); at most `MOST_ROWS_COMPARED` rows are compared.
-        name: what error messages call the embeddings.
-
-    Returns:
-        The R^2 of the coder's reconstructions; 1 where the embeddings do not vary.
-
-    Raises:
-        UserError: the embeddings are of another form, or codes or reconstructions
-            differ by more than `TOLERANCE`.
-    """
+    """Return R^2 of a coder, after checking that it does what its format does."""
     checkpoint = imported.checkpoint
     importer = imported.importer
     coder = imported.coder
@@ -276,14 +257,7 @@ def _check_against_format(imported: ImportedSae, embeddings: Any, name: str) -> 
 def _rows_to_compare(
     embeddings: Any, d: int, name: str
 ) -> Float[np.ndarray, "samples d"]:
-    """Return some rows of a user's embeddings, evenly spread, as float32.
-
-    Evenly, because embeddings may be in the order of their classes.
-
-    Raises:
-        UserError: they are no array (N, d) of numbers, or have a row of numbers that
-            are NaN or too large.
-    """
+    """Return rows of embeddings, evenly spread, as these may be in order of classes."""
     array = _array_of_numbers(embeddings, name)
     if array.ndim != 2 or array.shape[1] != d or len(array) == 0:
         raise UserError(
@@ -301,11 +275,6 @@ def _rows_to_compare(
 
 
 def _array_of_numbers(embeddings: Any, name: str) -> np.ndarray:
-    """Return embeddings that a user gave as an array of numbers, of any shape.
-
-    Raises:
-        UserError: they are something else.
-    """
     try:
         array = np.asarray(embeddings)
     except (ValueError, TypeError, RuntimeError) as error:  # As of rows of two lengths.
@@ -328,11 +297,6 @@ def _r2(
 def _check_close(
     checkpoint: checkpoints.Checkpoint, kind: str, theirs: Tensor, ours: Tensor
 ) -> None:
-    """Check that the format's values and the coder's differ by rounding alone.
-
-    Raises:
-        UserError: they differ by more.
-    """
     largest_value = theirs.abs().max().clamp_min(1e-30)
     difference = float((theirs - ours).abs().max() / largest_value)
     # Not `difference > TOLERANCE`, which NaN would pass.

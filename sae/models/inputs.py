@@ -100,15 +100,10 @@ class Inputs:
     def _read_rows(
         self, rows: slice | Int[Tensor, " rows"]
     ) -> Float[np.ndarray, "rows d"]:
-        """Read rows as the backbone gave them.
-
-        Those of a whole file are not read through its map: a fault for each row that is
-        read took a quarter of a small training step, and the pages would count as this
-        process's memory.
-
-        Raises:
-            OSError: the file ends before a row.
-        """
+        """Read rows as the backbone gave them."""
+        # Those of a whole file are not read through its map: a fault for each row that
+        # is read took a quarter of a small training step, and the pages would count as
+        # this process's memory.
         if self._file is None:
             return self.embeddings[rows if isinstance(rows, slice) else rows.numpy()]
 
@@ -198,7 +193,7 @@ def unit_rows(x: Float[np.ndarray, "samples d"]) -> Float[np.ndarray, "samples d
 
 
 def _row_lengths(x: Float[np.ndarray, "samples d"]) -> Float[np.ndarray, "samples 1"]:
-    """Return the l2 norm of each row of (N, d), (N, 1); 1 of a row of zeros."""
+    """Return the l2 norm of each row; 1 of a row of zeros."""
     norm = np.linalg.norm(x, axis=1, keepdims=True)
     return np.where(norm > 0, norm, 1)
 

@@ -96,15 +96,6 @@ def load(path: Path | str) -> Coder:
 
 
 def _check_readable(path: Path, import_advice: str) -> None:
-    """Check that a path, if there is something, is a file that can be read.
-
-    Args:
-        path: of an SAE file.
-        import_advice: what the error of a folder adds.
-
-    Raises:
-        UserError: it is a folder, pipe or device, or closed.
-    """
     try:
         if path.is_dir():
             raise UserError(
@@ -122,12 +113,6 @@ def _check_readable(path: Path, import_advice: str) -> None:
 
 
 def _read_coder(path: Path) -> Coder:
-    """Read the coder of a file whose seal is right.
-
-    Raises:
-        SafetensorError, KeyError, TypeError, ValueError, RuntimeError: a tensor or
-            setting is missing, of another shape or type, or out of range.
-    """
     with safe_open(path, framework="pt") as file:
         metadata = json.loads(file.metadata()["sae"])
         del metadata["seal"]
@@ -165,11 +150,6 @@ def _read_coder(path: Path) -> Coder:
 
 
 def _check_shapes(tensors: dict[str, Tensor], d: int, m: int) -> None:
-    """Check that the tensors of a file are those of an SAE of d dimensions, m latents.
-
-    Raises:
-        ValueError: one is empty, or of another shape.
-    """
     shapes = {
         "W_enc": (d, m),
         "b_enc": (m,),
@@ -183,11 +163,6 @@ def _check_shapes(tensors: dict[str, Tensor], d: int, m: int) -> None:
 
 
 def _check_settings(metadata: dict[str, Any], m: int) -> None:
-    """Check the settings in a file of m latents, of which an SAE is made.
-
-    Raises:
-        ValueError: a setting is of another type, or out of range.
-    """
     k = metadata["k"]
     if type(k) is not int or not 1 <= k <= m:
         raise ValueError(

@@ -91,18 +91,7 @@ def _follow(
     trainer: Trainer,
     scorer: stage.Scorer,
 ) -> tuple[Choice, pa.Table]:
-    """Train what a protocol asks for until it asks for no more, and let it choose.
-
-    Args:
-        plan: What the cell trains.
-        name: The protocol.
-        options: Its options, as the plan has them.
-        trainer: Trains SAEs, and lists those of the whole cell.
-        scorer: Gives what the protocol reads on validation.
-
-    Returns:
-        What the protocol chose, and the scores of its SAEs on validation.
-    """
+    """Train what a protocol asks for until it asks for no more, and let it choose."""
     protocol = registry.load("protocol", name)
     protocol_options = from_record(registry.head("protocol", name).options, options)
     trained: dict[str, Member] = {}
@@ -133,24 +122,22 @@ def _follow(
         trained = {**trained, **lacking}
 
     choice = protocol.choose(history)
-    _report(plan, name, len(trained), choice)
+    row_counts = Counter(row["status"] for row in choice.rows)
+    counts_text = ", ".join(f"{count} {status}" for status, count in row_counts.items())
+    progress.info(
+        "%s: protocol %s: %d SAEs; %s",
+        plan.cell,
+        name,
+        len(trained),
+        counts_text or "nothing to choose",
+    )
     return choice, validation
 
 
 def _check_no_other_protocol_has(
     members: Mapping[str, Member], bank: Bank, plan: Plan, name: str
 ) -> None:
-    """Check that no protocol before this one asked for an SAE of the same path.
-
-    Args:
-        members: {path: SAE} that the protocol asks for now.
-        bank: What was trained in the cell so far, for any protocol.
-        plan: What the cell trains.
-        name: The protocol that asks.
-
-    Raises:
-        UserError: another one asked for one of them.
-    """
+    """Check that no protocol before this one asked for an SAE of the same path."""
     # By names, since an SAE that diverged has no path in the bank.
     path_by_key = {table_key(member): path for path, member in members.items()}
     for sae in bank.saes:
@@ -162,25 +149,8 @@ def _check_no_other_protocol_has(
             )
 
 
-def _report(plan: Plan, name: str, sae_count: int, choice: Choice) -> None:
-    """Log how many SAEs a protocol trained, and how many of its rows have a status."""
-    row_counts = Counter(row["status"] for row in choice.rows)
-    counts_text = ", ".join(f"{count} {status}" for status, count in row_counts.items())
-    progress.info(
-        "%s: protocol %s: %d SAEs; %s",
-        plan.cell,
-        name,
-        sae_count,
-        counts_text or "nothing to choose",
-    )
-
-
 def _without_misfits(plan: Plan, cell_data: CellData) -> tuple[Plan, dict[str, str]]:
-    """Leave out SAEs that were made elsewhere, of another dataset than the cell's.
-
-    Returns:
-        The plan without their methods, and {method: why it is left out}.
-    """
+    """Return the plan without SAEs of other datasets, and {method: the reason}."""
     left_out = {}
     for name, method in plan.methods.items():
         if method.objective == "imported":
@@ -198,13 +168,6 @@ def _without_misfits(plan: Plan, cell_data: CellData) -> tuple[Plan, dict[str, s
 def _write_bank(
     bank: Bank, choices: Mapping[str, Choice], left_out: dict[str, str]
 ) -> None:
-    """Write bank.json with what the protocols chose.
-
-    Args:
-        bank: What was trained in the cell.
-        choices: {protocol: what it chose}.
-        left_out: {method that the cell goes without: why}.
-    """
     judged = set[tuple[str, str, int]]()
     for choice in choices.values():
         judged.update(choice.judged)
@@ -219,10 +182,7 @@ def _write_bank(
 
 
 def _selection(plan: Plan, choices: Mapping[str, Choice]) -> pa.Table:
-    """Return selection.parquet: the rows of all choices, protocol by protocol.
-
-    `seed` is null where a choice is of all seeds.
-    """
+    """Return selection.parquet; `seed` is null where a choice is of all seeds."""
     cell = plan.model_dump(include={*rows.CELL})
     chosen_rows = []
     for name, choice in choices.items():

@@ -344,10 +344,9 @@ def config_problems(use: ProtocolUse, options: Options) -> Iterator[Problem]:
 
 
 def _step_problems(use: ProtocolUse, options: Options) -> Iterator[Problem]:
-    """Yield what is wrong with the lengths of training: `most_steps` says the longest.
-
-    Without it every method, or every dataset, sets its own number of steps.
-    """
+    """Yield what is wrong with the lengths of training."""
+    # `most_steps` says the longest. Without it every method, or every dataset, sets its
+    # own number of steps.
     most_steps = options.most_steps or {}
     for dataset in most_steps:
         if dataset not in use.known_datasets:
@@ -356,7 +355,9 @@ def _step_problems(use: ProtocolUse, options: Options) -> Iterator[Problem]:
     if most_steps:
         for dataset in sorted(set(use.datasets) - most_steps.keys()):
             yield Problem("most_steps", f"no number of steps for {dataset}")
-    elif not all(_sets_steps(use, dataset) for dataset in use.datasets):
+    elif not all(
+        use.recipe_by_dataset.get(dataset, {}).get("steps") for dataset in use.datasets
+    ):
         for name in sorted(use.methods):
             if "steps" not in use.methods[name].recipe:
                 yield Problem(
@@ -373,15 +374,9 @@ def _step_problems(use: ProtocolUse, options: Options) -> Iterator[Problem]:
             )
 
 
-def _sets_steps(use: ProtocolUse, dataset: str) -> bool:
-    """Return whether an experiment says how many steps it trains on a dataset."""
-    return bool(use.recipe_by_dataset.get(dataset, {}).get("steps"))
-
-
 def _point_problems(
     use: ProtocolUse, options: Options, points: list[PointOptions]
 ) -> Iterator[Problem]:
-    """Yield what is wrong with points that are listed, so that none is drawn."""
     unread_options = set(use.written_options) & set(READ_FOR_DRAWN_POINTS)
     if options.ranges:
         unread_options.add("ranges")
@@ -426,15 +421,7 @@ def _own_option_problems(
     values_by_method: Mapping[str, Mapping[str, Any]],
     form: str,
 ) -> Iterator[Problem]:
-    """Yield what is wrong with what is said of methods' own options.
-
-    Args:
-        use: The experiment.
-        section: The option of the protocol that says it: "ranges" or "own_values".
-        values_by_method: {method: {option: values, or {k8: values, ...}}}.
-        form: What values are called in messages: a "range", [lowest, highest], or a
-            "list" of what is tried.
-    """
+    """Yield what is wrong with methods' "ranges" or "own_values", as `section` says."""
     for name in values_by_method:
         if name not in use.methods:
             yield Problem(section, describe_unknown(name, use.methods))
@@ -528,11 +515,7 @@ class _Lengths:
 
 
 def _find_lengths(history: History) -> _Lengths:
-    """Double the length of training as long as the baseline gains, up to the longest.
-
-    Raises:
-        UserError: the baseline diverged at every learning rate.
-    """
+    """Double the length of training as long as the baseline gains."""
     options = history.options
     if not options.most_steps:
         return _Lengths([], settled=True)
@@ -557,7 +540,6 @@ def _find_lengths(history: History) -> _Lengths:
 
 
 def _baseline_at_length(history: History, steps: int) -> list[Member]:
-    """Return the baseline's SAEs of one length, at each of three learning rates."""
     plan = history.plan
     options = history.options
     low, high = options.lr
@@ -574,14 +556,7 @@ def _baseline_at_length(history: History, steps: int) -> list[Member]:
 
 
 def _best_of_length(history: History, steps: int) -> pd.Series:
-    """Return R^2 and MS of the baseline at one length, at its rate of highest R^2.
-
-    Returns:
-        Two numbers, under the names r2 and `MS`.
-
-    Raises:
-        UserError: the baseline diverged at every learning rate.
-    """
+    """Return R^2 and MS of the baseline at one length, at its rate of highest R^2."""
     trials = _score_trials(history, _baseline_at_length(history, steps))
     ended_well = trials["status"] == "ok"
     is_scored = trials[["r2", "l0", "firing", MS]].notna().all(axis=1)
@@ -595,10 +570,7 @@ def _best_of_length(history: History, steps: int) -> pd.Series:
 
 
 def _baseline(plan: Plan) -> str:
-    """Return the method that says how many steps are enough.
-
-    It is the first tuned one that is compared with no other method.
-    """
+    """Return the first tuned method that is compared with no other one."""
     compared_with_none = [
         method for method in plan.tuned if plan.methods[method].against is None
     ]
@@ -638,14 +610,9 @@ def _drawn_trials(history: History, method: str) -> list[dict[str, float]]:
 
 
 def _listed_trials(options: Options, method: str, k: int) -> list[dict[str, float]]:
-    """Return a method's trials at the points that are listed.
-
-    Args:
-        options: The rule, whose `points` are a list.
-        method: Its name. If it has no values of its own it trains once at every point,
-            else with each combination of them at every point that is not `alone`.
-        k: The cell's.
-    """
+    """Return a method's trials at the points that are listed."""
+    # A method without values of its own trains once at every point, else with each
+    # combination of them at every point that is not `alone`.
     own_values = {}
     for name, values in sorted(options.own_values.get(method, {}).items()):
         # The rule has one list for all cells, or {k8: a list, ...}.
@@ -660,7 +627,6 @@ def _listed_trials(options: Options, method: str, k: int) -> list[dict[str, floa
 
 
 def _own_ranges(history: History, method: str) -> dict[str, Sequence[float]]:
-    """Return {option: [lowest, highest]} of a method's own options, at the cell's k."""
     ranges = {}
     for name, ends in history.options.ranges.get(method, {}).items():
         # The rule has one range for all cells, or {k8: [lowest, highest], ...}.
@@ -671,17 +637,9 @@ def _own_ranges(history: History, method: str) -> dict[str, Sequence[float]]:
 def _draw_points(
     history: History, box: Mapping[str, Sequence[float]], count: int, purpose: str
 ) -> list[dict[str, float]]:
-    """Draw points in a box from a Sobol sequence, evenly in the logarithm.
-
-    Args:
-        history: Of the cell. Cells that differ in k alone have the same scramble.
-        box: {option: [lowest, highest]}, in the order of the sequence's dimensions.
-        count: How many points.
-        purpose: What they are drawn for; each purpose has a scramble of its own.
-
-    Returns:
-        {option: value} of each point.
-    """
+    """Draw points in a box from a Sobol sequence, evenly in the logarithm."""
+    # Each purpose has a scramble of its own; cells that differ in k alone have the
+    # same.
     plan = history.plan
     text = f"{history.options.design_seed} {plan.dataset} {plan.backbone} {purpose}"
     digest = hashlib.sha256(text.encode()).digest()
@@ -724,15 +682,7 @@ def _value_at(ends: Sequence[float], share: float) -> float:
 def _tuning_member(
     history: History, lengths: _Lengths, method: str, trial: Mapping[str, float]
 ) -> Member:
-    """Return the SAE of a trial: values rounded, with its steps, of the tuning seed.
-
-    Args:
-        history: Of the cell.
-        lengths: Of round 1, which has ended. A method that sets its own number of steps
-            keeps it.
-        method: Its name.
-        trial: {option: value}. The steps are set here, whatever it says of them.
-    """
+    """Return the SAE of a trial: values rounded, with its steps, of the tuning seed."""
     settings: dict[str, Any] = {name: _rounded(value) for name, value in trial.items()}
     steps = history.plan.methods[method].recipe.get("steps")
     if not steps and lengths.steps:
@@ -753,11 +703,9 @@ def _rounded(value: float) -> float:
 def _refined_points(
     history: History, lengths: _Lengths, points_by_method: Mapping[str, list[Member]]
 ) -> dict[str, list[Member]]:
-    """Return {method: further trials around those of its points that promise most}.
-
-    They differ in the method's own options; if it has none, in the common ones nearby.
-    Where points are listed there are none.
-    """
+    """Return {method: further trials around those of its points that promise most}."""
+    # They differ in the method's own options; if it has none, in the common ones
+    # nearby. Where points are listed there are none.
     options = history.options
     if not isinstance(options.points, int):
         return {method: [] for method in history.plan.tuned}
@@ -782,16 +730,10 @@ def _refined_points(
 
 
 def _promising_trials(history: History, members: list[Member]) -> list[dict[str, Any]]:
-    """Return the options of the trials to refine, as many as the rule says.
-
-    First come those on the front of MS, then the other feasible ones, both by falling
-    R^2. Where these are too few, the trials whose latents fire most are returned
-    instead, feasible or not.
-
-    Args:
-        history: Of the cell.
-        members: A method's trials at the common points.
-    """
+    """Return the options of the trials to refine, as many as the rule says."""
+    # First come those on the front of MS, then the other feasible ones, both by falling
+    # R^2. Where these are too few, the trials whose latents fire most are returned
+    # instead, feasible or not.
     count = history.options.refined
     trials = _score_trials(history, members)
     vertices = front.vertices(trials, MS)
@@ -879,13 +821,6 @@ def _find_fronts(
     points_by_method: Mapping[str, list[Member]],
     refined_by_method: Mapping[str, list[Member]],
 ) -> _Fronts:
-    """Find each method's front of each score that is measured in the cell.
-
-    Args:
-        history: Of the cell.
-        points_by_method: {method: its trials of round 2}.
-        refined_by_method: {method: its trials of round 3}.
-    """
     trials = {
         method: _score_trials(
             history, [*points_by_method[method], *refined_by_method[method]]
@@ -905,12 +840,10 @@ def _find_fronts(
 
 
 def _judged_members(history: History, fronts: _Fronts) -> list[Member]:
-    """Return what is trained with fresh seeds, and judged by them.
-
-    These are the vertices of each front that weigh anything in one of its windows. A
-    method that is `at` another one trains at the vertex of that one's front of MS that
-    weighs most in the headline's window.
-    """
+    """Return what is trained with fresh seeds, and judged by them."""
+    # These are the vertices of each front that weigh anything in one of its windows. A
+    # method that is `at` another one trains at the vertex of that one's front of MS
+    # that weighs most in the headline's window.
     plan = history.plan
     members: list[Member] = []
     for (method, score), vertices in fronts.vertices.items():
@@ -934,12 +867,9 @@ def _judged_members(history: History, fronts: _Fronts) -> list[Member]:
 def _vertex_rows(
     history: History, lengths: _Lengths, fronts: _Fronts
 ) -> list[dict[str, Any]]:
-    """Return what selection.parquet says of the fronts.
-
-    Returns:
-        A row for each method, score, window and vertex with weight in it; or one for a
-        method and score without a vertex.
-    """
+    """Return what selection.parquet says of the fronts."""
+    # A row for each method, score, window and vertex with weight in it; or one for a
+    # method and score without a vertex.
     rows: list[dict[str, Any]] = []
     for (method, score), vertices in fronts.vertices.items():
         best_r2 = fronts.best_r2_of_baseline(method)
@@ -979,17 +909,10 @@ def _vertex_rows(
 
 
 def _score_trials(history: History, members: list[Member]) -> pd.DataFrame:
-    """Return what the rule reads of trials, on validation.
-
-    Args:
-        history: Of the cell.
-        members: The SAEs of one method, all with the tuning seed.
-
-    Returns:
-        A row for each one that was trained. Columns: trial (its name), options (a
-        dict), status, k, r2, l0, firing (the share of latents that fires on training
-        images), feasible, and each score of `FRONT_SCORES`.
-    """
+    """Return what the rule reads on validation, a row for each trained SAE."""
+    # Its columns are trial (its name), options (a dict), status, k, r2, l0, firing (the
+    # share of latents that fires on training images), feasible, and each score of
+    # `FRONT_SCORES`.
     rows = history.rows_of(members)
     ms = "ms_mean_alive"
     # Where all diverged there are no columns of scores: they become NaN.
@@ -1010,5 +933,4 @@ def _score_trials(history: History, members: list[Member]) -> pd.DataFrame:
 
 
 def _flatten(members_by_method: Mapping[str, list[Member]]) -> list[Member]:
-    """Return the SAEs of all methods, method by method."""
     return [member for members in members_by_method.values() for member in members]

@@ -160,17 +160,6 @@ def _decide(
     method: str,
     seed: int,
 ) -> _Decision:
-    """Choose among the trials of one method with one seed.
-
-    Args:
-        validation: As :func:`chosen` takes it.
-        methods: As :func:`chosen` takes it.
-        method: The method to choose for.
-        seed: Of its SAEs, and of those of the method that it is compared with.
-
-    Raises:
-        UserError: `validation` has no row of a method in the chain of `against`.
-    """
     is_of_method = validation["method"] == method
     trials = validation[is_of_method & (validation["seed"] == seed)]
     if trials.empty:
@@ -205,11 +194,9 @@ def _decide(
 
 
 def _trials(plan: Plan) -> list[Member]:
-    """Return every trial with every seed, of all methods that are not `at` another one.
-
-    Baselines, which are compared with no other method, come first. Then methods are in
-    the order of their names, since that of config.yaml should decide nothing.
-    """
+    """Return every trial with every seed, of methods that are `at` no other one."""
+    # Baselines, which are compared with no other method, come first. Then methods are
+    # in the order of their names, since that of config.yaml should decide nothing.
 
     def place_in_order(method: str) -> tuple[bool, str]:
         spec = plan.methods[method]
@@ -233,11 +220,6 @@ def _seeds(plan: Plan, spec: PlannedMethod) -> list[int]:
 
 
 def _check_baselines(history: History) -> None:
-    """Check that no baseline diverged in all its trials with a seed.
-
-    Raises:
-        UserError: one did.
-    """
     specs = history.plan.methods
     # What others are compared with, and what is itself compared with nothing.
     baselines = {spec.against for spec in specs.values() if spec.against is not None}

@@ -3,7 +3,6 @@
 import functools
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
@@ -68,19 +67,19 @@ def calibrate(
             k,
         )
         return torch.zeros_like(theta, dtype=torch.float32)
-    upper = _find_bin(upper_counts, target_count)
+    upper_bin, count_above = _find_bin(upper_counts, target_count)
 
     # Within the upper bin a lower bin is one value, and its count that of equal ratios.
     lower_counts = _histogram(
-        bits[bits >> _HALF_BITS == upper.number] & (_BINS - 1)
+        bits[bits >> _HALF_BITS == upper_bin] & (_BINS - 1)
         for bits in _bits_of_ratios(coder, x, theta)
     )
-    lower = _find_bin(lower_counts, target_count - upper.count_above)
+    lower_bin, count_above_in_bin = _find_bin(lower_counts, target_count - count_above)
 
     # The cut is the ratio at rank `target_count`, from the largest. All ratios that are
     # equal to it are kept, or all dropped: whichever is nearer to that count.
-    count_if_dropped = upper.count_above + lower.count_above
-    count_if_kept = count_if_dropped + int(lower_counts[lower.number])
+    count_if_dropped = count_above + count_above_in_bin
+    count_if_kept = count_if_dropped + int(lower_counts[lower_bin])
     keeps_cut = count_if_kept - target_count <= target_count - count_if_dropped
     kept_count = count_if_kept if keeps_cut else count_if_dropped
     if abs(kept_count / len(x) - k) > TOLERANCE * k:
@@ -93,13 +92,13 @@ def calibrate(
     # The bits of all ratios in the upper bin, ascending. Before them stands the most
     # that a ratio of a lower bin can be (at least 0), after them the least of a higher
     # bin.
-    first_bits = upper.number << _HALF_BITS
+    first_bits = upper_bin << _HALF_BITS
     ratio_bits = [
         max(first_bits - 1, 0),
         *(first_bits + lower_counts.nonzero().squeeze(1)).tolist(),
         first_bits + _BINS,
     ]
-    cut_place = ratio_bits.index(first_bits + lower.number)
+    cut_place = ratio_bits.index(first_bits + lower_bin)
     least_kept_place = cut_place if keeps_cut else cut_place + 1
     factor = _between(ratio_bits[least_kept_place - 1], ratio_bits[least_kept_place])
     return theta.float() * factor.to(theta.device)
@@ -126,33 +125,22 @@ def _bits_of_ratios(
 
 
 def _histogram(chunks: Iterable[Int[Tensor, " numbers"]]) -> Int[Tensor, " bins"]:
-    """Count how often each number from 0 to 2^16 - 1 stands in some chunks."""
     counts_by_chunk = (torch.bincount(chunk, minlength=_BINS) for chunk in chunks)
     return functools.reduce(torch.add, counts_by_chunk)
 
 
-@dataclass(frozen=True)
-class _Bin:
-    """A bin of a histogram, and how many values lie in the bins above it."""
-
-    number: int
-    count_above: int
-
-
-def _find_bin(counts: Int[Tensor, " bins"], rank: int) -> _Bin:
-    """Find the bin in which the value of a rank lies; the largest value has rank 1."""
+def _find_bin(counts: Int[Tensor, " bins"], rank: int) -> tuple[int, int]:
+    """Find the bin of a rank, 1 for the largest value, and the count above the bin."""
     at_or_above = counts.flip(0).cumsum(0).flip(0)
     number = int((at_or_above >= rank).sum()) - 1
-    return _Bin(number, int(at_or_above[number] - counts[number]))
+    return number, int(at_or_above[number] - counts[number])
 
 
 def _between(below_bits: int, above_bits: int) -> Float[Tensor, ""]:
-    """Return the middle of two float32, given by their bits, as a float32.
-
-    The middle is below the larger number, since a latent at a threshold is not active:
-    where no float32 lies between the two, or the larger is infinite, the smaller number
-    is returned.
-    """
+    """Return the middle of two float32, given by their bits, as a float32."""
+    # The middle is below the larger number, since a latent at a threshold is not
+    # active: where no float32 lies between the two, or the larger is infinite, the
+    # smaller number is returned.
     bits = torch.tensor([below_bits, above_bits], dtype=torch.int32)
     # In double precision: a sum of two float32 may overflow.
     below, above = bits.view(torch.float32).double()

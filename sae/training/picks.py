@@ -207,7 +207,6 @@ class Picks:
         return gather_sum(sorted_weights, order.samples, rows, order.starts)
 
     def _with_values(self, values: FloatPerPick) -> "Picks":
-        """Return picks of the same places with other values."""
         picks = replace(self, values=values)
         # They share the places, so that these are sorted by latent once.
         object.__setattr__(picks, "_places", self._places)

@@ -82,7 +82,6 @@ class Recipe(Options):
     @field_validator("encoder_scale", "frozen")
     @classmethod
     def _check_encoder_is_not_tied(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse what needs an encoder of its own, where it is the decoder's."""
         fits_tied_encoder = value in (1, None, "all")
         if info.data.get("tied") and not fits_tied_encoder:
             raise ValueError(

@@ -437,12 +437,6 @@ class Objective:
     def _encode(
         self, x: Float[Tensor, "batch dims"], *, differentiable: bool
     ) -> EncodedBatch:
-        """Encode prepared inputs in the precision of the recipe.
-
-        Args:
-            x: prepared inputs.
-            differentiable: whether gradients flow through the activations.
-        """
         standard, scale, shift = self.coder.standardise(x)
         precision = getattr(torch, self.settings.precision)
         a = compute_activations(
@@ -459,12 +453,7 @@ class Objective:
         )
 
     def _select(self, a: Float[Tensor, "batch latents"], step: int) -> Picks:
-        """Let the entry pick, and check what it returns.
-
-        Raises:
-            UserError: the picks are of another number of samples. Or, in the first
-                step, a value is neither the activation of its latent nor 0.
-        """
+        """Let the entry pick, and check what it returns."""
         seen = {"a": a, **self.coder.state_dict(keep_vars=True)}
         before = states_of(seen, step)
         picks = self.pick(a)

@@ -73,8 +73,8 @@ def test_a_swept_value_is_rounded_to_what_its_path_prints():
         ),
         (method(sweep={"colour": [1]}), "it has no option 'colour' to sweep"),
         (
-            method(recipe={"input_norm": "none"}),
-            "input_norm is the same for all methods",
+            method(sweep={"input_norm": ["none"]}),
+            "it has no option 'input_norm' to sweep",
         ),
         (
             method(sweep={"lr": [-1.0]}),

@@ -13,7 +13,7 @@ from sae_workflow import settings
         ({"emojis": {"m": 64}}, "by_dataset: 'emojis' is not known; allowed: .*emoji"),
         ({"emoji": {"width": 64}}, r"by_dataset\.emoji\.width: .*"),
         ({"emoji": {"steps": 0}}, r"by_dataset\.emoji\.steps: 0 is too small"),
-        ({"emoji": {"m": 2**25}}, r"by_dataset\.emoji\.m: .*fits no machine"),
+        ({"emoji": {"m": 10**13}}, r"by_dataset\.emoji\.m: .*should be at most"),
         (
             {"emoji": {"extends": "study"}},
             r"by_dataset\.emoji\.extends: 'study' is not read",

@@ -119,8 +119,8 @@ def test_a_problem_of_what_was_taken_over_says_from_where():
     entries["experiments/mine"] |= {"methods": ["topk", "fast"]}
     message = refusal_of(config_with(entries))
     line = "sweep: {fast: {lr: {k16: [0.1]}}}"
-    text = "methods.fast.sweep.lr: no grid for k16 of experiment mine; add it, or write"
-    assert f"{text} `{line}` in experiments.mine" in message
+    text = "experiments.mine.sweep: no grid of lr for k16: write"
+    assert f"{text} `{line}` here" in message
     entries["experiments/mine"] |= yaml.safe_load(line)
     settings.load(config_with(entries))
 

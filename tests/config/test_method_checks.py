@@ -52,7 +52,7 @@ SWEEP = r"experiments\.smoke\.sweep\.topk"
         ),
         (
             {"experiments/smoke/sweep/topk": {"m": [63, 64]}},
-            rf"{SWEEP}\.m: auxk_k = 64 .* m = 63 of {SWEEP}",
+            rf"{SWEEP}\.auxk_k: auxk_k = 64 .* m = 63 of {SWEEP}",
         ),
         (
             {"experiments/smoke/sweep/topk": {"auxk_k": {"k8": [65]}}},

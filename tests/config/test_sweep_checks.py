@@ -22,8 +22,8 @@ def test_a_grid_that_an_experiment_does_not_take_over_is_written_for_the_user(
     message = refusal_of(config_with(entries))
     assert message.count("config key") == 1, message
     pattern = (
-        rf"experiments\.theirs\.sweep: no grid of lambda for {missing}; inherited from "
-        "demo: write `(.*)` here"
+        rf"experiments\.theirs\.sweep: no grid of lambda for {missing}: write `(.*)` "
+        "here.* \\(inherited from demo\\)"
     )
     written = re.search(pattern, message)
     assert written, message

@@ -664,21 +664,10 @@ def test_every_image_that_a_tar_loses_is_counted_and_named(tmp_path, build_datas
     sample = ("0.png", png(9)), ("0.cls", b"1")
     links = link("1.png", "0.png", tarfile.LNKTYPE)
     links += link("2.png", "0.png", tarfile.SYMTYPE)
-    twice = tar(("9.png", png(1)), ("8.png", png(2)))
     for train, *lines in (
         (
             links + tar(*sample),
             "2 members that are links {}, such as '1.png'",
-        ),
-        (
-            tar(*sample) + twice + twice,
-            "4 members behind the end of the first of several joined tars {}, "
-            "such as '9.png'",
-        ),
-        (
-            tar(*sample) + b"\0" * 3000 + b"x" * 700,
-            "1 files' bytes behind the end of their tar {}, "
-            f"such as '{tmp_path}/train.tar'",
         ),
         (
             tar(*sample, ("0.jpg", png(8)), ("0.webp", png(8))),
@@ -689,14 +678,8 @@ def test_every_image_that_a_tar_loses_is_counted_and_named(tmp_path, build_datas
             "1 members whose key and ending come twice in a row {}, "
             "such as 'train.tar: 0.png'",
         ),
-        (
-            tar(*sample, ("0.json", b'{"label": 2}')),
-            "1 labels of a json that the cls contradicts {}, "
-            "such as 'train.tar: 0.json has 2, 0.cls 1'",
-        ),
-        # What agrees, or says nothing of a class number, is no contradiction.
-        (tar(*sample, ("0.json", b'{"label": 1}')),),
-        (tar(*sample, ("0.json", b'{"label": "cat"}')),),
+        # The cls counts, whatever a json beside it says.
+        (tar(*sample, ("0.json", b'{"label": 2}')),),
         (tar(*sample, ("0.json", b"{")),),
     ):
         spec = shards(tmp_path, train=train)
@@ -709,22 +692,12 @@ def test_every_image_that_a_tar_loses_is_counted_and_named(tmp_path, build_datas
 def test_files_that_other_readers_pass_over_are_counted_and_named(
     tmp_path, build_dataset
 ):
-    joined = tar(("n00000001_3.JPEG", png(3)))
-    inner = tar(("n00000001_1.JPEG", png(1)), ("n00000001_2.JPEG", png(2)))
-    originals = tmp_path / "originals"
-    originals.mkdir()
-    spec = imagenet(originals, train=tar(("n00000001.tar", inner + joined)))
-    assert build_dataset(spec) == omissions_of(
-        f"imagenet {originals}",
-        "1 members behind the end of the first of several joined tars {}, "
-        "such as 'n00000001_3.JPEG'",
-    )
-
     unpacked = tmp_path / "unpacked"
     for number, name in enumerate(("train/n1/1.png", "train/n1/2.png", "val/n1/3.png")):
         (unpacked / name).parent.mkdir(parents=True, exist_ok=True)
         (unpacked / name).write_bytes(png(number))
     (unpacked / "train/n1/4.gif").write_bytes(png(4))
+    spec = {"type": "imagenet", "val_per_class": 1, "split_seed": 0}
     assert build_dataset(spec | {"root": str(unpacked)}) == omissions_of(
         f"imagenet {unpacked}",
         "1 files that are no picture by their ending {}, such as 'train/n1/4.gif'",
@@ -1018,9 +991,7 @@ def test_two_classes_of_a_table_may_share_a_name(tmp_path, build_dataset):
     for split in SPLITS:
         text = f"image_id,label,label_name\n{split}0,0,crane\n{split}1,1,crane\n"
         (tmp_path / f"{split}.csv").write_text(text)
-    exit_code, text = build_dataset({"type": "table", "root": str(tmp_path)})
-    assert exit_code == 0
-    assert_names(text, "1 classes share a name", "'crane' ([0, 1])")
+    assert build_dataset({"type": "table", "root": str(tmp_path)})[0] == 0
 
 
 def test_tables_of_other_programs_are_read(tmp_path, build_dataset):

@@ -23,7 +23,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 from support.errors import refused_naming
 
-from sae.core import files, registry
+from sae.core import files
 from sae.core.errors import UserError
 from sae.data import download
 from sae.data.archives import read_image_bytes
@@ -305,17 +305,6 @@ def test_imagenet_says_what_is_wrong(tmp_path, photos):
         r"ILSVRC2012_devkit_t12\.tar\.gz is not ImageNet's development kit",
         root=str(tmp_path / "tars"),
     )
-
-
-def test_a_part_of_imagenet_is_told_before_any_job(tmp_path, photos):
-    write_folders(tmp_path, photos)
-    check = registry.load("dataset", "imagenet").check_early
-    options = registry.head("dataset", "imagenet").options
-    words = {"root": str(tmp_path), "val_per_class": 1, "split_seed": 0}
-    check(options(**words))
-    check(options(**words, images={"train": 24, "val": 12, "test": 12}))
-    with pytest.raises(UserError, match="images, expected 1,000: complete the copy"):
-        check(options(**words, images={"train": 976, "val": 12, "test": 12}))
 
 
 def test_open_images(tmp_path, photos):

@@ -1,4 +1,7 @@
-"""Train a Top-k SAE with Overcomplete on stored embeddings: python train_overcomplete.py EMBEDDINGS.npy FILE.pt"""
+"""Train a Top-k SAE with Overcomplete on stored embeddings.
+
+python train_overcomplete.py EMBEDDINGS.npy FILE.pt
+"""
 
 import sys
 
@@ -13,6 +16,7 @@ sae = TopKSAE(x.shape[1], nb_concepts=512, top_k=16, device="cpu")
 
 
 def error(x, x_hat, pre_codes, codes, dictionary):
+    """Return the mean squared error."""
     return (x - x_hat).square().mean()
 
 

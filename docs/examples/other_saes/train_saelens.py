@@ -1,4 +1,7 @@
-"""Train a Top-k SAE with SAELens 6 on stored embeddings: python train_saelens.py EMBEDDINGS.npy FOLDER"""
+"""Train a Top-k SAE with SAELens 6 on stored embeddings.
+
+python train_saelens.py EMBEDDINGS.npy FOLDER
+"""
 
 import sys
 
@@ -12,6 +15,7 @@ BATCH, STEPS, LATENTS, K = 512, 400, 512, 16
 
 
 def batches(x):
+    """Yield random batches without end."""
     while True:
         yield x[torch.randint(len(x), (BATCH,))]
 

@@ -9,6 +9,7 @@ of.
 import re
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -54,25 +55,14 @@ def load(
     word_of_id = tell_apart({wordnet_id: synsets[wordnet_id][0] for wordnet_id in used})
 
     name_of_class = index.groupby("label")["label_name"].first()
-    by_label = pd.DataFrame(
-        [
-            (label, concept)
-            for label, name in name_of_class.items()
-            for concept in _concepts(concept_ids.get(int(label)), word_of_id, name)
-        ],
-        columns=["label", "concept"],
-    )
+    rows: list[tuple[Any, str]] = []
+    for label, name in name_of_class.items():
+        words = [word_of_id[wnid] for wnid in concept_ids.get(int(label), [])]
+        rows += [(label, word) for word in words or [name]]
+    by_label = pd.DataFrame(rows, columns=["label", "concept"])
     images = index[["image_id", "label"]].astype({"label": "int64"})
     keywords = images.merge(by_label.astype({"concept": "str"}), on="label")
     return Annotations(keywords[KEYWORDS], no_attributes())
-
-
-def _concepts(
-    concept_ids: list[str] | None, word_of_id: dict[str, str], class_name: str
-) -> list[str]:
-    if concept_ids is None:
-        return [class_name]
-    return [word_of_id[wordnet_id] for wordnet_id in concept_ids]
 
 
 def find_wordnet_ids(index: pd.DataFrame) -> dict[int, str]:

@@ -128,7 +128,6 @@ def weights_file(path: str | Path, preferred: Sequence[str]) -> str:
 
 
 def _weights_in_folder(folder: Path, preferred: Sequence[str]) -> str:
-    """Return the name of the weights file of a folder; see :func:`weights_file`."""
     names = sorted(file.name for file in folder.iterdir() if file.suffix in _SUFFIXES)
     for name in preferred:
         if name in names:

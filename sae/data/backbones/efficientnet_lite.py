@@ -89,16 +89,7 @@ def rename(state: Mapping[str, torch.Tensor], model: Any) -> dict[str, torch.Ten
 def _timm_key(
     key: str, state: Mapping[str, torch.Tensor], block_names: list[str]
 ) -> str | None:
-    """Return timm's name of a tensor.
-
-    Args:
-        key: the wheels' name.
-        state: all of the wheels' tensors.
-        block_names: timm's name of each block.
-
-    Returns:
-        None where timm has no such layer, or the model no such block.
-    """
+    """Return timm's name of a wheel's tensor; None where timm has no such layer."""
     in_block = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", key)
     if not in_block:
         layer, tensor = key.rsplit(".", 1)

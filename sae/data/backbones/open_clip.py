@@ -152,18 +152,9 @@ def load(
 
 
 def _settings_without_tag(name: str, path: str) -> dict[str, Any]:
-    """Return the preprocessing and activation of local weights without a tag.
-
-    They are those that open_clip's config in the folder names; else those on which the
-    model's tags agree; for a model without tags {}, open_clip's defaults.
-
-    Args:
-        name: the model's.
-        path: the weights.
-
-    Raises:
-        UserError: there is no such config, and the tags differ.
-    """
+    """Return preprocessing and activation of local weights without a tag."""
+    # Those of open_clip's config beside them, else those on which the model's tags
+    # agree.
     config_file = Path(path, _CONFIG)
     if config_file.is_file():
         config = files.read_foreign_json(config_file)

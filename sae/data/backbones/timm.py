@@ -113,17 +113,6 @@ def load(
 def _load_checkpoint(
     name: str, checkpoint: str, file: str, image_size: int | None
 ) -> torch.nn.Module:
-    """Create a model and load local weights into it.
-
-    Args:
-        name: the model's.
-        checkpoint: the file or folder that the config names.
-        file: the file of the weights in it.
-        image_size: as :func:`load` takes it.
-
-    Raises:
-        UserError: the weights are not those of the model.
-    """
     with _hub.loading(file, name):
         model = _create(_source(name, Path(checkpoint)), image_size)
         # timm's own adaptation for this family: it renames old tensors and resizes the
@@ -149,13 +138,7 @@ def _load_checkpoint(
 
 
 def _is_of_a_further_layer(key: str, model: torch.nn.Module) -> bool:
-    """Say whether a tensor belongs to a layer that follows the last one of its kind.
-
-    Args:
-        key: the tensor's, such as `blocks.12.norm1.weight` where the model has no
-            `blocks.12`, but a `blocks.0`.
-        model: the model.
-    """
+    """Say whether a tensor is of `blocks.12`, say, where `blocks.11` is the last."""
     modules = {name for name, _ in model.named_modules()}
     parts = key.split(".")
     for depth, part in enumerate(parts):
@@ -183,7 +166,6 @@ def preprocessing(model: torch.nn.Module, image_size: int | None) -> Callable:
 
 
 def _create(name: str, image_size: int | None, **options: Any) -> torch.nn.Module:
-    """Create a model of timm without its classifier, for images of some size."""
     # Transformers fix their position embedding at creation; convolutional models take
     # any size, but not the argument.
     if image_size is not None:
@@ -198,11 +180,6 @@ def _create(name: str, image_size: int | None, **options: Any) -> torch.nn.Modul
 
 
 def _weights_entry(name: str) -> Any:
-    """Return timm's entry for the weights of a model.
-
-    Raises:
-        UserError: timm has no such model or tag.
-    """
     entry = None
     with contextlib.suppress(RuntimeError):  # The model exists, its tag does not.
         if timm.is_model(name):
@@ -217,11 +194,6 @@ def _weights_entry(name: str) -> Any:
 
 
 def _fetch_repo(repo: str) -> list[_hub.File]:
-    """Download timm's config and the weights of a repo of the hub.
-
-    Raises:
-        UserError: the repo is not in timm's format, or what :func:`fetch` raises.
-    """
     instead = "give timm's own name as `model` and the folder as `checkpoint`"
     config = _hub.fetch(repo, ["config.json"], instead)
     architecture = _architecture(Path(config.path).parent)
@@ -235,18 +207,7 @@ def _fetch_repo(repo: str) -> list[_hub.File]:
 
 
 def _source(name: str, checkpoint: Path) -> str:
-    """Return what timm makes a model from.
-
-    Args:
-        name: the model's.
-        checkpoint: its weights.
-
-    Returns:
-        The folder `checkpoint` if it holds timm's config.json, else the name.
-
-    Raises:
-        UserError: the config is of another model.
-    """
+    """Return what timm makes a model from: its config's folder, or the name."""
     architecture = _architecture(checkpoint)
     if architecture is None:
         return name
@@ -259,7 +220,6 @@ def _source(name: str, checkpoint: Path) -> str:
 
 
 def _architecture(folder: Path) -> str | None:
-    """Return the architecture that timm's config.json in a folder names, if any."""
     config_file = folder / "config.json"
     if not config_file.is_file():
         return None

@@ -101,7 +101,15 @@ def load(spec: Options, artifacts_root: str | Path | None) -> Dataset:
     def open_image(path: str) -> Image.Image:
         picture = pictures[path]
         if path.endswith(".svg"):
-            picture = _draw(picture)
+            import resvg_py
+
+            # No picture has text, and what fonts a machine has must not matter.
+            picture = resvg_py.svg_to_bytes(
+                svg_string=picture.decode(),
+                width=_SIDE,
+                height=_SIDE,
+                skip_system_fonts=True,
+            )
         image = rgb(Image.open(io.BytesIO(picture)))
         return ImageOps.pad(image, (_SIDE, _SIDE), color="white")
 
@@ -111,15 +119,6 @@ def load(spec: Options, artifacts_root: str | Path | None) -> Dataset:
 def _read_packages(
     artifact_of_vendor: Mapping[str, str], artifacts_root: str | Path | None
 ) -> tuple[dict[str, bytes], list[dict[str, Any]]]:
-    """Read the packages of all vendors into memory, tens of MB.
-
-    Returns:
-        {vendor/file name: a picture's bytes}, and what an emoji-datasource-* says of
-        each emoji.
-
-    Raises:
-        UserError: a package has no pictures, or none brings the labels.
-    """
     pictures: dict[str, bytes] = {}
     emoji: list[dict[str, Any]] = []
     for vendor, artifact in artifact_of_vendor.items():
@@ -150,14 +149,6 @@ def _read_packages(
 def _labelled_pictures(
     emoji: Iterable[dict[str, Any]], paths: Iterable[str], vendors: Iterable[str]
 ) -> pd.DataFrame:
-    """Return a row (`_ROW`) for each picture of a known emoji.
-
-    Args:
-        emoji: what an emoji-datasource-* says of each emoji and of its variants in
-            other skin tones.
-        paths: `vendor/file name` of the pictures.
-        vendors: those whose pictures are taken.
-    """
     path_of_picture = _by_code_points(paths)
     rows: list[tuple[str, ...]] = []
     for base in emoji:
@@ -187,15 +178,7 @@ def neutral(code_points: str) -> str:
 
 
 def _join(groups: list[str], digests: list[bytes]) -> list[str]:
-    """Join groups that share a picture, be it through other groups.
-
-    Args:
-        groups: N group names.
-        digests: N hashes of pictures.
-
-    Returns:
-        N group names; joined groups get the first of their names.
-    """
+    """Give groups that share a picture, be it through others, their first name."""
     rows = pd.DataFrame({"group": groups, "digest": digests, "joined": groups})
     while True:
         before = rows["joined"]
@@ -206,10 +189,7 @@ def _join(groups: list[str], digests: list[bytes]) -> list[str]:
 
 
 def _plain(code_points: str) -> str:
-    """Return one spelling of code points.
-
-    Vendors differ in case, in leading zeros and in their use of FE0F.
-    """
+    """Return one spelling of code points; vendors differ in case, 0s and FE0F."""
     return "-".join(
         code_point.zfill(4)
         for code_point in code_points.upper().split("-")
@@ -218,22 +198,9 @@ def _plain(code_points: str) -> str:
 
 
 def _by_code_points(paths: Iterable[str]) -> dict[tuple[str, str], str]:
-    """Return {(vendor, plain code points): path}.
-
-    Of two files for one emoji the longer name, its full one, counts.
-    """
+    """Return {(vendor, plain code points): path}, of two files the longer name."""
     path_of_picture = {}
     for path in sorted(paths, key=len):
         vendor, _, name = path.rpartition("/")
         path_of_picture[vendor, _plain(Path(name).stem)] = path
     return path_of_picture
-
-
-def _draw(svg: bytes) -> bytes:
-    """Draw an SVG; return it as a PNG."""
-    import resvg_py
-
-    # No picture has text, and what fonts a machine has must not matter.
-    return resvg_py.svg_to_bytes(
-        svg_string=svg.decode(), width=_SIDE, height=_SIDE, skip_system_fonts=True
-    )

@@ -87,11 +87,8 @@ def load(spec: Options, artifacts_root: str | Path | None) -> Dataset:
 
 
 def _read_idx(path: Path, rank: int) -> np.ndarray:
-    """Read bytes in an array of some rank from a file of the IDX format.
-
-    The file has a 4-byte magic number, one big-endian int32 a dimension, then the
-    values.
-    """
+    """Read an array of bytes from a file of the IDX format."""
+    # A 4-byte magic number, one big-endian int32 a dimension, then the values.
     content = path.read_bytes()
     shape = np.frombuffer(content, ">i4", count=rank, offset=4)
     values = np.frombuffer(content, np.uint8, offset=4 + 4 * rank)

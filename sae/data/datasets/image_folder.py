@@ -119,11 +119,6 @@ def _split_folders(spec: Options) -> dict[str, Path]:
 
 
 def _check_splits(spec: Options) -> None:
-    """Check that the root has the folders of splits that its entry speaks of.
-
-    Raises:
-        UserError: it lacks one, or has one of a split that is to be made here.
-    """
     root = Path(spec.root)
     if spec.fractions:
         for_splits = _folders_for_splits(root)
@@ -164,7 +159,6 @@ def _check_splits(spec: Options) -> None:
 
 
 def _folders_for_splits(root: Path) -> list[str]:
-    """Return the names of folders that look as if they held splits, sorted."""
     _, names, _ = next(files.walk(root))
     return [
         f"{name}/"
@@ -189,15 +183,6 @@ def _may_have_pictures(folder: Path) -> bool:
 
 
 def _refuse_empty(place: Path, has_pictures: Mapping[str, bool]) -> None:
-    """Refuse a folder without class folders, or with empty ones.
-
-    Args:
-        place: the folder.
-        has_pictures: {class: whether its folder has pictures}.
-
-    Raises:
-        UserError: it is such a folder.
-    """
     if not has_pictures:
         raise UserError(
             f"image folder {place}: no class folder in it: put one there for each class"
@@ -268,17 +253,6 @@ def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
 def _pictures_by_class(
     place: Path, root: Path, omissions: Omissions
 ) -> dict[str, list[str]]:
-    """Return {class: its pictures, relative to the root}.
-
-    Args:
-        place: the folder of a split.
-        root: the dataset's.
-        omissions: gets the files that are no picture.
-
-    Raises:
-        UserError: pictures lie beside the class folders, there is no class folder, or
-            one is empty.
-    """
     pictures_of_class: dict[str, list[str]] = {}
     no_pictures: list[str] = []
     for name, paths in _files_by_class(place, root, omissions).items():
@@ -306,20 +280,7 @@ def _pictures_by_class(
 def _files_by_class(
     place: Path, root: Path, omissions: Omissions
 ) -> dict[str, list[str]]:
-    """Return {class: its files, relative to the folder of the split}, sorted.
-
-    Links are followed. Under "" are the files beside the class folders. A letter with
-    an accent is one letter, however a file system writes it.
-
-    Args:
-        place: the folder of a split.
-        root: the dataset's.
-        omissions: gets what programs left behind.
-
-    Raises:
-        UserError: a folder cannot be read, or a link leads to one that it lies in, so
-            that its pictures would count many times.
-    """
+    """Return {class: its files below the split's folder}; "" has those of no class."""
     # {class: [(a folder of it, its files)]}
     folders_of_class: dict[str, list[tuple[str, list[str]]]] = {}
     for folder, subfolders, names in files.walk(place):
@@ -343,11 +304,7 @@ def _files_by_class(
 
 
 def _refuse_circle(folder: Path) -> None:
-    """Refuse a link to a folder that it lies in.
-
-    Raises:
-        UserError: `folder` is such a link.
-    """
+    """Refuse a link to a folder that it lies in."""
     if not folder.is_symlink():
         return
     target = folder.resolve()

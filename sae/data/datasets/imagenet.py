@@ -7,7 +7,6 @@ set; val is drawn from the official training images, the same images in every la
 """
 
 import io
-import itertools
 import re
 import tarfile
 from collections.abc import Iterable
@@ -23,7 +22,7 @@ from sae.data import archives, indexing, shard_images
 from sae.data.dataset import Dataset
 from sae.data.indexing import reader
 from sae.data.omissions import Omissions
-from sae.data.tars import TarMember, tar_members
+from sae.data.tars import tar_members
 
 VERSION = 1
 _TRAIN = "ILSVRC2012_img_train.tar"
@@ -66,28 +65,12 @@ class Options(options.Options):
 
 
 def check_early(spec: Options) -> None:
-    """Check that the root has one of the layouts, and images enough; no job has run yet.
-
-    Images are counted where they are files in folders, up to what `images` says.
+    """Check that the root has one of the layouts; no job has run yet.
 
     Raises:
-        UserError: it has none, or fewer images than `images` says.
+        UserError: it has none.
     """
-    root = indexing.root(spec.root)
-    folders = _layout(root)
-    expected_count = sum(spec.images.model_dump(exclude_none=True).values())
-    if _LAYOUTS[folders] is not _list_folders or not expected_count:
-        return
-    files_of_classes = (
-        place for folder in folders for place in root.glob(f"{folder}*/*")
-    )
-    count = sum(1 for _ in itertools.islice(files_of_classes, expected_count))
-    if count < expected_count:
-        raise UserError(
-            f"imagenet {root}: it has {count:,} images, expected {expected_count:,}: "
-            "complete the copy, or, if it is meant to be partial, set `images` of its "
-            "entry in the config to its own counts"
-        )
+    _layout(indexing.root(spec.root))
 
 
 def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
@@ -116,10 +99,8 @@ def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
 
 
 def _list_folders(root: Path, *folders: str) -> _OfficialImages:
-    """List train/ and val/, which have a folder for each WordNet ID.
-
-    This is what torchvision's ImageNet unpacks to.
-    """
+    """List train/ and val/, which have a folder for each WordNet ID."""
+    # This is what torchvision's ImageNet unpacks to.
     from torchvision.datasets import ImageFolder
     from torchvision.datasets.folder import is_image_file
 
@@ -174,7 +155,9 @@ def _list_tars(root: Path, *_patterns: str) -> _OfficialImages:
     val_images = list(tar_members(root / _VAL, omissions=omissions))
     omissions.tell(f"imagenet {root}")
     for image in val_images:
-        number = _val_number(image)
+        # Of ILSVRC2012_val_0000000n the label is the n-th.
+        numbered = _VAL_NUMBER.search(image.name)
+        number = int(numbered[1]) if numbered else 0
         if not 1 <= number <= len(wnids_of_val):
             raise UserError(
                 f"{root / _VAL}: no label for {image.name} among the "
@@ -186,18 +169,8 @@ def _list_tars(root: Path, *_patterns: str) -> _OfficialImages:
     return _OfficialImages(_stems(names), paths, np.array(wnids), train_count)
 
 
-def _val_number(image: TarMember) -> int:
-    """Return n of ILSVRC2012_val_0000000n, whose label is the n-th; else 0."""
-    number = _VAL_NUMBER.search(image.name)
-    return int(number[1]) if number else 0
-
-
 def _read_devkit(path: Path) -> list[str]:
-    """Return the WordNet ID of every validation image, in the images' order.
-
-    Raises:
-        UserError: the file is not the development kit.
-    """
+    """Return the WordNet ID of every validation image, in the images' order."""
     import scipy.io
 
     try:
@@ -260,20 +233,7 @@ def _list_shards(root: Path, *patterns: str) -> _OfficialImages:
 def _wnids_or_numbers(
     image_ids: list[str], labels: np.ndarray, train_labels: list[int]
 ) -> np.ndarray:
-    """Return the classes of images by their WordNet IDs, where training images tell.
-
-    They do where they are named after their class. The labels are then those of the
-    other layouts.
-
-    Args:
-        image_ids: N texts, those of the training images first.
-        labels: (N,) class numbers.
-        train_labels: the class numbers of the training images.
-
-    Returns:
-        (N,) WordNet IDs; `labels` where the names do not tell, or tell of two classes
-        the same.
-    """
+    """Return classes by WordNet ID, where training images are named after them."""
     train_ids = image_ids[: len(train_labels)]
     # The last image of a class decides.
     prefix_of_label = {
@@ -298,11 +258,6 @@ _LAYOUTS = {
 
 
 def _layout(root: Path) -> tuple[str, ...]:
-    """Return the key of `_LAYOUTS` whose files the root has.
-
-    Raises:
-        UserError: it has those of none.
-    """
     attempts = []
     for patterns in _LAYOUTS:
         lacking = [
@@ -318,7 +273,6 @@ def _layout(root: Path) -> tuple[str, ...]:
 
 
 def _stems(names: Iterable[str]) -> list[str]:
-    """Return the names of files without folders and endings."""
     # Some copies put the class behind the file's name: n01440764_10026_n01440764.JPEG.
     return [
         re.sub(r"(_\d+)_n\d{8}$", r"\1", PurePosixPath(name).stem) for name in names
@@ -326,12 +280,6 @@ def _stems(names: Iterable[str]) -> list[str]:
 
 
 def _names_of(classes: np.ndarray, recorded: list[str] | None) -> list[str]:
-    """Return the names of C classes.
-
-    Args:
-        classes: (C,) WordNet IDs, which timm describes, or class numbers.
-        recorded: the names of classes by number that the files record, if any.
-    """
     from timm.data import ImageNetInfo
 
     imagenet = ImageNetInfo()

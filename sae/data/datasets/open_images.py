@@ -9,7 +9,6 @@ with '; ', in alphabetical order.
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -94,11 +93,6 @@ def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
 
 
 def _first_annotations(root: Path, names: list[str]) -> Path:
-    """Return the first file of annotations that is there.
-
-    Raises:
-        UserError: none is.
-    """
     for name in names:
         if (root / "annotations" / name).is_file():
             return root / "annotations" / name
@@ -121,11 +115,6 @@ def _label_file(root: Path, split: str, folder: str) -> Path:
 
 
 def _refuse_no_folder(root: Path, folder: str) -> None:
-    """Refuse a root without a folder.
-
-    Raises:
-        UserError: it has no such folder.
-    """
     if not (root / folder).is_dir():
         raise UserError(
             f"open_images: no folder {folder}/ with *.jpg in {root}; it has: "
@@ -134,15 +123,8 @@ def _refuse_no_folder(root: Path, folder: str) -> None:
 
 
 def _list_images(root: Path, folder: str, omissions: Omissions) -> pa.Array:
-    """Return the IDs of a folder's images, sorted.
-
-    An Arrow array takes a fifth of the memory of a list of strings.
-
-    Args:
-        root: the dataset's.
-        folder: the name of the folder in it.
-        omissions: gets what does not end in .jpg.
-    """
+    """Return the IDs of a folder's images, sorted."""
+    # An Arrow array takes a fifth of the memory of a list of strings.
     _refuse_no_folder(root, folder)
     with os.scandir(root / folder) as entries:
         names = (entry.name for entry in entries)
@@ -153,7 +135,6 @@ def _list_images(root: Path, folder: str, omissions: Omissions) -> pa.Array:
 def _without_ending(
     names: Iterable[str], folder: str, omissions: Omissions
 ) -> Iterator[str]:
-    """Yield the names that end in .jpg, without it."""
     for name in names:
         if name.endswith(".jpg"):
             yield name.removesuffix(".jpg")
@@ -164,11 +145,6 @@ def _without_ending(
 
 
 def _restrict(ids: pa.Array, list_file: Path) -> pa.Array:
-    """Return those of some image IDs that a file lists.
-
-    Raises:
-        UserError: the file cannot be read, or lists other images too.
-    """
     try:
         column = csv_tables.read_column(list_file, "ImageID")
         if column is None:
@@ -189,7 +165,6 @@ def _restrict(ids: pa.Array, list_file: Path) -> pa.Array:
 
 
 def _read_lines(path: Path) -> Iterator[str]:
-    """Yield the IDs of a list with one a line."""
     with csv_tables.open_text(path) as file:
         for line in file:
             if line.strip():
@@ -198,13 +173,6 @@ def _read_lines(path: Path) -> Iterator[str]:
 
 
 def _read_display_names(path: Path) -> dict[str, str]:
-    """Return {LabelName: display name}.
-
-    Some versions of the file have a header, which does no harm here.
-
-    Raises:
-        UserError: the file is no such table.
-    """
     try:
         rows = csv_tables.read_rows(path)
         return {row[0]: row[1] for row in rows if len(row) == 2}
@@ -217,24 +185,15 @@ def _read_display_names(path: Path) -> dict[str, str]:
 def _join_label_names(
     label_file: Path, ids: pa.Array, name_of_label: dict[str, str]
 ) -> pa.Array:
-    """Return the names of the positive labels of each image, joined with '; '.
-
-    Args:
-        label_file: the image-level labels, of these and other images.
-        ids: (N,) IDs of the images.
-        name_of_label: {LabelName: display name}.
-
-    Returns:
-        (N,) texts.
-    """
-    labels = _read_positive_labels(label_file, name_of_label)
-    image_numbers = pc.index_in(labels.image_ids, value_set=ids)
+    """Return the names of the positive labels of each image, joined with '; '."""
+    # Of each label its image, and the place of its name in `names`.
+    image_ids, name_numbers, names = _read_positive_labels(label_file, name_of_label)
+    image_numbers = pc.index_in(image_ids, value_set=ids)
     is_of_image = pc.is_valid(image_numbers).to_numpy()
 
     # The place of each name in alphabetical order.
-    names = labels.names
     rank_of_name = np.argsort(np.argsort(names))
-    ranks = rank_of_name[labels.name_numbers[is_of_image]]
+    ranks = rank_of_name[name_numbers[is_of_image]]
     # One integer for (image, label) sorts both and drops what several annotators said.
     pairs = np.unique(
         image_numbers.drop_null().to_numpy() * np.int64(len(names)) + ranks
@@ -248,33 +207,12 @@ def _join_label_names(
     return pc.binary_join(lists, "; ")
 
 
-class _PositiveLabels(NamedTuple):
-    """The labels that people verified as present.
-
-    Attributes:
-        image_ids: of each label, the image.
-        name_numbers: of each label, the place of its name in `names`.
-        names: in the order in which the file has them first.
-    """
-
-    image_ids: pa.ChunkedArray
-    name_numbers: Int[np.ndarray, " labels"]
-    names: list[str]
-
-
-def _read_positive_labels(path: Path, name_of_label: dict[str, str]) -> _PositiveLabels:
-    """Read the labels of a file that people verified as present.
-
-    The file has up to 59 million rows. It is read in chunks. Only the positive labels
-    stay in memory, each as an ID and a small integer.
-
-    Args:
-        path: the file.
-        name_of_label: {LabelName: display name}; a label without one names itself.
-
-    Raises:
-        UserError: the file is no such table.
-    """
+def _read_positive_labels(
+    path: Path, name_of_label: dict[str, str]
+) -> tuple[pa.ChunkedArray, Int[np.ndarray, " labels"], list[str]]:
+    """Read the labels that people verified as present."""
+    # The file has up to 59 million rows. It is read in chunks, and only the positive
+    # labels stay in memory, each as an ID and a small integer.
     image_ids = []
     name_numbers = [np.empty(0, dtype=np.int32)]
     number_of_name: dict[str, int] = {}
@@ -295,7 +233,7 @@ def _read_positive_labels(path: Path, name_of_label: dict[str, str]) -> _Positiv
             f"{path} is not a file of image-level labels ({error}): expected the "
             f"columns {', '.join(_LABEL_TYPES)}: download it again"
         ) from None
-    return _PositiveLabels(
+    return (
         pa.chunked_array(image_ids, pa.string()),
         np.concatenate(name_numbers),
         list(number_of_name),

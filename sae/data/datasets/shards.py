@@ -126,11 +126,6 @@ def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
 def _check_all_labelled(
     root: Path, images_of_split: dict[str, shard_images.ShardImages]
 ) -> None:
-    """Check that all splits have labels, or none has.
-
-    Raises:
-        UserError: only some have.
-    """
     labelled = []
     unlabelled = []
     for split, images in images_of_split.items():
@@ -148,7 +143,6 @@ def _check_all_labelled(
 def _names_of(
     labels: np.ndarray | None, class_names: list[str] | None
 ) -> list[str] | None:
-    """Return the name of each image's class; its number where no names are recorded."""
     if labels is None:
         return None
     if class_names:

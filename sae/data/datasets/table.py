@@ -5,7 +5,6 @@ Rows are in the order of the embeddings' rows. The column `image_id` is required
 """
 
 import itertools
-import logging
 from pathlib import Path
 
 import pandas as pd
@@ -17,7 +16,6 @@ from sae.data.dataset import COLUMNS, Dataset
 from sae.data.splits import SPLITS
 
 VERSION = 1
-progress = logging.getLogger("sae.progress")
 HAS_IMAGES = False
 # The index is made of these files: a change in one rebuilds it.
 FILES = ["{root}/train.csv", "{root}/val.csv", "{root}/test.csv"]
@@ -69,33 +67,19 @@ def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
 
 
 def _check_numbers_of_names(root: Path, rows: pd.DataFrame, column: str) -> None:
-    """Check that a class of one name has the same numbers in all splits.
-
-    Two classes may share a name, as two of ImageNet's do: that is said.
-
-    Args:
-        root: the dataset's.
-        rows: those of all splits, with `split`.
-        column: label or label_coarse; its names stand in {column}_name.
-
-    Raises:
-        UserError: it has none in common in two splits.
-    """
+    """Check that a class of one name has a number in common in all splits."""
+    # Two classes may share a name, as two of ImageNet's do.
     name_column = f"{column}_name"
     if not {column, name_column} <= set(rows):
         return
     pairs = rows.dropna(subset=[column, name_column])
     pairs = pairs.drop_duplicates(["split", column, name_column])
     several = pairs.groupby(name_column)[column].transform("nunique") > 1
-    shared_names = []
     for name, of_name in pairs[several].groupby(name_column):
         numbers_of_split = {
             split: set(in_split[column].tolist())
             for split, in_split in of_name.groupby("split", sort=False)
         }
-        shared_names.append(
-            f"{name!r} ({sorted(set.union(*numbers_of_split.values()))})"
-        )
         for first, second in itertools.combinations(numbers_of_split, 2):
             if numbers_of_split[first].isdisjoint(numbers_of_split[second]):
                 raise UserError(
@@ -104,22 +88,9 @@ def _check_numbers_of_names(root: Path, rows: pd.DataFrame, column: str) -> None
                     f"{sorted(numbers_of_split[second])} in {second}.csv: number the "
                     "classes of all splits together"
                 )
-    if shared_names:
-        progress.warning(
-            "table %s: %d classes share a name, such as %s",
-            root,
-            len(shared_names),
-            shared_names[0],
-        )
 
 
 def _read_table(path: Path) -> pd.DataFrame:
-    """Read the table of one split.
-
-    Raises:
-        UserError: it is missing, no table, has other columns than `_TYPES`, or a value
-            is missing in a column that must have all.
-    """
     try:
         table = csv_tables.read_frame(path, _TYPES)
     except FileNotFoundError:

@@ -87,13 +87,7 @@ def check_early(spec: Options) -> None:
 
 
 def _class_names() -> list[str]:
-    """Return the names of torchvision's datasets.
-
-    They are read from its file, since an import takes seconds.
-
-    Raises:
-        UserError: the file lists none.
-    """
+    """Return the names of torchvision's datasets, whose import would take seconds."""
     package = importlib.util.find_spec("torchvision")
     assert package is not None and package.origin is not None
     file = Path(package.origin).parent / "datasets/__init__.py"
@@ -141,13 +135,6 @@ def load(spec: Options, _artifacts_root: str | Path | None) -> Dataset:
 
 
 def _name_of(label: int, class_names: Any) -> str:
-    """Return the name of a class.
-
-    Args:
-        label: its number.
-        class_names: a name of each class, or several in a tuple; None where the class
-            of torchvision has none.
-    """
     name = class_names[label] if class_names else label
     return ", ".join(name) if isinstance(name, tuple) else str(name)
 
@@ -165,12 +152,6 @@ def download(spec: Options) -> dict[str, int]:
 
 
 def _open(spec: Options, part: str) -> Any:
-    """Return one part of a dataset, "train" or "test", as torchvision has it.
-
-    Raises:
-        UserError: there is no such class, its files are not right or not there, or they
-            cannot be downloaded.
-    """
     import torchvision.datasets
 
     check_early(spec)
@@ -196,7 +177,6 @@ def _open(spec: Options, part: str) -> Any:
 def _open_or_download(
     dataset_class: Callable[..., Any], root: str, keywords: dict[str, Any]
 ) -> Any:
-    """Return a dataset of torchvision; download its files if they are not there."""
     try:
         dataset = dataset_class(root, **keywords)
         dataset[0]  # Places365 itself checks only its lists, not its images.
@@ -207,7 +187,6 @@ def _open_or_download(
 
 
 def _describe(error: BaseException) -> str:
-    """Return an error's text, after its class where the text alone says little."""
     text = in_one_line(error)
     if isinstance(error, OSError | RuntimeError) or not str(error):
         return text
@@ -217,11 +196,9 @@ def _describe(error: BaseException) -> str:
 def _fetch(
     dataset_class: Callable[..., Any], root: str, keywords: dict[str, Any]
 ) -> None:
-    """Let a class of torchvision download its files, and move them below `root`.
-
-    It does so in an empty folder: many classes take what a killed unpacking has left
-    behind for the whole dataset.
-    """
+    """Let a class of torchvision download its files, and move them below `root`."""
+    # It does so in an empty folder: many classes take what a killed unpacking has left
+    # behind for the whole dataset.
     folder = Path(root).expanduser()
     # torchvision asks for no filter, and without one a tar may write anywhere. Python
     # has them since 3.11.4.
@@ -233,10 +210,6 @@ def _fetch(
 
 
 def _move(source: Path, target: Path) -> None:
-    """Move what is in one folder into another one.
-
-    Folders that both have are joined.
-    """
     for path in source.iterdir():
         if path.is_dir() and (target / path.name).is_dir():
             _move(path, target / path.name)
@@ -245,13 +218,7 @@ def _move(source: Path, target: Path) -> None:
 
 
 def _labels(spec: Options, part: str, dataset: Any) -> np.ndarray:
-    """Return the class numbers (N,) of one part.
-
-    No image is decoded where the class keeps its labels in an attribute.
-
-    Raises:
-        UserError: it does not give one class number for each image.
-    """
+    """Return the class numbers (N,) of one part, if possible without decoding."""
     place = f"dataset type torchvision, {spec.name}, {part}"
     advice = f"choose a classification dataset, or put its files under {spec.root} anew"
     try:
@@ -275,7 +242,6 @@ def _labels(spec: Options, part: str, dataset: Any) -> np.ndarray:
 
 
 def _stored_labels(dataset: Any) -> Any:
-    """Return the labels of a dataset of torchvision, from where its class has them."""
     labels = None
     for attribute in _LABEL_ATTRIBUTES:
         if hasattr(dataset, attribute):

@@ -57,11 +57,6 @@ def write(coder: Coder, folder: Path, about: dict[str, Any]) -> None:
 
 
 def _common_threshold(theta: Tensor) -> Tensor:
-    """Return the threshold that all latents have, a tensor without axes.
-
-    Raises:
-        UserError: they have several.
-    """
     distinct = theta.clamp_min(0).unique()
     if len(distinct) != 1:
         raise UserError(

@@ -104,7 +104,6 @@ def fits(checkpoint: checkpoints.Checkpoint) -> bool:
 
 
 def _class_by_tensors(checkpoint: checkpoints.Checkpoint) -> str:
-    """Return which class of the library an SAE is, by its tensors."""
     names = checkpoint.tensors.keys()
     if "group_sizes" in names:
         return "MatryoshkaBatchTopKSAE"
@@ -122,7 +121,6 @@ def _class_by_tensors(checkpoint: checkpoints.Checkpoint) -> str:
 
 
 def _read_sae(checkpoint: checkpoints.Checkpoint) -> DictionaryLearningSae:
-    """Read the settings, the class and the tensors of a checkpoint."""
     config = checkpoint.read_settings(DictionaryLearningConfig)
     trainer = config.trainer
     class_name = trainer.dict_class or _class_by_tensors(checkpoint)
@@ -147,11 +145,7 @@ def _stated_k(
     config_k: int | None,
     options: checkpoints.Options,
 ) -> int | None:
-    """Return the k that a checkpoint states: that of the tensor `k`, else `trainer.k`.
-
-    Raises:
-        UserError: both are there and differ, and the options do not decide.
-    """
+    """Return the k of the tensor `k`, or `trainer.k`; options decide conflicts."""
     if "k" not in checkpoint.tensors:
         return config_k
     tensor_content = {"k": checkpoint.tensors["k"].tolist()}

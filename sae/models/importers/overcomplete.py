@@ -55,11 +55,6 @@ def fits(checkpoint: checkpoints.Checkpoint) -> bool:
 
 
 def _read_sae(checkpoint: checkpoints.Checkpoint) -> OvercompleteSae:
-    """Read the tensors of a checkpoint, and of the file `b_dec.npy` beside it.
-
-    Raises:
-        UserError: its encoder is not linear, or as :meth:`Checkpoint.take_tensors`.
-    """
     other_layers = sorted(
         name
         for name in checkpoint.tensors

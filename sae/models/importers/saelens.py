@@ -78,7 +78,6 @@ def fits(checkpoint: checkpoints.Checkpoint) -> bool:
 def _take_tensors(
     checkpoint: checkpoints.Checkpoint, config: SaelensConfig
 ) -> checkpoints.Tensors:
-    """Return the tensors that the architecture has, by SAELens' names."""
     known = TENSORS.union({"b_enc"}, *MORE_AXES.values())
     checkpoint.refuse_other_tensors(known)
     more_axes = MORE_AXES.get(config.architecture, {"b_enc": "m"})
@@ -145,11 +144,6 @@ def _coder_settings(
     options: checkpoints.Options,
     d: int,
 ) -> checkpoints.CoderSettings:
-    """Return the input space of an SAE, and the k of the options.
-
-    Raises:
-        UserError: the SAE normalises its inputs, and the options name an input space.
-    """
     normalisation = config.normalize_activations
     if normalisation == "none":
         return options.completed_by(config.metadata)

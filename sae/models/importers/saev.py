@@ -73,7 +73,6 @@ def fits(checkpoint: checkpoints.Checkpoint) -> bool:
 
 
 def _read_sae(checkpoint: checkpoints.Checkpoint) -> SaevSae:
-    """Read the settings and tensors of a checkpoint."""
     config = checkpoint.read_settings(SaevHeader).cfg
     activation = config.activation
     axes = dict(AXES)

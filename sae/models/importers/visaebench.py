@@ -67,12 +67,6 @@ def fits(checkpoint: checkpoints.Checkpoint) -> bool:
 
 
 def _read_sae(checkpoint: checkpoints.Checkpoint) -> VisaebenchSae:
-    """Read the settings and tensors of a checkpoint.
-
-    Raises:
-        UserError: there is no threshold where one is needed, or as
-            :meth:`Checkpoint.take_tensors`.
-    """
     config = checkpoint.read_settings(VisaebenchConfig)
     axes = dict(AXES)
     if config.activation != "topk" and "threshold" in checkpoint.tensors:

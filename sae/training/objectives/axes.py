@@ -42,7 +42,9 @@ class Objective(step.Objective):
             x: the prepared training inputs.
         """
         initial = self.coder
-        axes = self._axes(x)
+        axes = torch.eye(initial.d)
+        if self.options.basis == "principal":
+            axes = principal_axes(x, initial)
         signed_axes = torch.cat([axes, -axes])
 
         m = 2 * initial.d
@@ -57,14 +59,6 @@ class Objective(step.Objective):
             {"W_enc": signed_axes.T, "W_dec": signed_axes, "b_dec": initial.b_dec}
         )
         return coder.to(initial.b_dec.device)
-
-    def _axes(
-        self, x: Float[Tensor, "images dims"] | Inputs
-    ) -> Float[Tensor, "dims dims"]:
-        """Return the axes, one a row, of the prepared training inputs."""
-        if self.options.basis == "dimensions":
-            return torch.eye(self.coder.d)
-        return principal_axes(x, self.coder)
 
 
 def principal_axes(

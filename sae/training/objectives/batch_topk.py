@@ -85,10 +85,7 @@ class Objective(step.Objective):
         return self.coder
 
     def _update_threshold(self, values: Float[Tensor, " picks"]) -> None:
-        """Move the estimate towards the smallest value > 0 that a batch kept.
-
-        A batch without any changes nothing. All of it stays on the device.
-        """
+        """Move the estimate towards the smallest value > 0 that a batch kept."""
         positive_or_infinite = values.where(values > 0, torch.inf)
         smallest = positive_or_infinite.min().to(self.threshold.dtype)
         has_positive = smallest.isfinite()

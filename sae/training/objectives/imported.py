@@ -108,7 +108,6 @@ def misfit(options: Options, embeddings: Float[np.ndarray, "images dims"]) -> st
 def _reconstruct(
     coder: Coder, embeddings: Float[np.ndarray, "images dims"]
 ) -> dict[str, float]:
-    """Return the row of the log of an SAE on at most `_ROWS` embeddings."""
     # Evenly spread, since rows may be in the order of their classes.
     every_nth = -(-len(embeddings) // _ROWS)
     x = prepare(embeddings[::every_nth], coder.input_norm, coder.input_scale)
@@ -116,7 +115,6 @@ def _reconstruct(
 
 
 def _describe_misfit(coder: Coder, r2: float) -> str:
-    """Say what is wrong, and both of the things that the config may lack."""
     return (
         f"{describe_doubt(coder, r2, 'the training embeddings')}, `import: {{ place: "
         "..., input_norm: ..., input_scale: ... }`; or, if it was trained on another "

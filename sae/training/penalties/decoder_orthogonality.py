@@ -51,7 +51,6 @@ def penalty(batch: Batch) -> Float[Tensor, " batch"]:
 def _highest_cosines(
     unit_rows: Float[Tensor, "latents dims"],
 ) -> Float[Tensor, " latents"]:
-    """Compute the highest cosine of each row with another row."""
     cosines = unit_rows @ unit_rows.T
     is_itself = torch.eye(len(unit_rows), dtype=torch.bool, device=unit_rows.device)
     return cosines.masked_fill(is_itself, -torch.inf).amax(dim=1)
