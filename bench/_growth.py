@@ -247,7 +247,8 @@ def draw(times: pd.DataFrame, out: Path) -> None:
     with style.plt.rc_context(style.RC):
         size = (style.WIDTH, 3.4)
         figure, axes = style.plt.subplots(
-            *(1, len(banks)),
+            1,
+            len(banks),
             figsize=size,
             sharey=True,
             squeeze=False,
@@ -260,8 +261,8 @@ def draw(times: pd.DataFrame, out: Path) -> None:
                 ax.plot(line["rows"], line["seconds"], "o-", color=color)
             rows = np.array([1e3, 1e7])
             for slope in (1e-5, 1e-4, 1e-3, 1e-2):
-                in_proportion = (rows, rows * slope)
-                ax.plot(*in_proportion, "--", color=style.GREY, linewidth=0.6, zorder=0)
+                grey = {"color": style.GREY, "linewidth": 0.6, "zorder": 0}
+                ax.plot(rows, rows * slope, "--", **grey)
             ax.set(title=f"{saes} SAEs", xlabel="training images")
             ax.set(xscale="log", yscale="log")
             ax.set(xlim=(0.8 * shown["rows"].min(), 1.25 * shown["rows"].max()))

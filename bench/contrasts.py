@@ -35,6 +35,7 @@ from sae.scoring.front import DETECTION, ENDPOINTS
 from sae.scoring.rows import CELL, read_metrics
 from sae.scoring.selection import chosen_rows, rows_under
 
+ROOT = Path(__file__).parent.parent
 Tables = dict[str, pd.DataFrame]
 
 # {experiment: {set: its datasets}}. Each set is read as if it were an experiment of its
@@ -143,7 +144,7 @@ def main() -> None:
 
 def read_experiment(folder: Path) -> Experiment:
     """Read the kept rows of an experiment, which the folder is named for."""
-    config = settings.read_config("config.yaml")
+    config = settings.read_config(str(ROOT / "config.yaml"))
     record = settings.claims_settings(config, folder.name)
     names = ComparisonSettings.model_validate(record)
     metrics = across_groups(read_metrics(folder / "metrics.parquet"))

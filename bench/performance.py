@@ -189,7 +189,7 @@ def time_steps(run: Run) -> list[Comparison]:
         for precision in ("float32", "bfloat16")
         for method, goal in STEP_GOALS.items()
     }
-    commands = {}
+    commands: dict[str, tuple[list[str], dict[str, str]]] = {}
     for library in others:
         command = [*command_of(library), "step", library, *numbers]
         commands[library] = (command, {})
