@@ -11,12 +11,11 @@ at 7 lambdas. Beyond what a step takes on 1,000 rows (its start),
 - SAEs: the seconds for 30 with ten times those for 3.
 
 Starts vary from run to run, so what takes less than three times its start is not
-compared. It writes times.csv, and draws growth.png. The whole takes about an hour and a
-half on 2 cores.
+compared. All times are written to times.csv. The whole takes about an hour and a half
+on 2 cores.
 """
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -25,7 +24,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from sae.config.load import read_config
@@ -61,8 +59,6 @@ GOAL = 1.1  # of proportional
 LEAST = 3.0  # times its start: what takes less tells little
 PENALTIES = {"topk": None, "reg1": "off_support_l1", "reg2": "l1_l2_ratio"}
 METRICS = ["firing", "independent", "latents", "monosemanticity", "reconstruction"]
-# Okabe and Ito 2008.
-STEP_COLORS = {"cache": "#999999", "train": "#D55E00", "score": "#0072B2"}
 # What is measured, ours, beside what, its value.
 Pair = tuple[str, float, str, float]
 
@@ -73,7 +69,7 @@ def measure(size: str, threads: int, folder: Path) -> list[Pair]:
     Args:
         size: Of `SIZES`.
         threads: Of each step.
-        folder: For stores and banks, which are made anew, times.csv and growth.png.
+        folder: For stores and banks, which are made anew, and times.csv.
     """
     rows_by_bank, rounds = SIZES[size]
     shape = TINY_SHAPE if size == "tiny" else SHAPE
@@ -88,15 +84,16 @@ def measure(size: str, threads: int, folder: Path) -> list[Pair]:
             for saes, step, command in commands(
                 place, rows, rows_by_bank, shape, recipe, threads
             ):
-                seconds, gib = run_measured(command)
-                times.append((rows, saes, step, seconds, gib))
+                started = time.perf_counter()
+                subprocess.run(command, check=True)
+                seconds = time.perf_counter() - started
+                times.append((rows, saes, step, seconds))
                 print(f"  {rows:>9,} {saes:>3} {step:<6}{seconds:9.1f} s", flush=True)
             shutil.rmtree(place)
-    columns = ["rows", "saes", "step", "seconds", "peak_gib"]
+    columns = ["rows", "saes", "step", "seconds"]
     by_step = pd.DataFrame(times, columns=columns).groupby(columns[:3], sort=False)
     table = by_step.median().reset_index()
     table.to_csv(folder / "times.csv", index=False)
-    draw(table, folder)
     return [*compare_rows(table), *compare_saes(table)]
 
 
@@ -186,20 +183,6 @@ def bank_plan(saes: int, k: int, recipe: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def run_measured(command: list[str]) -> tuple[float, float]:
-    """Run a command; return its seconds, and its peak resident memory in GiB.
-
-    The program ends if the command fails.
-    """
-    started = time.perf_counter()
-    process = subprocess.Popen(command)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        sys.exit(f"failed: {command}")
-    return time.perf_counter() - started, usage.ru_maxrss / 2**20
-
-
 def compare_rows(times: pd.DataFrame) -> Iterator[Pair]:
     """Yield the two largest sizes of each step and bank, beyond its start."""
     for (step, saes), table in times.groupby(["step", "saes"], sort=False):
@@ -231,48 +214,3 @@ def compare_saes(times: pd.DataFrame) -> Iterator[Pair]:
             f"{MANY // FEW} x {FEW} SAEs",
             MANY / FEW * work[FEW],
         )
-
-
-def draw(times: pd.DataFrame, out: Path) -> None:
-    """Draw seconds against rows, a panel per bank, as growth.png.
-
-    Dashed lines are in proportion to the rows.
-    """
-    from matplotlib.ticker import EngFormatter
-
-    from sae.report import style
-
-    shown = times[times["rows"] > START]
-    banks = [saes for saes in BANKS if saes in set(shown["saes"])]
-    with style.plt.rc_context(style.RC):
-        size = (style.WIDTH, 3.4)
-        figure, axes = style.plt.subplots(
-            1,
-            len(banks),
-            figsize=size,
-            sharey=True,
-            squeeze=False,
-            layout="constrained",
-        )
-        for ax, saes in zip(axes[0], banks, strict=True):
-            of_bank = shown[shown["saes"].isin([0, saes])]
-            for step, color in STEP_COLORS.items():
-                line = of_bank[of_bank["step"] == step]
-                ax.plot(line["rows"], line["seconds"], "o-", color=color)
-            rows = np.array([1e3, 1e7])
-            for slope in (1e-5, 1e-4, 1e-3, 1e-2):
-                grey = {"color": style.GREY, "linewidth": 0.6, "zorder": 0}
-                ax.plot(rows, rows * slope, "--", **grey)
-            ax.set(title=f"{saes} SAEs", xlabel="training images")
-            ax.set(xscale="log", yscale="log")
-            ax.set(xlim=(0.8 * shown["rows"].min(), 1.25 * shown["rows"].max()))
-            ax.set(ylim=(0.8 * shown["seconds"].min(), 1.5 * shown["seconds"].max()))
-            ax.xaxis.set_major_formatter(EngFormatter(sep=""))
-        axes[0, 0].set_ylabel("seconds")
-        entries = [
-            style.reference(step, color=color, marker="o")
-            for step, color in STEP_COLORS.items()
-        ]
-        in_proportion = style.reference("in proportion", linestyle="--")
-        style.legend(figure, [*entries, in_proportion])
-        style.save(figure, out, "growth")

@@ -14,6 +14,7 @@ Each prints its tables; with `--out` it writes them as CSV into a folder.
 """
 
 import argparse
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -130,8 +131,12 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="docs/results/EXPERIMENT")
     parser.add_argument("--out", type=Path, help="a folder for the CSVs")
     arguments = parser.parse_args()
-    experiment = read_experiment(arguments.folder)
-    for name, table in COMMANDS[arguments.command](experiment).items():
+    try:
+        experiment = read_experiment(arguments.folder)
+        tables = COMMANDS[arguments.command](experiment)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    for name, table in tables.items():
         shown = table
         if "width" in table:
             shown = outcomes.headline(table)
@@ -145,6 +150,8 @@ def main() -> None:
 def read_experiment(folder: Path) -> Experiment:
     """Read the kept rows of an experiment, which the folder is named for."""
     config = settings.read_config(str(ROOT / "config.yaml"))
+    if folder.name not in config.experiments:
+        raise UserError(f"{folder}: the config has no experiment {folder.name}")
     record = settings.claims_settings(config, folder.name)
     names = ComparisonSettings.model_validate(record)
     metrics = across_groups(read_metrics(folder / "metrics.parquet"))
@@ -308,13 +315,17 @@ def read_fewer_trials(experiment: Experiment, is_kept: pd.Series) -> Readings:
         is_kept: Which of them stay.
     """
     kept = experiment.metrics[is_kept]
-    tuning = kept[kept["seed"] == experiment.names.fronts.tuning]
     against = experiment.names.tuned
     of_seeds = readings.read(kept, against, experiment.first_width)
+    missing = [effects["status"] == "seeds missing" for effects in of_seeds[:2]]
+    if not any(is_missing.any() for is_missing in missing):
+        return of_seeds
+    tuning = kept[kept["seed"] == experiment.names.fronts.tuning]
     of_tuning = readings.read(tuning, against, experiment.first_width)
     joined = []
-    for effects, substitutes in zip(of_seeds[:2], of_tuning[:2], strict=True):
-        is_missing = effects["status"] == "seeds missing"
+    for effects, is_missing, substitutes in zip(
+        of_seeds[:2], missing, of_tuning[:2], strict=True
+    ):
         substituted = substitutes.merge(effects.loc[is_missing, KEYS], on=KEYS)
         joined.append(pd.concat([effects[~is_missing], substituted]))
     return Readings(joined[0], joined[1], of_seeds.pairs)
@@ -414,16 +425,16 @@ def read_pairs(experiment: Experiment) -> Tables:
         Under its name, a table of each dataset, and of all with the interval over
         blocks.
     """
+    if experiment.folder.name not in PAIRS:
+        raise UserError(f"{experiment.folder}: only {', '.join(PAIRS)} have pairs")
     paired = PAIRS[experiment.folder.name]
-    other = experiment
+    names = experiment.names
+    first = readings.read(experiment.metrics, names.tuned, names.fronts)
+    second = first
     if paired.other != experiment.folder.name:
         other = read_experiment(experiment.folder.parent / paired.other)
-    names = experiment.names
-    differences = subtract(
-        readings.read(experiment.metrics, names.tuned, names.fronts),
-        readings.read(other.metrics, names.tuned, names.fronts),
-        paired.names,
-    )
+        second = readings.read(other.metrics, names.tuned, names.fronts)
+    differences = subtract(first, second, paired.names)
     of_all = judge(differences, names).assign(dataset=ALL_DATASETS)
     table = pd.concat([judge_each_dataset(differences, names), of_all])
     columns = [

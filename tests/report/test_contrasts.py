@@ -226,8 +226,10 @@ def test_the_sets_of_photographs_are_those_of_its_page():
     assert {*paired.names.values()} == {*sets["small pictures"]}
 
 
-def test_few_minus_many_is_paired_by_backbone_and_seed(experiment):
-    table = contrasts.read_pairs(experiment)["few_minus_many"]
+def test_few_minus_many_is_paired_by_backbone_and_seed(all_readings, names):
+    datasets = contrasts.PAIRS["decisive"].names
+    paired = contrasts.subtract(all_readings, all_readings, datasets)
+    table = contrasts.judge_each_dataset(paired, names)
     table = table[table["width"] == 0.01]
     for dataset in DATASETS:
         row = row_of(table, dataset=dataset, **OF_DETECTION)
@@ -238,7 +240,8 @@ def test_few_minus_many_is_paired_by_backbone_and_seed(experiment):
             assert width == pytest.approx(0, abs=1e-9)
         assert row["cells"] == 3
         assert row["up"] == (0 if dataset == "openclipart_split1" else 3)
-    of_all = row_of(table, dataset="all datasets", **OF_DETECTION)
+    means = contrasts.judge(paired, names)
+    of_all = row_of(means, width=0.01, **OF_DETECTION)
     differences = {dataset: FEW[dataset] - MANY[dataset] for dataset in DATASETS}
     blocks = np.repeat([*differences.values()], 2)
     half = stats.t.ppf(0.975, 5) * np.std(blocks, ddof=1) / 6**0.5
