@@ -74,7 +74,7 @@ def measure(size: str, threads: int, folder: Path) -> list[Pair]:
     rows_by_bank, rounds = SIZES[size]
     shape = TINY_SHAPE if size == "tiny" else SHAPE
     recipe = read_config(ROOT / "config.yaml").training["small"].model_dump()
-    recipe |= {"epochs": 1, **(TINY_RECIPE if size == "tiny" else {})}
+    recipe = {**recipe, "epochs": 1, **(TINY_RECIPE if size == "tiny" else {})}
     shutil.rmtree(folder, ignore_errors=True)
     times = []
     # All sizes in turn, round after round, since a machine's speed drifts.
@@ -204,12 +204,12 @@ def compare_saes(times: pd.DataFrame) -> Iterator[Pair]:
     """Yield the two banks of each step at the largest size that both have."""
     for step, table in times[times["saes"] > 0].groupby("step", sort=False):
         seconds = table.pivot(index="rows", columns="saes", values="seconds")
-        both = seconds.reindex(columns=[FEW, MANY]).dropna()
-        if both.empty or both[FEW].iloc[-1] < LEAST * seconds[FEW][START]:
+        in_both = seconds.reindex(columns=[FEW, MANY]).dropna()
+        if in_both.empty or in_both[FEW].iloc[-1] < LEAST * seconds[FEW][START]:
             continue
-        work = both.iloc[-1] - seconds[FEW][START]
+        work = in_both.iloc[-1] - seconds[FEW][START]
         yield (
-            f"s beyond the start, {step}, {both.index[-1]:,} rows, {MANY} SAEs",
+            f"s beyond the start, {step}, {in_both.index[-1]:,} rows, {MANY} SAEs",
             work[MANY],
             f"{MANY // FEW} x {FEW} SAEs",
             MANY / FEW * work[FEW],

@@ -93,10 +93,20 @@ def ours(
 
     config = read_config(Path(__file__).parent.parent / "config.yaml")
     entry = config.methods[method]
-    options = {**config.training[recipe].model_dump(), **entry.recipe, **changed}
-    options |= {"m": m, "k": k, "lr": lr, "seed": 0, "options": entry.options}
-    options |= {"objective": entry.objective, "penalty": entry.penalty}
-    options |= {"mask": entry.mask, "auxk_k": min(options["auxk_k"], m)}
+    options = {
+        **config.training[recipe].model_dump(),
+        **entry.recipe,
+        **changed,
+        "m": m,
+        "k": k,
+        "lr": lr,
+        "seed": 0,
+        "options": entry.options,
+        "objective": entry.objective,
+        "penalty": entry.penalty,
+        "mask": entry.mask,
+    }
+    options["auxk_k"] = min(options["auxk_k"], m)
     penalty = None
     if entry.penalty:
         options["lam"] = 1e-3

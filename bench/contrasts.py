@@ -58,16 +58,16 @@ SETS = {
 
 
 class Pairs(NamedTuple):
-    """The same cells with one number of training images, minus with another.
+    """Cells with one number of training images, to be subtracted from another.
 
     Attributes:
         table: The name of the table.
-        other: The experiment that has the other side.
-        names: {dataset: the dataset of the other side}.
+        minus: The experiment that is subtracted.
+        names: {dataset: the dataset of that one}.
     """
 
     table: str
-    other: str
+    minus: str
     names: dict[str, str]
 
 
@@ -232,9 +232,9 @@ def sets_of(experiment: Experiment) -> Mapping[str, Iterable[str]]:
     Raises:
         UserError: There are no rows of a dataset.
     """
-    there = list(experiment.metrics["dataset"].unique())
-    sets = SETS.get(experiment.folder.name, {"all": there})
-    missing = {name for datasets in sets.values() for name in datasets} - {*there}
+    with_rows = list(experiment.metrics["dataset"].unique())
+    sets = SETS.get(experiment.folder.name, {"all": with_rows})
+    missing = {name for datasets in sets.values() for name in datasets} - {*with_rows}
     if missing:
         raise UserError(
             f"{experiment.folder} lacks rows of {', '.join(sorted(missing))}: keep "
@@ -272,7 +272,7 @@ def judge_each_dataset(
     """Return the tables of :func:`judge` of each dataset alone, with its name.
 
     A dataset has a block for each family, so that often nothing is tested;
-    `low_backbones` and `high_backbones` are the ends of the interval over its backbones.
+    `low_backbones`, `high_backbones` are the ends of the interval over its backbones.
     """
     parts = []
     for dataset in method_readings.fronts["dataset"].unique():
@@ -314,13 +314,13 @@ def read_fewer_trials(experiment: Experiment, is_kept: pd.Series) -> Readings:
         experiment: Its rows.
         is_kept: Which of them stay.
     """
-    kept = experiment.metrics[is_kept]
+    rows = experiment.metrics[is_kept]
     against = experiment.names.tuned
-    of_seeds = readings.read(kept, against, experiment.first_width)
+    of_seeds = readings.read(rows, against, experiment.first_width)
     missing = [effects["status"] == "seeds missing" for effects in of_seeds[:2]]
     if not any(is_missing.any() for is_missing in missing):
         return of_seeds
-    tuning = kept[kept["seed"] == experiment.names.fronts.tuning]
+    tuning = rows[rows["seed"] == experiment.names.fronts.tuning]
     of_tuning = readings.read(tuning, against, experiment.first_width)
     joined = []
     for effects, is_missing, substitutes in zip(
@@ -369,13 +369,13 @@ def pair_by_rates(experiment: Experiment) -> Tables:
         )
         for rates, is_in_band in bands.items()
     }
-    both = effects[LOW_RATES].merge(
+    in_both = effects[LOW_RATES].merge(
         effects[HIGH_RATES], on=[*METHOD, "score"], suffixes=("", "_high")
     )
-    effects[LOW_MINUS_HIGH] = both.assign(
-        effect=both["effect"] - both["effect_high"],
-        r2_difference=both["r2_difference"] - both["r2_difference_high"],
-        points=both["points"] + both["points_high"],
+    effects[LOW_MINUS_HIGH] = in_both.assign(
+        effect=in_both["effect"] - in_both["effect_high"],
+        r2_difference=in_both["r2_difference"] - in_both["r2_difference_high"],
+        points=in_both["points"] + in_both["points_high"],
     )
     return effects
 
@@ -407,11 +407,22 @@ def gains_by_rates(
                 effect, half_width, _ = over_blocks(by_cell["effect"], names)
                 if dataset != "all":  # its blocks are too few
                     half_width = np.nan
-                row = {"score": score, "method": method, "rates": rates}
-                row |= {"dataset": dataset, "effect": effect}
-                row |= {"low": effect - half_width, "high": effect + half_width}
-                row["r2_difference"] = over_blocks(by_cell["r2_difference"], names).mean
-                rows.append(row | {"cells": len(part), "twins": part["points"].sum()})
+                rows.append(
+                    {
+                        "score": score,
+                        "method": method,
+                        "rates": rates,
+                        "dataset": dataset,
+                        "effect": effect,
+                        "low": effect - half_width,
+                        "high": effect + half_width,
+                        "r2_difference": over_blocks(by_cell["r2_difference"], names)[
+                            0
+                        ],
+                        "cells": len(part),
+                        "twins": part["points"].sum(),
+                    }
+                )
     return pd.DataFrame(rows)
 
 
@@ -431,9 +442,9 @@ def read_pairs(experiment: Experiment) -> Tables:
     names = experiment.names
     first = readings.read(experiment.metrics, names.tuned, names.fronts)
     second = first
-    if paired.other != experiment.folder.name:
-        other = read_experiment(experiment.folder.parent / paired.other)
-        second = readings.read(other.metrics, names.tuned, names.fronts)
+    if paired.minus != experiment.folder.name:
+        with_second = read_experiment(experiment.folder.parent / paired.minus)
+        second = readings.read(with_second.metrics, names.tuned, names.fronts)
     differences = subtract(first, second, paired.names)
     of_all = judge(differences, names).assign(dataset=ALL_DATASETS)
     table = pd.concat([judge_each_dataset(differences, names), of_all])
@@ -537,10 +548,10 @@ def block_gains(experiment: Experiment, metrics: pd.DataFrame) -> pd.Series:
     """Return each penalty's gain by (score, method, dataset, family)."""
     effects = experiment.effects(metrics)
     is_read = (effects["status"] == "ok") & effects["score"].isin(ENDPOINTS)
-    read = effects[is_read & effects["method"].isin(PENALTIES)]
-    family = read["backbone"].map(experiment.names.families)
+    compared = effects[is_read & effects["method"].isin(PENALTIES)]
+    family = compared["backbone"].map(experiment.names.families)
     block = ["score", "method", "dataset", "family"]
-    cells = read.assign(family=family).groupby([*block, *CELL[1:]])["effect"].mean()
+    cells = compared.assign(family=family).groupby([*block, *CELL[1:]])["effect"].mean()
     return cells.groupby(block).mean()
 
 
@@ -775,7 +786,7 @@ def read_draws(experiment: Experiment, draws: int = 40) -> Tables:
         *(part for _, part in trials[~is_common].groupby(METHOD, sort=False)),
     ]
 
-    def read(some_rows: pd.DataFrame) -> pd.Series:
+    def endpoint_effects(some_rows: pd.DataFrame) -> pd.Series:
         effects = experiment.effects(some_rows)
         effects = effects[effects["score"].isin(ENDPOINTS)]
         datasets = outcomes.by_dataset(effects, experiment.names.families)
@@ -789,8 +800,8 @@ def read_draws(experiment: Experiment, draws: int = 40) -> Tables:
             distinct = part["point"].unique()
             is_drawn = part["point"].isin(rng.choice(distinct, len(distinct)))
             drawn.append(part.loc[is_drawn, [*METHOD, "trial"]])
-        drawn_effects.append(read(rows.merge(pd.concat(drawn))))
-    as_drawn = read(rows).rename("as drawn")
+        drawn_effects.append(endpoint_effects(rows.merge(pd.concat(drawn))))
+    as_drawn = endpoint_effects(rows).rename("as drawn")
     by_dataset = pd.concat([as_drawn, *drawn_effects], axis="columns")
     # Every dataset has the same families, so that its mean weighs as much.
     over_datasets = by_dataset.groupby(["score", "method"]).mean()
@@ -840,8 +851,8 @@ def read_agreement(rivals: Experiment) -> Tables:
         "all_lent": shared,
     }.items():
         trials = pd.concat([rivals.tuning, lent]).drop_duplicates([*TRIAL, "split"])
-        read = readings.read(trials, rivals.names.tuned, rivals.first_width)
-        means = outcomes.means(read, rivals.names.families, rivals.names.intervals)
+        of_trials = readings.read(trials, rivals.names.tuned, rivals.first_width)
+        means = outcomes.means(of_trials, rivals.names.families, rivals.names.intervals)
         means = means[means["score"].isin(AGREE_SCORES)]
         tables[name] = means.sort_values(["score", "effect"], ascending=False)
     return tables

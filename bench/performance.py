@@ -47,7 +47,7 @@ TINY = "tiny"
 
 
 class Run(NamedTuple):
-    """What was asked for.
+    """A run that was asked for.
 
     Attributes:
         size: `FULL`, `SHORT`, or `TINY`: seconds, to see that it runs, beside our own
@@ -62,12 +62,12 @@ class Run(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Two medians; the goal is met if ours is at most `goal` times the other."""
+    """Two medians; the goal is met if ours is at most `goal` times the peer's."""
 
-    what: str
+    quantity: str
     ours: float
-    other: str
-    other_value: float
+    peer: str
+    peer_value: float
     goal: float
 
 
@@ -92,7 +92,7 @@ def main() -> None:
     run = Run(arguments.size or FULL, arguments.threads, arguments.out)
     for name in arguments.names or COMMANDS:
         table = pd.DataFrame(COMMANDS[name](run), columns=Comparison._fields)
-        table["ratio"] = table["ours"] / table["other_value"]
+        table["ratio"] = table["ours"] / table["peer_value"]
         table["met"] = table["ratio"] <= table["goal"]
         print(f"{table.round(3).to_string(index=False)}\n", flush=True)
         table["machine"] = machine
@@ -183,14 +183,14 @@ def time_steps(run: Run) -> list[Comparison]:
     """
     n, d, m, k, rounds = STEPS[run.size]
     numbers = [str(number) for number in (n, d, m, k, run.threads)]
-    others = ["topk float32 former"] if run.size == TINY else [*workers.OTHERS]
+    peers = ["topk float32 former"] if run.size == TINY else [*workers.OTHERS]
     goals = {
         f"{method} {precision}": goal
         for precision in ("float32", "bfloat16")
         for method, goal in STEP_GOALS.items()
     }
     commands: dict[str, tuple[list[str], dict[str, str]]] = {}
-    for library in others:
+    for library in peers:
         command = [*command_of(library), "step", library, *numbers]
         commands[library] = (command, {})
         commands[f"{library}, large pages"] = (command, PAGES)
@@ -289,13 +289,13 @@ def time_to_fvu(run: Run) -> list[Comparison]:
     are medians of rounds in turn at the chosen rates.
     """
     rounds = 3 if run.size == FULL else 1
-    others = [FORMER] if run.size == TINY else [*workers.REQUIREMENTS]
+    peers = [FORMER] if run.size == TINY else [*workers.REQUIREMENTS]
     comparisons = []
     curves_by_shape = []
     for shape in FIT_SHAPES[run.size]:
         with tempfile.NamedTemporaryFile(suffix=".pt") as embeddings:
             torch.save(generate_embeddings(shape.rows, shape.d), embeddings.name)
-            fits = fit_all([*OUR_FITS, *others], shape, run, embeddings.name, rounds)
+            fits = fit_all([*OUR_FITS, *peers], shape, run, embeddings.name, rounds)
         to_reach = max(fit.end for of_one in fits.values() for fit in of_one)
         seconds = {}
         end = {}
@@ -308,14 +308,15 @@ def time_to_fvu(run: Run) -> list[Comparison]:
             dead = statistics.median(fit.dead for fit in of_one)
             text = f"{seconds[name]:7.2f} s; at the end {end[name]:.4f}"
             print(f"  {name:22}{text}, {dead:.1%} dead", flush=True)
-        fastest = min(others, key=seconds.__getitem__)
-        lowest = min(others, key=end.__getitem__)
+        fastest = min(peers, key=seconds.__getitem__)
+        lowest = min(peers, key=end.__getitem__)
         for name in OUR_FITS:
-            what = f"s to an FVU of {to_reach:.4f}, {shape}, {name}"
+            quantity = f"s to an FVU of {to_reach:.4f}, {shape}, {name}"
             of_seconds = (seconds[name], fastest, seconds[fastest], FIT_GOAL)
-            comparisons.append(Comparison(what, *of_seconds))
-            what = f"FVU at the end, {shape}, {name}"
-            comparisons.append(Comparison(what, end[name], lowest, end[lowest], 1.0))
+            comparisons.append(Comparison(quantity, *of_seconds))
+            quantity = f"FVU at the end, {shape}, {name}"
+            of_end = (end[name], lowest, end[lowest], 1.0)
+            comparisons.append(Comparison(quantity, *of_end))
         curves = {
             name: np.median([fit.curve for fit in of_one], axis=0)
             for name, of_one in fits.items()
@@ -355,8 +356,9 @@ def fit_all(
         return Fit(np.array(answer["curve"]), answer["dead"])
 
     def loss(name: str, rate: float) -> tuple[bool, float]:
-        tried = fit(name, rate)
-        return name in OUR_FITS and tried.dead > MOST_DEAD, tried.end
+        fit_at_rate = fit(name, rate)
+        has_too_many_dead = name in OUR_FITS and fit_at_rate.dead > MOST_DEAD
+        return has_too_many_dead, fit_at_rate.end
 
     rates = {
         name: min(shape.rates, key=functools.partial(loss, name)) for name in names
@@ -471,14 +473,14 @@ def time_embedding(run: Run) -> list[Comparison]:
         distance = (np.linalg.norm(ours - plain, axis=1) / lengths).max()
         print(f"{model}, {count} images: within {distance:.1e} of the plain loop's")
         for loop in ("plain", "plain, large pages"):
-            what = f"s for 1,000 images, {model}"
+            quantity = f"s for 1,000 images, {model}"
             pair = (seconds["ours"], loop, seconds[loop])
-            comparisons.append(Comparison(what, *pair, EXTRACTION_GOAL))
+            comparisons.append(Comparison(quantity, *pair, EXTRACTION_GOAL))
     return comparisons
 
 
 def write_images(folder: Path, count: int, *, is_large: bool) -> None:
-    """Write crops of photographs: JPEG of 500 x 375, as ImageNet's are, or small PNG."""
+    """Write crops of photographs: JPEG of 500 x 375, like ImageNet's, or small PNG."""
     from sklearn.datasets import load_sample_images
 
     photographs = [Image.fromarray(image) for image in load_sample_images().images]
