@@ -399,12 +399,11 @@ def gains_by_rates(
     for rates, effects in pairs_by_rates.items():
         effects = effects[effects["dataset"].isin([*datasets])]
         for (score, method), cells in effects.groupby(["score", "method"], sort=False):
-            for dataset, part in [
-                ("all", cells),
-                *cells.groupby("dataset", sort=False),
-            ]:
+            parts = [("all", cells), *cells.groupby("dataset", sort=False)]
+            for dataset, part in parts:
                 by_cell = part.set_index(CELL)
                 effect, half_width, _ = over_blocks(by_cell["effect"], names)
+                of_r2 = over_blocks(by_cell["r2_difference"], names)
                 if dataset != "all":  # its blocks are too few
                     half_width = np.nan
                 rows.append(
@@ -416,9 +415,7 @@ def gains_by_rates(
                         "effect": effect,
                         "low": effect - half_width,
                         "high": effect + half_width,
-                        "r2_difference": over_blocks(by_cell["r2_difference"], names)[
-                            0
-                        ],
+                        "r2_difference": of_r2.mean,
                         "cells": len(part),
                         "twins": part["points"].sum(),
                     }
