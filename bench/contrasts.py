@@ -64,19 +64,33 @@ class Pairs(NamedTuple):
         table: The name of the table.
         minus: The experiment that is subtracted.
         names: {dataset: the dataset of that one}.
+        columns: Those of the table.
     """
 
     table: str
     minus: str
     names: dict[str, str]
+    columns: list[str]
 
 
+OF_DIFFERENCE = [
+    *("dataset", "method", "score", "width", "cells", "blocks", "effect", "low"),
+    *("high", "effect_by_cell", "low_backbones", "high_backbones", "low_seeds"),
+    *("high_seeds", "up", "fresh_cells"),
+]
 PAIRS = {
-    "decisive": Pairs("few_minus_many", "decisive", dict(zip(FEW, MANY, strict=True))),
+    "decisive": Pairs(
+        "few_minus_many",
+        "decisive",
+        dict(zip(FEW, MANY, strict=True)),
+        OF_DIFFERENCE,
+    ),
     "photographs_all": Pairs(
         "all_minus_few",
         "photographs",
-        {"cifar10": "cifar10_6k", "tiny_imagenet": "tiny_imagenet_6k"},
+        dict(zip(("cifar10", "tiny_imagenet"), SMALL_PICTURES, strict=True)),
+        # Its page asks whether the interval of 90 % lies within .01 of 0.
+        [*OF_DIFFERENCE, "low_one_sided", "high_one_sided"],
     ),
 }
 
@@ -88,8 +102,18 @@ KEYS = [*METHOD, "score", "width"]
 # What is printed of a table of means; files have all columns.
 SHOWN = [
     *("size", "dataset", "left_out", "method", "score", "cells", "fresh_cells"),
-    *("effect", "low", "high", "low_backbones", "high_backbones", "low_seeds"),
-    *("high_seeds", "p_holm", "outcome", "equal_r2", "pairs", "up", "out_of_reach"),
+    *("effect", "low", "high", "low_one_sided", "high_one_sided", "low_backbones"),
+    *(
+        "high_backbones",
+        "low_seeds",
+        "high_seeds",
+        "p_holm",
+        "outcome",
+        "equal_r2",
+        "pairs",
+        "up",
+        "out_of_reach",
+    ),
 ]
 
 
@@ -445,12 +469,7 @@ def read_pairs(experiment: Experiment) -> Tables:
     differences = subtract(first, second, paired.names)
     of_all = judge(differences, names).assign(dataset=ALL_DATASETS)
     table = pd.concat([judge_each_dataset(differences, names), of_all])
-    columns = [
-        *("dataset", "method", "score", "width", "cells", "blocks", "effect", "low"),
-        *("high", "effect_by_cell", "low_backbones", "high_backbones", "low_seeds"),
-        *("high_seeds", "up", "fresh_cells"),
-    ]
-    return {paired.table: table[columns]}
+    return {paired.table: table[paired.columns]}
 
 
 def subtract(first: Readings, second: Readings, names: Mapping[str, str]) -> Readings:
