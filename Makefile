@@ -23,7 +23,7 @@
 # make lint   ruff, mypy, snakefmt, snakemake --lint
 # make schema   write the schema of config.yaml that editors use, and config/README.md
 # make versions  the code that is not as it was recorded; RECORD='metric probe', or all, records it (docs/reruns.md)
-# make bench  the short form of every comparison (it installs other libraries into .cache/bench): results/bench/summary.json
+# make bench  the short form of every comparison (it installs other libraries into .cache/bench): results/bench/
 # make reference EXPERIMENT=NAME  keep its rows in docs/results/NAME, or in INTO=FOLDER, with the tables and figures they give
 PYTHON ?= python3
 
@@ -148,12 +148,7 @@ versions: setup
 	@python -m sae_workflow.versions $(if $(RECORD),'$(RECORD)')
 
 bench: setup
-	python bench/performance_training.py step --short
-	python bench/performance_training.py time-to-fvu --short
-	python bench/performance_cells.py cost --short
-	python bench/performance_scoring.py metrics --short
-	python bench/performance_embedding.py extract --short
-	python bench/performance_cells.py growth --short
+	python bench/performance.py --short
 
 reference: setup
 	python bench/reference.py keep results/$(EXPERIMENT) $(INTO) --config $(CONFIG)

@@ -1,86 +1,505 @@
-"""Contrasts between experiments, which docs/results/decisive states beside its tables.
+"""Numbers that pages of docs/results state beside their tables, from the rows there.
 
-    python bench/contrasts.py groups results/datasets
-    python bench/contrasts.py tables docs/results
+    python bench/contrasts.py sets docs/results/decisive        # and photographs
+    python bench/contrasts.py pairs docs/results/decisive       # and photographs_all
+    python bench/contrasts.py others docs/results/decisive
+    python bench/contrasts.py frequency docs/results/fair       # rivals and decisive
+    python bench/contrasts.py rate docs/results/fair            # and sizes
+    python bench/contrasts.py mask docs/results/fair
+    python bench/contrasts.py draws docs/results/fair           # and sizes
+    python bench/contrasts.py agree docs/results/rivals
+    python bench/contrasts.py sizes docs/results/sizes
 
-The second reads the rows that are kept in docs/results, and what the first wrote.
+Each prints its tables; with `--out` it writes them as CSV into a folder.
 """
 
 import argparse
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from _command import add_command, run_script
-from _comparison import Experiment, read_experiment
-from decisive import FEW, split_sizes
+from sae_workflow import settings
 from scipy.special import stdtrit
 
+from sae.comparison import controls, fronts, intervals, outcomes, pairs, readings
+from sae.comparison.fronts import TRIAL
+from sae.comparison.readings import Readings
+from sae.comparison.scores import across_groups
 from sae.core import files
+from sae.core.errors import UserError
+from sae.report.tables import ComparisonSettings
+from sae.scoring.frequency import FREQUENCY_BANDS
 from sae.scoring.front import DETECTION, ENDPOINTS
-from sae.scoring.rows import CELL
+from sae.scoring.rows import CELL, read_metrics
+from sae.scoring.selection import chosen_rows, rows_under
 
-EXPERIMENTS = ("fair", "sizes", "decisive")
-READ = Path("docs/results/decisive/read")
-TRAINING_IMAGES = READ / "training_images.csv"
-# The cells of Fashion-MNIST that `sizes` and `decisive` both have.
-BACKBONE = "efficientnet_lite0"
-K = 16
+ROOT = Path(__file__).parent.parent
+Tables = dict[str, pd.DataFrame]
+
+# {experiment: {set: its datasets}}. Each set is read as if it were an experiment of its
+# own, so that the same pictures are never two datasets of one mean.
+MANY = ("fashion_mnist_55k", "emoji_vendors_split2", "openclipart_split1")
+FEW = tuple(f"{dataset}_few" for dataset in MANY)
+UNTOUCHED = ("aid_6k", "intel_scenes_6k", "food101_6k", "cats_dogs_6k")
+SMALL_PICTURES = ("cifar10_6k", "tiny_imagenet_6k")
+PHOTOGRAPHS = ("caltech101", "imagenette_6k", *UNTOUCHED)
+SETS = {
+    "decisive": {"many": MANY, "few": FEW},
+    "photographs": {
+        "all": (*PHOTOGRAPHS, *SMALL_PICTURES),
+        "photographs": PHOTOGRAPHS,
+        "small pictures": SMALL_PICTURES,
+        "untouched": (*UNTOUCHED, *SMALL_PICTURES),
+    },
+}
 
 
-def add_commands(commands: "argparse._SubParsersAction") -> None:
-    """Add every command of this script."""
-    command = add_command(commands, "groups", count_groups, tiny=False)
-    command.add_argument("datasets", type=Path, help="folder with a dataset in each")
-    command.add_argument("--out", type=Path, default=TRAINING_IMAGES, help="a CSV")
+class Pairs(NamedTuple):
+    """Cells with one number of training images, to be subtracted from another.
 
-    command = add_command(commands, "tables", write_tables, tiny=False)
-    command.add_argument("results", type=Path, help="folder of kept results")
-    command.add_argument("--out", type=Path, default=READ, help="a folder for the CSVs")
-
-
-def count_groups(arguments: argparse.Namespace) -> None:
-    """Count the training images of datasets, and their groups of near-duplicates.
-
-    It is behind the groups of docs/results/decisive. In a dataset without
-    near-duplicates each image is a group.
+    Attributes:
+        table: The name of the table.
+        minus: The experiment that is subtracted.
+        names: {dataset: the dataset of that one}.
+        columns: Those of the table.
     """
-    lines = []
-    for index_file in sorted(arguments.datasets.glob("*/index.parquet")):
-        index = files.read_parquet(index_file)
-        train = index[index["split"] == "train"]
-        groups = train["group"].nunique()
-        dataset = index_file.parent.name
-        lines.append({"dataset": dataset, "images": len(train), "groups": groups})
-    write(arguments.out, pd.DataFrame(lines))
+
+    table: str
+    minus: str
+    names: dict[str, str]
+    columns: list[str]
 
 
-def write_tables(arguments: argparse.Namespace) -> None:
-    """Write the contrasts that no experiment's own tables have.
+OF_DIFFERENCE = [
+    *("dataset", "method", "score", "width", "cells", "blocks", "effect", "low"),
+    *("high", "effect_by_cell", "low_backbones", "high_backbones", "low_seeds"),
+    *("high_seeds", "up", "fresh_cells"),
+]
+PAIRS = {
+    "decisive": Pairs(
+        "few_minus_many",
+        "decisive",
+        dict(zip(FEW, MANY, strict=True)),
+        OF_DIFFERENCE,
+    ),
+    "photographs_all": Pairs(
+        "all_minus_few",
+        "photographs",
+        dict(zip(("cifar10", "tiny_imagenet"), SMALL_PICTURES, strict=True)),
+        # Its page asks whether the interval of 90 % lies within .01 of 0.
+        [*OF_DIFFERENCE, "low_one_sided", "high_one_sided"],
+    ),
+}
 
-    It is behind three tables of docs/results/decisive: images and groups for each
-    latent (images_a_latent.csv), `fair` minus the cells of few images
-    (fair_minus_few.csv), and Fashion-MNIST in `sizes` and in `decisive`
-    (fashion_mnist.csv).
+WORTH = (DETECTION, "detection_auc_all", "ms", "concepts_match", "concepts_pairs")
+PENALTIES = ("reg1", "reg2")
+ALL_DATASETS = "all datasets"
+METHOD = [*CELL, "method"]
+KEYS = [*METHOD, "score", "width"]
+# What is printed of a table of means; files have all columns.
+SHOWN = [
+    *("size", "dataset", "left_out", "method", "score", "cells", "fresh_cells"),
+    *("effect", "low", "high", "low_one_sided", "high_one_sided"),
+    *("low_backbones", "high_backbones", "low_seeds", "high_seeds", "p_holm"),
+    *("outcome", "equal_r2", "pairs", "up", "out_of_reach"),
+]
+
+
+class Experiment(NamedTuple):
+    """The kept rows of an experiment.
+
+    Attributes:
+        folder: Where they lie.
+        metrics: Those of which its fronts are made, MS across groups.
+        names: Its methods, rules and families of backbones.
     """
-    experiments = {
-        name: read_experiment(arguments.results / name) for name in EXPERIMENTS
+
+    folder: Path
+    metrics: pd.DataFrame
+    names: ComparisonSettings
+
+    @property
+    def tuning(self) -> pd.DataFrame:
+        """The rows of the seed of the tuning."""
+        return self.metrics[self.metrics["seed"] == self.names.fronts.tuning]
+
+    @property
+    def first_width(self) -> fronts.FrontRule:
+        """The rule of fronts at its first width alone."""
+        rule = self.names.fronts
+        return rule.model_copy(update={"widths": rule.widths[:1]})
+
+    def effects(self, metrics: pd.DataFrame) -> pd.DataFrame:
+        """Return the effects at the first width, of these rows or of some."""
+        return fronts.effects(metrics, self.names.tuned, self.first_width)
+
+
+def main() -> None:
+    """Print tables, and write them where `--out` says."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("command", choices=COMMANDS)
+    parser.add_argument("folder", type=Path, help="docs/results/EXPERIMENT")
+    parser.add_argument("--out", type=Path, help="a folder for the CSVs")
+    arguments = parser.parse_args()
+    try:
+        experiment = read_experiment(arguments.folder)
+        tables = COMMANDS[arguments.command](experiment)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    for name, table in tables.items():
+        shown = table
+        if "width" in table:
+            shown = outcomes.headline(table)
+            shown = shown[[column for column in SHOWN if column in shown]]
+        print(f"{name}\n\n{shown.round(4).to_string(index=False)}\n")
+        if arguments.out:
+            text = table.to_csv(index=False, lineterminator="\n", float_format="%.6g")
+            files.write_text(arguments.out / f"{name}.csv", text)
+
+
+def read_experiment(folder: Path) -> Experiment:
+    """Read the kept rows of an experiment, which the folder is named for."""
+    config = settings.read_config(str(ROOT / "config.yaml"))
+    if folder.name not in config.experiments:
+        raise UserError(f"{folder}: the config has no experiment {folder.name}")
+    record = settings.claims_settings(config, folder.name)
+    names = ComparisonSettings.model_validate(record)
+    metrics = across_groups(read_metrics(folder / "metrics.parquet"))
+    return Experiment(folder, fronts.of_protocol(metrics, names.fronts), names)
+
+
+def over_blocks(cells: pd.Series, names: ComparisonSettings) -> intervals.Estimate:
+    """Estimate the mean of cells over the blocks of `sae.comparison.outcomes`.
+
+    Args:
+        cells: By (dataset, backbone, k).
+        names: With the families.
+    """
+    rows = cells.rename("effect").reset_index()
+    family = rows["backbone"].map(names.families).rename("family")
+    blocks = rows.groupby(["dataset", family])["effect"].mean()
+    if rows["dataset"].nunique() >= outcomes.DATASETS_AS_BLOCKS:
+        blocks = blocks.groupby("dataset").mean()
+    return intervals.student(blocks.to_numpy(), names.intervals.confidence)
+
+
+# Sets of datasets.
+
+
+def read_sets(experiment: Experiment) -> Tables:
+    """Read an experiment by sets of datasets.
+
+    Returns:
+        - means: each score's effect at the same R^2, over blocks, with intervals, the
+          two other readings and the outcome; datasets: that of each dataset alone;
+        - cells: the effect in each cell, a mean over seeds;
+        - controls: what the controls lack of the baseline, at their own R^2;
+        - of listed points, rates: what pairs of twins gain, by learning rate, and at
+          low minus high ones; without_a_rate: the endpoints without all trials of one
+          rate, for each rate; twins_alone: the endpoints where the baseline has only
+          the trials with twins.
+    """
+    names = experiment.names
+    all_readings = readings.read(experiment.metrics, names.tuned, names.fronts)
+    paper = rows_under(read_metrics(experiment.folder / "metrics.parquet"), "paper")
+    chosen = across_groups(chosen_rows(paper, "test", names.compared))
+    fewer_trials: dict[str, Readings] = {}
+    pairs_by_rates: Tables = {}
+    if names.fronts.grid:
+        fewer_trials = read_without_rates(experiment)
+        pairs_by_rates = pair_by_rates(experiment)
+        of_twins = read_fewer_trials(experiment, has_twin(experiment))
+
+    parts: dict[str, list[pd.DataFrame]] = {}
+    for name, datasets in sets_of(experiment).items():
+        of_set = only(all_readings, datasets)
+        of_chosen = chosen[chosen["dataset"].isin([*datasets])]
+        tables = {
+            "means": judge(of_set, names),
+            "datasets": judge_each_dataset(of_set, names),
+            "cells": effects_by_cell(of_set.fronts),
+            "controls": controls.compare(of_chosen, names, WORTH, names.claims),
+        }
+        if names.fronts.grid:
+            tables["rates"] = gains_by_rates(pairs_by_rates, datasets, names)
+            left_out = []
+            for rate, fewer in fewer_trials.items():
+                means = endpoints(judge(only(fewer, datasets), names))
+                means.insert(0, "left_out", rate)
+                left_out.append(means)
+            tables["without_a_rate"] = pd.concat(left_out)
+            of_set = only(of_twins, datasets)
+            tables["twins_alone"] = endpoints(judge(of_set, names))
+        for table_name, table in tables.items():
+            table.insert(0, "size", name)
+            parts.setdefault(table_name, []).append(table)
+    return {name: pd.concat(tables) for name, tables in parts.items()}
+
+
+def sets_of(experiment: Experiment) -> Mapping[str, Iterable[str]]:
+    """Return {set: its datasets}; of most experiments, all are one set.
+
+    Raises:
+        UserError: There are no rows of a dataset.
+    """
+    with_rows = list(experiment.metrics["dataset"].unique())
+    sets = SETS.get(experiment.folder.name, {"all": with_rows})
+    missing = {name for datasets in sets.values() for name in datasets} - {*with_rows}
+    if missing:
+        raise UserError(
+            f"{experiment.folder} lacks rows of {', '.join(sorted(missing))}: keep "
+            "them first, by `make reference`"
+        )
+    return sets
+
+
+def only(all_readings: Readings, datasets: Iterable[str]) -> Readings:
+    """Return the readings of some datasets."""
+    return Readings(
+        *(table[table["dataset"].isin([*datasets])] for table in all_readings)
+    )
+
+
+def judge(method_readings: Readings, names: ComparisonSettings) -> pd.DataFrame:
+    """Average effects over blocks, with intervals and outcomes.
+
+    Returns:
+        The table of `sae.comparison.outcomes.means`, and `fresh_cells`: how many of the
+        cells are read with fresh seeds, and not with the seed of the tuning.
+    """
+    means = outcomes.means(method_readings, names.families, names.intervals)
+    effects = method_readings.fronts
+    is_fresh = (effects["status"] == "ok") & effects["fresh"].astype(bool)
+    cells = effects[is_fresh].drop_duplicates(KEYS)
+    counts = cells.groupby(outcomes.KEYS).size().rename("fresh_cells").reset_index()
+    means = means.merge(counts, on=outcomes.KEYS, how="left")
+    return means.fillna({"fresh_cells": 0}).astype({"fresh_cells": int})
+
+
+def judge_each_dataset(
+    method_readings: Readings, names: ComparisonSettings
+) -> pd.DataFrame:
+    """Return the tables of :func:`judge` of each dataset alone, with its name.
+
+    A dataset has a block for each family, so that often nothing is tested;
+    `low_backbones`, `high_backbones` are the ends of the interval over its backbones.
+    """
+    parts = []
+    for dataset in method_readings.fronts["dataset"].unique():
+        part = judge(only(method_readings, [dataset]), names)
+        part.insert(0, "dataset", dataset)
+        parts.append(part)
+    return pd.concat(parts)
+
+
+def endpoints(means: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the endpoints."""
+    return means[means["score"].isin(ENDPOINTS)].copy()
+
+
+def effects_by_cell(effects: pd.DataFrame) -> pd.DataFrame:
+    """Return the effect in each cell at the first width, a mean over seeds."""
+    compared = effects[effects["status"] == "ok"]
+    first_width = outcomes.headline(fronts.by_cell(compared))
+    return first_width[[*KEYS, "effect", "r2_difference", "below_floor"]]
+
+
+def read_without_rates(experiment: Experiment) -> dict[str, Readings]:
+    """Return {rate: the endpoints without its trials}, and with all as "none"."""
+    rates = experiment.metrics["lr"]
+    by_rate = {"none": read_fewer_trials(experiment, rates.notna())}
+    for rate in sorted(rates.dropna().unique()):
+        by_rate[f"{rate:g}"] = read_fewer_trials(experiment, rates != rate)
+    return by_rate
+
+
+def read_fewer_trials(experiment: Experiment, is_kept: pd.Series) -> Readings:
+    """Read the endpoints as if other trials had not been made, at the first width.
+
+    Other trials may then be vertices. Where one that weighs anything was not trained
+    with fresh seeds, that method, score and cell is read with the seed of the tuning,
+    on both sides; `fresh` of the effects says so.
+
+    Args:
+        experiment: Its rows.
+        is_kept: Which of them stay.
+    """
+    rows = experiment.metrics[is_kept]
+    against = experiment.names.tuned
+    of_seeds = readings.read(rows, against, experiment.first_width)
+    missing = [effects["status"] == "seeds missing" for effects in of_seeds[:2]]
+    if not any(is_missing.any() for is_missing in missing):
+        return of_seeds
+    tuning = rows[rows["seed"] == experiment.names.fronts.tuning]
+    of_tuning = readings.read(tuning, against, experiment.first_width)
+    joined = []
+    for effects, is_missing, substitutes in zip(
+        of_seeds[:2], missing, of_tuning[:2], strict=True
+    ):
+        substituted = substitutes.merge(effects.loc[is_missing, KEYS], on=KEYS)
+        joined.append(pd.concat([effects[~is_missing], substituted]))
+    return Readings(joined[0], joined[1], of_seeds.pairs)
+
+
+def has_twin(experiment: Experiment) -> pd.Series:
+    """Say which rows are of trials at points of other methods than the baseline's too.
+
+    All trials of a method that is compared with the baseline are at such points.
+    """
+    metrics = experiment.metrics
+    is_compared = metrics["method"].map(experiment.names.tuned).notna()
+    options = experiment.names.fronts.tuned
+    points = pd.MultiIndex.from_frame(metrics[[*CELL, *options]])
+    return is_compared | points.isin(points[is_compared])
+
+
+# Rates that count as low, and as high, where pairs of twins are parted by them.
+LOW_RATE = 0.002
+HIGH_RATE = 0.004
+LOW_RATES = f"up to {LOW_RATE:g}"
+HIGH_RATES = f"from {HIGH_RATE:g}"
+LOW_MINUS_HIGH = "low minus high"
+
+
+def pair_by_rates(experiment: Experiment) -> Tables:
+    """Return {rates: effects of `sae.comparison.pairs` at these}.
+
+    `LOW_MINUS_HIGH` is of the cells that have both.
+    """
+    metrics = experiment.metrics
+    names = experiment.names
+    rate = metrics["lr"]
+    bands = {LOW_RATES: rate <= LOW_RATE, HIGH_RATES: rate >= HIGH_RATE}
+    for one_rate in sorted(rate.dropna().unique()):
+        bands[f"{one_rate:g}"] = rate == one_rate
+    is_baseline = metrics["method"].map(names.tuned).isna()
+    effects = {
+        rates: pairs.effects(
+            metrics[is_baseline | is_in_band], names.tuned, names.fronts
+        )
+        for rates, is_in_band in bands.items()
     }
-    sizes = images_a_latent(experiments, pd.read_csv(TRAINING_IMAGES))
-    tables = {
+    in_both = effects[LOW_RATES].merge(
+        effects[HIGH_RATES], on=[*METHOD, "score"], suffixes=("", "_high")
+    )
+    effects[LOW_MINUS_HIGH] = in_both.assign(
+        effect=in_both["effect"] - in_both["effect_high"],
+        r2_difference=in_both["r2_difference"] - in_both["r2_difference_high"],
+        points=in_both["points"] + in_both["points_high"],
+    )
+    return effects
+
+
+def gains_by_rates(
+    pairs_by_rates: Tables, datasets: Iterable[str], names: ComparisonSettings
+) -> pd.DataFrame:
+    """Return what pairs of twins gain at some learning rates, in some datasets.
+
+    Args:
+        pairs_by_rates: Of :func:`pair_by_rates`.
+        datasets: Those that are read.
+        names: With the families.
+
+    Returns:
+        A row for each score, method and `rates`: over all of the datasets ("all") with
+        the interval over blocks, and of each dataset. `twins`: how many pairs are
+        feasible; `r2_difference`: what they lose of R^2, which has no price.
+    """
+    rows = []
+    for rates, effects in pairs_by_rates.items():
+        effects = effects[effects["dataset"].isin([*datasets])]
+        for (score, method), cells in effects.groupby(["score", "method"], sort=False):
+            parts = [("all", cells), *cells.groupby("dataset", sort=False)]
+            for dataset, part in parts:
+                by_cell = part.set_index(CELL)
+                effect, half_width, _ = over_blocks(by_cell["effect"], names)
+                of_r2 = over_blocks(by_cell["r2_difference"], names)
+                if dataset != "all":  # its blocks are too few
+                    half_width = np.nan
+                rows.append(
+                    {
+                        "score": score,
+                        "method": method,
+                        "rates": rates,
+                        "dataset": dataset,
+                        "effect": effect,
+                        "low": effect - half_width,
+                        "high": effect + half_width,
+                        "r2_difference": of_r2.mean,
+                        "cells": len(part),
+                        "twins": part["points"].sum(),
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+# Contrasts.
+
+
+def read_pairs(experiment: Experiment) -> Tables:
+    """Read one number of training images minus another, as `PAIRS` has them.
+
+    Returns:
+        Under its name, a table of each dataset, and of all with the interval over
+        blocks.
+    """
+    if experiment.folder.name not in PAIRS:
+        raise UserError(f"{experiment.folder}: only {', '.join(PAIRS)} have pairs")
+    paired = PAIRS[experiment.folder.name]
+    names = experiment.names
+    first = readings.read(experiment.metrics, names.tuned, names.fronts)
+    second = first
+    if paired.minus != experiment.folder.name:
+        with_second = read_experiment(experiment.folder.parent / paired.minus)
+        second = readings.read(with_second.metrics, names.tuned, names.fronts)
+    differences = subtract(first, second, paired.names)
+    of_all = judge(differences, names).assign(dataset=ALL_DATASETS)
+    table = pd.concat([judge_each_dataset(differences, names), of_all])
+    return {paired.table: table[paired.columns]}
+
+
+def subtract(first: Readings, second: Readings, names: Mapping[str, str]) -> Readings:
+    """Return, as effects, what a method gains in one reading minus in another.
+
+    They are paired by backbone and seed.
+
+    Args:
+        first: With the datasets that are the keys of `names`.
+        second: With those that are its values, which name the difference.
+        names: {dataset: the dataset of `second`}.
+    """
+    pair = [*KEYS, "seed"]
+    compared = first.fronts[first.fronts["status"] == "ok"]
+    compared = compared.assign(dataset=compared["dataset"].map(names))
+    subtracted = second.fronts.loc[second.fronts["status"] == "ok", [*pair, "effect"]]
+    paired = compared.merge(subtracted, on=pair, suffixes=("", "_second"))
+    differences = paired.assign(effect=paired["effect"] - paired.pop("effect_second"))
+    return Readings(differences, first.equal_r2[:0], first.pairs[:0])
+
+
+def read_others(decisive: Experiment) -> Tables:
+    """Put `decisive` beside `fair` and `sizes`.
+
+    Returns:
+        images_a_latent: training images, and groups of near-duplicates, for each
+        latent; fair_minus_few: `fair` minus the cells of few images; fashion_mnist:
+        Fashion-MNIST in `sizes` and here.
+    """
+    results = decisive.folder.parent
+    experiments = {name: read_experiment(results / name) for name in ("fair", "sizes")}
+    experiments["decisive"] = decisive
+    counts = pd.read_csv(decisive.folder / "read/training_images.csv")
+    sizes = images_a_latent(experiments, counts)
+    return {
         "images_a_latent": sizes,
-        "fair_minus_few": fair_minus_few(experiments["fair"], experiments["decisive"]),
+        "fair_minus_few": fair_minus_few(experiments["fair"], decisive),
         "fashion_mnist": compare_fashion_mnist(experiments, sizes),
     }
-    for name, table in tables.items():
-        print(f"{name}\n\n{table.round(4).to_string(index=False)}\n")
-        write(arguments.out / f"{name}.csv", table)
-
-
-def write(path: Path, table: pd.DataFrame) -> None:
-    """Write a table as CSV with six digits."""
-    text = table.to_csv(index=False, lineterminator="\n", float_format="%.6g")
-    files.write_text(path, text)
 
 
 def images_a_latent(
@@ -91,10 +510,6 @@ def images_a_latent(
     Args:
         experiments: {name: its rows}.
         training_images: Columns dataset, images, groups.
-
-    Returns:
-        A row for each experiment and dataset: m, images, groups, images_a_latent,
-        groups_a_latent.
     """
     parts = []
     for name, experiment in experiments.items():
@@ -112,20 +527,17 @@ def fair_minus_few(fair: Experiment, decisive: Experiment) -> pd.DataFrame:
 
     The cells are others, so the difference of the two means over blocks is not paired:
     its interval is Welch's.
-
-    Returns:
-        A row for each endpoint and penalty: the two means, their difference, low, high.
     """
-    few = split_sizes(decisive)[FEW]
+    few = decisive.metrics[decisive.metrics["dataset"].isin(FEW)]
     confidence = fair.names.intervals.confidence
-    lines = []
-    gains_of_few = block_gains(few).set_index(["score", "method"])["gain"]
-    by_method = block_gains(fair).groupby(["score", "method"], sort=False)
-    for (score, method), blocks_of_fair in by_method:
-        of_fair = blocks_of_fair["gain"].to_numpy()
+    rows = []
+    gains_of_few = block_gains(decisive, few)
+    gains_of_fair = block_gains(fair, fair.metrics).groupby(["score", "method"])
+    for (score, method), blocks_of_fair in gains_of_fair:
+        of_fair = blocks_of_fair.to_numpy()
         of_few = gains_of_few[score, method].to_numpy()
         difference, half_width = welch(of_fair, of_few, confidence)
-        lines.append(
+        rows.append(
             {
                 "score": score,
                 "method": method,
@@ -136,25 +548,18 @@ def fair_minus_few(fair: Experiment, decisive: Experiment) -> pd.DataFrame:
                 "high": difference + half_width,
             }
         )
-    return pd.DataFrame(lines)
+    return pd.DataFrame(rows)
 
 
-def block_gains(experiment: Experiment) -> pd.DataFrame:
-    """Return each penalty's gain in the endpoints in each (dataset, family).
-
-    Returns:
-        Columns score, method, dataset, family, gain.
-    """
-    effects = experiment.effects()
+def block_gains(experiment: Experiment, metrics: pd.DataFrame) -> pd.Series:
+    """Return each penalty's gain by (score, method, dataset, family)."""
+    effects = experiment.effects(metrics)
     is_read = (effects["status"] == "ok") & effects["score"].isin(ENDPOINTS)
-    is_penalty = effects["method"].isin(["reg1", "reg2"])
-    cells = effects[is_read & is_penalty].groupby(["score", "method", *CELL])
-    gains = cells["effect"].mean().rename("gain").reset_index()
-    family = gains["backbone"].map(experiment.names.families)
-    blocks = gains.assign(family=family).groupby(
-        ["score", "method", "dataset", "family"]
-    )
-    return blocks["gain"].mean().reset_index()
+    compared = effects[is_read & effects["method"].isin(PENALTIES)]
+    family = compared["backbone"].map(experiment.names.families)
+    block = ["score", "method", "dataset", "family"]
+    cells = compared.assign(family=family).groupby([*block, *CELL[1:]])["effect"].mean()
+    return cells.groupby(block).mean()
 
 
 def welch(
@@ -185,17 +590,14 @@ def compare_fashion_mnist(
     Args:
         experiments: {name: its rows}.
         sizes: Of :func:`images_a_latent`.
-
-    Returns:
-        A row for each experiment and number of images, those of few images first.
     """
     parts = []
     for name in ("sizes", "decisive"):
         metrics = experiments[name].metrics
         is_shared = (
             metrics["dataset"].str.startswith("fashion_mnist")
-            & (metrics["backbone"] == BACKBONE)
-            & (metrics["k"] == K)
+            & (metrics["backbone"] == "efficientnet_lite0")
+            & (metrics["k"] == 16)
         )
         effects = experiments[name].effects(metrics[is_shared])
         of_detection = effects[effects["score"] == DETECTION]
@@ -208,5 +610,303 @@ def compare_fashion_mnist(
     return table.sort_values(["images", "m"], ascending=[True, False])
 
 
+# How often latents fire.
+
+
+def read_frequency(experiment: Experiment) -> Tables:
+    """Read the gain in detection by how often latents fire.
+
+    Rare latents are easier to find, so that a method whose latents are rarer may owe
+    them its mean. Read are the vertices of detection's fronts, with the seeds that
+    judge them: the mean AUC on test in each band of frequency minus the baseline's
+    there, a mean over blocks with its interval.
+    """
+    effects = experiment.effects(experiment.metrics)
+    effects = effects[(effects["score"] == DETECTION) & (effects["status"] == "ok")]
+    curves = files.read_parquet(experiment.folder / "curves.parquet")
+    is_by_frequency = curves["curve"] == "detection_by_frequency"
+    curves = curves[is_by_frequency & (curves["split"] == "test")]
+    auc_by_sae = {
+        sae: points.set_index("x")["y"].reindex(FREQUENCY_BANDS).to_numpy(float)
+        for sae, points in curves.groupby([*TRIAL, "seed"])
+    }
+    bands = [f"gain up to {band:.0%}" for band in FREQUENCY_BANDS]
+    rows = []
+    for effect in effects.itertuples():
+        gain = gain_by_band(effect, auc_by_sae)
+        about = {name: getattr(effect, name) for name in [*METHOD, "effect"]}
+        rows.append({**about, **dict(zip(bands, gain, strict=True))})
+    gains = pd.DataFrame(rows)
+
+    sets = sets_of(experiment)
+    lines: list[dict[str, object]] = []
+    for name, datasets in sets.items():
+        of_set = gains[gains["dataset"].isin([*datasets])]
+        for method, of_method in of_set.groupby("method", sort=False):
+            line: dict[str, object] = {"size": name} if len(sets) > 1 else {}
+            line["method"] = method
+            cells = of_method.groupby(CELL).mean(numeric_only=True)
+            for column in ("effect", *bands):
+                by_cell = cells[column].dropna()
+                mean, half_width, _ = over_blocks(by_cell, experiment.names)
+                line[column] = mean
+                line[f"{column}, low"] = mean - half_width
+                line[f"{column}, high"] = mean + half_width
+            lines.append(line)
+    return {"by_frequency": pd.DataFrame(lines).round(3)}
+
+
+def gain_by_band(effect: Any, auc_by_sae: Mapping[tuple, np.ndarray]) -> np.ndarray:
+    """Return a method's gain with one seed in each band of frequency.
+
+    In a band the vertices that have latents there weigh as they do on the front.
+
+    Args:
+        effect: A row of `sae.comparison.fronts.effects`, of detection.
+        auc_by_sae: {(*cell, method, trial, seed): (bands,) mean AUC, NaN of none}.
+    """
+    sides = []
+    for method, vertices in (
+        (effect.method, effect.vertices),
+        (effect.baseline, effect.baseline_vertices),
+    ):
+        trials, weights = zip(
+            *(vertex.rsplit(": ", 1) for vertex in vertices.split("; ")), strict=True
+        )
+        cell = (effect.dataset, effect.backbone, effect.k)
+        auc = np.array(
+            [auc_by_sae[(*cell, method, trial, effect.seed)] for trial in trials]
+        )
+        weight = np.array(weights, float)
+        with np.errstate(invalid="ignore"):
+            total = weight @ np.nan_to_num(auc)
+            sides.append(total / (weight @ ~np.isnan(auc)))
+    return sides[0] - sides[1]
+
+
+# The same trial with and without a penalty.
+
+OPTIONS = ["lr", "encoder_scale", "auxk_alpha"]  # of a common point
+RATE_SCORES = ["ms_mean_alive", "detection_auc", "r2"]
+RATE_BANDS = [0, 0.0008, 0.0016, 0.004, 1]
+MOST_DEAD = 0.1  # of the baseline's latents
+
+
+def read_rate(experiment: Experiment) -> Tables:
+    """Read what a penalty adds to the same trial, by its learning rate.
+
+    Trials that differ from the baseline's in the penalty alone: the common points of
+    each cell, with one lambda. On test, with the seed of the tuning, where 90 % of the
+    baseline's latents fire; MS without near-duplicates.
+
+    Returns:
+        rate_by_dataset and rate: mean gains; correlation: over Top-k's own trials of a
+        cell, the rank correlation of rate and MS.
+    """
+    rows = experiment.tuning.query("split == 'test' and steps.notna()")
+    point = [*CELL, *OPTIONS, "steps"]
+    is_alive = rows["dead_train"] <= MOST_DEAD * rows["m"]
+    baseline = rows[(rows["method"] == "topk") & is_alive].drop_duplicates(point)
+    twins = rows[rows["method"].isin(PENALTIES)].merge(
+        baseline[[*point, *RATE_SCORES]], on=point, suffixes=("", " of Top-k")
+    )
+    # Trials at the common points have one lambda in a cell, the others each their own.
+    lambdas = twins.groupby(METHOD)["lambda"]
+    common_lambda = lambdas.transform(lambda values: values.mode().iloc[0])
+    twins = twins[twins["lambda"] == common_lambda]
+
+    gains = twins[["dataset", "method", "ms_mean_alive of Top-k"]].copy()
+    for score in RATE_SCORES:
+        gains[score] = twins[score] - twins[f"{score} of Top-k"]
+    labels = [f"{rate:g}" for rate in RATE_BANDS[1:]]
+    gains["rate up to"] = pd.cut(twins["lr"], RATE_BANDS, labels=labels)
+    tables = {}
+    for name, columns in {
+        "rate_by_dataset": ["dataset", "rate up to", "method"],
+        "rate": ["rate up to", "method"],
+    }.items():
+        by_rate = gains.groupby(columns, observed=True)
+        means = by_rate.mean(numeric_only=True)
+        tables[name] = means.assign(trials=by_rate.size()).reset_index()
+    correlations = [
+        {**dict(zip(CELL, cell, strict=True)), "rank correlation": correlation}
+        for cell, trials in baseline.groupby(CELL)
+        for correlation in [trials["lr"].corr(trials["ms_mean_alive"], "spearman")]
+    ]
+    return {**tables, "correlation": pd.DataFrame(correlations)}
+
+
+def read_mask(experiment: Experiment) -> Tables:
+    """Read what a penalty without its mask adds to the same trial and seed.
+
+    Mean over (dataset, family) blocks, half of its interval, and the cells above and
+    below 0. MS is that without near-duplicates; `dead` is on test images.
+    """
+    test = experiment.metrics[experiment.metrics["split"] == "test"]
+    scores = ["detection_auc", "ms_mean_alive", "dead", "r2"]
+    rows = []
+    for method in PENALTIES:
+        masked, unmasked = (
+            test[test["method"] == name].set_index([*CELL, "trial", "seed"])[scores]
+            for name in (method, f"{method}_all")
+        )
+        differences = (unmasked - masked).dropna().groupby(CELL).mean()
+        for score, by_cell in differences.items():
+            mean, half_width, _ = over_blocks(by_cell, experiment.names)
+            rows.append(
+                {
+                    "method": method,
+                    "score": score,
+                    "without the mask": mean,
+                    "half": half_width,
+                    "up": (by_cell > 0).sum(),
+                    "down": (by_cell < 0).sum(),
+                }
+            )
+    return {"mask": pd.DataFrame(rows)}
+
+
+# The trials.
+
+
+def read_draws(experiment: Experiment, draws: int = 40) -> Tables:
+    """Read what the draw of trials is worth.
+
+    Trials are drawn anew from themselves, with replacement, and effects are read with
+    the seed of the tuning. Common points are drawn together for all methods and all k
+    of a (dataset, backbone), as the protocol draws them; a method's other trials, for
+    itself in each cell. It cannot show what a trial outside of these would change.
+
+    Returns:
+        draws_by_dataset and draws, over datasets: the mean over blocks as drawn, and
+        the mean and the standard deviation over the new draws.
+    """
+    rows = experiment.tuning
+    trials = rows[[*METHOD, "trial", *OPTIONS]].drop_duplicates([*METHOD, "trial"])
+    trials["point"] = trials[OPTIONS].astype(str).agg(" ".join, axis=1)
+    # A point is common if every method of the cell has a trial there.
+    methods_at_point = trials.groupby([*CELL, "point"])["method"].transform("nunique")
+    methods = trials.groupby(CELL)["method"].transform("nunique")
+    is_common = methods_at_point == methods
+    units = [
+        *(part for _, part in trials[is_common].groupby(CELL[:2], sort=False)),
+        *(part for _, part in trials[~is_common].groupby(METHOD, sort=False)),
+    ]
+
+    def endpoint_effects(some_rows: pd.DataFrame) -> pd.Series:
+        effects = experiment.effects(some_rows)
+        effects = effects[effects["score"].isin(ENDPOINTS)]
+        datasets = outcomes.by_dataset(effects, experiment.names.families)
+        return datasets.set_index(["score", "method", "dataset"])["effect"]
+
+    rng = np.random.default_rng(0)
+    drawn_effects = []
+    for _ in range(draws):
+        drawn = []
+        for part in units:
+            distinct = part["point"].unique()
+            is_drawn = part["point"].isin(rng.choice(distinct, len(distinct)))
+            drawn.append(part.loc[is_drawn, [*METHOD, "trial"]])
+        drawn_effects.append(endpoint_effects(rows.merge(pd.concat(drawn))))
+    as_drawn = endpoint_effects(rows).rename("as drawn")
+    by_dataset = pd.concat([as_drawn, *drawn_effects], axis="columns")
+    # Every dataset has the same families, so that its mean weighs as much.
+    over_datasets = by_dataset.groupby(["score", "method"]).mean()
+    tables = {}
+    for name, effects in {
+        "draws_by_dataset": by_dataset,
+        "draws": over_datasets,
+    }.items():
+        new = effects.iloc[:, 1:]
+        summary = {"as drawn": effects.iloc[:, 0], "mean": new.mean(axis="columns")}
+        table = pd.DataFrame({**summary, "sd": new.std(axis="columns")})
+        tables[name] = table.reset_index()
+    return tables
+
+
+AGREE_SCORES = [*ENDPOINTS, "measured", "detection_auc_all"]
+
+
+def read_agreement(rivals: Experiment) -> Tables:
+    """Read the cells that `rivals` has in common with `fair`.
+
+    The two differ in the draw of trials and in its number, which no interval covers.
+    Trials of one name are the same SAE in both.
+
+    Returns:
+        cells: of each cell, method and score that both have, the effect at the same R^2
+        and the baseline's score there, by either. Then the mean effects of `rivals`
+        over blocks with the seed of the tuning, since a few vertices have no fresh
+        seeds: as_drawn; baseline_lent, if the baseline alone has its trials of `fair`
+        as well, which favours it; all_lent, if all have theirs.
+    """
+    fair = read_experiment(rivals.folder.parent / "fair")
+    sides = []
+    for experiment in (fair, rivals):
+        effects = experiment.effects(experiment.metrics)
+        effects = effects[effects["score"].isin(AGREE_SCORES)]
+        means = effects.groupby(["score", *METHOD])[["effect", "level"]].mean()
+        sides.append(means.add_suffix(f" in {experiment.folder.name}"))
+    tables = {"cells": pd.concat(sides, axis=1, join="inner").reset_index()}
+
+    shared = fair.tuning.merge(rivals.tuning[CELL].drop_duplicates())
+    is_baseline = shared["method"].map(rivals.names.tuned).isna()
+    is_baseline &= shared["method"].isin(rivals.names.tuned)
+    for name, lent in {
+        "as_drawn": shared[:0],
+        "baseline_lent": shared[is_baseline],
+        "all_lent": shared,
+    }.items():
+        trials = pd.concat([rivals.tuning, lent]).drop_duplicates([*TRIAL, "split"])
+        of_trials = readings.read(trials, rivals.names.tuned, rivals.first_width)
+        means = outcomes.means(of_trials, rivals.names.families, rivals.names.intervals)
+        means = means[means["score"].isin(AGREE_SCORES)]
+        tables[name] = means.sort_values(["score", "effect"], ascending=False)
+    return tables
+
+
+# From here on a learning rate is high; from twice this on too many latents die.
+HIGH_OF_SIZES = 0.0045
+
+
+def read_sizes(experiment: Experiment) -> Tables:
+    """Read what Top-k's trials of high rate change, with the seed of the tuning.
+
+    27,000 images are read with the trials of high_rates.csv as well, and 55,000 images
+    without Top-k's own.
+    """
+    tuning = experiment.tuning
+    of_27k = tuning[tuning["dataset"] == "fashion_mnist_27k"]
+    of_55k = tuning[tuning["dataset"] == "fashion_mnist_55k"]
+    more = read_metrics(experiment.folder / "high_rates.csv")
+    # They count as trials of the tuning, which set these options.
+    tuned = " ".join(experiment.names.fronts.tuned)
+    more = more.assign(trial=more["method"], method="topk", swept=tuned)
+    is_high = of_55k["lr"].between(HIGH_OF_SIZES, 2 * HIGH_OF_SIZES)
+    parts = []
+    for title, trials in {
+        "27k, as drawn": of_27k,
+        "27k, with the high rates": pd.concat([of_27k, more]),
+        "55k, as drawn": of_55k,
+        "55k, without them": of_55k[(of_55k["method"] != "topk") | ~is_high],
+    }.items():
+        effects = experiment.effects(trials)
+        effects = effects[effects["score"].isin(ENDPOINTS)]
+        parts.append(effects[["score", "method", "effect"]].assign(trials=title))
+    return {"high_rates": pd.concat(parts)}
+
+
+COMMANDS: dict[str, Callable[[Experiment], Tables]] = {
+    "sets": read_sets,
+    "pairs": read_pairs,
+    "others": read_others,
+    "frequency": read_frequency,
+    "rate": read_rate,
+    "mask": read_mask,
+    "draws": read_draws,
+    "agree": read_agreement,
+    "sizes": read_sizes,
+}
+
 if __name__ == "__main__":
-    run_script(__doc__, add_commands)
+    main()

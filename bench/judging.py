@@ -9,7 +9,6 @@ at no difference its size), how often the interval holds the truth, and how wide
 """
 
 import argparse
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -23,34 +22,21 @@ RATERS = (3, 5, 10, 20, 40, 80, 160)
 DIFFERENCES = (0.0, 0.05, 0.1)
 
 
-@dataclass(frozen=True)
-class People:
-    """Assumptions about raters and latents.
-
-    Detection, the same question to another backbone, has a mean of .69 to .84 and a
-    standard deviation of .06 to .10 over the demo's latents. People are taken to be as
-    good, and a little less alike.
-
-    Attributes:
-        baseline: The mean chance of a right answer on the baseline's latents.
-        between_latents: Standard deviation of that chance between latents.
-        between_raters: Standard deviation between raters.
-    """
-
-    baseline: float = 0.75
-    between_latents: float = 0.1
-    between_raters: float = 0.05
+# Detection, the same question to another backbone, has a mean of .69 to .84 and a
+# standard deviation of .06 to .10 over the demo's latents. People are taken to be as
+# good, and a little less alike.
+BASELINE = 0.75  # the mean chance of a right answer on the baseline's latents
+BETWEEN_LATENTS = 0.1  # standard deviation of that chance between latents
+BETWEEN_RATERS = 0.05  # and between raters
 
 
-def simulate(
-    rng: np.random.Generator, raters: int, difference: float, people: People
-) -> pd.DataFrame:
+def simulate(rng: np.random.Generator, raters: int, difference: float) -> pd.DataFrame:
     """Return simulated answers to trials of a baseline and one method."""
     rows = []
-    skill = rng.normal(0, people.between_raters, raters)
-    means = {"topk": people.baseline, "reg1": people.baseline + difference}
+    skill = rng.normal(0, BETWEEN_RATERS, raters)
+    means = {"topk": BASELINE, "reg1": BASELINE + difference}
     for method, mean in means.items():
-        chance = rng.normal(mean, people.between_latents, POOL)
+        chance = rng.normal(mean, BETWEEN_LATENTS, POOL)
         for rater in range(raters):
             for latent in rng.choice(POOL, ASKED, replace=False):
                 probability = np.clip(chance[latent] + skill[rater], 0, 1)
@@ -61,16 +47,14 @@ def simulate(
     )
 
 
-def rates(
-    raters: int, difference: float, runs: int, people: People
-) -> dict[str, float]:
+def rates(raters: int, difference: float, runs: int) -> dict[str, float]:
     """Return how the rule reads so many simulated studies."""
     shown = np.zeros(runs)
     covered = np.zeros(runs)
     widths = np.zeros(runs)
     for run in range(runs):
         rng = np.random.default_rng([raters, int(1000 * difference), run])
-        answers = simulate(rng, raters, difference, people)
+        answers = simulate(rng, raters, difference)
         table = judgements.shares_right(answers, ["topk", "reg1"])
         row = table.iloc[1]
         shown[run] = is_shown(row["outcome"])
@@ -97,7 +81,7 @@ def main() -> None:
     rows = []
     for difference in DIFFERENCES:
         for raters in RATERS[:2] if arguments.tiny else RATERS:
-            reading = rates(raters, difference, runs, People())
+            reading = rates(raters, difference, runs)
             rows.append({"raters": raters, "true difference": difference, **reading})
     print(pd.DataFrame(rows).round(3).to_markdown(index=False))
 

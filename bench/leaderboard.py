@@ -1,7 +1,7 @@
 """The leaderboard of the results that are kept: `python bench/leaderboard.py`.
 
 It writes docs/leaderboard.md, and computes nothing: all numbers are of the tables that
-`python bench/reference.py rebuild` and `python bench/decisive.py` make of kept rows.
+`python bench/reference.py rebuild` and `python bench/contrasts.py` make of kept rows.
 Methods that were tuned and tested together are a *setting*; there is no order between
 methods of two settings. Results that are kept later are another setting of `SETTINGS`,
 under their kind of data.

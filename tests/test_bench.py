@@ -1,7 +1,5 @@
-"""Every command of the benches runs, at a tiny size; its figures then mean nothing."""
+"""Every bench runs at a tiny size, and pages name commands that are there."""
 
-import ast
-import os
 import re
 import subprocess
 import sys
@@ -9,119 +7,80 @@ import sys
 import pytest
 from conftest import ROOT
 
-SCRIPTS = sorted((ROOT / "bench").glob("[a-z]*.py"))
+from bench import contrasts
 
-# They read what a run made; tests of their own give them some.
-OF_RESULTS = {
-    "decisive.py",
-    "leaderboard.py",
-    "parts.py",
-    "photographs.py",
-    "photographs_pilot.py",
-    "pilot.py",
-    "reference.py",
-    "sizes.py",
+MEASURED = ("step", "fvu", "embed", "growth")
+TINY_RUNS = [
+    ("power.py",),
+    ("judging.py",),
+    *(("performance.py", name) for name in MEASURED),
+]
+# {script: its commands}
+COMMANDS = {
+    "contrasts.py": {*contrasts.COMMANDS},
+    "performance.py": {*MEASURED},
+    "reference.py": {"keep", "rebuild", "rename"},
 }
-
-
-def calls_of_add_command(script):
-    """Yield the calls by which a script adds its commands, as syntax trees."""
-    for node in ast.walk(ast.parse(script.read_text())):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "add_command":
-            yield node
-
-
-def commands_of(script):
-    """Return {command: the keywords with which it was added} of a script."""
-    return {
-        ast.literal_eval(call.args[1]): {
-            keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords
-        }
-        for call in calls_of_add_command(script)
-    }
-
-
-def tiny_runs():
-    """Return (words, whether it writes files) of each command that has `--tiny`."""
-    runs = []
-    for script in SCRIPTS:
-        if script.name in OF_RESULTS:
-            continue
-        commands = commands_of(script)
-        for command, keywords in commands.items():
-            if keywords.get("tiny", True):
-                runs.append(((script.name, command), keywords.get("writes", False)))
-        if not commands:
-            runs.append(((script.name,), False))
-    return runs
-
-
-def run_script(words, *options):
-    """Run a command as a user does, from the project's root."""
-    path = os.pathsep.join([str(ROOT), str(ROOT / "workflow")])
-    script, *command = words
-    return subprocess.run(
-        [sys.executable, f"bench/{script}", *command, *map(str, options)],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-    )
+# What a page prints of a bench, with what stands behind.
+PRINTED = re.compile(r"bench/(\w+\.py)(?: ([a-z][\w-]*))?(?=(.{0,120}))")
+COMMIT = re.compile(r"\bat commit ([0-9a-f]{7,})")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("words", "writes"),
-    [pytest.param(*run, id=" ".join(run[0])) for run in tiny_runs()],
-)
-def test_a_bench_runs(words, writes, tmp_path):
-    options = ["--tiny"]
-    if writes:
+@pytest.mark.parametrize("words", TINY_RUNS, ids=" ".join)
+def test_a_bench_runs(words, tmp_path):
+    script, *options = words
+    options.append("--tiny")
+    if script == "performance.py":
         options += ["--out", tmp_path]
-    process = run_script(words, *options)
+    process = subprocess.run(
+        [sys.executable, f"bench/{script}", *options],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert process.returncode == 0, process.stdout + process.stderr
     assert process.stdout.strip()
-    if writes:
-        assert any(tmp_path.iterdir())
+    if script == "performance.py":
+        assert (tmp_path / f"{options[0]}.csv").exists()
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
-def test_a_script_shows_its_commands_and_each_says_which_page_it_is_behind(script):
-    tree = ast.parse(script.read_text())
-    functions = {
-        node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)
-    }
-    for call in calls_of_add_command(script):
-        command = ast.literal_eval(call.args[1])
-        assert f"bench/{script.name} {command}" in ast.get_docstring(tree)
-        function = functions[ast.unparse(call.args[2])]
-        pages = re.findall(r"docs/[\w/]+(?:\.md)?", ast.get_docstring(function))
-        assert pages, command
-        assert all((ROOT / page).exists() for page in pages), pages
-
-
-# A page has figures of an earlier commit, with the command of that commit.
-OF_EARLIER_COMMITS = {"thresholds.py"}
-# Nobody needs it for a page, but it shows the site that a page times.
-OF_NO_PAGE = {("performance_site.py", "write")}
-
-
-def test_every_command_that_is_printed_is_there_and_every_one_there_is_printed():
-    """Pages, the Makefile and the costs name scripts and their commands."""
+def printed_commands():
+    """Yield (page, script, command, commit or None) of what pages and configs print."""
     folders = [ROOT / name for name in ("docs", "config", "workflow")]
     texts = [path for folder in folders for path in folder.rglob("*.md")]
     texts += [path for folder in folders for path in folder.rglob("*.yaml")]
     texts += [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "Makefile")]
-    commands = {script.name: commands_of(script) for script in SCRIPTS}
-    printed = set()
     for path in texts:
         words = " ".join(path.read_text(encoding="utf-8").split())
-        for script, command in re.findall(r"bench/(\w+\.py)(?: ([\w-]+))?", words):
-            if script in OF_EARLIER_COMMITS:
-                continue
-            assert script in commands, path
-            if commands[script]:
-                assert command in commands[script], (path, script)
-            printed.add((script, command))
-    is_there = {(script, name) for script in commands for name in commands[script]}
-    assert is_there - printed == OF_NO_PAGE
+        for script, command, rest in PRINTED.findall(words):
+            # A command that is gone has its commit before the next one is named.
+            commit = COMMIT.search(rest.partition("bench/")[0])
+            yield path, script, command, commit and commit[1]
+
+
+def test_a_command_that_is_printed_is_there_or_its_commit_is_named():
+    for path, script, command, commit in printed_commands():
+        if commit is None:
+            assert (ROOT / "bench" / script).exists(), (path, script)
+            there = {"", *COMMANDS.get(script, {command})}
+            assert command in there, (path, script, command)
+            continue
+        file = f"{commit}:bench/{script}"
+        found = subprocess.run(["git", "cat-file", "-e", file], cwd=ROOT)
+        has_history = subprocess.run(["git", "cat-file", "-e", commit], cwd=ROOT)
+        assert found.returncode == 0 or has_history.returncode, (path, file)
+
+
+@pytest.mark.parametrize("script", COMMANDS)
+def test_every_command_is_in_its_script_and_on_a_page(script):
+    usage = (ROOT / "bench" / script).read_text().split('"""')[1]
+    printed = {
+        command
+        for _, name, command, commit in printed_commands()
+        if name == script and commit is None
+    }
+    for command in COMMANDS[script]:
+        assert f"bench/{script} {command}" in usage
+    if script != "reference.py":
+        assert COMMANDS[script] <= printed

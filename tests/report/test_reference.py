@@ -2,7 +2,6 @@
 
 import filecmp
 import io
-import os
 import re
 import shutil
 import subprocess
@@ -174,61 +173,6 @@ def test_rows_of_before_are_renamed(tmp_path):
         renamed = files.read_parquet(tmp_path / "metrics.parquet")
         pd.testing.assert_frame_equal(renamed, kept)
         assert files.read_json(tmp_path / reference.MADE_BY) == made_by
-
-
-# {a command: lines that it prints, which pages state}
-PRINTED_LINES = {
-    "fair agree docs/results/fair docs/results/rivals": [
-        "fashion_mnist_13k     dinov2_vit_s14 32   reg1           0.013"
-        "          0.756             0.050",
-        "detection_auc        reg1_batch   0.040  0.023  0.057"
-        "          inconclusive   6      6",
-        "detection_auc   reg2_matryoshka   0.072  0.053  0.091"
-        "                better   5      5",
-    ],
-    "fair mask docs/results/fair": [
-        "reg1  ms_mean_alive           -0.0102",
-        "reg2  ms_mean_alive           -0.0054",
-    ],
-    "fair rate docs/results/fair": ["1          reg1            0.007          0.016"],
-    "sizes docs/results/sizes": [
-        "detection_auc reg1 fashion_mnist_55k +0.005 ± 0.003",
-        "27k, with the high rates: detection_auc reg1 +0.014",
-    ],
-    "fair draws docs/results/fair --draws 2": ["detection_auc reg1      0.0260"],
-    "fair frequency docs/results/fair": [
-        "reg1     0.026        0.012          0.04          0.030"
-    ],
-}
-
-
-# These take longest.
-SLOW = (
-    "fair agree docs/results/fair docs/results/rivals",
-    "fair draws docs/results/fair --draws 2",
-    "fair frequency docs/results/fair",
-)
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        pytest.param(command, marks=pytest.mark.slow if command in SLOW else ())
-        for command in PRINTED_LINES
-    ],
-)
-def test_numbers_of_pages_come_from_the_committed_rows(command):
-    script, *options = command.split()
-    path = os.pathsep.join([str(ROOT), str(ROOT / "workflow")])
-    process = subprocess.run(
-        [sys.executable, f"bench/{script}.py", *options],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-    )
-    for line in PRINTED_LINES[command]:
-        assert line in process.stdout, process.stdout + process.stderr
 
 
 OF_DECISIVE = {
