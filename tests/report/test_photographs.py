@@ -44,14 +44,14 @@ def test_a_sentence_needs_the_word_and_the_sign_of_sets_read_before(
     of_photographs, of_not_read, caltech, said
 ):
     words = {
-        photographs.EIGHT: "better",
-        photographs.PHOTOGRAPHS: of_photographs,
-        photographs.NOT_READ: of_not_read,
+        "all": "better",
+        "photographs": of_photographs,
+        "untouched": of_not_read,
     }
     about = {"method": "reg1", "score": "ms"}
     means = pd.DataFrame(
         [
-            {"sets": sets, **about, "effect": 0.02, "outcome": word}
+            {"size": sets, **about, "effect": 0.02, "outcome": word}
             for sets, word in words.items()
         ]
     )

@@ -440,7 +440,6 @@ def test_what_extends_a_dataset_has_its_pictures():
     assert said.datasets[name].spec == CONFIG.datasets[name].spec
 
 
-
 def test_galleries_show_what_protocol_paper_chose():
     config = with_changes(
         lambda raw: raw["experiments"]["fair"]["protocols"].pop("paper")
