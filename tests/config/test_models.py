@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from config.common import GENERATED, config_with, refusal_of
+from config.common import config_with, refusal_of
 from sae_workflow import settings
 
 from sae.core import registry
@@ -19,80 +19,30 @@ def test_every_entry_of_a_dataset_or_backbone_says_what_may_be_written():
 @pytest.mark.parametrize(
     ("path", "value", "pattern"),
     [
+        ("training/small/m", 10**12, "at most 16,777,216: a larger SAE fits no"),
+        ("training/small/lr", 100, "100.0 should be at most 10: Adam moves each weight"),
+        ("metrics/probe/C", [1, 1e300], r"1e\+300 should be at most"),
         (
-            "training/small/m",
-            10**12,
-            "at most 16,777,216: a larger SAE fits no machine",
-        ),
-        ("training/small/epochs", 10**9, "at most 1,000,000: "),
-        ("training/small/steps", 10**12, "at most 1,000,000,000: at 1 ms a step"),
-        (
-            "training/small/lr",
-            1e300,
-            "1e\\+300 should be at most 10: Adam moves each weight",
-        ),
-        (
-            "training/small/dead_after",
-            10**400,
-            "inf should be at most 1,000,000,000,000",
-        ),
-        (
-            "methods/reg1/lambda",
-            1e300,
-            "at most 1,000,000: nothing but the penalty would count",
-        ),
-        (
-            "methods/jumprelu/sparsity",
-            1e300,
-            "at most 1,000,000,000,000: no number of a study",
-        ),
-        ("metrics/probe/C", [1, 1e300], "1e\\+300 should be at most"),
-        ("datasets/emoji/image_size", 10**9, "at most 16,384: no backbone reads"),
-        (
-            "datasets/fashion_mnist/counts",
-            {"train": 10**20, "val": 1, "test": 1},
-            "10{20} should be at most 10,000,000,0",
-        ),
-        ("backbones/dinov2_vit_s14/image_size", 10**9, "at most 16,384: "),
-        (
-            "datasets/emoji",
-            GENERATED | {"classes": 10**9},
-            "at most 16,777,216: more fit no machine",
+            "experiments/smoke/by_dataset",
+            {"fashion_mnist_smoke": {"m": 2**25}},
+            "fits no machine",
         ),
         (
             "experiments/smoke/sweep/reg1/lambda",
             [0.1, 1e300],
-            "1e\\+300 should be at most 1,000,000: ",
-        ),
-        (
-            "experiments/fair/protocols/fair/points",
-            10**9,
-            "at most 10,000: each is trained",
-        ),
-        (
-            "experiments/fair/protocols/fair/most_steps/emoji_vendors_split1",
-            10**12,
-            "10{12} should be at most 1,000,000,000: ",
+            r"1e\+300 should be at most 1,000,000: ",
         ),
         (
             "experiments/fair/protocols/fair/ranges/reg1/lambda/k16",
             [0.1, 1e300],
-            "1e\\+300 should be at most 1,000,000: ",
+            r"1e\+300 should be at most 1,000,000: ",
         ),
         (
             "experiments/rivals/protocols/fair/ranges/batch_topk",
             {"momentum": [0.5, 2]},
             "momentum.1: 2.0 is too large: it must be below 1",
         ),
-        (
-            "experiments/fair/protocols/fair/lr",
-            [0.1, 100],
-            "100.0 should be at most 10: ",
-        ),
-        ("protocols/fair/lr", [0.1, 1e300], "1e\\+300 should be at most 10: "),
-        ("claims/resamples", 10**12, "at most 1,000,000: "),
-        ("compute/threads", 10**6, "at most 4,096: no machine has more cores"),
-        ("compute/memory_factor", 1e300, "at most 1,000: it multiplies an estimate"),
+        ("experiments/fair/protocols/fair/lr", [0.1, 100], "100.0 should be at most 1"),
         (
             "experiments/smoke/seeds",
             list(range(60_000)),
