@@ -47,7 +47,11 @@ MORE = {
 def find_models():
     """Yield each model, a path of the config, and what may be written there."""
     yield models.Config, "", {}
-    yield models.Experiment, "experiments/smoke", SMOKE | {"gallery": {}, "concepts": {}}
+    yield (
+        models.Experiment,
+        "experiments/smoke",
+        SMOKE | {"gallery": {}, "concepts": {}},
+    )
     yield models.OfDataset, "experiments/smoke/by_dataset", {"fashion_mnist_smoke": {}}
     yield models.RecipeEntry, "training/smoke", SMALL["training"]["smoke"]
     yield models.Claims, "claims", RAW["claims"]

@@ -155,9 +155,19 @@ TARS = {"type": "shards", "root": "x"}
         ),
         ("methods/pca/against", "topk", "methods.pca.against", "control is not tuned"),
         ("methods/pca/sweep", {"lr": [1]}, "methods.pca.sweep", "control is not tuned"),
-        ("experiments/smoke/sweep/raw", {"m": [8]}, "sweep.raw", "control is not tuned"),
+        (
+            "experiments/smoke/sweep/raw",
+            {"m": [8]},
+            "sweep.raw",
+            "control is not tuned",
+        ),
         ("methods/reg1/against", "raw", "methods.reg1.against", "raw is a control"),
-        ("methods/frozen_decoder/tied", True, "frozen_decoder.frozen", "all or nothing"),
+        (
+            "methods/frozen_decoder/tied",
+            True,
+            "frozen_decoder.frozen",
+            "all or nothing",
+        ),
         (
             "datasets/cifar100/test/download",
             True,

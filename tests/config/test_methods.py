@@ -182,5 +182,3 @@ def test_an_sae_made_elsewhere_is_a_method_without_training(tmp_path):
         False,
     ] and "short" in plans[1].methods
     assert not any(plans[0].methods[name].tuned for name in ("theirs", "short"))
-
-

@@ -20,7 +20,11 @@ def test_every_entry_of_a_dataset_or_backbone_says_what_may_be_written():
     ("path", "value", "pattern"),
     [
         ("training/small/m", 10**12, "at most 16,777,216: a larger SAE fits no"),
-        ("training/small/lr", 100, "100.0 should be at most 10: Adam moves each weight"),
+        (
+            "training/small/lr",
+            100,
+            "100.0 should be at most 10: Adam moves each weight",
+        ),
         ("metrics/probe/C", [1, 1e300], r"1e\+300 should be at most"),
         (
             "experiments/smoke/by_dataset",

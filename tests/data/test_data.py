@@ -130,20 +130,6 @@ def test_a_share_that_leaves_no_training_image_is_refused(tmp_path):
         load(spec | {"train_share": 0.04}, None)
 
 
-def test_a_share_of_given_embeddings_is_refused(tmp_path):
-    spec = {
-        "type": "generated",
-        "counts": {"train": 9, "val": 9, "test": 9},
-        "classes": 2,
-        "seed": 0,
-        "train_share": 0.5,
-    }
-    with pytest.raises(UserError, match="train_share is for datasets of images"):
-        load(spec, None)
-    with pytest.raises(UserError, match=r"train_share: .*at most 1"):
-        load(spec | {"train_share": 2.0}, None)
-
-
 def test_balanced_rows():
     labels = np.array([0] * 50 + [1] * 20 + [2] * 30)
     rows = balanced_rows(labels, 32, seed=0)

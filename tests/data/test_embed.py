@@ -91,12 +91,6 @@ def contents(store_folder):
     }
 
 
-def test_weights_of_another_model_name_the_config_key(finished, tmp_path):
-    expected = r"config key backbones\.tiny: checkpoint .*backbone\..* lacks .*test_vit"
-    with pytest.raises(UserError, match=expected):
-        embed.embed(finished.job(tmp_path / "store", model="test_vit"))
-
-
 def embed_alone(loaded, image):
     """Embed one image as the library does; in a batch the order of sums may differ."""
     with torch.inference_mode():

@@ -116,25 +116,12 @@ CODES = Encoder(make_coder(0, d=D, m=M, k=K)).encode(random_embeddings())
             "k is True, of type bool; give a whole",
         ),
         (
-            lambda encoder, x: encoder.encode(x, k="4"),
-            "k is '4', of type str; give a whole number",
-        ),
-        (
             lambda encoder, x: encoder.encode(x, k=np.array([4, 3])),
             r"k is array\(\[4, 3\]\), of",
         ),
         (
-            lambda encoder, x: encoder.encode(x, k=float("nan")),
-            "k is nan, .* 1 to 16, the number",
-        ),
-        (
             lambda encoder, x: encoder.encode(x, k=0),
             "k = 0; this SAE has 16 latents: give 1 to 16",
-        ),
-        (lambda encoder, x: encoder.reconstruct(x, k=4.0), r"k is 4\.0, of type float"),
-        (
-            lambda encoder, x: encoder.reconstruct(x[:, 1:]),
-            r"\(50, 5\); needed: .* \(N, 6\)",
         ),
         (
             lambda encoder, x: encoder.reconstruct(x, 4, codes=CODES),
@@ -149,16 +136,8 @@ CODES = Encoder(make_coder(0, d=D, m=M, k=K)).encode(random_embeddings())
             "of 8 latents, and this one has",
         ),
         (
-            lambda encoder, x: encoder.decode(OTHER_CODES),
-            "codes are of an SAE of 8 latents, and this one",
-        ),
-        (
             lambda encoder, x: encoder.decode(x),
             "codes are ndarray, not sae.models.codes.Codes: give",
-        ),
-        (
-            lambda encoder, x: encoder.decode(CODES.matrix()),
-            "codes are csr_matrix, not",
         ),
         (
             lambda encoder, x: encoder.decode(edited_codes(indices=CODES.indices + 9)),
@@ -169,10 +148,6 @@ CODES = Encoder(make_coder(0, d=D, m=M, k=K)).encode(random_embeddings())
             "give a latent for",
         ),
         (
-            lambda encoder, x: encoder.decode(edited_codes(values=[1.0])),
-            "values of codes are list: give",
-        ),
-        (
             lambda encoder, x: encoder.decode(edited_codes(indices=CODES.values)),
             "indices .* float32: give",
         ),
@@ -180,32 +155,15 @@ CODES = Encoder(make_coder(0, d=D, m=M, k=K)).encode(random_embeddings())
             lambda encoder, x: encoder.decode(edited_codes(offsets=CODES.offsets[1:])),
             "offsets of codes do",
         ),
-        (
-            lambda encoder, x: encoder.decode(edited_codes(offsets=CODES.offsets[:0])),
-            "offsets of codes do",
-        ),
-        (
-            lambda encoder, x: CODES.prefix(2.5),
-            r"k is 2\.5, of type float; give a whole num",
-        ),
         (lambda encoder, x: CODES.prefix(-1), "k is -1; give 0 or more"),
-        (lambda encoder, x: CODES.rows(-5, -1), "start is -5; give 0 to 50"),
         (
             lambda encoder, x: CODES.rows(51, 60),
             "start is 51; there are 50 samples: give 0",
         ),
         (lambda encoder, x: CODES.rows(5, 2), "stop is 2; give 5 or more"),
         (
-            lambda encoder, x: CODES.rows(1.0, 2),
-            r"start is 1\.0, of type float; give a whole",
-        ),
-        (
             lambda encoder, x: Encoder(encoder.coder, "cuda:7"),
             "finds no cuda:7 on .* take cpu",
-        ),
-        (
-            lambda encoder, x: Encoder(encoder.coder, "gpu"),
-            "device 'gpu' is not known; allowed: auto",
         ),
         (
             lambda encoder, x: Encoder(encoder.coder, "meta"),
@@ -214,14 +172,6 @@ CODES = Encoder(make_coder(0, d=D, m=M, k=K)).encode(random_embeddings())
         (
             lambda encoder, x: Encoder(encoder.coder, 0),
             "device is 0; give the name of a device, such",
-        ),
-        (
-            lambda encoder, x: Encoder(encoder.coder, None),
-            "device is None; give the name of a device",
-        ),
-        (
-            lambda encoder, x: sae.load("sae.safetensors", "gpu"),
-            "device 'gpu' is not known",
         ),
         (
             lambda encoder, x: sae.load("a\0b"),
@@ -244,24 +194,12 @@ CODES = Encoder(make_coder(0, d=D, m=M, k=K)).encode(random_embeddings())
             "place is None, of type NoneType; give a path",
         ),
         (
-            lambda encoder, x: convert.load(ROOT / "nothing"),
-            "nothing does not exist, and is no",
-        ),
-        (
             lambda encoder, x: convert.load("x", "auto", {"k": 3}),
             "options are .*; give sae.mod",
         ),
         (
             lambda encoder, x: convert.export(encoder, "saelens", "out"),
             "coder is Encoder; give a sae.",
-        ),
-        (
-            lambda encoder, x: convert.export(encoder.coder, "saelens", ""),
-            "folder is ''; give the",
-        ),
-        (
-            lambda encoder, x: saefile.save(encoder, "out"),
-            "coder is Encoder; give a sae.models.cod",
         ),
         (
             lambda encoder, x: saefile.save(encoder.coder, 3),
