@@ -6,8 +6,7 @@ import subprocess
 import sys
 
 import pytest
-import yaml
-from config.common import GENERATED, RAW, REMOVED, config_with, refusal_of
+from config.common import GENERATED, RAW, config_with, refusal_of
 from conftest import ROOT
 from sae_workflow import settings
 

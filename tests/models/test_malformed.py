@@ -878,8 +878,8 @@ def test_no_value_of_a_setting_ends_otherwise_than_in_an_sae_or_an_error(
             coder = convert.load(str(place))
         except UserError as error:
             assert str(place) in str(error)
-            if value == [[]] and dotted_key in settings_class.model_fields:
-                assert f"{dotted_key}: [[]] should be" in str(error)
+            if value == [[]] and "format is not plain" not in str(error):
+                assert f"{dotted_key}: " in str(error)
             continue
         # What says nothing of the SAE may be anything.
         assert value != [[]] or dotted_key in ("seal", "schema"), dotted_key
