@@ -243,11 +243,6 @@ def test_entries_from_outside_are_checked_like_ours(extensions):
         ),
         ("methods/mine/sweep", {}, r"methods\.mine\.jitter: this key is required"),
         (
-            "methods/mine/penalty",
-            "greedy",
-            r"methods\.mine\.penalty: greedy has an option 'lr', a name that is taken",
-        ),
-        (
             "methods/mine",
             {"objective": "topk", "penalty": "faulty", "lambda": 1, "p": 1},
             r"methods\.mine: .*penalties/faulty\.py line 8 fails .*: AttributeError: "

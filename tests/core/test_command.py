@@ -15,7 +15,7 @@ from conftest import ROOT
 
 from sae.__main__ import main, parser
 from sae.core import command, faults
-from sae.core.options import Count, Options, distinct
+from sae.core.options import Count, Options
 from sae.steps import STEPS, Step
 
 
@@ -167,24 +167,6 @@ def test_a_bad_spec_is_one_line(tmp_path, monkeypatch, capsys, step, spec, expec
     text = capsys.readouterr().err
     assert text.startswith("error: ") and text.count("\n") == 1, text
     assert expected in text
-
-
-def test_values_are_not_compared_with_all_others_to_find_one_that_is_there_twice():
-    class Seed(int):
-        comparisons = 0
-
-        def __eq__(self, other):
-            Seed.comparisons += 1
-            return int(self) == int(other)
-
-        __hash__ = int.__hash__
-
-    seeds = [Seed(number) for number in range(2000)]
-    assert distinct(seeds) is seeds
-    assert Seed.comparisons < len(seeds)
-    for values in ([*seeds, Seed(7)], [[1], [7], [2], [7]]):
-        with pytest.raises(ValueError, match=r"7\]? is there twice; leave one out"):
-            distinct(values)
 
 
 def test_a_command_without_an_output_ends_well():

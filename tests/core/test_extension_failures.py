@@ -66,11 +66,6 @@ def plot(tmp_path, capsys):
     ("text", "place", "message"),
     [
         (
-            f"{DRAW}return 1 / 0\n",
-            "figures/drawn.py line 4",
-            "ZeroDivisionError: division by zero",
-        ),
-        (
             f"{DRAW}helper.deeper()\n",
             "helper.py line 2",
             r"KeyError: 'first\\nand second'",

@@ -90,6 +90,12 @@ def test_every_weight_is_mapped_and_the_prediction_is_sane(fetched, flower):
     assert got.shape == (1, 320) and (got < 0).any()
 
 
+def test_an_unknown_weight_is_named():
+    model = timm.create_model("tf_efficientnet_lite0")
+    with pytest.raises(UserError, match=r"_nowhere\.weight has no place"):
+        efficientnet_lite.rename({"_nowhere.weight": torch.zeros(1)}, model)
+
+
 @pytest.mark.parametrize(
     ("name", "size", "suffix"),
     [

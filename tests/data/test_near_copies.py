@@ -1,7 +1,6 @@
 """Near-copies: each rule joins what no other does, and other drawings stay apart."""
 
 import numpy as np
-import pytest
 from PIL import Image, ImageDraw, ImageOps
 
 from sae.data import near_copies
@@ -142,29 +141,6 @@ def test_namesakes_in_one_folder_may_differ_more():
     assert not are_joined(cup, picture("food/cups", changed))
     other_drawing = picture("food/cup_jane", polygons(2, 1))
     assert not are_joined(cup, other_drawing)
-
-
-@pytest.mark.parametrize(
-    ("other_name", "colours", "joined"),
-    [("flags/land_jane", 1, True), ("flags/state", 1, False), ("land_jane", 2, False)],
-)
-def test_emblems_are_copies_where_name_lines_and_colours_agree(
-    other_name, colours, joined
-):
-    emblem = picture("flags/land", polygons(1, 1), Kind.EMBLEM)
-    # A pixel more, so that they are not the same to the pixel.
-    image = polygons(1, colours)
-    image.putpixel((0, 0), (0, 0, 0))
-    other_emblem = picture(other_name, image, Kind.EMBLEM)
-    assert are_joined(emblem, other_emblem) == joined
-
-
-def test_what_has_its_whole_name_in_common_is_joined_by_it_alone():
-    ten = picture("simple/c_10", polygons(1, 1), Kind.NAMED, stem="c_10")
-    same_ten = picture("white/c_10", polygons(2, 2), Kind.NAMED, stem="c_10")
-    nine = picture("simple/c_9", polygons(1, 2), Kind.NAMED, stem="c_9")
-    assert are_joined(ten, same_ten)
-    assert not are_joined(ten, nine)
 
 
 def test_copies_of_copies_are_one_group():

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from support.errors import refused_naming
-from torch.nn import functional
 from training.common import REG1, REG2, data, entries, settings
 
 from sae.core.errors import UserError
@@ -21,7 +20,6 @@ from sae.training.loop import (
     CHECK_EVERY,
     Diverged,
     batches,
-    remove_parallel,
     train,
 )
 from sae.training.objectives import topk
@@ -211,15 +209,6 @@ def test_axes_keep_everything_where_k_is_above_their_number():
     assert coder.m == coder.k == 16
     assert row["l0"] == pytest.approx(8)
     assert row["r2"] == pytest.approx(1, abs=1e-5)
-
-
-def test_the_gradient_along_a_row_is_removed():
-    weight = functional.normalize(torch.randn(4, 3), dim=1).requires_grad_()
-    weight.grad = torch.randn(4, 3)
-    remove_parallel(weight)
-    torch.testing.assert_close(
-        (weight.grad * weight).sum(dim=1), torch.zeros(4), atol=1e-6, rtol=0
-    )
 
 
 def test_the_same_seed_gives_the_same_bytes_whatever_is_logged(tmp_path):

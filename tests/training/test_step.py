@@ -30,7 +30,7 @@ from sae.training import auxk, step
 from sae.training.auxk import auxk_loss, dead_picks_masked
 from sae.training.objectives import topk
 from sae.training.penalties import l1_l2_ratio, off_support_l1
-from sae.training.picks import Picks, compute_activations, largest, of_batch, of_each
+from sae.training.picks import Picks, largest, of_batch, of_each
 
 PENALTIES = {
     "off_support_l1": off_support_l1.penalty,
@@ -100,29 +100,6 @@ def test_picks_of_a_batch_are_its_largest_whichever_samples_have_them():
     torch.testing.assert_close(picks.decode(weight), dense @ weight)
     assert picks.fired().tolist() == [True, True, True, True]
     assert of_batch(a, 1).fired().tolist() == [False, True, True, False]
-
-
-@pytest.mark.parametrize("name", PENALTIES)
-@pytest.mark.parametrize("select", [of_each, of_batch])
-def test_a_penalty_is_the_dense_formula_and_has_its_gradient(name, select):
-    generator = torch.Generator().manual_seed(3)
-    a = torch.rand(5, 9, dtype=torch.float64, generator=generator) + 0.1
-    mask = (torch.arange(9) % 3 > 0).double()
-    picks = select(a * mask, 2)  # Picks are batch-active, as in training.
-    latents = picks.indices.reshape(-1)
-    samples = torch.arange(10) // 2
-    if picks.starts is not None:
-        samples = torch.searchsorted(picks.starts, torch.arange(10), right=True) - 1
-
-    def penalty_of(a):
-        values = a[samples, latents].reshape(picks.values.shape)
-        picks_of_a = Picks(values, picks.indices, 9, picks.starts)
-        return PENALTIES[name](make_batch(a, picks_of_a, mask))
-
-    z = torch.zeros_like(a)
-    z[samples, latents] = a[samples, latents]
-    torch.testing.assert_close(penalty_of(a), dense_penalty(name, a, z, mask))
-    assert torch.autograd.gradcheck(penalty_of, a.requires_grad_())
 
 
 def test_the_ratio_equals_values_by_hand_and_is_0_for_a_row_of_zeros():
@@ -313,16 +290,6 @@ def test_a_part_of_the_picks_has_gradients_of_its_own():
         picks.decode(coder.W_dec) + part.decode(coder.W_dec),
         (z + z_of_part) @ coder.W_dec,
     )
-
-
-@pytest.mark.parametrize("tied", [False, True])
-def test_dense_activations_have_the_gradients_of_the_formula(tied):
-    coder, x = make_random_coder(tied=tied)
-    a = compute_activations(coder, x, torch.float32, differentiable=True)
-    assert_same_gradients(coder, a.square(), dense_activations(coder, x).square())
-    assert not compute_activations(
-        coder, x, torch.float32, differentiable=False
-    ).requires_grad
 
 
 @pytest.mark.parametrize(
