@@ -53,6 +53,7 @@ def find_models():
         SMOKE | {"gallery": {}, "concepts": {}},
     )
     yield models.OfDataset, "experiments/smoke/by_dataset", {"fashion_mnist_smoke": {}}
+    yield Recipe, "experiments/smoke/by_dataset", {"fashion_mnist_smoke": {}}
     yield models.RecipeEntry, "training/smoke", SMALL["training"]["smoke"]
     yield models.Claims, "claims", RAW["claims"]
     yield models.Compute, "compute", RAW["compute"]
@@ -102,6 +103,10 @@ def find_mistakes(model, written, path=""):
         key = field.alias or name
         yield f"{path}/{key}", [[{}]]  # Nothing is of this type,
         yield f"{path}/{key}", 10**30  # or so large.
+        right = written.get(key, field.default)
+        if type(right) in (int, float):
+            yield f"{path}/{key}", str(right)
+            yield f"{path}/{key}", True
         if key in written and field.is_required():
             yield f"{path}/{key}", REMOVED
         below = model_in(field.annotation)

@@ -3,8 +3,6 @@
 import numpy as np
 import pytest
 import torch
-import yaml
-from conftest import ROOT
 from scoring.examples import coder as make_coder
 
 import sae
@@ -13,7 +11,6 @@ from sae.models import apply, convert, saefile
 from sae.models.apply import Encoder
 from sae.models.coder import Coder
 from sae.models.codes import Codes
-from sae.scoring import alone
 
 D, M, K = 6, 16, 4
 
@@ -209,23 +206,3 @@ def test_embeddings_to_check_with_may_be_a_list_and_must_be_numbers(tmp_path):
             UserError, match=r"expected numbers|cannot be read as an ar"
         ):
             convert.load(out, check=no_embeddings)
-
-
-def test_the_columns_that_score_has_and_the_demo_has_not_are_said():
-    demo_metrics = yaml.safe_load((ROOT / "config.yaml").read_text())["metrics"]
-    metrics = alone.default_metrics({})
-    not_in_demo = [
-        name for name in metrics if (demo_metrics[name] or {}).get("optional")
-    ]
-    encoder = Encoder(make_coder(0, d=D, m=M, k=K))
-    x = np.random.default_rng(0).normal(size=(300, D))
-    labels = np.arange(300) % 3
-    columns = sae.score(encoder, x, labels, metrics=not_in_demo)
-    prefixes = {column.split("_")[0] for column in columns}
-
-    for text in (sae.score.__doc__, (ROOT / "docs/api_score.md").read_text()):
-        assert all(f"`{name}`" in text for name in not_in_demo)
-        assert all(f"`{prefix}" in text for prefix in prefixes)
-    # Without these metrics it has the columns of the demo alone.
-    in_demo = [name for name in metrics if name not in not_in_demo]
-    assert not set(sae.score(encoder, x, labels, metrics=in_demo)) & set(columns)
