@@ -134,7 +134,7 @@ def test_training_does_without_pytorchs_compiler():
 
 @pytest.mark.parametrize("objective", ["topk", "batch_topk"])
 def test_training_keeps_unit_rows_and_learns(objective):
-    s = settings(objective=objective, epochs=20, **REG1)
+    s = settings(objective=objective, epochs=8, **REG1)
     coder, rows = train_by(data(n=400), s)
     torch.testing.assert_close(coder.W_dec.norm(dim=1), torch.ones(24))
     assert rows[-1]["r2"] > rows[0]["r2"] + 0.2

@@ -335,7 +335,7 @@ def test_a_threshold_below_0_is_raised_to_0():
 def test_a_trained_coder_reconstructs_and_keeps_its_budget_in_its_file_too(
     objective, options, tmp_path
 ):
-    x = data(n=800, d=12)
+    x = data(n=400, d=12)
     s = settings(objective=objective, options=options, epochs=10)
     coder, rows = train(x, s, *entries(s))
     assert rows[-1]["r2"] > max(0.3, rows[0]["r2"])
