@@ -143,6 +143,21 @@ def test_namesakes_in_one_folder_may_differ_more():
     assert not are_joined(cup, other_drawing)
 
 
+@pytest.mark.parametrize(
+    ("other_name", "colours", "joined"),
+    [("flags/land_jane", 1, True), ("flags/state", 1, False), ("land_jane", 2, False)],
+)
+def test_emblems_are_copies_where_name_lines_and_colours_agree(
+    other_name, colours, joined
+):
+    emblem = picture("flags/land", polygons(1, 1), Kind.EMBLEM)
+    # A pixel more, so that they are not the same to the pixel.
+    image = polygons(1, colours)
+    image.putpixel((0, 0), (0, 0, 0))
+    other_emblem = picture(other_name, image, Kind.EMBLEM)
+    assert are_joined(emblem, other_emblem) == joined
+
+
 def test_copies_of_copies_are_one_group():
     by_lines = polygons(1, 2)
     by_name = polygons(3, 3)
