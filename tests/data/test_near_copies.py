@@ -1,6 +1,7 @@
 """Near-copies: each rule joins what no other does, and other drawings stay apart."""
 
 import numpy as np
+import pytest
 from PIL import Image, ImageDraw, ImageOps
 
 from sae.data import near_copies
