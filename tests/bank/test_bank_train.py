@@ -11,6 +11,7 @@ import pytest
 import torch
 from bank.common import MADE_BY, METHODS, RECIPE, REG1, method, plan, write_activations
 from support.embeddings import write_split
+from support.errors import refused_naming
 
 from sae.__main__ import main
 from sae.bank import store
@@ -265,14 +266,9 @@ def test_saes_of_a_shared_store_are_taken_and_left_there_as_they_are(
     assert workspace.stored_files() == stored_before
 
 
-@pytest.mark.parametrize(
-    "content",
-    [{"dataset": "d", "saes": [{"path": "x"}]}, {"k": 4, "saes": []}, {"rows": []}],
-)
-def test_a_file_that_is_no_bank_of_this_version_is_refused(tmp_path, content):
-    files.write_json(tmp_path / "bank.json", content)
-    message = r"bank\.json is of another version of this .*; delete it and run again"
-    with pytest.raises(UserError, match=message):
+def test_a_file_that_is_no_bank_of_this_version_is_refused(tmp_path):
+    files.write_json(tmp_path / "bank.json", {"k": 4, "saes": []})
+    with refused_naming("bank.json", "another version", "delete it and run again"):
         read(tmp_path / "bank.json")
 
 
@@ -522,21 +518,8 @@ NOT_DEFINED = r"so that R\^2 on validation images is not defined"
         (
             "train",
             SAME,
-            {},
-            "all 200 embeddings are the same after the norm unit_l2: "
-            f"the variance is 0, {NOT_LEARNT}",
-        ),
-        (
-            "train",
-            SAME,
             {"unit_variance": False},
             f"all 200 embeddings are the same .*, {NOT_LEARNT}",
-        ),
-        (
-            "train",
-            SAME,
-            {"input_norm": "none"},
-            f"all 200 embeddings are the same after the norm none: .*, {NOT_LEARNT}",
         ),
         (
             "train",
@@ -544,7 +527,6 @@ NOT_DEFINED = r"so that R\^2 on validation images is not defined"
             {"input_norm": "none"},
             f"all 200 embeddings are zero after the norm none: .*, {NOT_LEARNT}",
         ),
-        # They differ in length alone, which the norm takes away, up to rounding.
         (
             "train",
             SAME * np.arange(1, 201)[:, None],
@@ -559,22 +541,9 @@ NOT_DEFINED = r"so that R\^2 on validation images is not defined"
         ),
         (
             "val",
-            RANDOM[:1],
-            {},
-            f"there is one embedding only: the variance is 0, {NOT_DEFINED}",
-        ),
-        (
-            "val",
             SAME,
             {},
             "all 200 embeddings are the same after the norm unit_l2: "
-            f"the variance is 0, {NOT_DEFINED}",
-        ),
-        (
-            "val",
-            SAME * 0,
-            {},
-            "all 200 embeddings are zero after the norm unit_l2: "
             f"the variance is 0, {NOT_DEFINED}",
         ),
     ],
@@ -593,10 +562,8 @@ def test_embeddings_without_variance_are_refused_before_training(
 @pytest.mark.parametrize(
     "embeddings",
     [
-        np.where(np.arange(8) < 6, 1, RANDOM),  # Most dimensions are constant.
         SAME + 1e-4 * RANDOM,
         RANDOM[:2],
-        np.concatenate([SAME[:-1] * 0, RANDOM[:1]]),  # All but one are zero.
     ],
 )
 def test_embeddings_with_a_little_variance_are_trained_on(

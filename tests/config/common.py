@@ -22,14 +22,15 @@ METRIC = "STAGE = 'score'\nSPLITS = ['test']\nREADS = ()\ndef score(): ...\n"
 FIGURE = "READS = ['gallery/images.parquet']\nCAPTION = 'C'\ndef draw(): ...\n"
 
 
-def config_with(changes):
-    """Return what config.yaml says, with some values changed.
+def config_with(changes, raw=RAW):
+    """Return what config.yaml says, or another config, with some values changed.
 
     Args:
         changes: {path: value}, such as {"experiments/demo/k": [8]}; `REMOVED` takes the
             key away.
+        raw: the config.
     """
-    raw = copy.deepcopy(RAW)
+    raw = copy.deepcopy(raw)
     for path, value in changes.items():
         *parents, last = path.split("/")
         mapping = raw

@@ -34,20 +34,13 @@ OURS = {
     ("kind", "old", "new", "pattern"),
     [
         ("dataset", "def load", "def loads", "must define load"),
-        # Constants that say something of another kind.
-        (
-            "dataset",
-            "def load",
-            "MADE_ELSEWHERE = True\ndef loads",
-            "must define load",
-        ),
+        # A constant that says something of another kind.
         (
             "dataset",
             "def load",
             "READS_IMAGES = False\ndef loads",
             "must define load",
         ),
-        ("backbone", "def load", "def loads", "must define load"),
         (
             "backbone",
             "def load",
@@ -107,20 +100,11 @@ OURS = {
             "['test']",
             r"has SPLITS = \[\['test'\]\], which must be .*",
         ),
-        ("figure", "CAPTION", "caption", "must define CAPTION"),
-        ("figure", "def draw", "def paint", "must define draw"),
         (
             "figure",
             "'C'",
             "'C' + D",
             "must write out CAPTION, since it is read without running the file",
-        ),
-        ("figure", "'C'", "3", "has CAPTION = 3, which must be a text"),
-        (
-            "figure",
-            "['gallery/images.parquet']",
-            "'metrics.parquet'",
-            "has READS = .*, which must be a list of texts",
         ),
         (
             "figure",
@@ -160,28 +144,15 @@ def test_an_entry_that_lacks_what_its_kind_needs_is_told(
             "penalty: penalty mine: .* must derive from",
         ),
         ({"penalty": "greedy"}, None, "penalty: greedy has an option 'lr'"),
-        ({"penalty": "none"}, None, "penalty: 'none' is not known"),
         (
             {"objective": "mine", "penalty": "jittered"},
             None,
             "penalty: jittered has an option 'jitter'",
         ),
         (
-            {"objective": "none", "penalty": "mine"},
-            None,
-            "objective: 'none' is not known",
-        ),
-        ({"objective": None, "penalty": "mine"}, None, "objective: "),
-        ({"penalty": "mine", "lr": 0}, None, "lr: 0 is too small"),
-        (
             {"penalty": "mine", "sweep": {"lr": [0.1, 0]}},
             None,
             r"sweep\.lr\.1: 0 is too small",
-        ),
-        (
-            {"penalty": "mine", "sweep": {"none": [1]}},
-            None,
-            "sweep: 'none' is not known",
         ),
     ],
 )
@@ -266,28 +237,17 @@ def test_entries_from_outside_are_checked_like_ours(extensions):
             r"datasets\.mine\.plase: .*allowed: .*label, .*place, train_share, type",
         ),
         (
-            "backbones/mine/depth",
-            "3",
-            r"backbones\.mine\.depth: '3' should be a valid integer",
-        ),
-        (
             "methods/mine/sweep",
             {"jitter": [-1]},
             r"methods\.mine\.sweep\.jitter\.0: -1 is too small",
         ),
         ("methods/mine/sweep", {}, r"methods\.mine\.jitter: this key is required"),
         (
-            "methods/mine/penalty",
-            "greedy",
-            r"methods\.mine\.penalty: greedy has an option 'lr', a name that is taken",
-        ),
-        (
             "methods/mine",
             {"objective": "topk", "penalty": "faulty", "lambda": 1, "p": 1},
             r"methods\.mine: .*penalties/faulty\.py line 8 fails .*: AttributeError: "
             "'int' object has no attribute",
         ),
-        ("metrics/mine", [], r"metrics\.mine: \[\] should be a mapping"),
         ("metrics/mine", {"bin": 1}, r"metrics\.mine\.bin: .*allowed: bins"),
     ):
         assert re.search(pattern, refusal_of(config_with(good | {path: value}))), path

@@ -22,13 +22,7 @@ def test_a_chain_of_thousands_of_methods_is_one_line(link):
     assert_names(line, "config key methods:", f"`{link}`", "more than 50", "shorten")
 
 
-def test_longer_circles_are_named():
-    message = refusal_of(
-        config_with({"methods/a": {"extends": "b"}, "methods/b": {"extends": "a"}})
-    )
-    assert re.search(
-        r"methods\.(a|b)\.extends: .*(a -> b -> a|b -> a -> b) is a circle", message
-    )
+def test_a_circle_of_methods_is_named():
     a = {"extends": "topk", "against": "b"}
     b = {"extends": "topk", "against": "a"}
     assert "methods.b.against: b -> a -> b is a circle" in refusal_of(
@@ -161,7 +155,7 @@ def test_every_section_of_named_entries_knows_extends():
 
 
 @pytest.mark.parametrize(
-    "section", ["experiments", "training", "datasets", "backbones"]
+    "section", ["experiments", "methods", "training", "datasets", "backbones"]
 )
 def test_a_wrong_extends_is_one_line(section):
     first = next(iter(RAW[section]))
@@ -174,11 +168,7 @@ def test_a_wrong_extends_is_one_line(section):
             {"x": {"extends": "y"}, "y": {"extends": "x"}},
             rf"{section}\.x\.extends: x -> y -> x is a circle",
         ),
-        ({"x": {"extends": 3}}, rf"{section}\.x\.extends: 3 is not known"),
-        (
-            {"x": {"extends": "y"}, "y": {"extends": [1]}},
-            rf"{section}\.y\.extends: \[1\] is not known",
-        ),
+        ({"x": {"extends": [1]}}, rf"{section}\.x\.extends: \[1\] is not known"),
         ({"x": 3, "y": {"extends": "x"}}, rf"{section}\.y\.extends: 'x' is not known"),
     ):
         message = refusal_of(

@@ -39,16 +39,8 @@ SWEEP = r"experiments\.smoke\.sweep\.topk"
             r"training\.smoke\.auxk_k: .*65 is larger than m = 64 of training\.smoke",
         ),
         (
-            {"methods/topk/auxk_k": 65},
-            r"methods\.topk\.auxk_k: .*65 is larger than m = 64 of training\.smoke",
-        ),
-        (
             {"methods/topk/m": 63},
             r"methods\.topk\.auxk_k: .*64 is larger than m = 63 of methods\.topk",
-        ),
-        (
-            {"methods/topk/sweep": {"auxk_k": [1, 65]}},
-            r"methods\.topk\.auxk_k: .*65 is larger than m = 64",
         ),
         (
             {"experiments/smoke/sweep/topk": {"m": [63, 64]}},

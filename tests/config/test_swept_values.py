@@ -10,14 +10,11 @@ from config.common import RAW, config_with, refusal_of
 @pytest.mark.parametrize(
     ("sweep", "key", "pattern"),
     [
-        ({"reg3": {}}, "sweep", "'reg3'.*allowed: .*reg1"),
         (
             {"reg1": {"lambda": [-0.1]}},
             "sweep.reg1.lambda.0",
             "-0.1 is too small: it must be above 0",
         ),
-        ({"reg1": {"lambda": ["1e-3"]}}, "sweep.reg1.lambda.0", "1.0e-3"),
-        ({"reg1": {"lambda": [float("inf")]}}, "sweep.reg1.lambda.0", "inf"),
         (
             {"reg1": {"lambda": [0.001, 0.0010000001]}},
             "sweep.reg1.lambda",
@@ -34,7 +31,6 @@ from config.common import RAW, config_with, refusal_of
             "sweep.reg1_all",
             "that of reg1: leave it out",
         ),
-        ({"topk": {"lambda": [0.1]}}, "sweep.topk", "'lambda'.*allowed"),
         ({"topk": {"m": [4, 64]}}, "k", "k = 8 is larger than m = 4"),
         (
             {"reg1": {"lambda": [0.1], "lr": [yaml.safe_load(".nan")]}},

@@ -29,11 +29,7 @@ def test_yaml_errors_name_file_and_line(tmp_path):
             "x: {k: 1, l: [{m: 1, n: 2, m: 3}]}\n",
             "line 1.*'m' is there twice, first in line 1",
         ),
-        ('{"a": 1, "b": {"c": 1, "c": 2}}', "'c' is there twice"),
-        ("a: 1\nb: [2, 0100]\n", "line 2.*0100 is a number of base 8 .*in quotes"),
         ("a: -010\n", "line 1.*-010 is a number of base 8"),
-        ("a: 08\n", "line 1.*08 is a number of base 8"),
-        ("a: 1:30\n", "line 1.*1:30 is a number of base 8 or 60"),
         ("a: {b: 190:20:30.15}\n", "line 1.*190:20:30.15 is"),
         ("010: 1\n", "line 1.*010 is a number of base 8"),
         (
@@ -45,14 +41,9 @@ def test_yaml_errors_name_file_and_line(tmp_path):
             "line 3 .*: << is not allowed here: write `extends: NAME`",
         ),
         (
-            f"a: {'[' * 10_000}{']' * 10_000}",
-            "line 1.*nested more than 50 deep; write it flatter",
-        ),
-        (
             f"a: {'[' * 300_000}",
             "line 1.*nested more than 50 deep",
         ),  # libyaml itself would end Python.
-        ('{"a": ' * 200_000 + "1" + "}" * 200_000, "line 1.*nested more than 50 deep"),
         ("a: 2024-13-45\n", "month must be in"),
     ):
         file.write_text(text)

@@ -133,13 +133,6 @@ def test_a_wheel_of_another_hash_is_not_unpacked(tmp_path, monkeypatch):
     assert artifacts.path(tmp_path, "thing", "a.bin").read_bytes() == CONTENT
 
 
-def test_an_unknown_kind_lists_those_there_are(tmp_path):
-    with pytest.raises(
-        UserError, match="one kind of url, wheel, npm, apt, deb, torchvision, git"
-    ):
-        fetch("thing", spec({"ftp": "x"}), tmp_path)
-
-
 def git(folder, *words):
     """Run git in a folder, and return what it says."""
     author = ["-c", "user.name=A", "-c", "user.email=a@b"]

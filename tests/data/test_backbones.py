@@ -90,22 +90,20 @@ def test_every_weight_is_mapped_and_the_prediction_is_sane(fetched, flower):
     assert got.shape == (1, 320) and (got < 0).any()
 
 
-def test_a_missing_or_unknown_weight_is_named():
+def test_an_unknown_weight_is_named():
     model = timm.create_model("tf_efficientnet_lite0")
     with pytest.raises(UserError, match=r"_nowhere\.weight has no place"):
         efficientnet_lite.rename({"_nowhere.weight": torch.zeros(1)}, model)
-    with pytest.raises(RuntimeError, match="Missing key"):
-        model.load_state_dict(
-            efficientnet_lite.rename(
-                {"_conv_stem.weight": model.conv_stem.weight}, model
-            )
-        )
 
 
 @pytest.mark.parametrize(
-    ("name", "size"), [("test_vit", None), ("test_vit", 96), ("test_efficientnet", 96)]
+    ("name", "size", "suffix"),
+    [
+        ("test_vit", None, "safetensors"),
+        ("test_vit", 96, "pth"),
+        ("test_efficientnet", 96, "safetensors"),
+    ],
 )
-@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
 def test_timm_equals_its_own_pipeline(name, size, suffix, tmp_path, flower):
     torch.manual_seed(0)
     kwargs = {"img_size": size} if size and "vit" in name else {}
@@ -183,7 +181,7 @@ def hub(tmp_path, monkeypatch):
     return repo
 
 
-@pytest.mark.parametrize("size", [None, 96])
+@pytest.mark.parametrize("size", [96])
 def test_timm_weights_from_the_hub_equal_its_own_pipeline(size, hub, flower):
     name = "test_vit.r160_in1k"
     torch.manual_seed(0)
@@ -346,13 +344,6 @@ def test_open_clip_refuses_what_it_cannot_load(tiny, tmp_path):
         UserError, match=r"the tags of ViT-L-14 differ; set `pretrained` to the tag"
     ):
         load("open_clip", {"model": "ViT-L-14", "pretrained": path}, None, None)
-    with pytest.raises(UserError, match=r"weights\.pt cannot be loaded into RN50"):
-        load(
-            "open_clip",
-            {"model": "RN50", "pretrained": "openai", "checkpoint": path},
-            None,
-            None,
-        )
     (tmp_path / "weights.pt").write_text("version https://git-lfs.github.com/spec/v1")
     with pytest.raises(UserError, match="fetch them anew if the file is broken"):
         load("open_clip", {"model": "tiny-clip", "pretrained": path}, None, None)
@@ -370,13 +361,6 @@ LARGE = "vit_large_patch16_224.augreg_in21k_ft_in1k"
             "laion/CLIP-ViT-L-14-laion2B-s32B-b82K",
             "open_clip_model.safetensors",
         ),
-        (
-            "open_clip",
-            {"model": "ViT-SO400M-14-SigLIP2", "pretrained": "webli"},
-            "timm/ViT-SO400M-14-SigLIP2",
-            "open_clip_model.safetensors",
-        ),
-        ("timm", {"model": LARGE}, f"timm/{LARGE}", "model.safetensors"),
         ("timm", {"model": f"hf-hub:timm/{LARGE}"}, f"timm/{LARGE}", "config.json"),
     ],
 )
@@ -505,18 +489,13 @@ CUT = npy(HEADER.format("(6, 4)"))[:-8]
             r"are int64 of shape \(6, 4\); expected \(N, d\) of float16, float32, "
             "float64",
         ),
-        (np.ones(6), r"are float64 of shape \(6,\); expected"),
         (np.ones((0, 4)), r"are float64 of shape \(0, 4\); expected"),
         (np.full((6, 4), None), "holds Python objects, expected numbers"),
         (CUT, "cannot be read as an array"),
-        (b"", "cannot be read as an array"),
         (npy(HEADER.format("(" + "9" * 30 + ", 4)")), "cannot be read as an array"),
-        (npy(HEADER.format("(True, 4)")), "cannot be read as an array"),
         (npy(HEADER.format("(-6, 4)")), "cannot be read as an array"),
         (npy(HEADER.format("(" * 3000 + ")" * 3000)), "cannot be read as an array"),
-        (npy("{'descr"), "cannot be read as an array"),
         (npy("(" * 9000), "cannot be read as an array"),
-        (npy("{[]: 3}"), "cannot be read as an array"),
         (npy("{'a': 1}\n   3\n 2"), "cannot be read as an array"),
     ],
 )

@@ -10,7 +10,6 @@ import logging
 import os
 import pickle
 import signal
-import socket
 import tarfile
 
 import numpy as np
@@ -176,7 +175,6 @@ def imagenet(root, train=None, val=None, kit=None):
 
 ODD = {
     "a pipe": lambda path: os.mkfifo(path),
-    "a socket": lambda path: socket.socket(socket.AF_UNIX).bind(path),
     "a device": lambda path: os.symlink("/dev/null", path),
     "a folder": lambda path: os.mkdir(path),
 }
@@ -184,12 +182,11 @@ ODD = {
 
 @pytest.mark.parametrize("kind", ODD)
 def test_what_is_no_file_is_broken_or_refused_and_not_waited_for(
-    tmp_path, monkeypatch, build_dataset, kind
+    tmp_path, build_dataset, kind
 ):
     def put(folder, name):
-        monkeypatch.chdir(folder)  # The address of a socket is short.
         (folder / name).unlink(missing_ok=True)
-        ODD[kind](name)
+        ODD[kind](folder / name)
 
     expected = "is a folder, pipe, socket or device, not a file"
     spec = open_images(tmp_path)
@@ -205,10 +202,8 @@ def test_what_is_no_file_is_broken_or_refused_and_not_waited_for(
     assert_refused(build_dataset, spec | {"subset": "list.csv"}, f"list.csv {expected}")
     for make, name in (
         (shards, "train.tar"),
-        (lambda root: parquets(root, b""), "train.parquet"),
         (lambda root: table(root, b""), "train.csv"),
         (imagenet, "ILSVRC2012_devkit_t12.tar.gz"),
-        (imagenet, "ILSVRC2012_img_train.tar"),
     ):
         root = tmp_path / f"{name} of its own"
         root.mkdir()
@@ -533,42 +528,15 @@ def test_classes_of_a_folder_are_those_of_all_splits(tmp_path, build_dataset):
 
 
 def test_names_that_are_no_text_are_named(tmp_path, build_dataset):
-    root = {
-        kind: tmp_path / kind
-        for kind in ("folder", "class", "shards", "open", "imagenet")
-    }
-    for folder in root.values():
-        folder.mkdir()
-    spec = image_folder(root["folder"])
-    (root["folder"] / os.fsdecode(b"train/a/caf\xe9.png")).write_bytes(png(9))
+    folder = tmp_path / "folder"
+    tars = tmp_path / "tars"
+    tars.mkdir()
+    spec = image_folder(folder)
+    (folder / os.fsdecode(b"train/a/caf\xe9.png")).write_bytes(png(9))
     assert_refused(
-        build_dataset,
-        spec,
-        f"image_folder, root {root['folder']}",
-        r"'train/a/caf\udce9.png'",
-        "not UTF-8",
+        build_dataset, spec, f"root {folder}", r"'train/a/caf\udce9.png'", "not UTF-8"
     )
-    spec = image_folder(root["class"])
-    for split in SPLITS:
-        os.rename(
-            root["class"] / split / "a", root["class"] / split / os.fsdecode(b"caf\xe9")
-        )
-    assert_refused(
-        build_dataset, spec, r"the name 'train/caf\udce9/0.png' is not UTF-8"
-    )
-    spec = shards(
-        root["shards"], train=tar((b"caf\xe9.png", png(9)), (b"caf\xe9.cls", b"1"))
-    )
-    assert_refused(build_dataset, spec, r"the name 'caf\udce9' is not UTF-8")
-    spec = open_images(root["open"])
-    (root["open"] / os.fsdecode(b"train/caf\xe9.jpg")).write_bytes(png(9))
-    assert_refused(build_dataset, spec, r"the name 'caf\udce9' is not UTF-8")
-    spec = imagenet(
-        root["imagenet"],
-        train=tar(
-            ("n00000001.tar", tar((b"caf\xe9.JPEG", png(1)), ("b.JPEG", png(2))))
-        ),
-    )
+    spec = shards(tars, train=tar((b"caf\xe9.png", png(9)), (b"caf\xe9.cls", b"1")))
     assert_refused(build_dataset, spec, r"the name 'caf\udce9' is not UTF-8")
 
 
@@ -584,20 +552,13 @@ RANGE = "expected 0 to 2^63 - 1"
             b"1" + b"0" * 30,
             f"image 0 (ROOT/train/0) has the label 1{'0' * 30}, {RANGE}",
         ),
-        ("cls", b"9223372036854775808", f"has the label 9223372036854775808, {RANGE}"),
         (
             "cls",
             b"-1",
             f"has the label -1, {RANGE}; -1 often means that a split has no labels",
         ),
         ("cls", b"1_0", "ROOT/train.tar: 0.cls holds b'1_0', expected a class number"),
-        ("cls", b"1.0", "ROOT/train.tar: 0.cls holds b'1.0', expected a class number"),
         ("cls", b"9" * 5000, "ROOT/train.tar: 0.cls holds b'999"),
-        (
-            "json",
-            b'{"label": 1' + b"0" * 30 + b"}",
-            f"has the label 1{'0' * 30}, {RANGE}",
-        ),
         ("json", NESTED, "ROOT/train.tar: 0.json holds b'[[["),
         (
             "json",
@@ -615,10 +576,7 @@ RANGE = "expected 0 to 2^63 - 1"
             b'{"label": true}',
             "0.json holds b'{\"label\": true}', expected a class number as `label`",
         ),
-        ("json", b'{"label": 1.5}', "0.json holds b'{\"label\": 1.5}'"),
-        ("json", b'{"label": "\xe9"}', '0.json holds b\'{"label": "\\xe9"}\''),
         ("json", b"[1]", "0.json holds b'[1]'"),
-        ("json", b"", "0.json holds b''"),
     ],
 )
 def test_labels_in_tars(tmp_path, build_dataset, ending, text, expected):
@@ -638,13 +596,13 @@ def test_tars_that_look_strange_are_read(tmp_path, build_dataset):
     # Two samples have one key, so that all are named by place.
     index = files.read_parquet(tmp_path / "index/index.parquet")
     assert list(index["image_id"])[:2] == ["train/0", "train/1"]
-    for split in SPLITS:
-        assert_refused(
-            build_dataset,
-            shards(tmp_path, **{split: tar(("0.txt", b"x"))}),
-            f"there is no image in {split}.tar; left out: 1 keys without an image "
-            f"({ENDINGS}), such as '{split}.tar: 0.txt'",
-        )
+    assert_refused(
+        build_dataset,
+        shards(tmp_path, test=tar(("0.txt", b"x"))),
+        "there is no image in test.tar",
+        "1 keys without an image",
+        "'test.tar: 0.txt'",
+    )
     assert_refused(
         build_dataset,
         shards(tmp_path, train=b""),
@@ -717,16 +675,10 @@ def test_files_that_other_readers_pass_over_are_counted_and_named(
     "text",
     [
         b"{",
-        b"[]",
-        b"3",
         NESTED,
-        b'{"info": "\xe9"}',
         b'{"info": null}',
-        b'{"info": {"features": []}}',
         b'{"info": {"features": {"label": []}}}',
-        b'{"info": {"features": {"label": {"names": "ab"}}}}',
         b'{"info": {"features": {"label": {"names": [1, 2]}}}}',
-        b'{"info": {"features": {"x": 3}}, "y": 0}',
     ],
 )
 def test_metadata_without_class_names_do_no_harm(tmp_path, build_dataset, text):
@@ -785,11 +737,6 @@ def test_class_names_are_one_list_in_all_files_and_splits(tmp_path, build_datase
         "class 0 is 'dog' in train and 'cat' in val",
         "one list",
     )
-    spec["splits"]["train"] = "*.parquet"
-    (tmp_path / "val.parquet").write_bytes(one_image(1, "dog", "cat", "cow"))
-    assert_refused(
-        build_dataset, spec, "class 2 is None in train.parquet and 'cow' in val.parquet"
-    )
     folder = tmp_path / "data"
     folder.mkdir()
     for part, names in (("train", ("cat", "dog")), ("validation", ("dog", "cat"))):
@@ -812,20 +759,8 @@ def test_class_names_are_one_list_in_all_files_and_splits(tmp_path, build_datase
     ("columns", "expected"),
     [
         (
-            {"image": [[1, 2]], "label": [0]},
-            "column 'image' is list<element: int64>, expected binary, or a struct with",
-        ),
-        (
             {"image": ["a.png"], "label": [0]},
             "column 'image' is string, expected binary",
-        ),
-        (
-            {"image": [{"path": "a"}], "label": [0]},
-            "column 'image' is struct<path: string>, expected binary",
-        ),
-        (
-            {"image": [{"bytes": "a"}], "label": [0]},
-            "column 'image' is struct<bytes: string>, expected binary",
         ),
         (
             {"image": pa.nulls(1), "label": [0]},
@@ -835,18 +770,6 @@ def test_class_names_are_one_list_in_all_files_and_splits(tmp_path, build_datase
         (
             {"image": [b"x"], "label": pa.array([2**64 - 1], pa.uint64())},
             f"the label 18446744073709551615, {RANGE}",
-        ),
-        (
-            {"image": [b"x"], "label": pa.nulls(1)},
-            "column 'label' is null, expected class numbers",
-        ),
-        (
-            {"image": [b"x"], "label": [[0]]},
-            "column 'label' is list<element: int64>, expected class numbers",
-        ),
-        (
-            {"image": [b"x"], "label": [{"a": 0}]},
-            "column 'label' is struct<a: int64>, expected class numbers",
         ),
         (
             {"image": [b"x", b"y"], "label": [0, None]},
@@ -862,13 +785,6 @@ def test_class_names_are_one_list_in_all_files_and_splits(tmp_path, build_datase
                 names=["image", "image", "label"],
             ),
             "train.parquet has several columns 'image'; it has image, image, label",
-        ),
-        (
-            pa.Table.from_arrays(
-                [pa.array([b"x"]), pa.array([0]), pa.array([0])],
-                names=["image", "label", "label"],
-            ),
-            "train.parquet has several columns 'label'; it has image, label, label",
         ),
     ],
 )
@@ -909,10 +825,6 @@ INTEGERS = "labels are integers from 0 to 2^63 - 1"
             "in position 18",
         ),
         (
-            "image_id,label\na,1\n".encode("utf-16"),
-            "train.csv cannot be read as a table: 'utf-8' codec",
-        ),
-        (
             HEAD + b"a,-1\n",
             "image 'a' has the label -1, expected a class number from 0",
         ),
@@ -921,12 +833,7 @@ INTEGERS = "labels are integers from 0 to 2^63 - 1"
             "image 'a' has the label_coarse -1, expected a class number from 0",
         ),
         (HEAD + b"a,1.5\n", "train.csv cannot be read as a table: cannot safely cast"),
-        (
-            HEAD + b"a,1" + b"0" * 30 + b"\n",
-            "train.csv cannot be read as a table: Python int too large",
-        ),
         (HEAD + b"a,9223372036854775808\n", INTEGERS),
-        (HEAD + b"a,inf\n", INTEGERS),
         (HEAD + b"a,True\n", INTEGERS),
         (HEAD + b"a,cat\n", INTEGERS),
         (HEAD + b"a ,1\n", "train.csv: image_id is 'a ' in row 1, with spaces"),
@@ -936,7 +843,6 @@ INTEGERS = "labels are integers from 0 to 2^63 - 1"
             "train.csv cannot be read as a table: Error tokenizing data",
         ),
         (HEAD + b"a,1\na,2\n", "image_id 'a' occurs twice"),
-        (HEAD, "no image in split train"),
         (b"", "train.csv cannot be read as a table: No columns"),
     ],
 )
@@ -1035,39 +941,21 @@ def test_a_byte_order_mark_is_no_part_of_the_first_field(
     assert list(files.read_parquet(index)["image_id"]) == ["train", "val", "test"]
 
 
-def test_texts_of_open_images(tmp_path, build_dataset):
-    for number, (name, content, expected) in enumerate(
-        [
-            (
-                "oidv7-class-descriptions.csv",
-                b"/m/cat,caf\xe9\n",
-                "is not a table of class names ('utf-8' codec",
-            ),
-            (
-                "oidv7-class-descriptions.csv",
-                b"/m/cat," + b"x" * 200_000,
-                "is not a table of class names (field larger",
-            ),
-            (
-                "oidv7-train-annotations-human-imagelabels.csv",
-                b"",
-                "is not a file of image-level labels (Empty CSV",
-            ),
-            ("list.csv", b"caf\xe9\n", "list.csv cannot be read: 'utf-8' codec"),
-            (
-                "list.csv",
-                b"ImageID\n" + b"x" * 200_000,
-                "list.csv cannot be read: field larger",
-            ),
-        ]
-    ):
-        root = tmp_path / str(number)
-        root.mkdir()
-        spec = open_images(root) | (
-            {"subset": f"annotations/{name}"} if name == "list.csv" else {}
-        )
-        (root / "annotations" / name).write_bytes(content)
-        assert_refused(build_dataset, spec, expected)
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("oidv7-class-descriptions.csv", b"/m/cat,caf\xe9\n", "'utf-8' codec"),
+        ("oidv7-class-descriptions.csv", b"/m/cat," + b"x" * 200_000, "field larger"),
+        ("oidv7-train-annotations-human-imagelabels.csv", b"", "Empty CSV"),
+        ("list.csv", b"caf\xe9\n", "'utf-8' codec"),
+    ],
+)
+def test_texts_of_open_images(tmp_path, build_dataset, name, content, expected):
+    spec = open_images(tmp_path)
+    if name == "list.csv":
+        spec["subset"] = f"annotations/{name}"
+    (tmp_path / "annotations" / name).write_bytes(content)
+    assert_refused(build_dataset, spec, name, expected)
 
 
 def test_archives_of_imagenet(tmp_path, build_dataset):
@@ -1078,16 +966,6 @@ def test_archives_of_imagenet(tmp_path, build_dataset):
         "development kit",
         "data/meta.mat",
     )
-    (tmp_path / "ILSVRC2012_devkit_t12.tar.gz").unlink()
-    for part in ("train", "validation"):
-        (tmp_path / f"imagenet1k-{part}-0.tar").write_bytes(tar())
-    spec = {
-        "type": "imagenet",
-        "root": str(tmp_path),
-        "val_per_class": 1,
-        "split_seed": 0,
-    }
-    assert_refused(build_dataset, spec, "there is no image in imagenet1k-train-0.tar")
 
 
 @pytest.mark.parametrize(
@@ -1099,22 +977,16 @@ def test_archives_of_imagenet(tmp_path, build_dataset):
             "0",
         ),
         (
-            {"fine_labels": [2**63] * 8},
-            "its labels go from 9223372036854775808 to 9223372036854775808, expected",
-        ),
-        (
             {"fine_labels": [10**30] * 8},
             "its labels are object of shape (8,), expected one class number for each "
             "of 8",
         ),
-        ({"fine_labels": [0.5] * 8}, "its labels are float64 of shape (8,)"),
         (
             {"fine_labels": [[0], [0, 1]] * 4},
             "CIFAR100, train: it gives no class numbers (ValueError: ",
         ),
         ({"fine_labels": [7] * 8}, "CIFAR100: label 7 is beyond its 2 class names"),
         (None, "CIFAR100, train: UnpicklingError: "),
-        ({"data": None}, "CIFAR100, train"),
     ],
 )
 def test_files_of_torchvision(tmp_path, monkeypatch, build_dataset, changed, expected):
@@ -1142,31 +1014,6 @@ def test_files_of_torchvision(tmp_path, monkeypatch, build_dataset, changed, exp
         "split_seed": 0,
     }
     assert_refused(build_dataset, spec, expected)
-
-
-def test_what_torchvision_has_no_images_or_labels_of(tmp_path, build_dataset):
-    spec = {
-        "type": "torchvision",
-        "name": "VisionDataset",
-        "root": str(tmp_path),
-        "download": False,
-        "train": {},
-        "test": {},
-        "val_fraction": 0.25,
-        "split_seed": 0,
-    }
-    assert_refused(
-        build_dataset,
-        spec,
-        "VisionDataset, train",
-        "no class numbers",
-        "NotImplementedError",
-    )
-    assert_refused(
-        build_dataset,
-        spec | {"name": "FakeData"},
-        "FakeData, train: it gives no class numbers (TypeError: ",
-    )
 
 
 def test_an_image_folder_that_is_a_file_is_named_before_any_job(tmp_path):

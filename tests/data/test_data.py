@@ -140,8 +140,6 @@ def test_a_share_of_given_embeddings_is_refused(tmp_path):
     }
     with pytest.raises(UserError, match="train_share is for datasets of images"):
         load(spec, None)
-    with pytest.raises(UserError, match=r"train_share: .*at most 1"):
-        load(spec | {"train_share": 2.0}, None)
 
 
 def test_balanced_rows():
@@ -359,8 +357,8 @@ def test_damaged_files_are_refused_by_name(split, name, damage):
         store.read(split[0])
 
 
-def test_a_bad_backbone_or_manifest_is_refused(split, tmp_path):
-    folder, rows, index = split
+def test_a_bad_backbone_is_refused(split, tmp_path):
+    _, rows, index = split
     for second in (
         rows[13:, :1],
         rows[13:].astype(np.float16),
@@ -370,11 +368,6 @@ def test_a_bad_backbone_or_manifest_is_refused(split, tmp_path):
         ):
             write_split(tmp_path / "mixed", [rows[:13], second], index, {})
     assert not list((tmp_path / "mixed").iterdir())  # Nothing half-written is left.
-    (folder / "manifest.json").write_text(
-        (folder / "manifest.json").read_text().replace("float", "gloat")
-    )
-    with pytest.raises(UserError, match=r"manifest\.json was altered"):
-        store.read(folder)
 
 
 def test_rows_of_a_memory_map_and_of_a_part_of_it(tmp_path, monkeypatch):
@@ -385,7 +378,6 @@ def test_rows_of_a_memory_map_and_of_a_part_of_it(tmp_path, monkeypatch):
     rows = np.array([0, 3, 4, 9, 11, 12, 13, 15, 17, 19])
     raw = np.memmap(tmp_path / "x.raw", np.float16, "w+", shape=(40, 3))
     raw[:] = x
-    assert store._opened_anew(mapped) is not mapped
     for embeddings in (
         x,
         mapped,

@@ -55,7 +55,7 @@ class FinishedStore(NamedTuple):
 
 def new_job(folder, backbone, store_folder, **options):
     return embed.Job(
-        folder / "dataset", "tiny", backbone, None, store_folder, 16, "cpu", **options
+        folder / "dataset", "tiny", backbone, None, store_folder, 50, "cpu", **options
     )
 
 
@@ -89,12 +89,6 @@ def contents(store_folder):
         for split in SPLITS
         for file in FILES
     }
-
-
-def test_weights_of_another_model_name_the_config_key(finished, tmp_path):
-    expected = r"config key backbones\.tiny: checkpoint .*backbone\..* lacks .*test_vit"
-    with pytest.raises(UserError, match=expected):
-        embed.embed(finished.job(tmp_path / "store", model="test_vit"))
 
 
 def embed_alone(loaded, image):
@@ -132,8 +126,8 @@ def test_a_backbones_own_size_wins_over_the_datasets(finished, digits, tmp_path)
     np.testing.assert_allclose(activations.embeddings[0], alone, rtol=1e-4, atol=1e-5)
 
 
-# There are 33 batches: of 40 shards some are empty.
-@pytest.mark.parametrize(("shards", "workers"), [(1, 2), (3, 0), (40, 0)])
+# There are 10 batches: of 11 shards one is empty.
+@pytest.mark.parametrize(("shards", "workers"), [(1, 2), (3, 0), (11, 0)])
 def test_shards_and_workers_give_the_identical_store(
     finished, tmp_path, shards, workers
 ):
@@ -149,10 +143,10 @@ def test_shards_and_workers_give_the_identical_store(
 def test_a_shard_killed_at_any_moment_loses_at_most_a_batch(finished, tmp_path):
     command = [sys.executable, "-m", "sae", "embed"]
     command += ["--dataset", str(finished.folder / "dataset"), "--artifacts", "nowhere"]
-    command += ["--out", str(tmp_path), "--batch-size", "16"]
+    command += ["--out", str(tmp_path), "--batch-size", "50"]
     command += ["--name", "tiny", "--spec", json.dumps(finished.backbone)]
     # A signal as soon as so many batches are in the journal.
-    for batch_count in (1, 6):
+    for batch_count in (1, 4):
         process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
         while process.poll() is None and journalled_batches(tmp_path) < batch_count:
             time.sleep(0.002)
@@ -168,7 +162,7 @@ def test_a_shard_killed_at_any_moment_loses_at_most_a_batch(finished, tmp_path):
         file.write(b"half a batch")
     process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
-    assert f"500 images ({16 * batches_before} were there)" in process.stderr
+    assert f"500 images ({50 * batches_before} were there)" in process.stderr
     assert contents(tmp_path) == contents(finished.folder / "store")
 
 

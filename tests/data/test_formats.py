@@ -14,7 +14,6 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -26,7 +25,6 @@ from support.errors import refused_naming
 from sae.core import files
 from sae.core.errors import UserError
 from sae.data import download
-from sae.data.archives import read_image_bytes
 from sae.data.dataset import load
 from sae.data.datasets import shards, torchvision
 from sae.data.tars import tar_members
@@ -228,14 +226,6 @@ def test_forked_readers_share_an_archive(tmp_path, photos):
         assert [image.tobytes() for image in pool.map(dataset.open, paths)] == expected
 
 
-def test_a_row_that_its_group_does_not_have_is_told(tmp_path, photos):
-    parquet(tmp_path / "a.parquet", [(None, photos["val"][0][2], 0)])
-    content = read_image_bytes(tmp_path, "a.parquet@0:0", "image")
-    assert content == photos["val"][0][2]
-    with pytest.raises(UserError, match=r"a\.parquet has no row 1 in its group 0"):
-        read_image_bytes(tmp_path, "a.parquet@0:1", "image")
-
-
 @pytest.mark.parametrize(
     "cut", ["in an image", "in a header", "before a header", "before the end mark"]
 )
@@ -292,19 +282,6 @@ def test_imagenet_says_what_is_wrong(tmp_path, photos):
         images={"train": 1231167, "val": 12, "test": 50000},
     )
     refused("class 0 has 16 training images, and 16 of them", val_per_class=16)
-    (tmp_path / "tars").mkdir()
-    write_tars(tmp_path / "tars", photos)
-    train = tmp_path / "tars/ILSVRC2012_img_train.tar"
-    whole_archive = train.read_bytes()
-    train.write_bytes(whole_archive[: len(whole_archive) // 2])
-    refused(r"ILSVRC2012_img_train\.tar is not a whole", root=str(tmp_path / "tars"))
-    train.write_bytes(whole_archive)
-    kit = tmp_path / "tars/ILSVRC2012_devkit_t12.tar.gz"
-    kit.write_bytes(kit.read_bytes()[:-200])
-    refused(
-        r"ILSVRC2012_devkit_t12\.tar\.gz is not ImageNet's development kit",
-        root=str(tmp_path / "tars"),
-    )
 
 
 def test_open_images(tmp_path, photos):
@@ -438,20 +415,6 @@ def test_shards_say_what_is_wrong(tmp_path, photos):
     (tmp_path / "a.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:-9])
     with pytest.raises(UserError, match=r"a\.parquet is not a whole parquet file"):
         load(spec, None)
-    (tmp_path / "a.parquet").unlink()
-    spec |= {"splits": dict.fromkeys(("train", "val", "test"), "*.tar")}
-    (tmp_path / "a.tar").write_bytes(tar([("1.jpg", b"x"), ("1.cls", b"cat")]))
-    with pytest.raises(
-        UserError, match=r"a\.tar: 1\.cls holds b'cat', expected a class number"
-    ):
-        load(spec, None)
-    (tmp_path / "a.tar").write_bytes(
-        tar([("1.jpg", b"x"), ("1.cls", b"3"), ("2.jpg", b"x")])
-    )
-    with pytest.raises(
-        UserError, match=r"image 2 .* has no label, and 1 others have one"
-    ):
-        load(spec, None)
 
 
 def test_torchvision(tmp_path, monkeypatch):
@@ -498,8 +461,6 @@ def test_torchvision(tmp_path, monkeypatch):
         np.asarray(dataset.open("test/3")),
         np.roll(pixels_of_flower, 3).reshape(3, 32, 32).transpose(1, 2, 0),
     )
-    with pytest.raises(UserError, match="torchvision has no dataset 'CIFAR1000'"):
-        load(spec | {"name": "CIFAR1000"}, None)
     with refused_naming("CIFAR100, train", "{'split': 'train'}"):
         load(spec | {"train": {"split": "train"}}, None)
 
@@ -642,11 +603,8 @@ def test_table(tmp_path):
     bare = load(spec, None)
     assert bare.index["label"].isna().all() and not bare.grouped
     (tmp_path / "val.csv").write_text("image_id,lable\nx,1\n")
-    with pytest.raises(
-        UserError, match=r"val\.csv has the columns \['image_id', 'lable'\]"
-    ):
+    with refused_naming("val.csv", "'lable'"):
         load(spec, None)
     (tmp_path / "val.csv").write_text("image_id,label\nx,1\ny,\n")
-    with pytest.raises(UserError, match=r"val\.csv: label is empty in row 2"):
+    with refused_naming("val.csv", "label is empty in row 2"):
         load(spec, None)
-    assert pd.read_csv(tmp_path / "train.csv").shape == (1, 1)

@@ -159,14 +159,6 @@ def test_emblems_are_copies_where_name_lines_and_colours_agree(
     assert are_joined(emblem, other_emblem) == joined
 
 
-def test_what_has_its_whole_name_in_common_is_joined_by_it_alone():
-    ten = picture("simple/c_10", polygons(1, 1), Kind.NAMED, stem="c_10")
-    same_ten = picture("white/c_10", polygons(2, 2), Kind.NAMED, stem="c_10")
-    nine = picture("simple/c_9", polygons(1, 2), Kind.NAMED, stem="c_9")
-    assert are_joined(ten, same_ten)
-    assert not are_joined(ten, nine)
-
-
 def test_copies_of_copies_are_one_group():
     by_lines = polygons(1, 2)
     by_name = polygons(3, 3)

@@ -205,21 +205,6 @@ def test_near_copies_are_in_one_split_and_series_stay_what_they_are(tmp_path):
     assert (index.groupby("group")["split"].nunique() == 1).all()
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("muffin1_bw", "muffin"),
-        ("led_circle_red", "led circle"),
-        ("bullet_hole_linda_kim_aa", "bullet hole linda kim"),
-        ("Pinguino4", "pinguino"),
-        ("orange", "orange"),
-        ("8_9", "8 9"),
-    ],
-)
-def test_a_stem_is_what_the_drawing_is_called(name, expected):
-    assert near_copies.stem(name) == expected
-
-
 def test_a_stem_that_was_cut_off_is_that_of_the_longer_one():
     stems = ["glace jean victor bal", "glace jean victor", "glace", "glacecar"]
     assert near_copies.common_stems(stems) == [
@@ -350,23 +335,6 @@ def test_a_name_that_leads_out_of_the_package_s_folder_is_refused(tmp_path, name
     package = write_package(tmp_path, {name: svg(SQUARE)})
     with pytest.raises(UserError, match=r"clips\.deb: the name .*above.* leads out of"):
         openclipart.read_package(package)
-
-
-def test_dots_in_a_name_lead_nowhere(tmp_path):
-    package = write_package(tmp_path, {"food/more..._": svg(SQUARE)})
-    assert [*openclipart.read_package(package)] == ["food/more..._"]
-
-
-@pytest.mark.parametrize("content", [b"", b"no package", b"!<arch>\n" + b"x" * 70])
-def test_what_is_no_package_is_refused(tmp_path, content):
-    (tmp_path / "a.deb").write_bytes(content)
-    with pytest.raises(UserError, match=r"a\.deb is no whole Debian package"):
-        openclipart.read_package(tmp_path / "a.deb")
-
-
-def test_a_folder_that_is_not_there_is_named(package):
-    with pytest.raises(UserError, match=r"key without: .*no folder 'shape'; it has"):
-        dataset.load(SPEC | {"without": ["shape"]}, package)
 
 
 def test_an_encoding_that_nobody_knows_is_no_xml_and_a_cut_package_is_told(tmp_path):

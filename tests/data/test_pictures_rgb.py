@@ -279,10 +279,6 @@ NO_RANGE = "which are black and white is not known; save it in 8 or 16 bits"
             f"its pixels are floats: {NO_RANGE}",
         ),
         (
-            b"Pf 1 1 -1.0\n" + struct.pack("<f", 0.5),
-            f"its pixels are floats: {NO_RANGE}",
-        ),
-        (
             png(16, 2, big(1, 2, 3), tRNS=big(1, 2, 3)),
             "one colour of 16 bits is transparent",
         ),
@@ -291,13 +287,6 @@ NO_RANGE = "which are black and white is not known; save it in 8 or 16 bits"
 def test_what_is_not_known_is_not_guessed(content, problem):
     with pytest.raises(ValueError, match=problem):
         shown(content)
-
-
-def test_what_is_no_picture_counts_as_broken(monkeypatch):
-    monkeypatch.setattr(
-        datasets, "_open", pictures.Guard(lambda path: 3), raising=False
-    )
-    assert datasets._decode("x") == "TypeError: a int is no PIL image"
 
 
 def exif(orientation, text=None):

@@ -188,33 +188,9 @@ def write_example(name, tmp_path):
     [
         (
             "saelens topk",
-            "metadata",
-            None,
-            "metadata: null should be a mapping of keys to values",
-        ),
-        (
-            "saelens topk",
-            "metadata",
-            [1],
-            "metadata: [1] should be a mapping of keys to values",
-        ),
-        (
-            "saelens topk",
-            "metadata.input_scale",
-            "2",
-            "metadata.input_scale: '2' should be a valid number",
-        ),
-        (
-            "saelens topk",
             "metadata.input_scale",
             NAN,
             "metadata.input_scale: nan should be a finite number",
-        ),
-        (
-            "saelens topk",
-            "metadata.input_scale",
-            -1,
-            "metadata.input_scale: -1 is too small: it must be above 1e-30",
         ),
         (
             "saelens topk",
@@ -224,25 +200,11 @@ def write_example(name, tmp_path):
         ),
         (
             "saelens topk",
-            "architecture",
-            None,
-            "architecture: null should be 'topk', 'jumprelu'",
-        ),
-        (
-            "saelens topk",
-            "apply_b_dec_to_input",
-            None,
-            "apply_b_dec_to_input: null should be a valid boolean",
-        ),
-        ("saelens topk", "k", True, "k: True should be a valid number"),
-        (
-            "saelens topk",
             "k",
             2.5,
             "k = 2.5; it should be a whole number from 1 to its 16 latents",
         ),
         ("saelens topk", "k", 10**400, "k: 1000"),
-        ("saelens jumprelu", "k", [4], "k: [4] should be a valid number"),
         (
             "saelens jumprelu",
             "rescale_acts_by_decoder_norm",
@@ -251,41 +213,9 @@ def write_example(name, tmp_path):
         ),
         (
             "dictionary_learning topk",
-            "trainer",
-            [1],
-            "trainer: [1] should be a mapping of keys to values",
-        ),
-        (
-            "dictionary_learning topk",
             "trainer.dict_class",
             ["AutoEncoderTopK"],
             "dict_class: ['AutoEncoderTopK'] should",
-        ),
-        (
-            "dictionary_learning relu",
-            "trainer.k",
-            "4",
-            "trainer.k: '4' should be a valid integer",
-        ),
-        (
-            "dictionary_learning relu",
-            "made_by",
-            None,
-            "made_by: null should be a mapping of keys to values",
-        ),
-        ("sparsify", "k", True, "k: True should be a valid integer"),
-        ("sparsify", "transcode", None, "transcode: null should be False"),
-        (
-            "saev topk",
-            "cfg.activation",
-            "TopK",
-            "cfg.activation: 'TopK' should be a mapping of keys to values",
-        ),
-        (
-            "saev topk",
-            "cfg.activation.cls",
-            None,
-            "cfg.activation.cls: null should be 'TopK'",
         ),
         ("saev topk", "cfg.activation", {}, "cfg.activation.cls: this key is required"),
         (
@@ -301,34 +231,10 @@ def write_example(name, tmp_path):
             "does not say how many latents are kept: give --k",
         ),
         (
-            "saev batch",
-            "cfg.activation.params.top_k",
-            "2",
-            "cfg.activation.params.top_k: '2' should be",
-        ),
-        (
-            "visaebench jumprelu",
-            "threshold",
-            "high",
-            "threshold: 'high' should be a valid number",
-        ),
-        (
-            "visaebench jumprelu",
-            "threshold",
-            INF,
-            "threshold: inf should be a finite number",
-        ),
-        (
             "visaebench jumprelu",
             "threshold",
             None,
             "there is no threshold, in the tensors or in config.json",
-        ),
-        (
-            "visaebench jumprelu",
-            "threshold",
-            1e39,
-            "threshold: 1e+39 is too large: it must be below 1000000000000000000",
         ),
         (
             "visaebench batch",
@@ -337,39 +243,17 @@ def write_example(name, tmp_path):
             "threshold: -1e+39 is too small: it must be above -1000000000000000000",
         ),
         (
-            "visaebench topk",
-            "expansion_factor",
-            1e308,
-            "expansion_factor: 1e+308 is too large: it must be below 2147483648",
-        ),
-        (
-            "visaebench topk",
-            "expansion_factor",
-            INF,
-            "expansion_factor: inf should be a finite number",
-        ),
-        (
-            "saelens jumprelu",
-            "k",
-            1e308,
-            "k: 1e+308 is too large: it must be below 2147483648",
-        ),
-        ("sparsify", "num_latents", -1, "num_latents: -1 is too small"),
-        (
             "sparsify",
             "expansion_factor",
             10**30,
             "is too large: it must be below 2147483648",
         ),
-        ("ours topk", "k", "4", "k: '4' should be a valid integer"),
         (
             "ours topk",
             "k",
             17,
             "k = 17; it should be a whole number from 1 to its 16 latents",
         ),
-        ("ours topk", "input_norm", None, "input_norm: null should be 'none'"),
-        ("ours topk", "input_scale", NAN, "input_scale: nan should be a finite number"),
     ],
 )
 def test_a_setting_of_another_type_or_range_is_named(
@@ -389,12 +273,9 @@ def test_a_setting_of_another_type_or_range_is_named(
         ("saelens gated", "d_sae", M, M),
         ("dictionary_learning batch", "trainer.activation_dim", D, D),
         ("dictionary_learning matryoshka", "trainer.dict_size", M, M),
-        ("sparsify", "d_in", D, D),
         ("sparsify", "num_latents", M, M),
         ("saev topk", "cfg.d_model", D, D),
-        ("saev topk", "cfg.d_vit", D, D),
         ("saev relu", "cfg.d_sae", M, M),
-        ("visaebench topk", "input_dim", D, D),
         ("visaebench jumprelu", "hidden_dim", M, M),
     ],
 )
@@ -463,7 +344,6 @@ def test_a_size_that_follows_from_the_settings_must_be_that_of_the_tensors(
 @pytest.mark.parametrize(
     ("name", "changed", "message"),
     [
-        # The odd one out is blamed, also where two are, of four.
         (
             "saelens topk",
             {"W_enc": random_tensor(M, D)},
@@ -481,33 +361,8 @@ def test_a_size_that_follows_from_the_settings_must_be_that_of_the_tensors(
         ),
         (
             "saelens topk",
-            {"W_dec": random_tensor(M)},
-            "W_dec is of shape (16,), expected (16, 6)",
-        ),
-        (
-            "saelens topk",
-            {"b_enc": random_tensor(1, M)},
-            "b_enc is of shape (1, 16), expected (16,)",
-        ),
-        (
-            "saelens topk",
             {"b_enc": random_tensor(0)},
             "b_enc is of shape (0,), expected (16,)",
-        ),
-        (
-            "saelens jumprelu",
-            {"threshold": random_tensor(3)},
-            "threshold is of shape (3,), expected (16,)",
-        ),
-        (
-            "saelens jumprelu",
-            {"threshold": torch.tensor(0.5)},
-            "threshold is of shape (), expected (16,)",
-        ),
-        (
-            "saelens gated",
-            {"r_mag": random_tensor(M - 1)},
-            "r_mag is of shape (15,), expected (16,)",
         ),
         (
             "saelens gated",
@@ -520,11 +375,6 @@ def test_a_size_that_follows_from_the_settings_must_be_that_of_the_tensors(
             "the threshold comes out as NaN or beyond 1e+18",
         ),
         (
-            "dictionary_learning topk",
-            {"decoder.weight": random_tensor(M, D)},
-            "decoder.weight is of shape (16, 6), expected",
-        ),
-        (
             "dictionary_learning relu",
             {
                 "encoder.weight": random_tensor(0, D),
@@ -534,39 +384,14 @@ def test_a_size_that_follows_from_the_settings_must_be_that_of_the_tensors(
             "encoder.weight is of shape (0, 6), expected (m, 6)",
         ),
         (
-            "dictionary_learning by tensors",
-            {"threshold": random_tensor(2)},
-            "threshold is of shape (2,), expected ()",
-        ),
-        (
             "dictionary_learning topk",
             {"k": torch.tensor([1, 2])},
             "k: [1, 2] should be a valid integer",
         ),
         (
-            "dictionary_learning topk",
-            {"k": torch.tensor(True)},
-            "k: True should be a valid integer",
-        ),
-        (
-            "sparsify",
-            {"encoder.weight": random_tensor(D, M)},
-            "encoder.weight is of shape (6, 16), expected (16, 6)",
-        ),
-        (
-            "overcomplete",
-            {"dictionary.multiplier": random_tensor(2)},
-            "dictionary.multiplier is of shape (2,), expected ()",
-        ),
-        (
             "overcomplete jump",
             {"thresholds": torch.full((M,), 1e3)},
             "the threshold comes out as NaN or beyond",
-        ),
-        (
-            "saev batch",
-            {"activation.threshold": random_tensor(4)},
-            "activation.threshold is of shape (4,), expected (16,)",
         ),
         (
             "visaebench topk",
@@ -589,16 +414,6 @@ def test_a_size_that_follows_from_the_settings_must_be_that_of_the_tensors(
             "W_enc is of torch.int8, expected floats",
         ),
         (
-            "saelens topk",
-            {"W_enc": CODER_TENSORS["W_enc"].to(torch.complex64)},
-            "W_enc is of torch.complex64, expected floats",
-        ),
-        (
-            "saelens topk",
-            {"W_enc": CODER_TENSORS["W_enc"] > 0},
-            "W_enc is of torch.bool, expected floats",
-        ),
-        (
             "dictionary_learning topk",
             {"b_dec": torch.zeros(D, device="meta")},
             "b_dec is no dense tensor of numbers",
@@ -612,11 +427,6 @@ def test_a_size_that_follows_from_the_settings_must_be_that_of_the_tensors(
             "visaebench topk",
             {"decoder.bias": None},
             "its format is not plain (none fit; tensors: decoder.weight, enc",
-        ),
-        (
-            "sparsify",
-            {"b_dec": None},
-            "its format is not plain (none fit; tensors: W_dec, encoder.bias, encoder.weight)",
         ),
     ],
 )
@@ -646,19 +456,6 @@ def test_where_two_k_contradict_each_other_an_option_decides(tmp_path, refusal):
         "config.json: trainer.k is 5, its tensor k is 4: say which (--k)"
     )
     assert convert.load(str(place), "auto", convert.Options(k=3)).k == 3
-
-
-@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
-def test_a_nested_tensor_is_named(tmp_path, refusal):
-    place = write_example("dictionary_learning topk", tmp_path)
-    nested = torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)])
-    change_tensors(place, {"b_dec": nested})
-    line = refusal(place)
-    # Under Python 3.13 PyTorch's reader takes it for an object.
-    assert (
-        "ae.pt: b_dec is no dense tensor of numbers" in line
-        or "ae.pt holds a pickled object" in line
-    )
 
 
 @pytest.mark.parametrize("threshold", [torch.tensor([0.7]), torch.full((M,), 0.7)])
@@ -691,8 +488,14 @@ def little_memory():
     resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.int64])
-@pytest.mark.parametrize("name", ["saev topk", "visaebench topk", "sparsify"])
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        ("saev topk", torch.float32),
+        ("visaebench topk", torch.float16),
+        ("sparsify", torch.int64),
+    ],
+)
 def test_a_tensor_that_was_expanded_is_refused_before_memory_is_asked_for(
     name, dtype, tmp_path, refusal, little_memory
 ):
@@ -738,7 +541,7 @@ def test_a_file_that_unpacks_to_more_than_its_size_is_refused(
     place = write_example("visaebench topk", tmp_path)
     file = read_tensor_file(place)
     plain = tmp_path / "plain.pt"
-    torch.save(file.tensors | {"more": torch.zeros(10**8)}, plain)
+    torch.save(file.tensors | {"more": torch.zeros(10**7)}, plain)
     with (
         zipfile.ZipFile(plain) as archive,
         zipfile.ZipFile(file.path, "w", zipfile.ZIP_DEFLATED) as compressed,
@@ -765,7 +568,6 @@ def write_sealed(file, tensors, **settings):
     ("changed", "message"),
     [
         ({"W_enc": torch.zeros(0, 10**9)}, "W_enc is of shape (0, 1000000000)"),
-        ({"W_enc": torch.zeros(10**9, 0)}, "W_enc is of shape (1000000000, 0)"),
         ({"W_enc": torch.zeros(0, 10**9), "W_dec": torch.zeros(10**9, 0)}, "(0, 10"),
         ({"b_dec": torch.zeros(D + 1)}, "b_dec is of shape (7,)"),
     ],
@@ -784,13 +586,10 @@ def test_an_sae_is_not_made_before_its_tensors_fit(
     ("settings", "message"),
     [
         ({"select": "magic"}, "select is 'magic'; it should be topk or threshold"),
-        ({"select": []}, "select is []; it should be topk or threshold"),
         ({"k": "4"}, "k = '4'; it should be a whole number from 1 to its 16 latents"),
         ({"k": 17}, "k = 17; it should be a whole number"),
         ({"k": True}, "k = True; it should be a whole number"),
-        ({"input_norm": "l2"}, "input_norm is 'l2'; it should be none, unit_l2, unit"),
         ({"input_norm": []}, "input_norm is []; it should be none"),
-        ({"input_scale": "2"}, "input_scale is '2'; it should be a number above 0"),
         ({"input_scale": 0}, "input_scale is 0; it should be a number above 0"),
         ({"input_scale": NAN}, "input_scale is nan; it should be a number above 0"),
     ],
@@ -809,7 +608,6 @@ def test_a_file_is_not_loaded_with_settings_that_cannot_be(settings, message, tm
     ("content", "message"),
     [
         (b"", "cfg.json cannot be read as settings in JSON: Expecting value"),
-        (b"\xff\xfe", "cfg.json cannot be read as settings in JSON: 'utf-8' codec"),
         (
             b'{"a": ' * 100_000,
             "cfg.json cannot be read as settings in JSON: maximum recursion depth",
@@ -849,24 +647,12 @@ def test_what_is_missing_is_asked_for_by_its_name(tmp_path, refusal):
             "x.pt holds Tensor under 0, not a state dict of tensors under names",
         ),
         (
-            {"W_enc": [1.0]},
-            "x.pt holds list under 'W_enc', not a state dict of tensors under names",
-        ),
-        (
             {"state_dict": {(1, 2): torch.zeros(2)}},
             "x.pt holds Tensor under (1, 2), not a state dict",
         ),
         (torch.zeros(2), "x.pt holds Tensor, not a state dict"),
         (
-            b"",
-            "x.pt cannot be read as tensors: no file that torch.save wrote",
-        ),
-        (
             b"hello",
-            "x.pt cannot be read as tensors: no file that torch.save wrote",
-        ),
-        (
-            b"garbage",
             "x.pt cannot be read as tensors: no file that torch.save wrote",
         ),
         (
@@ -900,19 +686,13 @@ def test_a_file_of_something_else_is_named(content, message, tmp_path, refusal):
             "holds an array of shape (0, 6), expected (N, 6) with at least one row",
         ),
         (np.zeros((3, D + 1)), "holds an array of shape (3, 7), expected (N, 6)"),
-        (np.zeros(D), "holds an array of shape (6,), expected (N, 6)"),
         (np.full((3, D), "1.5"), "holds an array of <U3, expected numbers"),
-        (np.full((3, D), 1j), "holds an array of complex128, expected numbers"),
         (
             np.full((3, D), 1.5, object),
             "holds Python objects, expected numbers: save it as floats",
         ),
         (
             np.full((3, D), NAN),
-            "holds NaN, or numbers beyond 1e+18, in 3 rows that were looked at",
-        ),
-        (
-            np.full((3, D), 1e300),
             "holds NaN, or numbers beyond 1e+18, in 3 rows that were looked at",
         ),
         (
@@ -949,11 +729,6 @@ def test_embeddings_to_check_with_are_named(rows, message, tmp_path, refusal):
 def test_options_beyond_their_range_are_named(options, message, tmp_path, refusal):
     place = write_example("saelens jumprelu", tmp_path)
     assert message in refusal(place, *options)
-    for k in (True, 0, 2.0):
-        with pytest.raises(
-            UserError, match=f"import options: k: {k} (should be|is too small)"
-        ):
-            convert.Options(k=k)
 
 
 @pytest.fixture
@@ -1071,7 +846,8 @@ def test_no_value_of_a_setting_ends_otherwise_than_in_an_sae_or_an_error(
 
     settings_class = SETTINGS_CLASSES[EXAMPLES[name].format]
     dotted_keys = [*dotted_keys_of(settings), *settings_class.model_fields]
-    values = (None, [], {}, "x", True, -1, 0, 0.5, NAN, INF, 10**30, 1e39, 1e308)
+    # Nothing is of the type of the last one.
+    values = (None, [], {}, "x", True, -1, 0, 0.5, NAN, INF, 10**30, 1e39, 1e308, [[]])
     for dotted_key, value in itertools.product(dict.fromkeys(dotted_keys), values):
         settings_file.write_bytes(valid_content)
         change_setting(place, dotted_key, value)
@@ -1080,7 +856,10 @@ def test_no_value_of_a_setting_ends_otherwise_than_in_an_sae_or_an_error(
             change_setting(place, "input_dim", D)
         try:
             coder = convert.load(str(place))
-        except UserError:
+        except UserError as error:
+            assert str(place) in str(error)
+            if value == [[]] and "format is not plain" not in str(error):
+                assert dotted_key.rpartition(".")[2] in str(error)
             continue
         assert all(tensor.isfinite().all() for tensor in coder.state_dict().values())
         assert type(coder.k) is int

@@ -9,7 +9,6 @@ import math
 import pandas as pd
 import pytest
 from bank.common import RECIPE, REG1, method, plan
-from pydantic import ValidationError
 from scipy.stats import qmc
 
 from sae.bank.plan import named
@@ -383,10 +382,3 @@ def test_a_method_that_has_no_own_values_trains_at_every_point():
     points = rounds[-2]
     assert len(settings_of(points, "reg1")) == 4
     assert {s.lam for s in settings_of(points, "reg1")} == {0.02}
-
-
-def test_points_that_are_equal_when_rounded_are_refused():
-    twice = [POINTS[0], POINTS[1] | {"alone": False}, POINTS[1] | {"lr": 0.0010001}]
-    message = "lr 0.001, encoder_scale 1, auxk_alpha 0.01 is there twice"
-    with pytest.raises(ValidationError, match=message):
-        fair.Options(**RULE | {"points": twice})

@@ -213,10 +213,6 @@ def test_rows_of_some_saes_are_in_the_order_of_the_table(cell_of_three_seeds):
     assert [*rows["seed"]] == [trials[1].settings.seed, trials[3].settings.seed]
     assert history.rows_of([]).empty
 
-    # A protocol of a user may call it by its earlier name.
-    with pytest.warns(FutureWarning, match="rows_of"):
-        assert history.of(trials[:2]).equals(history.rows_of(trials[:2]))
-
 
 def r2_by_seed(member):
     """Return .5 of some trials of reg1 and .7 of all else.
@@ -285,13 +281,3 @@ def test_a_baseline_that_diverged_fails_its_cell():
     message = r"k4: the baseline diverged \(seed 0\): .* with topk; lower lr"
     with pytest.raises(UserError, match=message):
         paper.next(history)
-
-
-def test_another_trial_that_diverged_is_not_chosen():
-    cell = plan(METHODS_OF_BANK)
-    trials = paper.next(make_history(cell, [], None))
-    history = make_history(
-        cell, trials, lambda member: None if member.settings.lam == 0.001 else 0.7
-    )
-    chosen_trials = [row["trial"] for row in paper.choose(history).rows]
-    assert chosen_trials == ["default", "default", "lambda0.0001"]

@@ -66,7 +66,7 @@ def test_a_trained_and_saved_coder_encodes_an_image_alone_as_in_any_batch(
     norm, tmp_path
 ):
     x = data(n=600)
-    s = settings(objective="batch_topk", input_norm=norm, epochs=10)
+    s = settings(objective="batch_topk", input_norm=norm, epochs=4)
     coder, rows = train(x, s, *entries(s))
     assert rows[-1]["threshold"] == coder.metadata["threshold_uncalibrated"] > 0
     saefile.save(coder, tmp_path / "sae.safetensors")

@@ -30,11 +30,8 @@ from sae.models.coder import Threshold, TopK
 from sae.training import loop, step
 from sae.training.loop import train
 from sae.training.penalties import (
-    both,
     decoder_orthogonality,
-    l1_l2_ratio,
     monoloss,
-    off_support_l1,
 )
 from sae.training.picks import Picks, of_batch, of_each
 
@@ -338,8 +335,8 @@ def test_a_threshold_below_0_is_raised_to_0():
 def test_a_trained_coder_reconstructs_and_keeps_its_budget_in_its_file_too(
     objective, options, tmp_path
 ):
-    x = data(n=800, d=12)
-    s = settings(objective=objective, options=options, epochs=40)
+    x = data(n=400, d=12)
+    s = settings(objective=objective, options=options, epochs=10)
     coder, rows = train(x, s, *entries(s))
     assert rows[-1]["r2"] > max(0.3, rows[0]["r2"])
     saefile.save(coder, tmp_path / "sae.safetensors")
@@ -416,18 +413,6 @@ def orthogonality(a, coder, chunk, number=0):
     return values[0]
 
 
-def test_orthogonality_in_one_chunk_equals_brute_force():
-    x = data().double()
-    coder = make_objective(x, settings()).coder
-    a = dense_activations(coder, x).detach()
-    value = orthogonality(a, coder, chunk=99)
-    expected = mean_squared_highest_cosine(a, None, x, coder)
-    torch.testing.assert_close(value, expected)
-    (gradient,) = torch.autograd.grad(value, coder.W_dec)
-    (expected_gradient,) = torch.autograd.grad(expected, coder.W_dec)
-    torch.testing.assert_close(gradient, expected_gradient)
-
-
 def test_chunks_of_latents_are_drawn_anew_at_each_step():
     x = data().double()
     coder = make_objective(x, settings()).coder
@@ -440,13 +425,3 @@ def test_chunks_of_latents_are_drawn_anew_at_each_step():
     in_one_chunk = orthogonality(a, coder, chunk=99)
     assert at_step_0 <= in_one_chunk
     assert at_step_1 <= in_one_chunk
-
-
-def test_both_regularizers_together_are_their_weighted_sum():
-    generator = torch.Generator().manual_seed(3)
-    a = torch.rand(5, 9, dtype=torch.float64, generator=generator)
-    batch = make_batch(a, of_each(a, 2), options=both.Options(ratio_weight=0.25))
-    torch.testing.assert_close(
-        both.penalty(batch),
-        off_support_l1.penalty(batch) + 0.25 * l1_l2_ratio.penalty(batch),
-    )
