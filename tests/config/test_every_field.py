@@ -40,7 +40,18 @@ MORE = {
         "shards": {"type": "shards", "root": "x", "splits": TARS},
         "table": {"type": "table", "root": "x"},
     },
-    "backbones": {"given": {"loader": "precomputed", "family": "x", "model": "m"}},
+    "backbones": {
+        "given": {"loader": "precomputed", "family": "x", "model": "m"},
+        "trees": {
+            "loader": "generated",
+            "family": "generated",
+            "model": "hierarchical",
+            "d": 8,
+            "concepts": 16,
+            "classes": 3,
+            "seed": 0,
+        },
+    },
 }
 
 
