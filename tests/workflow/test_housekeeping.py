@@ -170,6 +170,16 @@ def old(run):
     write("results/mine/figures/draft.pdf")
     write("results/smoke/notes.txt")
     write("results/datasets/birds/photo.png")
+    write("results/datasets/notes.txt")
+    write("results/artifacts/pictures.zip")
+    write("results/activations/emoji/README.md")
+    write(f"results/smoke/scores/{CELL}/kept_by_me.csv")
+    files.write_json(
+        "results/theirs/saes/emoji/efficientnet_lite0/k8/bank.json", {"saes": []}
+    )
+    write("results/theirs/logs/notes.txt")
+    # What a live process, or one of another machine, writes.
+    write(f"results/artifacts/.birds.elsewhere-{os.getpid()}.tmp/photo.png")
     return {
         "results/artifacts/emoji_google",
         "results/datasets/emoji",
@@ -291,7 +301,6 @@ def test_prune_deletes_what_unused_lists_and_nothing_else(old, capsys):
     # With them the folders that they leave empty.
     gone.update(
         [
-            "results/activations/emoji",
             "results/smoke/scores/emoji",
             "results/smoke/saes/emoji",
             "results/smoke/scores/emoji/efficientnet_lite0",

@@ -37,6 +37,9 @@ UNITS = {
     paths.BANK_FOLDER: "the experiment has no such cell",
     paths.SCORES: "the experiment has no such cell",
 }
+LOG_ENDINGS = ("log", "tsv", "progress.json")
+# A file or folder that is being written, or was when its process was killed.
+TEMPORARY = re.compile(r"\..+\.tmp")
 # Names of the files that list the SAEs of a cell.
 SAE_LISTS = [Path(pattern).name for pattern in (paths.BANK, paths.UNFINISHED)]
 
@@ -72,10 +75,8 @@ def written_files(figures: Iterable[str]) -> re.Pattern[str]:
         f"{paths.HUB}/{{below}}",
         f"{PurePosixPath(paths.SITE).parent}/{{below}}",
         f"{_FIRST_LOOK_FOLDER}/{{below}}",
-        f"{paths.EXPERIMENT_LOGS}/{{below}}",
-        # Of a file that is being written, or was when its process was killed.
-        f"{paths.RESULTS}/{{below}}.tmp",
-        f"{paths.RESULTS}/{{below}}.tmp/{{below}}",
+        *(f"{paths.EXPERIMENT_LOGS}/{{below}}.{ending}" for ending in LOG_ENDINGS),
+        f"{paths.EXPERIMENT_LOGS}/times.json",
     ]
     regexes = []
     for pattern in patterns:
@@ -134,10 +135,10 @@ class Survey:
                 self._judge(saes.parent, "no configuration known here has it")
         for pattern, why in UNITS.items():
             for path in sorted(Path().glob(re.sub(r"\{\w+\}", "*", pattern))):
-                is_of_known = pattern.startswith(paths.EXPERIMENT)
-                if path.parts[1] not in known_names and is_of_known:
+                of_experiment = pattern.startswith(paths.EXPERIMENT)
+                if of_experiment and path.parts[1] not in known_names:
                     continue
-                if str(path) not in used:
+                if str(path) not in used and not TEMPORARY.fullmatch(path.name):
                     self._judge(path, why)
         # Last: every bank that stays keeps its SAEs, also in a folder left alone.
         self._judge_store()
@@ -151,7 +152,7 @@ class Survey:
         if links:
             self.kept[links[-1]] = f"a link to {os.readlink(links[-1])}"
             return
-        names = [file.relative_to(path).as_posix() for file in _files_below(path)]
+        held = [path] if path.is_file() else [*self._files_that_stay(path)]
         fetched: Iterable[str] = ()
         try:
             if (path / "artifact.json").exists():
@@ -162,15 +163,22 @@ class Survey:
         except (UserError, KeyError) as error:
             self.kept[path] = f"it cannot be read: {error}"
             return
+        ours = {path / name for name in fetched}
         foreign = [
-            name
-            for name in names
-            if name not in fetched and not self._is_written.fullmatch(f"{path}/{name}")
+            file
+            for file in held
+            if file not in ours and not self._is_written.fullmatch(str(file))
         ]
-        if path.is_file() or (names and not foreign):
-            self.unused[path] = why
-        elif foreign:
+        if foreign:
             self.kept[path] = f"not only ours: it holds {min(foreign)}"
+        elif held:
+            self.unused[path] = why
+
+    def _files_that_stay(self, path: Path) -> Iterator[Path]:
+        """Yield the files below a path, but for what dead processes left."""
+        for file in _files_below(path):
+            if file not in self.unused and not self.unused.keys() & set(file.parents):
+                yield file
 
     def _judge_store(self) -> None:
         """List the SAEs of the store that no bank or link names which stays."""
