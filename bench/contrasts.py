@@ -182,8 +182,9 @@ def over_blocks(cells: pd.Series, names: ComparisonSettings) -> intervals.Estima
     """
     rows = cells.rename("effect").reset_index()
     family = rows["backbone"].map(names.families).rename("family")
-    blocks = rows.groupby(["dataset", family])["effect"].mean()
-    if rows["dataset"].nunique() >= outcomes.DATASETS_AS_BLOCKS:
+    dataset = rows["dataset"].replace(names.pictures)
+    blocks = rows.groupby([dataset, family])["effect"].mean()
+    if dataset.nunique() >= outcomes.DATASETS_AS_BLOCKS:
         blocks = blocks.groupby("dataset").mean()
     return intervals.student(blocks.to_numpy(), names.intervals.confidence)
 
@@ -272,7 +273,9 @@ def judge(method_readings: Readings, names: ComparisonSettings) -> pd.DataFrame:
         The table of `sae.comparison.outcomes.means`, and `fresh_cells`: how many of the
         cells are read with fresh seeds, and not with the seed of the tuning.
     """
-    means = outcomes.means(method_readings, names.families, names.intervals)
+    means = outcomes.means(
+        method_readings, names.families, names.intervals, names.pictures
+    )
     effects = method_readings.fronts
     is_fresh = (effects["status"] == "ok") & effects["fresh"].astype(bool)
     cells = effects[is_fresh].drop_duplicates(KEYS)
@@ -457,6 +460,16 @@ def read_pairs(experiment: Experiment) -> Tables:
     if paired.minus != experiment.folder.name:
         with_second = read_experiment(experiment.folder.parent / paired.minus)
         second = readings.read(with_second.metrics, names.tuned, names.fronts)
+    for effects, datasets in (
+        (first.fronts, paired.names.keys()),
+        (second.fronts, paired.names.values()),
+    ):
+        missing = {*datasets} - {*effects["dataset"]}
+        if missing:
+            raise UserError(
+                f"there are no rows of {', '.join(sorted(missing))}: keep them first, "
+                "by `make reference`"
+            )
     differences = subtract(first, second, paired.names)
     of_all = judge(differences, names).assign(dataset=ALL_DATASETS)
     table = pd.concat([judge_each_dataset(differences, names), of_all])
@@ -859,7 +872,10 @@ def read_agreement(rivals: Experiment) -> Tables:
     }.items():
         trials = pd.concat([rivals.tuning, lent]).drop_duplicates([*TRIAL, "split"])
         of_trials = readings.read(trials, rivals.names.tuned, rivals.first_width)
-        means = outcomes.means(of_trials, rivals.names.families, rivals.names.intervals)
+        names = rivals.names
+        means = outcomes.means(
+            of_trials, names.families, names.intervals, names.pictures
+        )
         means = means[means["score"].isin(AGREE_SCORES)]
         tables[name] = means.sort_values(["score", "effect"], ascending=False)
     return tables

@@ -23,12 +23,15 @@ def test_what_is_said_of_the_number_of_images(
     low, high, low_one_sided, high_one_sided, said
 ):
     row = {
+        "blocks": 4,
         "low": low,
         "high": high,
         "low_one_sided": low_one_sided,
         "high_one_sided": high_one_sided,
     }
     assert photographs.say_of_number_of_images(row) == said
+    row["blocks"] = 2  # One of the two sets.
+    assert photographs.say_of_number_of_images(row) == "inconclusive"
 
 
 @pytest.mark.parametrize(
@@ -37,7 +40,7 @@ def test_what_is_said_of_the_number_of_images(
         ("better", "better", 0.01, (True, True)),
         ("better", "inconclusive", 0.01, (True, False)),
         ("better", "better", -0.01, (False, True)),
-        ("better, by less than .01", "better", 0.01, (False, True)),
+        ("better, by less than .01", "worse", 0.01, (True, False)),
     ],
 )
 def test_a_sentence_needs_the_word_and_the_sign_of_sets_read_before(
