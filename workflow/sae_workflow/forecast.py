@@ -35,6 +35,10 @@ from sae_workflow.stages import STAGES, Job
 # Below these SAEs train, and nothing can be said of their methods (docs/data.md).
 FEWEST_IMAGES = 10  # for training, of each latent
 FEWEST_STEPS = 50
+MOST_PICTURES = 12_288  # of a dataset, on a site
+# A job that found its SAEs in the store took next to nothing, and one that was resumed
+# has the time of its last part: others of its rule will hardly be so fast.
+FASTEST_PACE = 0.3
 
 
 class UnknownSize(Exception):
@@ -59,7 +63,7 @@ def count_images(config: Config, dataset: str) -> dict[str, int]:
     spec = entry.spec
     known = _figures("datasets", dataset, spec)
     # What the entry says counts before what costs.yaml has.
-    images = {**known, **spec.get("images", {}), **spec.get("counts", {})}
+    images = {**known, **_counts(spec, "images"), **_counts(spec, "counts")}
     if "fractions" in spec and "total" in known:
         images = {s: round(known["total"] * spec["fractions"][s]) for s in SPLITS}
         images["train"] = known["total"] - images["val"] - images["test"]
@@ -69,7 +73,10 @@ def count_images(config: Config, dataset: str) -> dict[str, int]:
     if not images.keys() >= set(SPLITS):
         # The dataset's type may count files. What is wrong with them others say.
         with suppress(UserError, OSError, AttributeError):
-            images = registry.load("dataset", entry.type).count_images(entry)
+            module = registry.load("dataset", entry.type)
+            # A type of one's own is not run before its job.
+            if not module.__name__.startswith(registry.EXTENSIONS):
+                images = module.count_images(entry)
     if not images.keys() >= set(SPLITS):
         raise UnknownSize(
             f"no number of images of dataset {dataset}: it is known once its index is "
@@ -108,6 +115,12 @@ def _read_manifest(path: str) -> dict[str, Any]:
         return files.read_json(path)
     except (UserError, OSError):
         return {}
+
+
+def _counts(spec: Mapping[str, Any], key: str) -> dict[str, int]:
+    """Return {split: images} that an entry says; a type of one's own may mean else."""
+    said = spec.get(key)
+    return dict(said) if isinstance(said, Mapping) else {}
 
 
 def _figures(section: str, name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -149,10 +162,15 @@ def largest_width(plan: Plan) -> int:
 
 
 class JobSizes:
-    """The sizes of a job; each raises `UnknownSize` where nobody knows it."""
+    """The sizes of a job; each raises `UnknownSize` where nobody knows it.
 
-    def __init__(self, job: Job) -> None:
+    Attributes:
+        at_most: Whether SAEs train as long as they may, where validation says how long.
+    """
+
+    def __init__(self, job: Job, at_most: bool = False) -> None:
         self.job = job
+        self.at_most = at_most
         self.config = job.config
         self.at = job.wildcards
         compute = job.config.compute
@@ -307,7 +325,8 @@ class JobSizes:
                 )
                 if asked.most_steps:
                     # Validation says how long they train.
-                    steps = rate("length") * asked.most_steps
+                    share = 1 if self.at_most else rate("length")
+                    steps = share * asked.most_steps
                 flop = 4 * batch_size * self.d * (recipe["m"] + plan.k)
                 of_step = self.products(flop, recipe["precision"])
                 if self.has_gpu:
@@ -355,6 +374,19 @@ class JobSizes:
         passes = 2 * fit["strengths"] * rate("probe_passes")
         return self.products(passes * 4 * fit["images"] * self.d * fit["classes"])
 
+    def showing(self) -> float:
+        """Return what an experiment's site takes: its pictures, and its SAEs' codes."""
+        cells = [JobSizes(cell) for cell in self.job.at_each_cell()]
+        seconds = 0.0
+        for cell in {cell.at.dataset: cell for cell in cells}.values():
+            test_images = min(cell.images["test"], MOST_PICTURES)
+            # Each is read, and written twice, which takes about as long.
+            seconds += 2 * cell.decoding() * test_images / cell.images["all"]
+        for cell in cells:
+            sae_count = len(cell.job.plan.methods)
+            seconds += cell.encoding(sae_count * cell.images["test"])
+        return seconds
+
 
 # {name of a size in costs.yaml: bytes of it, or how many processes there are}
 IN_MEMORY: dict[str, Callable[[JobSizes], float]] = {
@@ -382,6 +414,7 @@ WORK: dict[str, Callable[[JobSizes], float]] = {
     "robustness": lambda sizes: sizes.encoding(2 * sizes.judged * sizes.images["test"]),
     "probe": JobSizes.probing,
     "probe_embeddings": JobSizes.probing_inputs,
+    "site": JobSizes.showing,
 }
 
 
@@ -393,14 +426,18 @@ def rate(name: str) -> float:
     return settings.costs()["rates"][name]["value"]
 
 
-def estimate_seconds(job: Job) -> float:
+def estimate_seconds(job: Job, at_most: bool = False) -> float:
     """Return the seconds that a job takes, with its start.
+
+    Args:
+        job: Of any rule.
+        at_most: As of `JobSizes`.
 
     Raises:
         UnknownSize: a size that they hang on is not known.
     """
     work = WORK.get(job.rule)
-    return rate("start") + (work(JobSizes(job)) if work else 0)
+    return rate("start") + (work(JobSizes(job, at_most)) if work else 0)
 
 
 def estimate_memory(rule: str, job: Job) -> float:
@@ -455,7 +492,8 @@ def runtime_request(job: Job, attempt: int) -> int:
     table = settings.costs()["runtime"]
     compute = job.config.compute
     try:
-        minutes = table["least"] + table["margin"] * estimate_seconds(job) / 60
+        seconds = estimate_seconds(job, at_most=True)
+        minutes = table["least"] + table["margin"] * seconds / 60
     except UnknownSize:
         minutes = table["unknown"]
     factor = compute.time_factor * 2 ** (attempt - 1)
@@ -479,20 +517,19 @@ def list_jobs(config: Config, experiment: str) -> dict[str, list[Job]]:
 def measure_pace(jobs: list[Job]) -> float:
     """Return how many times its estimate a job of a rule took, of those that ended.
 
-    It is the median: a job that found its SAEs in the store took next to nothing.
+    It is the median, and `FASTEST_PACE` at least.
     """
     ratios = []
     for job in jobs:
-        with suppress(OSError, ValueError, IndexError, UnknownSize):
-            # Below a heading of three words: seconds, core-seconds, MiB.
-            words = job.log.with_suffix(".tsv").read_text().split()
-            seconds, core_seconds = map(float, words[3:5])
+        with suppress(OSError, ValueError, UnknownSize):
+            times = job.log.with_suffix(".tsv").read_text().splitlines()[-1]
+            seconds, core_seconds, _ = map(float, times.split())
             sizes = JobSizes(job)
             if not sizes.has_gpu:
                 # Other work beside does not count.
                 seconds = sizes.on_cores(core_seconds)
             ratios.append(seconds / estimate_seconds(job))
-    return statistics.median(ratios) if ratios else 1.0
+    return max(FASTEST_PACE, statistics.median(ratios)) if ratios else 1.0
 
 
 def estimate_hours(jobs: list[Job]) -> float:
@@ -595,13 +632,10 @@ def _describe_disk(
 
 def _describe_hours(config: Config, experiment: str) -> Iterator[str]:
     """Yield a table: a row for each rule, and the total; and how long it takes here."""
-    compute = config.compute
-    machine = f"{compute.threads} core" + "s" * (compute.threads > 1)
-    if compute.device != "cpu":
-        machine += f" and {compute.device}"
-    heading = f"Jobs, and hours of those to do, each on {machine}"
+    on_cpu = config.compute.device == "cpu"
+    heading = "Jobs, and hours of those to do, each with what it asks for"
     yield f"\n{heading:<60}{'jobs':>6}{'done':>6}{'hours':>9}"
-    total_hours = 0.0
+    total_hours = core_hours = 0.0
     total_count = total_done = 0
     for rule, jobs in list_jobs(config, experiment).items():
         pace = measure_pace(jobs)
@@ -611,22 +645,20 @@ def _describe_hours(config: Config, experiment: str) -> Iterator[str]:
         if done_count < len(jobs) and pace != 1:
             name += f", {pace:.2g} times the rates, as measured"
         total_hours += hours
+        core_hours += hours * JobSizes(jobs[0]).cores
         total_count += len(jobs)
         total_done += done_count
         yield f"  {name:<58}{len(jobs):>6}{done_count:>6}{_print_hours(hours):>9}"
     total = _print_hours(total_hours)
     yield f"  {'total':<58}{total_count:>6}{total_done:>6}{total:>9}"
     yield "  Done: its file is there. A run sees if it is up to date (docs/reruns.md)."
-    core_count = os.cpu_count() or 1
-    at_once = max(1, core_count // compute.threads) if compute.device == "cpu" else 1
-    hours = total_hours / at_once
+    # On a GPU one job goes after another.
+    hours = core_hours / (os.cpu_count() or 1) if on_cpu else total_hours
     text = f"{hours:,.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"
     if hours > 48:
         text = f"{hours / 24:,.0f} days"
-    yield (
-        f"  Here, {at_once} jobs at a time: about {text}, by the rates in "
-        f"{settings.COSTS}."
-    )
+    assumed = "" if on_cpu else ", of which those of a GPU are assumed"
+    yield f"  Here: about {text}, by the rates in {settings.COSTS}{assumed}."
 
 
 def _print_hours(hours: float) -> str:
