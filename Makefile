@@ -66,7 +66,7 @@ check: setup
 	@python -m sae_workflow.check $(EXPERIMENT)
 
 sizes:
-	@du -sch results/* results/store/*
+	@du -hc --max-depth=2 results 2>/dev/null || true
 
 unused: setup
 	@python -m sae_workflow.housekeeping unused $(CONFIG)

@@ -12,6 +12,7 @@ ends at the first dataset that fails. Tables come last:
 
 import argparse
 import subprocess
+import sys
 from pathlib import Path
 
 import reference
@@ -66,7 +67,8 @@ def run(experiment: str, dataset: str, cores: str) -> Path:
     part.parent.mkdir(parents=True, exist_ok=True)
     files.write_text(part, f"experiments: {{{experiment}: {{datasets: [{dataset}]}}}}")
     rows = [file.format(experiment=experiment) for file in ROWS]
-    command = ["snakemake", *rows, "--configfile", str(part), "--cores", cores]
+    snakemake = str(Path(sys.executable).with_name("snakemake"))
+    command = [snakemake, *rows, "--configfile", str(part), "--cores", cores]
     status = subprocess.run(command, cwd=ROOT).returncode
     if status:
         raise SystemExit(status)

@@ -520,7 +520,7 @@ class Compute(Limited):
     """Per job; results are the same to the bit for the same number."""
     embed_batch_size: Count
     """Images a forward pass."""
-    embed_shards: Count
+    embed_shards: int = Field(ge=1, le=10_000)
     """Jobs that embed one dataset with one backbone; the result is the same."""
     decode_workers: int = Field(ge=0)
     """Processes a job that read and decode images; 0: the job itself."""

@@ -137,7 +137,7 @@ class Options(Base):
     auxk_alpha: Range
     """[lowest, highest] weight of AuxK, drawn evenly in the logarithm."""
     points: Annotated[
-        Annotated[Count, Tag("number")]
+        Annotated[int, Field(ge=1, le=10_000), Tag("number")]
         | Annotated[list[PointOptions], Field(min_length=1), Tag("list")],
         Discriminator(by_list),
     ]

@@ -1,1 +1,1 @@
-"""What tests of several rooms share; benches read some of it (bench/_support.py)."""
+"""What tests of several rooms share; benches read some of it (bench/_growth.py)."""

@@ -48,13 +48,18 @@ SITE.thumbnail = (images, image, size = 64, name = null) => {
 
 /**
  * Return one image larger than on the sheets: its picture, in a box of just its size,
- * over which more can be drawn. Where it has no picture, its thumbnail.
+ * over which more can be drawn. Where it has no picture, its thumbnail, which is not
+ * blown up beside pictures of others.
  *
  * size: its longer side, in pixels.
  */
 SITE.picture = (images, image, size) => {
   const stored = images.pictureSize(image);
-  if (!stored || size <= images.side) return SITE.thumbnail(images, image, size);
+  if (!stored || size <= images.side) {
+    const hasPictures = images.pictureSide > 0;
+    const most = hasPictures ? Math.max(64, images.side) : size;
+    return SITE.thumbnail(images, image, Math.min(size, most));
+  }
 
   const scale = size / Math.max(stored.width, stored.height);
   const width = `${scale * stored.width}px`;
