@@ -263,7 +263,6 @@ def claims(evidence: Evidence) -> list[Claim]:
 
 
 def _paper_claims(evidence: Evidence) -> list[Claim]:
-    """Return the claims about the paper's methods, in the order of the table."""
     labels = {REG1: "Reg. 1", REG2: "Reg. 2"}  # as the paper calls them
     paper_claims: list[Claim] = []
     for method, label in labels.items():
@@ -281,7 +280,15 @@ def _paper_claims(evidence: Evidence) -> list[Claim]:
         )
     )
     for method, label in labels.items():
-        paper_claims.append(_purity_claim(evidence, method, label))
+        raises_purity = _difference_claim(
+            evidence,
+            f"{method}_raises_purity",
+            f"{label} raises class purity (minus its permutation null)",
+            method,
+            "purity",
+        )
+        of_paper = f"{raises_purity.published}, no null taken off"
+        paper_claims.append(dataclasses.replace(raises_purity, published=of_paper))
     paper_claims += _error_claims(evidence)
     paper_claims += _probe_claims(evidence)
     paper_claims += _mask_claims(evidence, REG1_ALL, REG1, labels[REG1])
@@ -346,19 +353,6 @@ def _claims_of_any_method(
     return [raises_ms, keeps_r2]
 
 
-def _purity_claim(evidence: Evidence, method: str, label: str) -> Claim:
-    """Return the claim that a method raises the purity of latents above chance."""
-    claim = _difference_claim(
-        evidence,
-        f"{method}_raises_purity",
-        f"{label} raises class purity (minus its permutation null)",
-        method,
-        "purity",
-    )
-    published_text = f"{claim.published}, no null taken off"
-    return dataclasses.replace(claim, published=published_text)
-
-
 def _error_claims(evidence: Evidence) -> list[Claim]:
     """Return the claims about the error when codes are cut to another k (Fig. 5)."""
     rises = evidence.rule.rises
@@ -393,7 +387,6 @@ def _error_claims(evidence: Evidence) -> list[Claim]:
 
 
 def _probe_claims(evidence: Evidence) -> list[Claim]:
-    """Return the claims about linear probes on truncated codes."""
     margin = evidence.rule.margin_top1
     raises_auc = _difference_claim(
         evidence,
@@ -417,13 +410,7 @@ def _probe_claims(evidence: Evidence) -> list[Claim]:
 def _mask_claims(
     evidence: Evidence, unmasked: str, masked: str, label: str
 ) -> list[Claim]:
-    """Return the claims about what a method loses without the batch-active mask.
-
-    Args:
-        unmasked: The ablation: `masked` with the penalty on all latents.
-        masked: The method.
-        label: What the paper calls the method.
-    """
+    """Return the claims about what a method loses without the batch-active mask."""
     leaves_dead = _difference_claim(
         evidence,
         f"mask_prevents_dead_{masked}",
@@ -456,11 +443,8 @@ def _ms_claim(
     sign: int = 1,
     ours: bool = False,
 ) -> Claim:
-    """Return a claim about the MS of a method beside another.
-
-    MS is judged over latents that have a score. The paper reports it with the others
-    counted as 0, so that stands beside it.
-    """
+    # MS is judged over latents that have a score. The paper reports it with the others
+    # counted as 0, so that stands beside it.
     with_dead_as_0 = _difference_claim(
         evidence,
         name,
@@ -495,10 +479,6 @@ def _difference_claim(
     needs_agreement: bool = True,
     ours: bool = False,
 ) -> Claim:
-    """Return a claim about a score of `method` minus that of `against`.
-
-    Without `methods` the claim is about `method` alone.
-    """
     return Claim(
         name,
         statement,
@@ -570,11 +550,9 @@ def judge(claim: Claim, evidence: Evidence) -> JudgedClaim:
 
 
 def _verdict(claim: Claim, row: JudgedClaim, rule: ClaimRule) -> str:
-    """Return the verdict on a claim whose interval is known.
-
-    A claim is shown if its interval lies beyond the bound. It then holds, unless too
-    few of the cells agree, or counting dead latents as 0 turns the sign of its mean.
-    """
+    """Return the verdict on a claim whose interval is known."""
+    # A claim is shown if its interval lies beyond the bound. It then holds, unless too
+    # few of the cells agree, or counting dead latents as 0 turns the sign of its mean.
     is_above = claim.sign > 0 and row.ci_low > claim.bound
     is_below = claim.sign < 0 and row.ci_high < claim.bound
     if not (is_above or is_below):
@@ -593,22 +571,15 @@ def _verdict(claim: Claim, row: JudgedClaim, rule: ClaimRule) -> str:
 
 
 def _mean_over_cells(values: pd.Series) -> float:
-    """Return the mean over cells of their means over seeds."""
     return values.groupby(CELL).mean().mean()
 
 
 def _count_sides(
     claim: Claim, evidence: Evidence, effects: pd.Series
 ) -> tuple[int, int]:
-    """Count the cells for a claim and those against it.
-
-    On neither side are differences that are rounding errors, and cells in which a
-    method of the claim fell back in every run.
-
-    Args:
-        effects: The mean over seeds of the claim's values, by cell.
-    """
     beyond_bound = claim.sign * (effects - claim.bound)
+    # Cells in which a method fell back in every run are on neither side, and neither
+    # are differences that are rounding errors.
     runs = claim.values.groupby(CELL).size()
     for method in claim.methods:
         fallbacks = pd.Series(1, evidence.fallback_runs(method)).groupby(CELL).size()

@@ -86,7 +86,6 @@ def compare(
 
 
 def _interval(difference: pd.Series, rule: ClaimRule) -> tuple[float, float]:
-    """Return the interval of a mean difference, NaN with too few blocks."""
     blocks = difference.groupby(["dataset", "backbone"]).ngroups
     if blocks < rule.min_blocks:
         return nan, nan
@@ -135,5 +134,4 @@ def imported_beside(
 
 
 def _cell_means(rows: pd.DataFrame, score: str) -> pd.Series:
-    """Return a score by cell, mean over seeds."""
     return by_run(rows, score).dropna().groupby(CELL).mean()

@@ -53,11 +53,7 @@ def by_cell(
 def _reweighted(
     picked: pd.DataFrame, latents: pd.DataFrame, baseline: str
 ) -> pd.Series:
-    """Return the mean detection of each SAE at the baseline's frequencies of firing.
-
-    Returns:
-        Indexed by `RUN` and method.
-    """
+    """Return the mean detection of each SAE at the baseline's frequencies of firing."""
     bands = _means_by_band(picked, latents)
     of_baseline = bands[bands["method"] == baseline][[*RUN, "band", "size"]]
     shared_bands = bands.merge(
@@ -70,11 +66,7 @@ def _reweighted(
 
 
 def _means_by_band(picked: pd.DataFrame, latents: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean detection of each SAE's latents in each band of frequency.
-
-    Returns:
-        Columns `RUN`, method, band, mean, and size, the number of measured latents.
-    """
+    """Return the mean detection and the number of each SAE's latents in each band."""
     # On fallback an SAE of another method, its source, stands for a method.
     sae = [*RUN, "trial", "source"]
     is_measured = (latents["split"] == "test") & latents["detection"].notna()

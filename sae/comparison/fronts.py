@@ -185,11 +185,6 @@ def says_what_trials_set(rows: pd.DataFrame) -> bool:
 
 
 def _sets_options(rows: pd.DataFrame, options: Iterable[str]) -> np.ndarray:
-    """Say which rows are of a trial that sets all of these options.
-
-    Raises:
-        UserError: Rows do not say what their trials set.
-    """
     if not says_what_trials_set(rows):
         raise UserError(
             "metrics have no column `swept`, or rows without it: an older version made "
@@ -362,14 +357,6 @@ class _Front:
         """The R^2 of the vertex of highest score, NaN if there is no vertex."""
         return float(self.r2[-1]) if len(self.r2) else nan
 
-    def standing(self, seed: int) -> list[int]:
-        """Return the places of vertices that have an SAE of a seed that ended well."""
-        return [
-            place
-            for place, saes in enumerate(self.saes)
-            if seed in saes and saes[seed].ok
-        ]
-
     def diverged(self, seed: int) -> list[int]:
         """Return the places of vertices whose SAE of a seed diverged."""
         return [
@@ -377,10 +364,6 @@ class _Front:
             for place, saes in enumerate(self.saes)
             if seed in saes and not saes[seed].ok
         ]
-
-    def common_seeds(self, places: Iterable[int]) -> set[int]:
-        """Return the seeds with which each of some vertices was trained."""
-        return set.intersection(*(set(self.saes[place]) for place in places))
 
 
 class _SeedFront(NamedTuple):
@@ -395,36 +378,18 @@ class _SeedFront(NamedTuple):
     r2: np.ndarray
 
 
-class _Mean(NamedTuple):
-    """The mean of a front over a window, on test.
-
-    Attributes:
-        score: Of the score.
-        r2: Of R^2.
-        weights: What each vertex weighs, "trial: weight; ...".
-    """
-
-    score: float
-    r2: float
-    weights: str
-
-
 @dataclass(frozen=True)
 class _FrontPair:
     """A method's front and its baseline's, for one score in one cell.
 
     Attributes:
         cell: (dataset, backbone, k).
-        method: The method.
         baseline: The method at the end of its chain of `against`.
         score: The score that is compared.
         front_of: The score whose fronts these are.
-        method_front: The front of the method.
-        baseline_front: The front of the baseline.
         reach: The best R^2 of the method's feasible trials, on validation.
         best_r2: That of the baseline, R*.
         retrained: Whether fresh seeds were trained at vertices of the cell.
-        rule: The rule of fronts.
         reading: `VALIDATION` or `EQUAL_TEST_R2`.
     """
 
@@ -472,7 +437,6 @@ class _FrontPair:
             yield self.row(width, status="not measured")
 
     def problem(self) -> str | None:
-        """Say why the two fronts cannot be compared, or None if they can."""
         if not len(self.method_front.r2) or not len(self.baseline_front.r2):
             return "infeasible"
         if self.reach < self.baseline_front.floor - TOLERANCE:
@@ -480,12 +444,7 @@ class _FrontPair:
         return None
 
     def row(self, width: float, **about: Any) -> Effect:
-        """Return a row with what is known before any seed is read.
-
-        Args:
-            width: Of the window.
-            about: Other fields of the row.
-        """
+        """Return a row with what is known before any seed is read."""
         floor = self.baseline_front.floor
         dataset, backbone, k = self.cell
         return Effect(
@@ -507,27 +466,23 @@ class _FrontPair:
             **about,
         )
 
-    def window(self, width: float) -> Window:
-        """Return where both fronts are read by validation, if no vertex diverged."""
-        low = self.best_r2 - width
-        return Window(low, self.best_r2, self.baseline_front.floor, self.reach)
-
     def seeds(self, width: float) -> list[int]:
-        """Return the seeds that are read: both fronts have them at each vertex.
-
-        A vertex that weighs nothing in the window does not count. Endpoints are read
-        with fresh seeds where there are any, other scores with the seed of the tuning.
-        """
-        window = self.window(width)
+        """Return the seeds that are read: both fronts have them at their vertices."""
+        # Where both fronts are read by validation, if no vertex diverged.
+        low = self.best_r2 - width
+        window = Window(low, self.best_r2, self.baseline_front.floor, self.reach)
         seeds_by_front = []
         for side in (self.method_front, self.baseline_front):
+            # A vertex that weighs nothing in the window does not count.
             weighing_places = np.flatnonzero(front.weights(side.r2, window) > 0)
-            seeds_by_front.append(side.common_seeds(weighing_places))
+            seeds_by_vertex = (set(side.saes[place]) for place in weighing_places)
+            seeds_by_front.append(set.intersection(*seeds_by_vertex))
         common_seeds = set.intersection(*seeds_by_front)
 
         tuning = self.rule.tuning
         if tuning is None:
             return sorted(common_seeds)
+        # Other scores are read with the seed of the tuning alone.
         if self.front_of not in ENDPOINTS:
             return sorted(common_seeds & {tuning})
         fresh_by_front = [seeds - {tuning} for seeds in seeds_by_front]
@@ -538,12 +493,7 @@ class _FrontPair:
         return sorted(common_seeds & {tuning})
 
     def effect_with(self, width: float, seed: int) -> Effect:
-        """Read both fronts with one seed.
-
-        Where a vertex diverged, each front is read as far as both still reach. The
-        effect is NaN where a front has no vertex left, or the method ends too far below
-        the floor.
-        """
+        """Read both fronts with one seed; NaN where these cannot be compared."""
         lost = [
             side.names[place]
             for side in (self.method_front, self.baseline_front)
@@ -556,25 +506,31 @@ class _FrontPair:
         of_baseline = self.with_seed(self.baseline_front, seed)
         if not of_method.places or not of_baseline.places:
             return row
+        # Where a vertex diverged, each front is read as far as both still reach.
         window = self.window_of_seed(width, seed, of_method, of_baseline)
         if window.reach < window.floor - TOLERANCE:
             return row
 
-        method_mean = self.mean(self.method_front, of_method, window, seed)
-        baseline_mean = self.mean(self.baseline_front, of_baseline, window, seed)
+        score, r2, vertices = self.mean(self.method_front, of_method, window, seed)
+        baseline_score, baseline_r2, baseline_vertices = self.mean(
+            self.baseline_front, of_baseline, window, seed
+        )
         better = SCORES[self.score].better
         return dataclasses.replace(
             row,
-            effect=better * (method_mean.score - baseline_mean.score),
-            level=baseline_mean.score,
-            r2_difference=method_mean.r2 - baseline_mean.r2,
-            vertices=method_mean.weights,
-            baseline_vertices=baseline_mean.weights,
+            effect=better * (score - baseline_score),
+            level=baseline_score,
+            r2_difference=r2 - baseline_r2,
+            vertices=vertices,
+            baseline_vertices=baseline_vertices,
         )
 
     def with_seed(self, side: _Front, seed: int) -> _SeedFront:
-        """Return a front with one seed, without the vertices that diverged."""
-        places = side.standing(seed)
+        places = [
+            place
+            for place, saes in enumerate(side.saes)
+            if seed in saes and saes[seed].ok
+        ]
         if self.reading == VALIDATION:
             return _SeedFront(places, side.r2[places])
         test_r2 = np.array([side.saes[place][seed].r2 for place in places])
@@ -588,7 +544,6 @@ class _FrontPair:
         of_method: _SeedFront,
         of_baseline: _SeedFront,
     ) -> Window:
-        """Return where both fronts are read with one seed."""
         reach = float(min(of_method.r2[0], of_baseline.r2[0]))
         if self.reading == VALIDATION:
             baseline_r2 = self.baseline_front.r2
@@ -608,8 +563,8 @@ class _FrontPair:
 
     def mean(
         self, side: _Front, seed_front: _SeedFront, window: Window, seed: int
-    ) -> _Mean:
-        """Return the mean of a front over a window, on test, with one seed."""
+    ) -> tuple[float, float, str]:
+        """Return the means of score and R^2 over a window, and "trial: weight; ..."."""
         score = 0.0
         r2 = 0.0
         texts = []
@@ -621,11 +576,10 @@ class _FrontPair:
                 score += float(weight) * sae.scores[self.score]
                 r2 += float(weight) * sae.r2
                 texts.append(f"{side.names[place]}: {weight:.3f}")
-        return _Mean(score, r2, "; ".join(texts))
+        return score, r2, "; ".join(texts)
 
 
 def _positive_part(value: float) -> float:
-    """Return a value, 0 in place of a negative one, and NaN of NaN."""
     return nan if isnan(value) else max(0.0, value)
 
 

@@ -336,14 +336,7 @@ def _variance(
     cluster_of_answer: np.ndarray,
     stratum_of_answer: np.ndarray,
 ) -> np.ndarray:
-    """Return how much a statistic varies when clusters of answers are drawn.
-
-    Args:
-        rng: Draws them.
-        statistic: The statistic.
-        cluster_of_answer: (answers,) the number of each answer's cluster.
-        stratum_of_answer: (answers,) within which clusters are drawn.
-    """
+    """Return how much a statistic varies when clusters are drawn within strata."""
     cluster_count = int(cluster_of_answer.max()) + 1
     stratum_of_cluster = np.zeros(cluster_count, int)
     stratum_of_cluster[cluster_of_answer] = stratum_of_answer
@@ -361,7 +354,6 @@ def _variance(
 
 
 def _count_latents(answers: pd.DataFrame) -> int:
-    """Return how many latents were judged."""
     return len(answers.drop_duplicates(LATENT))
 
 

@@ -151,7 +151,6 @@ def joined(
 
 
 def _free_name(method: str, experiment: str, names_on_leaderboard: set[str]) -> str:
-    """Return a name for a method that no other method on the leaderboard has."""
     if method not in names_on_leaderboard:
         return method
     name = f"{experiment}/{method}"
@@ -165,16 +164,7 @@ def _free_name(method: str, experiment: str, names_on_leaderboard: set[str]) -> 
 def _comparable_rows(
     experiment: ExperimentRows, first: ExperimentRows
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Return the rows of an experiment that may stand beside those of the first folder.
-
-    Args:
-        experiment: The rows of any folder, the first one included.
-        first: The rows of the first folder.
-
-    Returns:
-        Tidy metrics with MS across groups, and a line about each thing left out. If
-        nothing fits these are no rows, with the columns as they were read.
-    """
+    """Return metrics that may stand beside the first folder's, and what is left out."""
     mismatch = _mismatch(experiment.made_by, first.made_by)
     if mismatch is not None:
         return experiment.metrics[:0], [mismatch]
@@ -197,38 +187,31 @@ def _comparable_rows(
     return across_groups(metrics), [*cell_lines, *dataset_lines, *score_lines]
 
 
-class _Condition(NamedTuple):
-    """A property that two experiments must share to stand on one leaderboard."""
-
-    name: str
-    theirs: Any
-    ours: Any
-
-
 def _mismatch(theirs: MadeBy, ours: MadeBy) -> str | None:
     """Say why no row of an experiment fits beside the first one; None if some may."""
     # Each may have objectives, penalties and protocols that the other lacks.
     shared = [name for name in ours.versions if name in theirs.versions]
-    conditions = [
-        _Condition(
+    # What both must share: its name, theirs and ours.
+    conditions: list[tuple[str, Any, Any]] = [
+        (
             "versions",
             {name: theirs.versions[name] for name in shared},
             {name: ours.versions[name] for name in shared},
         ),
-        _Condition("protocols", theirs.protocols_of_fronts, ours.protocols_of_fronts),
-        _Condition("recipe", theirs.recipe, ours.recipe),
-        _Condition(
+        ("protocols", theirs.protocols_of_fronts, ours.protocols_of_fronts),
+        ("recipe", theirs.recipe, ours.recipe),
+        (
             "recipe of a dataset",
             _by_shared_dataset(theirs, ours),
             _by_shared_dataset(ours, theirs),
         ),
-        _Condition("fronts", theirs.fronts, ours.fronts),
+        ("fronts", theirs.fronts, ours.fronts),
     ]
     columns = theirs.columns_made_otherwise(ours) & FEASIBILITY_COLUMNS
     for metric in sorted({theirs.columns[column] for column in columns}):
         of_theirs = theirs.metrics.get(metric)
         of_ours = ours.metrics.get(metric)
-        conditions.append(_Condition(f"metric {metric}", of_theirs, of_ours))
+        conditions.append((f"metric {metric}", of_theirs, of_ours))
 
     for name, of_theirs, of_ours in conditions:
         if of_theirs != of_ours:
@@ -240,13 +223,7 @@ def _mismatch(theirs: MadeBy, ours: MadeBy) -> str | None:
 
 
 def _differing_options(theirs: Any, ours: Any) -> str:
-    """Say in what the metric of two experiments differs.
-
-    Args:
-        theirs: The version and options of the metric, as `MadeBy.metrics` has them;
-            None where the experiment lacks the metric.
-        ours: Those of the first folder.
-    """
+    """Say in what a metric of two experiments differs; None of one that lacks it."""
     if theirs is None or ours is None:
         return "one of the two experiments lacks this metric"
     if theirs["version"] != ours["version"]:
@@ -275,7 +252,6 @@ def _by_shared_dataset(made_by: MadeBy, compared: MadeBy) -> dict[str, dict[str,
 def _drop_foreign_cells(
     metrics: pd.DataFrame, theirs: MadeBy, first: ExperimentRows
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Leave out cells that the first folder does not have, and say how many."""
     cells = pd.MultiIndex.from_frame(metrics[CELL])
     first_cells = pd.MultiIndex.from_frame(first.metrics[CELL])
     omissions = []
@@ -291,10 +267,6 @@ def _drop_foreign_cells(
 def _drop_other_embeddings(
     metrics: pd.DataFrame, theirs: MadeBy, ours: MadeBy
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Leave out datasets of which a backbone has other embeddings, and say which.
-
-    The whole dataset goes, since a backbone may judge the latents of all others.
-    """
     omissions = []
     # Of each pair, "dataset / backbone", what made its embeddings.
     of_theirs = theirs.cells
@@ -307,6 +279,7 @@ def _drop_other_embeddings(
             f"{theirs.experiment}: {dataset} left out: {pair} is "
             f"{of_theirs[pair]}, not {of_ours[pair]}"
         )
+        # The whole dataset goes: a backbone may judge the latents of all others.
         metrics = metrics[metrics["dataset"] != dataset]
     return metrics, omissions
 
@@ -314,10 +287,7 @@ def _drop_other_embeddings(
 def _drop_other_metrics(
     metrics: pd.DataFrame, theirs: MadeBy, ours: MadeBy
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Leave out scores of metrics of another version or options.
-
-    All of these columns go; a line says so only of metrics that the leaderboard shows.
-    """
+    # All of their columns go; a line says so only of what the leaderboard shows.
     shown: set[str] = set()
     for name in COMPARED:
         column = SCORES[name].column

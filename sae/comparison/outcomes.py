@@ -224,7 +224,6 @@ def by_dataset(effects: pd.DataFrame, families: Mapping[str, str]) -> pd.DataFra
 
 
 def _family(rows: pd.DataFrame, families: Mapping[str, str]) -> pd.Series:
-    """Return the family of each row's backbone; an unknown one is of its own."""
     return rows["backbone"].map(lambda backbone: families.get(backbone, backbone))
 
 
@@ -243,13 +242,11 @@ def _pictures(rows: pd.DataFrame, pictures: Mapping[str, str]) -> pd.Series:
 def _block_means(
     cells: pd.DataFrame, unit: str, pictures: Mapping[str, str], column: str = "effect"
 ) -> pd.Series:
-    """Average cells over blocks, indexed by `BLOCK`, or by dataset if that is the unit.
-
-    A dataset is a mean over its families.
-    """
+    """Average cells over blocks: by `BLOCK`, or by dataset if that is the unit."""
     cells = cells.assign(dataset=_pictures(cells, pictures))
     blocks = cells.groupby(BLOCK, sort=False)[column].mean()
     if unit == DATASET:
+        # A mean over its families.
         return blocks.groupby(level="dataset", sort=False).mean()
     return blocks
 
@@ -280,13 +277,7 @@ def _count_cells(effects: pd.DataFrame) -> dict[str, Any]:
 def _average(
     cells: pd.DataFrame, blocks: pd.Series, rule: IntervalRule
 ) -> dict[str, Any]:
-    """Return the means and intervals of one method, score and width.
-
-    Args:
-        cells: Effects by cell, of :func:`_cell_means`.
-        blocks: Their means, of :func:`_block_means`.
-        rule: How wide intervals are.
-    """
+    """Return the means and intervals of one method, score and width."""
     over_blocks = student(blocks.to_numpy(), rule.confidence)
     one_sided = student(blocks.to_numpy(), rule.one_sided)
     mean = over_blocks.mean
@@ -315,7 +306,6 @@ def _average(
 def _interval_over_seeds(
     effects: pd.DataFrame | None, rule: IntervalRule
 ) -> dict[str, Any]:
-    """Return the interval over fresh seeds, the cells fixed; nothing without any."""
     if effects is None:
         return {}
     # Of seeds that every cell has: else a seed would differ from another by its cells.
@@ -328,7 +318,6 @@ def _interval_over_seeds(
 def _average_reading(
     name: str, blocks: pd.Series, rule: IntervalRule
 ) -> dict[str, Any]:
-    """Return mean and interval of a reading, in columns that begin with its name."""
     mean, half_width, _ = student(blocks.to_numpy(), rule.confidence)
     return {
         name: mean,
@@ -343,14 +332,7 @@ def _fill_outcomes(
     blocks_by_row: list[pd.Series],
     rule: IntervalRule,
 ) -> None:
-    """Fill `p_holm`, `outcome`, `reason`, `smallest` of the endpoints of one width.
-
-    Args:
-        table: What :func:`means` returns; it is changed.
-        has_width: Which of its rows have the width.
-        blocks_by_row: The block means of each row.
-        rule: The level of the tests.
-    """
+    """Fill `p_holm`, `outcome`, `reason`, `smallest` of the endpoints of one width."""
     tested = []
     for row in table[has_width & table["score"].isin(ENDPOINTS)].itertuples():
         reason = _reason_not_to_test(row, rule)
@@ -378,12 +360,6 @@ def _fill_outcomes(
 
 
 def _reason_not_to_test(row: Any, rule: IntervalRule) -> str | None:
-    """Say why an endpoint of a method is not comparable, or None if it is tested.
-
-    Args:
-        row: Of the table that :func:`means` returns.
-        rule: How many blocks a test needs.
-    """
     if isinstance(row.reason, str):
         return row.reason
     if row.out_of_reach >= MOST_OUT_OF_REACH * (row.cells + row.out_of_reach):

@@ -58,11 +58,7 @@ def effects(
 
 
 def _tested_trials(metrics: pd.DataFrame, rule: FrontRule) -> pd.DataFrame:
-    """Return the trials that validation knows, with their options and scores on test.
-
-    Columns beside those of `validation_trials`: the swept options, and `test_r2` and
-    `test_SCORE` of each endpoint.
-    """
+    """Return the trials that validation knows, with options and scores on test."""
     trials = validation_trials(metrics, rule)
     rows = metrics[metrics["split"] == "test"]
     if rule.tuning is not None:
@@ -80,18 +76,7 @@ def _twins(
     *,
     is_grid: bool,
 ) -> pd.DataFrame:
-    """Return a row for each pair of twins that are both feasible.
-
-    Args:
-        of_method: The method's trials, of :func:`_tested_trials`.
-        of_baseline: The baseline's.
-        options: The swept options.
-        is_grid: Whether every value of the method's own options was tried at all of its
-            points.
-
-    Returns:
-        Columns of the method's twin end in `_own`, those of the baseline's in `_base`.
-    """
+    """Return a row for each pair of twins that are both feasible."""
     shared = [name for name in options if of_baseline[name].notna().any()]
     own_options = [name for name in options if name not in shared]
     # At points that were drawn, own options have one value a cell, their middle; trials
@@ -114,12 +99,7 @@ def _with_most_frequent(trials: pd.DataFrame, options: list[str]) -> pd.DataFram
 
 
 def _cell_means(twins: pd.DataFrame, score: str) -> pd.DataFrame:
-    """Return the mean effect over the pairs of each cell.
-
-    Args:
-        twins: Of :func:`_twins`.
-        score: An endpoint.
-    """
+    """Return the mean effect over the pairs of each cell."""
     difference = twins[f"test_{score}_own"] - twins[f"test_{score}_base"]
     r2_difference = twins["test_r2_own"] - twins["test_r2_base"]
     effect = SCORES[score].better * difference

@@ -99,7 +99,6 @@ class Table(NamedTuple):
 
 
 def _columns(*scores: str) -> tuple[Column, ...]:
-    """Return a column for each score, of the row's method."""
     return tuple(Column(score) for score in scores)
 
 
@@ -179,18 +178,18 @@ def measured(number: int, metrics: pd.DataFrame, names: Methods) -> pd.DataFrame
 
     rows = []
     for cell, picked_in_cell in picked.groupby(cell_columns, sort=False):
-        for line in _lines_of_cell(spec, picked_in_cell, metrics, names):
-            runs = line.runs
+        lines = _lines_of_cell(spec, picked_in_cell, metrics, names)
+        for method, ablation, runs in lines:
             row: dict[str, Any] = dict(zip(CELL, cell, strict=True))
-            row["method"] = line.method
-            if line.ablation is not None:
-                row["ablation"] = line.ablation
+            row["method"] = method
+            if ablation is not None:
+                row["ablation"] = ablation
             for column in spec.columns:
                 row[column.heading] = column.values(runs).mean()
             lambdas = sorted(values(runs, "lambda").dropna().unique())
             row["lambda"] = " ".join(format(value, "g") for value in lambdas)
             row["trial"] = " ".join(sorted(runs["trial"].unique()))
-            diverged_here = diverged_saes.get((*cell, line.method))
+            diverged_here = diverged_saes.get((*cell, method))
             row["mark"] = _marks(runs, diverged_here, names)
             row["seeds"] = len(runs)
             rows.append(row)
@@ -204,33 +203,13 @@ def measured(number: int, metrics: pd.DataFrame, names: Methods) -> pd.DataFrame
     )
 
 
-class _TableLine(NamedTuple):
-    """A line of a table in one cell: its names and its runs.
-
-    Attributes:
-        method: The method.
-        ablation: Its ablation, in a table of pairs.
-        runs: Metrics of the method, a row for each seed; those of the ablation in
-            columns that end in `OF_ABLATION`.
-    """
-
-    method: str
-    ablation: str | None
-    runs: pd.DataFrame
-
-
 def _lines_of_cell(
     spec: Table, picked: pd.DataFrame, metrics: pd.DataFrame, names: Methods
-) -> Iterator[_TableLine]:
-    """Yield the lines of a table in one cell.
-
-    Args:
-        picked: The chosen SAEs of the cell.
-        metrics: All SAEs, of which those of ablations are taken.
-    """
+) -> Iterator[tuple[str, str | None, pd.DataFrame]]:
+    """Yield each line's method, its ablation in a table of pairs, and its runs."""
     if not spec.of_pairs:
         for method in names.order(picked["method"]):
-            yield _TableLine(method, None, picked[picked["method"] == method])
+            yield method, None, picked[picked["method"] == method]
         return
 
     for base, ablation in names.pairs:
@@ -240,23 +219,14 @@ def _lines_of_cell(
         of_base = picked[(picked["method"] == base) & ~picked["fallback"]]
         runs = of_base.merge(of_ablation, on=RUN, suffixes=("", OF_ABLATION))
         if len(runs):
-            yield _TableLine(base, ablation, runs)
+            yield base, ablation, runs
 
 
 def _marks(runs: pd.DataFrame, diverged_saes: str | None, names: Methods) -> str:
-    """Return the marks of a row: what a reader must know of its runs.
-
-    Args:
-        runs: Metrics of one method in one cell, a row for each seed.
-        diverged_saes: How many of the method's SAEs diverged, such as "1 of 6"; None if
-            none did.
-
-    Returns:
-        Marks parted by blanks. ">": validation chose the edge of the sweep; "=": the
-        method fell back on another one. Each with the number of seeds, if not of all.
-        "!": a baseline that is badly trained; "x1/6": SAEs that diverged.
-    """
+    """Return what a reader must know of the runs of one method in one cell."""
     marks = []
+    # Validation chose the edge of the sweep, or the method fell back on another one:
+    # each with the number of seeds, if not of all.
     for mark, selection in ((">", "edge"), ("=", "fallback")):
         count = (runs["selection"] == selection).sum()
         if count == len(runs):
@@ -264,6 +234,7 @@ def _marks(runs: pd.DataFrame, diverged_saes: str | None, names: Methods) -> str
         elif count:
             marks.append(f"{mark}{count}/{len(runs)}")
 
+    # A baseline that is badly trained.
     is_baseline = runs["method"].iloc[0] in names.baselines
     many_are_dead = values(runs, "dead_train") >= DEAD_LIMIT * runs["m"]
     if is_baseline and many_are_dead.any():
@@ -306,13 +277,6 @@ def beside_published(
     return beside
 
 
-class _Comparison(NamedTuple):
-    """A method, and the method whose numbers are subtracted from its own."""
-
-    method: str
-    against: str
-
-
 def effects(
     number: int, table: pd.DataFrame, tables: pd.DataFrame, names: Methods
 ) -> pd.DataFrame:
@@ -334,19 +298,21 @@ def effects(
     """
     spec = TABLES[number]
     rows = []
-    for comparison in _comparisons(spec, table, names):
+    for method, against in _comparisons(spec, table, names):
         for column in spec.compared:
-            differences = _cell_differences(spec, table, comparison, column.heading)
+            differences = _cell_differences(
+                spec, table, method, against, column.heading
+            )
             published_effect = "-"
             if column.about.minus is None:
                 published_effect = published.effect(
-                    tables, comparison.method, column.about.column, comparison.against
+                    tables, method, column.about.column, against
                 )
             rows.append(
                 {
                     "column": column.heading,
-                    "method": comparison.method,
-                    "against": comparison.against,
+                    "method": method,
+                    "against": against,
                     "mean": differences.mean(),
                     "low": differences.min(),
                     "high": differences.max(),
@@ -358,33 +324,33 @@ def effects(
     return pd.DataFrame(rows, columns=EFFECTS)
 
 
-def _comparisons(spec: Table, table: pd.DataFrame, names: Methods) -> list[_Comparison]:
-    """Return which methods a table compares, of those that it has rows of."""
+def _comparisons(
+    spec: Table, table: pd.DataFrame, names: Methods
+) -> list[tuple[str, str]]:
+    """Return (method, against) of what a table compares, if it has rows of both."""
     if spec.of_pairs:
         ablations = set(table["ablation"])
         return [
-            _Comparison(ablation, base)
-            for base, ablation in names.pairs
-            if ablation in ablations
+            (ablation, base) for base, ablation in names.pairs if ablation in ablations
         ]
     methods = set(table["method"])
     return [
-        _Comparison(method, against)
+        (method, against)
         for method, against in names.compared.items()
         if against is not None and method in methods and against in methods
     ]
 
 
 def _cell_differences(
-    spec: Table, table: pd.DataFrame, comparison: _Comparison, heading: str
+    spec: Table, table: pd.DataFrame, method: str, against: str, heading: str
 ) -> pd.Series:
     """Return what a method has more than what it is compared with, for each cell."""
     if spec.of_pairs:
         # The column itself holds what the ablation adds to its base.
-        is_base = table["method"] == comparison.against
-        is_ablation = table["ablation"] == comparison.method
+        is_base = table["method"] == against
+        is_ablation = table["ablation"] == method
         return table[is_base & is_ablation][heading].dropna()
     by_cell = table.set_index(CELL)
-    of_method = by_cell[by_cell["method"] == comparison.method][heading]
-    of_against = by_cell[by_cell["method"] == comparison.against][heading]
+    of_method = by_cell[by_cell["method"] == method][heading]
+    of_against = by_cell[by_cell["method"] == against][heading]
     return (of_method - of_against).dropna()

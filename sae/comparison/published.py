@@ -56,7 +56,14 @@ def read(folder: Path) -> pd.DataFrame:
     table1 = table1.rename(columns=columns)
     table1 = table1.assign(method=table1["method"].map(_METHODS))
 
-    long = pd.concat([_purity_and_probes(table2, table3), _unmasked_dead(table4)])
+    # The masked half of Table 4 repeats Table 1.
+    unmasked = table4.melt(["encoder", "k", "method"], list(_UNMASKED_DATA), "data")
+    unmasked = unmasked.assign(
+        metric="dead",
+        method=unmasked["method"].map(_UNMASKED_METHODS),
+        data=unmasked["data"].map(_UNMASKED_DATA),
+    )
+    long = pd.concat([_purity_and_probes(table2, table3), unmasked])
     wide = long.pivot(index=KEY, columns="metric", values="value").reset_index()
     numbers = table1.merge(wide, on=KEY, how="outer", suffixes=("", "_unmasked"))
     # Table 1 has the dead latents of methods with the mask, Table 4 of those without.
@@ -68,28 +75,13 @@ def read(folder: Path) -> pd.DataFrame:
 
 
 def _purity_and_probes(table2: pd.DataFrame, table3: pd.DataFrame) -> pd.DataFrame:
-    """Return Tables 2 and 3, a row for each number: `KEY`, metric and value.
-
-    They are about ImageNet alone. Their columns are called METRIC_METHOD.
-    """
+    """Return Tables 2 and 3, a row for each number: `KEY`, metric and value."""
+    # They are about ImageNet alone. Their columns are called METRIC_METHOD.
     long = pd.concat([table.melt(["encoder", "k"]) for table in (table2, table3)])
     long = long.assign(data="ImageNet")
     parts = long.pop("variable").str.rsplit("_", n=1, expand=True)
     return long.assign(
         metric=parts[0].map(_METRICS), method=parts[1].map(_METHOD_SUFFIXES)
-    )
-
-
-def _unmasked_dead(table4: pd.DataFrame) -> pd.DataFrame:
-    """Return the dead latents without the mask, a row for each: `KEY`, metric, value.
-
-    The masked half of Table 4 repeats Table 1.
-    """
-    long = table4.melt(["encoder", "k", "method"], list(_UNMASKED_DATA), "data")
-    return long.assign(
-        metric="dead",
-        method=long["method"].map(_UNMASKED_METHODS),
-        data=long["data"].map(_UNMASKED_DATA),
     )
 
 

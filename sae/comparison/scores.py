@@ -287,7 +287,6 @@ def values(rows: pd.DataFrame, metric: str, minus: str | None = None) -> pd.Seri
 
 
 def _column_or_nan(rows: pd.DataFrame, name: str) -> pd.Series:
-    """Return a column as floats, NaN if there is none."""
     if name in rows:
         return rows[name].astype(float)
     return pd.Series(nan, rows.index)

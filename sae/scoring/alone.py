@@ -3,7 +3,7 @@
 import reprlib
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -117,9 +117,9 @@ def score(
     judged = _read_judges(splits, {"test": judges, "train": train_judges})
     if labels is not None:
         index = splits["test"].index
-        classes = _number("labels", labels, len(index))
-        index["label"] = pd.array(classes.numbers, "Int64")
-        index["label_name"] = classes.distinct[classes.numbers].astype(str)
+        distinct, numbers = _number("labels", labels, len(index))
+        index["label"] = pd.array(numbers, "Int64")
+        index["label_name"] = distinct[numbers].astype(str)
     keywords = _read_concepts(splits, {"train": train_concepts, "test": concepts})
     subject = Subject(coder, splits, judged, concepts=keywords)
 
@@ -163,7 +163,6 @@ def score(
 
 
 def _count_shared_rows(splits: Mapping[str, Activations]) -> int:
-    """Count the held-out embeddings that are rows of the training embeddings too."""
     if "train" not in splits:
         return 0
     train_rows = set(_hash_rows(splits["train"].embeddings))
@@ -193,11 +192,9 @@ def default_metrics(is_given: Mapping[str, bool]) -> list[str]:
 
 
 def _needs(reads: Iterable[str]) -> list[str]:
-    """Return what a metric with these `READS` needs of the arguments of :func:`score`.
-
-    Embeddings of training images by judges are an argument of their own.
-    """
+    """Return what a metric with these `READS` needs to be given to :func:`score`."""
     needs = [*reads]
+    # Embeddings of training images by judges are an argument of their own.
     if {"train", "others"} <= set(needs):
         needs.append("train_judges")
     return needs
@@ -206,16 +203,7 @@ def _needs(reads: Iterable[str]) -> list[str]:
 def _compute(
     name: str, subject: Subject, is_given: Mapping[str, bool]
 ) -> dict[str, Any]:
-    """Compute the columns of one metric on held-out embeddings.
-
-    Args:
-        name: the metric.
-        subject: the SAE and what it is scored on.
-        is_given: {argument: whether the caller gave it}, of what metrics read.
-
-    Raises:
-        UserError: there is no such metric, or it reads what is not given.
-    """
+    """Compute the columns of one metric on held-out embeddings."""
     module = registry.load("metric", name)
     never_given = [part for part in module.READS if part not in is_given]
     if never_given:
@@ -241,24 +229,7 @@ def _compute(
     }
 
 
-class _Numbered(NamedTuple):
-    """Values of any kind that are numbered.
-
-    Attributes:
-        distinct: the values without repetition, sorted.
-        numbers: of each value its place in `distinct`.
-    """
-
-    distinct: np.ndarray
-    numbers: Int[np.ndarray, " rows"]
-
-
 def _check_names(metrics: Any) -> list[str]:
-    """Return the names of metrics as a list.
-
-    Raises:
-        UserError: they are no sequence of texts.
-    """
     is_sequence = isinstance(metrics, Iterable) and not isinstance(
         metrics, str | Mapping
     )
@@ -284,19 +255,7 @@ def _read_judges(
     splits: Mapping[str, Activations],
     judges: Mapping[str, Mapping[str, np.ndarray] | None],
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Check the embeddings by other backbones.
-
-    Args:
-        splits: the images that they are of.
-        judges: {"test": `judges`, "train": `train_judges`}, as the caller gave them.
-
-    Returns:
-        {backbone: {split: its embeddings}}.
-
-    Raises:
-        UserError: they are of another form, have no variance, or are not of the same
-            backbones on both splits.
-    """
+    """Check `judges` and `train_judges`, which are "test" and "train" here."""
     embeddings: dict[str, dict[str, np.ndarray]] = {}
     for split, argument in (("test", "judges"), ("train", "train_judges")):
         of_split = judges[split]
@@ -336,11 +295,6 @@ def _refuse_equal_judges(
     own: Float[np.ndarray, "images dim"],
     judges: Mapping[str, Mapping[str, np.ndarray]],
 ) -> None:
-    """Refuse judges that are no backbones of their own.
-
-    Raises:
-        UserError: the embeddings of one are those that are scored, or another one's.
-    """
     seen = {"embeddings": own}
     for backbone, by_split in judges.items():
         for name, embeddings in seen.items():
@@ -355,19 +309,7 @@ def _refuse_equal_judges(
 def _read_concepts(
     splits: Mapping[str, Activations], keywords: Mapping[str, Any]
 ) -> dict[str, SplitConcepts]:
-    """Check keywords.
-
-    Args:
-        splits: the images that they are of.
-        keywords: {"train": `train_concepts`, "test": `concepts`}, as the caller gave
-            them.
-
-    Returns:
-        {split: what people call its images}, of both splits or of none.
-
-    Raises:
-        UserError: one of the two is given alone, or is of another form.
-    """
+    """Check `concepts` and `train_concepts`, which are "test" and "train" here."""
     keywords_by_split = {
         split: values for split, values in keywords.items() if values is not None
     }
@@ -390,11 +332,6 @@ def _read_concepts(
 
 
 def _as_lists(argument: str, keywords: Any, row_count: int) -> list[list[str]]:
-    """Return the keywords of each image of a split.
-
-    Raises:
-        UserError: they are nothing with some texts for each image.
-    """
     advice = "give a list of keywords for each image, [['cat', 'animal'], [], ...]"
     if isinstance(keywords, str | Mapping) or not isinstance(keywords, Iterable):
         raise UserError(f"{argument} is {reprlib.repr(keywords)}; {advice}")
@@ -419,11 +356,6 @@ def _as_lists(argument: str, keywords: Any, row_count: int) -> list[list[str]]:
 def _check_variance(
     name: str, embeddings: Float[np.ndarray, "images dim"], norm: str = "none"
 ) -> None:
-    """Check that embeddings differ after a norm.
-
-    Raises:
-        UserError: they have no variance.
-    """
     x = Inputs(embeddings, norm, 1.0, "cpu")
     if rows_differ(x, total_variance(x)):
         return
@@ -463,7 +395,7 @@ def data(
     if groups is None:
         index["group"] = number
     else:
-        index["group"] = _number("groups", groups, row_count).numbers
+        _, index["group"] = _number("groups", groups, row_count)
 
     manifest = {
         "dataset": {"name": "", "grouped": not index["group"].is_unique},
@@ -472,18 +404,10 @@ def data(
     return Activations(embeddings, index, manifest)
 
 
-def _number(name: str, values: Any, row_count: int) -> _Numbered:
-    """Number values of any one kind.
-
-    Args:
-        name: of the argument, for messages.
-        values: (N,).
-        row_count: N.
-
-    Raises:
-        UserError: they are of another shape, one is missing, or they are of kinds that
-            have no order.
-    """
+def _number(
+    name: str, values: Any, row_count: int
+) -> tuple[np.ndarray, Int[np.ndarray, " rows"]]:
+    """Return the distinct values, sorted, and of each value its place among them."""
     # Of a list that mixes kinds, numpy alone would make texts.
     try:
         is_column = np.ndim(values) == 1
@@ -519,4 +443,4 @@ def _number(name: str, values: Any, row_count: int) -> _Numbered:
             f"{name} mixes kinds that have no order, such as numbers and texts; give "
             "one kind"
         ) from None
-    return _Numbered(distinct, numbers)
+    return distinct, numbers

@@ -1,7 +1,6 @@
 """Join what all banks of an experiment gave into its tidy tables."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +12,6 @@ from sae.core import files
 from sae.scoring import rows
 from sae.scoring.rows import ABOUT, KEY
 from sae.scoring.selection import mark
-
-
-@dataclass
-class _JoinedRows:
-    """Rows of metrics, one for each SAE and split, with what all stages gave of them.
-
-    Attributes:
-        rows: in the order of the banks.
-        swept: the columns of swept options.
-        owners: {column: the metric that gave it}.
-    """
-
-    rows: list[dict[str, Any]]
-    swept: list[str]
-    owners: dict[str, str]
 
 
 def collect(
@@ -65,13 +49,17 @@ def collect(
     selection = rows.joined(
         files.read_table(folder / "selection.parquet") for folder in folders
     )
-    joined = _join_metrics(folders, stages)
+    metric_rows, swept, owners = _join_metrics(folders, stages)
 
-    metrics = mark(pd.DataFrame(joined.rows), selection.to_pandas())
-    metrics = _in_order(metrics, joined.swept)
+    metrics = mark(pd.DataFrame(metric_rows), selection.to_pandas())
+    metrics = _in_order(metrics, swept)
     top1_by_pair = _read_references(references)
     if "probe_top1" in metrics:
-        metrics["probe_top1_raw"] = _reference_column(metrics, top1_by_pair)
+        pairs = zip(metrics["dataset"], metrics["backbone"], strict=True)
+        top1 = [top1_by_pair[pair] for pair in pairs]
+        reference = pd.Series(top1, metrics.index, dtype=float)
+        is_probed = metrics["probe_top1"].notna()
+        metrics["probe_top1_raw"] = reference.where(is_probed)
 
     table = pa.Table.from_pandas(metrics, preserve_index=False)
     files.write_parquet(out / "metrics.parquet", table.replace_schema_metadata())
@@ -80,7 +68,7 @@ def collect(
     files.write_sums(out / "metrics.sums.json", [out / "metrics.csv"])
 
     made_by = dict(settings or {})
-    made_by["columns"] = joined.owners
+    made_by["columns"] = owners
     # The key is older than the word: a cell has a k besides.
     made_by["cells"] = dict(_describe_pair(manifest) for manifest in activations)
     files.write_json(out / "made_by.json", made_by)
@@ -97,13 +85,10 @@ def collect(
         files.write_parquet(out / f"{name}.parquet", table)
 
 
-def _join_metrics(folders: Sequence[Path], stages: Sequence[str]) -> _JoinedRows:
-    """Join the rows of metrics of all stages of all banks.
-
-    Raises:
-        UserError: a file is missing or damaged, or two metrics gave a score of one
-            name.
-    """
+def _join_metrics(
+    folders: Sequence[Path], stages: Sequence[str]
+) -> tuple[list[dict[str, Any]], list[str], dict[str, str]]:
+    """Return rows, the names of swept options, and {column: its metric}."""
     row_by_key: dict[tuple[Any, ...], dict[str, Any]] = {}
     descriptive: list[str] = []
     owners: dict[str, str] = {}
@@ -126,11 +111,11 @@ def _join_metrics(folders: Sequence[Path], stages: Sequence[str]) -> _JoinedRows
                 row_by_key[key].update(scores)
 
     swept = [name for name in descriptive if name not in [*KEY, *ABOUT, "status"]]
-    return _JoinedRows(list(row_by_key.values()), swept, owners)
+    return list(row_by_key.values()), swept, owners
 
 
 def _in_order(metrics: pd.DataFrame, swept: list[str]) -> pd.DataFrame:
-    """Put what describes an SAE first; `lambda` is there always, as floats."""
+    # The column is there always, as floats.
     if "lambda" in metrics:
         metrics["lambda"] = metrics["lambda"].astype(float)
     else:
@@ -152,15 +137,6 @@ def _read_references(
     return top1_by_pair
 
 
-def _reference_column(
-    metrics: pd.DataFrame, top1_by_pair: dict[tuple[str, str], float | None]
-) -> pd.Series:
-    """Return the reference of each row that has a probe, NaN elsewhere."""
-    pairs = zip(metrics["dataset"], metrics["backbone"], strict=True)
-    top1 = pd.Series([top1_by_pair[pair] for pair in pairs], metrics.index, dtype=float)
-    return top1.where(metrics["probe_top1"].notna())
-
-
 def _describe_pair(manifest_file: Path) -> tuple[str, dict[str, Any]]:
     """Return "dataset / backbone", and the fingerprints of both."""
     manifest = files.read_json(manifest_file, "manifest of activations")
@@ -172,12 +148,7 @@ def _describe_pair(manifest_file: Path) -> tuple[str, dict[str, Any]]:
 def _read_tables(
     folders: Sequence[Path], stages: Sequence[str], name: str
 ) -> Iterator[list[pa.Table]]:
-    """Yield, bank after bank, a table of each stage.
-
-    Raises:
-        UserError: a file is missing or damaged, or two metrics gave a score of one
-            name.
-    """
+    """Yield, bank after bank, a table of each stage."""
     owners: dict[str, str] = {}
     for folder in folders:
         tables = [
@@ -190,15 +161,7 @@ def _read_tables(
 
 
 def _join_latents(table: pa.Table) -> pa.Table:
-    """Join the rows of each latent of an SAE and split, which several stages may give.
-
-    Args:
-        table: the rows of all stages below each other; a stage leaves the columns of
-            another one null.
-
-    Returns:
-        In each column the value of the row where it is not null.
-    """
+    """Join the rows that several stages give of each latent of an SAE and split."""
     key = table.select([*KEY, "latent"]).to_pandas()
     # (rows of table,) the row of the joined table that each goes into.
     target = key.groupby(list(key), sort=False).ngroup().to_numpy(np.int64)
@@ -206,6 +169,7 @@ def _join_latents(table: pa.Table) -> pa.Table:
 
     columns = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
+        # A stage leaves the columns of another one null.
         has_value = column.is_valid().to_numpy()
         # (joined rows,) the row of `table` that holds the value; -1 where none does.
         source = np.full(target_count, -1)
@@ -215,7 +179,6 @@ def _join_latents(table: pa.Table) -> pa.Table:
 
 
 def _with_selected(table: pa.Table, metrics: pd.DataFrame) -> pa.Table:
-    """Add the column `selected`, which `metrics` has of each SAE and split."""
     selected_by_key = pd.Series(
         metrics["selected"].to_numpy(), pd.MultiIndex.from_frame(metrics[KEY])
     )

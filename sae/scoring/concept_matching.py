@@ -102,12 +102,7 @@ def _choose_at_once(
     weights: Float[np.ndarray, " images"],
     most: int,
 ) -> ChosenLatents:
-    """Choose latents for so few concepts that (concepts, latents) fits into memory.
-
-    Args:
-        weighted_fires: (images, latents) the weight of an image on which a latent
-            fires.
-    """
+    """Choose latents for so few concepts that (concepts, latents) fits into memory."""
     concept_count = concepts.shape[1]
     every_concept = np.arange(concept_count)
     concept_weight = (concepts.T @ weights)[:, None]

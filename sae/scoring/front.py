@@ -159,15 +159,7 @@ def _lies_on_or_below(
     r2: Float[np.ndarray, " points"],
     score: Float[np.ndarray, " points"],
 ) -> bool:
-    """Say whether a point lies on or below the line between its neighbours.
-
-    Args:
-        before: the neighbour of higher R^2.
-        point: the point.
-        after: the neighbour of lower R^2.
-        r2: of all points.
-        score: of all points.
-    """
+    """Say whether a point lies on or below the line between its neighbours."""
     # The slopes are compared without a division; both runs are above 0.
     rise = score[after] - score[before]
     run = r2[before] - r2[after]

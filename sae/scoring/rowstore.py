@@ -108,7 +108,6 @@ class RowStore:
             self._read_file()
 
     def _read_file(self) -> None:
-        """Read the rows of the file."""
         try:
             table = files.read_table(self.path)
         except UserError as error:
@@ -152,7 +151,15 @@ class RowStore:
             rows = {key: row for key, row in rows.items() if key in self._used_keys}
         # A key says what its row is.
         if rows.keys() != self._keys_in_file:
-            files.write_parquet(self.path, _to_table(rows), **_WRITER_OPTIONS)
+            records = [
+                record
+                for key, row in rows.items()
+                for record in _list_records(key, row)
+            ]
+            table = pa.concat_tables(
+                [_scalars_to_table(rows), _arrays_to_table(records)]
+            )
+            files.write_parquet(self.path, table, **_WRITER_OPTIONS)
             self._keys_in_file = set(rows)
 
 
@@ -180,24 +187,8 @@ def _list_records(key: str, row: MetricScores) -> Iterator[_Record]:
         yield _Record(key, "of_judged", name, None, values)
 
 
-def _to_table(rows: Mapping[str, MetricScores]) -> pa.Table:
-    """Return the table of a store's file.
-
-    Args:
-        rows: {key: its row}.
-    """
-    records = [
-        record for key, row in rows.items() for record in _list_records(key, row)
-    ]
-    return pa.concat_tables([_scalars_to_table(rows), _arrays_to_table(records)])
-
-
 def _scalars_to_table(rows: Mapping[str, MetricScores]) -> pa.Table:
-    """Return the records of the scalars of rows, or the key alone where there are none.
-
-    Args:
-        rows: {key: its row}.
-    """
+    """Return records of the scalars; the key alone of a row that has none."""
     keys: list[str] = []
     names: list[str | None] = []
     values: list[Scalar] = []
@@ -222,7 +213,6 @@ def _scalars_to_table(rows: Mapping[str, MetricScores]) -> pa.Table:
 
 
 def _value_column(value: Scalar) -> str | None:
-    """Return the column of a scalar, by its type; a value that is None has none."""
     # A bool is an int, too.
     if isinstance(value, bool):
         return "flags"
@@ -234,7 +224,6 @@ def _value_column(value: Scalar) -> str | None:
 
 
 def _arrays_to_table(records: Sequence[_Record]) -> pa.Table:
-    """Return a table of records that hold arrays."""
     columns: dict[str, Any] = {
         "key": [record.key for record in records],
         "table": [record.table for record in records],
@@ -259,7 +248,6 @@ def _arrays_to_table(records: Sequence[_Record]) -> pa.Table:
 
 
 def _read_rows(table: pa.Table) -> dict[str, MetricScores]:
-    """Return the rows, by key, that :func:`_to_table` made a table of."""
     has_array = pc.fill_null(pc.not_equal(table["table"], "scalars"), False)
     rows = _read_scalars(table.filter(pc.invert(has_array)))
     _read_arrays(table.filter(has_array), rows)
@@ -267,7 +255,6 @@ def _read_rows(table: pa.Table) -> dict[str, MetricScores]:
 
 
 def _read_scalars(table: pa.Table) -> dict[str, MetricScores]:
-    """Return rows of scalars, by key, of the records of all scalars."""
     values: list[Scalar] = [None] * len(table)
     for column in _VALUE_COLUMNS:
         column_values = pc.list_element(table[column], 0)
@@ -289,12 +276,7 @@ def _read_scalars(table: pa.Table) -> dict[str, MetricScores]:
 
 
 def _read_arrays(table: pa.Table, rows: Mapping[str, MetricScores]) -> None:
-    """Add curves and columns of latents to rows.
-
-    Args:
-        table: the records that hold them.
-        rows: {key: its row}.
-    """
+    """Add curves and columns of latents to rows."""
     values: list[pa.Array] = [None] * len(table)
     for column in _VALUE_COLUMNS:
         lists = table[column].combine_chunks()
@@ -315,10 +297,6 @@ def _read_arrays(table: pa.Table, rows: Mapping[str, MetricScores]) -> None:
 
 
 def _read_rows_as_json(table: pa.Table) -> dict[str, MetricScores]:
-    """Return the rows, by key, of a file that holds each as JSON.
-
-    A row that mixes numbers and texts in a list is left out: tables cannot hold it.
-    """
     rows = {}
     for key, text in zip(*(column.to_pylist() for column in table), strict=True):
         row = json.loads(text)
@@ -333,6 +311,7 @@ def _read_rows_as_json(table: pa.Table) -> dict[str, MetricScores]:
             for name, values in row.get("of_judged", {}).items():
                 checked.of_judged[name] = pa.array(values)
         except pa.ArrowException:
+            # A list mixes numbers and texts, which a table cannot hold.
             continue
         rows[key] = checked
     return rows

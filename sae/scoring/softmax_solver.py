@@ -66,20 +66,6 @@ PART = {"cpu": 2**17}
 PART_ELSEWHERE = 2**26
 
 
-class _Compressed(NamedTuple):
-    """A sparse matrix in compressed rows, on a device.
-
-    Attributes:
-        values: (nnz,) float32.
-        indices: (nnz,) the column of each value, ascending in each row.
-        starts: (rows,) where each row starts.
-    """
-
-    values: Float[Tensor, " nnz"]
-    indices: Int[Tensor, " nnz"]
-    starts: Int[Tensor, " rows"]
-
-
 class Sparse:
     """Features X (N, m), sparse, float32, as a linear map.
 
@@ -109,7 +95,7 @@ class Sparse:
         )
 
     def transposed(
-        self, scores: Float[Tensor, "images classes"], squared: bool = False
+        self, scores: Float[Tensor, "images classes"], squared: bool
     ) -> Float[Tensor, "features classes"]:
         """Return X^T times `scores`; X * X instead of X if `squared`."""
         values, indices, starts = self._by_column
@@ -139,7 +125,7 @@ class Dense:
         return (weights.T @ self._x[rows].T).T
 
     def transposed(
-        self, scores: Float[Tensor, "images classes"], squared: bool = False
+        self, scores: Float[Tensor, "images classes"], squared: bool
     ) -> Float[Tensor, "features classes"]:
         """Return X^T times `scores`; X * X instead of X if `squared`."""
         x = self._x.square() if squared else self._x
@@ -180,10 +166,10 @@ def principal(
 
 def _compress(
     x: Float[scipy.sparse.csr_matrix, "rows columns"], device: str | torch.device
-) -> _Compressed:
-    """Put a sparse matrix on a device; its columns are sorted in place."""
+) -> tuple[Float[Tensor, " nnz"], Int[Tensor, " nnz"], Int[Tensor, " rows"]]:
+    """Return the values, the column of each, ascending, and where each row starts."""
     x.sort_indices()
-    return _Compressed(
+    return (
         torch.from_numpy(x.data.astype(np.float32)).to(device),
         torch.from_numpy(x.indices.astype(np.int64)).to(device),
         torch.from_numpy(x.indptr[:-1].astype(np.int64)).to(device),
@@ -292,20 +278,6 @@ def _newton_step(
         direction.mul_(product / last_product).add_(preconditioned)
 
 
-class _RowPart(NamedTuple):
-    """Some images, and what is held of them.
-
-    Attributes:
-        rows: the images.
-        probabilities: (rows, q) a view.
-        scores: (rows, q) a view of what is to be multiplied by X^T.
-    """
-
-    rows: slice
-    probabilities: Float[Tensor, "rows classes"]
-    scores: Float[Tensor, "rows classes"]
-
-
 class _Objective:
     """f, its gradient and Hessian at the weights that `value` was last asked of.
 
@@ -327,8 +299,9 @@ class _Objective:
         self._probabilities = torch.empty(len(y), classes, device=x.device)
         # What the next product with X^T is of.
         self._scores = torch.empty_like(self._probabilities)
+        # Some images at once, with views of what is held of them.
         self._parts = [
-            _RowPart(rows, self._probabilities[rows], self._scores[rows])
+            (rows, self._probabilities[rows], self._scores[rows])
             for rows in _row_slices(x, classes)
         ]
 
@@ -370,10 +343,8 @@ class _Objective:
         return self._multiply_back(direction[:-1])
 
     def preconditioner(self) -> Callable[[Tensor], Tensor]:
-        """Return a function that gives V for about H V.
-
-        The docstring of this file says how; e, u and their names are from there.
-        """
+        """Return a function that gives V for about H V."""
+        # The docstring of this file says how; e, u and their names are from there.
         # The diagonal of L, by feature and class.
         for _, probabilities, scores in self._parts:
             torch.addcmul(
@@ -395,12 +366,7 @@ class _Objective:
     def _multiply_back(
         self, penalty: Tensor | float, squared: bool = False
     ) -> Float[Tensor, "features+1 classes"]:
-        """Return C times X^T of the scores; of the intercepts, C times their sum.
-
-        Args:
-            penalty: what is added for the features, without the intercepts.
-            squared: whether to multiply by X * X instead of X.
-        """
+        """Return C X^T scores; `penalty` is added for features, not for intercepts."""
         of_features = self.x.transposed(self._scores, squared)
         of_intercepts = self._scores.sum(dim=0, keepdim=True)
         product = torch.cat([of_features, of_intercepts]).mul_(self.C)
@@ -409,17 +375,14 @@ class _Objective:
 
 
 def _row_slices(x: Features, classes: int) -> list[slice]:
-    """Return the rows that are worked on at once, part after part."""
     size = max(1, PART.get(x.device.type, PART_ELSEWHERE) // classes)
     count = x.shape[0]
     return [slice(first, min(first + size, count)) for first in range(0, count, size)]
 
 
 def _dot(a: Tensor, b: Tensor) -> Float[Tensor, ""]:
-    """Return the inner product of two arrays of one shape."""
     return torch.dot(a.flatten(), b.flatten())
 
 
 def _norm(x: Tensor) -> float:
-    """Return the Frobenius norm."""
     return float(torch.linalg.vector_norm(x))

@@ -262,12 +262,7 @@ class Scorer:
     def _score_sae(
         self, bank: Bank, banked_sae: BankedSae, metrics: list[str]
     ) -> dict[str, dict[str, MetricScores]]:
-        """Score one SAE.
-
-        Returns:
-            {split: {metric: its scores}} of the splits that one of the metrics has; of
-            a diverged SAE these hold no metrics.
-        """
+        """Return {split: {metric: its scores}}; of a diverged SAE without metrics."""
         # It is opened only where a row is to be computed.
         subject: Subject | None = None
         scores_by_split: dict[str, dict[str, MetricScores]] = {}
@@ -295,7 +290,6 @@ class Scorer:
         return scores_by_split
 
     def _open(self, bank: Bank, banked_sae: BankedSae) -> Subject:
-        """Open an SAE and the images that it is scored on."""
         log.info("score %s", banked_sae.path)
         return Subject(
             bank.open(banked_sae).to(self._device),
@@ -309,7 +303,6 @@ class Scorer:
     def _compute(
         self, name: str, split: str, bank: Bank, banked_sae: BankedSae, subject: Subject
     ) -> MetricScores:
-        """Compute one metric of one SAE on one split, and check what it gives."""
         module = self._modules[name]
         view = subject.limited({split, *module.READS})
         folders_read = self._folders_read_by(name)
@@ -358,10 +351,8 @@ class Scorer:
         return files.sha256_text(files.dumps(identity))
 
     def _folders_read_by(self, name: str) -> dict[str, Path]:
-        """Return {backbone: folder of its splits} of the others that a metric reads.
-
-        What one metric names by `OTHERS` no metric reads that does not name it.
-        """
+        """Return {backbone: folder of its splits} of the others that a metric reads."""
+        # What one metric names by `OTHERS` no metric reads that does not name it.
         backbones_of_metric = {
             metric: getattr(module, "OTHERS", ())
             for metric, module in self._modules.items()
@@ -378,14 +369,12 @@ class Scorer:
 
     @functools.cached_property
     def _activations(self) -> dict[str, store.Activations]:
-        """Images of the splits that metrics read, by split."""
         return {
             split: store.read(folder) for split, folder in self._split_folders.items()
         }
 
     @functools.cached_property
     def _concepts(self) -> dict[str, concepts.SplitConcepts]:
-        """Annotations of the images of the splits that metrics read, by split."""
         if self._concepts_dir is None:
             return {}
         annotations = concepts.load_annotations(self._concepts_dir)
@@ -396,7 +385,6 @@ class Scorer:
 
     @functools.cached_property
     def _other_embeddings(self) -> dict[str, dict[str, np.ndarray]]:
-        """Embeddings of these images by the other backbones, by backbone and split."""
         embeddings: dict[str, dict[str, np.ndarray]] = {
             backbone: {} for backbone in self._other_folders
         }
@@ -426,15 +414,7 @@ class _TableRows:
         split: str,
         scores_by_metric: dict[str, MetricScores],
     ) -> None:
-        """Add what all metrics gave of one SAE on one split.
-
-        Args:
-            banked_sae: the SAE that was scored.
-            description: the columns that describe it (:func:`_describe`).
-
-        Raises:
-            UserError: two metrics give a column of one name, or its name is reserved.
-        """
+        """Add what all metrics gave of one SAE on one split."""
         row = description | {"split": split}
         key = {name: row[name] for name in KEY}
         latent_columns: dict[str, pa.Array] = {}
@@ -463,22 +443,11 @@ class _TableRows:
         names: Iterable[str],
         described: tuple[str, ...] = (),
     ) -> None:
-        """Note the columns or curves that a metric gives.
-
-        Args:
-            kind: the table.
-            metric: the metric.
-            names: what it gives to the table.
-            described: columns that describe an SAE, so that no metric may give them.
-
-        Raises:
-            UserError: another metric gives one of them, or its name is reserved.
-        """
+        """Note what a metric gives to a table, which no name in `described` may be."""
         reserved = rows.RESERVED[kind] + described
         rows.claim(self._owners[kind], metric, names, reserved)
 
     def to_tables(self) -> StageTables:
-        """Return the tables, with the metrics that gave the columns as metadata."""
         metrics = rows.table(self._metrics, [*KEY, *rows.ABOUT])
         curves = rows.joined(self._curves)
         latents = rows.joined(self._latents)
@@ -489,18 +458,12 @@ class _TableRows:
         )
 
     def _with_owners(self, table: pa.Table, kind: str) -> pa.Table:
-        """Write into a table which metric gave what."""
         owners = json.dumps(self._owners[kind])
         return table.replace_schema_metadata({"metrics": owners})
 
 
 def _with_key(key: Mapping[str, Any], columns: Mapping[str, pa.Array]) -> pa.Table:
-    """Return a table of columns, before them those of a key that all rows have.
-
-    Args:
-        key: {column: its one value}.
-        columns: {column: its values}, at least one column.
-    """
+    """Return a table of columns, before them those of a key that all rows have."""
     row_count = len(next(iter(columns.values())))
     key_columns = {name: pa.repeat(value, row_count) for name, value in key.items()}
     return pa.table({**key_columns, **columns})
@@ -530,16 +493,7 @@ def _sums_of(folder: Path) -> dict[str, str]:
 def _check_same_images(
     folder: Path, manifest: dict[str, Any], images: store.Activations
 ) -> None:
-    """Check that another backbone's embeddings are of the images of a split.
-
-    Args:
-        folder: of the other backbone's split.
-        manifest: of the other backbone's split.
-        images: the split.
-
-    Raises:
-        UserError: they are of other images.
-    """
+    """Check that another backbone's embeddings are of the images of a split."""
     # Most often the indices have the same bytes, and need not be compared row by row.
     index = "index.parquet"
     if manifest["sha256"][index] == images.manifest["sha256"][index]:
@@ -553,15 +507,7 @@ def _check_same_images(
 
 
 def _describe(bank: Bank, banked_sae: BankedSae, swept: list[str]) -> dict[str, Any]:
-    """Return the columns that describe an SAE in a table of scores.
-
-    Args:
-        swept: the options that trials of the bank vary.
-
-    Returns:
-        Its key, without the split; what trained it; swept options, `lambda` first; its
-        status, size and steps.
-    """
+    """Return the columns that describe an SAE in a table of scores."""
     settings = banked_sae.settings
     description: dict[str, Any] = {
         "dataset": bank.dataset,
@@ -609,7 +555,8 @@ def checked_scores(metric: str, scores: Any, m: int) -> MetricScores:
             y = _to_array(f"{score}: y", value.y)
             if len(x) != len(y):
                 raise _not_allowed(f"{score}: x has {len(x)} values, y {len(y)}")
-            if len(set(x.to_pylist())) < len(x) or any(map(_is_nan, x.to_pylist())):
+            has_missing = x.is_null(nan_is_null=True).true_count > 0
+            if has_missing or len(set(x.to_pylist())) < len(x):
                 raise _not_allowed(f"{score}: x holds NaN or one value twice")
             checked.curves[name] = Points(x, y)
         elif isinstance(value, PerLatent):
@@ -624,16 +571,7 @@ def checked_scores(metric: str, scores: Any, m: int) -> MetricScores:
 
 
 def _to_array(score: str, values: Any) -> pa.Array:
-    """Return the values of a sequence, or one value, in an array of their type.
-
-    Args:
-        score: what errors call them.
-        values: as a metric gave them.
-
-    Raises:
-        UserError: one is something else than a number, a text or None, or is infinite
-            or of more than 64 bits; or they are of different kinds.
-    """
+    """Return a metric's values, or its one value, in an array of their type."""
     plain = _plain_values(score, values)
     try:
         return pa.array(plain)
@@ -642,18 +580,7 @@ def _to_array(score: str, values: Any) -> pa.Array:
 
 
 def _plain_values(score: str, values: Any) -> list[Scalar]:
-    """Return a value, or those of a sequence, as Python's own numbers and texts.
-
-    All NaN have the same bits afterwards, so that tables of them do.
-
-    Args:
-        score: what errors call them.
-        values: as a metric gave them.
-
-    Raises:
-        UserError: one is something else than a number, a text or None, or is infinite
-            or of more than 64 bits.
-    """
+    """Return a value, or those of a sequence, as Python's own numbers and texts."""
     sequence = list(values) if isinstance(values, Iterable) else [values]
     plain = [
         value.item() if isinstance(value, np.generic) else value for value in sequence
@@ -671,16 +598,12 @@ def _plain_values(score: str, values: Any) -> list[Scalar]:
                 "the same"
             )
         if isinstance(value, float) and math.isnan(value):
+            # All NaN have the same bits, so that tables of them do.
             plain[place] = math.nan
     return plain
 
 
-def _is_nan(value: Scalar) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
-
-
 def _not_allowed(problem: str) -> UserError:
-    """Return the error of a metric that gives what none may give."""
     return UserError(
         f"metric {problem}; allowed is a dict of numbers, texts, None, Curve(x, y) "
         "with x and y of one length, and PerLatent(values) with a value for each of "

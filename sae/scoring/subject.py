@@ -268,7 +268,6 @@ class Subject:
         return _keep(self.shared, self._guarded_for_all, key, make)
 
     def _images(self, split: str, at_most: int | None) -> Activations:
-        """Return the images of a split, or a sample of them."""
         images = self.splits[split]
         if at_most is None:
             return images
@@ -314,20 +313,12 @@ def _state_of(coder: Coder) -> dict[str, Any]:
 
 
 def _guard(guarded: _Guarded, name: str, value: Any, part: object = None) -> None:
-    """Make arrays read-only, and note how they and tensors are now.
-
-    Args:
-        guarded: gets them.
-        name: what the value is called.
-        value: as `sae.core.guard.lock` takes it.
-        part: tells apart values of one name.
-    """
+    """Make arrays read-only, and note how they and tensors are now."""
     for number, array in enumerate(guard.lock(value)):
         guarded[name, part, number] = (array, guard.state_of(array))
 
 
 def _writes(module: ModuleType, what: str) -> UserError:
-    """Return the error of a metric that changes what others read."""
     metric = module.__name__.rpartition(".")[2]
     return UserError(
         f"metric {metric} ({module.__file__}) changes {what}, which other metrics read "

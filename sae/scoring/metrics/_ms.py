@@ -203,30 +203,22 @@ def summary(ms: Float64[np.ndarray, " latents"]) -> Summary:
 
 
 class _Similarity:
-    """Inner products of weighted sums of embeddings, each at unit norm.
-
-    Args:
-        embeddings: (N, d); a row of zeros stays zero.
-    """
+    """Inner products of weighted sums of embeddings, each at unit norm."""
 
     def __init__(self, embeddings: Float[np.ndarray, "images dim"]) -> None:
         self._embeddings = embeddings
-        self._norms = _norms(embeddings)
+        squares = [np.einsum("nd,nd->n", rows, rows) for rows in _chunks(embeddings)]
+        norms = np.sqrt(np.concatenate(squares))
+        # A row of zeros stays zero.
+        self._norms = np.where(norms > 0, norms, 1)
 
     def dot(
         self,
         v: Float64[spmatrix, "rows images"],
         w: Float64[spmatrix, "rows images"] | None = None,
     ) -> Float64[np.ndarray, " rows"]:
-        """Return <sum_n v_rn e_n, sum_n w_rn e_n> for each row r.
-
-        Some rows and dimensions are worked on at a time: never N x d in float64, nor
-        R x d.
-
-        Args:
-            v: weights of the images.
-            w: weights of the images; without them they are those of `v`.
-        """
+        """Return <sum_n v_rn e_n, sum_n w_rn e_n> for each row r; w is v by default."""
+        # Some rows and dimensions at a time: never N x d in float64, nor R x d.
         row_count = v.shape[0]
         products = np.zeros(row_count)
         starts_of_dimensions = range(0, self._embeddings.shape[1], _DIMENSIONS)
@@ -246,11 +238,9 @@ class _Similarity:
         return products
 
     def _weights(self, weights: spmatrix) -> csc_matrix:
-        """Divide weights by the norms of their images, instead of the embeddings.
-
-        By columns, which are images: the sums of all rows stay in the cache while the
-        images pass by.
-        """
+        """Divide weights by the norms of their images, instead of the embeddings."""
+        # By columns, which are images: the sums of all rows stay in the cache while the
+        # images pass by.
         by_image = weights.tocsc()
         divided = by_image.data / np.repeat(self._norms, np.diff(by_image.indptr))
         return csc_matrix(
@@ -274,13 +264,7 @@ def _sums_around_largest(
     groups: np.ndarray,
     similarity: _Similarity,
 ) -> tuple[Float64[np.ndarray, " latents"], Float64[np.ndarray, " latents"]]:
-    """Compute numerator and denominator of MS apart from each latent's heaviest group.
-
-    Args:
-        scaled: scaled activations of latents that fire in two groups or more.
-        groups: (images,) group names.
-        similarity: of the images.
-    """
+    """Return numerator and denominator of MS apart from each latent's heaviest group."""
     by_group, latent = _part_by_group(scaled, groups)
     row_count = len(latent)
     weight = np.asarray(by_group.sum(axis=1)).ravel()
@@ -306,16 +290,6 @@ def _sums_around_largest(
     return numerator - numerator_within, denominator - denominator_within
 
 
-def _norms(
-    embeddings: Float[np.ndarray, "images dim"],
-) -> Float64[np.ndarray, " images"]:
-    """Return the l2 norm of each row; 1 for a row of zeros, which so stays zero."""
-    norms = np.concatenate(
-        [np.sqrt(np.einsum("nd,nd->n", rows, rows)) for rows in _chunks(embeddings)]
-    )
-    return np.where(norms > 0, norms, 1)
-
-
 def _chunks(embeddings: Float[np.ndarray, "images dim"]) -> Iterator[np.ndarray]:
     """Yield some rows at a time, in float64."""
     for start in range(0, len(embeddings), _CHUNK):
@@ -325,12 +299,7 @@ def _chunks(embeddings: Float[np.ndarray, "images dim"]) -> Iterator[np.ndarray]
 def _part_by_group(
     scaled: Float64[csr_matrix, "images latents"], groups: np.ndarray
 ) -> tuple[Float64[csr_matrix, "rows images"], Int[np.ndarray, " rows"]]:
-    """Part the activations of each latent by group.
-
-    Returns:
-        The transposed of `scaled` with a row for each latent and group in which it
-        fires; and the latent of each row.
-    """
+    """Return a row for each latent and group where it fires, and each row's latent."""
     group_of_image = np.unique(np.asarray(groups), return_inverse=True)[1]
     group_count = group_of_image.max() + 1
     values = scaled.tocoo()

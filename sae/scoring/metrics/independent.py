@@ -60,6 +60,5 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
 def _mean_alive(
     subject: Subject, split: str, judge: str, across: bool = False
 ) -> float:
-    """Return the mean MS by one judge, over the latents that have one."""
     ms = _ms.subject_scores(subject, split, judge, across)
     return _ms.summary(ms).mean_alive

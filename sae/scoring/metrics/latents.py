@@ -57,8 +57,8 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
 def _class_names(
     labels: Int[np.ndarray, " images"], label_names: pd.Series
 ) -> dict[int, str]:
-    """Return {class number: its name}; a class without a name has its number."""
     names = {}
+    # A class without a name has its number.
     for label, name in zip(labels, label_names, strict=True):
         names[label] = str(label) if pd.isna(name) else name
     return names

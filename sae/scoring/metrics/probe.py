@@ -75,7 +75,6 @@ class Probe(NamedTuple):
 
     Attributes:
         top1: share of the test images whose label is predicted.
-        on_val: share of the validation images whose label is.
         C: the chosen inverse strength of the l2 penalty.
         at_edge: whether C is the grid's first or last value, so that one outside might
             do better.
@@ -85,27 +84,8 @@ class Probe(NamedTuple):
     """
 
     top1: float
-    on_val: float
     C: float
     at_edge: bool
-    converged: bool
-    passes: int
-
-
-class _Trial(NamedTuple):
-    """A fit at one C, and how it predicts.
-
-    Attributes:
-        C: the inverse strength of the l2 penalty.
-        on_val: share of the validation images whose label is predicted.
-        top1: share of the test images whose label is predicted.
-        converged: whether the fit did not stop at `max_passes`.
-        passes: its passes over the training images.
-    """
-
-    C: float
-    on_val: float
-    top1: float
     converged: bool
     passes: int
 
@@ -233,8 +213,12 @@ def fit(
     # Of few validation images two at least.
     much_worse = max(FALLEN, 1.5 / len(y["val"]))
 
-    trials: list[_Trial] = []
-    # Of earlier ones only the numbers are kept: weights of the whole grid are large.
+    # Of each C the shares of images whose label is predicted.
+    on_val: list[float] = []
+    on_test: list[float] = []
+    converged = True
+    passes = 0
+    # The last two alone: weights of the whole grid are large.
     last_fits: list[softmax_solver.SoftmaxFit] = []
     for C in grid:
         fitted = softmax_solver.fit(
@@ -248,36 +232,29 @@ def fit(
         )
         right_on_val = classes[fitted.predict(features["val"])] == y["val"]
         right_on_test = classes[fitted.predict(features["test"])] == y["test"]
-        on_val = float(right_on_val.mean())
-        top1 = float(right_on_test.mean())
-        trials.append(_Trial(C, on_val, top1, fitted.converged, fitted.passes))
+        on_val.append(float(right_on_val.mean()))
+        on_test.append(float(right_on_test.mean()))
+        converged &= fitted.converged
+        passes += fitted.passes
         last_fits = [*last_fits[-1:], fitted]
-        best_on_val = max(trial.on_val for trial in trials)
-        if best_on_val - trials[-1].on_val > much_worse:
+        if max(on_val) - on_val[-1] > much_worse:
             break
 
     # Of equals the first, which has the smallest C.
-    best = max(trials, key=lambda trial: trial.on_val)
+    best = on_val.index(max(on_val))
     return Probe(
-        top1=best.top1,
-        on_val=best.on_val,
-        C=best.C,
-        at_edge=len(grid) > 1 and best.C in (grid[0], grid[-1]),
-        converged=all(trial.converged for trial in trials),
-        passes=sum(trial.passes for trial in trials),
+        top1=on_test[best],
+        C=grid[best],
+        at_edge=len(grid) > 1 and grid[best] in (grid[0], grid[-1]),
+        converged=converged,
+        passes=passes,
     )
 
 
 def _extrapolate(
     fits: list[softmax_solver.SoftmaxFit],
 ) -> softmax_solver.SoftmaxFit | None:
-    """Return where the next fit starts.
-
-    It is as far beyond the last fit as that is from the one before it.
-
-    Args:
-        fits: with rising C.
-    """
+    """Return a start as far beyond the last fit as that is from the one before it."""
     if not fits:
         return None
     last = fits[-1]

@@ -94,7 +94,7 @@ def _weighted(
 
 
 def labellings(
-    labels: Int[np.ndarray, " images"], groups: np.ndarray | None = None
+    labels: Int[np.ndarray, " images"], groups: np.ndarray | None
 ) -> Int[np.ndarray, "labellings images"]:
     """Return the labels as they are, then permuted between groups of one size."""
     rng = np.random.default_rng(0)
@@ -106,11 +106,7 @@ def labellings(
 def _exchangeable(
     count: int, groups: np.ndarray | None
 ) -> list[Int[np.ndarray, "groups size"]]:
-    """Return the images that may change places as they are.
-
-    Returns:
-        For each size of a group, the images of its groups: a row is a group.
-    """
+    """Return for each size of a group the images of its groups; a row is a group."""
     if groups is None:
         groups = np.arange(count)
     by_group = np.argsort(groups, kind="stable")

@@ -10,7 +10,7 @@ fires; `recovery_recall`, the share of the images that show the concept on which
 latent fires.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -29,43 +29,27 @@ SPLITS = ("val", "test")
 READS = ()
 
 
-class _Truth(NamedTuple):
-    """The concepts that generated the images of a split.
-
-    Attributes:
-        dictionary: the direction of each concept.
-        strengths: > 0 where an image shows a concept.
-    """
-
-    dictionary: Float[np.ndarray, "concepts dim"]
-    strengths: Float[csr_matrix, "images concepts"]
-
-
 def score(subject: Subject, split: str, options: Options) -> Scores:
     """Return the recovery of one SAE."""
     spec = subject.splits[split].manifest["backbone"].get("spec", {})
     if spec.get("loader") != "generated":
         return {}
     image_count = len(subject.embeddings(split))
-    truth = subject.once_for_all(
+    dictionary, strengths = subject.once_for_all(
         ("recovery", split), lambda: _read_truth(spec, split, image_count)
     )
     decoder = subject.coder.W_dec.detach().cpu().numpy()
-    return of_codes(decoder, subject.codes(split), truth.dictionary, truth.strengths)
+    return of_codes(decoder, subject.codes(split), dictionary, strengths)
 
 
-def _read_truth(spec: dict[str, Any], split: str, image_count: int) -> _Truth:
-    """Generate the truth behind a split.
-
-    Args:
-        spec: of the backbone that generated the embeddings.
-        split: the split.
-        image_count: its number of images.
-    """
+def _read_truth(
+    spec: dict[str, Any], split: str, image_count: int
+) -> tuple[Float[np.ndarray, "concepts dim"], Float[csr_matrix, "images concepts"]]:
+    """Return the concepts' directions, and how strongly each image shows each."""
     world = generated.world(parse("backbone", spec).options)
     chunks = synthetic.chunks(world, split, image_count)
     strengths = vstack([of_chunk for _, of_chunk in chunks], format="csr")
-    return _Truth(world.dictionary, strengths)
+    return world.dictionary, strengths
 
 
 def of_codes(
@@ -124,6 +108,6 @@ def match(
 
 
 def _unit(rows: Float[np.ndarray, "rows dim"]) -> Float[np.ndarray, "rows dim"]:
-    """Divide rows by their norms; a row of zeros stays zero."""
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    # A row of zeros stays zero.
     return rows / np.maximum(norms, 1e-12)

@@ -48,7 +48,6 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
 def _live_rows(
     coder: Coder, firing_counts: Int[np.ndarray, " latents"]
 ) -> Float[Tensor, "live dim"]:
-    """Return the decoder rows of latents that fire."""
     live = torch.from_numpy(np.flatnonzero(firing_counts))
     return coder.W_dec[live.to(coder.W_dec.device)]
 
@@ -56,6 +55,5 @@ def _live_rows(
 def _random_rows(
     rows: Float[Tensor, "live dim"], seed: int
 ) -> Float[Tensor, "live dim"]:
-    """Return as many random directions."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(rows.shape, generator=generator)
