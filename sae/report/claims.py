@@ -110,7 +110,6 @@ def as_text(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _effect(row: dict[str, Any]) -> str:
-    """Print an effect with its interval; a ratio has no sign."""
     is_ratio = row["claim"] in ("baseline_rises_above_k", "reg2_flat_above_k")
     write = "{:.3f}".format if is_ratio else published.signed
     return published.interval(row["measured"], row["ci_low"], row["ci_high"], write)
@@ -119,14 +118,6 @@ def _effect(row: dict[str, Any]) -> str:
 def _page(
     table: pd.DataFrame, rule: ClaimRule, seed_count: int, cell_count: int
 ) -> str:
-    """Return the claims and how to read them, in markdown.
-
-    Args:
-        table: The columns `COLUMNS`.
-        rule: By which the claims were judged.
-        seed_count: How many seeds the experiment has.
-        cell_count: How many cells it has.
-    """
     seed_draws = "one seed, so across blocks only"
     if seed_count > 1:
         seed_draws = "seeds inside them"

@@ -363,10 +363,7 @@ def sensitivity_table(means: pd.DataFrame, names: Names) -> pd.DataFrame:
 def _rows_with_content(
     means: pd.DataFrame, scores: Iterable[str]
 ) -> list[dict[str, Any]]:
-    """Return the rows of some scores at the first width that say anything.
-
-    These have an effect, or cells that are left out.
-    """
+    """Return the rows at the first width that have an effect or cells left out."""
     first_width = headline(means)
     rows = first_width[first_width["score"].isin(list(scores))]
     has_cells_left_out = rows["infeasible"] + rows["out_of_reach"] > 0
@@ -376,10 +373,6 @@ def _rows_with_content(
 def _line(
     row: dict[str, Any], names: Names, datasets: pd.DataFrame | None
 ) -> dict[str, str]:
-    """Return what every table says of an effect.
-
-    The mean of a method that is out of reach in too many cells is left out.
-    """
     has_mean = not outcomes.is_out_of_reach(row)
     line = {
         "method": names.method(row["method"]),
@@ -407,10 +400,8 @@ def _line(
 
 
 def _fine(value: float, low: float = nan, high: float = nan) -> str:
-    """Return an effect with its interval, to four decimals."""
     return interval(value, low, high, "{:+.4f}".format)
 
 
 def _brackets(low: float, high: float) -> str:
-    """Return an interval without its mean."""
     return "-" if pd.isna(low) else f"[{low:+.4f}, {high:+.4f}]"

@@ -329,7 +329,6 @@ def as_text(number: int, table: pd.DataFrame, names: Names) -> pd.DataFrame:
 def _number_beside_published(
     style: str, value: float, published_value: float, difference: float
 ) -> str:
-    """Print a number, and the paper's with the difference where the paper has one."""
     text = "-" if isnan(value) else format(value, style)
     if isnan(published_value):
         return text
@@ -338,12 +337,6 @@ def _number_beside_published(
 
 
 def _sweeps_lambda_alone(table: pd.DataFrame) -> bool:
-    """Say whether chosen trials vary no other option than lambda.
-
-    Args:
-        table: Its columns `trial` and `lambda` have the names of a line's trials, and
-            their values of lambda, with spaces between them.
-    """
     for trials, lambdas in zip(table["trial"], table["lambda"], strict=True):
         names = {trial_name({"lambda": float(value)}) for value in lambdas.split()}
         if not names.union({trial_name({})}).issuperset(trials.split()):
@@ -407,7 +400,6 @@ def _pair_titles(
 
 
 def _effect(row: Mapping[str, Any], style: str) -> str:
-    """Print a mean over cells with its range, and in how many cells it is above 0."""
     if not row["cells"]:
         return "-"
     signed = "+" + style
@@ -451,7 +443,6 @@ def describe_training(metrics: pd.DataFrame, names: Names) -> str:
 
 
 def _range(numbers: pd.Series) -> str:
-    """Print the lowest and the highest of some numbers, once where they are equal."""
     low = _short_number(numbers.min())
     high = _short_number(numbers.max())
     return low if low == high else f"{low} to {high}"

@@ -115,13 +115,6 @@ def write(
 def _controls_files(
     chosen: pd.DataFrame, how_trained: str, settings: ComparisonSettings
 ) -> dict[str, str]:
-    """Print what the scores are worth, as {file name: text}.
-
-    Args:
-        chosen: The SAEs that protocol `paper` chose, on test.
-        how_trained: How the baseline was trained.
-        settings: How things are printed, and the rule of intervals.
-    """
     table = controls.compare(chosen, settings, SCORES_OF_CONTROLS, settings.claims)
     page = controls_page.page(table, prose(how_trained), settings)
     return {"controls.csv": _csv(table), "controls.md": page}
@@ -130,7 +123,6 @@ def _controls_files(
 def _detection_files(
     chosen: pd.DataFrame, latents: pd.DataFrame, settings: ComparisonSettings
 ) -> dict[str, str]:
-    """Print detection beside the baseline, as {file name: text}."""
     table = detection.by_cell(chosen, latents, settings)
     return {
         "detection.csv": _csv(table),
@@ -141,16 +133,7 @@ def _detection_files(
 def _compare_fronts(
     metrics: pd.DataFrame, chosen: pd.DataFrame, settings: ComparisonSettings
 ) -> tuple[dict[str, pd.DataFrame], str]:
-    """Compare methods at the same R^2.
-
-    Args:
-        metrics: All SAEs; MS, the Monosemanticity Score, is that across groups.
-        chosen: Those that protocol `paper` chose, on test, for the controls.
-        settings: How things are printed, and the rules.
-
-    Returns:
-        {name of a table: the table}, and the text of their page.
-    """
+    """Return {name: table} of methods at the same R^2, and the text of their page."""
     all_readings = readings.read(metrics, settings.tuned, settings.fronts)
     means = outcomes.means(
         all_readings, settings.families, settings.intervals, settings.pictures
@@ -195,10 +178,6 @@ def _csv(table: pd.DataFrame) -> str:
 def _controls_over_datasets(
     chosen: pd.DataFrame, settings: ComparisonSettings
 ) -> pd.DataFrame:
-    """Return the controls' differences in what methods are judged by.
-
-    They are over all datasets together, where there are several, with MS across groups.
-    """
     differences = controls.compare(
         across_groups(chosen), settings, fronts_page.JUDGED, settings.claims
     )

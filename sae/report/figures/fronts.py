@@ -87,7 +87,6 @@ def _draw_panel(
     compared: dict[str, str | None],
     rule: fronts.FrontRule,
 ) -> None:
-    """Draw one score of one cell: its trials, its fronts, and where they are read."""
     trained = cell[cell["method"].isin(list(compared)) & cell[name].notna()]
     windows = _windows(cell, name, compared, rule)
     for window in dict.fromkeys(windows.values()):
@@ -136,7 +135,7 @@ def _windows(
     compared: dict[str, str | None],
     rule: fronts.FrontRule,
 ) -> dict[str, Window]:
-    """Return {method: where it is read beside its baseline}, of those that have one."""
+    """Return {method: where it is read beside its baseline}."""
     windows = {}
     for method in compared:
         baseline = cell[cell["method"] == fronts.root(method, compared)]

@@ -202,17 +202,7 @@ def _add_trials(
     number: int,
     added: AddedCell,
 ) -> None:
-    """Write the blind trials of a cell, if its latents fire on enough images.
-
-    Args:
-        site: The folder of the site.
-        cell: (dataset, backbone, k).
-        saes: Those whose latents may be judged.
-        test: The test images.
-        baselines: The methods that others are compared with.
-        number: The place of the cell in the site's list.
-        added: What the cell adds; the hash and the images of its trials are noted.
-    """
+    """Write a cell's blind trials, if its latents fire often enough."""
     if not saes:
         return
     by_method = {sae.method: sae for sae in saes}

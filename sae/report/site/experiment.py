@@ -98,14 +98,7 @@ def write(
 
 @dataclass(frozen=True)
 class _CellTables:
-    """The rows of one cell, as in the parquet files of these names.
-
-    Attributes:
-        selection: Which SAEs were chosen.
-        curves: On test.
-        latents: On test, MS across groups.
-        metrics: MS across groups.
-    """
+    """The rows of the parquet files of these names; MS is across groups."""
 
     selection: pd.DataFrame
     curves: pd.DataFrame
@@ -114,23 +107,7 @@ class _CellTables:
 
 
 class _Experiment:
-    """The contents of an experiment's site, gathered cell by cell.
-
-    Attributes:
-        results: The folder of the experiment.
-        activations: The folder of embeddings.
-        datasets_root: The folder of the datasets' indices.
-        names: How things are printed.
-        device: Of PyTorch.
-        tables: The rows of all cells.
-        extension_metrics: {column of metrics: what it says}, of metrics in a user's
-            folder.
-        extension_latent_scores: Such columns of latents.
-        cells: (dataset, backbone, k) of each.
-        places: The places of cells, methods and SAEs in the site's lists.
-        tests: {dataset: the index of its test images}.
-        concepts: {dataset: its concepts, None where the metric counted none}.
-    """
+    """The contents of an experiment's site, gathered cell by cell."""
 
     def __init__(
         self,
@@ -262,8 +239,6 @@ class _Experiment:
         )
 
     def _tables_of(self, cell: Cell) -> _CellTables:
-        """Return the rows of a cell."""
-
         def rows_of_cell(rows: pd.DataFrame) -> pd.DataFrame:
             return rows[(rows[CELL] == list(cell)).all(axis=1)]
 
@@ -275,11 +250,6 @@ class _Experiment:
         )
 
     def _read_test(self, dataset: str, backbone: str) -> Activations:
-        """Read the test images' embeddings.
-
-        Raises:
-            UserError: another backbone saw other test images.
-        """
         test = store.read(self.activations / dataset / backbone / "test")
         first_index = self.tests.setdefault(dataset, test.index)
         if not first_index["image_id"].equals(test.index["image_id"]):
@@ -327,17 +297,6 @@ class _Experiment:
         test: Activations,
         is_chosen: bool,
     ) -> ShownSae:
-        """Open an SAE that gets a file, and its siblings.
-
-        Args:
-            number: Its place in the site's list.
-            bank: The SAEs of the cell.
-            entry: The SAE.
-            table: Its rows of latents.parquet; there may be none of one that no
-                protocol chose.
-            test: The test images.
-            is_chosen: Whether a protocol chose it.
-        """
         table = table.sort_values("latent").reset_index(drop=True)
         coder = bank.open(entry).to(self.device)
         if table.empty and not is_chosen:
@@ -355,7 +314,6 @@ class _Experiment:
     def _note_methods_without_choice(
         self, cell: Cell, chosen: Mapping[str, BankedSae], metrics: pd.DataFrame
     ) -> None:
-        """Note which tuned methods have trials in a cell, but none that was chosen."""
         dataset, backbone, k = cell
         trained = set(metrics["method"])
         methods = [
@@ -474,7 +432,6 @@ class _Experiment:
             points, names, rule, self.places
         )
         start_views = start.views(self._start_saes, names, effects, self.cells)
-        first_panel = start.first_panel(names, effects)
         description = names.config["experiment"].get("description", "")
         backbones = dict.fromkeys(backbone for _, backbone, _ in self.cells)
         return Overview(
@@ -497,7 +454,7 @@ class _Experiment:
             claims=overview.claim_rows(claims),
             effects=effects,
             start=[dataclasses.asdict(view) for view in start_views],
-            first_panel=None if first_panel is None else vars(first_panel),
+            first_panel=start.first_panel(names, effects),
             latent_scores=self.extension_latent_scores,
             scores=overview.scores(self.extension_metrics),
             trials=overview.trials(
@@ -508,7 +465,6 @@ class _Experiment:
         )
 
     def _provenance(self, job_times: list[dict[str, Any]]) -> dict[str, Any]:
-        """Return what the site was made from."""
         manifests = [
             files.read_json(
                 self.activations / dataset / backbone / "train/manifest.json",
@@ -568,7 +524,6 @@ def _source_rows(sources: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _embeddings(manifest: dict[str, Any], names: Names) -> dict[str, str]:
-    """Return what the site says of the embeddings of one dataset and backbone."""
     dataset = manifest["dataset"]
     backbone = manifest["backbone"]
     return {

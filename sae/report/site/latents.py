@@ -166,7 +166,6 @@ def payload(
 def _scores(
     table: pd.DataFrame, extension_columns: Sequence[str]
 ) -> dict[str, np.ndarray]:
-    """Return the columns of scores that any latent has; names are no scores."""
     no_scores = (*concepts_metric.SHOWN, *names_metric.SHOWN)
     names = [
         name

@@ -87,7 +87,7 @@ class Overview:
         leaderboard: Rows of :func:`leaderboard_rows`.
         claims: Rows of :func:`claim_rows`.
         effects: Rows of :func:`effect_rows`.
-        first_panel: The fields of :class:`sae.report.site.start.FirstPanel`, or None.
+        first_panel: Of :func:`sae.report.site.start.first_panel`.
         start: Rows of :func:`sae.report.site.start.views`.
         downloads: Rows of :func:`sae.report.site.downloads.write`.
         latent_scores: Of :func:`extension_latent_scores`.
@@ -383,7 +383,6 @@ def vertices_and_windows(
 def _weighed_vertices(
     points: pd.DataFrame, score: str, window: front.Window | None
 ) -> list[Row]:
-    """Return the vertices of one front: R², score, weight in the window, trial."""
     vertices = front.vertices(points, score)
     weights: list[float | None] = [None] * len(vertices)
     if window is not None and len(vertices):
@@ -432,7 +431,6 @@ def leaderboard_rows(
 
 
 def _control_row(row: Row, width: float, places: Places) -> Row:
-    """Return the leaderboard's row of a control, which is not at the same R²."""
     return {
         "method": places.methods[row["control"]],
         "score": row["score"],
