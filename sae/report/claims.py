@@ -2,7 +2,6 @@
 
 from math import isnan
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -94,12 +93,18 @@ def as_text(table: pd.DataFrame) -> pd.DataFrame:
         if not isnan(row["detection"]):
             detection = published.signed(row["detection"])
         mark = " ?" if row["controls"] else ""
+        # A ratio has no sign.
+        is_ratio = row["claim"] in ("baseline_rises_above_k", "reg2_flat_above_k")
+        write = "{:.3f}".format if is_ratio else published.signed
+        measured = published.interval(
+            row["measured"], row["ci_low"], row["ci_high"], write
+        )
         origin = "ours, not the paper's" if row["ours"] else ""
         notes = [note for note in (origin, row["note"]) if note]
         line = {
             "claim": row["statement"],
             "published": row["published"],
-            "measured": _effect(row),
+            "measured": measured,
             "detection": detection,
             "for / against": f"{row['cells_for']} / {row['cells_against']}",
             "verdict": row["verdict"] + mark,
@@ -107,12 +112,6 @@ def as_text(table: pd.DataFrame) -> pd.DataFrame:
         }
         lines.append(line)
     return pd.DataFrame(lines)
-
-
-def _effect(row: dict[str, Any]) -> str:
-    is_ratio = row["claim"] in ("baseline_rises_above_k", "reg2_flat_above_k")
-    write = "{:.3f}".format if is_ratio else published.signed
-    return published.interval(row["measured"], row["ci_low"], row["ci_high"], write)
 
 
 def _page(

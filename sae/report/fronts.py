@@ -250,21 +250,15 @@ def judged_table(
         if lines and controls is not None:
             of_score = controls[controls["score"] == score]
             of_shown = of_score[of_score["control"].isin(shown_controls)]
-            lines += _control_lines(of_shown, names)
+            for row in of_shown.to_dict("records"):
+                line = {
+                    "method": f"{names.method(row['control'])} (control, at its own R2)",
+                    "score": SCORES[score].label,
+                    "baseline": f"{row['baseline']:.3f}",
+                    "effect": interval(row["difference"], row["low"], row["high"]),
+                }
+                lines.append(line)
     return pd.DataFrame(lines).fillna("-")
-
-
-def _control_lines(controls: pd.DataFrame, names: Names) -> list[dict[str, str]]:
-    """Return a line for each control of one score."""
-    return [
-        {
-            "method": f"{names.method(row['control'])} (control, at its own R2)",
-            "score": SCORES[row["score"]].label,
-            "baseline": f"{row['baseline']:.3f}",
-            "effect": interval(row["difference"], row["low"], row["high"]),
-        }
-        for row in controls.to_dict("records")
-    ]
 
 
 def say_looks(controls: pd.DataFrame) -> list[str]:

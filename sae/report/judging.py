@@ -135,7 +135,10 @@ def judged(site: Path, answers: Sequence[Path], /, *, out: Path | None = None) -
             answer twice; no rater counts.
     """
     judgements_of_site = read_judgements(Path(site), [Path(file) for file in answers])
-    looks = _read_looks(Path(site))
+    looks = {
+        row["id"]: Look(printed(row["label"]), row["colour"], row["marker"])
+        for row in pack.read_payload(Path(site), "overview")["methods"]
+    }
     shares = judgements.shares_right(
         judgements_of_site.answers,
         judgements_of_site.methods,
@@ -378,15 +381,6 @@ class Look:
     marker: str
 
 
-def _read_looks(site: Path) -> dict[str, Look]:
-    """Return {method: how it is printed and drawn}, of a site."""
-    overview = pack.read_payload(site, "overview")
-    return {
-        row["id"]: Look(printed(row["label"]), row["colour"], row["marker"])
-        for row in overview["methods"]
-    }
-
-
 # -- printing
 
 
@@ -408,7 +402,17 @@ def _page(
             "within methods. With few answers a latent they are noisy, and the "
             "correlation lies nearer to 0 than that of the true shares."
         )
-        lines.append(markup.markdown(_printed_correlations(correlations)))
+        rows = [
+            {
+                "score": row["score"],
+                "latents": str(row["latents"]),
+                "correlation": _with_interval(
+                    row["correlation"], row["low"], row["high"], "+"
+                ),
+            }
+            for row in correlations.to_dict("records")
+        ]
+        lines.append(markup.markdown(pd.DataFrame(rows)))
     return "\n\n".join([*lines, *people.remarks])
 
 
@@ -433,21 +437,6 @@ def _printed_shares(shares: pd.DataFrame, looks: dict[str, Look]) -> pd.DataFram
                 line["p"] = f"{row['p_holm']:.3f}"
             line["outcome"] = row["outcome"]
         rows.append(line)
-    return pd.DataFrame(rows)
-
-
-def _printed_correlations(correlations: pd.DataFrame) -> pd.DataFrame:
-    """Return the table of correlations as it is printed."""
-    rows = [
-        {
-            "score": row["score"],
-            "latents": str(row["latents"]),
-            "correlation": _with_interval(
-                row["correlation"], row["low"], row["high"], "+"
-            ),
-        }
-        for row in correlations.to_dict("records")
-    ]
     return pd.DataFrame(rows)
 
 

@@ -75,12 +75,10 @@ def answer(
     sentences += say_looks(controls)
     if priced:
         sentences.append(_price(priced, effects, measured[0], names))
-    return [_without_minus_zero(text) for text in sentences + about_imported]
-
-
-def _without_minus_zero(sentence: str) -> str:
-    """Return a sentence in which what rounds to 0 has a plus."""
-    return re.sub(r"-(0\.0+)(?!\d)", r"+\1", sentence)
+    # What rounds to 0 has a plus.
+    return [
+        re.sub(r"-(0\.0+)(?!\d)", r"+\1", text) for text in sentences + about_imported
+    ]
 
 
 def _no_comparison(means: pd.DataFrame, claims: pd.DataFrame) -> list[str]:

@@ -1,7 +1,7 @@
 """The site of an experiment, from its scores, tables, figures, claims and SAEs."""
 
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -148,7 +148,9 @@ class _Experiment:
         cells_of_rows = metrics[CELL].drop_duplicates()
         self.cells: list[Cell] = list(cells_of_rows.itertuples(index=False, name=None))
         self.places = overview.Places(self.cells, names.order(names.methods))
+        # {dataset: the index of its test images}
         self.tests: dict[str, pd.DataFrame] = {}
+        # None where the metric counted none.
         self.concepts: dict[str, ShownConcepts | None] = {}
 
         # What each cell adds.
@@ -189,12 +191,14 @@ class _Experiment:
         pack.put(site, f"cells/{number}", cell_payload)
 
         test = self._read_test(dataset, backbone)
-        concepts = self._concepts_of(dataset, backbone, test)
+        if dataset not in self.concepts:
+            self.concepts[dataset] = self._read_concepts(dataset, backbone, test)
+        concepts = self.concepts[dataset]
         shown = []
         controls: list[ShownSae] = []
         for method, entry in saes.items():
             is_chosen = method not in unchosen
-            sae_number = self._add_sae_row(number, cell, entry, tables, is_chosen)
+            sae_number = self._add_sae_row(number, entry, tables, is_chosen)
             table = cells.rows_of_sae(tables.latents, entry)
             # Controls have no file, but the latents of the first one are judged.
             if method not in names.controls:
@@ -224,10 +228,15 @@ class _Experiment:
         ]
 
         self._note_methods_without_choice(cell, chosen, tables.metrics)
+        # Of any method where there is no baseline.
+        baseline_rows = tables.metrics
+        if names.baselines:
+            is_baseline = baseline_rows["method"] == names.baselines[0]
+            baseline_rows = baseline_rows[is_baseline]
         self._cell_rows.append(
             {
                 **dict(zip(CELL, cell, strict=True)),
-                "m": self._dictionary_size(tables.metrics),
+                "m": baseline_rows["m"].iloc[0],
                 "d": test.embeddings.shape[1],
                 "images": list(self.tests).index(dataset),
                 "saes": [sae.number for sae in shown],
@@ -262,15 +271,12 @@ class _Experiment:
     def _add_sae_row(
         self,
         cell_number: int,
-        cell: Cell,
         entry: BankedSae,
         tables: _CellTables,
         is_chosen: bool,
     ) -> int:
         """Add an SAE to the site's list, and return its place there."""
         number = len(self._sae_rows)
-        self.places.saes[(*cell, entry.method, entry.name, entry.seed)] = number
-
         test_metrics = tables.metrics[tables.metrics["split"] == "test"]
         sae_metrics = cells.rows_of_sae(test_metrics, entry)
         alive = sae_metrics["m"] - sae_metrics["dead"]
@@ -278,8 +284,6 @@ class _Experiment:
         row = {
             "cell": cell_number,
             "method": self.places.methods[entry.method],
-            "trial": entry.name,
-            "seed": entry.seed,
             "chosen": is_chosen,
             "alive": alive.iloc[0],
             "m": sae_metrics["m"].iloc[0],
@@ -299,9 +303,10 @@ class _Experiment:
     ) -> ShownSae:
         table = table.sort_values("latent").reset_index(drop=True)
         coder = bank.open(entry).to(self.device)
+        # What no protocol chose may not be scored latent by latent.
         if table.empty and not is_chosen:
             codes = site_latents.encode(coder, test.embeddings)
-            table = site_latents.without_scores(codes)
+            table = pd.DataFrame({"n_active": np.diff(codes.indptr)})
         siblings = [
             bank.open(sibling).to(self.device)
             for sibling in bank.siblings(entry)
@@ -327,20 +332,6 @@ class _Experiment:
                 f"{self.names.dataset(dataset)}, {self.names.backbone(backbone)}, "
                 f"k = {k}: no trial was acceptable of {labels}."
             )
-
-    def _dictionary_size(self, metrics: pd.DataFrame) -> Any:
-        """Return m of the first baseline, or of any method where there is none."""
-        if self.names.baselines:
-            metrics = metrics[metrics["method"] == self.names.baselines[0]]
-        return metrics["m"].iloc[0]
-
-    def _concepts_of(
-        self, dataset: str, backbone: str, test: Activations
-    ) -> ShownConcepts | None:
-        """Return the concepts of a dataset, which are read once."""
-        if dataset not in self.concepts:
-            self.concepts[dataset] = self._read_concepts(dataset, backbone, test)
-        return self.concepts[dataset]
 
     def _read_concepts(
         self, dataset: str, backbone: str, test: Activations
@@ -476,6 +467,10 @@ class _Experiment:
         embedding_sources = [
             source for manifest in manifests for source in manifest["artifacts"]
         ]
+        sources = [*embedding_sources, *self._annotation_sources]
+        # Of one name the last one counts.
+        source_by_name = {source["name"]: source for source in sources}
+        fields = ("name", "version", "citation", "licence", "homepage")
         config = yaml.safe_dump(
             self.names.config, sort_keys=False, allow_unicode=True, width=100
         )
@@ -483,7 +478,10 @@ class _Experiment:
             "config": config,
             "versions": build.versions(),
             "embeddings": [_embeddings(manifest, self.names) for manifest in manifests],
-            "sources": _source_rows([*embedding_sources, *self._annotation_sources]),
+            "sources": [
+                {field: source_by_name[name][field] for field in fields}
+                for name in sorted(source_by_name)
+            ],
             "times": job_times,
             "machine": build.machine(),
             "rebuild": f"make run EXPERIMENT={self.names.experiment}",
@@ -512,15 +510,6 @@ def images_left_out(label: str, problem: str, image_ids: Collection[str]) -> lis
     first = ", ".join(printed(image_id) for image_id in list(image_ids)[:10])
     more = ", ..." if len(image_ids) > 10 else ""
     return [f"{label}: {len(image_ids)} images {problem}: {first}{more}."]
-
-
-def _source_rows(sources: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return whom data are from, once each, by name; the last of one name counts."""
-    by_name = {source["name"]: source for source in sources}
-    fields = ("name", "version", "citation", "licence", "homepage")
-    return [
-        {field: by_name[name][field] for field in fields} for name in sorted(by_name)
-    ]
 
 
 def _embeddings(manifest: dict[str, Any], names: Names) -> dict[str, str]:

@@ -453,8 +453,6 @@ def _overview(
         selected=True,
     )
     places = overview.Places([cell], methods)
-    keys = metrics[overview.KEY].itertuples(index=False, name=None)
-    places.saes = {key: place for place, key in enumerate(keys)}
     no_points = pd.DataFrame(columns=[*fronts.TRIAL, "feasible"])
     trials = overview.trials(metrics, no_points, set(), places)
     # There is no validation split, of which L0 is shown else.
@@ -481,8 +479,6 @@ def _overview(
         {
             "cell": 0,
             "method": number,
-            "trial": TRIAL,
-            "seed": 0,
             "alive": int((sae.table["n_active"] > 0).sum()),
             "m": sae.coder.m,
             "scores": row,

@@ -164,7 +164,6 @@ def write(
     places[rows_on_sheets] = np.arange(len(rows_on_sheets))
     widths, heights = picture_sizes.T
     payload = {
-        "dataset": dataset,
         "ids": image_names,
         "label": pack.index(image_classes, len(class_names)),
         "classes": [printed(name) for name in class_names],

@@ -334,7 +334,6 @@ def trials(
                     "role": "trial",
                     "status": "diverged" if diverged else "ok",
                     "feasible": trial < 6,
-                    "sae": None,
                     "l0": float(cells[cell]["k"]),
                     "dead": int(rng.integers(0, 9)),
                     "firing": 0.95,
@@ -437,7 +436,7 @@ def overview(
             {"id": "e", "label": ARABIC},
         ],
         "backbones": [{"id": "b", "label": "Backbone"}],
-        "methods": [{**method, "imported": False} for method in METHODS],
+        "methods": METHODS,
         "cells": cells,
         "saes": saes,
         "scores": scores,
@@ -779,8 +778,6 @@ def write(
         {
             "cell": cell,
             "method": method,
-            "trial": "lr0",
-            "seed": 0,
             "alive": alive[n],
             "m": m,
             "scores": {
@@ -796,8 +793,6 @@ def write(
         {
             "cell": 0,
             "method": 2,
-            "trial": "lr0",
-            "seed": 0,
             "alive": m,
             "m": 2 * m,
             "scores": {"r2": 0.1, "ms": 0.45},
@@ -851,8 +846,6 @@ def write_plain(folder: Path, *, m: int = 24, seed: int = 1) -> None:
         {
             "cell": 0,
             "method": 0,
-            "trial": "mine",
-            "seed": None,
             "alive": 22,
             "m": m,
             "scores": {"ms": 0.5},

@@ -80,18 +80,11 @@ function recordsTable(records, label) {
   return SITE.plainTable(keys, records.map(rowOf), label);
 }
 
-/** Say which images were left out: sentences, or records. */
-function imagesLeftOut(leftOut) {
-  const all = [leftOut || []].flat();
-  if (!all.length) return null;
-  const isRecords = typeof all[0] === "object";
-  return [
-    h("h3", "Images left out"),
-    isRecords
-      ? recordsTable(all, "Images left out")
-      : h("p", { dir: "auto" }, all.join("; ")),
-  ];
-}
+/** Say which images were left out. */
+const imagesLeftOut = (sentences) => sentences?.length > 0 && [
+  h("h3", "Images left out"),
+  h("p", { dir: "auto" }, sentences.join("; ")),
+];
 
 /** Return a source of data or weights, with a link if its homepage is on the web. */
 function sourceItem({ name, version, citation, licence, homepage }) {
