@@ -194,22 +194,21 @@ class _Experiment:
         if dataset not in self.concepts:
             self.concepts[dataset] = self._read_concepts(dataset, backbone, test)
         concepts = self.concepts[dataset]
-        shown = []
+        shown: list[ShownSae] = []
         controls: list[ShownSae] = []
         for method, entry in saes.items():
             is_chosen = method not in unchosen
             sae_number = self._add_sae_row(number, entry, tables, is_chosen)
             table = cells.rows_of_sae(tables.latents, entry)
+            is_control = method in names.controls
             # Controls have no file, but the latents of the first one are judged.
-            if method not in names.controls:
-                shown.append(
-                    self._shown_sae(sae_number, bank, entry, table, test, is_chosen)
-                )
-            elif not controls and len(table):
-                control = self._shown_sae(
-                    sae_number, bank, entry, table, test, is_chosen
-                )
-                controls.append(dataclasses.replace(control, is_control=True))
+            if is_control and (controls or table.empty):
+                continue
+            sae = self._shown_sae(sae_number, bank, entry, table, test, is_chosen)
+            if is_control:
+                controls.append(sae)
+            else:
+                shown.append(sae)
         added = build.add_cell(
             site,
             cell,
@@ -222,7 +221,9 @@ class _Experiment:
             controls,
         )
         self._trial_images.setdefault(dataset, []).append(added.trial_images)
-        self._highest_images.setdefault(dataset, []).extend(added.highest_images)
+        self._highest_images.setdefault(dataset, []).extend(
+            sae.highest_images for sae in added.start_saes
+        )
         self._start_saes += [
             sae for sae in added.start_saes if sae.method not in unchosen
         ]

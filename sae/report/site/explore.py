@@ -386,7 +386,7 @@ def compose(
             test.index,
             credit,
             open_image,
-            added.highest_images,
+            [sae.highest_images for sae in added.start_saes],
             added.trial_images,
             concepts,
         )
