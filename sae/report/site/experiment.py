@@ -285,6 +285,8 @@ class _Experiment:
         row = {
             "cell": cell_number,
             "method": self.places.methods[entry.method],
+            "trial": entry.name,
+            "seed": entry.seed,
             "chosen": is_chosen,
             "alive": alive.iloc[0],
             "m": sae_metrics["m"].iloc[0],

@@ -479,6 +479,8 @@ def _overview(
         {
             "cell": 0,
             "method": number,
+            "trial": TRIAL,
+            "seed": 0,
             "alive": int((sae.table["n_active"] > 0).sum()),
             "m": sae.coder.m,
             "scores": row,

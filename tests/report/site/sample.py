@@ -778,6 +778,8 @@ def write(
         {
             "cell": cell,
             "method": method,
+            "trial": "lr0",
+            "seed": 0,
             "alive": alive[n],
             "m": m,
             "scores": {
@@ -793,6 +795,8 @@ def write(
         {
             "cell": 0,
             "method": 2,
+            "trial": "lr0",
+            "seed": 0,
             "alive": m,
             "m": 2 * m,
             "scores": {"r2": 0.1, "ms": 0.45},
@@ -846,6 +850,8 @@ def write_plain(folder: Path, *, m: int = 24, seed: int = 1) -> None:
         {
             "cell": 0,
             "method": 0,
+            "trial": "mine",
+            "seed": None,
             "alive": 22,
             "m": m,
             "scores": {"ms": 0.5},
