@@ -2,7 +2,6 @@
 
 from math import isnan
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -94,12 +93,18 @@ def as_text(table: pd.DataFrame) -> pd.DataFrame:
         if not isnan(row["detection"]):
             detection = published.signed(row["detection"])
         mark = " ?" if row["controls"] else ""
+        # A ratio has no sign.
+        is_ratio = row["claim"] in ("baseline_rises_above_k", "reg2_flat_above_k")
+        write = "{:.3f}".format if is_ratio else published.signed
+        measured = published.interval(
+            row["measured"], row["ci_low"], row["ci_high"], write
+        )
         origin = "ours, not the paper's" if row["ours"] else ""
         notes = [note for note in (origin, row["note"]) if note]
         line = {
             "claim": row["statement"],
             "published": row["published"],
-            "measured": _effect(row),
+            "measured": measured,
             "detection": detection,
             "for / against": f"{row['cells_for']} / {row['cells_against']}",
             "verdict": row["verdict"] + mark,
@@ -109,24 +114,9 @@ def as_text(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def _effect(row: dict[str, Any]) -> str:
-    """Print an effect with its interval; a ratio has no sign."""
-    is_ratio = row["claim"] in ("baseline_rises_above_k", "reg2_flat_above_k")
-    write = "{:.3f}".format if is_ratio else published.signed
-    return published.interval(row["measured"], row["ci_low"], row["ci_high"], write)
-
-
 def _page(
     table: pd.DataFrame, rule: ClaimRule, seed_count: int, cell_count: int
 ) -> str:
-    """Return the claims and how to read them, in markdown.
-
-    Args:
-        table: The columns `COLUMNS`.
-        rule: By which the claims were judged.
-        seed_count: How many seeds the experiment has.
-        cell_count: How many cells it has.
-    """
     seed_draws = "one seed, so across blocks only"
     if seed_count > 1:
         seed_draws = "seeds inside them"

@@ -68,7 +68,7 @@ def chosen_points(results: Path, names: Names, curve: str) -> pd.DataFrame:
 
 
 def _points_of_chosen(results: Path, names: Names, curve: str) -> pd.DataFrame:
-    """Return the points of a curve on test, of the chosen SAEs with each seed."""
+    """Return the points of a curve on test, with each seed."""
     points = files.read_parquet(results / "curves.parquet")
     of_curve = points[(points["curve"] == curve) & (points["split"] == "test")]
     metrics = read_metrics(results / "metrics.parquet")

@@ -34,12 +34,7 @@ def explain(trials: pd.DataFrame, names: Names, rule: FrontRule) -> list[str]:
 
 
 def _reason(trials: pd.DataFrame, rule: FrontRule) -> str:
-    """Say what trials that are all not feasible have in common.
-
-    Args:
-        trials: Rows as :func:`explain` takes them.
-        rule: What is feasible.
-    """
+    """Say what trials that are all not feasible have in common."""
     ended_well = trials[trials["status"] == "ok"]
     if ended_well.empty:
         return "all its SAEs diverged there"

@@ -250,21 +250,15 @@ def judged_table(
         if lines and controls is not None:
             of_score = controls[controls["score"] == score]
             of_shown = of_score[of_score["control"].isin(shown_controls)]
-            lines += _control_lines(of_shown, names)
+            for row in of_shown.to_dict("records"):
+                line = {
+                    "method": f"{names.method(row['control'])} (control, at its own R2)",
+                    "score": SCORES[score].label,
+                    "baseline": f"{row['baseline']:.3f}",
+                    "effect": interval(row["difference"], row["low"], row["high"]),
+                }
+                lines.append(line)
     return pd.DataFrame(lines).fillna("-")
-
-
-def _control_lines(controls: pd.DataFrame, names: Names) -> list[dict[str, str]]:
-    """Return a line for each control of one score."""
-    return [
-        {
-            "method": f"{names.method(row['control'])} (control, at its own R2)",
-            "score": SCORES[row["score"]].label,
-            "baseline": f"{row['baseline']:.3f}",
-            "effect": interval(row["difference"], row["low"], row["high"]),
-        }
-        for row in controls.to_dict("records")
-    ]
 
 
 def say_looks(controls: pd.DataFrame) -> list[str]:
@@ -363,10 +357,7 @@ def sensitivity_table(means: pd.DataFrame, names: Names) -> pd.DataFrame:
 def _rows_with_content(
     means: pd.DataFrame, scores: Iterable[str]
 ) -> list[dict[str, Any]]:
-    """Return the rows of some scores at the first width that say anything.
-
-    These have an effect, or cells that are left out.
-    """
+    """Return the rows at the first width that have an effect or cells left out."""
     first_width = headline(means)
     rows = first_width[first_width["score"].isin(list(scores))]
     has_cells_left_out = rows["infeasible"] + rows["out_of_reach"] > 0
@@ -376,10 +367,6 @@ def _rows_with_content(
 def _line(
     row: dict[str, Any], names: Names, datasets: pd.DataFrame | None
 ) -> dict[str, str]:
-    """Return what every table says of an effect.
-
-    The mean of a method that is out of reach in too many cells is left out.
-    """
     has_mean = not outcomes.is_out_of_reach(row)
     line = {
         "method": names.method(row["method"]),
@@ -407,10 +394,8 @@ def _line(
 
 
 def _fine(value: float, low: float = nan, high: float = nan) -> str:
-    """Return an effect with its interval, to four decimals."""
     return interval(value, low, high, "{:+.4f}".format)
 
 
 def _brackets(low: float, high: float) -> str:
-    """Return an interval without its mean."""
     return "-" if pd.isna(low) else f"[{low:+.4f}, {high:+.4f}]"

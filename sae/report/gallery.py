@@ -9,7 +9,7 @@ import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -140,12 +140,7 @@ def build(
 
 @dataclass(frozen=True)
 class _PicturedImages:
-    """The pictures of a split.
-
-    Attributes:
-        index: image_id and path of each.
-        open_image: How to open one by its path.
-    """
+    """The images of a split, by `index`: image_id and path of each."""
 
     index: pd.DataFrame
     open_image: Callable[[str], Image.Image]
@@ -185,11 +180,7 @@ def credit(sources: list[dict[str, Any]]) -> str:
 
 
 def _chosen(bank: Bank, names: Names) -> dict[str, BankedSae]:
-    """Return what protocol `paper` chose with the first seed, without controls.
-
-    Returns:
-        {method: SAE}, baselines first.
-    """
+    """Return {method: what protocol `paper` chose}, baselines first, no controls."""
     entries = [
         entry
         for entry in bank.saes
@@ -206,7 +197,7 @@ def _chosen(bank: Bank, names: Names) -> dict[str, BankedSae]:
 
 
 def _left_out(bank: Bank, chosen: Iterable[str], names: Names) -> str:
-    """Return the methods with trials of which none was chosen, with spaces between."""
+    """Return the methods with trials of which none was chosen."""
     with_trials = {
         entry.method
         for entry in bank.saes
@@ -216,7 +207,6 @@ def _left_out(bank: Bank, chosen: Iterable[str], names: Names) -> str:
 
 
 def _compared_methods(methods: list[str]) -> list[str]:
-    """Return the methods that Figs. 2 and 3 compare: the first, and one beside it."""
     baseline, *regularized = methods
     if REG1 in regularized:
         return [baseline, REG1]
@@ -229,11 +219,8 @@ def _compared_methods(methods: list[str]) -> list[str]:
 def _latent_tables(
     latents: pd.DataFrame, entries: Mapping[str, BankedSae]
 ) -> dict[str, pd.DataFrame]:
-    """Return {method: a row for each latent of its SAE on test}.
-
-    MS is across groups: else several drawings of one thing would make a latent look
-    monosemantic.
-    """
+    """Return {method: a row for each latent of its SAE on test}."""
+    # Else several drawings of one thing would make a latent look monosemantic.
     key = ["method", "trial", "seed", "split"]
     latents = across_groups(latents).reindex(columns=[*key, "latent", *_LATENT_COLUMNS])
     tables = {}
@@ -243,32 +230,12 @@ def _latent_tables(
     return tables
 
 
-class _MatchedLatents(NamedTuple):
-    """One latent of each method, which stand side by side.
-
-    Attributes:
-        figure: The figure in which they stand.
-        rank: Their rank by MS, a share of the latents.
-        latents: {method: latent}.
-    """
-
-    figure: str
-    rank: float
-    latents: dict[str, int]
-
-
 def _image_rows(
     tables: Mapping[str, pd.DataFrame],
     codes: Mapping[str, scipy.sparse.csc_matrix],
     pictured: _PicturedImages,
 ) -> Iterator[dict[str, Any]]:
-    """Yield the rows of images.parquet, without the cell.
-
-    Args:
-        tables: {method: a row for each latent}.
-        codes: {method: (images, m)}.
-        pictured: The pictures of the test images.
-    """
+    """Yield the rows of images.parquet, without the cell."""
     for figure, rank, latents in _matched_latents(tables):
         for method, latent in latents.items():
             about_latent = {
@@ -278,23 +245,22 @@ def _image_rows(
                 "latent": latent,
                 **tables[method].loc[latent, _LATENT_COLUMNS].to_dict(),
             }
-            for image in _activating_images(codes[method], latent):
+            images = _activating_images(codes[method], latent)
+            for part, place, row, activation in images:
                 yield {
                     **about_latent,
-                    "part": image.part,
-                    "place": image.place,
-                    "image_id": pictured.image_id(image.row),
-                    "activation": image.activation,
-                    "png": pictured.png(image.row),
+                    "part": part,
+                    "place": place,
+                    "image_id": pictured.image_id(row),
+                    "activation": activation,
+                    "png": pictured.png(row),
                 }
 
 
-def _matched_latents(tables: Mapping[str, pd.DataFrame]) -> Iterator[_MatchedLatents]:
-    """Yield latents at one rank of each method's own order, then the same ones of all.
-
-    The order is by MS, highest first, of latents that fire on enough images (or as
-    often as the tenth).
-    """
+def _matched_latents(
+    tables: Mapping[str, pd.DataFrame],
+) -> Iterator[tuple[str, float, dict[str, int]]]:
+    """Yield figure, rank by MS as a share, and {method: latent} at that rank."""
     tenth = min(table["n_active"].nlargest(10).min() for table in tables.values())
     enough = max(3, min(ENOUGH, tenth))  # Three: a top, a middle and a bottom one.
     order_by_method = {}
@@ -319,29 +285,13 @@ def _matched_latents(tables: Mapping[str, pd.DataFrame]) -> Iterator[_MatchedLat
                 method: int(order[int(rank * (len(order) - 1))])
                 for method, order in orders.items()
             }
-            yield _MatchedLatents(figure, rank, latents)
-
-
-class _ActivatingImage(NamedTuple):
-    """An image on which a latent fires.
-
-    Attributes:
-        part: "top", "middle" or "bottom", by activation.
-        place: Its place in this part, the highest activation first.
-        row: Of the image.
-        activation: Of the latent.
-    """
-
-    part: str
-    place: int
-    row: int
-    activation: float
+            yield figure, rank, latents
 
 
 def _activating_images(
     codes: scipy.sparse.csc_matrix, latent: int
-) -> Iterator[_ActivatingImage]:
-    """Yield the images with the highest, middle and lowest activations above 0."""
+) -> Iterator[tuple[str, int, int, float]]:
+    """Yield part (top, middle, bottom), place in it, image and activation."""
     column = codes[:, [latent]].tocsc()
     order = np.argsort(-column.data, kind="stable")
     rows = column.indices[order]
@@ -356,7 +306,7 @@ def _activating_images(
         for place in range(count):
             row = int(rows[start + place])
             activation = float(activations[start + place])
-            yield _ActivatingImage(part, place, row, activation)
+            yield part, place, row, activation
 
 
 # -- Fig. 1
@@ -376,16 +326,7 @@ def _median_image(coder: Coder, embeddings: Float[np.ndarray, "images dim"]) -> 
 def _sample(
     method: str, coder: Coder, embedding: Float[np.ndarray, "one dim"]
 ) -> pd.DataFrame:
-    """Return the activations above 0 of one embedding, largest first.
-
-    Args:
-        method: The method.
-        coder: Its SAE.
-        embedding: (1, d).
-
-    Returns:
-        method, rank, activation, and whether the coder keeps it.
-    """
+    """Return the activations above 0 of one embedding, largest first."""
     inputs = coder.open_inputs(embedding)
     activations, latents = coder.largest(inputs, coder.m)
     ranks = np.arange(1, coder.m + 1)

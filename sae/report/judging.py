@@ -135,7 +135,10 @@ def judged(site: Path, answers: Sequence[Path], /, *, out: Path | None = None) -
             answer twice; no rater counts.
     """
     judgements_of_site = read_judgements(Path(site), [Path(file) for file in answers])
-    looks = _read_looks(Path(site))
+    looks = {
+        row["id"]: Look(printed(row["label"]), row["colour"], row["marker"])
+        for row in pack.read_payload(Path(site), "overview")["methods"]
+    }
     shares = judgements.shares_right(
         judgements_of_site.answers,
         judgements_of_site.methods,
@@ -268,7 +271,6 @@ def read_studies(site: Path) -> dict[str, Study]:
 
 
 def _study(payload: dict[str, Any]) -> Study:
-    """Return the trials of a file `judge/{cell}`."""
     methods = {method["id"]: method["control"] for method in payload["methods"]}
     ids = list(methods)
     columns = ("kind", "method", "latent", "fires", "silent", *SCORES)
@@ -283,11 +285,6 @@ def _study(payload: dict[str, Any]) -> Study:
 
 
 def _read_answers(file: Path) -> AnswerFile:
-    """Read a file that the page saved.
-
-    Raises:
-        UserError: it cannot be read, or is of another form.
-    """
     try:
         # Some editors put a mark before the text.
         content = json.loads(file.read_text(encoding="utf-8-sig"))
@@ -309,11 +306,7 @@ def _read_answers(file: Path) -> AnswerFile:
 def _answer_rows(
     file: Path, answer_file: AnswerFile, study: Study
 ) -> list[dict[str, Any]]:
-    """Return a row for each answer: its latent, its kind, and what it is worth.
-
-    Raises:
-        UserError: a trial is answered twice, or does not belong to the site.
-    """
+    """Return a row for each answer: its latent, its kind, and what it is worth."""
     rows = []
     answered: set[int] = set()
     for answer in answer_file.answers:
@@ -339,12 +332,7 @@ def _answer_rows(
 
 
 def _trial_of(answer: Answer, study: Study) -> pd.Series | None:
-    """Return the trial that was answered.
-
-    Returns:
-        A row of the study's trials; None if it has no such trial, or the one of this
-        number is about another latent or other images.
-    """
+    """Return the trial that was answered, if the site has it as it was shown."""
     if not 0 <= answer.trial < len(study.trials):
         return None
     trial = study.trials.iloc[answer.trial]
@@ -356,7 +344,6 @@ def _trial_of(answer: Answer, study: Study) -> pd.Series | None:
 
 
 def _worth(answer: Answer, trial: pd.Series) -> float:
-    """Return what an answer is worth: 1 if it is right, 0 if not, between if none."""
     if answer.answer == "none":
         return CANNOT_TELL
     chosen_image = answer.right_image
@@ -366,12 +353,6 @@ def _worth(answer: Answer, trial: pd.Series) -> float:
 
 
 def _why_left_out(rows: Sequence[dict[str, Any]], method_count: int) -> str | None:
-    """Say why a rater does not count; None of one who does.
-
-    Args:
-        rows: Of :func:`_answer_rows`.
-        method_count: How many methods the trials ask about.
-    """
     counted = sum(row["kind"] == COUNTED for row in rows)
     needed_answers = FEWEST_OF_METHOD * method_count
     if counted < needed_answers:
@@ -400,15 +381,6 @@ class Look:
     marker: str
 
 
-def _read_looks(site: Path) -> dict[str, Look]:
-    """Return {method: how it is printed and drawn}, of a site."""
-    overview = pack.read_payload(site, "overview")
-    return {
-        row["id"]: Look(printed(row["label"]), row["colour"], row["marker"])
-        for row in overview["methods"]
-    }
-
-
 # -- printing
 
 
@@ -418,7 +390,6 @@ def _page(
     correlations: pd.DataFrame,
     looks: dict[str, Look],
 ) -> str:
-    """Return the tables, in Markdown."""
     raters = people.answers["rater"].nunique()
     lines = [
         f"Raters: {raters}. Answers: {len(people.answers)}. By chance the share right "
@@ -431,12 +402,21 @@ def _page(
             "within methods. With few answers a latent they are noisy, and the "
             "correlation lies nearer to 0 than that of the true shares."
         )
-        lines.append(markup.markdown(_printed_correlations(correlations)))
+        rows = [
+            {
+                "score": row["score"],
+                "latents": str(row["latents"]),
+                "correlation": _with_interval(
+                    row["correlation"], row["low"], row["high"], "+"
+                ),
+            }
+            for row in correlations.to_dict("records")
+        ]
+        lines.append(markup.markdown(pd.DataFrame(rows)))
     return "\n\n".join([*lines, *people.remarks])
 
 
 def _printed_shares(shares: pd.DataFrame, looks: dict[str, Look]) -> pd.DataFrame:
-    """Return the table of methods as it is printed."""
     rows = []
     for row in shares.to_dict("records"):
         line = {
@@ -460,23 +440,7 @@ def _printed_shares(shares: pd.DataFrame, looks: dict[str, Look]) -> pd.DataFram
     return pd.DataFrame(rows)
 
 
-def _printed_correlations(correlations: pd.DataFrame) -> pd.DataFrame:
-    """Return the table of correlations as it is printed."""
-    rows = [
-        {
-            "score": row["score"],
-            "latents": str(row["latents"]),
-            "correlation": _with_interval(
-                row["correlation"], row["low"], row["high"], "+"
-            ),
-        }
-        for row in correlations.to_dict("records")
-    ]
-    return pd.DataFrame(rows)
-
-
 def _with_interval(value: float, low: float, high: float, sign: str = "") -> str:
-    """Return a number with its interval, if it has one; a dash if it is not known."""
     if pd.isna(value):
         return "-"
     text = f"{value:{sign}.3f}"

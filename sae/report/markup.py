@@ -102,11 +102,6 @@ def _escape(text: str) -> str:
     )
 
 
-def _plain(paragraph: str) -> str:
-    """Return what a paragraph of markdown prints, where its only markup is code."""
-    return _ESCAPED.sub(_printed_markup, " ".join(paragraph.split()))
-
-
 def _printed_markup(markup: re.Match[str]) -> str:
     """Return what an escape, an entity or a span of code prints."""
     if markup["entity"]:
@@ -131,7 +126,8 @@ def latex(table: pd.DataFrame, caption: str) -> str:
         if number and row[:3] != rows[number - 1][:3] and "method" in table:
             body += "\\addlinespace\n"
         body += " & ".join(row) + " \\\\\n"
-    tex_caption = _plain(caption).translate(_TEX)
+    printed_caption = _ESCAPED.sub(_printed_markup, " ".join(caption.split()))
+    tex_caption = printed_caption.translate(_TEX)
     return rf"""% needs \usepackage{{booktabs,longtable}}
 \begin{{longtable}}{{{"l" * len(head)}}}
 \caption{{{tex_caption}}} \\

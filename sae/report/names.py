@@ -115,7 +115,7 @@ class Names(Methods):
 
 
 def _different_labels(label_by_id: Mapping[str, str | None]) -> dict[str, str]:
-    """Return {id: what is printed}; ids that have one label are named beside it."""
+    """Return {id: label}; ids that share a label are named beside it."""
     labels = {name: printed(label or "") or name for name, label in label_by_id.items()}
     count = Counter(labels.values())
     return {

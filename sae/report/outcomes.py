@@ -108,7 +108,6 @@ def counted(count: int, noun: str) -> str:
 
 
 def _why_not(row: Mapping[Any, Any]) -> str:
-    """Say why an effect is not comparable."""
     reason = row["reason"]
     if reason == TOO_FEW:
         return f"{counted(int(row['blocks']), 'block')}, too few"
@@ -122,7 +121,6 @@ def _why_not(row: Mapping[Any, Any]) -> str:
 
 
 def _allowed(low: float, high: float) -> str:
-    """Say from which to which effect an interval reaches."""
     low = round(low, 3)
     high = round(high, 3)
     if low < 0 < high:

@@ -206,87 +206,38 @@ def table_files(
         published_rows = pd.read_csv(
             published_folder / published.FILES[number], dtype=str
         )
-        page = _TablePage(
-            number=number,
-            head=head,
-            table=as_text(number, table, names),
-            notes=f"{general_notes} {text.notes}",
-            effects=effects_as_text(number, table_effects, names),
-            effects_notes=text.no_effects
-            if table_effects.empty
-            else text.effects_notes,
-            published_table=published_rows,
-        )
+        title = f"Table {number}: {text.title}"
+        table_text = as_text(number, table, names)
+        notes = f"{general_notes} {text.notes}"
+        meanings = {**text.columns, **_MARKS}
+        effects_notes = text.effects_notes
+        if table_effects.empty:
+            effects_notes = text.no_effects
+        published_title = f"Published (arXiv:2606.27321, Table {number})"
+        paragraphs = [
+            f"# {title}",
+            head,
+            markdown(table_text),
+            wrapped(notes),
+            column_key(meanings),
+            markdown(effects_as_text(number, table_effects, names)),
+            wrapped(effects_notes),
+            f"# {published_title}",
+            _PUBLISHED_NOTES,
+            markdown(published_rows),
+        ]
+        # LaTeX has no effects.
+        caption = f"{title}. {head} {notes} {column_key_in_line(meanings)}"
+        tex_tables = [
+            latex(table_text, caption),
+            latex(published_rows, f"{published_title}. {_PUBLISHED_NOTES}"),
+        ]
+
         csv = table.to_csv(index=False, lineterminator="\n")
         texts[f"table{number}.csv"] = csv
-        texts[f"table{number}.md"] = page.as_markdown()
-        texts[f"table{number}.tex"] = page.as_latex()
+        texts[f"table{number}.md"] = "\n\n".join(paragraphs) + "\n"
+        texts[f"table{number}.tex"] = "\n".join(tex_tables)
     return texts
-
-
-@dataclass(frozen=True)
-class _TablePage:
-    """One of the paper's tables with all that is printed beside it.
-
-    Attributes:
-        number: The table's number in the paper.
-        head: How the baseline was trained.
-        table: The table, as text.
-        notes: What its numbers rest on.
-        effects: The differences between methods, as text.
-        effects_notes: What these say.
-        published_table: The paper's own table, as text.
-    """
-
-    number: int
-    head: str
-    table: pd.DataFrame
-    notes: str
-    effects: pd.DataFrame
-    effects_notes: str
-    published_table: pd.DataFrame
-
-    @property
-    def meanings(self) -> dict[str, str]:
-        """The meanings of the table's columns and marks."""
-        return {**TEXTS[self.number].columns, **_MARKS}
-
-    @property
-    def title(self) -> str:
-        """The title of the table that was measured."""
-        return f"Table {self.number}: {TEXTS[self.number].title}"
-
-    @property
-    def published_title(self) -> str:
-        """The title of the paper's own table."""
-        return f"Published (arXiv:2606.27321, Table {self.number})"
-
-    def as_markdown(self) -> str:
-        """Return the page in markdown."""
-        paragraphs = [
-            f"# {self.title}",
-            self.head,
-            markdown(self.table),
-            wrapped(self.notes),
-            column_key(self.meanings),
-            markdown(self.effects),
-            wrapped(self.effects_notes),
-            f"# {self.published_title}",
-            _PUBLISHED_NOTES,
-            markdown(self.published_table),
-        ]
-        return "\n\n".join(paragraphs) + "\n"
-
-    def as_latex(self) -> str:
-        """Return both tables in LaTeX; effects are left out."""
-        meanings = column_key_in_line(self.meanings)
-        caption = f"{self.title}. {self.head} {self.notes} {meanings}"
-        published_caption = f"{self.published_title}. {_PUBLISHED_NOTES}"
-        tables = [
-            latex(self.table, caption),
-            latex(self.published_table, published_caption),
-        ]
-        return "\n".join(tables)
 
 
 # -- the table itself
@@ -329,7 +280,6 @@ def as_text(number: int, table: pd.DataFrame, names: Names) -> pd.DataFrame:
 def _number_beside_published(
     style: str, value: float, published_value: float, difference: float
 ) -> str:
-    """Print a number, and the paper's with the difference where the paper has one."""
     text = "-" if isnan(value) else format(value, style)
     if isnan(published_value):
         return text
@@ -338,12 +288,6 @@ def _number_beside_published(
 
 
 def _sweeps_lambda_alone(table: pd.DataFrame) -> bool:
-    """Say whether chosen trials vary no other option than lambda.
-
-    Args:
-        table: Its columns `trial` and `lambda` have the names of a line's trials, and
-            their values of lambda, with spaces between them.
-    """
     for trials, lambdas in zip(table["trial"], table["lambda"], strict=True):
         names = {trial_name({"lambda": float(value)}) for value in lambdas.split()}
         if not names.union({trial_name({})}).issuperset(trials.split()):
@@ -407,7 +351,6 @@ def _pair_titles(
 
 
 def _effect(row: Mapping[str, Any], style: str) -> str:
-    """Print a mean over cells with its range, and in how many cells it is above 0."""
     if not row["cells"]:
         return "-"
     signed = "+" + style
@@ -451,7 +394,6 @@ def describe_training(metrics: pd.DataFrame, names: Names) -> str:
 
 
 def _range(numbers: pd.Series) -> str:
-    """Print the lowest and the highest of some numbers, once where they are equal."""
     low = _short_number(numbers.min())
     high = _short_number(numbers.max())
     return low if low == high else f"{low} to {high}"

@@ -164,12 +164,7 @@ def legend(figure: Figure, entries: list[Line2D]) -> None:
 
 
 def _legend_columns(labels: list[str], width: float) -> int:
-    """Return into how many columns of a legend labels fit, at least one.
-
-    Args:
-        labels: In their order, with line breaks.
-        width: Of the legend, in inches.
-    """
+    """Return into how many columns of a legend labels fit, at least one."""
     # With the handle, about.
     label_widths = [
         _LETTER * max(map(len, label.split("\n"))) + 0.62 for label in labels
@@ -241,7 +236,6 @@ def save(figure: Figure, out: Path, name: str) -> None:
 
 
 def _write_plain_numbers(axis: Axis) -> None:
-    """Replace the formatters of an axis that write mathematics."""
     major = axis.get_major_formatter()
     if isinstance(major, LogFormatterMathtext):
         axis.set_major_formatter(_PlainNumbers(major))
@@ -251,10 +245,8 @@ def _write_plain_numbers(axis: Axis) -> None:
 
 
 def _shrink(png: Path) -> None:
-    """Write a drawing anew with the 256 colours that it has most of.
-
-    It has a third of the bytes, and looks as it did.
-    """
+    """Write a drawing anew with the 256 colours that it has most of."""
+    # It has a third of the bytes, and looks as it did.
     with Image.open(png) as image:
         dpi = image.info["dpi"]
         drawing = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
@@ -262,13 +254,7 @@ def _shrink(png: Path) -> None:
 
 
 class _PlainNumbers(Formatter):
-    """Plain numbers at the ticks of a logarithmic axis.
-
-    matplotlib would write them as mathematics.
-
-    Args:
-        of_matplotlib: Which ticks have a number.
-    """
+    """Plain numbers at the ticks of a logarithmic axis, where matplotlib has any."""
 
     def __init__(self, of_matplotlib: LogFormatterMathtext) -> None:
         self._of_matplotlib = of_matplotlib

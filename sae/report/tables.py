@@ -97,12 +97,19 @@ def write(
     front_tables, fronts_text = _compare_fronts(
         across_groups(metrics), chosen, settings
     )
+    controls_table = controls.compare(
+        chosen, settings, SCORES_OF_CONTROLS, settings.claims
+    )
+    how_trained = prose(describe_training(paper_metrics, settings))
+    detection_table = detection.by_cell(chosen, latents, settings)
     texts = {
         **table_files(paper_metrics, published_folder, settings),
-        **_controls_files(chosen, describe_training(paper_metrics, settings), settings),
+        "controls.csv": _csv(controls_table),
+        "controls.md": controls_page.page(controls_table, how_trained, settings),
         **{f"{name}.csv": _csv(table) for name, table in front_tables.items()},
         "fronts.md": fronts_text,
-        **_detection_files(chosen, latents, settings),
+        "detection.csv": _csv(detection_table),
+        "detection.md": detection_page.page(detection_table, settings),
         **leaderboard.render([metrics_file.parent, *beside]),
     }
     for name, text in texts.items():
@@ -112,53 +119,25 @@ def write(
     files.write_sums(out / "tables.sums.json", [out / name for name in texts])
 
 
-def _controls_files(
-    chosen: pd.DataFrame, how_trained: str, settings: ComparisonSettings
-) -> dict[str, str]:
-    """Print what the scores are worth, as {file name: text}.
-
-    Args:
-        chosen: The SAEs that protocol `paper` chose, on test.
-        how_trained: How the baseline was trained.
-        settings: How things are printed, and the rule of intervals.
-    """
-    table = controls.compare(chosen, settings, SCORES_OF_CONTROLS, settings.claims)
-    page = controls_page.page(table, prose(how_trained), settings)
-    return {"controls.csv": _csv(table), "controls.md": page}
-
-
-def _detection_files(
-    chosen: pd.DataFrame, latents: pd.DataFrame, settings: ComparisonSettings
-) -> dict[str, str]:
-    """Print detection beside the baseline, as {file name: text}."""
-    table = detection.by_cell(chosen, latents, settings)
-    return {
-        "detection.csv": _csv(table),
-        "detection.md": detection_page.page(table, settings),
-    }
-
-
 def _compare_fronts(
     metrics: pd.DataFrame, chosen: pd.DataFrame, settings: ComparisonSettings
 ) -> tuple[dict[str, pd.DataFrame], str]:
-    """Compare methods at the same R^2.
-
-    Args:
-        metrics: All SAEs; MS, the Monosemanticity Score, is that across groups.
-        chosen: Those that protocol `paper` chose, on test, for the controls.
-        settings: How things are printed, and the rules.
-
-    Returns:
-        {name of a table: the table}, and the text of their page.
-    """
+    """Return {name: table} of methods at the same R^2, and the text of their page."""
     all_readings = readings.read(metrics, settings.tuned, settings.fronts)
     means = outcomes.means(
         all_readings, settings.families, settings.intervals, settings.pictures
     )
     dataset_means = outcomes.by_dataset(all_readings.fronts, settings.families)
-    control_differences = _controls_over_datasets(chosen, settings)
+    chosen_across_groups = across_groups(chosen)
+    control_differences = controls.compare(
+        chosen_across_groups, settings, fronts_page.JUDGED, settings.claims
+    )
+    over_all = control_differences["dataset"] == controls.ALL
+    # Of several datasets they are over all together.
+    if over_all.any():
+        control_differences = control_differences[over_all]
     imported = controls.imported_beside(
-        across_groups(chosen), settings, ("r2", *fronts_page.JUDGED, "measured")
+        chosen_across_groups, settings, ("r2", *fronts_page.JUDGED, "measured")
     )
     sensitivity = _sensitivity(metrics, settings)
 
@@ -190,20 +169,6 @@ def _compare_fronts(
 
 def _csv(table: pd.DataFrame) -> str:
     return table.to_csv(index=False, lineterminator="\n")
-
-
-def _controls_over_datasets(
-    chosen: pd.DataFrame, settings: ComparisonSettings
-) -> pd.DataFrame:
-    """Return the controls' differences in what methods are judged by.
-
-    They are over all datasets together, where there are several, with MS across groups.
-    """
-    differences = controls.compare(
-        across_groups(chosen), settings, fronts_page.JUDGED, settings.claims
-    )
-    over_all = differences["dataset"] == controls.ALL
-    return differences[over_all] if over_all.any() else differences
 
 
 def _sensitivity(metrics: pd.DataFrame, settings: ComparisonSettings) -> pd.DataFrame:

@@ -102,7 +102,6 @@ def _draw_block(ax: Axes, rows: pd.DataFrame, images_across: int) -> None:
 
 
 def _title(method: str, row: Any, width: float) -> str:
-    """Return what stands above a block, cut to its width in inches."""
     parts = [
         style.fit(method, 0.45 * width, 1),
         f"latent {row['latent']}: MS {row['ms']:.2f}",

@@ -33,7 +33,6 @@ def draw(results: Path, names: Names) -> Figure:
 
 
 def _finish(ax: Axes, points: pd.DataFrame) -> None:
-    """Draw chance, and ticks at the bounds of the bands of frequency."""
     ax.axhline(0.5, color=style.GREY, linestyle=":", linewidth=1)
     ax.set_xscale("log")
     ticks = sorted(points["x"].unique())

@@ -59,7 +59,6 @@ def draw(results: Path, names: Names) -> Figure:
 
 
 def _draw_panel(ax: Axes, means: pd.DataFrame, cells: pd.Series, names: Names) -> None:
-    """Draw the lines of one endpoint."""
     negligible = outcomes.NEGLIGIBLE
     ax.axvspan(-negligible, negligible, color="#f0f0f0", zorder=0)
     ax.axvline(0, color=style.GREY, linewidth=0.8)

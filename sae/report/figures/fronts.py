@@ -35,7 +35,6 @@ def draw(results: Path, names: Names) -> Figure:
     """Draw a row per dataset and endpoint, a column per backbone and k."""
     metrics, made_by = leaderboard.read(results)
     rule = made_by.fronts
-    compared = names.tuned
     of_protocol = fronts.of_protocol(across_groups(metrics), rule)
     points = fronts.validation_trials(of_protocol, rule)
     measured = [name for name in ENDPOINTS if points[name].notna().any()]
@@ -57,7 +56,7 @@ def draw(results: Path, names: Names) -> Figure:
             ax.set_axis_off()
         for ax, (backbone, k) in zip(row, places, strict=False):
             cell = points[(points[CELL] == [dataset, backbone, k]).all(axis=1)]
-            _draw_panel(ax, cell, name, names, compared, rule)
+            _draw_panel(ax, cell, name, names, rule)
             dataset_line = style.fit(names.dataset(dataset), width)
             backbone_line = style.fit(f"{names.backbone(backbone)}, k = {k}", width)
             ax.set_title(f"{dataset_line}\n{backbone_line}", fontsize=7)
@@ -65,7 +64,7 @@ def draw(results: Path, names: Names) -> Figure:
         row[0].set_ylabel(f"{SCORES[name].label} (val)")
     for ax in axes[-1]:
         ax.set_xlabel("R² (val)")
-    drawn = [name for name in names.order(points["method"]) if name in compared]
+    drawn = [name for name in names.order(points["method"]) if name in names.tuned]
     entries = [
         *style.handles(names, drawn),
         style.reference("not feasible", marker="o", **_HOLLOW),
@@ -84,12 +83,10 @@ def _draw_panel(
     cell: pd.DataFrame,
     name: str,
     names: Names,
-    compared: dict[str, str | None],
     rule: fronts.FrontRule,
 ) -> None:
-    """Draw one score of one cell: its trials, its fronts, and where they are read."""
-    trained = cell[cell["method"].isin(list(compared)) & cell[name].notna()]
-    windows = _windows(cell, name, compared, rule)
+    trained = cell[cell["method"].isin(list(names.tuned)) & cell[name].notna()]
+    windows = _windows(cell, name, names.tuned, rule)
     for window in dict.fromkeys(windows.values()):
         start = max(window.low, window.floor)
         # A window of one vertex has no width; a line is seen all the same.
@@ -136,7 +133,7 @@ def _windows(
     compared: dict[str, str | None],
     rule: fronts.FrontRule,
 ) -> dict[str, Window]:
-    """Return {method: where it is read beside its baseline}, of those that have one."""
+    """Return {method: where it is read beside its baseline}."""
     windows = {}
     for method in compared:
         baseline = cell[cell["method"] == fronts.root(method, compared)]

@@ -66,7 +66,6 @@ def draw(results: Path, names: Names) -> Figure:
 def _draw_panel(
     ax: Axes, effects: pd.DataFrame, lines: list, methods: list[str], names: Names
 ) -> None:
-    """Draw the effects of one score on one dataset, the first line on top."""
     ax.axvline(0, color=style.GREY, linewidth=0.8)
     by_line = dict(iter(effects.groupby([*CELL[1:], "method"], sort=False)))
     for place, line in enumerate(lines):

@@ -48,13 +48,7 @@ Look = dict[str, Any]  # keyword arguments of `Axes.plot`
 
 @dataclass(frozen=True)
 class _Looks:
-    """The looks of lines and markers.
-
-    Attributes:
-        names: How methods are printed.
-        lines: {(method, other options): look of the line}.
-        ks: All k of the experiment, ascending; each has a marker.
-    """
+    """How lines, by (method, other options), and all k look."""
 
     names: Names
     lines: dict[tuple[str, str], Look]
@@ -125,19 +119,17 @@ def draw(results: Path, names: Names) -> Figure:
 
 
 def _swept_rows(metrics: pd.DataFrame, names: Names) -> pd.DataFrame:
-    """Return the rows of each method that sweeps a numeric option.
-
-    The option is lambda if it is swept, else the first by name.
-
-    Returns:
-        Rows of metrics with columns `option`, `x` (its value), `others` (what the
-        trials say beside it), `against` (the method from which differences are drawn).
-    """
+    """Return rows of sweeps of a number: with `option`, `x`, `others`, `against`."""
     tables = [metrics[:0]]
     for method in names.order(names.compared):
         rows = metrics[metrics["method"] == method]
         varied_options = _varied_options(rows)
-        numbers = [name for name in varied_options if _is_number(rows[name])]
+        # Yes and no have no place on an axis.
+        numbers = [
+            name
+            for name in varied_options
+            if is_numeric_dtype(rows[name]) and not is_bool_dtype(rows[name])
+        ]
         if not numbers:
             continue
         option = "lambda" if "lambda" in numbers else numbers[0]
@@ -153,14 +145,8 @@ def _swept_rows(metrics: pd.DataFrame, names: Names) -> pd.DataFrame:
 
 
 def _varied_options(rows: pd.DataFrame) -> list[str]:
-    """Return the options of which a method tries several values in one place.
-
-    A place is a dataset and a backbone, whatever the k. What differs only between
-    places is a recipe's, not swept.
-
-    Args:
-        rows: Rows of metrics, all of one method.
-    """
+    """Return the options of which a method tries several values in one place."""
+    # What differs only between datasets and backbones is a recipe's, and not swept.
     places = rows.groupby(["dataset", "backbone"])
     return [
         option
@@ -169,13 +155,8 @@ def _varied_options(rows: pd.DataFrame) -> list[str]:
     ]
 
 
-def _is_number(column: pd.Series) -> bool:
-    """Say whether values can stand on an axis; yes and no cannot."""
-    return is_numeric_dtype(column) and not is_bool_dtype(column)
-
-
 def _write_options(rows: pd.DataFrame, options: list[str]) -> pd.Series:
-    """Write the values of some options in each row, such as "lr 0.1, m 64"."""
+    """Write the options of each row, such as "lr 0.1, m 64"."""
     texts = [
         ", ".join(
             f"{option} {value_in_path(value)}"
@@ -190,7 +171,6 @@ def _write_options(rows: pd.DataFrame, options: list[str]) -> pd.Series:
 
 
 def _line_looks(swept: pd.DataFrame, names: Names) -> dict[tuple[str, str], Look]:
-    """Return {(method, other options): how its lines look}: the later, the lighter."""
     looks = {}
     for method, rows in swept.groupby("method", sort=False):
         other_options = rows["others"].unique()
@@ -206,14 +186,6 @@ def _line_looks(swept: pd.DataFrame, names: Names) -> dict[tuple[str, str], Look
 def _draw_panel(
     ax: Axes, rows: pd.DataFrame, points: pd.DataFrame, looks: _Looks
 ) -> None:
-    """Draw one quantity of one cell's dataset, backbone and option.
-
-    Args:
-        ax: The panel.
-        rows: Of :func:`_swept_rows`; those that diverged get a cross.
-        points: Of :func:`_differences`.
-        looks: How lines and markers look.
-    """
     names = looks.names
     ax.axhline(0, zorder=1, **_ZERO)
     for method in names.order(rows["method"]):
@@ -250,17 +222,7 @@ def _scale_x(ax: Axes, x: pd.Series) -> None:
 
 
 def _differences(rows: pd.DataFrame, chosen: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Return means over seeds of the difference from the method that each is against.
-
-    Args:
-        rows: Of :func:`_swept_rows`.
-        chosen: The chosen SAEs, among them those that differences are drawn from.
-        column: Of which score.
-
-    Returns:
-        A row for each method, k, others and x: `difference`, and whether it was
-        `selected` with any seed. A line joins what differs in x alone.
-    """
+    """Return mean differences over seeds, by method, k, others and x."""
     references = chosen[[*RUN, "method", column]].rename(columns={"method": "against"})
     pairs = rows.merge(references, on=[*RUN, "against"], suffixes=("", "_base"))
     pairs = pairs.assign(difference=pairs[column] - pairs[f"{column}_base"])
@@ -310,13 +272,6 @@ def _exceptions(rows: pd.DataFrame, names: Names) -> list[str]:
 def _legend(
     swept: pd.DataFrame, looks: _Looks, diverged_saes: dict[str, str]
 ) -> list[Line2D]:
-    """Return the entries of the legend.
-
-    Args:
-        swept: Of :func:`_swept_rows`.
-        looks: How lines and markers look.
-        diverged_saes: {method: how many of its SAEs diverged}.
-    """
     names = looks.names
     entries = []
     for (method, options), look in looks.lines.items():

@@ -75,16 +75,13 @@ def answer(
     sentences += say_looks(controls)
     if priced:
         sentences.append(_price(priced, effects, measured[0], names))
-    return [_without_minus_zero(text) for text in sentences + about_imported]
-
-
-def _without_minus_zero(sentence: str) -> str:
-    """Return a sentence in which what rounds to 0 has a plus."""
-    return re.sub(r"-(0\.0+)(?!\d)", r"+\1", sentence)
+    # What rounds to 0 has a plus.
+    return [
+        re.sub(r"-(0\.0+)(?!\d)", r"+\1", text) for text in sentences + about_imported
+    ]
 
 
 def _no_comparison(means: pd.DataFrame, claims: pd.DataFrame) -> list[str]:
-    """Say that nothing compares, and where the paper's claims are."""
     reason = "No method here has feasible trials beside a baseline's"
     if means["out_of_reach"].any():
         reason = "No method here reaches the R² at which its baseline is compared"
@@ -95,13 +92,7 @@ def _no_comparison(means: pd.DataFrame, claims: pd.DataFrame) -> list[str]:
 
 
 def _verdict(method: str, effects: pd.DataFrame, names: Names) -> str:
-    """Say in one sentence what a method is beside its baseline in each endpoint.
-
-    Args:
-        method: The method.
-        effects: By method and score, at the first width.
-        names: How methods are printed.
-    """
+    """Say what a method is beside its baseline in each endpoint."""
     label = names.method(method)
     baseline = names.method(fronts.root(method, names.tuned))
     parts = []
@@ -137,7 +128,6 @@ def _scale(controls: pd.DataFrame, score: str, names: Names) -> list[str]:
 
 
 def _about_imported(imported: pd.DataFrame, names: Names) -> list[str]:
-    """Say what each SAE that was made elsewhere scores, with the baseline beside it."""
     baseline = names.method(names.baselines[0]) if names.baselines else "baseline"
     sentences = []
     for method, rows in imported.groupby("method", sort=False):
@@ -155,14 +145,7 @@ def _about_imported(imported: pd.DataFrame, names: Names) -> list[str]:
 
 
 def _price(methods: list[str], effects: pd.DataFrame, score: str, names: Names) -> str:
-    """Name every score of some methods whose interval lies on the wrong side of 0.
-
-    Args:
-        methods: The methods.
-        effects: By method and score, at the first width.
-        score: The endpoint whose R² is named.
-        names: How methods are printed.
-    """
+    """Name every score of some methods whose interval lies on the wrong side of 0."""
     parts = []
     for method in methods:
         losses = []

@@ -43,7 +43,6 @@ class ShownSae:
         coder: The SAE.
         table: m rows by latent (`sae.report.site.latents.payload`).
         siblings: SAEs that differ from it in their seed alone.
-        is_control: Whether its method is a control.
         is_chosen: Whether a protocol chose it; else it is shown, and not judged.
     """
 
@@ -52,7 +51,6 @@ class ShownSae:
     coder: Coder
     table: pd.DataFrame
     siblings: list[Coder] = field(default_factory=list)
-    is_control: bool = False
     is_chosen: bool = True
 
 
@@ -61,15 +59,12 @@ class AddedCell:
     """The images and SAEs of a cell, as later files of the site need them.
 
     Attributes:
-        highest_images: Of each SAE (m, 10) rows of its latents' highest images, -1
-            where a latent has fewer.
         start_saes: The SAEs, as the rules of `start` read them.
         judge: The hash of the cell's blind trials; None where there are none.
         judged_methods: Ids of the methods whose latents they ask about.
         trial_images: Rows of images that these trials show.
     """
 
-    highest_images: list[np.ndarray] = field(default_factory=list)
     start_saes: list[StartSae] = field(default_factory=list)
     judge: str | None = None
     judged_methods: list[str] = field(default_factory=list)
@@ -175,19 +170,22 @@ def add_cell(
         if baseline is None and sae.method in baselines[:1]:
             baseline = sae
             baseline_start = start_sae
-        added.highest_images.append(highest_images)
         added.start_saes.append(start_sae)
     if concepts is not None:
         pack.put(site, f"concepts/{number}", {"saes": concepts_by_sae})
     for control in controls:
         codes = latents.encode(control.coder, test.embeddings)
         ranked_codes[control.method] = latents.rank_codes(codes)
-    chosen = [sae for sae in [*saes, *controls] if sae.is_chosen]
+    control_methods = [control.method for control in controls]
     judged = [
         trials.JudgedSae(
-            sae.method, sae.is_control, ranked_codes[sae.method], sae.table
+            sae.method,
+            sae.method in control_methods,
+            ranked_codes[sae.method],
+            sae.table,
         )
-        for sae in chosen
+        for sae in [*saes, *controls]
+        if sae.is_chosen
     ]
     _add_trials(site, cell, judged, test, baselines, number, added)
     return added
@@ -202,17 +200,7 @@ def _add_trials(
     number: int,
     added: AddedCell,
 ) -> None:
-    """Write the blind trials of a cell, if its latents fire on enough images.
-
-    Args:
-        site: The folder of the site.
-        cell: (dataset, backbone, k).
-        saes: Those whose latents may be judged.
-        test: The test images.
-        baselines: The methods that others are compared with.
-        number: The place of the cell in the site's list.
-        added: What the cell adds; the hash and the images of its trials are noted.
-    """
+    """Write a cell's blind trials, if its latents fire often enough."""
     if not saes:
         return
     by_method = {sae.method: sae for sae in saes}

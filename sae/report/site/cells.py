@@ -79,7 +79,6 @@ def _heaviest_vertices(selection: pd.DataFrame) -> dict[str, str]:
 
 
 def _with_first_seed(entries: list[BankedSae], protocol: str) -> list[BankedSae]:
-    """Return the SAEs of a protocol that have its first seed."""
     of_protocol = [entry for entry in entries if entry.protocol == protocol]
     return [entry for entry in of_protocol if entry.seed == of_protocol[0].seed]
 
@@ -148,7 +147,6 @@ def cell_payload(
 def _curves(
     saes: Mapping[str, BankedSae], places: Mapping[str, int], curves: pd.DataFrame
 ) -> list[dict[str, Any]]:
-    """Return the curves of the SAEs that are shown."""
     rows = []
     for method, entry in saes.items():
         sae_curves = rows_of_sae(curves, entry).groupby("curve", sort=False)

@@ -119,7 +119,7 @@ def _copy(file: Path, out: Path) -> dict[str, str]:
 
 
 def _title(figure: str) -> str:
-    """Return the title of a figure: "Fig. 5, probe" of fig5_probe."""
+    """Return "Fig. 5, probe" of fig5_probe."""
     with_number = re.sub(r"^fig(\d+)_?", r"fig. \1, ", figure)
     words = with_number.replace("_", " ").removesuffix(", ")
     return words.capitalize()

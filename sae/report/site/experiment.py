@@ -1,7 +1,7 @@
 """The site of an experiment, from its scores, tables, figures, claims and SAEs."""
 
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,14 +98,7 @@ def write(
 
 @dataclass(frozen=True)
 class _CellTables:
-    """The rows of one cell, as in the parquet files of these names.
-
-    Attributes:
-        selection: Which SAEs were chosen.
-        curves: On test.
-        latents: On test, MS across groups.
-        metrics: MS across groups.
-    """
+    """The rows of the parquet files of these names; MS is across groups."""
 
     selection: pd.DataFrame
     curves: pd.DataFrame
@@ -114,23 +107,7 @@ class _CellTables:
 
 
 class _Experiment:
-    """The contents of an experiment's site, gathered cell by cell.
-
-    Attributes:
-        results: The folder of the experiment.
-        activations: The folder of embeddings.
-        datasets_root: The folder of the datasets' indices.
-        names: How things are printed.
-        device: Of PyTorch.
-        tables: The rows of all cells.
-        extension_metrics: {column of metrics: what it says}, of metrics in a user's
-            folder.
-        extension_latent_scores: Such columns of latents.
-        cells: (dataset, backbone, k) of each.
-        places: The places of cells, methods and SAEs in the site's lists.
-        tests: {dataset: the index of its test images}.
-        concepts: {dataset: its concepts, None where the metric counted none}.
-    """
+    """The contents of an experiment's site, gathered cell by cell."""
 
     def __init__(
         self,
@@ -171,7 +148,9 @@ class _Experiment:
         cells_of_rows = metrics[CELL].drop_duplicates()
         self.cells: list[Cell] = list(cells_of_rows.itertuples(index=False, name=None))
         self.places = overview.Places(self.cells, names.order(names.methods))
+        # {dataset: the index of its test images}
         self.tests: dict[str, pd.DataFrame] = {}
+        # None where the metric counted none.
         self.concepts: dict[str, ShownConcepts | None] = {}
 
         # What each cell adds.
@@ -212,23 +191,24 @@ class _Experiment:
         pack.put(site, f"cells/{number}", cell_payload)
 
         test = self._read_test(dataset, backbone)
-        concepts = self._concepts_of(dataset, backbone, test)
-        shown = []
+        if dataset not in self.concepts:
+            self.concepts[dataset] = self._read_concepts(dataset, backbone, test)
+        concepts = self.concepts[dataset]
+        shown: list[ShownSae] = []
         controls: list[ShownSae] = []
         for method, entry in saes.items():
             is_chosen = method not in unchosen
-            sae_number = self._add_sae_row(number, cell, entry, tables, is_chosen)
+            sae_number = self._add_sae_row(number, entry, tables, is_chosen)
             table = cells.rows_of_sae(tables.latents, entry)
+            is_control = method in names.controls
             # Controls have no file, but the latents of the first one are judged.
-            if method not in names.controls:
-                shown.append(
-                    self._shown_sae(sae_number, bank, entry, table, test, is_chosen)
-                )
-            elif not controls and len(table):
-                control = self._shown_sae(
-                    sae_number, bank, entry, table, test, is_chosen
-                )
-                controls.append(dataclasses.replace(control, is_control=True))
+            if is_control and (controls or table.empty):
+                continue
+            sae = self._shown_sae(sae_number, bank, entry, table, test, is_chosen)
+            if is_control:
+                controls.append(sae)
+            else:
+                shown.append(sae)
         added = build.add_cell(
             site,
             cell,
@@ -241,16 +221,23 @@ class _Experiment:
             controls,
         )
         self._trial_images.setdefault(dataset, []).append(added.trial_images)
-        self._highest_images.setdefault(dataset, []).extend(added.highest_images)
+        self._highest_images.setdefault(dataset, []).extend(
+            sae.highest_images for sae in added.start_saes
+        )
         self._start_saes += [
             sae for sae in added.start_saes if sae.method not in unchosen
         ]
 
         self._note_methods_without_choice(cell, chosen, tables.metrics)
+        # Of any method where there is no baseline.
+        baseline_rows = tables.metrics
+        if names.baselines:
+            is_baseline = baseline_rows["method"] == names.baselines[0]
+            baseline_rows = baseline_rows[is_baseline]
         self._cell_rows.append(
             {
                 **dict(zip(CELL, cell, strict=True)),
-                "m": self._dictionary_size(tables.metrics),
+                "m": baseline_rows["m"].iloc[0],
                 "d": test.embeddings.shape[1],
                 "images": list(self.tests).index(dataset),
                 "saes": [sae.number for sae in shown],
@@ -262,8 +249,6 @@ class _Experiment:
         )
 
     def _tables_of(self, cell: Cell) -> _CellTables:
-        """Return the rows of a cell."""
-
         def rows_of_cell(rows: pd.DataFrame) -> pd.DataFrame:
             return rows[(rows[CELL] == list(cell)).all(axis=1)]
 
@@ -275,11 +260,6 @@ class _Experiment:
         )
 
     def _read_test(self, dataset: str, backbone: str) -> Activations:
-        """Read the test images' embeddings.
-
-        Raises:
-            UserError: another backbone saw other test images.
-        """
         test = store.read(self.activations / dataset / backbone / "test")
         first_index = self.tests.setdefault(dataset, test.index)
         if not first_index["image_id"].equals(test.index["image_id"]):
@@ -292,15 +272,12 @@ class _Experiment:
     def _add_sae_row(
         self,
         cell_number: int,
-        cell: Cell,
         entry: BankedSae,
         tables: _CellTables,
         is_chosen: bool,
     ) -> int:
         """Add an SAE to the site's list, and return its place there."""
         number = len(self._sae_rows)
-        self.places.saes[(*cell, entry.method, entry.name, entry.seed)] = number
-
         test_metrics = tables.metrics[tables.metrics["split"] == "test"]
         sae_metrics = cells.rows_of_sae(test_metrics, entry)
         alive = sae_metrics["m"] - sae_metrics["dead"]
@@ -327,22 +304,12 @@ class _Experiment:
         test: Activations,
         is_chosen: bool,
     ) -> ShownSae:
-        """Open an SAE that gets a file, and its siblings.
-
-        Args:
-            number: Its place in the site's list.
-            bank: The SAEs of the cell.
-            entry: The SAE.
-            table: Its rows of latents.parquet; there may be none of one that no
-                protocol chose.
-            test: The test images.
-            is_chosen: Whether a protocol chose it.
-        """
         table = table.sort_values("latent").reset_index(drop=True)
         coder = bank.open(entry).to(self.device)
+        # What no protocol chose may not be scored latent by latent.
         if table.empty and not is_chosen:
             codes = site_latents.encode(coder, test.embeddings)
-            table = site_latents.without_scores(codes)
+            table = pd.DataFrame({"n_active": np.diff(codes.indptr)})
         siblings = [
             bank.open(sibling).to(self.device)
             for sibling in bank.siblings(entry)
@@ -355,7 +322,6 @@ class _Experiment:
     def _note_methods_without_choice(
         self, cell: Cell, chosen: Mapping[str, BankedSae], metrics: pd.DataFrame
     ) -> None:
-        """Note which tuned methods have trials in a cell, but none that was chosen."""
         dataset, backbone, k = cell
         trained = set(metrics["method"])
         methods = [
@@ -369,20 +335,6 @@ class _Experiment:
                 f"{self.names.dataset(dataset)}, {self.names.backbone(backbone)}, "
                 f"k = {k}: no trial was acceptable of {labels}."
             )
-
-    def _dictionary_size(self, metrics: pd.DataFrame) -> Any:
-        """Return m of the first baseline, or of any method where there is none."""
-        if self.names.baselines:
-            metrics = metrics[metrics["method"] == self.names.baselines[0]]
-        return metrics["m"].iloc[0]
-
-    def _concepts_of(
-        self, dataset: str, backbone: str, test: Activations
-    ) -> ShownConcepts | None:
-        """Return the concepts of a dataset, which are read once."""
-        if dataset not in self.concepts:
-            self.concepts[dataset] = self._read_concepts(dataset, backbone, test)
-        return self.concepts[dataset]
 
     def _read_concepts(
         self, dataset: str, backbone: str, test: Activations
@@ -474,7 +426,6 @@ class _Experiment:
             points, names, rule, self.places
         )
         start_views = start.views(self._start_saes, names, effects, self.cells)
-        first_panel = start.first_panel(names, effects)
         description = names.config["experiment"].get("description", "")
         backbones = dict.fromkeys(backbone for _, backbone, _ in self.cells)
         return Overview(
@@ -497,7 +448,7 @@ class _Experiment:
             claims=overview.claim_rows(claims),
             effects=effects,
             start=[dataclasses.asdict(view) for view in start_views],
-            first_panel=None if first_panel is None else vars(first_panel),
+            first_panel=start.first_panel(names, effects),
             latent_scores=self.extension_latent_scores,
             scores=overview.scores(self.extension_metrics),
             trials=overview.trials(
@@ -508,7 +459,6 @@ class _Experiment:
         )
 
     def _provenance(self, job_times: list[dict[str, Any]]) -> dict[str, Any]:
-        """Return what the site was made from."""
         manifests = [
             files.read_json(
                 self.activations / dataset / backbone / "train/manifest.json",
@@ -520,6 +470,10 @@ class _Experiment:
         embedding_sources = [
             source for manifest in manifests for source in manifest["artifacts"]
         ]
+        sources = [*embedding_sources, *self._annotation_sources]
+        # Of one name the last one counts.
+        source_by_name = {source["name"]: source for source in sources}
+        fields = ("name", "version", "citation", "licence", "homepage")
         config = yaml.safe_dump(
             self.names.config, sort_keys=False, allow_unicode=True, width=100
         )
@@ -527,7 +481,10 @@ class _Experiment:
             "config": config,
             "versions": build.versions(),
             "embeddings": [_embeddings(manifest, self.names) for manifest in manifests],
-            "sources": _source_rows([*embedding_sources, *self._annotation_sources]),
+            "sources": [
+                {field: source_by_name[name][field] for field in fields}
+                for name in sorted(source_by_name)
+            ],
             "times": job_times,
             "machine": build.machine(),
             "rebuild": f"make run EXPERIMENT={self.names.experiment}",
@@ -558,17 +515,7 @@ def images_left_out(label: str, problem: str, image_ids: Collection[str]) -> lis
     return [f"{label}: {len(image_ids)} images {problem}: {first}{more}."]
 
 
-def _source_rows(sources: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return whom data are from, once each, by name; the last of one name counts."""
-    by_name = {source["name"]: source for source in sources}
-    fields = ("name", "version", "citation", "licence", "homepage")
-    return [
-        {field: by_name[name][field] for field in fields} for name in sorted(by_name)
-    ]
-
-
 def _embeddings(manifest: dict[str, Any], names: Names) -> dict[str, str]:
-    """Return what the site says of the embeddings of one dataset and backbone."""
     dataset = manifest["dataset"]
     backbone = manifest["backbone"]
     return {

@@ -121,10 +121,10 @@ def explore(
     # What a metric keeps of the images for all SAEs.
     shared: dict[Hashable, Any] = {}
     for number, (name, coder) in enumerate(zip(methods, coders, strict=True)):
-        scores = _score(coder, test, named, shared)
-        shown.append(ShownSae(number, name, coder, scores.latents))
-        metric_rows.append({"m": coder.m, **scores.of_sae})
-        doubt = convert.describe_doubt(coder, scores.of_sae["r2"], "these embeddings")
+        scores, latents = _score(coder, test, named, shared)
+        shown.append(ShownSae(number, name, coder, latents))
+        metric_rows.append({"m": coder.m, **scores})
+        doubt = convert.describe_doubt(coder, scores["r2"], "these embeddings")
         if doubt:
             progress.warning("%s: it %s", name, doubt)
 
@@ -150,11 +150,7 @@ def explore(
 
 
 def _check_out(out: Path) -> None:
-    """Check that a folder is new, empty or a site.
-
-    Raises:
-        UserError: it holds something else.
-    """
+    """Refuse a folder that holds something else than a site."""
     if not out.exists() or (out / "data/overview.js").exists():
         return
     if not out.is_dir() or any(out.iterdir()):
@@ -169,16 +165,7 @@ def _check_out(out: Path) -> None:
 def _method_names(
     places: Sequence[str], coders: Sequence[Coder], chosen_names: Sequence[str]
 ) -> list[str]:
-    """Return a different name for each SAE.
-
-    Args:
-        places: Where the SAEs are, as the user names them.
-        coders: The SAEs.
-        chosen_names: The user's names; without any, those of the files.
-
-    Raises:
-        UserError: there are not as many different names as SAEs.
-    """
+    """Return a different name for each SAE: the user's, or else those of the files."""
     names = list(chosen_names)
     if not names:
         file_names = [
@@ -197,10 +184,6 @@ def _method_names(
 
 
 def _file_name(place: str, coder: Coder) -> str:
-    """Return what an SAE's file is called.
-
-    A sae.safetensors is called by its method, or by the library that made it.
-    """
     stem = Path(place).stem
     if stem != "sae":
         return stem
@@ -222,7 +205,6 @@ def _without_repeats(names: Sequence[str]) -> list[str]:
 def _relations(
     methods: Sequence[str], coders: Sequence[Coder]
 ) -> dict[str, MethodRelations]:
-    """Return how the SAEs are printed; one with another k than the first says its k."""
     relations = {}
     for name, coder in zip(methods, coders, strict=True):
         label = name if coder.k == coders[0].k else f"{name} (k = {coder.k})"
@@ -231,33 +213,13 @@ def _relations(
     return relations
 
 
-@dataclass(frozen=True)
-class SaeScores:
-    """The scores of one SAE on the test images.
-
-    Attributes:
-        of_sae: {score: value}.
-        latents: (m rows by latent) the scores of latents; names, where there are any.
-    """
-
-    of_sae: dict[str, Any]
-    latents: pd.DataFrame
-
-
 def _score(
     coder: Coder,
     test: Activations,
     named: "NamedImages | None",
     shared: dict[Hashable, Any],
-) -> SaeScores:
-    """Score an SAE.
-
-    Args:
-        coder: The SAE.
-        test: The test images.
-        named: Images with keywords, if latents get names.
-        shared: What metrics keep of the images for all SAEs; they add to it.
-    """
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Return {score: value} of an SAE, and the scores and names of its latents."""
     metrics: tuple[str, ...] = METRICS
     if named is None:
         subject = Subject(coder, {"test": test})
@@ -284,11 +246,10 @@ def _score(
     }
     table = table.assign(**latent_names)
     table = table.assign(ms=table.get("ms_across_groups", table["ms"]))
-    return SaeScores(of_sae, table)
+    return of_sae, table
 
 
 def _score_by(metric: str, subject: Subject) -> dict[str, Any]:
-    """Return the scores of one metric."""
     module = registry.load("metric", metric)
     readable = subject.limited({"test", *module.READS})
     return module.score(readable, "test", options_of(metric, None))
@@ -377,7 +338,6 @@ def halve(images: Activations) -> tuple[Activations, Activations]:
 
 
 def _rows_of(images: Activations, is_row: np.ndarray) -> Activations:
-    """Return some of the images, by a boolean for each."""
     return Activations(
         store.rows_of(images.embeddings, np.flatnonzero(is_row)),
         images.index[is_row].reset_index(drop=True),
@@ -426,20 +386,32 @@ def compose(
             test.index,
             credit,
             open_image,
-            added.highest_images,
+            [sae.highest_images for sae in added.start_saes],
             added.trial_images,
             concepts,
         )
         # Without pictures nobody can judge.
         contents.cells[0]["judge"] = None if open_image is None else added.judge
         contents.cells[0]["judged_methods"] = added.judged_methods
+        settings = [
+            {
+                **sae.coder.metadata,
+                "m": sae.coder.m,
+                "k": sae.coder.k,
+                "input_norm": sae.coder.input_norm,
+            }
+            for sae in shown
+        ]
         cell_payload = {
             "curves": [],
             "training": [],
             "distributions": cells.distributions(
                 {sae.number: sae.table for sae in shown}
             ),
-            "settings": [_settings_row(sae) for sae in shown],
+            "settings": [
+                {"method": sae.number, "trial": TRIAL, "settings": of_sae}
+                for sae, of_sae in zip(shown, settings, strict=True)
+            ],
         }
         pack.put(site, "cells/0", cell_payload)
         start_views = start.views(added.start_saes, names, [], [cell])
@@ -465,16 +437,7 @@ def _overview(
     metrics: pd.DataFrame,
     test: Activations,
 ) -> Overview:
-    """Return the overview, but for `start` and `provenance`.
-
-    Args:
-        title: Of the site.
-        names: Of one dataset and one backbone.
-        cell: (dataset, backbone, k of the first SAE).
-        shown: The SAEs.
-        metrics: A row of scores for each SAE.
-        test: The images.
-    """
+    """Return the overview, but for `start` and `provenance`."""
     dataset, backbone, k = cell
     methods = [sae.method for sae in shown]
     labels = [names.method(method) for method in methods]
@@ -490,8 +453,6 @@ def _overview(
         selected=True,
     )
     places = overview.Places([cell], methods)
-    keys = metrics[overview.KEY].itertuples(index=False, name=None)
-    places.saes = {key: place for place, key in enumerate(keys)}
     no_points = pd.DataFrame(columns=[*fronts.TRIAL, "feasible"])
     trials = overview.trials(metrics, no_points, set(), places)
     # There is no validation split, of which L0 is shown else.
@@ -539,19 +500,7 @@ def _overview(
     )
 
 
-def _settings_row(sae: ShownSae) -> dict[str, Any]:
-    """Return what is known of how an SAE was made."""
-    settings = {
-        **sae.coder.metadata,
-        "m": sae.coder.m,
-        "k": sae.coder.k,
-        "input_norm": sae.coder.input_norm,
-    }
-    return {"method": sae.number, "trial": TRIAL, "settings": settings}
-
-
 def _sentences_left_out(unreadable: Sequence[str]) -> list[str]:
-    """Say which images have no thumbnail, if there are any."""
     if not unreadable:
         return []
     first = ", ".join(unreadable[:10])
@@ -579,17 +528,7 @@ class ViewedImages:
 def _read_viewed_images(
     activations: Path, dataset: Path | None, artifacts: Path, images: Path | None
 ) -> ViewedImages:
-    """Read embeddings, and see whether there are pictures to them.
-
-    Args:
-        activations: A folder of splits, the folder of one, or a .npy file.
-        dataset: The folder of the dataset's index, if the user names one.
-        artifacts: The folder of fetched artifacts.
-        images: A folder of images, if the user names one.
-
-    Raises:
-        UserError: a file cannot be read, or images are not as many as embeddings.
-    """
+    """Read a folder of splits, of one split or a .npy file, and find its pictures."""
     open_image = None
     if images is not None:
         open_image = pictures.Guard(archives.opener(images))
@@ -609,11 +548,7 @@ def _read_viewed_images(
 
 
 def _read_array(file: Path, images: Path | None) -> Activations:
-    """Read a .npy file of embeddings (N, d), whose rows are a folder's sorted images.
-
-    Raises:
-        UserError: images are not as many as rows.
-    """
+    """Read embeddings (N, d), whose rows are a folder's sorted images."""
     embeddings = check_embeddings(files.read_array(file), None, str(file))
     paths = [str(row) for row in range(len(embeddings))]
     if images is not None:
@@ -631,12 +566,7 @@ def _read_array(file: Path, images: Path | None) -> Activations:
 
 
 def _with_images_beside(test: Activations, results: Path) -> ViewedImages:
-    """Return embeddings with the images of their dataset, if these lie in its results.
-
-    Args:
-        test: The embeddings.
-        results: The folder that would hold datasets and artifacts.
-    """
+    """Return embeddings with the images of their dataset, if these lie in `results`."""
     dataset = test.manifest["dataset"]
     manifest_file = results / "datasets" / dataset["name"] / "manifest.json"
     try:
@@ -652,10 +582,6 @@ def _with_images_beside(test: Activations, results: Path) -> ViewedImages:
 def _with_images_of(
     test: Activations, manifest: dict[str, Any], artifacts: Path
 ) -> ViewedImages:
-    """Return embeddings with the images of a dataset, by the manifest of its index.
-
-    A dataset may have none.
-    """
     head = registry.head("dataset", manifest["spec"]["type"])
     open_image = None
     if head.constants.get("HAS_IMAGES", True):

@@ -164,7 +164,6 @@ def write(
     places[rows_on_sheets] = np.arange(len(rows_on_sheets))
     widths, heights = picture_sizes.T
     payload = {
-        "dataset": dataset,
         "ids": image_names,
         "label": pack.index(image_classes, len(class_names)),
         "classes": [printed(name) for name in class_names],
@@ -186,21 +185,13 @@ def write(
 def _most_shown_first(
     rows: np.ndarray, highest_images: Sequence[np.ndarray]
 ) -> np.ndarray:
-    """Return the rows, those of `rows_by_rank` first, and then the others by lot."""
     by_rank = rows_by_rank(highest_images)
     by_lot = np.random.default_rng(0).permutation(rows)
     return pd.unique(np.append(by_rank[np.isin(by_rank, rows)], by_lot))
 
 
 def _sheet(thumbnails: list[Image.Image], side: int) -> Image.Image:
-    """Draw thumbnails row by row, each in the middle of its square.
-
-    What they leave free is transparent.
-
-    Args:
-        thumbnails: Up to `ACROSS` rows of them.
-        side: Of a square, in pixels.
-    """
+    # What they leave free is transparent.
     fill_squares = all(image.size == (side, side) for image in thumbnails)
     mode = "RGB" if fill_squares else "RGBA"
     row_count = -(-len(thumbnails) // ACROSS)

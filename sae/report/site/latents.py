@@ -129,7 +129,8 @@ def payload(
     if "purity" in scores and (labels >= 0).all():
         scores["purity_null"] = _purity_by_chance(codes, labels, groups)
     if siblings:
-        scores["stability"] = _stability(coder, siblings)
+        cosines = [nearest(coder, sibling, 1)[1][:, 0] for sibling in siblings]
+        scores["stability"] = np.mean(cosines, axis=0)
 
     columns = {"n_active": pack.packed(table["n_active"], "u32")}
     for name, score in scores.items():
@@ -139,6 +140,15 @@ def payload(
         top_class = table["top_class"].map(class_places).fillna(-1).astype(int)
         columns["top_class"] = pack.index(top_class, len(classes))
 
+    matches = []
+    for number, cell_coder in cell_coders.items():
+        match_latents, match_cosines = nearest(coder, cell_coder, 1)
+        match = {
+            "sae": number,
+            "latent": pack.index(match_latents, cell_coder.m),
+            "cosine": pack.packed(match_cosines, "f16"),
+        }
+        matches.append(match)
     nearest_latents, nearest_cosines = nearest(coder, coder, NEAREST)
     sae_payload = {
         "m": coder.m,
@@ -153,10 +163,7 @@ def payload(
             "latent": pack.index(nearest_latents, coder.m),
             "cosine": pack.packed(nearest_cosines, "f16"),
         },
-        "matches": [
-            _match(coder, number, cell_coder)
-            for number, cell_coder in cell_coders.items()
-        ],
+        "matches": matches,
     }
     if is_named(table):
         sae_payload["names"] = names_payload(table)
@@ -166,7 +173,6 @@ def payload(
 def _scores(
     table: pd.DataFrame, extension_columns: Sequence[str]
 ) -> dict[str, np.ndarray]:
-    """Return the columns of scores that any latent has; names are no scores."""
     no_scores = (*concepts_metric.SHOWN, *names_metric.SHOWN)
     names = [
         name
@@ -186,39 +192,11 @@ def _purity_by_chance(
     return np.where(fires, purity.binary.mean(axis=0), np.nan)
 
 
-def _stability(coder: Coder, siblings: Sequence[Coder]) -> np.ndarray:
-    """Return (m,) how alike each latent is to the most alike one of other seeds."""
-    cosines = [nearest(coder, sibling, 1)[1][:, 0] for sibling in siblings]
-    return np.mean(cosines, axis=0)
-
-
-def _match(coder: Coder, number: int, cell_coder: Coder) -> dict[str, Any]:
-    """Return for each latent the one of another SAE that is most like it."""
-    latents, cosines = nearest(coder, cell_coder, 1)
-    return {
-        "sae": number,
-        "latent": pack.index(latents, cell_coder.m),
-        "cosine": pack.packed(cosines, "f16"),
-    }
-
-
 def encode(
     coder: Coder, embeddings: Float[np.ndarray, "images dim"]
 ) -> scipy.sparse.csc_matrix:
     """Return an SAE's codes (images, m) of the test images."""
     return coder.encode(coder.open_inputs(embeddings)).by_latent()
-
-
-def without_scores(codes: scipy.sparse.csc_matrix) -> pd.DataFrame:
-    """Return the table of latents of an SAE that was not scored latent by latent.
-
-    Args:
-        codes: (images, m) of the test images.
-
-    Returns:
-        (m rows) `n_active`: on how many images each latent fires.
-    """
-    return pd.DataFrame({"n_active": np.diff(codes.indptr)})
 
 
 @torch.no_grad()

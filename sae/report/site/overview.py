@@ -57,9 +57,7 @@ MEANS = ["effect", "low", "high", "low_seeds", "high_seeds", "equal_r2", "pairs"
 # Columns of fronts.csv that the site shows for each cell.
 EFFECT_COLUMNS = [
     "score",
-    "status",
     "effect",
-    "reach",
     "shortfall",
     "gain",
     "r2_difference",
@@ -87,7 +85,7 @@ class Overview:
         leaderboard: Rows of :func:`leaderboard_rows`.
         claims: Rows of :func:`claim_rows`.
         effects: Rows of :func:`effect_rows`.
-        first_panel: The fields of :class:`sae.report.site.start.FirstPanel`, or None.
+        first_panel: Of :func:`sae.report.site.start.first_panel`.
         start: Rows of :func:`sae.report.site.start.views`.
         downloads: Rows of :func:`sae.report.site.downloads.write`.
         latent_scores: Of :func:`extension_latent_scores`.
@@ -123,12 +121,11 @@ class Overview:
 
 
 class Places:
-    """The places of cells, methods and SAEs in the site's lists.
+    """The places of cells and methods in the site's lists.
 
     Attributes:
         cells: {(dataset, backbone, k): place}.
         methods: {method: place}.
-        saes: {values of `KEY`: place}, of SAEs that are shown.
     """
 
     def __init__(
@@ -136,7 +133,6 @@ class Places:
     ) -> None:
         self.cells = {cell: place for place, cell in enumerate(cells)}
         self.methods = {method: place for place, method in enumerate(methods)}
-        self.saes: dict[tuple[Any, ...], int] = {}
 
     def columns(self, rows: pd.DataFrame) -> dict[str, list[Any]]:
         """Return the columns `method` and, if the rows have one, `cell` as places."""
@@ -267,15 +263,15 @@ def methods(names: Names) -> list[Row]:
     """Return an experiment's methods, in the order of its config."""
     rows = []
     for name in names.order(names.methods):
+        relations = names.of(name)
         row = {
             "id": name,
             "label": names.method(name),
             "colour": to_hex(names.colour(name)),
             "marker": names.marker(name),
+            "against": relations.against,
+            "control": relations.control,
         }
-        relations = names.of(name)
-        relation_fields = {"against", "at", "control", "imported"}
-        row.update(relations.model_dump(include=relation_fields))
         rows.append(row)
     return rows
 
@@ -293,7 +289,7 @@ def trials(
         metrics: Tidy metrics, MS across groups.
         points: Of :func:`sae.comparison.fronts.validation_trials`.
         judged: `KEY` of the SAEs that a protocol chose to be judged.
-        places: The places of cells, methods and SAEs.
+        places: The places of cells and methods.
         extension_columns: Columns of metrics in a user's folder.
     """
     saes = metrics.drop_duplicates(KEY)
@@ -316,7 +312,6 @@ def trials(
         "role": roles,
         # The key of a trial is that of an SAE without the seed.
         "feasible": [feasible_by_trial.get(key[:-1]) for key in keys],
-        "sae": [places.saes.get(key) for key in keys],
     }
     in_order = pd.MultiIndex.from_tuples(keys, names=KEY)
     extension_columns = list(extension_columns)
@@ -383,7 +378,6 @@ def vertices_and_windows(
 def _weighed_vertices(
     points: pd.DataFrame, score: str, window: front.Window | None
 ) -> list[Row]:
-    """Return the vertices of one front: R², score, weight in the window, trial."""
     vertices = front.vertices(points, score)
     weights: list[float | None] = [None] * len(vertices)
     if window is not None and len(vertices):
@@ -432,7 +426,6 @@ def leaderboard_rows(
 
 
 def _control_row(row: Row, width: float, places: Places) -> Row:
-    """Return the leaderboard's row of a control, which is not at the same R²."""
     return {
         "method": places.methods[row["control"]],
         "score": row["score"],

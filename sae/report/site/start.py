@@ -61,21 +61,6 @@ class View:
 
 
 @dataclass(frozen=True)
-class FirstPanel:
-    """The panel of fronts with which the site begins.
-
-    Attributes:
-        cell: The place of its cell in the site's list.
-        score: The score that it shows against R².
-        rule: By which the cell was chosen.
-    """
-
-    cell: int
-    score: str
-    rule: str
-
-
-@dataclass(frozen=True)
 class StartSae:
     """An SAE that has a file, as the rules read it.
 
@@ -178,11 +163,7 @@ def views(
 def _named_latents(
     saes: Sequence[StartSae], names: Names, cells: Sequence[tuple[Any, ...]]
 ) -> list[View]:
-    """Return views of latents with the most precise names, one a name.
-
-    Of equal precision, the name that holds of most images comes first. Datasets take
-    turns.
-    """
+    """Return views of the latents with the most precise names, one a name."""
     tables = [
         sae.table.assign(
             sae=place, latent=range(len(sae.table)), dataset=str(sae.cell[0])
@@ -198,6 +179,7 @@ def _named_latents(
         ["name_precision", "named_images"], ascending=False, kind="stable"
     )
     named = named.drop_duplicates("name")
+    # Datasets take turns.
     turn = named.groupby("dataset").cumcount()
     named = named.loc[turn.sort_values(kind="stable").index]
 
@@ -239,7 +221,7 @@ def first_compared(names: Names) -> str | None:
 
 def first_panel(
     names: Names, effects: Iterable[Mapping[str, Any]]
-) -> FirstPanel | None:
+) -> dict[str, Any] | None:
     """Choose the panel of fronts with which the site begins: an ordinary one.
 
     It is the cell whose effect is the median of the first compared method's, in the
@@ -249,6 +231,10 @@ def first_panel(
     Args:
         names: How methods are printed.
         effects: Rows of :func:`sae.report.site.overview.effect_rows`.
+
+    Returns:
+        `cell`, the place of its cell in the site's list; `score`, which it shows
+        against R²; `rule`, by which the cell was chosen.
     """
     method = first_compared(names)
     if method is None:
@@ -272,7 +258,7 @@ def first_panel(
                     f"Of {len(rows)} cells, this is the median by {label}'s effect in "
                     f"{SCORES[score].label}."
                 )
-            return FirstPanel(median["cell"], score, rule)
+            return {"cell": median["cell"], "score": score, "rule": rule}
     return None
 
 
@@ -283,7 +269,6 @@ def _most_gaining_cell(
     effects: Iterable[Mapping[str, Any]],
     cells: Sequence[tuple[Any, ...]],
 ) -> list[View]:
-    """Return the view of the cell in which a method gains most, or none."""
     place = names.order(names.methods).index(method)
     cells_with_file = {sae.cell for sae in saes if sae.method == method}
     method_effects = [
@@ -313,15 +298,7 @@ def _most_gaining_cell(
 
 
 class _LatentRule(NamedTuple):
-    """A rule that chooses a latent.
-
-    Attributes:
-        title: Of the view.
-        sentence: The rule in words.
-        latents: Among which it chooses.
-        column: By what it chooses.
-        lowest: Whether it is the lowest value that is chosen, not the highest.
-    """
+    """A rule that chooses a latent: the one of highest, or `lowest`, `column`."""
 
     title: str
     sentence: str
@@ -342,13 +319,6 @@ class _LatentRule(NamedTuple):
 def _latent_rules(
     method: str | None, names: Names, latents: pd.DataFrame
 ) -> list[_LatentRule]:
-    """Return the rules that choose latents.
-
-    Args:
-        method: The method whose gains are shown, if there is one.
-        names: How it is printed.
-        latents: Of :func:`_latents_of_all`.
-    """
     label = names.method(method or "")
     often = latents[latents["n_active"] >= OFTEN]
     return [
@@ -383,12 +353,7 @@ def _latent_rules(
 
 
 def _latents_of_all(saes: Sequence[StartSae]) -> pd.DataFrame:
-    """Return a row for each latent of each SAE, with what the rules read.
-
-    Returns:
-        `sae`, the place of the SAE; `method`; `latent`; n_active and scores; `gain`, in
-        MS over its match in the baseline, where the two are alike.
-    """
+    """Return a row for each latent of each SAE, with what the rules read."""
     tables = []
     for place, sae in enumerate(saes):
         table = sae.table.reindex(columns=_LATENT_COLUMNS).astype(float)

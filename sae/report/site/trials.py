@@ -172,7 +172,6 @@ def _payload(
     trials: Sequence[Trial],
     image_count: int,
 ) -> dict[str, Any]:
-    """Return what `judge/{cell}` holds: the trials as columns."""
     payload: dict[str, Any] = {
         "format": FORMAT,
         "dataset": cell[0],
@@ -215,11 +214,8 @@ def _judgeable(sae: JudgedSae, groups: np.ndarray) -> np.ndarray:
 
 
 def _easiest(sae: JudgedSae, latents: np.ndarray) -> np.ndarray:
-    """Return some latents in the order of how easy they are to judge, easiest first.
-
-    Those of the highest detection; where it was not measured, of the highest MS; where
-    neither was, those that fire most.
-    """
+    """Return some latents in the order of how easy they are to judge, easiest first."""
+    # Detection says it; where it was not measured, MS; else how often they fire.
     ease = sae.codes.firing_counts.astype(float)
     for score in ("ms", "detection"):
         values = _scores_of(sae.table, score)
@@ -249,20 +245,7 @@ def _draw_trial(
     often_shown: np.ndarray,
     asked_images: Sequence[int] = (),
 ) -> Trial:
-    """Draw the images of a trial.
-
-    Args:
-        rng: Draws them.
-        sae: The SAE.
-        kind: What the trial is for.
-        method: The place of its method.
-        latent: The latent, of :func:`_judgeable`.
-        groups: (images,) a number for each set of near-duplicates.
-        often_shown: Rows of images among which the silent ones are drawn, in random
-            order; among all where the latent is silent on too few of these.
-        asked_images: Rows of images that are not asked about again, if there is a
-            choice.
-    """
+    """Draw the images of a trial; it asks about `asked_images` only if it must."""
     # The highest activation first; of each set of near-duplicates the highest image.
     firing = sae.codes.images_of(latent)
     firing_images = firing[_first_of_each(groups[firing])][:SHOWN]
@@ -294,7 +277,6 @@ def _draw_trial(
 
 
 def _preferred(images: np.ndarray, asked_images: Sequence[int]) -> np.ndarray:
-    """Return those of some images that were not asked about; all if there is none."""
     not_asked = images[~np.isin(images, asked_images)]
     return not_asked if len(not_asked) else images
 

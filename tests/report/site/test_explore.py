@@ -161,7 +161,7 @@ def test_the_images_of_the_embeddings_own_dataset_are_shown(place, caplog):
     assert payload(without, "images/0")["sheets"] == 0
 
     (method,) = payload(place / "net", "overview")["methods"]
-    assert (method["id"], method["imported"]) == ("topk", False)
+    assert method["id"] == "topk"
     assert 'href="files/"' not in (place / "net/index.html").read_text()
 
 

@@ -316,7 +316,8 @@ def test_the_first_panel_is_an_ordinary_one():
         for cell, effect in enumerate((0.3, np.nan, -0.1, 0.2, 0.1))
     ]
     panel = start.first_panel(NAMES, effects)
-    assert (panel.cell, panel.score) == (4, "ms") and "Of 4 cells" in panel.rule
+    assert (panel["cell"], panel["score"]) == (4, "ms")
+    assert "Of 4 cells" in panel["rule"]
     assert start.first_panel(NAMES, []) is None
 
 

@@ -12,31 +12,23 @@ SITE.CELL_PARTS = [
 ];
 
 /**
- * Load the overview once, as SITE.overview. In its rows, ids of methods become places
- * in its list of methods. Each cell gets its place in the list, `index`, and the parts
- * of its address, `address`.
+ * Load the overview once, as SITE.overview. Each cell gets its place in the list,
+ * `index`, and the parts of its address, `address`.
  */
 SITE.loadOverview = async () => {
   const overview = await SITE.loadPayload("overview");
   overview.trials = { cell: [], method: [], ...overview.trials };
   SITE.overview = overview;
 
-  const { saes, fronts, leaderboard, effects, trials } = overview;
-  for (const row of [saes, fronts, leaderboard, effects].flat()) {
-    row.method = SITE.methodPlace(row.method);
-  }
-  trials.method = trials.method.map(SITE.methodPlace);
   overview.cells.forEach((cell, index) => {
     cell.index = index;
     cell.address = [cell.dataset, cell.backbone, cell.k];
   });
 };
 
-/** Return the place of a method in the list, given that place or the method's id. */
-SITE.methodPlace = (method) => {
-  if (typeof method === "number") return method;
-  return SITE.overview.methods.findIndex(({ id }) => id === method);
-};
+/** Return the place of a method in the list, given its id. */
+SITE.methodPlace = (methodId) =>
+  SITE.overview.methods.findIndex(({ id }) => id === methodId);
 
 // -- labels
 

@@ -37,11 +37,10 @@ const badge = (verdict, mark = "") =>
 
 /** Return a claim: its verdict, its statement, numbers and remarks. */
 function claimItem(claim) {
-  const controls = [claim.controls || []].flat();
-  const asHigh = controls.length && `As high in: ${controls.join(", ")}`;
+  const asHigh = claim.controls && `As high in: ${claim.controls}`;
   const remarks = [claim.note, asHigh].filter(Boolean);
   return h("li.claim",
-    badge(claim.verdict, controls.length ? " ?" : ""),
+    badge(claim.verdict, asHigh ? " ?" : ""),
     h("",
       h("p", { dir: "auto" }, claim.statement),
       note(numbersOfClaim(claim).join(" · ")),

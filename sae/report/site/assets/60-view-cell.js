@@ -8,7 +8,6 @@
  */
 (() => {
 const { h, href, wholeNumber } = SITE;
-const FILE_LISTS = ["curves", "distributions", "training", "settings"];
 
 SITE.addView("cell", {
   label: "Cell",
@@ -20,13 +19,12 @@ SITE.addView("cell", {
 /** Show a cell. */
 async function showCell({ parts }) {
   const cell = SITE.cellOf(parts);
-  const payload = await SITE.loadPayload(`cells/${cell.index}`);
   const { trials: columns, methods } = SITE.overview;
   const trials = SITE.trialsOf(cell);
   const methodsOfTrials = new Set(trials.map((trial) => columns.method[trial]));
   const context = {
     cell,
-    file: withMethodPlaces(payload),
+    file: await SITE.loadPayload(`cells/${cell.index}`),
     trials,
     methods: SITE.range(methods.length).filter((place) => methodsOfTrials.has(place)),
   };
@@ -38,15 +36,5 @@ async function showCell({ parts }) {
     SITE.cellLinks(cell, "cell"),
     SITE.notChosenNotice(SITE.saesOf(cell)),
     SITE.sectionsOf("cell", context));
-}
-
-/** Return the lists of a cell's file, in whose rows methods are places. */
-function withMethodPlaces(payload) {
-  const file = {};
-  for (const list of FILE_LISTS) {
-    file[list] = (payload[list] || []).map((row) =>
-      ({ ...row, method: SITE.methodPlace(row.method) }));
-  }
-  return file;
 }
 })();

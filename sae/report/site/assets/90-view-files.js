@@ -22,7 +22,7 @@ async function showFiles() {
     config && section("Settings", h("pre", { tabindex: 0 }, config)),
     section("Times",
       recordsTable(times, "Times") || h("p", "Not recorded."),
-      machine && note(textOf(machine))),
+      machine && note(machine)),
     section("Provenance",
       versions && h("p", versionTexts.join(", ")),
       recordsTable(embeddings, "Embeddings"),
@@ -30,10 +30,6 @@ async function showFiles() {
     provenance.sources?.length > 0
       && section("Data and weights", h("ul", provenance.sources.map(sourceItem))));
 }
-
-/** Write a value; what holds others as JSON. */
-const textOf = (value) =>
-  (typeof value === "object" ? JSON.stringify(value) ?? "" : String(value));
 
 // -- downloads
 
@@ -76,22 +72,15 @@ const captionOf = ({ caption }) => caption && h("p.soft", { dir: "auto" }, capti
 function recordsTable(records, label) {
   if (!records?.length) return null;
   const keys = Object.keys(records[0]);
-  const rowOf = (record) => keys.map((key) => bdi(textOf(record[key] ?? "")));
+  const rowOf = (record) => keys.map((key) => bdi(String(record[key] ?? "")));
   return SITE.plainTable(keys, records.map(rowOf), label);
 }
 
-/** Say which images were left out: sentences, or records. */
-function imagesLeftOut(leftOut) {
-  const all = [leftOut || []].flat();
-  if (!all.length) return null;
-  const isRecords = typeof all[0] === "object";
-  return [
-    h("h3", "Images left out"),
-    isRecords
-      ? recordsTable(all, "Images left out")
-      : h("p", { dir: "auto" }, all.join("; ")),
-  ];
-}
+/** Say which images were left out. */
+const imagesLeftOut = (sentences) => sentences?.length > 0 && [
+  h("h3", "Images left out"),
+  h("p", { dir: "auto" }, sentences.join("; ")),
+];
 
 /** Return a source of data or weights, with a link if its homepage is on the web. */
 function sourceItem({ name, version, citation, licence, homepage }) {
