@@ -76,12 +76,14 @@ def read_config(workflow: Any, is_module: bool) -> Config:
     # Targets are not known yet: hence `argv`.
     if is_main:
         for experiment in config.experiments.keys() & set(sys.argv):
-            for line in [
+            warnings = [
                 *missing_inputs.missing_files(config, experiment),
                 *missing_inputs.missing_judges(config, experiment),
                 *forecast.small_training(config, experiment),
-            ]:
-                print(f"{experiment}: {line}", file=sys.stderr)
+            ]
+            with suppress(BrokenPipeError):  # A run goes on where nobody reads them.
+                for line in warnings:
+                    print(f"{experiment}: {line}", file=sys.stderr)
     return config
 
 
