@@ -119,8 +119,8 @@ def _read_manifest(path: str) -> dict[str, Any]:
 
 def _counts(spec: Mapping[str, Any], key: str) -> dict[str, int]:
     """Return {split: images} that an entry says; a type of one's own may mean else."""
-    said = spec.get(key)
-    return dict(said) if isinstance(said, Mapping) else {}
+    counts = spec.get(key)
+    return dict(counts) if isinstance(counts, Mapping) else {}
 
 
 def _figures(section: str, name: str, spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -113,12 +113,12 @@ class Survey:
         known_names = paths.shared_folders()
         used: set[str] = set()
         figures: set[str] = set()
-        for known in [*(record.config for record in self.records), config]:
-            registry.extend(known.extensions)
+        for known_config in [*(record.config for record in self.records), config]:
+            registry.extend(known_config.extensions)
             figures.update(registry.names("figure"))
-            for experiment in known.experiments:
+            for experiment in known_config.experiments:
                 known_names.add(experiment)
-                used.update(_paths_of(known, experiment))
+                used.update(_paths_of(known_config, experiment))
         self._is_written = written_files(figures)
 
         results = Path(paths.RESULTS)
@@ -133,20 +133,20 @@ class Survey:
         for saes in sorted(results.glob("*/saes")):
             if saes.parent.name not in known_names:
                 self._judge(saes.parent, "no configuration known here has it")
-        for pattern, why in UNITS.items():
+        for pattern, reason in UNITS.items():
             for path in sorted(Path().glob(re.sub(r"\{\w+\}", "*", pattern))):
                 of_experiment = pattern.startswith(paths.EXPERIMENT)
                 if of_experiment and path.parts[1] not in known_names:
                     continue
                 if str(path) not in used and not TEMPORARY.fullmatch(path.name):
-                    self._judge(path, why)
+                    self._judge(path, reason)
         # Last: every bank that stays keeps its SAEs, also in a folder left alone.
         self._judge_store()
         for path in list(self.unused):
             if self.unused.keys() & set(path.parents):
                 del self.unused[path]  # It goes with the folder.
 
-    def _judge(self, path: Path, why: str) -> None:
+    def _judge(self, path: Path, reason: str) -> None:
         """List a path that nothing refers to as unused, or say why it is kept."""
         links = [folder for folder in (path, *path.parents) if folder.is_symlink()]
         if links:
@@ -172,7 +172,7 @@ class Survey:
         if foreign:
             self.kept[path] = f"not only ours: it holds {min(foreign)}"
         elif held:
-            self.unused[path] = why
+            self.unused[path] = reason
 
     def _files_that_stay(self, path: Path) -> Iterator[Path]:
         """Yield the files below a path, but for what dead processes left."""
@@ -303,11 +303,11 @@ def _describe(survey: Survey) -> Iterator[str]:
         "results here, refers to it"
     )
     total = 0.0
-    for path, why in survey.unused.items():
+    for path, reason in survey.unused.items():
         held = [path, *_files_below(path)]
         size = sum(file.lstat().st_size for file in held if file.is_file()) / 1e6
         total += size
-        yield f"{size:>14,.2f} MB  {path}: {why}"
+        yield f"{size:>14,.2f} MB  {path}: {reason}"
     yield f"{total:>14,.2f} MB  in all"
     if survey.records:
         yield "\nOther configurations, whose experiments count till their file is deleted"
@@ -315,8 +315,8 @@ def _describe(survey: Survey) -> Iterator[str]:
         yield f"  {record.file}: {' + '.join(record.configfiles)}"
     if survey.kept:
         yield "\nLeft alone"
-    for path, why in survey.kept.items():
-        yield f"  {path}: {why}"
+    for path, reason in survey.kept.items():
+        yield f"  {path}: {reason}"
 
 
 def main(command: str, *overlays: str, yes: bool = False) -> None:

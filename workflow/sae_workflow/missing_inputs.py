@@ -155,14 +155,14 @@ def _missing_repository(backbone: str, reference: str) -> Iterator[str]:
     repository, _, revision = reference.partition("@")
     try:
         # It returns a path, None or, of a file that is known to be missing, an object.
-        found = [
+        cached_files = [
             try_to_load_from_cache(repository, file, revision=revision or None)
             for file in _HUB_FILES
         ]
     except HFValidationError as error:
         yield f"backbone {backbone}: {repository} is no name of a repository: {error}"
         return
-    if not any(isinstance(file, str) for file in found):
+    if not any(isinstance(file, str) for file in cached_files):
         yield (
             f"backbone {backbone}: will be downloaded from the Hugging Face hub, "
             f"{repository}"

@@ -166,10 +166,11 @@ class RunProgress:
 
     def done_with_shares(self) -> dict[str, float]:
         """Return {bar: how many jobs are done, with parts of those at work}."""
-        done_by_bar: Counter[str] = Counter(self.done_counts)
+        done_by_bar: dict[str, float] = dict(self.done_counts)
         for job in self.running.values():
-            done_by_bar[job.bar] += job.progress()[0]  # type: ignore[assignment]
-        return dict(done_by_bar)
+            share, _ = job.progress()
+            done_by_bar[job.bar] = done_by_bar.get(job.bar, 0) + share
+        return done_by_bar
 
     def seconds_left(self) -> float | None:
         """Estimate the seconds that are left, at the pace of the run so far.
