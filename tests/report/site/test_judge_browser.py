@@ -242,6 +242,9 @@ def test_answers_in_another_tab_are_not_lost(visit, study):  # noqa: F811
     settled(second)
     begin(second, "Ada")
     answer(second, Rater(study, lambda trial: 1.0), most=8)
+    # A browser tells its other tabs what one has stored a moment later.
+    stored = "JSON.parse(Object.values(localStorage)[0]).answers.length"
+    first.wait_for_function(f"{stored} === 8")
     first.keyboard.press("1")
     assert "went on in another tab" in first.inner_text("main")
     assert "8 of 31 trials are answered" in first.inner_text("main")
