@@ -155,13 +155,11 @@ def test_a_process_runs_what_it_hashed_and_sees_other_files_change(
             "from A import f\nfrom A import g\n",
             "from A import f as g\nfrom A import g as f\n",
         ),
-        ("from A import f, g\n", "from A import f as g, g as f\n"),
         ("from A import f\nfrom B import f\n", "from B import f\nfrom A import f\n"),
         (
             "from X import a, b\ny = a.f() - b.f()\n",
             "from X import b as a, a as b\ny = a.f() - b.f()\n",
         ),
-        ("from X import a\ny = a.f()\n", "from X import b as a\ny = a.f()\n"),
         (
             "import A as m, B as n\ny = m.f() - n.f()\n",
             "import B as m, A as n\ny = m.f() - n.f()\n",
@@ -214,10 +212,8 @@ def problems(x):
 @pytest.mark.parametrize(
     ("old", "new", "counts"),
     [
-        ("is negative", "< 0", False),
         ('    log.info("so %s", x)\n', "", False),
         ("import logging\n", "import logging\nimport warnings\n", False),
-        ("    return", "    warnings.warn('?')\n    return", False),
         ('"large"', '"too large"', False),
         ("too high", "too high; lower it", False),
         ("x < 9", "x < 8", True),

@@ -69,7 +69,6 @@ def plot(tmp_path, capsys, monkeypatch):
             "figures/drawn.py line 3",
             "NameError: name 'undefined' is not defined",
         ),
-        (f"{DRAW}raise SystemExit(0)\n", "figures/drawn.py line 4", "SystemExit: 0"),
         (
             f"{DRAW}raise ValueError('x\\ny' * 999)\n",
             "figures/drawn.py line 4",

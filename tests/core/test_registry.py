@@ -132,7 +132,6 @@ def test_a_head_knows_what_the_file_defines(extend):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("x = 1\ndef f(:\n", r"penalties/mine\.py line 2 is not valid Python"),
         (
             "import torch\nfrom sae.core.options import Options as Base\n"
             "class Options(Base):\n    x: torch.dtype\n",
@@ -142,7 +141,6 @@ def test_a_head_knows_what_the_file_defines(extend):
             "from pydantic import BaseModel\nclass Options(BaseModel):\n    x: int\n",
             "must derive from sae.core.options",
         ),
-        ("class Options:\n    x: int\n", "must derive from sae.core.options"),
         (
             HEAD.replace(
                 'if kind == "b":',

@@ -100,7 +100,6 @@ def test_an_unknown_weight_is_named():
     ("name", "size", "suffix"),
     [
         ("test_vit", None, "safetensors"),
-        ("test_vit", 96, "pth"),
         ("test_efficientnet", 96, "safetensors"),
     ],
 )
@@ -384,7 +383,6 @@ def test_without_network_the_error_tells_what_to_fetch(
     [
         ("timm", "test_vit.r160_in1k", ["model.safetensors"]),
         ("timm", "hf-hub:someone/vit", ["config.json", "model.safetensors"]),
-        ("open_clip", "tiny-clip", ["open_clip_model.safetensors"]),
         (
             "open_clip",
             "hf-hub:someone/tiny-clip",
@@ -489,12 +487,7 @@ CUT = npy(HEADER.format("(6, 4)"))[:-8]
             r"are int64 of shape \(6, 4\); expected \(N, d\) of float16, float32, "
             "float64",
         ),
-        (np.ones((0, 4)), r"are float64 of shape \(0, 4\); expected"),
-        (np.full((6, 4), None), "holds Python objects, expected numbers"),
         (CUT, "cannot be read as an array"),
-        (npy(HEADER.format("(" + "9" * 30 + ", 4)")), "cannot be read as an array"),
-        (npy(HEADER.format("(-6, 4)")), "cannot be read as an array"),
-        (npy(HEADER.format("(" * 3000 + ")" * 3000)), "cannot be read as an array"),
         (npy("(" * 9000), "cannot be read as an array"),
         (npy("{'a': 1}\n   3\n 2"), "cannot be read as an array"),
     ],

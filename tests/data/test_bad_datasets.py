@@ -558,8 +558,6 @@ RANGE = "expected 0 to 2^63 - 1"
             f"has the label -1, {RANGE}; -1 often means that a split has no labels",
         ),
         ("cls", b"1_0", "ROOT/train.tar: 0.cls holds b'1_0', expected a class number"),
-        ("cls", b"9" * 5000, "ROOT/train.tar: 0.cls holds b'999"),
-        ("json", NESTED, "ROOT/train.tar: 0.json holds b'[[["),
         (
             "json",
             b'{"label": 1, "x": ' + NESTED + b"]" * 100_000 + b"}",
@@ -567,16 +565,9 @@ RANGE = "expected 0 to 2^63 - 1"
         ),
         (
             "json",
-            b'{"label": "\\ud800"}',
-            '0.json holds b\'{"label": "\\\\ud800"}\', expected a class number as '
-            "`label`",
-        ),
-        (
-            "json",
             b'{"label": true}',
             "0.json holds b'{\"label\": true}', expected a class number as `label`",
         ),
-        ("json", b"[1]", "0.json holds b'[1]'"),
     ],
 )
 def test_labels_in_tars(tmp_path, build_dataset, ending, text, expected):
@@ -676,8 +667,6 @@ def test_files_that_other_readers_pass_over_are_counted_and_named(
     [
         b"{",
         NESTED,
-        b'{"info": null}',
-        b'{"info": {"features": {"label": []}}}',
         b'{"info": {"features": {"label": {"names": [1, 2]}}}}',
     ],
 )
@@ -763,21 +752,12 @@ def test_class_names_are_one_list_in_all_files_and_splits(tmp_path, build_datase
             "column 'image' is string, expected binary",
         ),
         (
-            {"image": pa.nulls(1), "label": [0]},
-            "column 'image' is null, expected binary",
-        ),
-        ({"image": [b"x", None], "label": [0, 0]}, "2 of 4 images cannot be read"),
-        (
             {"image": [b"x"], "label": pa.array([2**64 - 1], pa.uint64())},
             f"the label 18446744073709551615, {RANGE}",
         ),
         (
             {"image": [b"x", b"y"], "label": [0, None]},
             "image 1 (ROOT/train/1) has no label, and 1 others have one",
-        ),
-        (
-            {"image": pa.array([], pa.binary()), "label": pa.array([], pa.int64())},
-            "there is no image in train.parquet",
         ),
         (
             pa.Table.from_arrays(
@@ -828,20 +808,10 @@ INTEGERS = "labels are integers from 0 to 2^63 - 1"
             HEAD + b"a,-1\n",
             "image 'a' has the label -1, expected a class number from 0",
         ),
-        (
-            b"image_id,label_coarse\na,-1\n",
-            "image 'a' has the label_coarse -1, expected a class number from 0",
-        ),
         (HEAD + b"a,1.5\n", "train.csv cannot be read as a table: cannot safely cast"),
-        (HEAD + b"a,9223372036854775808\n", INTEGERS),
-        (HEAD + b"a,True\n", INTEGERS),
         (HEAD + b"a,cat\n", INTEGERS),
         (HEAD + b"a ,1\n", "train.csv: image_id is 'a ' in row 1, with spaces"),
         (HEAD + b"a,1,2\n", "train.csv: its rows have more fields than its first line"),
-        (
-            HEAD + b"a,1\nb,1,2\n",
-            "train.csv cannot be read as a table: Error tokenizing data",
-        ),
         (HEAD + b"a,1\na,2\n", "image_id 'a' occurs twice"),
         (b"", "train.csv cannot be read as a table: No columns"),
     ],
@@ -871,11 +841,6 @@ def test_tables(tmp_path, build_dataset, train, expected):
                 "'cat' (image 'train0', train)",
                 "'lynx' (image 'test0', test)",
             ],
-        ),
-        (
-            "label,label_name",
-            {"train": ["0,cat"], "val": ["0,cat"], "test": ["7,cat"]},
-            ["'cat'", "[0] in train.csv", "[7] in test.csv"],
         ),
         (
             "label,label_coarse",
@@ -945,9 +910,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_field(
     ("name", "content", "expected"),
     [
         ("oidv7-class-descriptions.csv", b"/m/cat,caf\xe9\n", "'utf-8' codec"),
-        ("oidv7-class-descriptions.csv", b"/m/cat," + b"x" * 200_000, "field larger"),
         ("oidv7-train-annotations-human-imagelabels.csv", b"", "Empty CSV"),
-        ("list.csv", b"caf\xe9\n", "'utf-8' codec"),
     ],
 )
 def test_texts_of_open_images(tmp_path, build_dataset, name, content, expected):
@@ -975,11 +938,6 @@ def test_archives_of_imagenet(tmp_path, build_dataset):
             {"fine_labels": [-1, 0] * 4},
             "CIFAR100, train: its labels go from -1 to 0, expected class numbers from "
             "0",
-        ),
-        (
-            {"fine_labels": [10**30] * 8},
-            "its labels are object of shape (8,), expected one class number for each "
-            "of 8",
         ),
         (
             {"fine_labels": [[0], [0, 1]] * 4},

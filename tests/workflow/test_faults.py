@@ -25,7 +25,6 @@ from support.errors import refused_naming
 
 from sae.__main__ import main
 from sae.core import faults, files, paths
-from sae.core.errors import UserError
 from sae.data import fetch
 from sae.data.backbone import Backbone
 from sae.data.forward import embed_images
@@ -129,9 +128,13 @@ def test_whoever_writes_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, wri
 
 @pytest.mark.parametrize(
     ("code", "says"),
-    [(errno.EDQUOT, "quota there is used up"), (errno.EACCES, "closed to this")],
+    [
+        (errno.EDQUOT, "quota there is used up"),
+        (errno.EACCES, "closed to this"),
+        (errno.EFBIG, "ulimit -f"),
+    ],
 )
-def test_quota_and_missing_rights_name_the_file(tmp_path, code, says):
+def test_quota_limits_and_missing_rights_name_the_file(tmp_path, code, says):
     with (
         pytest.raises(OSError) as caught,
         files.atomic_file(tmp_path / "made") as temporary,
@@ -618,13 +621,3 @@ def test_a_run_told_to_stop_ends_and_the_rerun_gives_the_same_bytes(
     assert everything(checkout) == everything(undisturbed)
     assert inode_by_sae
     assert {f: f.stat().st_ino for f in inode_by_sae} == inode_by_sae
-
-
-def test_a_table_cut_short_between_two_jobs_is_named(tmp_path):
-    file = tmp_path / "scores.parquet"
-    of_table(file)
-    file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(
-        UserError, match=r"scores\.parquet was altered.*; delete it and run again"
-    ):
-        files.read_parquet(file)
