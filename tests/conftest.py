@@ -4,7 +4,9 @@ The largest is a copy of the checkout with a tiny config on real images, and a w
 run Snakemake in it.
 """
 
+import itertools
 import json
+import logging
 import os
 import shutil
 import socket
@@ -117,6 +119,11 @@ def network(monkeypatch):
     return requests
 
 
+def with_python(command):
+    """Return the words of a command, of which "-m" at the start is for this Python."""
+    return [sys.executable, *command] if command[0] == "-m" else command
+
+
 class Checkout:
     """A copy of the project with an experiment `tiny`.
 
@@ -191,6 +198,32 @@ class Checkout:
             "PYTHONPATH": f"{self.folder}{os.pathsep}{self.folder / 'workflow'}",
         }
 
+    def start(self, *command, **options):
+        """Start a command in the copy; all that it prints goes into one pipe.
+
+        Args:
+            command: its words; "-m" at the start stands for this Python and a module.
+            options: of the process.
+        """
+        return subprocess.Popen(
+            with_python(command),
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            **options,
+        )
+
+    def run(self, *command, **options):
+        """Run a command in the copy, as `start` does, and return it with its output."""
+        return subprocess.run(
+            with_python(command),
+            **{"cwd": self.folder, "env": self.environment} | options,
+            capture_output=True,
+            text=True,
+        )
+
     def snakemake(self, *arguments, ok=True):
         """Run Snakemake in the copy, and return what it printed.
 
@@ -198,16 +231,10 @@ class Checkout:
             arguments: of its command line.
             ok: whether it must succeed; else it must fail.
         """
-        process = subprocess.run(
-            self.command(*arguments),
-            cwd=self.folder,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        assert (process.returncode == 0) == ok, process.stdout
-        return process.stdout
+        process = self.start(*self.command(*arguments))
+        output = process.communicate()[0]
+        assert (process.returncode == 0) == ok, output
+        return output
 
     def planned(self, target="tiny"):
         """Return {rule: how many jobs} of a dry run, without the target `tiny`."""
@@ -237,6 +264,42 @@ class Checkout:
             for pattern in patterns
             for file in folder.glob(pattern)
         }
+
+
+@pytest.fixture
+def run_step(capsys, monkeypatch):
+    """Return a function that runs a step's command line in this process.
+
+    It returns the exit code and what was written to the console.
+    """
+    from sae.__main__ import main
+
+    def run(*words):
+        # Handlers of other tests' commands write to streams that may be closed.
+        monkeypatch.setattr(logging.getLogger("sae"), "handlers", [])
+        return main([*map(str, words)]), capsys.readouterr().err
+
+    return run
+
+
+@pytest.fixture
+def extend(tmp_path):
+    """Return a function that makes a new folder of extensions known, {path: text}."""
+    from sae.core import registry
+
+    numbers = itertools.count()
+
+    def make(files):
+        folder = tmp_path / f"extensions{next(numbers)}"
+        folder.mkdir()
+        for name, text in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text)
+        registry.extend(folder)
+        return folder
+
+    yield make
+    registry.extend(None)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -117,17 +116,16 @@ def test_each_step_has_a_text_for_each_of_its_options(name, capsys):
     ] == []
 
 
-def test_a_step_whose_code_cannot_be_imported_says_so_in_its_log(tmp_path, monkeypatch):
+def test_a_step_whose_code_cannot_be_imported_says_so_in_its_log(
+    tmp_path, monkeypatch, run_step
+):
     monkeypatch.setitem(STEPS, "fetch", Step("sae.nowhere:fetch", ""))
-    monkeypatch.setattr(logging.getLogger("sae"), "handlers", [])
-    assert main(["fetch", "--log", str(tmp_path / "log"), "--name", "x"]) == 1
+    assert run_step("fetch", "--log", tmp_path / "log", "--name", "x")[0] == 1
     assert "No module named 'sae.nowhere'" in (tmp_path / "log").read_text()
 
 
 STEPS_WITH_A_SPEC = {
     "dataset": ["--name", "d", "--artifacts", "/nowhere", "--out", "out"],
-    "download": ["--name", "d", "--out", "out.json"],
-    "weights": ["--name", "b", "--out", "out.json"],
     "fetch": ["--name", "a", "--root", "artifacts"],
 }
 
@@ -144,12 +142,11 @@ STEPS_WITH_A_SPEC = {
         ("fetch", {}, "artifact a: files: this key is required; sources: this key"),
     ],
 )
-def test_a_bad_spec_is_one_line(tmp_path, monkeypatch, capsys, step, spec, expected):
+def test_a_bad_spec_is_one_line(tmp_path, monkeypatch, run_step, step, spec, expected):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(logging.getLogger("sae"), "handlers", [])
-    assert main([step, *STEPS_WITH_A_SPEC[step], "--spec", json.dumps(spec)]) == 1
-    text = capsys.readouterr().err
-    assert text.startswith("error: ") and text.count("\n") == 1, text
+    spec = json.dumps(spec)
+    code, text = run_step(step, *STEPS_WITH_A_SPEC[step], "--spec", spec)
+    assert code == 1 and text.startswith("error: ") and text.count("\n") == 1, text
     assert expected in text
 
 

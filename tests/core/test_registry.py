@@ -12,25 +12,6 @@ from sae.core import registry
 from sae.core.errors import UserError
 from sae.core.options import Options
 
-
-@pytest.fixture
-def extend(tmp_path):
-    """Return a function that makes a folder of extensions known, given {path: text}."""
-    folders = iter(range(9))
-
-    def make(files):
-        folder = tmp_path / str(next(folders))
-        folder.mkdir()
-        for name, text in files.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_text(text)
-        registry.extend(folder)
-        return folder
-
-    yield make
-    registry.extend(None)
-
-
 HEAD = '''"""What it is."""
 
 from typing import Literal

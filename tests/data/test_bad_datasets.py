@@ -6,7 +6,6 @@ The step `dataset` ends in one line that names the file, or leaves the file out.
 import gzip
 import io
 import json
-import logging
 import os
 import pickle
 import signal
@@ -20,7 +19,6 @@ import scipy.io
 from PIL import Image
 from support.errors import assert_names, refused_naming
 
-from sae.__main__ import main
 from sae.core import files, registry
 from sae.core.errors import UserError
 from sae.data import shard_images
@@ -29,25 +27,23 @@ from sae.models.apply import image_paths
 
 
 @pytest.fixture
-def build_dataset(tmp_path, monkeypatch, capsys):
+def build_dataset(tmp_path, run_step):
     """Return a function that builds a dataset in this process, within seconds.
 
     It returns the exit code and what the step printed.
     """
 
-    def run_step(spec):
-        monkeypatch.setattr(logging.getLogger("sae"), "handlers", [])
+    def build(spec):
         command = ["dataset", "--name", "d", "--artifacts", "/nowhere"]
-        command += ["--out", str(tmp_path / "index"), "--spec", json.dumps(spec)]
+        command += ["--out", tmp_path / "index", "--spec", json.dumps(spec)]
         signal.signal(signal.SIGALRM, lambda *_: pytest.fail("waits for ever"))
         signal.alarm(20)
         try:
-            exit_code = main(command)
+            return run_step(*command)
         finally:
             signal.alarm(0)
-        return exit_code, capsys.readouterr().err
 
-    return run_step
+    return build
 
 
 def assert_refused(build_dataset, spec, *parts):

@@ -1,6 +1,5 @@
 """A trained SAE gives new data the codes that it was scored by."""
 
-import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,6 @@ from bank.common import method, plan
 from support.errors import refused_naming
 
 import sae
-from sae.__main__ import main
 from sae.bank.train import Place
 from sae.core import files
 from sae.core.errors import UserError
@@ -102,7 +100,7 @@ def test_codes_are_the_formula_on_embeddings_as_they_come(trained, name):
 
 
 @pytest.fixture
-def run_encode(monkeypatch, capsys):
+def run_encode(monkeypatch, run_step):
     """Return a function that runs the step `encode` in this process.
 
     It returns the exit code, and what was written to the console.
@@ -111,10 +109,8 @@ def run_encode(monkeypatch, capsys):
     monkeypatch.setattr(torch, "set_deterministic_debug_mode", lambda mode: None)
 
     def run(sae_file, source, out, *options):
-        monkeypatch.setattr(logging.getLogger("sae"), "handlers", [])
-        arguments = ["--sae", sae_file, "--source", source, "--out", out, *options]
-        exit_code = main(["encode", *map(str, arguments)])
-        return exit_code, capsys.readouterr().err
+        words = ["encode", "--sae", sae_file, "--source", source, "--out", out]
+        return run_step(*words, *options)
 
     return run
 

@@ -16,7 +16,6 @@ from report import hostile
 from support.errors import refused_naming
 
 from sae.core import files, registry
-from sae.core.errors import UserError
 from sae.report import curves, style
 from sae.report.names import Names
 from sae.report.plot import plot
@@ -229,20 +228,11 @@ def test_the_same_figure_gives_the_same_bytes(results):
 
 
 @pytest.mark.parametrize("drawn", ["None", "plt.subplots()"])
-def test_a_figure_that_returns_no_figure_is_named(results, tmp_path, drawn):
-    (tmp_path / "own/figures").mkdir(parents=True)
-    (tmp_path / "own/figures/mine.py").write_text(
-        "from sae.report.style import plt\n"
-        f"def draw(results, names):\n    return {drawn}\n"
-    )
-    try:
-        registry.extend(tmp_path / "own")
-        with pytest.raises(
-            UserError, match="figure mine: draw must return a matplotlib figure, not "
-        ):
-            plot("mine", results, NAMES, results / "figures")
-    finally:
-        registry.extend(None)
+def test_a_figure_that_returns_no_figure_is_named(results, extend, drawn):
+    head = "from sae.report.style import plt\ndef draw(results, names):\n"
+    extend({"figures/mine.py": f"{head}    return {drawn}\n"})
+    with refused_naming("figure mine: draw must return a matplotlib figure, not "):
+        plot("mine", results, NAMES, results / "figures")
 
 
 @pytest.mark.parametrize("count", [3, 7])

@@ -12,8 +12,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -366,15 +364,9 @@ def test_code_that_was_edited_counts_until_it_is_recorded(
     assert count_rules(running) == AFTER_TRAINING
     assert documented_rules("code of a penalty") == set(AFTER_TRAINING)
 
-    command = [sys.executable, "-m", "sae_workflow.versions"]
-    recording = subprocess.run(
-        [*command, "metric firing", "penalty off_support_l1"],
-        cwd=checkout.folder,
-        env=checkout.environment,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
+    names = ("metric firing", "penalty off_support_l1")
+    recording = checkout.run("-m", "sae_workflow.versions", *names)
+    assert recording.returncode == 0, recording.stderr
     # What uses it waits for a word of its own.
     assert recording.stdout.startswith(
         "penalty both: its code is not the one recorded for version 1: if its numbers"

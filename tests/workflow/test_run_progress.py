@@ -145,14 +145,8 @@ def test_a_run_says_little_and_an_error_once(make_checkout):
     checkout = make_checkout()
 
     def run(*options):
-        command = [sys.executable, "-m", "sae_workflow.run", "tiny", "--until", "embed"]
-        process = subprocess.run(
-            [*command, *options],
-            cwd=checkout.folder,
-            env=checkout.environment,
-            capture_output=True,
-            text=True,
-        )
+        words = ("-m", "sae_workflow.run", "tiny", "--until", "embed")
+        process = checkout.run(*words, *options)
         return process.returncode, (process.stdout + process.stderr).splitlines()
 
     code, lines = run()
@@ -199,13 +193,8 @@ def test_what_nobody_reads_any_more_is_dropped(tell):
 @pytest.mark.slow
 def test_a_run_goes_on_when_nobody_reads_what_it_says(make_checkout):
     checkout = make_checkout()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "sae_workflow.run", "tiny", "--until", "dataset"],
-        cwd=checkout.folder,
-        env=checkout.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
+    words = ("-m", "sae_workflow.run", "tiny", "--until", "dataset")
+    process = checkout.start(*words)
     process.stdout.readline()
     process.stdout.close()  # As `2>&1 | head -1` does.
     assert process.wait() == 0
