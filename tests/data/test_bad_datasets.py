@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import scipy.io
 from PIL import Image
+from support.archives import tar
 from support.errors import assert_names, refused_naming
 
 from sae.core import files, registry
@@ -77,17 +78,6 @@ def omissions_of(place, *lines):
 def png(number):
     stream = io.BytesIO()
     Image.new("RGB", (4, 4), (number, 0, 0)).save(stream, "png")
-    return stream.getvalue()
-
-
-def tar(*members):
-    """Return a tar of (name, content), names as bytes where they are no text."""
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as archive:
-        for name, content in members:
-            member = tarfile.TarInfo(os.fsdecode(name))
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
     return stream.getvalue()
 
 
@@ -259,16 +249,6 @@ def test_a_folder_of_pictures_that_cannot_be_read_is_named(
     assert_refused(build_dataset, spec, f"{tmp_path}/{name} cannot be read")
     with refused_naming(f"{tmp_path}/{name} cannot be read"):
         image_paths(tmp_path)
-
-
-def test_a_folder_of_shards_that_cannot_be_read_is_named(
-    tmp_path, build_dataset, close_folder
-):
-    spec = shards(tmp_path)
-    (tmp_path / "more").mkdir()
-    spec["splits"] = {split: f"**/{glob}" for split, glob in spec["splits"].items()}
-    close_folder(tmp_path / "more")
-    assert_refused(build_dataset, spec, f"{tmp_path}/more cannot be read")
 
 
 def test_no_picture_of_a_folder_is_dropped_or_taken_twice_without_a_word(
@@ -656,21 +636,6 @@ def test_files_that_other_readers_pass_over_are_counted_and_named(
         f"open_images {photographs}",
         "1 files and folders that do not end in .jpg {}, such as 'test/x.JPG'",
     )
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        b"{",
-        NESTED,
-        b'{"info": {"features": {"label": {"names": [1, 2]}}}}',
-    ],
-)
-def test_metadata_without_class_names_do_no_harm(tmp_path, build_dataset, text):
-    spec = parquets(
-        tmp_path, parquet({"image": [png(9)], "label": [0]}, {"huggingface": text})
-    )
-    assert build_dataset(spec) == (0, "")
 
 
 def test_an_image_that_its_second_dot_would_hide_is_named(tmp_path, build_dataset):

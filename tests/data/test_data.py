@@ -1,14 +1,13 @@
 """Splits, the emoji groups, and the activation store."""
 
-import hashlib
 import io
 import json
-import tarfile
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from support.archives import tar, write_artifact
 from support.embeddings import write_split
 
 from sae.core import files
@@ -183,15 +182,10 @@ def picture(colour, side=(64, 64), kind="png"):
 
 def package(folder, pictures, emoji=None):
     """An artifact as the npm packages are: pictures {name: content}, and emoji.json."""
-    folder.mkdir(parents=True)
     labels = {"emoji.json": json.dumps(emoji).encode()} if emoji else {}
-    with tarfile.open(folder / "package.tgz", "w:gz") as archive:
-        for name, content in (labels | pictures).items():
-            member = tarfile.TarInfo(f"package/{name}")
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    digest = hashlib.sha256((folder / "package.tgz").read_bytes()).hexdigest()
-    files.write_json(folder / "artifact.json", {"files": {"package.tgz": digest}})
+    contents = (labels | pictures).items()
+    members = [(f"package/{name}", content) for name, content in contents]
+    write_artifact(folder, {"package.tgz": tar(*members, mode="w:gz")})
 
 
 # SHA-256 of the index below as CSV, as the code made it that knew packages of one form.

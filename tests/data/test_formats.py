@@ -20,6 +20,7 @@ import pytest
 import scipy.io
 from PIL import Image
 from sklearn.datasets import load_sample_image
+from support.archives import tar
 from support.errors import refused_naming
 
 from sae.core import files
@@ -73,16 +74,6 @@ def photos():
     }
 
 
-def tar(members):
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as archive:
-        for name, content in members:
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    return stream.getvalue()
-
-
 def parquet(path, rows, label=True):
     """Write parquet as the hub does.
 
@@ -111,14 +102,14 @@ def write_folders(root, photos):
 
 def write_tars(root, photos):
     inner = {
-        w: tar([(f"{s}.JPEG", c) for wnid, s, c in photos["train"] if wnid == w])
+        w: tar(*[(f"{s}.JPEG", c) for wnid, s, c in photos["train"] if wnid == w])
         for w in reversed(CLASSES)
     }
     (root / "ILSVRC2012_img_train.tar").write_bytes(
-        tar([(f"{wnid}.tar", content) for wnid, content in inner.items()])
+        tar(*[(f"{wnid}.tar", content) for wnid, content in inner.items()])
     )
     val = [(f"{stem}.JPEG", content) for _, stem, content in photos["val"]]
-    (root / "ILSVRC2012_img_val.tar").write_bytes(tar(val[::-1]))
+    (root / "ILSVRC2012_img_val.tar").write_bytes(tar(*val[::-1]))
     # The development kit numbers classes in an order of its own, inner nodes of WordNet
     # last.
     fields = [
@@ -147,10 +138,8 @@ def write_tars(root, photos):
     truth = "".join(f"{number[wnid]}\n" for wnid, *_ in photos["val"]).encode()
     kit = "ILSVRC2012_devkit_t12/data"
     content = tar(
-        [
-            (f"{kit}/meta.mat", mat.getvalue()),
-            (f"{kit}/ILSVRC2012_validation_ground_truth.txt", truth),
-        ]
+        (f"{kit}/meta.mat", mat.getvalue()),
+        (f"{kit}/ILSVRC2012_validation_ground_truth.txt", truth),
     )
     (root / "ILSVRC2012_devkit_t12.tar.gz").write_bytes(gzip.compress(content))
 
@@ -170,7 +159,7 @@ def webdataset(images):
         ((f"{s}.cls", str(CLASSES[w]).encode()), (f"{s}.jpg", c), (f"{s}.json", b"{}"))
         for w, s, c in images
     ]
-    return tar([member for sample in members for member in sample])
+    return tar(*[member for sample in members for member in sample])
 
 
 def write_webdataset(root, photos):
@@ -230,7 +219,7 @@ def test_forked_readers_share_an_archive(tmp_path, photos):
     "cut", ["in an image", "in a header", "before a header", "before the end mark"]
 )
 def test_a_cut_tar_is_refused(tmp_path, photos, cut):
-    content = tar([(stem, image) for _, stem, image in photos["val"]])
+    content = tar(*[(stem, image) for _, stem, image in photos["val"]])
     (tmp_path / "a.tar").write_bytes(content)
     members = list(tar_members(tmp_path / "a.tar"))
     assert [content[offset : offset + size] for _, offset, size in members] == [
@@ -255,7 +244,7 @@ def test_a_member_of_negative_or_absurd_size_is_refused(tmp_path, photos, size):
     member = tarfile.TarInfo("x.jpg")
     member.size = size
     header = member.tobuf(tarfile.GNU_FORMAT)
-    before = tar([(name, photos["val"][0][2][:512]) for name in ("1.jpg", "2.jpg")])[
+    before = tar(*[(name, photos["val"][0][2][:512]) for name in ("1.jpg", "2.jpg")])[
         :2048
     ]
     (tmp_path / "a.tar").write_bytes(before + header + bytes(1024))
@@ -355,7 +344,7 @@ def test_shards(tmp_path, photos, labelled):
 
     for i in range(2):
         (tmp_path / f"train-{i}.tar").write_bytes(
-            tar(members(photos["train"][i * 24 :][:24]))
+            tar(*members(photos["train"][i * 24 :][:24]))
         )
     parquet(
         tmp_path / "test.parquet",
@@ -487,7 +476,7 @@ def test_torchvision_downloads_whole_or_not_at_all(tmp_path, monkeypatch, networ
         "val.tar": [(f"val_256/v{i}.jpg", jpeg(20 + i)) for i in range(2)],
     }
     for name, members in archives.items():
-        (site / name).write_bytes(tar(members))
+        (site / name).write_bytes(tar(*members))
     digest = {
         name: hashlib.md5((site / name).read_bytes()).hexdigest() for name in archives
     }
@@ -569,7 +558,7 @@ def test_torchvision_downloads_whole_or_not_at_all(tmp_path, monkeypatch, networ
     reason="Python has no filters of tars before 3.11.4",
 )
 def test_a_downloaded_tar_writes_nowhere_else(tmp_path):
-    (tmp_path / "evil.tar").write_bytes(tar([("../../outside", b"x")]))
+    (tmp_path / "evil.tar").write_bytes(tar(*[("../../outside", b"x")]))
 
     def unpack(folder, download):
         with tarfile.open(tmp_path / "evil.tar") as archive:

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 from PIL import Image
 from report import hostile
 from support.errors import refused_naming
@@ -270,23 +269,6 @@ def test_titles_of_fig1_do_not_overlap(results, count):
     assert all(sum(title.overlaps(box) for box in boxes) == 1 for title in titles)
 
 
-@pytest.mark.parametrize("name", ["fig2", "fig3"])
-def test_titles_of_galleries_do_not_overlap(results, name):
-    with plt.rc_context(style.RC):
-        figure = registry.load("figure", name).draw(results, NAMES)
-        figure.draw_without_rendering()
-    titles = [
-        text
-        for ax in figure.axes
-        for text in ax.get_children()
-        if isinstance(text, Text) and "MS" in text.get_text()
-    ]
-    assert len(titles) == 2
-    boxes = [title.get_window_extent() for title in titles]
-    pairs = itertools.combinations(boxes, 2)
-    assert not any(first.overlaps(second) for first, second in pairs)
-
-
 def test_fig4_cuts_no_curve(results):
     figure = registry.load("figure", "fig4").draw(results, NAMES)
     for ax in figure.axes:
@@ -363,18 +345,6 @@ def test_sweep_shows_what_diverged(results):
     assert f"{NAMES.method('reg1')} (4 of 20 diverged)" in shown and "diverged" in shown
 
 
-def test_a_long_legend_takes_no_height_from_the_panels():
-    def height(entries):
-        figure, ax = plt.subplots(figsize=(style.WIDTH, 2), layout="constrained")
-        style.legend(
-            figure, [style.reference(f"a method, the {n}th") for n in range(entries)]
-        )
-        figure.draw_without_rendering()
-        return ax.get_window_extent().height
-
-    assert height(22) == pytest.approx(height(8), rel=0.05)
-
-
 def test_what_sweep_notes_lies_on_no_curve_and_in_no_other_panel(results):
     metrics = pd.read_parquet(results / "metrics.parquet")
     is_b1 = metrics["backbone"] == "b1"
@@ -418,20 +388,6 @@ def test_an_unknown_curve_lists_those_there_are(results):
         results / "curves.parquet", pd.read_parquet(results / "curves.parquet")[:0]
     )
     assert curves.chosen_curves(results, NAMES, "prob").empty
-
-
-@pytest.mark.parametrize(
-    ("name", "curve"),
-    [("fig4", "rank_profile"), ("fig5", "robustness"), ("fig5_probe", "probe")],
-)
-def test_a_metric_that_is_left_out_is_said(results, name, curve):
-    points = pd.read_parquet(results / "curves.parquet")
-    files.write_parquet(results / "curves.parquet", points[points["curve"] != curve])
-    figure = registry.load("figure", name).draw(results, NAMES)
-    assert (
-        figure.axes[0].texts[0].get_text().startswith("not ")
-        and not figure.axes[0].get_lines()
-    )
 
 
 @pytest.mark.parametrize(

@@ -243,7 +243,9 @@ def test_files_hold_ids_in_csv_and_labels_elsewhere(tmp_path):
     methods = METHODS | {"NA": {"label": r"a|b_$\x$", "against": "topk"}}
     frame = cell_metrics({"topk": 0.7, "reg1": 0.71, "NA": 0.72})
     frame.loc[frame["method"] == "NA", "trial"] = "lr0.1"
-    csv, md = write_tables(frame, {"methods": methods}, tmp_path)[1]
+    frame = frame.assign(steps=3, images_per_latent=2.0)
+    settings = {"methods": methods, "datasets": {"d": "a_$d"}}
+    csv, md = write_tables(frame, settings, tmp_path)[1]
     assert csv["method"].tolist() == ["topk", "reg1", "NA"]
     assert csv["data"].tolist() == ["d"] * 3
     assert csv.columns[:5].tolist() == ["encoder", "data", "k", "method", "R2"]
@@ -251,10 +253,11 @@ def test_files_hold_ids_in_csv_and_labels_elsewhere(tmp_path):
         csv, paper_tables.measured(1, frame, Names(methods=methods)), check_dtype=False
     )
     assert r"| a\|b\_\$\\x\$ " in md and " lr0.1 " in md and " lambda0.001 " in md
-    assert (
-        r" & a\textbar{}b\_\$\textbackslash{}x\$ & "
-        in (tmp_path / "table1.tex").read_text()
-    )
+    tex = (tmp_path / "table1.tex").read_text()
+    assert r" & a\textbar{}b\_\$\textbackslash{}x\$ & " in tex
+    # So is a label in a caption, and in what stands above a table.
+    above = (md, (tmp_path / "controls.md").read_text(), tex)
+    assert all(r"a\_\$d: 3 steps, 2 training" in text for text in above)
 
 
 # What TeX prints.
@@ -313,43 +316,6 @@ def test_a_text_is_printed_as_it_is():
         special = re.compile(r"[\\$%#^~|{}&]|^[\[*]")
         assert not any(special.search(without_tex(cell)) for cell in cells)
         assert [print_tex(cell).strip() for cell in cells] == texts
-
-
-@pytest.mark.parametrize(
-    "label",
-    [
-        *hostile.LABELS,
-        r"`Top`_k $1 \par & {x}^~",
-        "# 1. `a``b` &lt;",
-    ],
-)
-def test_a_label_in_a_caption_is_printed_as_it_is(label, tmp_path):
-    control = {"label": f"{label} 0", "control": True}  # A label is given once.
-    methods = {"topk": {"label": label}, "raw": control}
-    frame = cell_metrics({"topk": 0.7, "raw": 0.2}).assign(
-        steps=3, images_per_latent=2.0
-    )
-    write_tables(frame, {"methods": methods, "datasets": {"d": label}}, tmp_path)
-
-    # A dataset, its baseline, and the controls: what TeX prints of each.
-    tex = (tmp_path / "table1.tex").read_text()
-    caption = re.search(r"\\caption\{(.*)\} \\\\\n", tex)[1]
-    assert not re.search(r"[\\$%#^~|{}&]", without_tex(caption))
-    printed = print_tex(caption)
-    assert f"{label}: 3 steps, 2 training images per latent; {label}: it has" in printed
-    assert f"Controls ({label} 0) are not tuned" in printed
-    assert " >: the choice is the largest lambda of the sweep" in printed
-
-    # And what Markdown prints: paragraphs, in which nothing of a label is markup.
-    for name in ("table1.md", "controls.md"):
-        head = (tmp_path / name).read_text().split("\n\n")[1]
-        rendered = markdown_it.MarkdownIt().render(head)
-        assert rendered.startswith("<p>") and "<code>" not in rendered
-        shown = html.unescape(rendered.removeprefix("<p>").removesuffix("</p>\n"))
-        assert shown.startswith(f"{label}: 3 steps, ") and f"; {label}: it has" in shown
-    notes = (tmp_path / "table1.md").read_text()
-    rendered = markdown_it.MarkdownIt().render(notes)
-    assert f"Controls ({label} 0) are not" in html.unescape(rendered)
 
 
 @pytest.mark.parametrize(

@@ -103,17 +103,6 @@ def test_the_unknown_has_figures_of_its_own_until_its_size_is_known(config, tmp_
     )
 
 
-def test_how_many_images_there_are_is_not_taken_from_another_dataset_of_the_type(
-    config,
-):
-    config["datasets"]["split2"] = config["datasets"]["emoji_vendors"]
-    config = settings.load(config)
-    for name, image_count in (("emoji", 7572), ("emoji_vendors", 14730)):
-        assert sum(forecast.count_images(config, name).values()) == image_count
-    with pytest.raises(forecast.UnknownSize):
-        forecast.count_images(config, "split2")
-
-
 def test_a_labelled_dataset_whose_classes_nobody_knows(config, tmp_path):
     """Probes of 1000 classes take hours, of none nothing: neither is assumed."""
     config["datasets"]["birds"] = {"type": "image_folder", "root": "birds"}
