@@ -456,27 +456,10 @@ def test_local_weights(make_checkout, jobs_by_files):
     assert rules_of(running) == documented_rules(LOCAL_WEIGHTS)
 
 
-def give_embeddings(checkout):
-    """Make an experiment of embeddings that are given, without images."""
-    folder = checkout.folder / "given"
-    (folder / "ours").mkdir(parents=True)
-    for split in ("train", "val", "test"):
-        np.save(folder / f"ours/{split}.npy", np.zeros((9, 4), np.float32))
-        names = "\n".join(f"{split}{number}" for number in range(9))
-        (folder / f"{split}.csv").write_text(f"image_id\n{names}\n")
-    ours = {"loader": "precomputed", "family": "ours", "model": "ours"}
-    checkout.config["datasets"]["given"] = {"type": "table", "root": "given"}
-    checkout.config["backbones"]["ours"] = ours
-    checkout.experiment["datasets"] = ["given"]
-    checkout.experiment["backbones"] = ["ours"]
-    checkout.write()
-    return folder
-
-
 @pytest.mark.parametrize(("row", "file"), GIVEN_FILES)
 def test_given_files(row, file, make_checkout, jobs_by_files):
     checkout = make_checkout()
-    folder = give_embeddings(checkout)
+    folder = checkout.give_embeddings()
     before = jobs_by_files(checkout)
     os.utime(folder / file, (1, 1))
     running = jobs_that_run(before, jobs_by_files(checkout))
