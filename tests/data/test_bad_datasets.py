@@ -3,19 +3,15 @@
 The step `dataset` ends in one line that names the file, or leaves the file out.
 """
 
-import gzip
 import io
 import json
 import os
-import pickle
 import signal
 import tarfile
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import scipy.io
 from PIL import Image
 from support.archives import tar
 from support.errors import assert_names, refused_naming
@@ -136,29 +132,6 @@ def open_images(root, names=b"/m/cat,Cat\n"):
     return {"type": "open_images", "root": str(root)}
 
 
-def imagenet(root, train=None, val=None, kit=None):
-    """Write the original archives of two training images and a validation image.
-
-    Some of them may be given otherwise.
-    """
-    inner = tar(("n00000001_1.JPEG", png(1)), ("n00000001_2.JPEG", png(2)))
-    (root / "ILSVRC2012_img_train.tar").write_bytes(
-        train or tar(("n00000001.tar", inner))
-    )
-    (root / "ILSVRC2012_img_val.tar").write_bytes(
-        val or tar(("ILSVRC2012_val_00000001.JPEG", png(3)))
-    )
-    synsets = np.zeros(2, [("ILSVRC2012_ID", object), ("WNID", object)])
-    synsets[:] = [(1.0, "n00000001"), (2.0, "n00000002")]
-    mat = io.BytesIO()
-    scipy.io.savemat(mat, {"synsets": synsets if kit is None else kit})
-    truth = ("data/ILSVRC2012_validation_ground_truth.txt", b"1\n")
-    (root / "ILSVRC2012_devkit_t12.tar.gz").write_bytes(
-        gzip.compress(tar(("data/meta.mat", mat.getvalue()), truth))
-    )
-    return {"type": "imagenet", "root": str(root), "val_per_class": 1, "split_seed": 0}
-
-
 ODD = {
     "a pipe": lambda path: os.mkfifo(path),
     "a device": lambda path: os.symlink("/dev/null", path),
@@ -189,7 +162,6 @@ def test_what_is_no_file_is_broken_or_refused_and_not_waited_for(
     for make, name in (
         (shards, "train.tar"),
         (lambda root: table(root, b""), "train.csv"),
-        (imagenet, "ILSVRC2012_devkit_t12.tar.gz"),
     ):
         root = tmp_path / f"{name} of its own"
         root.mkdir()
@@ -880,59 +852,6 @@ def test_texts_of_open_images(tmp_path, build_dataset, name, content, expected):
         spec["subset"] = f"annotations/{name}"
     (tmp_path / "annotations" / name).write_bytes(content)
     assert_refused(build_dataset, spec, name, expected)
-
-
-def test_archives_of_imagenet(tmp_path, build_dataset):
-    assert build_dataset(imagenet(tmp_path)) == (0, "")
-    assert_refused(
-        build_dataset,
-        imagenet(tmp_path, kit=3),
-        "development kit",
-        "data/meta.mat",
-    )
-
-
-@pytest.mark.parametrize(
-    ("changed", "expected"),
-    [
-        (
-            {"fine_labels": [-1, 0] * 4},
-            "CIFAR100, train: its labels go from -1 to 0, expected class numbers from "
-            "0",
-        ),
-        (
-            {"fine_labels": [[0], [0, 1]] * 4},
-            "CIFAR100, train: it gives no class numbers (ValueError: ",
-        ),
-        ({"fine_labels": [7] * 8}, "CIFAR100: label 7 is beyond its 2 class names"),
-        (None, "CIFAR100, train: UnpicklingError: "),
-    ],
-)
-def test_files_of_torchvision(tmp_path, monkeypatch, build_dataset, changed, expected):
-    folder = tmp_path / "cifar-100-python"
-    folder.mkdir()
-    for part in ("train", "test"):
-        images = np.random.default_rng(len(part)).integers(0, 255, (8, 3072), np.uint8)
-        content = {"data": images, "fine_labels": [0, 1] * 4}
-        if part == "train" and changed is not None:
-            content.update(changed)
-        columns = {key: value for key, value in content.items() if value is not None}
-        (folder / part).write_bytes(pickle.dumps(columns))
-    if changed is None:
-        (folder / "train").write_bytes(b"\x80\x04junk")
-    (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": ["apple", "bear"]}))
-    monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *_: True)
-    spec = {
-        "type": "torchvision",
-        "name": "CIFAR100",
-        "root": str(tmp_path),
-        "download": False,
-        "train": {"train": True},
-        "test": {"train": False},
-        "val_fraction": 0.25,
-        "split_seed": 0,
-    }
-    assert_refused(build_dataset, spec, expected)
 
 
 def test_an_image_folder_that_is_a_file_is_named_before_any_job(tmp_path):

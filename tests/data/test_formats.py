@@ -273,6 +273,14 @@ def test_imagenet_says_what_is_wrong(tmp_path, photos):
     refused("class 0 has 16 training images, and 16 of them", val_per_class=16)
 
 
+def test_a_development_kit_that_is_none_is_named(tmp_path, photos):
+    write_tars(tmp_path, photos)
+    kit = gzip.compress(tar(("data/meta.mat", b"no file of MATLAB's")))
+    (tmp_path / "ILSVRC2012_devkit_t12.tar.gz").write_bytes(kit)
+    with refused_naming("devkit_t12.tar.gz", "data/meta.mat", "download it again"):
+        load(SPEC | {"root": str(tmp_path)}, None)
+
+
 def test_open_images(tmp_path, photos):
     ids = {"train": ["0b", "0a", "0c"], "validation": ["1a"], "test": ["2a"]}
     for folder, names in ids.items():
@@ -406,52 +414,74 @@ def test_shards_say_what_is_wrong(tmp_path, photos):
         load(spec, None)
 
 
-def test_torchvision(tmp_path, monkeypatch):
-    spec = {
-        "type": "torchvision",
-        "name": "CIFAR100",
-        "root": str(tmp_path),
-        "download": False,
-    }
-    spec |= {
-        "train": {"train": True},
-        "test": {"train": False},
-        "val_fraction": 0.25,
-        "split_seed": 0,
-    }
-    with refused_naming("CIFAR100, train", "not found", "`download: true`"):
-        load(spec, None)
+CIFAR = {
+    "type": "torchvision",
+    "name": "CIFAR100",
+    "download": False,
+    "train": {"train": True},
+    "test": {"train": False},
+    "val_fraction": 0.25,
+    "split_seed": 0,
+}
+CIFAR_LABELS = {"train": np.arange(40) % 4, "test": np.arange(8) % 4}
+
+
+def cifar_pixels():
+    flower = load_sample_image("flower.jpg")[:48, :32]
+    return flower.reshape(-1)[: 3 * 1024].astype("uint8")
+
+
+@pytest.fixture
+def cifar(tmp_path, monkeypatch):
+    """Write CIFAR-100 in small, and return the mapping of the dataset."""
     folder = tmp_path / "cifar-100-python"
     folder.mkdir()
-    pixels_of_flower = (
-        load_sample_image("flower.jpg")[:48, :32]
-        .reshape(-1)[: 3 * 1024]
-        .astype("uint8")
-    )
-    rows = {"train": np.arange(40) % 4, "test": np.arange(8) % 4}
-    for part, labels in rows.items():
-        images = np.stack([np.roll(pixels_of_flower, i) for i in range(len(labels))])
-        (folder / part).write_bytes(
-            pickle.dumps({"data": images, "fine_labels": labels.tolist()})
-        )
-    (folder / "meta").write_bytes(
-        pickle.dumps({"fine_label_names": ["apple", "bear", "cup", "dolphin"]})
-    )
+    for part, labels in CIFAR_LABELS.items():
+        images = np.stack([np.roll(cifar_pixels(), i) for i in range(len(labels))])
+        content = {"data": images, "fine_labels": labels.tolist()}
+        (folder / part).write_bytes(pickle.dumps(content))
+    names = {"fine_label_names": ["apple", "bear", "cup", "dolphin"]}
+    (folder / "meta").write_bytes(pickle.dumps(names))
     monkeypatch.setattr(
         "torchvision.datasets.cifar.check_integrity",
         lambda path, md5: Path(path).exists(),
     )
-    dataset = load(spec, None)
+    return CIFAR | {"root": str(tmp_path)}
+
+
+def test_torchvision(cifar, tmp_path):
+    dataset = load(cifar, None)
     index = dataset.index
     assert index["split"].value_counts().to_dict() == {"train": 32, "val": 8, "test": 8}
-    assert index["label"].tolist() == [*rows["train"], *rows["test"]]
+    assert index["label"].tolist() == [*CIFAR_LABELS["train"], *CIFAR_LABELS["test"]]
     assert index["label_name"].iloc[:4].tolist() == ["apple", "bear", "cup", "dolphin"]
-    np.testing.assert_array_equal(
-        np.asarray(dataset.open("test/3")),
-        np.roll(pixels_of_flower, 3).reshape(3, 32, 32).transpose(1, 2, 0),
-    )
+    expected = np.roll(cifar_pixels(), 3).reshape(3, 32, 32).transpose(1, 2, 0)
+    np.testing.assert_array_equal(np.asarray(dataset.open("test/3")), expected)
     with refused_naming("CIFAR100, train", "{'split': 'train'}"):
-        load(spec | {"train": {"split": "train"}}, None)
+        load(cifar | {"train": {"split": "train"}}, None)
+    shutil.rmtree(tmp_path / "cifar-100-python")
+    with refused_naming("CIFAR100, train", "not found", "`download: true`"):
+        load(cifar, None)
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ([-1, 0], "its labels go from -1 to 0, expected class numbers from 0"),
+        ([[0], [0, 1]], "it gives no class numbers (ValueError: "),
+        ([7, 7], "CIFAR100: label 7 is beyond its 4 class names"),
+        (None, "CIFAR100, train: UnpicklingError: "),
+    ],
+)
+def test_wrong_labels_of_torchvision_are_named(cifar, tmp_path, labels, expected):
+    file = tmp_path / "cifar-100-python/train"
+    content = pickle.loads(file.read_bytes())
+    if labels is not None:
+        file.write_bytes(pickle.dumps(content | {"fine_labels": labels * 20}))
+    else:
+        file.write_bytes(b"\x80\x04junk")
+    with refused_naming(expected):
+        load(cifar, None)
 
 
 def test_torchvision_downloads_whole_or_not_at_all(tmp_path, monkeypatch, network):
