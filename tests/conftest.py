@@ -8,6 +8,7 @@ import itertools
 import json
 import logging
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -117,6 +118,16 @@ def network(monkeypatch):
         monkeypatch.setattr(socket.socket, name, refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     return requests
+
+
+def count_jobs(dry_run, target):
+    """Return {rule: how many jobs} of what a dry run prints, without the target."""
+    counts = dict(re.findall(r"^(\w+) +(\d+)$", dry_run, re.M))
+    return {
+        rule: int(count)
+        for rule, count in counts.items()
+        if rule not in (target, "total")
+    }
 
 
 def with_python(command):
@@ -238,15 +249,7 @@ class Checkout:
 
     def planned(self, target="tiny"):
         """Return {rule: how many jobs} of a dry run, without the target `tiny`."""
-        lines = self.snakemake("-n", target).splitlines()
-        start = next(
-            (i for i, line in enumerate(lines) if line.startswith("job  ")), None
-        )
-        if start is None:
-            return {}
-        rows = [line.split() for line in lines[start + 2 :]]
-        rows = rows[: next(i for i, row in enumerate(rows) if row[:1] == ["total"])]
-        return {rule: int(count) for rule, count in rows if rule != "tiny"}
+        return count_jobs(self.snakemake("-n", target), "tiny")
 
     def edit(self, file, old, new):
         """Replace the first `old` in a file of the copy, which must be there."""

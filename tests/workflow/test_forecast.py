@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import conftest
 import pytest
 import yaml
 from conftest import PARTS, ROOT
@@ -60,11 +61,7 @@ def snakemake(*arguments):
 def dry_run(experiment):
     """Return {rule: jobs} by Snakemake, and what it prints on stderr."""
     streams = snakemake(experiment)
-    lines = "\n".join(streams).splitlines()
-    start = next(i for i, line in enumerate(lines) if line.startswith("job  ")) + 2
-    rows = [line.split() for line in lines[start:]]
-    rows = rows[: next(i for i, row in enumerate(rows) if row[:1] == ["total"])]
-    return {rule: int(count) for rule, count in rows if rule != experiment}, streams[1]
+    return conftest.count_jobs("\n".join(streams), experiment), streams[1]
 
 
 @pytest.mark.slow
