@@ -536,13 +536,19 @@ def test_snakemake_runs_what_is_derived(change, run_copy, jobs_with, jobs_before
     assert run_copy.planned() == count_rules(running)
 
 
-def test_nothing_changed_nothing_runs(run_copy):
-    touched = ("sae/training/loop.py", "config.yaml")
-    embeddings = "results/activations/digits/tiny/train/embeddings.npy"
-    for file in (*touched, embeddings):
+def test_nothing_runs_where_nothing_changed_or_a_link_or_embeddings_are_gone(run_copy):
+    embeddings = run_copy.folder / "results/activations/digits/tiny"
+    touched = ("sae/training/loop.py", "config.yaml", embeddings / "val/embeddings.npy")
+    for file in touched:
         os.utime(run_copy.folder / file)
-    assert set(run_copy.planned()) == documented_rules("nothing") == set()
-    assert documented_rules("a comment, a docstring, a touched file") == set()
+    link = next((run_copy.folder / "results/tiny/saes").glob("**/sae.safetensors"))
+    link.unlink()
+    (embeddings / "train/embeddings.npy").unlink()
+    assert run_copy.planned() == {}
+    touched_file = "a comment, a docstring, a touched file"
+    for row in ("nothing", touched_file, "a deleted SAE link"):
+        assert documented_rules(row) == set()
+    assert documented_rows()["deleted embeddings"].startswith("none; ")
 
 
 DELETED_FILES = [
@@ -555,15 +561,6 @@ DELETED_FILES = [
 def test_a_deleted_file(row, file, run_copy):
     (run_copy.folder / file).unlink()
     assert set(run_copy.planned()) == documented_rules(row)
-
-
-def test_a_deleted_link_or_embedding_reruns_nothing_by_itself(run_copy):
-    link = next((run_copy.folder / "results/tiny/saes").glob("**/sae.safetensors"))
-    link.unlink()
-    (run_copy.folder / "results/activations/digits/tiny/train/embeddings.npy").unlink()
-    assert run_copy.planned() == {}
-    assert documented_rules("a deleted SAE link") == set()
-    assert documented_rows()["deleted embeddings"].startswith("none; ")
 
 
 @pytest.mark.slow

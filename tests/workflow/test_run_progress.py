@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import subprocess
 import sys
 
 import pytest
@@ -206,11 +205,10 @@ def test_a_run_goes_on_when_nobody_reads_what_it_says(make_checkout):
 
 @pytest.mark.workflow
 @pytest.mark.slow
-@pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-", "2>&1 | head -1"])
-def test_a_run_without_standard_output_has_its_site(make_checkout, closed):
+def test_a_run_without_standard_streams_has_its_site(make_checkout):
     checkout = make_checkout()
-    run = f"'{sys.executable}' -m sae_workflow.run tiny {closed}"
-    subprocess.run(["bash", "-c", run], cwd=checkout.folder, env=checkout.environment)
+    run = f"'{sys.executable}' -m sae_workflow.run tiny <&- >&- 2>&-"
+    checkout.run("bash", "-c", run)
     assert (checkout.folder / "results/tiny/report/index.html").exists()
     times = json.loads((checkout.folder / "results/tiny/logs/times.json").read_text())
     assert {row["step"] for row in times["jobs"]} >= {"embed", "train", "score"}
