@@ -205,27 +205,12 @@ def test_its_latents_can_be_seen_before_there_is_a_report(run):
     assert "Runner-up" in overview and list(site.glob("data/**/*.js"))
 
 
-@pytest.mark.parametrize(
-    ("file", "says"),
-    [
-        (
-            "penalties/off_support_l1.py",
-            "has the name of a penalty of the project; rename the file",
-        ),
-        (
-            "penalties/runner_up.py",
-            r"penalty: .*runner_up\.py line 1 is not valid Python",
-        ),
-    ],
-)
-def test_a_wrong_file_is_named_before_any_job(run, file, says):
-    path = run.folder.parent / "mine" / file
-    before = path.read_text() if path.exists() else None
-    path.write_text("def penalty(batch:\n")
-    try:
-        assert re.search(says, run.snakemake("-n", "tiny", ok=False))
-    finally:
-        path.unlink() if before is None else path.write_text(before)
+def test_a_wrong_file_is_named_before_any_job(run):
+    path = run.folder.parent / "mine/penalties/off_support_l1.py"
+    path.touch()
+    output = run.snakemake("-n", "tiny", ok=False)
+    path.unlink()
+    assert "has the name of a penalty of the project; rename the file" in output
 
 
 @pytest.mark.slow
