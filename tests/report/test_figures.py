@@ -234,41 +234,6 @@ def test_a_figure_that_returns_no_figure_is_named(results, extend, drawn):
         plot("mine", results, NAMES, results / "figures")
 
 
-@pytest.mark.parametrize("count", [3, 7])
-def test_titles_of_fig1_do_not_overlap(results, count):
-    label = "A method with a rather long name, $x$, at the choice of another"
-    methods = {
-        f"m{i}": {"label": label, "against": "m0" if i else None} for i in range(count)
-    }
-    shown = pd.read_parquet(results / "gallery/sample.parquet").query(
-        "method == 'topk'"
-    )
-    shown = pd.concat([shown] * 40, ignore_index=True)  # 120 active.
-    files.write_parquet(
-        results / "gallery/sample.parquet",
-        pd.concat([shown.assign(method=m) for m in methods]),
-    )
-    with plt.rc_context(style.RC):
-        figure = registry.load("figure", "fig1").draw(
-            results, Names(**{**SETTINGS, "methods": methods})
-        )
-        figure.draw_without_rendering()
-    texts = [
-        text
-        for ax in figure.axes
-        for text in (ax.title, *ax.get_xticklabels(), ax.xaxis.label)
-        if ax.get_title()
-    ]
-    assert sum("120 active" in text.get_text() for text in texts) == count
-    boxes = [
-        text.get_window_extent()
-        for text in texts
-        if text.get_text() and text.get_visible()
-    ]
-    titles = [ax.title.get_window_extent() for ax in figure.axes if ax.get_title()]
-    assert all(sum(title.overlaps(box) for box in boxes) == 1 for title in titles)
-
-
 def test_fig4_cuts_no_curve(results):
     figure = registry.load("figure", "fig4").draw(results, NAMES)
     for ax in figure.axes:
