@@ -12,6 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 from report import hostile
+from report.compared import MADE_BY, compared_rows
 from support.errors import refused_naming
 
 from sae.core import files, registry
@@ -27,15 +28,6 @@ SETTINGS = {
     "backbones": {"b1": "$b_1$"},
 }
 NAMES = Names(**SETTINGS)
-MADE_BY = {
-    "experiment": "e",
-    "methods": {},
-    "fronts": {},
-    "versions": {},
-    "recipe": {},
-    "protocols": {},
-    "metrics": {},
-}
 CREDIT = "Who drew these. Licence: CC-BY-SA-4.0."
 
 
@@ -372,29 +364,12 @@ def write_compared(folder, gains, **columns_of):
             MS and in detection.
         columns_of: {method: other columns of its rows}.
     """
-    rows = []
-    for number, backbone in enumerate("abc"):
-        for method, gain in {"topk": (0, 0, 0), **gains}.items():
-            row = {
-                "dataset": "d",
-                "backbone": backbone,
-                "k": 4,
-                "method": method,
-                "trial": "default",
-                "seed": 0,
-                "protocol": "paper",
-                "mask": None,
-                "status": "ok",
-                "r2": 0.8,
-                "l0": 4,
-                "dead_train": 0,
-                "m": 9,
-                "ms_mean_alive": 0.5 + gain[number],
-                "detection_auc": 0.5 + gain[number],
-                **columns_of.get(method, {}),
-            }
-            rows += [row | {"split": split} for split in ("val", "test")]
-    files.write_parquet(folder / "metrics.parquet", pd.DataFrame(rows))
+    columns_of_method = {}
+    for method, gain in {"topk": (0, 0, 0), **gains}.items():
+        score = tuple(0.5 + of_backbone for of_backbone in gain)
+        scores = {"ms_mean_alive": score, "detection_auc": score}
+        columns_of_method[method] = scores | columns_of.get(method, {})
+    files.write_parquet(folder / "metrics.parquet", compared_rows(columns_of_method))
     files.write_json(folder / "made_by.json", MADE_BY)
     return Names(
         methods={

@@ -4,18 +4,17 @@ Tables hold ids in csv, labels in md and tex.
 """
 
 import html
-import itertools
 import re
 import subprocess
 import sys
 
 import markdown_it
-import numpy as np
 import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT
 from report import hostile
+from report.compared import MADE_BY, compared_rows
 
 from sae.comparison import paper_tables, published
 from sae.core import files
@@ -214,15 +213,7 @@ def write_tables(metrics, settings, folder):
     """Write all tables of metrics, and return {number: (its CSV, its Markdown)}."""
     files.write_parquet(folder / "metrics.parquet", metrics)
     files.write_parquet(folder / "latents.parquet", pd.DataFrame({"latent": []}))
-    made_by = {
-        "experiment": "e",
-        "methods": {"methods": settings["methods"]},
-        "fronts": {},
-        "versions": {},
-        "recipe": {},
-        "protocols": {},
-        "metrics": {},
-    }
+    made_by = MADE_BY | {"methods": {"methods": settings["methods"]}}
     files.write_json(folder / "made_by.json", made_by)
     rule = yaml.safe_load((ROOT / "config.yaml").read_text())["claims"]
     rule["resamples"] = 100
@@ -354,42 +345,18 @@ def test_without_ablations_or_comparisons_tables_are_well_formed(tmp_path, metho
 
 
 def rows_of_fronts():
-    """Return metrics in which reg1 detects more than topk, and measures less.
-
-    They are of two datasets and three backbones.
-    """
-    rows = []
-    for dataset, backbone in itertools.product("de", "abc"):
-        for method, (detection, measured, ms) in {
-            "topk": (0.70, 0.9, 0.5),
-            "reg1": (0.73, 0.8, 0.5),
-            "raw": (0.60, 0.9, 0.4),
-        }.items():
-            gain = 0.001 * (ord(backbone) - ord("a")) if method == "reg1" else 0
-            row = {
-                "dataset": dataset,
-                "backbone": backbone,
-                "k": 4,
-                "method": method,
-                "trial": "default",
-                "seed": 0,
-                "status": "ok",
-                "protocol": "paper",
-                "selected": True,
-                "selection": "chosen",
-                "mask": None,
-                "r2": 0.8,
-                "l0": 4,
-                "dead_train": 0,
-                "m": 9,
-                "ms_mean_alive": ms,
-                "detection_auc": detection + gain,
-                "detection_measured": measured,
-                "detection_auc_all": 0.7,
-            }
-            for split in ("val", "test"):
-                rows.append({**row, "split": split, "lambda": np.nan})
-    return pd.DataFrame(rows)
+    """Return metrics in which reg1 detects more than topk, and measures less."""
+    columns = ("detection_auc", "detection_measured", "ms_mean_alive")
+    scores = {
+        "topk": (0.70, 0.9, 0.5),
+        "reg1": ((0.73, 0.731, 0.732), 0.8, 0.5),
+        "raw": (0.60, 0.9, 0.4),
+    }
+    columns_of_method = {
+        method: dict(zip(columns, values, strict=True), detection_auc_all=0.7)
+        for method, values in scores.items()
+    }
+    return compared_rows(columns_of_method, datasets="de")
 
 
 def test_the_page_of_fronts_has_scale_and_price(tmp_path):
