@@ -93,6 +93,7 @@ def test_json_may_lie_in_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["--k", "0"], "argument --k: '0' is too small: it must be at least 1"),
         (["--settings", "{"], "argument --settings: '{': Invalid JSON"),
         (["--settings", "@nowhere.json"], "argument --settings: cannot be read: "),
         (["--others", "one"], "argument --others: 'one' is not of the form NAME=PATH"),
