@@ -4,8 +4,11 @@ The largest is a copy of the checkout with a tiny config on real images, and a w
 run Snakemake in it.
 """
 
+import itertools
 import json
+import logging
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -117,6 +120,21 @@ def network(monkeypatch):
     return requests
 
 
+def count_jobs(dry_run, target):
+    """Return {rule: how many jobs} of what a dry run prints, without the target."""
+    counts = dict(re.findall(r"^(\w+) +(\d+)$", dry_run, re.M))
+    return {
+        rule: int(count)
+        for rule, count in counts.items()
+        if rule not in (target, "total")
+    }
+
+
+def with_python(command):
+    """Return the words of a command, of which "-m" at the start is for this Python."""
+    return [sys.executable, *command] if command[0] == "-m" else command
+
+
 class Checkout:
     """A copy of the project with an experiment `tiny`.
 
@@ -191,6 +209,32 @@ class Checkout:
             "PYTHONPATH": f"{self.folder}{os.pathsep}{self.folder / 'workflow'}",
         }
 
+    def start(self, *command, **options):
+        """Start a command in the copy; all that it prints goes into one pipe.
+
+        Args:
+            command: its words; "-m" at the start stands for this Python and a module.
+            options: of the process.
+        """
+        return subprocess.Popen(
+            with_python(command),
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            **options,
+        )
+
+    def run(self, *command, **options):
+        """Run a command in the copy, as `start` does, and return it with its output."""
+        return subprocess.run(
+            with_python(command),
+            **{"cwd": self.folder, "env": self.environment} | options,
+            capture_output=True,
+            text=True,
+        )
+
     def snakemake(self, *arguments, ok=True):
         """Run Snakemake in the copy, and return what it printed.
 
@@ -198,34 +242,44 @@ class Checkout:
             arguments: of its command line.
             ok: whether it must succeed; else it must fail.
         """
-        process = subprocess.run(
-            self.command(*arguments),
-            cwd=self.folder,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        assert (process.returncode == 0) == ok, process.stdout
-        return process.stdout
+        process = self.start(*self.command(*arguments))
+        output = process.communicate()[0]
+        assert (process.returncode == 0) == ok, output
+        return output
 
     def planned(self, target="tiny"):
         """Return {rule: how many jobs} of a dry run, without the target `tiny`."""
-        lines = self.snakemake("-n", target).splitlines()
-        start = next(
-            (i for i, line in enumerate(lines) if line.startswith("job  ")), None
-        )
-        if start is None:
-            return {}
-        rows = [line.split() for line in lines[start + 2 :]]
-        rows = rows[: next(i for i, row in enumerate(rows) if row[:1] == ["total"])]
-        return {rule: int(count) for rule, count in rows if rule != "tiny"}
+        return count_jobs(self.snakemake("-n", target), "tiny")
 
     def edit(self, file, old, new):
         """Replace the first `old` in a file of the copy, which must be there."""
         text = (self.folder / file).read_text()
         assert old in text, f"{file} has no {old!r}"
         (self.folder / file).write_text(text.replace(old, new, 1))
+
+    def give_embeddings(self, train=9, held_out=9):
+        """Let the experiment be of embeddings alone; return the folder that has them.
+
+        Args:
+            train: how many there are of training, of random numbers.
+            held_out: how many of val, and of test.
+        """
+        import numpy as np
+
+        folder = self.folder / "given"
+        (folder / "ours").mkdir(parents=True)
+        rng = np.random.default_rng(0)
+        for split, count in (("train", train), ("val", held_out), ("test", held_out)):
+            rows = rng.normal(size=(count, 12)).astype(np.float32)
+            np.save(folder / f"ours/{split}.npy", rows)
+            names = "\n".join(f"{split}{number}" for number in range(count))
+            (folder / f"{split}.csv").write_text(f"image_id\n{names}\n")
+        ours = {"loader": "precomputed", "family": "ours", "model": "ours"}
+        self.config["datasets"]["given"] = {"type": "table", "root": "given"}
+        self.config["backbones"]["ours"] = ours
+        self.experiment.update(datasets=["given"], backbones=["ours"])
+        self.write()
+        return folder
 
     def results(self, experiment="tiny"):
         """Return {relative path: content} of the SAEs, their scores and the metrics."""
@@ -237,6 +291,42 @@ class Checkout:
             for pattern in patterns
             for file in folder.glob(pattern)
         }
+
+
+@pytest.fixture
+def run_step(capsys, monkeypatch):
+    """Return a function that runs a step's command line in this process.
+
+    It returns the exit code and what was written to the console.
+    """
+    from sae.__main__ import main
+
+    def run(*words):
+        # Handlers of other tests' commands write to streams that may be closed.
+        monkeypatch.setattr(logging.getLogger("sae"), "handlers", [])
+        return main([*map(str, words)]), capsys.readouterr().err
+
+    return run
+
+
+@pytest.fixture
+def extend(tmp_path):
+    """Return a function that makes a new folder of extensions known, {path: text}."""
+    from sae.core import registry
+
+    numbers = itertools.count()
+
+    def make(files):
+        folder = tmp_path / f"extensions{next(numbers)}"
+        folder.mkdir()
+        for name, text in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text)
+        registry.extend(folder)
+        return folder
+
+    yield make
+    registry.extend(None)
 
 
 @pytest.fixture

@@ -70,17 +70,3 @@ def test_a_command_that_is_printed_is_there_or_its_commit_is_named():
         found = subprocess.run(["git", "cat-file", "-e", file], cwd=ROOT)
         has_history = subprocess.run(["git", "cat-file", "-e", commit], cwd=ROOT)
         assert found.returncode == 0 or has_history.returncode, (path, file)
-
-
-@pytest.mark.parametrize("script", COMMANDS)
-def test_every_command_is_in_its_script_and_on_a_page(script):
-    usage = (ROOT / "bench" / script).read_text().split('"""')[1]
-    printed = {
-        command
-        for _, name, command, commit in printed_commands()
-        if name == script and commit is None
-    }
-    for command in COMMANDS[script]:
-        assert f"bench/{script} {command}" in usage
-    if script != "reference.py":
-        assert COMMANDS[script] <= printed

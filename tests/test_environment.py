@@ -1,5 +1,6 @@
 """The ways to install agree, and name no host."""
 
+import itertools
 import re
 import tomllib
 
@@ -73,18 +74,6 @@ def test_only_torch_and_torchvision_are_ranges_and_no_host_is_named():
     assert "://" not in text and "+cpu" not in text
 
 
-def fill_matrix(line, matrix):
-    """Return a line of an action, once for each combination of its matrix's values."""
-    lines = [line]
-    for key, values in matrix.items():
-        lines = [
-            unfilled.replace(f"${{{{ matrix.{key} }}}}", value)
-            for unfilled in lines
-            for value in values
-        ]
-    return lines
-
-
 def test_ci_and_the_actions_run_targets_of_make_and_nothing_else():
     targets = set(
         re.findall(r"^([a-z-]+(?: [a-z-]+)*):", (ROOT / "Makefile").read_text(), re.M)
@@ -101,10 +90,13 @@ def test_ci_and_the_actions_run_targets_of_make_and_nothing_else():
     for file in (ROOT / ".github/workflows").glob("*.yml"):
         for job in yaml.safe_load(file.read_text())["jobs"].values():
             matrix = job.get("strategy", {}).get("matrix", {})
-            for step in job.get("steps", []):
-                for line in step.get("run", "").splitlines():
-                    for command in fill_matrix(line, matrix):
-                        targets_of_actions.add(command.removeprefix("make "))
+            lines = [step.get("run", "") for step in job.get("steps", [])]
+            for line, values in itertools.product(
+                lines, itertools.product(*matrix.values())
+            ):
+                for key, value in zip(matrix, values, strict=True):
+                    line = line.replace(f"${{{{ matrix.{key} }}}}", value)
+                targets_of_actions.update(line.replace("make ", "").splitlines())
     assert targets_of_ci <= targets_of_actions <= targets
 
 

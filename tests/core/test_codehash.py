@@ -22,24 +22,18 @@ FILES = {
 
 
 @pytest.fixture
-def hash_of(tmp_path):
+def hash_of(extend):
     """Return a function that hashes an entry in a new folder of extensions.
 
     The folder has `FILES`, some of them changed; None leaves one out.
     """
-    folders = iter(range(9))
 
     def make(changes, entry=ENTRY):
-        folder = tmp_path / str(next(folders))
-        for name, text in (FILES | changes).items():
-            if text is not None:
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                (folder / name).write_text(text)
-        registry.extend(folder)
+        texts = (FILES | changes).items()
+        extend({name: text for name, text in texts if text is not None})
         return codehash.code_hash(entry)
 
-    yield make
-    registry.extend(None)
+    return make
 
 
 @pytest.fixture
@@ -128,15 +122,15 @@ def test_a_process_runs_what_it_hashed_and_sees_other_files_change(
     monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
     codehash.run_what_is_hashed()
     planned = hash_of({"penalties/weights.json": "[1]"})
-    (tmp_path / "0/helper.py").write_text("def h(x):\n    return abs(x)\n")
+    (tmp_path / "extensions0/helper.py").write_text("def h(x):\n    return abs(x)\n")
     assert (
         registry.load("penalty", "mine").g(3) == -5
         and codehash.code_hash(ENTRY) == planned
     )
-    (tmp_path / "0/penalties/weights.json").write_text("[2]")
+    (tmp_path / "extensions0/penalties/weights.json").write_text("[2]")
     assert codehash.code_hash(ENTRY) != planned
-    (tmp_path / "0/penalties/weights.json").write_text("[1]")
-    registry.extend(tmp_path / "0")  # As a new process does.
+    (tmp_path / "extensions0/penalties/weights.json").write_text("[1]")
+    registry.extend(tmp_path / "extensions0")  # As a new process does.
     assert (
         codehash.code_hash(ENTRY) != planned
         and registry.load("penalty", "mine").g(3) == 7
@@ -155,13 +149,11 @@ def test_a_process_runs_what_it_hashed_and_sees_other_files_change(
             "from A import f\nfrom A import g\n",
             "from A import f as g\nfrom A import g as f\n",
         ),
-        ("from A import f, g\n", "from A import f as g, g as f\n"),
         ("from A import f\nfrom B import f\n", "from B import f\nfrom A import f\n"),
         (
             "from X import a, b\ny = a.f() - b.f()\n",
             "from X import b as a, a as b\ny = a.f() - b.f()\n",
         ),
-        ("from X import a\ny = a.f()\n", "from X import b as a\ny = a.f()\n"),
         (
             "import A as m, B as n\ny = m.f() - n.f()\n",
             "import B as m, A as n\ny = m.f() - n.f()\n",
@@ -214,10 +206,8 @@ def problems(x):
 @pytest.mark.parametrize(
     ("old", "new", "counts"),
     [
-        ("is negative", "< 0", False),
         ('    log.info("so %s", x)\n', "", False),
         ("import logging\n", "import logging\nimport warnings\n", False),
-        ("    return", "    warnings.warn('?')\n    return", False),
         ('"large"', '"too large"', False),
         ("too high", "too high; lower it", False),
         ("x < 9", "x < 8", True),

@@ -1,13 +1,11 @@
 """Entries of one's own that fail are named by their line; the log has the traceback."""
 
-import logging
 import re
 
 import pytest
 from torch.utils.data import DataLoader
 from training.common import data, entries, settings
 
-from sae.__main__ import main
 from sae.core import extension_failures, registry
 from sae.training import loop
 
@@ -23,37 +21,24 @@ FROM_ANOTHER = """try:
 
 
 @pytest.fixture
-def plot(tmp_path, capsys, monkeypatch):
+def plot(tmp_path, extend, run_step):
     """Return a function that draws a figure of one's own by the command line.
 
     It takes the text of the figure's file, and returns the exit code and the lines that
     were printed.
     """
-    monkeypatch.setattr(logging.getLogger("sae"), "handlers", [])
-    (tmp_path / "mine/figures").mkdir(parents=True)
-    (tmp_path / "mine/helper.py").write_text(
-        "def deeper():\n    raise KeyError('first\\nand second')\n"
-    )
+    helper = "def deeper():\n    raise KeyError('first\\nand second')\n"
 
     def run(text, *options):
-        (tmp_path / "mine/figures/drawn.py").write_text(text)
-        command = [
-            "--extensions",
-            str(tmp_path / "mine"),
-            "plot",
-            "--name",
-            "drawn",
-            "--results",
-            str(tmp_path),
-        ]
+        mine = extend({"helper.py": helper, "figures/drawn.py": text})
+        command = ["--extensions", mine, "plot", "--name", "drawn", *options]
+        command += ["--results", tmp_path, "--out", tmp_path / "out", "--settings"]
         names = '{"methods": {}, "datasets": {}, "backbones": {}}'
-        code = main(
-            [*command, "--out", str(tmp_path / "out"), "--settings", names, *options]
-        )
-        return code, capsys.readouterr().err.replace(str(tmp_path), "").splitlines()
+        code, printed = run_step(*command, names)
+        printed = printed.replace(str(mine), "/mine").replace(str(tmp_path), "")
+        return code, printed.splitlines()
 
-    yield run
-    registry.extend(None)
+    return run
 
 
 @pytest.mark.parametrize(
@@ -69,7 +54,6 @@ def plot(tmp_path, capsys, monkeypatch):
             "figures/drawn.py line 3",
             "NameError: name 'undefined' is not defined",
         ),
-        (f"{DRAW}raise SystemExit(0)\n", "figures/drawn.py line 4", "SystemExit: 0"),
         (
             f"{DRAW}raise ValueError('x\\ny' * 999)\n",
             "figures/drawn.py line 4",
@@ -87,33 +71,18 @@ def test_the_line_that_failed_comes_first_and_the_traceback_is_in_the_log(
     assert lines[2:] == ["  the whole traceback is in /log"]
     assert len(lines[1]) <= 402
     log = (tmp_path / "log").read_text()
-    assert log.index(f"failed at {tmp_path}/mine/{place}") < log.index(
-        "Traceback (most recent call last)"
-    )
+    assert log.index(f"/{place}") < log.index("Traceback (most recent call last)")
 
 
-def test_what_a_process_that_decodes_reports_has_the_line_too(tmp_path):
-    (tmp_path / "datasets").mkdir()
-    (tmp_path / "datasets/mine.py").write_text(
-        "def opened(path):\n    return path[9]\n"
-    )
-    registry.extend(tmp_path)
-    try:
-        opened = registry.load("dataset", "mine").opened
-        with pytest.raises(IndexError) as caught:
-            list(
-                DataLoader(
-                    ["path"],
-                    num_workers=1,
-                    multiprocessing_context="fork",
-                    collate_fn=opened,
-                )
-            )
-        explanation = extension_failures.explain(caught.value, "dataset")
-    finally:
-        registry.extend(None)
+def test_what_a_process_that_decodes_reports_has_the_line_too(extend):
+    mine = extend({"datasets/mine.py": "def opened(path):\n    return path[9]\n"})
+    opened = registry.load("dataset", "mine").opened
+    workers = {"num_workers": 1, "multiprocessing_context": "fork"}
+    with pytest.raises(IndexError) as caught:
+        list(DataLoader(["path"], collate_fn=opened, **workers))
+    explanation = extension_failures.explain(caught.value, "dataset")
     place, message = explanation.split("\n")
-    assert place == f"dataset mine failed at {tmp_path}/datasets/mine.py line 2"
+    assert place == f"dataset mine failed at {mine}/datasets/mine.py line 2"
     assert message.startswith("  IndexError: ")
 
 
@@ -138,24 +107,20 @@ def test_what_fails_after_an_entry_has_run_names_the_entries_that_were_loaded(
     assert lines[1].startswith("  ValueError: ")
 
 
-def test_a_change_in_place_that_autograd_minds_names_the_penalty(tmp_path):
-    (tmp_path / "penalties").mkdir()
-    (tmp_path / "penalties/mine.py").write_text(
+def test_a_change_in_place_that_autograd_minds_names_the_penalty(extend):
+    code = (
         "def penalty(batch):\n"
         "    raised = batch.a.exp()\n"
         "    raised += 1\n"
         "    return raised.sum(dim=1)\n"
     )
-    registry.extend(tmp_path)
-    try:
-        s = settings(penalty="mine", mask="all", lam=0.1)
-        with pytest.raises(RuntimeError) as caught:
-            loop.train(data(), s, *entries(s))
-        explanation = extension_failures.explain(caught.value, "train")
-    finally:
-        registry.extend(None)
-    place, message = explanation.split("\n")
-    assert place.endswith(f": penalty mine ({tmp_path}/penalties/mine.py)")
+    mine = extend({"penalties/mine.py": code})
+    s = settings(penalty="mine", mask="all", lam=0.1)
+    with pytest.raises(RuntimeError) as caught:
+        loop.train(data(), s, *entries(s))
+    place, message = extension_failures.explain(caught.value, "train").split("\n")
+    assert place.endswith(f": penalty mine ({mine}/penalties/mine.py)")
     assert message.startswith("  RuntimeError: one of the var")
     # Without entries of one's own it is the project's fault.
+    registry.extend(None)
     assert extension_failures.explain(caught.value, "train") is None

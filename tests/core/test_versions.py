@@ -168,18 +168,12 @@ def test_what_is_gone_leaves_the_lock_and_a_damaged_lock_is_named(edit, tmp_path
         ("VERSION = '2b'\n", None),
     ],
 )
-def test_an_entry_of_ones_own_always_says_its_code(tmp_path, head, version):
-    (tmp_path / "penalties").mkdir()
-    (tmp_path / "penalties/mine.py").write_text(
-        f"{head}def penalty(batch):\n    return batch.a.sum(dim=1)\n"
-    )
-    try:
-        registry.extend(tmp_path)
-        if version:
-            assert re.fullmatch(version, versions.version_of("penalty", "mine"))
-            assert not versions.waiting()
-        else:
-            with refused_naming("penalty mine", "mine.py", "'2b'", "whole number"):
-                versions.version_of("penalty", "mine")
-    finally:
-        registry.extend(None)
+def test_an_entry_of_ones_own_always_says_its_code(extend, head, version):
+    code = f"{head}def penalty(batch):\n    return batch.a.sum(dim=1)\n"
+    extend({"penalties/mine.py": code})
+    if version:
+        assert re.fullmatch(version, versions.version_of("penalty", "mine"))
+        assert not versions.waiting()
+    else:
+        with refused_naming("penalty mine", "mine.py", "'2b'", "whole number"):
+            versions.version_of("penalty", "mine")

@@ -100,7 +100,6 @@ def test_an_unknown_weight_is_named():
     ("name", "size", "suffix"),
     [
         ("test_vit", None, "safetensors"),
-        ("test_vit", 96, "pth"),
         ("test_efficientnet", 96, "safetensors"),
     ],
 )
@@ -181,23 +180,21 @@ def hub(tmp_path, monkeypatch):
     return repo
 
 
-@pytest.mark.parametrize("size", [96])
-def test_timm_weights_from_the_hub_equal_its_own_pipeline(size, hub, flower):
+def test_timm_weights_from_the_hub_equal_its_own_pipeline(hub, flower):
     name = "test_vit.r160_in1k"
     torch.manual_seed(0)
     snapshot = hub(f"timm/{name}")
     save_file(
         timm.create_model("test_vit").state_dict(), snapshot / "model.safetensors"
     )
-    kwargs = {"img_size": size} if size else {}
-    reference = timm.create_model(name, pretrained=True, num_classes=0, **kwargs).eval()
+    options = {"pretrained": True, "num_classes": 0, "img_size": 96}
+    reference = timm.create_model(name, **options).eval()
     config = resolve_data_config({}, model=reference)
-    if size:
-        config |= {"input_size": (3, size, size), "crop_pct": 1.0}
+    config |= {"input_size": (3, 96, 96), "crop_pct": 1.0}
     with torch.no_grad():
         expected = reference(create_transform(**config)(flower)[None])
     for spec in ({"model": name}, {"model": name, "checkpoint": str(snapshot)}):
-        backbone = load("timm", spec, None, size)
+        backbone = load("timm", spec, None, 96)
         torch.testing.assert_close(embedding(backbone, flower), expected)
         assert backbone.checkpoint == str(snapshot / "model.safetensors")
 
@@ -384,7 +381,6 @@ def test_without_network_the_error_tells_what_to_fetch(
     [
         ("timm", "test_vit.r160_in1k", ["model.safetensors"]),
         ("timm", "hf-hub:someone/vit", ["config.json", "model.safetensors"]),
-        ("open_clip", "tiny-clip", ["open_clip_model.safetensors"]),
         (
             "open_clip",
             "hf-hub:someone/tiny-clip",
@@ -489,12 +485,7 @@ CUT = npy(HEADER.format("(6, 4)"))[:-8]
             r"are int64 of shape \(6, 4\); expected \(N, d\) of float16, float32, "
             "float64",
         ),
-        (np.ones((0, 4)), r"are float64 of shape \(0, 4\); expected"),
-        (np.full((6, 4), None), "holds Python objects, expected numbers"),
         (CUT, "cannot be read as an array"),
-        (npy(HEADER.format("(" + "9" * 30 + ", 4)")), "cannot be read as an array"),
-        (npy(HEADER.format("(-6, 4)")), "cannot be read as an array"),
-        (npy(HEADER.format("(" * 3000 + ")" * 3000)), "cannot be read as an array"),
         (npy("(" * 9000), "cannot be read as an array"),
         (npy("{'a': 1}\n   3\n 2"), "cannot be read as an array"),
     ],

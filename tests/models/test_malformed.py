@@ -188,23 +188,10 @@ def write_example(name, tmp_path):
     [
         (
             "saelens topk",
-            "metadata.input_scale",
-            NAN,
-            "metadata.input_scale: nan should be a finite number",
-        ),
-        (
-            "saelens topk",
-            "metadata.input_scale",
-            1e300,
-            "is too large: it must be below 1e+30",
-        ),
-        (
-            "saelens topk",
             "k",
             2.5,
             "k = 2.5; it should be a whole number from 1 to its 16 latents",
         ),
-        ("saelens topk", "k", 10**400, "k: 1000"),
         (
             "saelens jumprelu",
             "rescale_acts_by_decoder_norm",
@@ -212,41 +199,10 @@ def write_example(name, tmp_path):
             "with architecture 'jumprelu' cannot be imported",
         ),
         (
-            "dictionary_learning topk",
-            "trainer.dict_class",
-            ["AutoEncoderTopK"],
-            "dict_class: ['AutoEncoderTopK'] should",
-        ),
-        ("saev topk", "cfg.activation", {}, "cfg.activation.cls: this key is required"),
-        (
-            "saev topk",
-            "cfg.activation.params",
-            [2],
-            "cfg.activation.params: [2] should be a mapping",
-        ),
-        (
             "saev topk",
             "cfg.activation.params.top_k",
             None,
             "does not say how many latents are kept: give --k",
-        ),
-        (
-            "visaebench jumprelu",
-            "threshold",
-            None,
-            "there is no threshold, in the tensors or in config.json",
-        ),
-        (
-            "visaebench batch",
-            "threshold",
-            -1e39,
-            "threshold: -1e+39 is too small: it must be above -1000000000000000000",
-        ),
-        (
-            "sparsify",
-            "expansion_factor",
-            10**30,
-            "is too large: it must be below 2147483648",
         ),
         (
             "ours topk",
@@ -270,12 +226,10 @@ def test_a_setting_of_another_type_or_range_is_named(
     ("name", "keys", "right", "needed"),
     [
         ("saelens topk", "d_in", D, D),
-        ("saelens gated", "d_sae", M, M),
         ("dictionary_learning batch", "trainer.activation_dim", D, D),
         ("dictionary_learning matryoshka", "trainer.dict_size", M, M),
         ("sparsify", "num_latents", M, M),
         ("saev topk", "cfg.d_model", D, D),
-        ("saev relu", "cfg.d_sae", M, M),
         ("visaebench jumprelu", "hidden_dim", M, M),
     ],
 )
@@ -301,14 +255,12 @@ def test_a_size_that_the_settings_state_must_be_that_of_the_tensors(
             {"num_latents": 0, "expansion_factor": 3},
             "d_in * expansion_factor is 18, expected 16",
         ),
-        ("sparsify", {"num_latents": M, "expansion_factor": 3}, None),
         ("sparsify", {"expansion_factor": 3, "d_in": None}, None),
         (
             "visaebench topk",
             {"input_dim": D, "expansion_factor": 2},
             "input_dim * expansion_factor is 12",
         ),
-        ("visaebench topk", {"input_dim": D, "expansion_factor": M / D}, None),
         # Of a factor that was rounded, the nearest whole number: 15.96 are 16 latents.
         ("visaebench topk", {"input_dim": D, "expansion_factor": 2.66}, None),
         (
@@ -355,24 +307,9 @@ def test_a_size_that_follows_from_the_settings_must_be_that_of_the_tensors(
             "W_enc is of shape (16, 6), expected (6, 16)",
         ),
         (
-            "saelens topk",
-            {"b_dec": random_tensor(D + 1)},
-            "b_dec is of shape (7,), expected (6,)",
-        ),
-        (
-            "saelens topk",
-            {"b_enc": random_tensor(0)},
-            "b_enc is of shape (0,), expected (16,)",
-        ),
-        (
             "saelens gated",
             {"r_mag": torch.full((M,), 1e3)},
             "W_enc comes out as NaN or beyond 1e+18",
-        ),
-        (
-            "saelens gated",
-            {"b_gate": torch.full((M,), 1e18)},
-            "the threshold comes out as NaN or beyond 1e+18",
         ),
         (
             "dictionary_learning relu",
@@ -392,11 +329,6 @@ def test_a_size_that_follows_from_the_settings_must_be_that_of_the_tensors(
             "overcomplete jump",
             {"thresholds": torch.full((M,), 1e3)},
             "the threshold comes out as NaN or beyond",
-        ),
-        (
-            "visaebench topk",
-            {"encoder.bias": random_tensor(D)},
-            "encoder.bias is of shape (6,), expected (16,)",
         ),
         (
             "ours thresholds",
@@ -587,11 +519,7 @@ def test_an_sae_is_not_made_before_its_tensors_fit(
     [
         ({"select": "magic"}, "select is 'magic'; it should be topk or threshold"),
         ({"k": "4"}, "k = '4'; it should be a whole number from 1 to its 16 latents"),
-        ({"k": 17}, "k = 17; it should be a whole number"),
         ({"k": True}, "k = True; it should be a whole number"),
-        ({"input_norm": []}, "input_norm is []; it should be none"),
-        ({"input_scale": 0}, "input_scale is 0; it should be a number above 0"),
-        ({"input_scale": NAN}, "input_scale is nan; it should be a number above 0"),
     ],
 )
 def test_a_file_is_not_loaded_with_settings_that_cannot_be(settings, message, tmp_path):
@@ -612,7 +540,6 @@ def test_a_file_is_not_loaded_with_settings_that_cannot_be(settings, message, tm
             b'{"a": ' * 100_000,
             "cfg.json cannot be read as settings in JSON: maximum recursion depth",
         ),
-        (b"[]", "cfg.json holds list, not settings"),
         (
             None,
             "sae_weights.safetensors has no cfg.json beside it",
@@ -646,17 +573,9 @@ def test_what_is_missing_is_asked_for_by_its_name(tmp_path, refusal):
             {0: torch.zeros(2)},
             "x.pt holds Tensor under 0, not a state dict of tensors under names",
         ),
-        (
-            {"state_dict": {(1, 2): torch.zeros(2)}},
-            "x.pt holds Tensor under (1, 2), not a state dict",
-        ),
         (torch.zeros(2), "x.pt holds Tensor, not a state dict"),
         (
             b"hello",
-            "x.pt cannot be read as tensors: no file that torch.save wrote",
-        ),
-        (
-            b"PK\x03\x04",
             "x.pt cannot be read as tensors: no file that torch.save wrote",
         ),
         (
@@ -681,25 +600,11 @@ def test_a_file_of_something_else_is_named(content, message, tmp_path, refusal):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (
-            np.zeros((0, D), np.float32),
-            "holds an array of shape (0, 6), expected (N, 6) with at least one row",
-        ),
         (np.zeros((3, D + 1)), "holds an array of shape (3, 7), expected (N, 6)"),
-        (np.full((3, D), "1.5"), "holds an array of <U3, expected numbers"),
-        (
-            np.full((3, D), 1.5, object),
-            "holds Python objects, expected numbers: save it as floats",
-        ),
         (
             np.full((3, D), NAN),
             "holds NaN, or numbers beyond 1e+18, in 3 rows that were looked at",
         ),
-        (
-            b"PK\x03\x04",
-            "cannot be read as an array: cut short, or not written by numpy.save",
-        ),
-        (None, "is no file"),
     ],
 )
 def test_embeddings_to_check_with_are_named(rows, message, tmp_path, refusal):
@@ -715,10 +620,6 @@ def test_embeddings_to_check_with_are_named(rows, message, tmp_path, refusal):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (
-            ["--input-scale=nan"],
-            "import options: input_scale: nan should be a finite number",
-        ),
         (
             ["--input-scale=0"],
             "import options: input_scale: 0.0 is too small: it must be above 1e-30",

@@ -396,14 +396,6 @@ def test_published_effects_are_those_of_the_specification():
     assert effect("mine", "r2") == effect("reg1", "l0") == "-"
 
 
-def test_the_ablations_dead_latents_are_those_of_table_4():
-    # By hand: CLIP, k = 32, ImageNet, Reg. 1: 1052 without the mask, 26 with it.
-    cell = {"encoder": "clip_vit_l14", "data": "imagenet", "k": 32}
-    is_in_cell = (PUBLISHED[list(cell)] == list(cell.values())).all(axis=1)
-    dead = PUBLISHED[is_in_cell].set_index("method")["dead"]
-    assert (dead["reg1"], dead["reg1_all"]) == (26, 1052)
-
-
 def test_ms_is_read_across_groups_where_a_dataset_has_groups():
     metrics, points = planted_results(effect={"ms_mean_alive": 0.1})
     # On d1 the difference lies in pairs of near-duplicates alone.

@@ -17,7 +17,6 @@ from support.errors import refused_naming
 
 from bench import contrasts
 from sae.comparison import readings
-from sae.core import files
 from sae.report.tables import ComparisonSettings
 
 DATASETS = {
@@ -195,17 +194,6 @@ def test_many_and_few_are_read_apart(experiment, all_readings, size, gains):
     assert not reg2["same_sign"]
 
 
-def test_each_dataset_alone(experiment, all_readings):
-    dataset = "openclipart_split1_few"
-    few = contrasts.only(all_readings, contrasts.FEW)
-    table = contrasts.judge_each_dataset(few, experiment.names)
-    row = row_of(table, dataset=dataset, width=0.01, **OF_DETECTION)
-    assert row["effect"] == pytest.approx(0.010 + 0.0005)
-    backbones = 0.010 + np.array([*BACKBONES.values()])
-    half = stats.t.ppf(0.975, 2) * np.std(backbones, ddof=1) / 3**0.5
-    assert row["low_backbones"] == pytest.approx(backbones.mean() - half)
-
-
 def test_a_set_whose_dataset_is_not_there_is_refused(experiment):
     metrics = experiment.metrics
     lacks = metrics[metrics["dataset"] != "openclipart_split1_few"]
@@ -306,37 +294,6 @@ def test_twins_gain_by_rate_and_r2_stands_beside(names, tmp_path):
     assert row_of(table, rates="0.002", **of_emoji)["effect"] == pytest.approx(0.0305)
     contrast = row_of(table, rates="low minus high", **about)
     assert contrast["effect"] == contrast["low"] == pytest.approx(0.026)
-
-
-def test_the_tables_of_one_dataset(names, tmp_path):
-    def only_at_one_rate(size, dataset, rate):
-        return 0.03 if rate == 0.004 else 0.0
-
-    one = {"sizes": ["many"], "datasets": ["openclipart_split1"]}
-    metrics = make_metrics(only_at_one_rate, **one)
-    of_paper = metrics[(metrics["method"] == "topk") & (metrics["seed"] == 0)]
-    of_paper = of_paper.drop_duplicates(["backbone", "split"])
-    of_paper = of_paper.assign(protocol="paper", selected=True, selection="chosen")
-    lower = of_paper["detection_auc"] - 0.1
-    untrained = of_paper.assign(method="untrained", detection_auc=lower)
-    rows = pd.concat([metrics, of_paper, untrained])
-    files.write_parquet(tmp_path / "metrics.parquet", rows)
-    tables = contrasts.read_sets(contrasts.Experiment(tmp_path, metrics, names))
-
-    # One rate is left out of all methods.
-    left_out = tables["without_a_rate"].query("method == 'reg1'")
-    left_out = left_out[left_out["score"] == "detection_auc"]
-    effects = left_out.set_index("left_out")["effect"]
-    assert [*effects.index] == ["none", *(f"{rate:g}" for rate in RATES)]
-    assert effects["0.004"] == pytest.approx(0.0005)
-    assert (effects.drop("0.004") > 0.01).all()
-
-    cell = row_of(tables["cells"], backbone="efficientnet_lite2", **OF_DETECTION)
-    mean = row_of(tables["means"], width=0.01, **OF_DETECTION)["effect"]
-    assert cell["effect"] < mean
-    control = {"control": "untrained", "score": "detection_auc"}
-    assert row_of(tables["controls"], **control)["difference"] == pytest.approx(-0.1)
-    assert {*tables["datasets"]["dataset"]} == {"openclipart_split1"}
 
 
 def test_the_baseline_with_its_twins_alone(names, tmp_path):

@@ -10,7 +10,7 @@ from sae.comparison import controls
 from sae.comparison.methods import Methods
 from sae.config.rule import ClaimRule
 from sae.report import controls as of_controls
-from sae.report import paper_tables, tables
+from sae.report import tables
 from sae.report.names import Names
 from sae.scoring.selection import chosen_rows
 
@@ -99,21 +99,6 @@ def test_with_few_blocks_there_is_no_interval_and_no_flag():
     assert beside["low"].isna().all() and not beside["tells_nothing"].any()
     text = of_controls.as_text(beside, NAMES)
     assert text["raw"].str.fullmatch(r"[+-]0.0\d\d").all()
-
-
-def test_the_head_of_a_table_says_how_the_baseline_was_trained():
-    head = paper_tables.describe_training(metrics(), NAMES)
-    assert head.startswith(
-        "Emoji: 120 steps, 10.3 training images per latent; shirts: 120 steps"
-    )
-    assert head.endswith("topk: it has the recipe as it is given, not tuned.")
-    tuned = metrics()
-    tuned = pd.concat(
-        [tuned, tuned[tuned["method"] == "topk"].assign(trial="lr0.1", selected=False)]
-    )
-    assert paper_tables.describe_training(tuned, NAMES).endswith(
-        "topk: validation chose among 2 trials."
-    )
 
 
 def test_over_all_datasets_near_duplicates_do_not_count():

@@ -1,7 +1,6 @@
 """bench/reference.py: the tables that are committed are what their rows give."""
 
 import filecmp
-import io
 import re
 import shutil
 import subprocess
@@ -16,7 +15,7 @@ from support.errors import refused_naming
 from bench import reference
 from sae.comparison import leaderboard
 from sae.core import files
-from sae.scoring.rows import CELL, KEY
+from sae.scoring.rows import CELL
 
 ROOT = Path(__file__).parents[2]
 # A run of which some cells are still to come has rows, and no tables.
@@ -109,50 +108,6 @@ def test_of_many_cells_a_page_shows_the_fronts_of_one(tmp_path):
     assert cell_counts == {"study": 1, "fair": 12}
     of_study = files.read_parquet(tmp_path / "study/metrics.parquet")
     assert [*of_study[CELL].iloc[0]] == ["emoji_vendors", "dinov2_vit_s14", 32]
-
-
-# {folder: both parts of the key of a row, its `detection`, a mean of 2 AUC - 1, and its
-# `detection_alive`, as they were kept before both were renamed}
-ROWS_BEFORE = {
-    "decisive": (
-        ("openclipart_split1", "efficientnet_lite0", 4, "reg1"),
-        ("auxk_alpha0.1-encoder_scale0.1-lambda0.001-lr0.001", 4, "test"),
-        *(0.48138055205345154, 0.7800759673118591),
-    ),
-    "fair": (
-        ("emoji_vendors_split1", "dinov2_vit_s14", 16, "topk"),
-        ("auxk_alpha0.159-encoder_scale0.0316-lr0.0031-steps500", 3, "test"),
-        *(0.3757283687591553, 0.7290154099464417),
-    ),
-    "study": (
-        ("emoji_vendors", "dinov2_vit_s14", 32, "reg1"),
-        ("lambda0.001", 0, "test"),
-        *(0.31962573528289795, 0.7074123620986938),
-    ),
-}
-COMMIT_BEFORE = "6bde1c3"
-
-
-@pytest.mark.parametrize("name", ROWS_BEFORE)
-def test_detection_of_all_latents_is_on_the_scale_of_auc(name):
-    kept = files.read_parquet(ROOT / f"docs/results/{name}/metrics.parquet")
-    cell_and_method, sae_and_split, whole, alive = ROWS_BEFORE[name]
-    row = kept.set_index(KEY).loc[(*cell_and_method, *sae_and_split)]
-    assert row["detection_auc_all"] == (whole + 1) / 2
-    assert row["detection_auc"] == alive
-
-    file = f"{COMMIT_BEFORE}:docs/results/{name}/metrics.parquet"
-    process = subprocess.run(["git", "show", file], cwd=ROOT, capture_output=True)
-    if process.returncode:
-        pytest.skip(f"the history before {COMMIT_BEFORE} is not there")
-    before = pd.read_parquet(io.BytesIO(process.stdout)).set_index(KEY)
-    kept = kept.set_index(KEY).loc[before.index]
-    expected = (before["detection"] + 1) / 2
-    assert kept["detection_auc_all"].equals(expected.rename("detection_auc_all"))
-    names = {"detection_alive": "detection_auc"}
-    gone = ["detection", *reference.GONE]
-    others = before.drop(columns=gone, errors="ignore").rename(columns=names)
-    pd.testing.assert_frame_equal(kept[list(others)], others)
 
 
 def test_rows_of_before_are_renamed(tmp_path):

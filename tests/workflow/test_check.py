@@ -9,7 +9,6 @@ from conftest import ROOT
 from sae_workflow import check, expected_files, recorded_configs, settings
 
 from sae.config.yaml_file import parse_file
-from sae.core import files, paths
 
 
 @pytest.fixture
@@ -47,29 +46,6 @@ def test_a_check_names_the_files_that_an_experiment_lacks(
     ):
         assert name in output, output
     assert "sample.parquet" not in output
-
-
-def test_a_missing_table_is_said_once_though_a_list_of_sums_names_it(
-    finished, tmp_path, monkeypatch, capsys
-):
-    monkeypatch.setattr(check.Check, "__init__", check_sums_of_tables)
-    table = Path("results/smoke/tables/table1.csv")
-    sums = {table.name: files.sha256(table), "table2.csv": "0"}
-    files.write_json("results/smoke/tables/tables.sums.json", sums)
-    table.unlink()
-    assert check.main("smoke") == 1
-    output = capsys.readouterr().err
-    assert output.count("table1.csv") == 1 and "incomplete, 1 file is missing" in output
-    assert output.count("table2.csv") == 1
-
-
-def check_sums_of_tables(self, experiment, missing):
-    """Check the files that the list of sums of an experiment's tables names alone."""
-    self.count = 0
-    self.problems = []
-    self._missing = {*map(Path, missing)}
-    source = Path(paths.TABLES_SUMS.format(experiment=experiment))
-    self._check_listed(source, files.read_json(source))
 
 
 def test_of_several_configurations_that_which_lacks_least_counts(

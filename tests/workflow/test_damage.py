@@ -3,7 +3,6 @@
 import collections
 import json
 import re
-import subprocess
 import sys
 
 import pytest
@@ -36,14 +35,9 @@ def test_no_damaged_byte_gives_another_number(make_checkout):
     checkout.snakemake("tiny")
     jobs = jobs_of(checkout.snakemake("-n", "--forceall", "--printshellcmds", "tiny"))
     assert len(jobs) == 15
-    process = subprocess.run(
-        [sys.executable, ROOT / "tests/workflow/damage.py"],
-        cwd=checkout.folder,
-        env=checkout.environment,
-        input=json.dumps({"jobs": jobs, "seed": SEED, "count": COUNT}),
-        capture_output=True,
-        text=True,
-    )
+    settings = json.dumps({"jobs": jobs, "seed": SEED, "count": COUNT})
+    program = ROOT / "tests/workflow/damage.py"
+    process = checkout.run(sys.executable, program, input=settings)
     assert process.returncode == 0, process.stderr
     damages = json.loads(process.stdout)
     wrong = [

@@ -141,18 +141,14 @@ def test_experiments_of_the_folder_are_targets_without_a_flag(make_checkout):
     assert "broken.yaml line" in output and "'broken'" in output
 
 
-def test_a_record_of_files_of_ones_own_leaves_their_entries_known(folder):
-    penalty = folder / "own/penalties/largest.py"
-    penalty.parent.mkdir(parents=True)
-    penalty.write_text("def penalty(batch):\n    return batch.a.amax(dim=1)\n")
+def test_a_record_of_files_of_ones_own_leaves_their_entries_known(folder, extend):
+    code = "def penalty(batch):\n    return batch.a.amax(dim=1)\n"
+    own = extend({"penalties/largest.py": code})
     Path("mine.yaml").write_text(
-        "extensions: own\n"
+        f"extensions: {own}\n"
         "methods: {largest: {extends: topk, penalty: largest, lambda: 0.1}}\n"
         "experiments: {mine: {extends: smoke, methods: [topk, largest]}}\n"
     )
-    try:
-        _, raw, _ = settings.read_files("config.yaml", "mine.yaml")
-        recorded_configs.write_records(raw, {"mine"}, ["config.yaml", "mine.yaml"], {})
-        assert "largest" in registry.names("penalty")
-    finally:
-        registry.extend(None)
+    _, raw, _ = settings.read_files("config.yaml", "mine.yaml")
+    recorded_configs.write_records(raw, {"mine"}, ["config.yaml", "mine.yaml"], {})
+    assert "largest" in registry.names("penalty")

@@ -25,7 +25,6 @@ from support.errors import refused_naming
 
 from sae.__main__ import main
 from sae.core import faults, files, paths
-from sae.core.errors import UserError
 from sae.data import fetch
 from sae.data.backbone import Backbone
 from sae.data.forward import embed_images
@@ -129,9 +128,13 @@ def test_whoever_writes_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, wri
 
 @pytest.mark.parametrize(
     ("code", "says"),
-    [(errno.EDQUOT, "quota there is used up"), (errno.EACCES, "closed to this")],
+    [
+        (errno.EDQUOT, "quota there is used up"),
+        (errno.EACCES, "closed to this"),
+        (errno.EFBIG, "ulimit -f"),
+    ],
 )
-def test_quota_and_missing_rights_name_the_file(tmp_path, code, says):
+def test_quota_limits_and_missing_rights_name_the_file(tmp_path, code, says):
     with (
         pytest.raises(OSError) as caught,
         files.atomic_file(tmp_path / "made") as temporary,
@@ -436,13 +439,7 @@ def test_a_dry_run_of_a_read_only_checkout_from_a_folder_of_links(finished, tmp_
             f"mkdir {linked} && cd {linked} && ln -s {disk}/* . "
             f"&& cp -r {disk}/.snakemake . && snakemake -n {TARGETS[-1]}"
         )
-        process = subprocess.run(
-            recipe,
-            shell=True,
-            env=finished.environment,
-            capture_output=True,
-            text=True,
-        )
+        process = finished.run("sh", "-c", recipe)
         assert "Nothing to be done" in process.stdout + process.stderr
 
 
@@ -549,18 +546,12 @@ def test_a_step_told_to_stop_says_so_leaves_nothing_and_goes_on(
     activations = finished.folder / "results/activations/digits/tiny"
     shutil.rmtree(activations)
     spec = files.dumps(finished.config["backbones"]["tiny"])
-    step = [sys.executable, "-m", "sae", "embed", "--name", "tiny", "--spec", spec]
+    step = ["-m", "sae", "embed", "--name", "tiny", "--spec", spec]
     step += ["--dataset", "results/datasets/digits"]
     step += ["--artifacts", "results/artifacts", "--out", activations]
     # Slow enough to be caught.
     step += ["--batch-size", "1", "--workers", str(workers)]
-    options = {
-        "cwd": finished.folder,
-        "env": finished.environment,
-        "stderr": subprocess.PIPE,
-        "text": True,
-    }
-    process = subprocess.Popen(step, start_new_session=True, **options)
+    process = finished.start(*step, start_new_session=True)
     journals = ".embedding-*/0-of-1/train.npy.journal"
 
     def a_batch_is_kept():
@@ -568,7 +559,7 @@ def test_a_step_told_to_stop_says_so_leaves_nothing_and_goes_on(
 
     wait_for(a_batch_is_kept, process)
     os.killpg(process.pid, signal.SIGTERM)  # As Slurm does: every process of the job.
-    output = process.communicate()[1]
+    output = process.communicate()[0]
     assert output == (
         "error: embed was told to stop (SIGTERM); "
         "what it has finished is kept, run again to go on\n"
@@ -576,7 +567,7 @@ def test_a_step_told_to_stop_says_so_leaves_nothing_and_goes_on(
     assert process.returncode == 143 and not temporaries(finished)
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
-    again = subprocess.run(step, **options)
+    again = finished.run(*step)
     assert again.returncode == 0
     assert re.search(r"500 images \([1-9]\d* were there\)", again.stderr)
 
@@ -587,15 +578,7 @@ def test_a_run_told_to_stop_ends_and_the_rerun_gives_the_same_bytes(
     make_checkout, undisturbed, stopped
 ):
     checkout = make_checkout()
-    process = subprocess.Popen(
-        checkout.command(*TARGETS),
-        cwd=checkout.folder,
-        env=checkout.environment,
-        start_new_session=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    process = checkout.start(*checkout.command(*TARGETS), start_new_session=True)
     stored = checkout.folder / "results/store/saes"
     wait_for(lambda: list(stored.glob("[0-9a-f]*")), process)
     inode_by_sae = {
@@ -618,13 +601,3 @@ def test_a_run_told_to_stop_ends_and_the_rerun_gives_the_same_bytes(
     assert everything(checkout) == everything(undisturbed)
     assert inode_by_sae
     assert {f: f.stat().st_ino for f in inode_by_sae} == inode_by_sae
-
-
-def test_a_table_cut_short_between_two_jobs_is_named(tmp_path):
-    file = tmp_path / "scores.parquet"
-    of_table(file)
-    file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(
-        UserError, match=r"scores\.parquet was altered.*; delete it and run again"
-    ):
-        files.read_parquet(file)

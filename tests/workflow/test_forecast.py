@@ -9,11 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import conftest
 import pytest
 import yaml
 from conftest import PARTS, ROOT
 from sae_workflow import (
-    external_files,
     forecast,
     missing_inputs,
     planned_run,
@@ -61,11 +61,7 @@ def snakemake(*arguments):
 def dry_run(experiment):
     """Return {rule: jobs} by Snakemake, and what it prints on stderr."""
     streams = snakemake(experiment)
-    lines = "\n".join(streams).splitlines()
-    start = next(i for i, line in enumerate(lines) if line.startswith("job  ")) + 2
-    rows = [line.split() for line in lines[start:]]
-    rows = rows[: next(i for i, row in enumerate(rows) if row[:1] == ["total"])]
-    return {rule: int(count) for rule, count in rows if rule != experiment}, streams[1]
+    return conftest.count_jobs("\n".join(streams), experiment), streams[1]
 
 
 @pytest.mark.slow
@@ -90,48 +86,6 @@ def test_downloads_are_jobs_of_what_is_not_pinned_or_local(empty):
     counts = dry_run("laptop")[0]
     assert count_jobs(settings.load(CONFIG), "laptop") == counts
     assert (counts["download"], counts["weights"]) == (2, 3)
-
-
-@pytest.mark.parametrize(
-    ("spec", "expected"),
-    [
-        ({"loader": "timm", "model": "test_vit"}, True),
-        ({"loader": "timm", "model": "hf-hub:someone/vit"}, True),
-        ({"loader": "timm", "model": "test_vit", "checkpoint": "nowhere.pt"}, False),
-        ({"loader": "open_clip", "model": "ViT-B-32", "pretrained": "openai"}, True),
-        ({"loader": "open_clip", "model": "hf-hub:someone/clip"}, True),
-        (
-            {"loader": "open_clip", "model": "ViT-B-32", "pretrained": "nowhere.pt"},
-            False,
-        ),
-        (
-            {"loader": "open_clip", "model": "ViT-B-32", "pretrained": "weights/clip"},
-            False,
-        ),
-        (
-            {
-                "loader": "open_clip",
-                "model": "ViT-B-32",
-                "pretrained": "openai",
-                "checkpoint": "clip.pt",
-            },
-            False,
-        ),
-        (
-            {
-                "loader": "efficientnet_lite",
-                "model": "tf_efficientnet_lite0",
-                "artifacts": ["efficientnet_lite0"],
-            },
-            False,
-        ),
-        ({"loader": "precomputed", "model": "dino"}, False),
-    ],
-)
-def test_which_weights_come_from_the_hub(spec, expected):
-    config = copy.deepcopy(CONFIG)
-    config["backbones"]["b"] = {**spec, "family": "b"}
-    assert external_files.is_from_hub(settings.load(config), "b") == expected
 
 
 @pytest.mark.slow
@@ -356,18 +310,6 @@ def test_weights_in_the_hubs_cache_are_not_missing(empty, monkeypatch):
     lines = list(missing_inputs.missing_downloads(config, "paper"))
     lines = [line for line in lines if "Hugging Face hub" in line]
     assert len(lines) == 2 and not any(name in line for line in lines)
-
-
-def test_an_unknown_experiment_is_a_clear_error(empty):
-    process = subprocess.run(
-        [sys.executable, "-m", "sae_workflow.forecast", "papr"],
-        capture_output=True,
-        text=True,
-    )
-    assert process.returncode == 1
-    assert process.stderr.startswith(
-        "error: there is no experiment 'papr' in the config; there are: decisive, "
-    )
 
 
 def test_a_plan_that_nobody_reads_on_says_nothing(empty):

@@ -24,7 +24,7 @@ from support.embeddings import write_split
 from sae.bank.read import read
 from sae.bank.train import Place
 from sae.config.yaml_file import parse_file
-from sae.core import files, paths
+from sae.core import files
 from sae.protocols import _cell
 
 CONFIG = parse_file(ROOT / "config.yaml")
@@ -228,55 +228,6 @@ def test_an_sae_is_used_if_a_bank_lists_it_or_a_job_that_was_killed_asked_for_it
     assert unused() == {f"{STORE}/{key}" for key in stored - set(asked_for)}
     shutil.rmtree(BANK.parent)
     assert unused() == {f"{STORE}/{key}" for key in stored}
-
-
-@pytest.mark.slow
-def test_every_file_that_the_workflow_writes_is_known(run):
-    """Fill in each pattern of `sae.core.paths`, below an experiment that is gone."""
-    values = {
-        "dataset": "d",
-        "backbone": "b",
-        "k": 8,
-        "stage": "score",
-        "metric": "purity",
-        "figure": "fig5_probe",
-        "protocol": "paper",
-        "part": 0,
-        "typed_table": "fronts",
-        "number": 1,
-        "experiment": "bygone",
-    }
-    patterns = [
-        p
-        for p in vars(paths).values()
-        if isinstance(p, str) and p.startswith(f"{paths.EXPERIMENT}/")
-    ]
-    patterns.remove(paths.CONFIGURATION)  # An experiment that has one is not gone.
-    places = [
-        pattern.format(**values, table="metrics", suffix="csv")
-        for pattern in patterns
-        if "." in pattern.rsplit("/", 1)[1]
-    ]
-    places.append(paths.GALLERY.format(experiment="bygone", part="images"))
-    places.append("results/bygone/logs/times.json")
-    places.append("results/bygone/logs/train/d/b/k8.log")
-    assert len(places) > 20
-    for place in places:
-        write(place)
-    sae = paths.SAE.format(method="m", trial="default", seed=3)
-    write(f"results/bygone/saes/d/b/k8/{sae}")
-    assert unused() == {"results/bygone"}
-    for strange in (
-        "figures/draft.pdf",
-        "tables/table1.bak",
-        "scores/d/b/k8/notes.txt",
-        "saes/d/b/k8/m/default/x",
-    ):
-        write(f"results/bygone/{strange}")
-        survey = Survey(settings.load(CONFIG))
-        assert survey.unused == {}
-        assert strange in survey.kept[Path("results/bygone")]
-        Path(f"results/bygone/{strange}").unlink()
 
 
 def test_prune_deletes_what_unused_lists_and_nothing_else(old, capsys):

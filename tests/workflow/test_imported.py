@@ -1,8 +1,6 @@
 """SAEs made elsewhere: our own, by way of another format, scores as it did."""
 
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -32,14 +30,8 @@ def test_an_exported_sae_comes_back_with_the_scores_that_it_had(make_checkout):
     checkout.write()
     checkout.snakemake("tiny", "--cores", "2")
     topk_file = f"{BANK}/topk/default/seed0/sae.safetensors"
-    export = [sys.executable, "-m", "sae", "export", topk_file]
-    subprocess.run(
-        [*export, "--format", "saelens", "--out", "theirs"],
-        cwd=checkout.folder,
-        env=checkout.environment,
-        check=True,
-        capture_output=True,
-    )
+    export = ("-m", "sae", "export", topk_file, "--format", "saelens")
+    checkout.run(*export, "--out", "theirs").check_returncode()
     checkout.config["methods"]["theirs"] = {"import": "theirs", "label": "Theirs"}
     checkout.config["methods"]["again"] = {"import": topk_file}
     checkout.experiment["methods"] += ["theirs", "again"]
@@ -69,14 +61,8 @@ def test_an_exported_sae_comes_back_with_the_scores_that_it_had(make_checkout):
     assert checkout.planned() == {}
     # What is laid out for the hub: the chosen SAEs that were trained here, each as it
     # is, and once.
-    command = [sys.executable, "-m", "sae_workflow.publish", "tiny"]
-    options = {
-        "cwd": checkout.folder,
-        "env": checkout.environment,
-        "capture_output": True,
-        "text": True,
-    }
-    output = subprocess.run(command, check=True, **options).stdout
+    command = ("-m", "sae_workflow.publish", "tiny")
+    output = checkout.run(*command).stdout
     hub = checkout.folder / "results/tiny/hub"
     names = sorted(path.name for path in hub.iterdir() if path.is_dir())
     # Validation may choose no lambda.
@@ -95,7 +81,7 @@ def test_an_exported_sae_comes_back_with_the_scores_that_it_had(make_checkout):
         )
     ]
     np.testing.assert_array_equal(codes[0].indices, codes[1].indices)
-    again = subprocess.run(command, **options)
+    again = checkout.run(*command)
     assert again.returncode == 1 and "is there already: move it away" in again.stderr
     # Another file in its place is another SAE: it is brought in, taken and scored anew.
     reg1_file = next((checkout.folder / BANK / "reg1").glob("*/seed0/sae.safetensors"))

@@ -47,16 +47,7 @@ def with_sigint_ignored():
 
 def start(checkout, command, dispositions=with_default_signals):
     """Start a command in a checkout, in a session of its own."""
-    return subprocess.Popen(
-        command,
-        cwd=checkout.folder,
-        env=checkout.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-        preexec_fn=dispositions,
-        text=True,
-    )
+    return checkout.start(*command, start_new_session=True, preexec_fn=dispositions)
 
 
 def wait_for(moment, checkout, process):

@@ -2,8 +2,6 @@
 
 import contextlib
 import signal
-import subprocess
-import sys
 import time
 
 import psutil
@@ -26,7 +24,7 @@ def test_killed_at_any_moment_the_rerun_gives_the_same_bytes(make_checkout):
     undisturbed = make_checkout("undisturbed")
     killed = make_checkout("killed")
     undisturbed.snakemake("tiny", "--until", "score")
-    run = [sys.executable, "-m", "sae_workflow.run", "tiny", "--until", "score"]
+    run = ("-m", "sae_workflow.run", "tiny", "--until", "score")
     root = killed.folder / "results"
 
     def has_listed_images():
@@ -43,20 +41,12 @@ def test_killed_at_any_moment_the_rerun_gives_the_same_bytes(make_checkout):
         return (root / "tiny/scores/digits/tiny/k4/score/metrics.parquet").exists()
 
     for moment in (has_listed_images, embeds, has_trained_two, has_scored):
-        process = subprocess.Popen(
-            run,
-            cwd=killed.folder,
-            env=killed.environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        process = killed.start(*run)
         while not moment() and process.poll() is None:
             time.sleep(0.005)
         assert process.poll() is None, "finished before it could be killed"
         kill_tree(process)
-    rerun = subprocess.run(
-        run, cwd=killed.folder, env=killed.environment, capture_output=True, text=True
-    )
+    rerun = killed.run(*run)
     assert rerun.returncode == 0, rerun.stdout + rerun.stderr
     assert "its owner is gone: unlocking" in rerun.stdout
     assert killed.results() == undisturbed.results()
@@ -74,22 +64,11 @@ def is_embedding(process):
 @pytest.mark.slow
 def test_a_live_owner_or_orphaned_job_is_an_error_and_is_left_alone(make_checkout):
     checkout = make_checkout()
-    process = subprocess.Popen(
-        checkout.command("tiny"),
-        cwd=checkout.folder,
-        env=checkout.environment,
-        stdout=subprocess.DEVNULL,
-    )
-    run = [sys.executable, "-m", "sae_workflow.run", "tiny", "--until", "embed"]
-    options = {
-        "cwd": checkout.folder,
-        "env": checkout.environment,
-        "capture_output": True,
-        "text": True,
-    }
+    process = checkout.start(*checkout.command("tiny"))
+    run = ("-m", "sae_workflow.run", "tiny", "--until", "embed")
 
     def check_that_a_second_run_is_refused():
-        second = subprocess.run(run, **options)
+        second = checkout.run(*run)
         assert (second.returncode, second.stdout) == (1, "")
         assert (
             "error: this folder is locked by a run: "
@@ -115,5 +94,5 @@ def test_a_live_owner_or_orphaned_job_is_an_error_and_is_left_alone(make_checkou
     for job in jobs:
         job.resume()
     psutil.wait_procs(jobs)
-    rerun = subprocess.run(run, **options)
+    rerun = checkout.run(*run)
     assert rerun.returncode == 0, rerun.stdout + rerun.stderr

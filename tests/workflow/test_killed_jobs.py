@@ -79,14 +79,8 @@ def test_a_job_that_is_killed_with_its_shell_is_told_of_without_its_command(
     make_checkout,
 ):
     checkout = make_checkout()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "sae_workflow.run", "tiny", "--until", "embed"],
-        cwd=checkout.folder,
-        env=checkout.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    words = ("-m", "sae_workflow.run", "tiny", "--until", "embed")
+    process = checkout.start(*words)
     jobs = []
     while not jobs:
         assert process.poll() is None, "finished before it could be killed"

@@ -1,7 +1,6 @@
 """The project as a module of another workflow, as Snakemake's catalog deploys it."""
 
 import shutil
-import subprocess
 
 import pytest
 from conftest import ROOT
@@ -36,13 +35,7 @@ def test_another_workflow_uses_it_and_says_only_what_differs(make_checkout, tmp_
     (theirs / "Snakefile").write_text(THEIRS.format(folder=checkout.folder))
     with open(theirs / "config/config.yaml", "a") as config:
         config.write("    k: [4]\n")
-    run = {
-        "cwd": theirs,
-        "env": checkout.environment,
-        "capture_output": True,
-        "text": True,
-    }
-    process = subprocess.run(checkout.command("-n", "--quiet", "host"), **run)
+    process = checkout.run(*checkout.command("-n", "--quiet", "host"), cwd=theirs)
     output = process.stdout + process.stderr
     assert process.returncode == 0, output
     # Its own k, the project's dataset; the published tables lie in the project.

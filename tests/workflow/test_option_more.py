@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 import sys
 
 import pytest
@@ -127,11 +126,9 @@ def keys_of(checkout, *configs):
     for number, config in enumerate(configs):
         names.append(f"config{number}.yaml")
         (checkout.folder / names[-1]).write_text(json.dumps(config))
-    command = [sys.executable, STORED_KEYS, checkout.folder, *names]
-    printed = subprocess.run(
-        command, check=True, stdout=subprocess.PIPE, text=True, env=checkout.environment
-    ).stdout
-    return json.loads(printed)
+    process = checkout.run(sys.executable, STORED_KEYS, checkout.folder, *names)
+    assert process.returncode == 0, process.stderr
+    return json.loads(process.stdout)
 
 
 def with_floor(config, floor):
@@ -155,8 +152,7 @@ def with_options(config, optimiser, rounded, mirrored, pooled, floor):
 
 def record_all(checkout):
     """Say that the edited code means what it meant."""
-    command = [sys.executable, "-m", "sae_workflow.versions", "all"]
-    subprocess.run(command, check=True, cwd=checkout.folder, env=checkout.environment)
+    checkout.run("-m", "sae_workflow.versions", "all").check_returncode()
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,11 @@
 """docs/examples/s3 with a stand-in server: embeddings from a bucket, results to it."""
 
 import io
-import re
 import shutil
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, count_jobs
 
 pytestmark = pytest.mark.slow
 
@@ -98,10 +97,8 @@ def test_embeddings_come_from_a_bucket_and_results_go_there(client, checkout):
         Key="data/ours/test.csv",
         Body=uploaded["data/ours/test.csv"].replace(b",4", b",3"),
     )
-    planned = dict(
-        re.findall(r"^(\w+) +(\d+)$", checkout.snakemake("-n", *PUBLISH), re.M)
-    )
-    assert planned["fetch"] == planned["dataset"] == planned["publish"] == "1"
+    planned = count_jobs(checkout.snakemake("-n", *PUBLISH), "publish")
+    assert planned["fetch"] == planned["dataset"] == 1
 
 
 def test_what_is_not_there_is_named(client, checkout, monkeypatch):

@@ -1,7 +1,6 @@
 """Settings of jobs: each has all that it needs, and nothing that others are about."""
 
 import copy
-import json
 import subprocess
 from pathlib import Path
 
@@ -245,16 +244,6 @@ def test_what_decides_a_cells_saes_is_no_more_than_it_uses():
     assert {("protocol", "fair"), ("metric", "monosemanticity")} < set(fair)
 
 
-def test_an_experiment_may_have_no_penalty_at_all():
-    def change(raw):
-        raw["experiments"]["smoke"].update(methods=["topk", "batch_topk"], sweep={})
-
-    config = with_changes(change)
-    plan = settings.bank_plan(config, "smoke", Cell(*CELL, 8))
-    (size,) = forecast.protocol_sizes(plan)
-    assert (size.trials, size.after) == (2, 0)
-
-
 def test_concepts_on_test_may_be_those_of_baselines_and_controls_alone():
     controls = ["untrained", "frozen_decoder", "frozen_encoder", "pca", "raw"]
     raw = copy.deepcopy(RAW)
@@ -492,60 +481,32 @@ def test_given_embeddings_have_no_galleries_and_name_their_files(tmp_path, monke
 
 
 def test_a_run_that_would_find_no_images_or_weights_is_refused(tmp_path):
-    def change(raw):
-        raw["datasets"]["mine"] = {
-            "type": "image_folder",
-            "root": str(tmp_path),
-            "image_size": 64,
-        }
-        raw["datasets"]["lost"] = {
-            "type": "image_folder",
-            "root": str(tmp_path / "gone"),
-            "image_size": 64,
-        }
-        raw["backbones"]["own"] = {
-            "loader": "timm",
-            "model": "m",
-            "family": "f",
-            "checkpoint": str(tmp_path / "gone"),
-        }
+    gone = tmp_path / "gone"
 
-    for split in ("train", "val", "test"):
-        (tmp_path / split / "a").mkdir(parents=True)
-        (tmp_path / split / "a" / "1.png").touch()
+    def change(raw):
+        mine = {"type": "image_folder", "root": str(gone), "image_size": 64}
+        raw["datasets"]["lost"] = mine
+        own = {"loader": "timm", "model": "m", "family": "f", "checkpoint": str(gone)}
+        raw["backbones"]["own"] = own
+
     config = with_changes(change)
-    missing_inputs.refuse_lost_inputs(
-        config,
-        [
-            ("dataset", {"dataset": "mine"}),
-            ("train", {"dataset": "lost", "backbone": "own"}),
-        ],
-    )
-    with pytest.raises(
-        UserError, match=r"dataset lost: .*gone does not exist .*Nothing was started"
-    ):
-        missing_inputs.refuse_lost_inputs(config, [("dataset", {"dataset": "lost"})])
+    cell = {"dataset": "lost", "backbone": "own"}
+    missing_inputs.refuse_lost_inputs(config, [("train", cell)])
+    with refused_naming("backbone own: checkpoint", f"{gone} does not exist"):
+        missing_inputs.refuse_lost_inputs(config, [("embed", cell)])
     # What a job of the run makes, say from a bucket, is there in time.
-    missing_inputs.refuse_lost_inputs(
-        config,
-        [("dataset", {"dataset": "lost"})],
-        [str(tmp_path / "gone" / "train.csv")],
-    )
-    missing_inputs.refuse_lost_inputs(
-        config,
-        [("dataset", {"dataset": "lost"})],
-        [str(tmp_path / "other"), str(tmp_path / "gone")],
-    )
-    with pytest.raises(UserError, match="dataset lost: "):
-        missing_inputs.refuse_lost_inputs(
-            config, [("dataset", {"dataset": "lost"})], [str(tmp_path / "gone.csv")]
-        )
-    with pytest.raises(
-        UserError, match=r"backbone own: checkpoint .*gone does not exist"
+    for made, is_there in (
+        ([], False),
+        ([f"{gone}/train.csv"], True),
+        ([f"{tmp_path}/other", str(gone)], True),
+        ([f"{gone}.csv"], False),
     ):
-        missing_inputs.refuse_lost_inputs(
-            config, [("embed", {"dataset": "mine", "backbone": "own"})]
-        )
+        dataset = ("dataset", cell)
+        if is_there:
+            missing_inputs.refuse_lost_inputs(config, [dataset], made)
+        else:
+            with refused_naming("dataset lost", "Nothing was started"):
+                missing_inputs.refuse_lost_inputs(config, [dataset], made)
 
 
 def test_an_imported_sae_is_not_lost_with_the_place_that_it_came_from(
@@ -631,20 +592,20 @@ def test_an_experiment_whose_backbones_are_of_one_family_says_that_nobody_judges
         assert not list(missing_inputs.missing_judges(config, experiment))
 
 
-def test_the_gallery_is_that_of_the_config_or_the_first_cell():
-    assert settings.gallery_cell(CONFIG, "fair") == Cell(
-        "emoji_vendors_split1", "efficientnet_lite0", 16
-    )
-    assert settings.gallery_cell(CONFIG, "paper") == Cell("imagenet", "vit_l16", 32)
-
-
 @pytest.mark.parametrize(
     ("spec", "expected"),
     [
         ({"loader": "timm"}, True),
-        ({"loader": "timm", "checkpoint": "weights.bin"}, False),
-        ({"loader": "open_clip", "pretrained": "webli"}, True),
+        ({"loader": "timm", "model": "hf-hub:someone/vit"}, True),
+        ({"loader": "timm", "checkpoint": "nowhere.pt"}, False),
+        ({"loader": "open_clip", "pretrained": "openai"}, True),
+        ({"loader": "open_clip", "model": "hf-hub:someone/clip"}, True),
+        ({"loader": "open_clip", "pretrained": "nowhere.pt"}, False),
         ({"loader": "open_clip", "pretrained": "a/folder"}, False),
+        (
+            {"loader": "open_clip", "pretrained": "openai", "checkpoint": "clip.pt"},
+            False,
+        ),
     ],
 )
 def test_weights_from_the_hub(spec, expected):
@@ -656,33 +617,12 @@ def test_weights_from_the_hub(spec, expected):
     assert settings.weights_settings(config, "b") == {"model": "m", **of_hub}
 
 
-def test_the_report_shows_only_what_the_experiment_uses():
-    shown = settings.report_settings(CONFIG, "smoke")
-    assert list(shown["config"]["datasets"]) == ["fashion_mnist_smoke"]
-    assert "shared" not in shown["config"]["compute"] and shown["experiment"] == "smoke"
-    assert json.loads(json.dumps(shown)) == shown
-
-
 def test_config_files_are_looked_at_before_snakemake_reads_them(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("config.yaml").write_text("a: 1\n")
-    Path("mine.yaml").write_text("a: 1\nb: {c: 1,\n c: 2}\n")
-    with refused_naming("mine.yaml line 3", "'c'", "line 2"):
-        settings.merge_config_files("config.yaml", tmp_path / "mine.yaml")
-    for text, problem in (
-        ("a: [1\nb: 2\n", "line 2"),
-        ("a:\n\tb: 1\n", "line 2"),
-        ("a: {<<: {b: 1}}\n", "line 1 .*<<"),
-    ):
-        Path("mine.yaml").write_text(text)
-        with pytest.raises(SystemExit, match=rf"^error: mine\.yaml {problem}"):
-            run.check_configfiles(
-                ["-n", "--configfile", "config.yaml", "mine.yaml", "--cores", "2"]
-            )
-    with pytest.raises(
-        SystemExit, match=r"^error: theirs\.yaml cannot be read: .*No such file"
-    ):
-        run.check_configfiles(["--configfile", "config.yaml", "theirs.yaml"])
+    Path("mine.yaml").write_text("a: [1\nb: 2\n")
+    for file, problem in (("mine.yaml", "line 2"), ("gone.yaml", "cannot be read")):
+        with pytest.raises(SystemExit, match=rf"^error: {file} {problem}"):
+            run.check_configfiles(["-n", "--configfile", file, "--cores", "2"])
 
 
 def test_files_are_merged_as_snakemake_merges_them(tmp_path, monkeypatch):

@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 
-import pytest
 from conftest import ROOT
 
 # Makes the environment, with a pip that does nothing; all else is the real Python.
@@ -21,9 +20,8 @@ fi
 """
 
 
-@pytest.mark.parametrize("name", ["it's", 'a "b" $c', "with space", "Müll"])
-def test_setup_in_a_folder_of_any_name(name, tmp_path):
-    folder = tmp_path / name
+def test_setup_in_a_folder_of_any_name(tmp_path):
+    folder = tmp_path / 'it\'s a "b" $c Müll'
     (folder / "workflow/marked_workflow").mkdir(parents=True)
     (folder / "workflow/marked_workflow/__init__.py").touch()
     for file in ("Makefile", "requirements.lock", "pyproject.toml"):

@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import subprocess
 
 import pytest
 import yaml
@@ -22,13 +21,7 @@ def content(folder):
 
 
 def run_both(checkouts, *arguments):
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    runs = [
-        subprocess.Popen(
-            c.command(*arguments), cwd=c.folder, env=c.environment, **options
-        )
-        for c in checkouts
-    ]
+    runs = [c.start(*c.command(*arguments)) for c in checkouts]
     printed = [run.communicate()[0] for run in runs]
     assert [run.returncode for run in runs] == [0, 0], printed
     return printed
