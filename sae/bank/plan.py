@@ -29,7 +29,7 @@ INPUT_OPTIONS = ("input_norm", "unit_variance")
 LEFT_OUT = "left_out"
 
 
-class PlannedMethod(Options):
+class Method(Options):
     """A method as a cell trains it, complete with all defaults."""
 
     model_config = ConfigDict(validate_by_name=True, serialize_by_alias=True)
@@ -142,7 +142,7 @@ class Plan(Options):
     seeds: list[int]
     recipe: dict[str, Any]
     """What all methods share (`sae.training.recipe.Recipe`)."""
-    methods: dict[str, PlannedMethod]
+    methods: dict[str, Method]
     protocols: dict[str, dict[str, Any]]
     """{protocol: its options}, in the order in which the protocols train."""
     metrics: dict[str, dict[str, Any]] = Field({})

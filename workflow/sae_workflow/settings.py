@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from sae.bank.plan import Plan, PlannedMethod
+from sae.bank.plan import Plan, Method
 from sae.config import entries
 from sae.config.extends import LONGEST_CHAIN, SECTIONS
 from sae.config.load import load_config
@@ -698,14 +698,14 @@ def bank_plan(config: Config, experiment: str, cell: Cell) -> Plan:
 
 def _planned_method(
     config: Config, experiment: str, name: str, k: int
-) -> PlannedMethod:
+) -> Method:
     method = config.methods[name]
     sweep = config.sweep(experiment, name, k)
     options = method.options
     if method.imported is not None and method.imported.dataset is None:
         dataset_count = len(config.experiments[experiment].datasets)
         options = {**options, "other_datasets": dataset_count > 1}
-    return PlannedMethod(
+    return Method(
         objective=method.objective,
         penalty=method.penalty,
         mask=method.mask,
@@ -862,7 +862,7 @@ def front_rule(config: Config, experiment: str) -> Record:
         rule["tuning"] = fair.tuning
         # The options that every method has.
         rule["tuned"] = sorted(head.constants["COMMON"])
-        if not isinstance(fair.points, int):
+        if not fair.draws:
             rule["grid"] = True
     return rule
 
