@@ -36,4 +36,4 @@ def count(plan: Plan) -> dict[str, int]:
 
 def _seeds(plan: Plan, method: Method) -> list[int]:
     """Return the seeds of a method: the first alone if its SAE was made elsewhere."""
-    return plan.seeds[:1] if method.objective == "imported" else plan.seeds
+    return plan.seeds[:1] if method.imported else plan.seeds
