@@ -29,21 +29,27 @@ INPUT_OPTIONS = ("input_norm", "unit_variance")
 LEFT_OUT = "left_out"
 
 
-class PlannedMethod(Options):
-    """A method as a cell trains it, complete with all defaults."""
+class Method(Options):
+    """A method, complete with all defaults: what plans hold, and what is compared.
+
+    How it is printed is in no plan. Tables that name a method may know its relations to
+    others alone, so that nothing is required.
+    """
 
     model_config = ConfigDict(validate_by_name=True, serialize_by_alias=True)
 
-    objective: str
+    objective: str = ""
+    imported: bool = Field(default=False, exclude=True, validate_default=True)
+    """Whether its SAEs were made elsewhere, as its objective says where it is known."""
     penalty: str | None = None
     mask: str | None = None
-    lam: float | None = Field(None, alias="lambda")
+    lam: float | None = Field(default=None, alias="lambda")
     """Weight of the penalty; None if there is no penalty, or lambda is swept."""
-    options: dict[str, Any] = Field({}, validate_default=True)
+    options: dict[str, Any] = Field(default={}, validate_default=True)
     """{option: value} of the objective and of the penalty."""
-    recipe: dict[str, Any] = Field({})
+    recipe: dict[str, Any] = Field(default={})
     """{option: value} of the recipe, where the method differs from the cell."""
-    sweep: dict[str, list[Any]] = Field({})
+    sweep: dict[str, list[Any]] = Field(default={})
     """{option: values}; each combination of values is a trial."""
     at: str | None = None
     """Another method, at whose chosen trial this one trains; it then sweeps nothing."""
@@ -51,15 +57,25 @@ class PlannedMethod(Options):
     """The method that this one is compared with, if any."""
     control: bool = False
     """Whether the method shows what a score is worth; it is not tuned."""
+    label: str | None = Field(default=None, exclude=True)
+    """What is printed; by default its name."""
+    colour: str | None = Field(default=None, exclude=True)
+    """Its own, instead of one of the palette."""
+    position: int | None = Field(default=None, exclude=True)
+    """Its place among an experiment's methods; by default that in a mapping of them."""
+
+    @field_validator("imported")
+    @classmethod
+    def _is_imported(cls, imported: bool, info: ValidationInfo) -> bool:
+        return imported or info.data.get("objective") == "imported"
 
     @field_validator("options")
     @classmethod
     def _add_later_options(
         cls, options: dict[str, Any], info: ValidationInfo
     ) -> dict[str, Any]:
-        if (
-            not {"objective", "penalty"} <= info.data.keys()
-        ):  # One of them is not right.
+        # Without an objective there are none; one of the two may not be right.
+        if not info.data.get("objective") or "penalty" not in info.data:
             return options
         try:
             later = later_options_of(info.data["objective"], info.data["penalty"])
@@ -69,13 +85,15 @@ class PlannedMethod(Options):
 
     @field_serializer("options")
     def _leave_out_absent_options(self, options: dict[str, Any]) -> dict[str, Any]:
+        if not self.objective:
+            return options
         later = later_options_of(self.objective, self.penalty)
         return without_absent(options, later)
 
     @property
     def tuned(self) -> bool:
         """Return whether the method has trials of its own here, to be compared."""
-        return not (self.control or self.at or self.objective == "imported")
+        return not (self.control or self.at or self.imported)
 
     def trials(self) -> list[dict[str, Any]]:
         """Return every combination of the swept values.
@@ -142,7 +160,7 @@ class Plan(Options):
     seeds: list[int]
     recipe: dict[str, Any]
     """What all methods share (`sae.training.recipe.Recipe`)."""
-    methods: dict[str, PlannedMethod]
+    methods: dict[str, Method]
     protocols: dict[str, dict[str, Any]]
     """{protocol: its options}, in the order in which the protocols train."""
     metrics: dict[str, dict[str, Any]] = Field({})

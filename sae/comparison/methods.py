@@ -8,30 +8,8 @@ from collections.abc import Iterable
 
 from pydantic import Field
 
+from sae.bank.plan import Method
 from sae.core.options import Options
-
-
-class MethodRelations(Options):
-    """A method: its label, and what it is compared with.
-
-    Attributes:
-        label: What is printed; by default its id.
-        colour: Its own, instead of one of the palette.
-        against: The method that it is compared with.
-        at: The method at whose choice it is trained.
-        control: Whether it says what a score is worth.
-        imported: Whether its SAEs were made elsewhere.
-        position: Its place among the experiment's methods; by default that in
-            `Methods.methods`.
-    """
-
-    label: str | None = None
-    colour: str | None = None
-    against: str | None = None
-    at: str | None = None
-    control: bool = False
-    imported: bool = False
-    position: int | None = None
 
 
 class Methods(Options):
@@ -41,11 +19,11 @@ class Methods(Options):
         methods: {id: what is known of the method}, in the order of config.
     """
 
-    methods: dict[str, MethodRelations] = Field({})
+    methods: dict[str, Method] = Field({})
 
-    def of(self, name: str) -> MethodRelations:
+    def of(self, name: str) -> Method:
         """Return what is known of a method; the defaults, of one that is not here."""
-        return self.methods.get(name, MethodRelations())
+        return self.methods.get(name, Method())
 
     @property
     def compared(self) -> dict[str, str | None]:
@@ -68,7 +46,7 @@ class Methods(Options):
         return {
             name: against
             for name, against in self.compared.items()
-            if not (self.of(name).control or self.of(name).imported)
+            if self.methods[name].tuned
         }
 
     @property

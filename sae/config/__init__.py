@@ -5,9 +5,8 @@ what entries take over, `models` says what it may hold, `limits` how large its n
 may be, `entries` what the file of an entry must hold. `methods` completes the methods.
 
 Then the experiments are checked, each as a `named_experiment`: `experiment_checks`
-calls `method_checks`, `sweep_checks` and `protocol_checks`, which tells a protocol of a
-`protocol_use`; `swept_values` checks what trials try. `problems` collects what is
-wrong. `rule` is that of the claims.
+calls `method_checks` and `sweeps`, and tells a protocol of a `protocol_use`. `problems`
+collects what is wrong. `rule` is that of the claims.
 
 Entries are read without being run (`sae.core.registry.head`). Nothing here imports
 torch.

@@ -2,15 +2,18 @@
 
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+from sae.config.entries import head_of
 from sae.config.method_checks import check_method
-from sae.config.models import Config, Entry, RecipeEntry
+from sae.config.models import Config, Entry, RecipeEntry, method_of
 from sae.config.named_experiment import NamedExperiment
 from sae.config.problems import Problems
-from sae.config.protocol_checks import check_protocol, check_some_protocol_chooses
-from sae.config.sweep_checks import check_grids
+from sae.config.protocol_use import ProtocolUse
+from sae.config.sweeps import check_grids, check_sweep
+from sae.core import registry
+from sae.core.errors import Problem
 
 MOST_SAES = 1_000_000  # of an experiment; the largest so far had 2,000
 
@@ -30,7 +33,7 @@ def check_experiment(config: Config, name: str, problems: Problems) -> None:
         return
 
     _check_gallery(experiment, problems)
-    check_some_protocol_chooses(experiment, problems)
+    _check_some_protocol_chooses(experiment, problems)
     for metric, overrides in experiment.spec.metrics.items():
         key = f"{experiment.key}.metrics.{metric}"
         _validate_overridden(config.metrics[metric], overrides, key, problems)
@@ -40,7 +43,7 @@ def check_experiment(config: Config, name: str, problems: Problems) -> None:
             config.protocols[protocol], overrides, key, problems
         )
         if options is not None:
-            check_protocol(experiment, protocol, options, problems)
+            _check_protocol(experiment, protocol, options, problems)
 
     _check_backbones(experiment, problems)
     _check_backbones_of_metrics(experiment, problems)
@@ -133,6 +136,71 @@ def _validate_overridden(
 ) -> Entry | None:
     options = {**entry.model_dump(exclude_unset=True), **overrides}
     return problems.validate(type(entry), options, key)
+
+
+def _check_some_protocol_chooses(
+    experiment: NamedExperiment, problems: Problems
+) -> None:
+    """Check that not all protocols of an experiment leave the choice to others."""
+    names = list(experiment.spec.protocols)
+    if any(head_of("protocol", name).constants.get("CHOOSES", True) for name in names):
+        return
+    choose = "chooses" if len(names) == 1 else "choose"
+    problems.add(
+        f"{experiment.key}.protocols",
+        f"{' and '.join(names)} {choose} nothing; add paper or fair",
+    )
+
+
+def _check_protocol(
+    experiment: NamedExperiment, name: str, options: Entry, problems: Problems
+) -> None:
+    """Check what a protocol needs of an experiment, as the protocol's file says it."""
+    if "config_problems" not in head_of("protocol", name).defined_names:
+        return
+    protocol_key = f"{experiment.key}.protocols.{name}"
+    spec = experiment.spec
+
+    def check_values(
+        key: str,
+        method: str,
+        values: Mapping[str, Any],
+        excluded: Collection[str] = (),
+    ) -> list[Problem]:
+        problems_of_values = Problems()
+        check_sweep(
+            key,
+            values,
+            experiment.tuned_methods[method],
+            problems_of_values,
+            excluded=excluded,
+        )
+        return list(problems_of_values)
+
+    use = ProtocolUse(
+        written_options=spec.protocols[name],
+        datasets=spec.datasets,
+        known_datasets=experiment.config.datasets.keys(),
+        budgets=spec.every_k,
+        known_budgets={
+            k
+            for any_experiment in experiment.config.experiments.values()
+            for k in any_experiment.every_k
+        },
+        recipe_name=spec.training,
+        recipe=experiment.common_recipe.model_dump(),
+        recipe_by_dataset={
+            dataset: differences.recipe
+            for dataset, differences in spec.by_dataset.items()
+        },
+        methods={
+            name: method_of(entry) for name, entry in experiment.tuned_methods.items()
+        },
+        check_values=check_values,
+    )
+    for problem in registry.load("protocol", name).config_problems(use, options):
+        whole_key = f"{protocol_key}.{problem.key}" if problem.key else protocol_key
+        problems.add(whole_key, problem.text)
 
 
 def _check_backbones(experiment: NamedExperiment, problems: Problems) -> None:

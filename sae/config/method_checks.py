@@ -6,7 +6,7 @@ from sae.config.methods import LINKS
 from sae.config.models import RecipeEntry
 from sae.config.named_experiment import NamedExperiment
 from sae.config.problems import Problems
-from sae.config.swept_values import PENALTY_OPTIONS
+from sae.config.sweeps import PENALTY_OPTIONS
 
 
 def check_method(experiment: NamedExperiment, name: str, problems: Problems) -> None:

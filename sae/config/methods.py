@@ -1,7 +1,7 @@
 """Complete the methods of a config with what they take over, and check their sweeps.
 
 A method of config.yaml says how it differs from the one that it `extends`. Its *words*
-are the mapping {key: value} that is written of it. Here they become a `Method` of a
+are the mapping {key: value} that is written of it. Here they become a `MethodEntry` of a
 class that has all options of its objective, its penalty and the recipe as typed fields
 (`sae.config.models.class_with_options`).
 
@@ -19,12 +19,12 @@ from sae.config.extends import Words, check_links, write_out_entries
 from sae.config.models import (
     Config,
     Experiment,
-    Method,
+    MethodEntry,
     TypedMethod,
     class_with_options,
 )
 from sae.config.problems import Problems
-from sae.config.swept_values import PENALTY_OPTIONS, check_sweep
+from sae.config.sweeps import PENALTY_OPTIONS, check_sweep
 from sae.core import paths, registry
 
 # Keys of a method that name an entry, whose options are then keys of the method.
@@ -91,7 +91,7 @@ def complete_methods(
     return config.model_copy(update={"methods": methods, "experiments": experiments})
 
 
-def _check_entries(name: str, method: Method, problems: Problems) -> None:
+def _check_entries(name: str, method: MethodEntry, problems: Problems) -> None:
     for kind in KINDS:
         entry = getattr(method, kind)
         if entry:
@@ -99,8 +99,8 @@ def _check_entries(name: str, method: Method, problems: Problems) -> None:
 
 
 def _read_class(
-    key: str, method_class: type[Method], kind: str, entry: str, problems: Problems
-) -> type[Method] | None:
+    key: str, method_class: type[MethodEntry], kind: str, entry: str, problems: Problems
+) -> type[MethodEntry] | None:
     """Return a class of methods with the options of an entry among its fields."""
     make_class = functools.partial(class_with_options, method_class)
     return problems.read_entry(key, make_class, kind, entry)
@@ -143,7 +143,7 @@ def _without(words: Words, keys: set[str]) -> Words:
 
 def _complete_method(
     name: str, own_words: Words, words: Words, problems: Problems
-) -> Method | None:
+) -> MethodEntry | None:
     key = f"methods.{name}"
     if words.get("import"):
         words = _words_of_import(name, own_words, words, problems)
@@ -218,7 +218,7 @@ def _check_own_keys(
 
 
 def _first_swept_values(
-    sweep: Words, method_class: type[Method]
+    sweep: Words, method_class: type[MethodEntry]
 ) -> tuple[Words, dict[str, str]]:
     """Return {option of an entry: the first value swept}, and {option: its key}."""
     first_values = {}
@@ -238,7 +238,7 @@ def _first_swept_values(
 
 
 def _check_linked_methods(
-    name: str, methods: Mapping[str, Method], problems: Problems
+    name: str, methods: Mapping[str, MethodEntry], problems: Problems
 ) -> None:
     """Check that what a method is `at` or `against` has trials of its own."""
     for link in LINKS:
@@ -258,7 +258,7 @@ def _check_linked_methods(
         )
 
 
-def _check_control(name: str, method: Method, problems: Problems) -> None:
+def _check_control(name: str, method: MethodEntry, problems: Problems) -> None:
     if not method.control:
         return
     for key in (*LINKS, "sweep"):
@@ -267,7 +267,7 @@ def _check_control(name: str, method: Method, problems: Problems) -> None:
 
 
 def _check_import(
-    name: str, method: Method, config: Config, problems: Problems
+    name: str, method: MethodEntry, config: Config, problems: Problems
 ) -> None:
     if method.imported is None:
         return
@@ -285,7 +285,7 @@ def _check_import(
 def _check_sweep_of_experiment(
     name: str,
     experiment: Experiment,
-    methods: Mapping[str, Method],
+    methods: Mapping[str, MethodEntry],
     problems: Problems,
 ) -> dict[str, Any]:
     key = f"experiments.{name}.sweep"
@@ -312,7 +312,7 @@ def _check_leaves_options_to_at(
     name: str,
     experiment_name: str,
     sweep_of_experiment: Mapping[str, Any],
-    methods: Mapping[str, Method],
+    methods: Mapping[str, MethodEntry],
     words_by_method: Mapping[str, Words],
     problems: Problems,
 ) -> None:

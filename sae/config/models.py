@@ -10,6 +10,7 @@ from pydantic import (
     create_model,
 )
 
+from sae.bank.plan import Method
 from sae.config.entries import head_of
 from sae.config.limits import Limited
 from sae.config.rule import ClaimRule
@@ -214,7 +215,7 @@ Import = Annotated[_Import, BeforeValidator(_import_of_place)]
 
 
 # A key is `lambda` or `import`, not the name by which Python has it.
-class Method(Limited, extra="allow", validate_by_name=False):
+class MethodEntry(Limited, extra="allow", validate_by_name=False):
     """A way to train an SAE.
 
     Its other keys are options of its objective, of its penalty and of the recipe.
@@ -292,9 +293,16 @@ _recipe_fields: dict[str, Any] = {
 }
 # A method whose options of the recipe are typed fields, not keys of any kind. Those
 # that it does not set are not in `model_fields_set`.
-TypedMethod: type[Method] = create_model(
-    "TypedMethod", __base__=Method, **_recipe_fields
+TypedMethod: type[MethodEntry] = create_model(
+    "TypedMethod", __base__=MethodEntry, **_recipe_fields
 )
+
+
+def method_of(entry: MethodEntry) -> Method:
+    """Return the method of a complete entry, without its sweep, which may hang on k."""
+    same = "objective penalty mask at against control options recipe label colour"
+    values = {name: getattr(entry, name) for name in same.split()}
+    return Method.model_validate({**values, "lambda": entry.lam})
 
 
 # What an entry of the config says beside its options.
@@ -507,10 +515,6 @@ def _check_names_are_free(
         )
 
 
-class Claims(Limited, ClaimRule):
-    """The rule by which the paper's claims are judged (sae/comparison/claims.py)."""
-
-
 class Compute(Limited):
     """The machine."""
 
@@ -554,7 +558,7 @@ class Config(Options):
         description="Grids of datasets, backbones, k, methods and seeds; each is a "
         "target of Snakemake.",
     )
-    methods: dict[Name, Method] = Field(min_length=1)
+    methods: dict[Name, MethodEntry] = Field(min_length=1)
     """Ways to train an SAE, which experiments compare."""
     training: dict[Name, RecipeEntry] = Field(min_length=1)
     """Recipes: how SAEs are trained, whatever the method."""
@@ -568,7 +572,7 @@ class Config(Options):
     """What SAEs are scored by, with options; null where all are the defaults."""
     figures: Annotated[list[str], AfterValidator(distinct)]
     """Which are drawn, in the order of the report."""
-    claims: Claims
+    claims: ClaimRule
     """The rule by which the paper's claims are judged."""
     protocols: dict[
         str, Annotated[Protocol, BeforeValidator(_options_of_null, Protocol | None)]

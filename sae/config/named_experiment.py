@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from sae.config.models import Config, Experiment, Method, RecipeEntry, Sweep
+from sae.config.models import Config, Experiment, MethodEntry, RecipeEntry, Sweep
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,12 @@ class NamedExperiment:
         return [f"k{k}" for k in self.spec.every_k]
 
     @cached_property
-    def methods(self) -> dict[str, Method]:
+    def methods(self) -> dict[str, MethodEntry]:
         """{name: method} of its methods, in its order."""
         return {name: self.config.methods[name] for name in self.spec.methods}
 
     @cached_property
-    def tuned_methods(self) -> dict[str, Method]:
+    def tuned_methods(self) -> dict[str, MethodEntry]:
         """{name: method} of those methods that have trials of their own."""
         return {name: method for name, method in self.methods.items() if method.tuned}
 

@@ -6,55 +6,12 @@ each is right alone. The key of a problem is that of an option, or one below it;
 the protocol itself.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
+from sae.bank.plan import Method
 from sae.core.errors import Problem
-
-
-class TunedMethod(Protocol):
-    """A method with trials of its own, complete with all that it takes over."""
-
-    @property
-    def against(self) -> str | None:
-        """The method that it is compared with; None if it is a baseline."""
-
-    @property
-    def penalty(self) -> str | None:
-        """The penalty that it trains with, if any."""
-
-    @property
-    def lam(self) -> float | None:
-        """The weight of the penalty; None where each trial must say it."""
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """{option: value} of its objective and its penalty."""
-
-    @property
-    def recipe(self) -> dict[str, Any]:
-        """{option: value} of the recipe, where it differs from the experiment's."""
-
-
-class ValueCheck(Protocol):
-    """A check of values that a protocol tries for a method's options."""
-
-    def __call__(
-        self,
-        key: str,
-        method: str,
-        values: Mapping[str, Any],
-        excluded: Collection[str] = (),
-    ) -> Iterable[Problem]:
-        """Return what is wrong with some values.
-
-        Args:
-            key: Where they stand, below the protocol's key.
-            method: One of `ProtocolUse.methods`.
-            values: {option: values, or {k8: values, ...}}.
-            excluded: Options that the protocol does not try for one method alone.
-        """
 
 
 @dataclass(frozen=True)
@@ -72,7 +29,10 @@ class ProtocolUse:
         recipe: {option: value} of that recipe.
         recipe_by_dataset: {dataset: {option: value}} of what differs for a dataset.
         methods: {name: method}, those of the experiment that have trials of their own.
-        check_values: Checks values that the protocol tries.
+        check_values: Yields what is wrong with values that the protocol tries for a
+            method's options, given the key where they stand, below the protocol's; the
+            method's name; {option: values, or {k8: values, ...}}; and, as `excluded`,
+            options that the protocol does not try for one method alone.
     """
 
     written_options: Mapping[str, Any]
@@ -83,5 +43,5 @@ class ProtocolUse:
     recipe_name: str
     recipe: Mapping[str, Any]
     recipe_by_dataset: Mapping[str, Mapping[str, Any]]
-    methods: Mapping[str, TunedMethod]
-    check_values: ValueCheck
+    methods: Mapping[str, Method]
+    check_values: Callable[..., Iterable[Problem]]

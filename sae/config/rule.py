@@ -2,10 +2,11 @@
 
 from pydantic import Field
 
-from sae.core.options import Options, Seed, Share
+from sae.config.limits import Limited
+from sae.core.options import Seed, Share
 
 
-class ClaimRule(Options):
+class ClaimRule(Limited):
     """The rule of intervals and verdicts: `claims` in config.yaml."""
 
     confidence: Share = Field(

@@ -1,5 +1,15 @@
 """Which SAEs a cell trains next, and which of them count: one file a protocol.
 
+The project's own put together a design, which says what every method tries, and a rule,
+which says what of it counts:
+
+    paper    a sweep (`_sweep`)          the largest lambda (`_largest_lambda`)
+    listed   a list (`_lists`)           none
+    fair     draws (`_draws`) or a list  fronts (`_fronts`)
+
+`_lengths` is a step before a design, for which the baseline finds the length of
+training. What checks the config of a design stands beside it.
+
 A protocol sees what validation says so far. It has `VERSION`; `METRICS`, what it reads
 of each SAE on the validation split; perhaps a class `Options`; and
 

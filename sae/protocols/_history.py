@@ -1,11 +1,16 @@
-"""What a protocol is told, and what it answers."""
+"""What a protocol is told, and what it answers.
+
+A protocol may be written as rounds: a function that yields the SAEs of one round after
+the other, goes on once they are trained, and returns its choice. :func:`asked` and
+:func:`outcome` make its `next` and `choose` of that.
+"""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -13,6 +18,10 @@ from sae.bank.plan import Member, Plan, named
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_Outcome = TypeVar("_Outcome")
+# The SAEs of each round, and what comes of all rounds in the end.
+Rounds = Generator[list[Member], None, _Outcome]
 
 
 class Sizes(NamedTuple):
@@ -88,6 +97,25 @@ class Choice:
     rows: list[dict[str, Any]]
     judged: set[tuple[str, str, int]]
     facts: dict[str, Any] = field(default_factory=dict)
+
+
+def asked(rounds: Rounds[Any], history: History) -> list[Member]:
+    """Return the SAEs of all rounds up to the first that was not trained whole."""
+    members: list[Member] = []
+    for of_round in rounds:
+        members += of_round
+        if not history.has(of_round):
+            break
+    return members
+
+
+def outcome(rounds: Rounds[_Outcome]) -> _Outcome:
+    """Return what comes of rounds of which all SAEs were trained."""
+    while True:
+        try:
+            next(rounds)
+        except StopIteration as end:
+            return end.value
 
 
 def table_key(member: Member) -> tuple[str, str, int]:

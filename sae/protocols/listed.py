@@ -10,9 +10,10 @@ from pydantic import Field
 
 from sae.bank.plan import Member, Plan
 from sae.config.protocol_use import ProtocolUse
-from sae.core.errors import Problem, describe_unknown
+from sae.core.errors import Problem
 from sae.core.options import Options as Base
 from sae.protocols._history import Choice, History, Sizes
+from sae.protocols._lists import trial_problems
 
 VERSION = 1
 METRICS = ()
@@ -32,12 +33,12 @@ class Options(Base):
 
 def next(history: History) -> list[Member]:
     """Return every listed trial with every seed."""
-    members = []
-    for method, trials in history.options.trials.items():
-        for trial in trials:
-            for seed in history.plan.seeds:
-                members.append(history.plan.member(method, trial, seed, NAME))
-    return members
+    return [
+        history.plan.member(method, trial, seed, NAME)
+        for method, trials in history.options.trials.items()
+        for trial in trials
+        for seed in history.plan.seeds
+    ]
 
 
 def choose(history: History) -> Choice:
@@ -57,21 +58,5 @@ def at_most(plan: Plan, options: Options) -> Sizes:
 
 
 def config_problems(use: ProtocolUse, options: Options) -> Iterator[Problem]:
-    """Yield what is wrong with the trials of an experiment.
-
-    They must be of its methods, each of which must be able to train at them.
-    """
-    for name in options.trials:
-        if name not in use.methods:
-            yield Problem("trials", describe_unknown(name, use.methods))
-
-    for name in sorted(options.trials.keys() & use.methods.keys()):
-        method = use.methods[name]
-        for trial in options.trials[name]:
-            values = {option: [value] for option, value in trial.items()}
-            yield from use.check_values(f"trials.{name}", name, values)
-            if method.penalty and method.lam is None and "lambda" not in trial:
-                yield Problem(
-                    f"trials.{name}",
-                    f"{name} has a penalty, so that each of its trials needs a lambda",
-                )
+    """Yield what is wrong with the trials of an experiment."""
+    yield from trial_problems(use, options.trials)

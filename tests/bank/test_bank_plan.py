@@ -8,12 +8,12 @@ from bank.common import RECIPE, REG1, method, plan
 
 from sae.bank.plan import Plan
 from sae.core.errors import UserError
-from sae.protocols import paper
+from sae.protocols import _sweep
 
 
 def members_of(cell_plan):
     """Return what protocol `paper` asks of a plan before it has chosen anything."""
-    return paper._trials(cell_plan)
+    return _sweep.swept_members(cell_plan, "paper")
 
 
 def plan_with_a_sweep():

@@ -23,7 +23,7 @@ from sae.core import files, registry, versions, workers
 from sae.core.errors import UserError
 from sae.models import inputs, saefile
 from sae.models.coder import Threshold, TopK
-from sae.protocols import _cell, paper
+from sae.protocols import _cell, _sweep
 
 
 class Workspace:
@@ -207,7 +207,7 @@ def test_saes_trained_side_by_side_have_the_bytes_of_those_trained_one_by_one(
         cell_plan = plan(METHODS)
         cell_data = cell_data_of(cell_plan, workspace.activations, "cpu")
         trainer = Trainer(cell_plan, cell_data, place, side_by_side)
-        saes = trainer.bring(paper._trials(both_seeds))
+        saes = trainer.bring(_sweep.swept_members(both_seeds, "paper"))
 
     assert len(saes) == 8
     assert [sae.sha256 for sae in saes] == [

@@ -66,10 +66,10 @@ def find_models():
     yield models.OfDataset, "experiments/smoke/by_dataset", {"fashion_mnist_smoke": {}}
     yield Recipe, "experiments/smoke/by_dataset", {"fashion_mnist_smoke": {}}
     yield models.RecipeEntry, "training/smoke", SMALL["training"]["smoke"]
-    yield models.Claims, "claims", RAW["claims"]
+    yield models.ClaimRule, "claims", RAW["claims"]
     yield models.Compute, "compute", RAW["compute"]
-    yield models.Method, "methods/x", {"objective": "topk"}
-    yield models.Method, "methods/x", {"import": {"place": "x"}}
+    yield models.MethodEntry, "methods/x", {"objective": "topk"}
+    yield models.MethodEntry, "methods/x", {"import": {"place": "x"}}
     yield Recipe, "methods/x", {"objective": "topk"}
     for kind in ("dataset", "backbone", "metric", "protocol"):
         section = f"{kind}s"

@@ -7,16 +7,16 @@ import pytest
 from bank.common import METHODS as METHODS_OF_BANK
 from bank.common import plan
 
-from sae.bank.plan import PlannedMethod
+from sae.bank.plan import Method
 from sae.core.errors import UserError
-from sae.protocols import paper
+from sae.protocols import _largest_lambda, paper
 from sae.protocols._history import History
 
 LAMBDA = {"lambda": [0.1]}
-TOPK = PlannedMethod(objective="topk")
+TOPK = Method(objective="topk")
 METHODS = {
     "topk": TOPK,
-    "reg1": PlannedMethod(objective="topk", against="topk", sweep=LAMBDA),
+    "reg1": Method(objective="topk", against="topk", sweep=LAMBDA),
 }
 
 
@@ -56,7 +56,7 @@ def reg1(r2_by_lambda, seed=0, diverged=()):
 
 def choose_trials(tables, methods=METHODS):
     """Return {(method, seed): (trial, status)} of what is chosen of several tables."""
-    rows = paper.chosen(pd.concat(tables, ignore_index=True), methods)
+    rows = _largest_lambda.chosen(pd.concat(tables, ignore_index=True), methods)
     return {(row["method"], row["seed"]): (row["trial"], row["status"]) for row in rows}
 
 
@@ -92,7 +92,7 @@ def test_each_seed_has_its_own_bar_and_the_file_says_what_was_compared():
         reg1({0.001: 0.6, 0.003: 0.4}),
         reg1({0.001: 0.6, 0.003: 0.4}, seed=1),
     ]
-    rows = paper.chosen(pd.concat(tables, ignore_index=True), METHODS)
+    rows = _largest_lambda.chosen(pd.concat(tables, ignore_index=True), METHODS)
     selection = pd.DataFrame(rows)
     assert list(selection.columns) == [
         "method",
@@ -125,7 +125,7 @@ def test_of_trials_with_the_largest_lambda_the_best_is_chosen_and_of_equals_the_
         f"lambda{lam:g}-lr{lr:g}": (lam, r2)
         for (lam, lr), r2 in r2_by_lambda_and_lr.items()
     }
-    sweeps_both = PlannedMethod(
+    sweeps_both = Method(
         objective="topk", against="topk", sweep={"lambda": [0.1], "lr": [0.1]}
     )
     methods = {"topk": TOPK, "reg1": sweeps_both}
@@ -135,7 +135,7 @@ def test_of_trials_with_the_largest_lambda_the_best_is_chosen_and_of_equals_the_
 
 @pytest.mark.parametrize("lam", [None, 0.003], ids=["no penalty", "fixed lambda"])
 def test_a_sweep_without_lambda_takes_the_best_acceptable_and_has_no_edge(lam):
-    sweeps_lr = PlannedMethod(objective="topk", against="topk", sweep={"lr": [0.1]})
+    sweeps_lr = Method(objective="topk", against="topk", sweep={"lr": [0.1]})
     methods = {"topk": TOPK, "other": sweeps_lr}
     other = validation_rows(
         "other", {"lr0.1": (lam, 0.71), "lr0.2": (lam, 0.73), "lr0.3": (lam, 0.72)}
@@ -148,8 +148,8 @@ def test_a_sweep_without_lambda_takes_the_best_acceptable_and_has_no_edge(lam):
 
 def test_without_a_sweep_or_without_against_there_is_no_bar_to_reach():
     methods = {
-        "topk": PlannedMethod(objective="topk", sweep={"lr": [0.1]}),
-        "batch_topk": PlannedMethod(objective="batch_topk", against="topk"),
+        "topk": Method(objective="topk", sweep={"lr": [0.1]}),
+        "batch_topk": Method(objective="batch_topk", against="topk"),
     }
     swept = validation_rows(
         "topk", {"lr0.1": (None, 0.7), "lr0.2": (None, 0.8), "lr0.3": (None, 0.75)}
@@ -162,7 +162,7 @@ def test_without_a_sweep_or_without_against_there_is_no_bar_to_reach():
 
 
 def test_the_bar_of_what_is_against_a_fallback_is_that_fallbacks_own_bar():
-    reg2_against_reg1 = PlannedMethod(objective="topk", against="reg1", sweep=LAMBDA)
+    reg2_against_reg1 = Method(objective="topk", against="reg1", sweep=LAMBDA)
     methods = METHODS | {"reg2": reg2_against_reg1}
     reg2 = reg1({0.001: 0.73, 0.003: 0.72, 0.01: 0.69}).assign(method="reg2")
     chosen = choose_trials([topk(0.7), reg1({0.001: 0.6}), reg2], methods)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from protocols.test_paper import METHODS, reg1, topk
 
-from sae.protocols import paper
+from sae.protocols import _largest_lambda
 from sae.scoring import rows
 from sae.scoring.selection import chosen_rows, curves_of_chosen, mark
 
@@ -22,7 +22,7 @@ def marked_metrics(trials, at_methods=()):
         at_methods: frames of methods that are trained at the choice of another one.
     """
     tuned = pd.concat(trials, ignore_index=True)
-    choices = pd.DataFrame(paper.chosen(tuned, METHODS))
+    choices = pd.DataFrame(_largest_lambda.chosen(tuned, METHODS))
     selection = choices.assign(**CELL, protocol="paper")
     all_trials = pd.concat([tuned, *at_methods], ignore_index=True)
     val = all_trials.assign(**CELL, split="val")

@@ -24,7 +24,7 @@ from support.errors import refused_naming
 from sae.core import registry
 from sae.core.errors import UserError
 from sae.core.options import later_options, without_absent
-from sae.protocols import paper
+from sae.protocols import _sweep
 from sae.training.recipe import Recipe
 
 RAW, _ = settings.merge_config_files(ROOT / "config.yaml")
@@ -196,7 +196,7 @@ def test_an_experiments_sweep_is_laid_over_the_methods_own():
     assert plan.methods["reg1"].sweep == {"lambda": [0.1, 1.0], "lr": [0.003, 0.01]}
     assert plan.methods["topk"].sweep == {"lr": [0.1]}
     assert plan.methods["reg2"].recipe == {"lr": 0.02}
-    paths = [member.path for member in paper._trials(plan)]
+    paths = [member.path for member in _sweep.swept_members(plan, "paper")]
     # Baselines first, then by name. A control takes over no sweep.
     assert paths[:2] == [
         "topk/lr0.1/seed0/sae.safetensors",

@@ -177,12 +177,12 @@ _MODEL_OF_SECTION: dict[str, Any] = {
     "top level": models.Config,
     "experiments": models.Experiment,
     "experiments: gallery": models.Gallery,
-    "methods": models.Method,
+    "methods": models.MethodEntry,
     "training": models.RecipeEntry,
     "datasets": models.ImageDataset,
     "backbones": models.Network,
     "metrics": models.Metric,
-    "claims": models.Claims,
+    "claims": models.ClaimRule,
     "compute": models.Compute,
 }
 _TITLE_OF_KIND = {

@@ -21,11 +21,11 @@ from typing import Any
 
 import yaml
 
-from sae.bank.plan import Plan, PlannedMethod
+from sae.bank.plan import Method, Plan
 from sae.config import entries
 from sae.config.extends import LONGEST_CHAIN, SECTIONS
 from sae.config.load import load_config
-from sae.config.models import NO_OPTIONS, Config
+from sae.config.models import NO_OPTIONS, Config, method_of
 from sae.config.problems import ConfigError
 from sae.config.yaml_file import parse_file
 from sae.core import registry, versions
@@ -696,28 +696,17 @@ def bank_plan(config: Config, experiment: str, cell: Cell) -> Plan:
     )
 
 
-def _planned_method(
-    config: Config, experiment: str, name: str, k: int
-) -> PlannedMethod:
-    method = config.methods[name]
+def _planned_method(config: Config, experiment: str, name: str, k: int) -> Method:
+    entry = config.methods[name]
+    method = method_of(entry)
     sweep = config.sweep(experiment, name, k)
-    options = method.options
-    if method.imported is not None and method.imported.dataset is None:
+    changes: Record = {"sweep": sweep}
+    if "lambda" in sweep:
+        changes["lam"] = None
+    if entry.imported is not None and entry.imported.dataset is None:
         dataset_count = len(config.experiments[experiment].datasets)
-        options = {**options, "other_datasets": dataset_count > 1}
-    return PlannedMethod(
-        objective=method.objective,
-        penalty=method.penalty,
-        mask=method.mask,
-        options=options,
-        recipe=method.recipe,
-        sweep=sweep,
-        at=method.at,
-        against=method.against,
-        control=method.control,
-        # Python takes `lambda=` for the beginning of a function.
-        **{"lambda": None if "lambda" in sweep else method.lam},
-    )
+        changes["options"] = {**method.options, "other_datasets": dataset_count > 1}
+    return method.model_copy(update=changes)
 
 
 def _protocol_options(config: Config, experiment: str) -> dict[str, Record]:
@@ -862,7 +851,7 @@ def front_rule(config: Config, experiment: str) -> Record:
         rule["tuning"] = fair.tuning
         # The options that every method has.
         rule["tuned"] = sorted(head.constants["COMMON"])
-        if not isinstance(fair.points, int):
+        if not fair.draws:
             rule["grid"] = True
     return rule
 

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from sae.bank.plan import Method
 from sae.comparison import fronts
-from sae.comparison.methods import MethodRelations
 from sae.comparison.scores import across_groups
 from sae.core import files, registry
 from sae.core.errors import UserError
@@ -202,14 +202,12 @@ def _without_repeats(names: Sequence[str]) -> list[str]:
     return unique
 
 
-def _relations(
-    methods: Sequence[str], coders: Sequence[Coder]
-) -> dict[str, MethodRelations]:
+def _relations(methods: Sequence[str], coders: Sequence[Coder]) -> dict[str, Method]:
     relations = {}
     for name, coder in zip(methods, coders, strict=True):
         label = name if coder.k == coders[0].k else f"{name} (k = {coder.k})"
         is_imported = coder.metadata["imported"] != "ours"
-        relations[name] = MethodRelations(label=label, imported=is_imported)
+        relations[name] = Method(label=label, imported=is_imported)
     return relations
 
 
