@@ -58,7 +58,6 @@ from sae.core.errors import Problem, UserError, describe_unknown
 from sae.core.options import (
     Count,
     Grid,
-    Later,
     OfOptions,
     Positive,
     Range,
@@ -67,6 +66,7 @@ from sae.core.options import (
     Share,
     by_list,
     distinct,
+    later,
 )
 from sae.core.options import Options as Base
 from sae.protocols._history import Choice, History, Sizes, table_key
@@ -161,7 +161,7 @@ class Options(Base):
         description="By method: the ranges of its own options, [lowest, highest] "
         "or {k8: [lowest, highest], ...}.",
     )
-    own_values: Annotated[dict[str, OfOptions[Grid]], Later({})] = Field(
+    own_values: dict[str, OfOptions[Grid]] = later(
         {},
         description="By method, where points are listed: values of its own options, a "
         "list or {k8: a list, ...}; each is tried at every point that is not alone.",

@@ -261,12 +261,11 @@ class Adam:
 
         Args:
             parameters: what is learned.
-            settings: of these the first rate, both betas and the eps.
+            settings: of these the first rate, and the options of Adam.
         """
         self.parameters = list(parameters)
         self.lr = settings.lr
-        self._betas = (settings.adam_beta1, settings.adam_beta2)
-        self._eps = settings.adam_eps
+        self._settings = settings
         self._means = [torch.zeros_like(parameter) for parameter in self.parameters]
         self._squares = [torch.zeros_like(parameter) for parameter in self.parameters]
         # Where the parameters are: a fused step reads them there.
@@ -298,7 +297,6 @@ class Adam:
             means.append(mean)
             squares.append(square)
             steps_taken.append(count)
-        beta1, beta2 = self._betas
         adam(
             learned,
             gradients,
@@ -308,11 +306,11 @@ class Adam:
             steps_taken,
             fused=True,
             amsgrad=False,
-            beta1=beta1,
-            beta2=beta2,
+            beta1=self._settings.adam_beta1,
+            beta2=self._settings.adam_beta2,
             lr=self.lr,
             weight_decay=0.0,
-            eps=self._eps,
+            eps=self._settings.adam_eps,
             maximize=False,
         )
 
