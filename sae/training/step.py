@@ -14,6 +14,7 @@ the most active of them, without b_d, since x - xhat has it already subtracted.
 Shapes in comments: N samples in a batch, d dimensions, m latents.
 """
 
+import copy
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -362,6 +363,7 @@ class Objective:
             batch.mask = torch.ones_like(batch.a[0])
             if settings.mask == "batch_active":
                 batch.mask = fired.to(batch.a.dtype)
+            batch.options = self.penalty_options
             mean_penalty = self._mean_penalty(self.penalty, batch)
             loss = loss + settings.lam * mean_penalty
 
@@ -385,7 +387,6 @@ class Objective:
 
     def _mean_penalty(self, penalty: ModuleType, batch: Batch) -> Float[Tensor, ""]:
         """Return the mean of the penalty over a batch, and check what the entry does."""
-        batch.options = self.penalty_options
         given = {
             "x": batch.x,
             "a": batch.a,
@@ -394,7 +395,8 @@ class Objective:
             **self.coder.state_dict(keep_vars=True),
         }
         with unchanged(f"penalty {penalty.__file__}", given, batch.step):
-            values = penalty.penalty(batch)
+            # A copy, so that AuxK reads what it would, whatever an entry sets.
+            values = penalty.penalty(copy.copy(batch))
 
         entry_name = penalty.__name__.rpartition(".")[2]
         expected_shape = batch.a.shape[:1]
