@@ -82,9 +82,7 @@ def ours(
     from sae.config.load import read_config
     from sae.core import registry
     from sae.models.coder import Coder
-    from sae.training import step as training_step
-    from sae.training.adam import Adam
-    from sae.training.loop import update
+    from sae.training.loop import Adam, update
     from sae.training.recipe import Settings
 
     torch.set_deterministic_debug_mode("error")
@@ -115,8 +113,9 @@ def ours(
     coder = Coder(x.shape[1], m, k)
     coder.initialise(x.mean(dim=0), seed=0, encoder_scale=settings.encoder_scale)
     optimiser = Adam(coder.parameters(), settings)
-    objective = training_step.start(
-        coder, settings, registry.load("objective", entry.objective), penalty
+    objective_entry = registry.load("objective", entry.objective)
+    objective = objective_entry.Objective(
+        coder, settings, settings.of(objective_entry), penalty
     )
 
     def step(x: torch.Tensor) -> None:

@@ -44,7 +44,7 @@ from sae.comparison.scores import (
     values,
 )
 from sae.core.errors import UserError
-from sae.core.options import Later, Options, Share
+from sae.core.options import Options, Share, later
 from sae.core.paths import trial_name
 from sae.scoring import front
 from sae.scoring.front import ENDPOINTS, Window
@@ -76,7 +76,7 @@ class FrontRule(Options):
     widths: list[Share] = Field(default=[0.01, 0.005, 0.02])
     tuning: int | None = None
     tuned: list[str] = Field(default=[])
-    grid: Annotated[bool, Later(False)] = False
+    grid: bool = later(False)
 
     @property
     def protocol(self) -> str | None:

@@ -9,7 +9,7 @@ each omission says what was left out.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 from pydantic import Field
@@ -20,7 +20,7 @@ from sae.comparison.methods import Methods
 from sae.comparison.scores import COMPARED, SCORES, across_groups
 from sae.core import files
 from sae.core.errors import UserError
-from sae.core.options import Later, Options, from_record
+from sae.core.options import Options, from_record, later
 from sae.scoring.rows import CELL, read_metrics
 
 MADE_BY = "made_by.json"
@@ -56,7 +56,7 @@ class MadeBy(Options):
     fronts: fronts.FrontRule
     versions: dict[str, str]
     recipe: dict[str, Any]
-    by_dataset: Annotated[dict[str, dict[str, Any]], Later({})] = Field(default={})
+    by_dataset: dict[str, dict[str, Any]] = later({})
     protocols: dict[str, dict[str, Any]]
     metrics: dict[str, Any]
     columns: dict[str, str] = Field(default={})

@@ -324,7 +324,7 @@ class Entry(Limited, extra="allow"):
     def spec(self) -> dict[str, Any]:
         """The mapping that jobs get: what is written and decides what they make.
 
-        Of later options (`sae.core.options.Later`) it has those that are not at the
+        Of later options (`sae.core.options.later`) it has those that are not at the
         value that their absence stands for, whether they are written or not.
         """
         written = self.model_dump(

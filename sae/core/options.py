@@ -18,9 +18,12 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
     Tag,
     ValidationError,
     ValidationInfo,
+    model_serializer,
     model_validator,
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -30,31 +33,39 @@ from sae.core.errors import did_you_mean
 _OptionsClass = TypeVar("_OptionsClass", bound="Options")
 
 
+# What names a stored result, or is kept beside it, is written by `as_record` and read
+# again by `from_record`. Between the two an option can be added (`later`), and what is
+# stored stays valid. These are functions, not methods: a method's name could be that of
+# an option of an entry.
+
+# Tells pydantic that it writes or reads a record.
+RECORD = {"is_record": True}
+
+
 @dataclass(frozen=True)
-class Later:
-    """Marks an option that was added when results without it were already stored.
-
-    An option `momentum: Annotated[float, Later(0.0)] = 0.0` is in a key or a record
-    only where it is not 0.0, so that what was made before the option existed stays
-    valid.
-
-    Attributes:
-        absent: The value that everything made before the option existed has. It is a
-            literal that never changes: a new default is a new meaning, and changes
-            keys.
-    """
+class _Later:
+    """Marks an option that was added when results without it were already stored."""
 
     absent: Any
 
 
-# Tells pydantic that it reads what :func:`as_record` wrote, perhaps long ago.
-RECORD = {"is_record": True}
+def later(absent: Any, **field: Any) -> Any:
+    """Declare an option that is added when results without it are already stored.
+
+    An option `momentum: float = later(0.0)` is in a key or a record only where it is
+    not 0.0, so that what was made before the option existed stays valid.
+
+    Args:
+        absent: The value that everything made before the option existed has, and its
+            default. It is a literal that never changes: a new default is a new meaning,
+            and changes keys. Then say it beside this: `later(0.0, default=0.9)`.
+        field: Anything that pydantic's `Field` takes.
+    """
+    declared = Field(**{"default": absent, **field})
+    declared.metadata.append(_Later(absent))
+    return declared
 
 
-# What names a stored result, or is kept beside it, is written by `as_record` and read
-# again by `from_record`. Between the two an option can be added (`Later`), and what is
-# stored stays valid. These are functions, not methods: a method's name could be that of
-# an option of an entry.
 class Options(BaseModel):
     """Typed settings, which never change once they are made.
 
@@ -76,6 +87,16 @@ class Options(BaseModel):
         """Add the later options that a record lacks, at what their absence means."""
         if validation.context is RECORD and isinstance(settings, Mapping):
             return {**later_options(cls), **settings}
+        return settings
+
+    @model_serializer(mode="wrap")
+    def _shorten_record(
+        self, handler: SerializerFunctionWrapHandler, serialization: SerializationInfo
+    ) -> dict[str, Any]:
+        """Leave out of a record the later options at what their absence means."""
+        settings = handler(self)
+        if serialization.context is RECORD:
+            return without_absent(settings, later_options(type(self)))
         return settings
 
     @model_validator(mode="wrap")
@@ -114,7 +135,7 @@ class Options(BaseModel):
 
 
 def later_options(options_class: type[Options]) -> dict[str, Any]:
-    """Return the options of a class that are marked `Later`.
+    """Return the options of a class that came later, by :func:`later`.
 
     Returns:
         {key: the value that its absence in a record stands for}.
@@ -122,7 +143,7 @@ def later_options(options_class: type[Options]) -> dict[str, Any]:
     absent_values: dict[str, Any] = {}
     for name, field in options_class.model_fields.items():
         for mark in field.metadata:
-            if isinstance(mark, Later):
+            if isinstance(mark, _Later):
                 absent_values[field.alias or name] = mark.absent
     return absent_values
 
@@ -132,39 +153,17 @@ def as_record(
 ) -> dict[str, Any]:
     """Return options as keys and records have them.
 
-    An option that is marked `Later` is there only where it is not at the value that its
-    absence stands for.
+    An option that came :func:`later` is there only where it is not at the value that
+    its absence stands for.
 
     Args:
         options: They may hold further options.
         exclude: Names that are left out.
         mode: "json" makes values that JSON has, "python" leaves them.
     """
-    record = options.model_dump(by_alias=True, exclude={*exclude}, mode=mode)
-    for name, field in type(options).model_fields.items():
-        key = field.alias or name
-        if key in record:
-            record[key] = _record_of_value(getattr(options, name), record[key], mode)
-    return without_absent(record, later_options(type(options)))
-
-
-def _record_of_value(value: Any, dumped: Any, mode: str) -> Any:
-    """Return a value as records have it, with :func:`as_record` of options in it."""
-    if isinstance(value, Options):
-        return as_record(value, mode=mode)
-    if isinstance(value, list):
-        return [
-            _record_of_value(element, dumped_element, mode)
-            for element, dumped_element in zip(value, dumped, strict=True)
-        ]
-    if isinstance(value, dict):
-        record = {}
-        for element, (key, dumped_element) in zip(
-            value.values(), dumped.items(), strict=True
-        ):
-            record[key] = _record_of_value(element, dumped_element, mode)
-        return record
-    return dumped
+    return options.model_dump(
+        by_alias=True, exclude={*exclude}, mode=mode, context=RECORD
+    )
 
 
 def from_record(

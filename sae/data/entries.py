@@ -6,7 +6,7 @@ manifest. :func:`parse` checks it once and makes an :class:`Entry` of it.
 
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
@@ -14,13 +14,13 @@ from sae.core import registry
 from sae.core.errors import UserError
 from sae.core.options import (
     Count,
-    Later,
     Options,
     Positive,
     Precision,
     Whole,
     describe_problems,
     from_record,
+    later,
     later_options,
     without_absent,
 )
@@ -45,7 +45,7 @@ class ImageDatasetOptions(Options):
     )
     max_megapixels: Positive | None = None
     """A larger image counts as unreadable, by its header; 89, if not given."""
-    train_share: Annotated[float, Field(gt=0, le=1), Later(1.0)] = 1.0
+    train_share: float = later(1.0, gt=0, le=1)
     """The share of its training groups that is kept; val and test stay."""
 
 
@@ -107,7 +107,7 @@ class Entry:
         """Return what of the mapping stands in keys.
 
         That is all but later options at what their absence stands for
-        (`sae.core.options.Later` says what is later).
+        (`sae.core.options.later`).
         """
         own_options = registry.head(self.kind, self.name).options
         return without_absent(

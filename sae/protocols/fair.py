@@ -44,7 +44,6 @@ from sae.core.errors import Problem
 from sae.core.options import (
     Count,
     Grid,
-    Later,
     OfOptions,
     Positive,
     Range,
@@ -53,6 +52,7 @@ from sae.core.options import (
     Share,
     by_list,
     distinct,
+    later,
 )
 from sae.core.options import Options as Base
 from sae.protocols import _draws, _fronts, _lengths, _lists
@@ -135,7 +135,7 @@ class Options(Base):
         description="By method: the ranges of its own options, [lowest, highest] "
         "or {k8: [lowest, highest], ...}.",
     )
-    own_values: Annotated[dict[str, OfOptions[Grid]], Later({})] = Field(
+    own_values: dict[str, OfOptions[Grid]] = later(
         {},
         description="By method, where points are listed: values of its own options, a "
         "list or {k8: a list, ...}; each is tried at every point that is not alone.",

@@ -3,7 +3,7 @@
 The objective says what is minimised, and makes the coder that comes out.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.optim.adam import adam
 
 from sae.core.errors import UserError
 from sae.models import inputs
 from sae.models.coder import Coder
-from sae.training import step as stepping
-from sae.training.adam import Adam
 from sae.training.recipe import Settings
+from sae.training.step import Objective, describe_value, unchanged
 
 VERSION = 1
 # A reconstruction this many times worse than the mean's is beyond recovery.
@@ -98,7 +98,9 @@ def train(
         d, settings.m, settings.k, input_norm=settings.input_norm, tied=settings.tied
     ).to(x.device)
     coder.initialise(input_moments.mean, settings.seed, settings.encoder_scale)
-    objective_at_work = stepping.start(coder, settings, objective, penalty)
+    objective_at_work = objective.Objective(
+        coder, settings, settings.of(objective), penalty
+    )
 
     takes_steps = getattr(objective, "TRAINS", True)
     if settings.frozen == "all" or not takes_steps:
@@ -154,22 +156,23 @@ def train(
     return finish(objective_at_work, x), rows
 
 
-def finish(objective: stepping.Objective, x: Tensor | inputs.Inputs) -> Coder:
+def finish(objective: Objective, x: Tensor | inputs.Inputs) -> Coder:
     """Let an objective make the coder that is saved.
 
     Raises:
         UserError: it changed the inputs, on which other SAEs are trained too.
     """
-    seen = {"the inputs": x} if isinstance(x, Tensor) else {}
-    before = stepping.states_of(seen, 0)
-    coder = objective.finish(x)
     entry = f"objective {objective.settings.objective}: finish()"
-    stepping.check_unchanged(entry, seen, before, 0)
-    return coder
+    given = {"the inputs": x} if isinstance(x, Tensor) else {}
+    with unchanged(entry, given, step=0):
+        return objective.finish(x)
 
 
 def learning_rate(settings: Settings, step: int, steps: int) -> float:
-    """Return the rate of a step: constant at first, then falling linearly to 0.
+    """Return the rate of a step: constant at first, then falling linearly.
+
+    It falls to `lr` divided by the number of steps that it falls, in the last step; the
+    step after that would have 0.
 
     Args:
         settings: of these the rate at the start, and the share of steps that it falls.
@@ -233,13 +236,83 @@ def check_loss(loss: Tensor, parts: dict[str, Tensor], objective: str) -> None:
         if not isinstance(value, Tensor) or value.numel() != 1 or value.is_complex():
             raise UserError(
                 f"objective {objective}: {description} that loss() returns is "
-                f"{stepping.describe_value(value)}, not a tensor of one number"
+                f"{describe_value(value)}, not a tensor of one number"
             )
     for name in ("loss", "reconstruction"):
         if name not in parts:
             raise UserError(
                 f"objective {objective}: the parts that loss() returns lack {name!r}"
             )
+
+
+class Adam:
+    """Optimise by Adam (Kingma & Ba, arXiv:1412.6980) without weight decay, fused.
+
+    `torch.optim.Adam` takes the same steps, bit for bit. But making one loads PyTorch's
+    compiler (`torch._dynamo`), 1.4 s of a job that may train for ten.
+
+    Attributes:
+        parameters: what is learned.
+        lr: the learning rate of the next step.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor], settings: Settings) -> None:
+        """Start with moments of 0.
+
+        Args:
+            parameters: what is learned.
+            settings: of these the first rate, and the options of Adam.
+        """
+        self.parameters = list(parameters)
+        self.lr = settings.lr
+        self._settings = settings
+        self._means = [torch.zeros_like(parameter) for parameter in self.parameters]
+        self._squares = [torch.zeros_like(parameter) for parameter in self.parameters]
+        # Where the parameters are: a fused step reads them there.
+        self._steps_taken = [
+            torch.zeros((), dtype=torch.float32, device=parameter.device)
+            for parameter in self.parameters
+        ]
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of the step before."""
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Take a step; a parameter without a gradient stays as it is."""
+        learned = []
+        gradients = []
+        means = []
+        squares = []
+        steps_taken = []
+        for parameter, mean, square, count in zip(
+            self.parameters, self._means, self._squares, self._steps_taken, strict=True
+        ):
+            if parameter.grad is None:
+                continue
+            learned.append(parameter)
+            gradients.append(parameter.grad)
+            means.append(mean)
+            squares.append(square)
+            steps_taken.append(count)
+        adam(
+            learned,
+            gradients,
+            means,
+            squares,
+            [],
+            steps_taken,
+            fused=True,
+            amsgrad=False,
+            beta1=self._settings.adam_beta1,
+            beta2=self._settings.adam_beta2,
+            lr=self.lr,
+            weight_decay=0.0,
+            eps=self._settings.adam_eps,
+            maximize=False,
+        )
 
 
 def update(

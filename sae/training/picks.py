@@ -24,21 +24,6 @@ _GROUP = 8  # Latents in a group, of which `largest` compares the maxima first.
 
 
 @dataclass(frozen=True)
-class _LatentOrder:
-    """The picks of a batch, sorted by latent.
-
-    Attributes:
-        places: where each pick stood before it was sorted.
-        samples: the sample of each pick.
-        starts: where the picks of each latent begin.
-    """
-
-    places: Int[Tensor, " picks"]
-    samples: Int[Tensor, " picks"]
-    starts: Int[Tensor, " latents"]
-
-
-@dataclass(frozen=True)
 class _Places:
     """The sample and the latent of each pick, without its value."""
 
@@ -56,8 +41,15 @@ class _Places:
         return torch.searchsorted(self.starts, places, right=True) - 1
 
     @functools.cached_property
-    def by_latent(self) -> _LatentOrder:
-        """Sort the picks by latent, once: later calls return the first one's result."""
+    def by_latent(
+        self,
+    ) -> tuple[Int[Tensor, " picks"], Int[Tensor, " picks"], Int[Tensor, " latents"]]:
+        """Sort the picks by latent, once: later calls return the first one's result.
+
+        Returns:
+            Of each sorted pick the place where it stood before, and its sample; and
+            where the picks of each latent begin.
+        """
         # Narrow integers sort faster. The sort is stable, so that the samples of a
         # latent are summed in order.
         narrow_int = torch.short if self.m < 2**15 else torch.int
@@ -67,7 +59,7 @@ class _Places:
         # Not by counting: `bincount` waits for a GPU.
         all_latents = torch.arange(self.m, dtype=narrow_int, device=latents.device)
         starts = torch.searchsorted(sorted_latents, all_latents)
-        return _LatentOrder(places, self.samples().reshape(-1)[places], starts)
+        return places, self.samples().reshape(-1)[places], starts
 
 
 @dataclass(frozen=True)
@@ -202,9 +194,8 @@ class Picks:
             weights: a weight for each pick, shaped as the values.
             rows: a row for each sample.
         """
-        order = self._places.by_latent
-        sorted_weights = weights.reshape(-1)[order.places]
-        return gather_sum(sorted_weights, order.samples, rows, order.starts)
+        places, samples, starts = self._places.by_latent
+        return gather_sum(weights.reshape(-1)[places], samples, rows, starts)
 
     def _with_values(self, values: FloatPerPick) -> "Picks":
         picks = replace(self, values=values)

@@ -155,7 +155,7 @@ class Settings(Recipe):
         """Return all that decides the result beside the entries' code.
 
         That leaves out the names of entries and the cadence of the log, and later
-        options at the value that their absence stands for (`sae.core.options.Later`).
+        options at the value that their absence stands for (`sae.core.options.later`).
         """
         undecisive = {"log_every", "objective", "penalty"}
         identity = as_record(self, exclude=undecisive)

@@ -1,4 +1,4 @@
-"""The loss of one batch, and what objectives and penalties see of the batch.
+"""The loss of one batch, and what objectives, penalties and AuxK see of the batch.
 
 Loss (arXiv:2606.27321), with N samples a batch. R is a mean over the batch, so that
 lambda does not depend on the batch size:
@@ -7,16 +7,17 @@ lambda does not depend on the batch size:
         + alpha (1/N) sum_i ||e_i - ehat_i||^2
         + lambda (1/N) sum_i R_i
 
-with e the detached residual x - xhat, and ehat the reconstruction of e from the most
-active dead latents, without b_d (`sae.training.auxk`).
+with e the detached residual x - xhat. The second term is AuxK (Gao et al. 2024,
+arXiv:2406.04093), by which dead latents revive: ehat is the reconstruction of e from
+the most active of them, without b_d, since x - xhat has it already subtracted.
 
 Shapes in comments: N samples in a batch, d dimensions, m latents.
 """
 
+import copy
 import logging
-import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -29,181 +30,156 @@ from sae.core.errors import UserError
 from sae.core.options import Options
 from sae.models.coder import Coder, undo_standardise
 from sae.models.inputs import Inputs
-from sae.training.auxk import auxk_loss
-from sae.training.picks import Picks, compute_activations
+from sae.training.picks import Picks, compute_activations, largest, of_each
 from sae.training.recipe import Settings
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class EncodedBatch:
-    """A batch whose activations are computed, and of which nothing is selected yet.
+class Batch:
+    """A batch in one step of the training, as objectives, penalties and AuxK see it.
+
+    It begins with the first six attributes. Each of the others is set as the step gets
+    there, and does not exist before: `a` when the batch is encoded, `picks` and what
+    they leave for `fit`, `mask` and `options` for the penalty.
 
     Attributes:
-        coder: the coder that encoded it.
+        coder: the coder as it is before this step.
         x: the prepared inputs.
+        step: the number of the step, from 0.
         standard: the inputs as the encoder sees them.
         scale, shift: (N, 1) each, with x = standard * scale + shift; None where the
             coder does not standardise.
-        a: the activations ReLU(pi).
-        gradients_through_a: whether picks take their gradients through `a`, which then
-            has one in full precision. Otherwise they take them from the coder.
+        a: the activations ReLU(pi), before the selection. They have gradients where a
+            penalty, or the objective, needs those of all.
+        picks: what was selected of `a`, with gradients.
+        residual: what the reconstruction from the picks leaves of the inputs.
+        reconstruction: the mean squared error of that reconstruction, summed over
+            dimensions.
+        mask: 1 for the latents that the penalty is about, 0 for others; constant in
+            backprop.
+        options: the penalty's own options.
     """
 
     coder: Coder
     x: Float[Tensor, "batch dims"]
+    step: int
     standard: Float[Tensor, "batch dims"]
     scale: Float[Tensor, "batch 1"] | None
     shift: Float[Tensor, "batch 1"] | None
     a: Float[Tensor, "batch latents"]
-    gradients_through_a: bool
+    picks: Picks
+    residual: Float[Tensor, "batch dims"]
+    reconstruction: Float[Tensor, ""]
+    mask: Float[Tensor, " latents"]
+    options: Options
+
+    # Whether picks take their gradients through `a`, or from the coder.
+    _gradients_through_a = False
+
+    def __init__(self, coder: Coder, x: Float[Tensor, "batch dims"], step: int) -> None:
+        self.coder = coder
+        self.x = x
+        self.step = step
+        self.standard, self.scale, self.shift = coder.standardise(x)
+
+    def encode(self, precision: torch.dtype, *, differentiable: bool) -> None:
+        """Set the activations.
+
+        Args:
+            precision: of the product with the encoder.
+            differentiable: whether the activations have gradients.
+        """
+        self.a = compute_activations(
+            self.coder, self.standard, precision, differentiable=differentiable
+        )
+        # In full precision alone: the gradients of `a` are rounded as `a` is.
+        self._gradients_through_a = differentiable and precision == torch.float32
 
     def attach(self, picks: Picks) -> Picks:
         """Give picks of the activations their gradients."""
-        if self.gradients_through_a:
+        if self._gradients_through_a:
             return picks.gather(self.a)
         return picks.attach(self.coder, self.standard)
 
-    def residual(self, picks: Picks) -> Float[Tensor, "batch dims"]:
-        """Subtract from the inputs what the picks reconstruct."""
-        return self.residual_of_sums(picks.decode(self.coder.W_dec))
-
-    def residual_of_sums(
-        self, sums: Float[Tensor, "batch dims"]
-    ) -> Float[Tensor, "batch dims"]:
-        """Subtract from the inputs a reconstruction.
+    def reconstruct(self, sums: Float[Tensor, "batch dims"]) -> None:
+        """Set the residual and the error of the reconstruction.
 
         Args:
             sums: for each sample the sum of its codes times their decoder rows, to
                 which the decoder's bias is still to be added.
         """
+        self.residual = self._residual_of(sums)
+        self.reconstruction = mean_squared_error(self.residual)
+
+    def error(self, picks: Picks) -> Float[Tensor, ""]:
+        """Compute the mean squared error of the reconstruction from other picks."""
+        sums = picks.decode(self.coder.W_dec)
+        return mean_squared_error(self._residual_of(sums))
+
+    def _residual_of(
+        self, sums: Float[Tensor, "batch dims"]
+    ) -> Float[Tensor, "batch dims"]:
         x_hat = undo_standardise(sums + self.coder.b_dec, self.scale, self.shift)
         return self.x - x_hat
 
 
-@dataclass(frozen=True)
-class DecodedBatch:
-    """A batch that was selected from and reconstructed.
+def mean_squared_error(residual: Float[Tensor, "batch dims"]) -> Float[Tensor, ""]:
+    """Compute the mean over samples of the residual's squared length."""
+    return residual.square().sum(dim=1).mean()
 
-    Attributes:
-        x: the prepared inputs.
-        a: the activations ReLU(pi), with gradients where there is a penalty.
-        picks: what was selected of them, with gradients.
-        residual: what the reconstruction from the picks leaves of the inputs.
-        error: the mean squared error of that reconstruction, summed over dimensions.
+
+def auxk_loss(
+    batch: Batch, dead: Bool[Tensor, " latents"], auxk_k: int
+) -> Float[Tensor, ""]:
+    """Compute the error with which dead latents reconstruct a batch's residual.
+
+    Args:
+        batch: the batch, with its residual, which is detached.
+        dead: which latents are dead.
+        auxk_k: how many dead latents reconstruct a sample's residual: the most active.
+
+    Returns:
+        The mean squared error, summed over dimensions; 0 if no latent is dead.
     """
+    pick_dead = dead_picks if batch.a.device.type == "cpu" else dead_picks_masked
+    picks = pick_dead(batch.a.detach(), dead, auxk_k)
 
-    x: Float[Tensor, "batch dims"]
-    a: Float[Tensor, "batch latents"]
-    picks: Picks
-    residual: Float[Tensor, "batch dims"]
-    error: Float[Tensor, ""]
+    e_hat = picks.attach(batch.coder, batch.standard).decode(batch.coder.W_dec)
+    if batch.scale is not None:
+        e_hat = e_hat * batch.scale
+    return mean_squared_error(batch.residual.detach() - e_hat) * dead.any()
 
 
-@dataclass(frozen=True)
-class Fit:
-    """A batch as an objective's `fit` sees it.
+def dead_picks(
+    a: Float[Tensor, "batch latents"], dead: Bool[Tensor, " latents"], count: int
+) -> Picks:
+    """Pick the most active dead latents of each sample.
 
-    Attributes:
-        encoded: the batch, with its activations.
-        picks: what was selected of the activations, with gradients.
-        reconstruction: the mean squared error of the reconstruction from the picks,
-            summed over dimensions.
+    This reads the number of dead latents, and then touches their columns alone.
+
+    Args:
+        a: the activations.
+        dead: which latents are dead.
+        count: how many to pick of each sample; all dead ones where they are fewer.
     """
-
-    encoded: EncodedBatch
-    picks: Picks
-    reconstruction: Float[Tensor, ""]
-
-    @property
-    def a(self) -> Float[Tensor, "batch latents"]:
-        """The activations ReLU(pi), without gradient."""
-        return self.encoded.a.detach()
-
-    def attach(self, picks: Picks) -> Picks:
-        """Give other picks of `a` their gradients."""
-        return self.encoded.attach(picks)
-
-    def error(self, picks: Picks) -> Float[Tensor, ""]:
-        """Compute the mean squared error of the reconstruction from other picks."""
-        return mean_squared_error(self.encoded.residual(picks))
+    dead_indices = dead.nonzero().squeeze(1)
+    values, places = largest(a[:, dead_indices], min(count, len(dead_indices)))
+    return Picks(values, dead_indices[places], a.shape[1])
 
 
-@dataclass(frozen=True)
-class Batch:
-    """A batch as a penalty sees it.
+def dead_picks_masked(
+    a: Float[Tensor, "batch latents"], dead: Bool[Tensor, " latents"], count: int
+) -> Picks:
+    """Pick the most active dead latents of each sample, without knowing their number.
 
-    Attributes:
-        x: the prepared inputs.
-        a: the activations ReLU(pi), before the selection.
-        picks: what was selected of them.
-        mask: 1 for the latents that the penalty is about, 0 for others; constant in
-            backprop.
-        coder: the coder as it is before this step.
-        step: the number of the step, from 0.
-        options: the penalty's own options.
+    Args:
+        a: the activations.
+        dead: which latents are dead.
+        count: how many to pick of each sample. Where fewer are dead, latents that are
+            not dead fill up, with value 0.
     """
-
-    x: Float[Tensor, "batch dims"]
-    a: Float[Tensor, "batch latents"]
-    picks: Picks
-    mask: Float[Tensor, " latents"]
-    coder: Coder
-    step: int
-    options: Options
-
-
-@dataclass(frozen=True)
-class Penalty:
-    """A penalty entry at work.
-
-    Attributes:
-        entry: the module of the entry.
-        options: the entry's own options.
-        weight: lambda, the weight of the penalty in the loss.
-    """
-
-    entry: ModuleType
-    options: Options
-    weight: float
-
-    def __call__(self, batch: Batch) -> Float[Tensor, ""]:
-        """Compute the mean of the penalty over a batch.
-
-        Raises:
-            UserError: the entry does not return one real number a sample, or changes
-                the batch or the coder.
-        """
-        seen = {
-            "x": batch.x,
-            "a": batch.a,
-            "picks.values": batch.picks.values,
-            "picks.indices": batch.picks.indices,
-            **batch.coder.state_dict(keep_vars=True),
-        }
-        before = states_of(seen, batch.step)
-        values = self.entry.penalty(batch)
-        check_unchanged(f"penalty {self.entry.__file__}", seen, before, batch.step)
-        entry_name = self.entry.__name__.rpartition(".")[2]
-        expected_shape = batch.a.shape[:1]
-
-        is_one_float_a_sample = (
-            isinstance(values, Tensor)
-            and values.shape == expected_shape
-            and values.is_floating_point()
-        )
-        if not is_one_float_a_sample:
-            raise UserError(
-                f"penalty {entry_name} ({self.entry.__file__}) returned "
-                f"{describe_value(values)}; it has to return one value a sample, "
-                f"floats of shape {tuple(expected_shape)}, of which lambda weighs the "
-                "mean"
-            )
-        # It may be meant so, if the penalty warms up.
-        if batch.step == 0 and not values.requires_grad:
-            log.warning("penalty %s has no gradient in the first step", entry_name)
-        return values.mean()
+    return of_each(a * dead, min(count, a.shape[1]))
 
 
 def describe_value(value: Any) -> str:
@@ -213,46 +189,35 @@ def describe_value(value: Any) -> str:
     return type(value).__name__
 
 
-def states_of(tensors: Mapping[str, Tensor], step: int) -> dict[str, guard.State]:
-    """Return what tells whether tensors are changed; exactly in the first step.
+@contextmanager
+def unchanged(entry: str, tensors: Mapping[str, Tensor], step: int) -> Iterator[None]:
+    """Check that an entry, which runs in this context, changes nothing it is given.
 
-    Later steps do not wait for a GPU.
-    """
-    return {
-        name: guard.state_of(tensor, compare_rows=step == 0)
-        for name, tensor in tensors.items()
-    }
-
-
-def check_unchanged(
-    entry: str,
-    tensors: Mapping[str, Tensor],
-    before: Mapping[str, guard.State],
-    step: int,
-) -> None:
-    """Check that an entry did not change what it was given.
+    The first step compares values. Later ones do not wait for a GPU.
 
     Args:
         entry: what the error calls the entry.
-        tensors: what it was given, by name.
-        before: what :func:`states_of` returned before it ran.
+        tensors: what it is given, by name.
         step: the number of the step.
 
     Raises:
         UserError: it changed one of the tensors.
     """
-    after = states_of(tensors, step)
-    for name, state in before.items():
-        if after[name] != state:
+
+    def states() -> dict[str, guard.State]:
+        return {
+            name: guard.state_of(tensor, compare_rows=step == 0)
+            for name, tensor in tensors.items()
+        }
+
+    states_before = states()
+    yield
+    for name, state in states().items():
+        if state != states_before[name]:
             raise UserError(
                 f"{entry} changes {name} in place, which the training reads too: let "
                 "it work on a copy, such as a.clone()"
             )
-
-
-def mean_squared_error(residual: Float[Tensor, "batch dims"]) -> Float[Tensor, ""]:
-    """Compute the mean over samples of the residual's squared length."""
-    return residual.square().sum(dim=1).mean()
 
 
 class Objective:
@@ -262,7 +227,8 @@ class Objective:
         coder: the coder that is trained.
         settings: how it is trained.
         options: the entry's own options.
-        penalty: the penalty at work, or None.
+        penalty: the module of the penalty (`sae.core.registry.load`), or None.
+        penalty_options: the penalty's own options.
         since_fired: the samples since each latent last fired.
         most_norm: the norm, of all gradients of a step together, to which they are
             scaled down; None leaves them as they are.
@@ -276,16 +242,40 @@ class Objective:
         coder: Coder,
         settings: Settings,
         options: Options,
-        penalty: Penalty | None = None,
+        penalty: ModuleType | None = None,
     ) -> None:
+        """Put the entry, and perhaps a penalty, to work on a coder.
+
+        Raises:
+            UserError: the settings have no weight or no mask for the penalty.
+        """
         self.coder = coder
         self.settings = settings
         self.options = options
         self.penalty = penalty
+        if penalty is not None:
+            if settings.lam is None:
+                raise UserError(f"penalty {settings.penalty} has no lambda")
+            if settings.mask is None:
+                raise UserError(f"penalty {settings.penalty} has no mask")
+            self.penalty_options = settings.of(penalty)
         self.since_fired = torch.zeros(
             settings.m, dtype=torch.int64, device=coder.b_dec.device
         )
         self.start()
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        """Refuse an objective that changes the loss by a name that it had before.
+
+        Raises:
+            UserError: the class has a method `total`, which nothing would call.
+        """
+        super().__init_subclass__(**arguments)
+        if "total" in vars(cls):
+            raise UserError(
+                f"{cls.__module__}: the method total of an objective is called "
+                "add_penalty_and_auxk now, and takes a loss and a Batch (docs/api.md)"
+            )
 
     def start(self) -> None:
         """Set up what the entry keeps from step to step."""
@@ -303,13 +293,13 @@ class Objective:
         """
         raise NotImplementedError
 
-    def fit(self, fit: Fit) -> Float[Tensor, ""]:
+    def fit(self, batch: Batch) -> Float[Tensor, ""]:
         """Compute the part of the loss that asks for reconstruction.
 
         Returns:
             The error of the selection; an entry may return that of several selections.
         """
-        return fit.reconstruction
+        return batch.reconstruction
 
     def finish(self, _x: Float[Tensor, "images dims"] | Inputs) -> Coder:
         """Return the coder as it is saved, given the prepared training inputs."""
@@ -328,53 +318,34 @@ class Objective:
             The loss, and its parts by name (:meth:`add_penalty_and_auxk`).
         """
         # A penalty needs the gradients of all activations. Picks can have their own.
-        encoded = self._encode(x, differentiable=self.penalty is not None)
-        picks = encoded.attach(self._select(encoded.a.detach(), step))
-        residual = encoded.residual(picks)
-        error = mean_squared_error(residual)
+        batch = self.encode(x, step, differentiable=self.penalty is not None)
+        batch.picks = batch.attach(self._checked_picks(batch))
+        batch.reconstruct(batch.picks.decode(self.coder.W_dec))
+        return self.add_penalty_and_auxk(self.fit(batch), batch)
 
-        loss = self.fit(Fit(encoded, picks, error))
+    def encode(
+        self, x: Float[Tensor, "batch dims"], step: int, *, differentiable: bool
+    ) -> Batch:
+        """Return a batch with its activations, in the precision of the settings.
 
-        decoded = DecodedBatch(x, encoded.a, picks, residual, error)
-        return self.add_penalty_and_auxk(loss, decoded, step)
-
-    def __init_subclass__(cls, **arguments: Any) -> None:
-        """Refuse an objective that changes the loss by a name that it had before.
-
-        Raises:
-            UserError: the class has a method `total`, which nothing would call.
+        Args:
+            x: prepared inputs.
+            step: the number of the step, from 0.
+            differentiable: whether the activations have gradients.
         """
-        super().__init_subclass__(**arguments)
-        if "total" in vars(cls):
-            raise UserError(
-                f"{cls.__module__}: the method total of an objective is called "
-                "add_penalty_and_auxk now, and takes a DecodedBatch (docs/api.md)"
-            )
-
-    def total(
-        self,
-        loss: Float[Tensor, ""],
-        reconstruction: Float[Tensor, ""],
-        x: Float[Tensor, "batch dims"],
-        a: Float[Tensor, "batch latents"],
-        picks: Picks,
-        residual: Float[Tensor, "batch dims"],
-        step: int,
-    ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
-        """Call :meth:`add_penalty_and_auxk` by the name that it had before."""
-        warnings.warn("total is add_penalty_and_auxk now", FutureWarning, stacklevel=2)
-        batch = DecodedBatch(x, a, picks, residual, reconstruction)
-        return self.add_penalty_and_auxk(loss, batch, step)
+        batch = Batch(self.coder, x, step)
+        precision = getattr(torch, self.settings.precision)
+        batch.encode(precision, differentiable=differentiable)
+        return batch
 
     def add_penalty_and_auxk(
-        self, loss: Float[Tensor, ""], batch: DecodedBatch, step: int
+        self, loss: Float[Tensor, ""], batch: Batch
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """Add to a loss what all objectives share, and note which latents fired.
 
         Args:
             loss: what the objective itself asks for.
-            batch: the batch that the loss is of.
-            step: the number of the step, from 0.
+            batch: the batch that the loss is of, with its picks and reconstruction.
 
         Returns:
             The whole loss, and its parts by name: `loss`, `reconstruction` (the error
@@ -389,36 +360,24 @@ class Objective:
 
         mean_penalty = zero
         if self.penalty is not None:
-            seen_by_penalty = Batch(
-                x=batch.x,
-                a=batch.a,
-                picks=batch.picks,
-                mask=self._penalty_mask(batch.a, fired),
-                coder=self.coder,
-                step=step,
-                options=self.penalty.options,
-            )
-            mean_penalty = self.penalty(seen_by_penalty)
-            loss = loss + self.penalty.weight * mean_penalty
+            batch.mask = torch.ones_like(batch.a[0])
+            if settings.mask == "batch_active":
+                batch.mask = fired.to(batch.a.dtype)
+            batch.options = self.penalty_options
+            mean_penalty = self._mean_penalty(self.penalty, batch)
+            loss = loss + settings.lam * mean_penalty
 
         aux = zero
         dead = self.since_fired >= settings.dead_after
         # An accelerator is not asked whether any latent is dead, since that would wait
         # for it. There AuxK is computed in each step, and is 0 if no latent is dead.
         if dead.device.type != "cpu" or dead.any():
-            aux = auxk_loss(
-                self.coder,
-                batch.x,
-                batch.a.detach(),
-                batch.residual,
-                dead,
-                settings.auxk_k,
-            )
+            aux = auxk_loss(batch, dead, settings.auxk_k)
             loss = loss + settings.auxk_alpha * aux
 
         parts = {
             "loss": loss,
-            "reconstruction": batch.error,
+            "reconstruction": batch.reconstruction,
             "penalty": mean_penalty,
             "aux": aux,
             "l0": (batch.picks.values > 0).sum() / sample_count,
@@ -426,80 +385,58 @@ class Objective:
         }
         return loss, parts
 
-    def _penalty_mask(
-        self, a: Float[Tensor, "batch latents"], fired: Bool[Tensor, " latents"]
-    ) -> Float[Tensor, " latents"]:
-        """Return 1 for the latents that the penalty is about, and 0 for others."""
-        if self.settings.mask == "batch_active":
-            return fired.to(a.dtype)
-        return torch.ones_like(a[0])
+    def _mean_penalty(self, penalty: ModuleType, batch: Batch) -> Float[Tensor, ""]:
+        """Return the mean of the penalty over a batch, and check what the entry does."""
+        given = {
+            "x": batch.x,
+            "a": batch.a,
+            "picks.values": batch.picks.values,
+            "picks.indices": batch.picks.indices,
+            **self.coder.state_dict(keep_vars=True),
+        }
+        with unchanged(f"penalty {penalty.__file__}", given, batch.step):
+            # A copy, so that AuxK reads what it would, whatever an entry sets.
+            values = penalty.penalty(copy.copy(batch))
 
-    def _encode(
-        self, x: Float[Tensor, "batch dims"], *, differentiable: bool
-    ) -> EncodedBatch:
-        standard, scale, shift = self.coder.standardise(x)
-        precision = getattr(torch, self.settings.precision)
-        a = compute_activations(
-            self.coder, standard, precision, differentiable=differentiable
+        entry_name = penalty.__name__.rpartition(".")[2]
+        expected_shape = batch.a.shape[:1]
+        is_one_float_a_sample = (
+            isinstance(values, Tensor)
+            and values.shape == expected_shape
+            and values.is_floating_point()
         )
-        return EncodedBatch(
-            coder=self.coder,
-            x=x,
-            standard=standard,
-            scale=scale,
-            shift=shift,
-            a=a,
-            gradients_through_a=differentiable and precision == torch.float32,
-        )
+        if not is_one_float_a_sample:
+            raise UserError(
+                f"penalty {entry_name} ({penalty.__file__}) returned "
+                f"{describe_value(values)}; it has to return one value a sample, "
+                f"floats of shape {tuple(expected_shape)}, of which lambda weighs the "
+                "mean"
+            )
+        # It may be meant so, if the penalty warms up.
+        if batch.step == 0 and not values.requires_grad:
+            log.warning("penalty %s has no gradient in the first step", entry_name)
+        return values.mean()
 
-    def _select(self, a: Float[Tensor, "batch latents"], step: int) -> Picks:
-        """Let the entry pick, and check what it returns."""
-        seen = {"a": a, **self.coder.state_dict(keep_vars=True)}
-        before = states_of(seen, step)
-        picks = self.pick(a)
-        check_unchanged(
-            f"objective {self.settings.objective}: pick()", seen, before, step
-        )
-        returned = f"objective {self.settings.objective}: pick() returned"
+    def _checked_picks(self, batch: Batch) -> Picks:
+        """Return what the entry picks, without gradients, and check it."""
+        a = batch.a.detach()
+        caller = f"objective {self.settings.objective}: pick()"
+        given = {"a": a, **self.coder.state_dict(keep_vars=True)}
+        with unchanged(caller, given, batch.step):
+            picks = self.pick(a)
 
         count = picks.sample_count()
         if count != len(a):  # The picks of one sample would be taken for all.
-            raise UserError(f"{returned} picks of {count} samples, not of {len(a)}")
-
-        if step == 0:
+            raise UserError(
+                f"{caller} returned picks of {count} samples, not of {len(a)}"
+            )
+        if batch.step == 0:
             expected = torch.where(picks.values == 0, 0, picks.values_in(a))
             if not torch.allclose(
                 picks.values, expected, rtol=0, atol=0, equal_nan=True
             ):
                 raise UserError(
-                    f"{returned} values that are neither activations of their latents "
-                    "nor 0"
+                    f"{caller} returned values that are neither activations of their "
+                    "latents nor 0"
                 )
         return picks
-
-
-def start(
-    coder: Coder,
-    settings: Settings,
-    objective: ModuleType,
-    penalty: ModuleType | None = None,
-) -> Objective:
-    """Put an objective entry, and perhaps a penalty entry, to work on a coder.
-
-    Args:
-        coder: the coder to be trained.
-        settings: how it is trained.
-        objective: the module of the objective (`sae.core.registry.load`).
-        penalty: the module of the penalty, or None.
-
-    Raises:
-        UserError: a penalty has no weight or no mask.
-    """
-    penalty_at_work = None
-    if penalty is not None:
-        if settings.lam is None:
-            raise UserError(f"penalty {settings.penalty} has no lambda")
-        if settings.mask is None:
-            raise UserError(f"penalty {settings.penalty} has no mask")
-        penalty_at_work = Penalty(penalty, settings.of(penalty), settings.lam)
-    return objective.Objective(coder, settings, settings.of(objective), penalty_at_work)

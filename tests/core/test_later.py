@@ -2,7 +2,6 @@
 
 import json
 import typing
-from typing import Annotated
 
 import pytest
 from conftest import ROOT
@@ -11,31 +10,31 @@ from pydantic import Field
 from sae.config.models import Network as Backbone
 from sae.core import registry
 from sae.core.options import (
-    Later,
     Options,
     as_record,
     from_record,
+    later,
     later_options,
     without_absent,
 )
 from sae.training.recipe import Recipe
 
-# The options that each class had when keys became additive. Do not add to it: mark a
-# new option `Later`. A new entry has no line here; a class that is new within an old
+# The options that each class had when keys became additive. Do not add to it: a new
+# option is `later`. A new entry has no line here; a class that is new within an old
 # entry, such as a listed point of `fair`, has those that it began with.
 FIRST_OPTIONS = json.loads((ROOT / "tests/support/first_options.json").read_text())
 
 
 class Inner(Options):
     width: int = 2
-    depth: Annotated[int, Later(1)] = 1
+    depth: int = later(1)
 
 
 class Example(Options):
     rate: float
     # The default has changed since the option was added.
-    momentum: Annotated[float, Later(0.0)] = 0.9
-    lam: Annotated[float, Later(1.0), Field(alias="lambda")] = 1.0
+    momentum: float = later(0.0, default=0.9)
+    lam: float = later(1.0, alias="lambda")
     inner: Inner = Inner()
     layers: list[Inner] = Field([])
 
@@ -87,7 +86,7 @@ def test_a_config_that_lacks_an_option_has_its_default_and_a_record_what_was_bef
 )
 def test_a_mapping_of_the_config_has_a_later_option_of_any_value(written, spec):
     class MyBackbone(Backbone):
-        crop: Annotated[float | None, Later(0.875)] = None
+        crop: float | None = later(0.875, default=None)
 
     words = {"loader": "timm", "family": "mine", "model": "m"}
     shown = MyBackbone(**words, **written).spec
@@ -105,7 +104,7 @@ def test_every_option_that_came_later_is_marked():
         first = {*FIRST_OPTIONS[name]}
         unmarked = {*options_of(classes[name], is_marked=False)} - first
         assert not unmarked, (
-            f"{name}: mark {', '.join(unmarked)} with sae.core.options.Later, or every "
+            f"{name}: declare {', '.join(unmarked)} by sae.core.options.later, or every "
             "result that is stored is void (docs/architecture.md, 'An option more')"
         )
     # The mapping of a dataset or backbone is kept as it is written, also in what lies
@@ -113,7 +112,7 @@ def test_every_option_that_came_later_is_marked():
     for name, form in classes.items():
         if name.startswith(("dataset ", "backbone ", "objective ", "penalty ")):
             deeper = [o for o in options_of(form, is_marked=True) if "." in o]
-            assert not deeper, f"{name}: {deeper} may not be Later below the top level"
+            assert not deeper, f"{name}: {deeper} may not be later below the top level"
 
 
 def options_of(form, is_marked, above=""):

@@ -5,7 +5,6 @@ from torch.nn import functional
 
 from sae.core import registry
 from sae.models.coder import Coder
-from sae.training import step
 from sae.training.recipe import Settings
 
 SETTINGS = Settings(
@@ -59,7 +58,8 @@ def make_objective(x, s, seed=1):
         for parameter in coder.parameters():
             generator = torch.Generator().manual_seed(seed)
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
-    return step.start(coder, s, *entries(s))
+    objective, penalty = entries(s)
+    return objective.Objective(coder, s, s.of(objective), penalty)
 
 
 def dense_activations(coder, x):

@@ -15,9 +15,9 @@ from sae.core.errors import UserError
 from sae.core.options import Options
 from sae.models import inputs, saefile
 from sae.models.coder import Coder
-from sae.training.adam import Adam
 from sae.training.loop import (
     CHECK_EVERY,
+    Adam,
     Diverged,
     batches,
     train,

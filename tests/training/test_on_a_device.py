@@ -25,7 +25,8 @@ from training.common import data, entries, settings
 from sae.core import registry
 from sae.models import inputs
 from sae.models.coder import Threshold
-from sae.training import auxk, loop, picks
+from sae.training import loop, picks
+from sae.training import step as training_step
 from sae.training.calibrate import calibrate
 
 OPTIONS = {"axes": {"basis": "principal"}}
@@ -130,7 +131,7 @@ def test_a_device_trains_the_sae_of_a_cpu(objective, penalty, precision, monkeyp
 
     # Where a CPU goes the device's way, nothing differs.
     monkeypatch.setattr(picks, "_GROUP", s.m * s.batch_size + 1)
-    monkeypatch.setattr(auxk, "dead_picks", auxk.dead_picks_masked)
+    monkeypatch.setattr(training_step, "dead_picks", training_step.dead_picks_masked)
     same_way, same_rows = tensors_and_log(x, s)
     torch.testing.assert_close(run.tensors, same_way, rtol=0, atol=0)
     for row, same_row in zip(run.rows, same_rows, strict=True):
@@ -176,7 +177,7 @@ def test_on_cuda_a_threshold_is_estimated_in_double_precision_and_calibrated(
     # Where a CPU goes the device's way, nothing differs, the estimate neither.
     s = recipe(objective)
     monkeypatch.setattr(picks, "_GROUP", s.m * s.batch_size + 1)
-    monkeypatch.setattr(auxk, "dead_picks", auxk.dead_picks_masked)
+    monkeypatch.setattr(training_step, "dead_picks", training_step.dead_picks_masked)
     same_way, same_rows = tensors_and_log(data(n=IMAGES), s)
     assert run.rows == same_rows
     torch.testing.assert_close(run.tensors, same_way, rtol=0, atol=0)

@@ -24,9 +24,8 @@ from training.common import (
 )
 
 from sae.core import registry
-from sae.core.options import Options
 from sae.models import saefile
-from sae.models.coder import Threshold, TopK
+from sae.models.coder import Coder, Threshold, TopK
 from sae.training import loop, step
 from sae.training.loop import train
 from sae.training.penalties import (
@@ -367,8 +366,12 @@ def test_the_shares_of_levels_are_positive_and_sum_to_one(shares):
 
 def make_batch(a, picks, x=None, coder=None, number=0, options=None):
     """Return what a penalty sees of activations at a step; every latent counts."""
-    mask = torch.ones(a.shape[1]).double()
-    return step.Batch(x, a, picks, mask, coder, number, options or Options())
+    batch = step.Batch(coder or Coder(1, 1, 1), a if x is None else x, number)
+    batch.a = a
+    batch.picks = picks
+    batch.mask = torch.ones(a.shape[1]).double()
+    batch.options = options
+    return batch
 
 
 @pytest.mark.parametrize("select", [of_each, of_batch])

@@ -26,21 +26,20 @@ from training.common import (
 from sae.core.errors import UserError
 from sae.core.options import Options
 from sae.models.coder import Coder
-from sae.training import auxk, step
-from sae.training.auxk import auxk_loss, dead_picks_masked
+from sae.training import step
 from sae.training.objectives import topk
 from sae.training.penalties import l1_l2_ratio, off_support_l1
 from sae.training.picks import Picks, largest, of_batch, of_each
-
-PENALTIES = {
-    "off_support_l1": off_support_l1.penalty,
-    "l1_l2_ratio": l1_l2_ratio.penalty,
-}
+from sae.training.step import auxk_loss, dead_picks_masked
 
 
 def make_batch(a, picks, mask):
     """Return what a penalty sees of activations, with some inputs and some coder."""
-    return step.Batch(a, a, picks, mask, Coder(1, 1, 1), 0, Options())
+    batch = step.Batch(Coder(1, 1, 1), a, 0)
+    batch.a = a
+    batch.picks = picks
+    batch.mask = mask
+    return batch
 
 
 @pytest.mark.parametrize("objective", ["topk", "batch_topk"])
@@ -54,7 +53,7 @@ def test_loss_and_gradients_equal_the_dense_reference(
     objective, method, mask, norm, tied, dead, monkeypatch
 ):
     if dead == "without asking which":  # As on a GPU.
-        monkeypatch.setattr(auxk, "dead_picks", dead_picks_masked)
+        monkeypatch.setattr(step, "dead_picks", dead_picks_masked)
     some_are_dead = bool(dead)
     x = data().double()
     if method:
@@ -131,7 +130,7 @@ def test_a_penalty_has_to_return_one_float_a_sample(penalty, description):
     entry.penalty = penalty
     entry.__file__ = "penalties/mine.py"
     with pytest.raises(UserError) as caught:
-        step.start(Coder(8, s.m, s.k), s, topk, entry).loss(data(), 0)
+        topk.Objective(Coder(8, s.m, s.k), s, Options(), entry).loss(data(), 0)
     assert re.fullmatch(
         rf"penalty mine \(penalties/mine\.py\) returned {description}; .* "
         r"floats of shape \(64,\), .*",
@@ -156,7 +155,7 @@ def test_a_penalty_that_changes_what_training_reads_is_named(change, name):
     coder = Coder(8, s.m, s.k)
     coder.initialise(data().mean(dim=0), 0)
     with refused_naming("penalties/mine.py", f"changes {name} in place"):
-        step.start(coder, s, topk, entry).loss(data(), 0)
+        topk.Objective(coder, s, Options(), entry).loss(data(), 0)
 
 
 def test_an_objective_that_changes_the_activations_is_named():
@@ -174,7 +173,7 @@ def test_an_objective_that_changes_the_activations_is_named():
 def test_a_penalty_has_a_lambda_and_a_mask(missing):
     s = settings(**REG1 | {"lam" if missing == "lambda" else missing: None})
     with pytest.raises(UserError, match=f"penalty off_support_l1 has no {missing}"):
-        step.start(Coder(8, s.m, s.k), s, topk, off_support_l1)
+        topk.Objective(Coder(8, s.m, s.k), s, Options(), off_support_l1)
 
 
 def test_picks_of_one_sample_are_not_taken_for_all():
@@ -215,9 +214,8 @@ def test_picks_may_be_of_the_first_latents_and_leave_places_empty(method):
     x = data().double()
     s = settings(dead_after=10**9, **method)
     coder = make_objective(x, s).coder
-    entry = types.SimpleNamespace(Objective=LargeOfTheFirst)
     penalty = off_support_l1 if method else None
-    loss, _ = step.start(coder, s, entry, penalty).loss(x, 0)
+    loss, _ = LargeOfTheFirst(coder, s, Options(), penalty).loss(x, 0)
 
     a = dense_activations(coder, x)
     first = a * (torch.arange(24) < 12)
@@ -317,13 +315,13 @@ def test_auxk_and_its_gradients_equal_values_by_hand():
     with torch.no_grad():
         coder.W_dec.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]]))
         coder.b_dec.copy_(torch.tensor([100.0, 100.0]))  # Takes no part.
-    a = torch.tensor([[9.0, 2.0, 1.0]])
-    x = torch.tensor([[104.0, 100.0]])
-    residual = torch.tensor([[0.0, 3.0]], requires_grad=True)
-    loss = auxk_loss(coder, x, a, residual, torch.tensor([False, True, True]), 1)
+    batch = step.Batch(coder, torch.tensor([[104.0, 100.0]]), 0)
+    batch.a = torch.tensor([[9.0, 2.0, 1.0]])
+    batch.residual = torch.tensor([[0.0, 3.0]], requires_grad=True)
+    loss = auxk_loss(batch, torch.tensor([False, True, True]), 1)
     assert loss.item() == pytest.approx(1.0)  # (0, 3) - 2 (0, 1) = (0, 1)
     loss.backward()
-    assert residual.grad is None
+    assert batch.residual.grad is None
     torch.testing.assert_close(coder.b_enc.grad, torch.tensor([0.0, -2.0, 0.0]))
     torch.testing.assert_close(
         coder.encoder.grad.T, torch.tensor([[0.0, -8.0, 0.0], [0.0, 0.0, 0.0]])
@@ -331,12 +329,13 @@ def test_auxk_and_its_gradients_equal_values_by_hand():
 
 
 def test_auxk_without_dead_latents_is_zero(monkeypatch):
-    monkeypatch.setattr(auxk, "dead_picks", dead_picks_masked)
+    monkeypatch.setattr(step, "dead_picks", dead_picks_masked)
     coder = Coder(2, 3, 1)
-    a = torch.rand(4, 3)
-    residual = torch.rand(4, 2)
+    batch = step.Batch(coder, torch.rand(4, 2), 0)
+    batch.a = torch.rand(4, 3)
+    batch.residual = torch.rand(4, 2)
     nothing_is_dead = torch.zeros(3, dtype=torch.bool)
-    loss = auxk_loss(coder, residual, a, residual, nothing_is_dead, 2)
+    loss = auxk_loss(batch, nothing_is_dead, 2)
     loss.backward()
     assert loss.item() == 0
     for parameter in (coder.encoder, coder.b_enc, coder.W_dec):

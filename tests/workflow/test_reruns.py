@@ -323,13 +323,14 @@ def test_code_that_says_the_same_reruns_nothing(make_checkout, jobs_of, jobs_bef
     checkout.edit("sae/training/loop.py", "def train(", "# A remark.\ndef train(")
     checkout.edit("sae/training/loop.py", '"""', '"""Oh! ')
 
-    module = checkout.folder / "sae/training/auxk.py"
-    module.rename(checkout.folder / "sae/models/dead.py")
-    checkout.edit(
-        "sae/training/step.py",
-        "from sae.training.auxk import",
-        "from sae.models.dead import",
-    )
+    module = checkout.folder / "sae/models/sizes.py"
+    module.rename(checkout.folder / "sae/data/amounts.py")
+    for name in ("apply", "coder", "inputs"):
+        checkout.edit(
+            f"sae/models/{name}.py",
+            "from sae.models.sizes import",
+            "from sae.data.amounts import",
+        )
 
     for file in (checkout.folder / "sae/core").glob("*.py"):
         text = re.sub(r"(Error\(\s*f?\")", r"\1So: ", file.read_text())

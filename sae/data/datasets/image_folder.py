@@ -8,7 +8,7 @@ Images come in the order of torchvision's ImageFolder. With `fractions` the fold
 import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Self
 
 import numpy as np
 from pydantic import model_validator
@@ -45,7 +45,7 @@ class Options(options.Options):
     """Relative to the working directory, or absolute."""
     fractions: options.Fractions | None = None
     """The share of each split, of a root that has class folders alone."""
-    val_fraction: Annotated[options.Share | None, options.Later(None)] = None
+    val_fraction: options.Share | None = options.later(None)
     """The share of each class of train that becomes val, of a root without val/."""
     split_seed: options.Seed | None = None
     """Which images a split gets; 0 if it is not given."""

@@ -7,7 +7,7 @@ entries only say how activations are selected: `pick(a)`.
 An entry may also override
 
 - `start()`, which sets up what the entry keeps from step to step,
-- `fit(fit)`, which asks for more than one reconstruction,
+- `fit(batch)`, which asks for more than one reconstruction,
 - `most_norm`, the norm that the gradients of a step are scaled down to,
 - `loss(x, step) -> (loss, {part: scalar})`; the parts `loss` and `reconstruction` are
   needed,

@@ -17,7 +17,6 @@ from sae.models.inputs import Inputs
 from sae.training import step
 from sae.training.calibrate import calibrate
 from sae.training.picks import Picks
-from sae.training.step import DecodedBatch, mean_squared_error
 
 
 class Objective(step.Objective):
@@ -58,15 +57,14 @@ class Objective(step.Objective):
         Returns:
             The loss, and the parts that all objectives have, with `sparsity`.
         """
-        encoded = self._encode(x, differentiable=True)
-        z = self.codes(encoded.a)
-        residual = encoded.residual_of_sums(z @ self.coder.W_dec)
-        error = mean_squared_error(residual)
+        batch = self.encode(x, step, differentiable=True)
+        z = self.codes(batch.a)
+        batch.reconstruct(z @ self.coder.W_dec)
         sparsity = self.sparsity(z)
-        loss = error + sparsity
+        loss = batch.reconstruction + sparsity
+        batch.picks = pick_positive(z)
 
-        decoded = DecodedBatch(x, encoded.a, pick_positive(z), residual, error)
-        loss, parts = self.add_penalty_and_auxk(loss, decoded, step)
+        loss, parts = self.add_penalty_and_auxk(loss, batch)
         return loss, parts | {"sparsity": sparsity}
 
     def finish(self, x: Float[Tensor, "images dims"] | Inputs) -> Coder:

@@ -52,15 +52,16 @@ class Objective(topk.Objective):
         below_k = sorted({budget for budget in budgets if budget < k})
         self.budgets = [*below_k, k]
 
-    def fit(self, fit: step.Fit) -> Float[Tensor, ""]:
+    def fit(self, batch: step.Batch) -> Float[Tensor, ""]:
         """Return the mean of the errors at all budgets."""
         # The rank of each pick within its sample, from 0 for the largest. Of equal
         # activations the first in the order of the picks has the lower rank.
-        values = fit.picks.values.detach()
+        values = batch.picks.values.detach()
         by_size = values.argsort(dim=1, descending=True, stable=True)
         ranks = by_size.argsort(dim=1)
 
         errors = [
-            fit.error(fit.picks.where(ranks < budget)) for budget in self.budgets[:-1]
+            batch.error(batch.picks.where(ranks < budget))
+            for budget in self.budgets[:-1]
         ]
-        return torch.stack([*errors, fit.reconstruction]).mean()
+        return torch.stack([*errors, batch.reconstruction]).mean()

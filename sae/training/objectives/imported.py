@@ -4,15 +4,13 @@ A method that says `import` (config.yaml) has it. It keeps its own input space, 
 threshold. The rule `imported` has brought it into the project's form.
 """
 
-from typing import Annotated
-
 import numpy as np
 from jaxtyping import Float
 
 from sae.core import files
 from sae.core.errors import UserError
-from sae.core.options import Later
 from sae.core.options import Options as Base
+from sae.core.options import later
 from sae.models import saefile
 from sae.models.coder import Coder, TopK
 from sae.models.convert import describe_doubt
@@ -33,7 +31,7 @@ class Options(Base):
 
     file: str
     """The SAE, in this project's form."""
-    other_datasets: Annotated[bool, Later(False)] = False
+    other_datasets: bool = later(False)
     """Whether the experiment has datasets that it may not be of; it is then left out
     where it does not fit."""
 

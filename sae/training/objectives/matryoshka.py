@@ -64,10 +64,10 @@ class Objective(batch_topk.Objective):
         distinct_ends = dict.fromkeys(end for end in ends if end < m)
         self.levels = [*distinct_ends, m]
 
-    def fit(self, fit: step.Fit) -> Float[Tensor, ""]:
+    def fit(self, batch: step.Batch) -> Float[Tensor, ""]:
         """Return the mean of the errors of all levels."""
         errors = [
-            fit.error(fit.picks.where(fit.picks.indices < end))
+            batch.error(batch.picks.where(batch.picks.indices < end))
             for end in self.levels[:-1]
         ]
-        return torch.stack([*errors, fit.reconstruction]).mean()
+        return torch.stack([*errors, batch.reconstruction]).mean()

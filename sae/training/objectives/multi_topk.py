@@ -32,8 +32,8 @@ class Objective(topk.Objective):
 
     options: Options
 
-    def fit(self, fit: step.Fit) -> Float[Tensor, ""]:
+    def fit(self, batch: step.Batch) -> Float[Tensor, ""]:
         """Return the error of k latents plus the weighted error of r k latents."""
         larger_k = min(round(self.options.ratio * self.settings.k), self.settings.m)
-        larger_picks = fit.attach(picks.of_each(fit.a, larger_k))
-        return fit.reconstruction + self.options.weight * fit.error(larger_picks)
+        larger_picks = batch.attach(picks.of_each(batch.a.detach(), larger_k))
+        return batch.reconstruction + self.options.weight * batch.error(larger_picks)
