@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from sae.bank.plan import Member, Plan, named
+from sae.bank.plan import Plan
+from sae.bank.sae import Sae
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,29 +49,29 @@ class History:
 
     plan: Plan
     options: Any
-    trained: dict[str, Member]
+    trained: dict[str, Sae]
     validation: pd.DataFrame
 
-    def has(self, members: Iterable[Member]) -> bool:
+    def has(self, saes: Iterable[Sae]) -> bool:
         """Say whether all of some SAEs were trained."""
-        return named(members).keys() <= self.trained.keys()
+        return all(sae.path in self.trained for sae in saes)
 
-    def rows_of(self, members: Iterable[Member]) -> pd.DataFrame:
+    def rows_of(self, saes: Iterable[Sae]) -> pd.DataFrame:
         """Return the rows of `validation` of some SAEs, as far as they were trained."""
-        member_keys = {table_key(member) for member in members}
+        keys = {sae.table_key for sae in saes}
         row_keys = zip(
             self.validation["method"],
             self.validation["trial"],
             self.validation["seed"],
             strict=True,
         )
-        is_of_members = np.array([key in member_keys for key in row_keys], dtype=bool)
-        return self.validation.loc[is_of_members]
+        is_asked_for = np.array([key in keys for key in row_keys], dtype=bool)
+        return self.validation.loc[is_asked_for]
 
-    def of(self, members: Iterable[Member]) -> pd.DataFrame:
+    def of(self, saes: Iterable[Sae]) -> pd.DataFrame:
         """Call :meth:`rows_of` by the name that it had before."""
         warnings.warn("History.of is rows_of now", FutureWarning, stacklevel=2)
-        return self.rows_of(members)
+        return self.rows_of(saes)
 
 
 @dataclass(frozen=True)
@@ -81,15 +82,10 @@ class Choice:
         rows: Rows of selection.parquet, {column: value}, without the cell and the
             protocol: method, seed, trial, role, status, and columns of the protocol's
             own.
-        judged: The SAEs that get every score, as :func:`table_key` names them.
+        judged: The SAEs that get every score, as `Sae.table_key` names them.
         facts: What the protocol found out about the cell.
     """
 
     rows: list[dict[str, Any]]
     judged: set[tuple[str, str, int]]
     facts: dict[str, Any] = field(default_factory=dict)
-
-
-def table_key(member: Member) -> tuple[str, str, int]:
-    """Return what names an SAE in a cell's tables: (method, trial's name, seed)."""
-    return member.method, member.name, member.settings.seed

@@ -52,7 +52,8 @@ from pydantic import (
     field_validator,
 )
 
-from sae.bank.plan import Member, Plan
+from sae.bank.plan import Plan
+from sae.bank.sae import Sae
 from sae.config.protocol_use import ProtocolUse
 from sae.core.errors import Problem, UserError, describe_unknown
 from sae.core.options import (
@@ -69,7 +70,7 @@ from sae.core.options import (
     distinct,
 )
 from sae.core.options import Options as Base
-from sae.protocols._history import Choice, History, Sizes, table_key
+from sae.protocols._history import Choice, History, Sizes
 from sae.scoring import front
 from sae.scoring.front import DETECTION, MS, Window
 
@@ -204,7 +205,7 @@ class Options(Base):
         return seeds
 
 
-def next(history: History) -> list[Member]:
+def next(history: History) -> list[Sae]:
     """Return the SAEs of all rounds that can be said so far, round after round.
 
     A round can be said when all SAEs of the rounds before it were trained.
@@ -215,7 +216,7 @@ def next(history: History) -> list[Member]:
     """
     # Round 1: the baseline at lengths that double.
     lengths = _find_lengths(history)
-    members: list[Member] = []
+    members: list[Sae] = []
     for steps in lengths.steps:
         members += _baseline_at_length(history, steps)
     if not history.has(members):
@@ -254,7 +255,7 @@ def choose(history: History) -> Choice:
     fronts = _find_fronts(history, points_by_method, refined_by_method)
 
     rows = _vertex_rows(history, lengths, fronts)
-    judged = {table_key(member) for member in _judged_members(history, fronts)}
+    judged = {member.table_key for member in _judged_members(history, fronts)}
     return Choice(rows, judged, lengths.facts())
 
 
@@ -539,7 +540,7 @@ def _find_lengths(history: History) -> _Lengths:
     return _Lengths(lengths, settled=False)
 
 
-def _baseline_at_length(history: History, steps: int) -> list[Member]:
+def _baseline_at_length(history: History, steps: int) -> list[Sae]:
     plan = history.plan
     options = history.options
     low, high = options.lr
@@ -580,7 +581,7 @@ def _baseline(plan: Plan) -> str:
 # Round 2: every method at the same points of the common options.
 
 
-def _common_points(history: History, lengths: _Lengths) -> dict[str, list[Member]]:
+def _common_points(history: History, lengths: _Lengths) -> dict[str, list[Sae]]:
     """Return {method: its trials at the common points}, which are drawn or listed."""
     options = history.options
     plan = history.plan
@@ -681,7 +682,7 @@ def _value_at(ends: Sequence[float], share: float) -> float:
 
 def _tuning_member(
     history: History, lengths: _Lengths, method: str, trial: Mapping[str, float]
-) -> Member:
+) -> Sae:
     """Return the SAE of a trial: values rounded, with its steps, of the tuning seed."""
     settings: dict[str, Any] = {name: _rounded(value) for name, value in trial.items()}
     steps = history.plan.methods[method].recipe.get("steps")
@@ -701,15 +702,15 @@ def _rounded(value: float) -> float:
 
 
 def _refined_points(
-    history: History, lengths: _Lengths, points_by_method: Mapping[str, list[Member]]
-) -> dict[str, list[Member]]:
+    history: History, lengths: _Lengths, points_by_method: Mapping[str, list[Sae]]
+) -> dict[str, list[Sae]]:
     """Return {method: further trials around those of its points that promise most}."""
     # They differ in the method's own options; if it has none, in the common ones
     # nearby. Where points are listed there are none.
     options = history.options
     if not isinstance(options.points, int):
         return {method: [] for method in history.plan.tuned}
-    refined_by_method: dict[str, list[Member]] = {}
+    refined_by_method: dict[str, list[Sae]] = {}
     for method in history.plan.tuned:
         refined_by_method[method] = []
         promising_trials = _promising_trials(history, points_by_method[method])
@@ -729,7 +730,7 @@ def _refined_points(
     return refined_by_method
 
 
-def _promising_trials(history: History, members: list[Member]) -> list[dict[str, Any]]:
+def _promising_trials(history: History, members: list[Sae]) -> list[dict[str, Any]]:
     """Return the options of the trials to refine, as many as the rule says."""
     # First come those on the front of MS, then the other feasible ones, both by falling
     # R^2. Where these are too few, the trials whose latents fire most are returned
@@ -818,8 +819,8 @@ class _Fronts:
 
 def _find_fronts(
     history: History,
-    points_by_method: Mapping[str, list[Member]],
-    refined_by_method: Mapping[str, list[Member]],
+    points_by_method: Mapping[str, list[Sae]],
+    refined_by_method: Mapping[str, list[Sae]],
 ) -> _Fronts:
     trials = {
         method: _score_trials(
@@ -839,13 +840,13 @@ def _find_fronts(
     return _Fronts(history, trials, vertices)
 
 
-def _judged_members(history: History, fronts: _Fronts) -> list[Member]:
+def _judged_members(history: History, fronts: _Fronts) -> list[Sae]:
     """Return what is trained with fresh seeds, and judged by them."""
     # These are the vertices of each front that weigh anything in one of its windows. A
     # method that is `at` another one trains at the vertex of that one's front of MS
     # that weighs most in the headline's window.
     plan = history.plan
-    members: list[Member] = []
+    members: list[Sae] = []
     for (method, score), vertices in fronts.vertices.items():
         windows = fronts.windows(method, score)
         if vertices.empty:
@@ -908,7 +909,7 @@ def _vertex_rows(
 # What several rounds use.
 
 
-def _score_trials(history: History, members: list[Member]) -> pd.DataFrame:
+def _score_trials(history: History, members: list[Sae]) -> pd.DataFrame:
     """Return what the rule reads on validation, a row for each trained SAE."""
     # Its columns are trial (its name), options (a dict), status, k, r2, l0, firing (the
     # share of latents that fires on training images), feasible, and each score of
@@ -932,5 +933,5 @@ def _score_trials(history: History, members: list[Member]) -> pd.DataFrame:
     return trials.assign(feasible=front.feasible(trials, history.options))
 
 
-def _flatten(members_by_method: Mapping[str, list[Member]]) -> list[Member]:
+def _flatten(members_by_method: Mapping[str, list[Sae]]) -> list[Sae]:
     return [member for members in members_by_method.values() for member in members]

@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import Field
 
-from sae.bank.plan import Member, Plan
+from sae.bank.plan import Plan
+from sae.bank.sae import Sae
 from sae.config.protocol_use import ProtocolUse
 from sae.core.errors import Problem, describe_unknown
 from sae.core.options import Options as Base
@@ -30,7 +31,7 @@ class Options(Base):
     )
 
 
-def next(history: History) -> list[Member]:
+def next(history: History) -> list[Sae]:
     """Return every listed trial with every seed."""
     members = []
     for method, trials in history.options.trials.items():

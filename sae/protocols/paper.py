@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sae.bank.plan import Member, Plan, PlannedMethod
+from sae.bank.plan import Plan, PlannedMethod
+from sae.bank.sae import Sae
 from sae.core.errors import UserError
 from sae.core.options import Options
 from sae.protocols._history import Choice, History, Sizes
@@ -27,7 +28,7 @@ NAME = "paper"
 TOLERANCE = 0.0  # R^2 at least the other's, not one bit less.
 
 
-def next(history: History) -> list[Member]:
+def next(history: History) -> list[Sae]:
     """Return every trial with every seed; then `at` methods too, at what was chosen.
 
     Raises:
@@ -193,7 +194,7 @@ def _decide(
     return _Decision(trial_name=best["trial"], status=status, r2=best["r2"], bar=bar)
 
 
-def _trials(plan: Plan) -> list[Member]:
+def _trials(plan: Plan) -> list[Sae]:
     """Return every trial with every seed, of methods that are `at` no other one."""
     # Baselines, which are compared with no other method, come first. Then methods are
     # in the order of their names, since that of config.yaml should decide nothing.
