@@ -5,8 +5,6 @@ workflow counts SAEs by plans.
 """
 
 import itertools
-from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from pydantic import (
@@ -18,7 +16,7 @@ from pydantic import (
     field_validator,
 )
 
-from sae.core import paths
+from sae.bank.sae import Sae
 from sae.core.errors import UserError
 from sae.core.options import Options, describe_problems, later_options, without_absent
 from sae.training.recipe import Recipe, Settings, later_options_of, rounded
@@ -118,39 +116,6 @@ class Method(Options):
         ]
 
 
-@dataclass(frozen=True)
-class Member:
-    """One SAE of a cell, trained or to be trained.
-
-    Attributes:
-        method: Name of its method.
-        trial: {option: value} in which it differs from the method's other SAEs, apart
-            from the seed; empty if the method sweeps nothing.
-        settings: What it is trained with.
-        protocol: Name of the protocol that asks for it.
-    """
-
-    method: str
-    trial: dict[str, Any]
-    settings: Settings
-    protocol: str
-
-    @property
-    def path(self) -> str:
-        """The path of its file, relative to the folder of its bank."""
-        return paths.SAE.format(
-            method=self.method, trial=self.name, seed=self.settings.seed
-        )
-
-    @property
-    def name(self) -> str:
-        """The trial as paths print it, such as `lambda0.001-lr0.002`."""
-        return paths.trial_name(self.trial)
-
-    def __str__(self) -> str:
-        return f"{self.method} {self.name} seed {self.settings.seed}"
-
-
 class Plan(Options):
     """The plan of a cell: all that its job is told. It travels as JSON."""
 
@@ -178,7 +143,7 @@ class Plan(Options):
 
     def member(
         self, method: str, trial: dict[str, Any], seed: int, protocol: str
-    ) -> Member:
+    ) -> Sae:
         """Return the SAE of a method, a trial and a seed, with its settings.
 
         Each setting is what the trial says; else what the method says; else what the
@@ -230,7 +195,16 @@ class Plan(Options):
             settings = Settings(**values, options=entry_options)
         except ValidationError as error:
             raise UserError(f"method {method}: {describe_problems(error)}") from None
-        return Member(method, trial, settings, protocol)
+        return Sae(
+            dataset=self.dataset,
+            backbone=self.backbone,
+            k=self.k,
+            method=method,
+            trial=trial,
+            seed=seed,
+            protocol=protocol,
+            settings=settings,
+        )
 
     @property
     def cell(self) -> str:
@@ -251,8 +225,3 @@ class Plan(Options):
         while (compared_with := self.methods[method].against) is not None:
             method = compared_with
         return method
-
-
-def named(members: Iterable[Member]) -> dict[str, Member]:
-    """Return {path: member}, each path once, in the order of the members."""
-    return {member.path: member for member in members}

@@ -4,58 +4,16 @@ A bank opens its SAEs. Each is checked when it is opened, and a link that is gon
 made again.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sae.bank.sae import Sae
 from sae.bank.store import link_sae, unlink_unlisted
 from sae.core import files
 from sae.core.errors import UserError
-from sae.core.paths import trial_name
 from sae.models import saefile
 from sae.models.coder import Coder
-
-
-@dataclass(frozen=True)
-class BankedSae:
-    """One SAE of a bank.
-
-    Attributes:
-        method, protocol, trial, seed: As in `sae.bank.plan.Member`.
-        settings: What it was trained with. `objective` and `penalty` are names, `m` is
-            the number of its latents.
-        key: Its folder in the store.
-        trained: The key that it was trained under. It is not `key` where thresholds
-            were fixed once more afterwards.
-        sha256: Hash of its file; None if it diverged.
-        status: "ok" or "diverged".
-        step: Number of its last training step.
-        path: Of its file, relative to the folder of bank.json; None if it diverged.
-        judged: Whether a protocol chose it to get every score.
-    """
-
-    method: str
-    protocol: str
-    trial: dict[str, Any]
-    seed: int
-    settings: dict[str, Any]
-    key: str
-    trained: str
-    sha256: str | None
-    status: str
-    step: int
-    path: str | None
-    judged: bool = False
-
-    @property
-    def ok(self) -> bool:
-        """Return whether there is an SAE to open."""
-        return self.status == "ok"
-
-    @property
-    def name(self) -> str:
-        """The trial as paths print it."""
-        return trial_name(self.trial)
 
 
 @dataclass(frozen=True)
@@ -78,19 +36,19 @@ class Bank:
     k: int
     input_scale: float
     store: str
-    saes: list[BankedSae]
+    saes: list[Sae]
     facts: dict[str, dict[str, Any]]
 
     def write(self) -> None:
         """Write bank.json, and remove the links of SAEs that the bank does not list."""
-        listed_paths = {sae.path for sae in self.saes}
+        listed_paths = {sae.path for sae in self.saes if sae.ok}
         unlink_unlisted(self.file.parent, listed_paths)
 
-        content = asdict(self)
+        content = {**vars(self), "saes": [sae.to_record() for sae in self.saes]}
         del content["file"]
         files.write_json(self.file, content)
 
-    def siblings(self, sae: BankedSae) -> list[BankedSae]:
+    def siblings(self, sae: Sae) -> list[Sae]:
         """Return the SAEs that differ from one of the bank in the seed alone.
 
         Those that diverged are left out.
@@ -105,7 +63,7 @@ class Bank:
             and candidate.name == sae.name
         ]
 
-    def open(self, sae: BankedSae) -> Coder:
+    def open(self, sae: Sae) -> Coder:
         """Check and load one SAE of the bank.
 
         If its link is gone, it is made again from the store.
@@ -116,7 +74,7 @@ class Bank:
         Raises:
             UserError: The SAE is neither in the bank nor in the store, or was altered.
         """
-        assert sae.path is not None and sae.sha256 is not None
+        assert sae.sha256 is not None
         path = self.file.parent / sae.path
 
         if not path.exists():
@@ -142,7 +100,8 @@ def read(file: Path | str) -> Bank:
     """
     content = files.read_json(file, "bank")
     try:
-        content["saes"] = [BankedSae(**record) for record in content["saes"]]
+        cell = {name: content[name] for name in ("dataset", "backbone", "k")}
+        content["saes"] = [Sae.from_record(cell, record) for record in content["saes"]]
         return Bank(Path(file), **content)
     except (KeyError, TypeError) as error:
         raise UserError(

@@ -1,9 +1,10 @@
 """The store of finished SAEs.
 
-`store/{key}/` holds one SAE in three files: `sae.safetensors`, its training log
-`train.parquet`, and `result.json` (see `StoredSae`). A diverged SAE has no
-`sae.safetensors`. A folder appears whole or not at all, so a killed job loses the SAE
-that it was training and no other.
+`store/{key}/` holds one SAE in three files: `sae.safetensors`, which a diverged SAE has
+not; its training log `train.parquet`; and `result.json`: `status`, `step`, `m`,
+`sha256` and `made_by` as of `sae.bank.sae.Sae`, the versions of libraries (`made_with`,
+recorded only), and the last scores of the log. A folder appears whole or not at all, so
+a killed job loses the SAE that it was training and no other.
 
 The key is a hash of all that made the SAE: the hashes of embeddings and index,
 settings, versions of code, and class of device. The thresholds of some SAEs are fixed
@@ -20,72 +21,17 @@ import logging
 import os
 from collections.abc import Collection, Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sae.bank.sae import Sae
 from sae.core import files, paths, seals, versions
 from sae.core.errors import UserError
 
 log = logging.getLogger(__name__)
 
 SAE_FILE, LOG_FILE, RESULT_FILE = paths.STORED
-
-
-@dataclass(frozen=True)
-class StoredSae:
-    """One SAE of a store, as its `result.json` describes it.
-
-    Attributes:
-        folder: Its folder, named by its key. It is not written to `result.json`.
-        status: "ok" or "diverged".
-        step: Number of the last training step, from 0; -1 where nothing was trained.
-        m: Number of latents.
-        sha256: Hash of `sae.safetensors`; None if the SAE diverged.
-        made_by: All that decides the SAE. The key is its hash.
-        made_with: Versions of libraries, recorded only.
-        last_scores: {column of the training log: its last value}, such as `r2`, `l0`.
-            A score is absent where the log lacks it or the value is not finite.
-    """
-
-    folder: Path
-    status: str
-    step: int
-    m: int
-    sha256: str | None
-    made_by: dict[str, Any]
-    made_with: dict[str, Any]
-    last_scores: dict[str, float]
-
-    @property
-    def ok(self) -> bool:
-        """Return whether training ended with an SAE, not by divergence."""
-        return self.status == "ok"
-
-    @property
-    def key(self) -> str:
-        """Return the key of the SAE."""
-        return self.folder.name
-
-    @classmethod
-    def read(cls, folder: Path) -> "StoredSae":
-        """Read the `result.json` of a folder.
-
-        Raises:
-            UserError: The file is missing or altered.
-        """
-        record = files.read_json(folder / RESULT_FILE, "result of SAE")
-        names = ("status", "step", "m", "sha256", "made_by", "made_with")
-        fields = {name: record.pop(name) for name in names}
-        # What is left of the record are the scores.
-        return cls(folder, **fields, last_scores=record)
-
-    def write(self, folder: Path) -> None:
-        """Write `result.json` into the folder where the SAE's files are collected."""
-        record = asdict(self)
-        del record["folder"]
-        last_scores = record.pop("last_scores")
-        files.write_json(folder / RESULT_FILE, {**last_scores, **record})
 
 
 def store_key(made_by: dict[str, Any]) -> str:
@@ -106,21 +52,23 @@ def training_versions(objective: str, penalty: str | None) -> str:
     return versions.joined(names)
 
 
-def find_sae(folder: Path, shared_stores: Iterable[Path]) -> StoredSae | None:
+def find_sae(sae: Sae, store: Path, shared_stores: Iterable[Path]) -> Sae | None:
     """Find a finished SAE in the store or, if it is not there, in a shared one.
 
-    An SAE of a shared store is linked or copied into `folder`. A damaged SAE is moved
-    out of `folder`.
+    An SAE of a shared store is linked or copied into the store. A damaged SAE is moved
+    out of the store.
 
     Args:
-        folder: Where the SAE lies in the store if it is finished.
+        sae: The SAE, with its key.
+        store: The store.
         shared_stores: Stores of others, only read.
 
     Returns:
-        The SAE in `folder`; None if no store has it whole.
+        The SAE with what became of it; None if no store has it whole.
     """
+    folder = store / sae.key
     if folder.exists():
-        stored_sae = intact_sae(folder)
+        stored_sae = intact_sae(sae, folder)
         if stored_sae is not None:
             return stored_sae
         log.warning("%s is damaged and is trained again", folder)
@@ -129,37 +77,43 @@ def find_sae(folder: Path, shared_stores: Iterable[Path]) -> StoredSae | None:
             os.replace(folder, scratch / "damaged")
 
     for shared_store in shared_stores:
-        shared_folder = Path(shared_store) / folder.name
+        shared_folder = Path(shared_store) / sae.key
         try:
-            if intact_sae(shared_folder) is not None:
+            if intact_sae(sae, shared_folder) is not None:
                 with files.atomic_directory(folder) as temporary_folder:
                     files.link_or_copy(shared_folder, temporary_folder)
-                log.info("%s was taken from %s", folder.name, shared_store)
-                return intact_sae(folder)
+                log.info("%s was taken from %s", sae.key, shared_store)
+                return intact_sae(sae, folder)
         except (OSError, UserError) as error:
-            log.warning(
-                "%s cannot be taken from %s: %s", folder.name, shared_store, error
-            )
+            log.warning("%s cannot be taken from %s: %s", sae.key, shared_store, error)
     return None
 
 
-def intact_sae(folder: Path) -> StoredSae | None:
-    """Return the SAE in a folder if all its files are as they were written.
+def intact_sae(sae: Sae, folder: Path) -> Sae | None:
+    """Return an SAE with what became of it, as its folder in a store says.
 
     Returns:
-        None where a file is missing or altered, or belongs to an SAE of another key.
+        None where a file of the folder is missing or altered, or belongs to an SAE of
+        another key.
     """
     try:
-        stored_sae = StoredSae.read(folder)
+        result = files.read_json(folder / RESULT_FILE, "result of SAE")
         seals.read_sealed(folder / LOG_FILE)
-        if stored_sae.sha256 is not None:
-            files.check_sum(folder / SAE_FILE, stored_sae.sha256, folder / RESULT_FILE)
+        if result["sha256"] is not None:
+            files.check_sum(folder / SAE_FILE, result["sha256"], folder / RESULT_FILE)
     except UserError as error:
         log.debug("%s", error)
         return None
-    if store_key(stored_sae.made_by) != stored_sae.key:
+    if store_key(result["made_by"]) != folder.name:
         return None
-    return stored_sae
+
+    return replace(
+        sae,
+        settings=sae.settings.model_copy(update={"m": result["m"]}),
+        status=result["status"],
+        step=result["step"],
+        sha256=result["sha256"],
+    )
 
 
 def link_sae(stored_folder: Path, bank_path: Path) -> None:

@@ -1,8 +1,8 @@
 """Train the SAEs of a cell that the store lacks, and list all of them as a bank.
 
-A `Trainer` is given the members of a cell (`sae.bank.plan.Member`). It finds each in
-the store or trains it, links it to where the bank has it, and returns its entry of
-bank.json.
+A `Trainer` is given planned SAEs of a cell (`sae.bank.sae.Sae`). It finds each in the
+store or trains it, links it to where the bank has it, and returns it with what became
+of it.
 
 The names of an SAE that count are those in bank.json. The SAE's own file has the names
 that its first maker gave it.
@@ -27,9 +27,9 @@ import pandas as pd
 import torch
 
 from sae.bank import store
-from sae.bank.plan import Member, Plan
-from sae.bank.read import Bank, BankedSae
-from sae.bank.store import StoredSae
+from sae.bank.plan import Plan
+from sae.bank.read import Bank
+from sae.bank.sae import Sae
 from sae.core import files, paths, registry, versions
 from sae.core.errors import UserError
 from sae.core.progress import report_progress
@@ -40,7 +40,7 @@ from sae.models.coder import Coder, Threshold
 from sae.models.inputs import Inputs
 from sae.training.calibrate import calibrate
 from sae.training.loop import Diverged, Moments, moments, train
-from sae.training.recipe import Settings, completed
+from sae.training.recipe import Settings, later_options_of
 
 log = logging.getLogger(__name__)
 progress = logging.getLogger("sae.progress")
@@ -128,25 +128,6 @@ class CellData:
         return inputs.open_inputs(
             embeddings, self.input_norm, self.input_scale, self.device
         )
-
-
-@dataclass(frozen=True)
-class RequestedSae:
-    """One SAE that is to be in the store, with what its training needs.
-
-    Attributes:
-        plan: Plan of its cell.
-        cell_data: What it is trained on.
-        member: Its names and settings.
-        made_by: All that decides it. Its key is the hash of this.
-        folder: Its folder in the store, named by its key.
-    """
-
-    plan: Plan
-    cell_data: CellData
-    member: Member
-    made_by: dict[str, Any]
-    folder: Path
 
 
 def cell_data_of(plan: Plan, activations_dir: Path, device: str) -> CellData:
@@ -241,78 +222,79 @@ class Trainer:
             facts={},
         )
 
-    def bring(self, members: list[Member]) -> list[BankedSae]:
-        """Train the SAEs that no store has, and add all of `members` to the bank.
+    def bring(self, saes: list[Sae]) -> list[Sae]:
+        """Train the SAEs that no store has, and add all to the bank.
+
+        Args:
+            saes: As the plan has them.
 
         Returns:
-            Their entries of the bank, in the order of `members`.
+            They as the bank has them, in the same order.
         """
-        requests = [self._request(member) for member in members]
-        self._note_as_unfinished(requests)
+        requested = [self._with_key(sae) for sae in saes]
+        self._note_as_unfinished(requested)
 
-        # Two members may be one SAE under two names, with one folder. It is trained
-        # once, and its file has the names of the later member.
-        saes_by_folder = {
-            request.folder: store.find_sae(request.folder, self._place.shared)
-            for request in requests
-        }
+        store_folder = self._place.store
+        found = [
+            store.find_sae(sae, store_folder, self._place.shared) for sae in requested
+        ]
+        # Two of them may be one SAE under two names, with one key. It is trained once,
+        # and its file has the names of the later one.
         to_train = {
-            request.folder: request
-            for request in requests
-            if saes_by_folder[request.folder] is None
+            sae.key: sae
+            for sae, stored_sae in zip(requested, found, strict=True)
+            if stored_sae is None
         }
-        newly_trained: Iterator[StoredSae] = map(_train_one, to_train.values())
+        train_one = functools.partial(
+            _train_one, cell_data=self._cell_data, store_folder=store_folder
+        )
+        newly_trained: Iterator[None] = map(train_one, to_train.values())
         # One SAE alone gains nothing from another process. Without a pool none is
         # trained yet: `next` below trains one at a time.
         if self._side_by_side is not None and len(to_train) > 1:
-            newly_trained = self._side_by_side(_train_in_worker, to_train.values())
+            train_in_worker = functools.partial(
+                _train_in_worker, cell_data=self._cell_data, store_folder=store_folder
+            )
+            newly_trained = self._side_by_side(train_in_worker, to_train.values())
 
         bank_size = len(self.bank.saes)
+        finished_keys = set[str]()
         banked_saes = []
-        for number, request in enumerate(requests, 1):
+        for number, (sae, stored_sae) in enumerate(
+            zip(requested, found, strict=True), 1
+        ):
             report_progress(
-                bank_size + number - 1, bank_size + len(requests), "SAEs trained"
+                bank_size + number - 1, bank_size + len(requested), "SAEs trained"
             )
-            stored_sae = saes_by_folder[request.folder]
+            origin = ", found in the store"
             if stored_sae is None:
-                # This loop meets the folders in the order of `to_train`, since a dict
-                # keeps the place at which a folder first came.
-                stored_sae = next(newly_trained)
-                saes_by_folder[request.folder] = stored_sae
+                origin = ""
+                # This loop meets the keys in the order of `to_train`, since a dict
+                # keeps the place at which a key first came.
+                if sae.key not in finished_keys:
+                    next(newly_trained)
+                    finished_keys.add(sae.key)
+                stored_sae = store.intact_sae(sae, store_folder / sae.key)
+                assert stored_sae is not None
 
-            is_new = request.folder in to_train
             progress.info(
                 "%s: %d/%d %s: %s%s",
                 self._plan.cell,
                 number,
-                len(requests),
-                request.member,
-                _describe(stored_sae, request.made_by["settings"]),
-                "" if is_new else ", found in the store",
+                len(requested),
+                sae,
+                self._describe_result(stored_sae),
+                origin,
             )
-            banked_saes.append(self._link(request, stored_sae))
+            banked_saes.append(self._link(stored_sae))
 
         self.bank = replace(self.bank, saes=[*self.bank.saes, *banked_saes])
         return banked_saes
 
-    def _note_as_unfinished(self, requests: list[RequestedSae]) -> None:
-        """List the cell's keys beside bank.json: `make prune` then keeps their SAEs."""
-        unfinished = self._place.unfinished
-        keys = {request.folder.name for request in requests}
-        for sae in self.bank.saes:
-            keys.update((sae.key, sae.trained))
-
-        # A job that was killed in a later round has noted more keys: they stay.
-        if unfinished.exists():
-            noted = files.read_json(unfinished, "list of unfinished SAEs")
-            keys.update(noted["keys"])
-
-        files.write_json(unfinished, {"keys": sorted(keys)})
-
-    def _request(self, member: Member) -> RequestedSae:
+    def _with_key(self, sae: Sae) -> Sae:
         # The code is loaded when its versions are read: an edit that is made while the
         # cell trains belongs to the next run.
-        settings = member.settings
+        settings = sae.settings
         objective, _ = load_objective_and_penalty(settings)
         code_versions = self._training_versions(settings.objective, settings.penalty)
 
@@ -329,41 +311,47 @@ class Trainer:
             "versions": code_versions,
             "device": torch.device(self._cell_data.device).type,
         }
-        return RequestedSae(
-            plan=self._plan,
-            cell_data=self._cell_data,
-            member=member,
-            made_by=made_by,
-            folder=self._place.store / store.store_key(made_by),
+        key = store.store_key(made_by)
+        return replace(sae, made_by=made_by, key=key, trained=key)
+
+    def _note_as_unfinished(self, requested: list[Sae]) -> None:
+        """List the cell's keys beside bank.json: `make prune` then keeps their SAEs."""
+        unfinished = self._place.unfinished
+        keys = {sae.key for sae in requested}
+        for sae in self.bank.saes:
+            keys.update((sae.key, sae.trained))
+
+        # A job that was killed in a later round has noted more keys: they stay.
+        if unfinished.exists():
+            noted = files.read_json(unfinished, "list of unfinished SAEs")
+            keys.update(noted["keys"])
+
+        files.write_json(unfinished, {"keys": sorted(keys)})
+
+    def _describe_result(self, sae: Sae) -> str:
+        if not sae.ok:
+            settings = files.dumps(sae.made_by["settings"])
+            return f"DIVERGED by step {sae.step} ({settings})"
+        result = files.read_json(self._place.store / sae.key / store.RESULT_FILE)
+        return ", ".join(
+            text.format(result[name])
+            for name, text in _SCORE_FORMATS.items()
+            if result.get(name) is not None
         )
 
-    def _link(self, request: RequestedSae, trained_sae: StoredSae) -> BankedSae:
-        """Link a trained SAE to where the bank has it, and return its entry."""
-        member = request.member
-        path = None
-        listed_sae = trained_sae
-        if trained_sae.ok:
-            listed_sae = _sae_within_budget(request, trained_sae, self._place)
-            path = member.path
-            store.link_sae(listed_sae.folder, self._place.bank.parent / path)
+    def _link(self, sae: Sae) -> Sae:
+        """Link a stored SAE to where the bank has it, and return it as listed there."""
+        if sae.ok:
+            sae = _sae_within_budget(sae, self._cell_data, self._place)
+            bank_path = self._place.bank.parent / sae.path
+            store.link_sae(self._place.store / sae.key, bank_path)
 
-        # The key covers the code of objective and penalty; here their names stand.
-        names = member.settings.model_dump(include={"objective", "penalty"})
-        settings = completed(request.made_by["settings"] | names)
-        settings["m"] = listed_sae.m
-        return BankedSae(
-            method=member.method,
-            protocol=member.protocol,
-            trial=member.trial,
-            seed=member.settings.seed,
-            settings=settings,
-            key=listed_sae.key,
-            trained=trained_sae.key,
-            sha256=listed_sae.sha256,
-            status=listed_sae.status,
-            step=listed_sae.step,
-            path=path,
-        )
+        # The hash of its file stands for the options of one that was made elsewhere.
+        settings = sae.settings
+        later_options = later_options_of(settings.objective, settings.penalty)
+        options = later_options | sae.made_by["settings"]["options"]
+        listed_settings = settings.model_copy(update={"options": options})
+        return replace(sae, settings=listed_settings)
 
 
 def load_objective_and_penalty(
@@ -382,19 +370,8 @@ def is_made_elsewhere(objective: ModuleType) -> bool:
     return getattr(objective, "MADE_ELSEWHERE", False)
 
 
-def _describe(stored_sae: StoredSae, settings: dict[str, Any]) -> str:
-    if not stored_sae.ok:
-        return f"DIVERGED by step {stored_sae.step} ({files.dumps(settings)})"
-    scores = stored_sae.last_scores
-    return ", ".join(
-        text.format(scores[name])
-        for name, text in _SCORE_FORMATS.items()
-        if scores.get(name) is not None
-    )
-
-
-def _train_in_worker(request: RequestedSae) -> StoredSae:
-    return _train_one(replace(request, cell_data=_opened_data(request.cell_data)))
+def _train_in_worker(sae: Sae, cell_data: CellData, store_folder: Path) -> None:
+    _train_one(sae, _opened_data(cell_data), store_folder)
 
 
 @functools.lru_cache(maxsize=1)
@@ -403,62 +380,56 @@ def _opened_data(cell_data: CellData) -> CellData:
     return cell_data
 
 
-def _train_one(request: RequestedSae) -> StoredSae:
-    """Return the SAE as the store has it; another process may have been faster."""
-    log.info(
-        "%s: start %s as %s", request.plan.cell, request.member, request.folder.name
-    )
+def _train_one(sae: Sae, cell_data: CellData, store_folder: Path) -> None:
+    """Bring an SAE into the store, where another process may have been faster."""
+    log.info("%s: start %s as %s", sae.cell, sae, sae.key)
     start = time.perf_counter()
-    with files.atomic_directory(request.folder) as temporary_folder:
+    with files.atomic_directory(store_folder / sae.key) as temporary_folder:
+        sae_file = temporary_folder / store.SAE_FILE
         try:
-            coder, log_rows = _train_or_take(request.member, request.cell_data)
+            coder, log_rows = _train_or_take(sae, cell_data)
         except Diverged as divergence:
             log_rows = divergence.rows
             status = "diverged"
             last_step = divergence.step
-            m = request.member.settings.m
+            m = sae.settings.m
             sha256 = None
         else:
-            coder.metadata.update(_names_and_origin(request))
-            saefile.save(coder, temporary_folder / store.SAE_FILE)
+            coder.metadata.update(_names_and_origin(sae, cell_data))
+            saefile.save(coder, sae_file)
             status = "ok"
             last_step = log_rows[-1]["step"]
             m = coder.m
-            sha256 = files.sha256(temporary_folder / store.SAE_FILE)
+            sha256 = files.sha256(sae_file)
 
         files.write_parquet(temporary_folder / store.LOG_FILE, pd.DataFrame(log_rows))
-        finished_sae = StoredSae(
-            folder=request.folder,
-            status=status,
-            step=last_step,
-            m=m,
-            sha256=sha256,
-            made_by=request.made_by,
-            made_with=_library_versions(),
-            last_scores=_finite_scores(log_rows[-1]),
-        )
-        finished_sae.write(temporary_folder)
+        result = {
+            **_finite_scores(log_rows[-1]),
+            "status": status,
+            "step": last_step,
+            "m": m,
+            "sha256": sha256,
+            "made_by": sae.made_by,
+            "made_with": _library_versions(),
+        }
+        files.write_json(temporary_folder / store.RESULT_FILE, result)
 
     seconds = time.perf_counter() - start
     step_count = log_rows[-1]["step"] + 1
     milliseconds_per_step = 1e3 * seconds / max(1, step_count)
     log.info("%.1f s, %d steps of %.2f ms", seconds, step_count, milliseconds_per_step)
 
-    stored_sae = store.intact_sae(request.folder)
-    assert stored_sae is not None
-    return stored_sae
 
-
-def _names_and_origin(request: RequestedSae) -> dict[str, Any]:
-    manifest = files.read_json(request.cell_data.folder / "train/manifest.json")
+def _names_and_origin(sae: Sae, cell_data: CellData) -> dict[str, Any]:
+    manifest = files.read_json(cell_data.folder / "train/manifest.json")
     return {
-        "method": request.member.method,
-        "trial": request.member.trial,
-        "seed": request.member.settings.seed,
-        "dataset": request.plan.dataset,
-        "backbone": request.plan.backbone,
-        "embeddings": request.made_by["data"]["embeddings.npy"],
-        "versions": request.made_by["versions"],
+        "method": sae.method,
+        "trial": sae.trial,
+        "seed": sae.seed,
+        "dataset": sae.dataset,
+        "backbone": sae.backbone,
+        "embeddings": sae.made_by["data"]["embeddings.npy"],
+        "versions": sae.made_by["versions"],
         "made_of": activations.made_of(manifest),
     }
 
@@ -472,9 +443,7 @@ def _finite_scores(log_row: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def _sae_within_budget(
-    request: RequestedSae, trained_sae: StoredSae, place: Place
-) -> StoredSae:
+def _sae_within_budget(sae: Sae, cell_data: CellData, place: Place) -> Sae:
     """Return the SAE that a bank lists for a trained one: it has k active latents."""
     # Training fixes thresholds so that k latents are active on *training* images, on
     # average. Held-out images of a small dataset activate more (a third more, measured:
@@ -482,27 +451,28 @@ def _sae_within_budget(
     # budget. Therefore it is stored once more, with all its thresholds scaled by one
     # factor so that k latents are active on validation images. An SAE that was made
     # elsewhere keeps its thresholds.
-    coder = saefile.load(trained_sae.folder / store.SAE_FILE)
+    trained_folder = place.store / sae.key
+    coder = saefile.load(trained_folder / store.SAE_FILE)
     trained_select = coder.select
-    objective, _ = load_objective_and_penalty(request.member.settings)
+    objective, _ = load_objective_and_penalty(sae.settings)
     if not isinstance(trained_select, Threshold) or is_made_elsewhere(objective):
-        return trained_sae
+        return sae
 
-    validation_sha256 = request.cell_data.validation.manifest["sha256"]
+    validation_sha256 = cell_data.validation.manifest["sha256"]
     made_by = {
-        **trained_sae.made_by,
+        **sae.made_by,
         "thresholds": {
-            "of": trained_sae.key,
+            "of": sae.key,
             "on": validation_sha256,
             "versions": versions.joined([("training", "calibrate")]),
         },
     }
-    folder = place.store / store.store_key(made_by)
-    rescaled_sae = store.find_sae(folder, place.shared)
-    if rescaled_sae is not None:
-        return rescaled_sae
+    rescaled_sae = replace(sae, made_by=made_by, key=store.store_key(made_by))
+    found_sae = store.find_sae(rescaled_sae, place.store, place.shared)
+    if found_sae is not None:
+        return found_sae
 
-    validation_inputs = request.cell_data.validation_inputs
+    validation_inputs = cell_data.validation_inputs
     device = validation_inputs.device
     coder = coder.to(device)
     theta = calibrate(
@@ -511,29 +481,25 @@ def _sae_within_budget(
     coder.select = Threshold(theta)
     coder.metadata["thresholds_fixed_on"] = validation_sha256["embeddings.npy"]
 
+    folder = place.store / rescaled_sae.key
     with files.atomic_directory(folder) as temporary_folder:
-        saefile.save(coder, temporary_folder / store.SAE_FILE)
+        sae_file = temporary_folder / store.SAE_FILE
+        saefile.save(coder, sae_file)
         shutil.copyfile(
-            trained_sae.folder / store.LOG_FILE, temporary_folder / store.LOG_FILE
+            trained_folder / store.LOG_FILE, temporary_folder / store.LOG_FILE
         )
-        finished_sae = replace(
-            trained_sae,
-            folder=folder,
-            sha256=files.sha256(temporary_folder / store.SAE_FILE),
-            made_by=made_by,
-        )
-        finished_sae.write(temporary_folder)
+        result = files.read_json(trained_folder / store.RESULT_FILE)
+        result |= {"sha256": files.sha256(sae_file), "made_by": made_by}
+        files.write_json(temporary_folder / store.RESULT_FILE, result)
 
-    rescaled_sae = store.intact_sae(folder)
-    assert rescaled_sae is not None
-    return rescaled_sae
+    stored_sae = store.intact_sae(rescaled_sae, folder)
+    assert stored_sae is not None
+    return stored_sae
 
 
-def _train_or_take(
-    member: Member, cell_data: CellData
-) -> tuple[Coder, list[dict[str, Any]]]:
+def _train_or_take(sae: Sae, cell_data: CellData) -> tuple[Coder, list[dict[str, Any]]]:
     """Train an SAE or, if it was made elsewhere, take it from its file."""
-    settings = member.settings
+    settings = sae.settings
     objective, penalty = load_objective_and_penalty(settings)
 
     if is_made_elsewhere(objective):

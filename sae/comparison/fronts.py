@@ -302,36 +302,24 @@ def _joined_names(lists: pd.Series) -> str:
 # -- what the SAEs score on test
 
 
-class TestedSae(NamedTuple):
-    """The scores of one SAE on test.
-
-    Attributes:
-        ok: Whether it ended well; False if it diverged.
-        r2: Its R^2.
-        scores: {name of a score: its value}.
-    """
-
-    ok: bool
-    r2: float
-    scores: dict[str, float]
-
-
-# {values of the columns `TRIAL`: {seed: SAE}}
-TestScores = dict[tuple[Any, ...], dict[int, TestedSae]]
+# {values of the columns `TRIAL`: {seed: {"r2" or another score: its value}}}; of an SAE
+# that diverged there are no scores.
+TestScores = dict[tuple[Any, ...], dict[int, dict[str, float]]]
 
 
 def read_test_scores(metrics: pd.DataFrame) -> TestScores:
     """Return the scores on test of every trial (`TRIAL`), by its seeds."""
     rows = metrics[metrics["split"] == "test"]
     keys = rows[[*TRIAL, "seed"]].itertuples(index=False, name=None)
-    ended_well = rows["status"] == "ok"
-    r2 = values(rows, "r2")
     scores = pd.DataFrame({name: SCORES[name].of(rows) for name in COMPARED})
+    scores["r2"] = values(rows, "r2")
+    ended_well = rows["status"] == "ok"
 
-    saes = map(TestedSae, ended_well, r2, scores.to_dict("records"))
     tests: TestScores = {}
-    for (*trial_key, seed), sae in zip(keys, saes, strict=True):
-        tests.setdefault(tuple(trial_key), {})[int(seed)] = sae
+    for (*trial_key, seed), ok, of_sae in zip(
+        keys, ended_well, scores.to_dict("records"), strict=True
+    ):
+        tests.setdefault(tuple(trial_key), {})[int(seed)] = of_sae if ok else {}
     return tests
 
 
@@ -341,7 +329,7 @@ class _Front:
     Attributes:
         r2: (vertices,) on validation, falling.
         names: (vertices,) of the trials.
-        saes: (vertices,) {seed: what that SAE scores on test}.
+        scores: (vertices,) {seed: what that SAE scores on test}, as `TestScores`.
 
     A *place* is that of a vertex in these.
     """
@@ -350,7 +338,7 @@ class _Front:
         keys = vertices[TRIAL].itertuples(index=False, name=None)
         self.r2 = vertices["r2"].to_numpy(float)
         self.names = [*vertices["trial"]]
-        self.saes = [tests.get(key, {}) for key in keys]
+        self.scores = [tests.get(key, {}) for key in keys]
 
     @property
     def floor(self) -> float:
@@ -361,8 +349,8 @@ class _Front:
         """Return the places of vertices whose SAE of a seed diverged."""
         return [
             place
-            for place, saes in enumerate(self.saes)
-            if seed in saes and not saes[seed].ok
+            for place, scores in enumerate(self.scores)
+            if seed in scores and not scores[seed]
         ]
 
 
@@ -475,7 +463,7 @@ class _FrontPair:
         for side in (self.method_front, self.baseline_front):
             # A vertex that weighs nothing in the window does not count.
             weighing_places = np.flatnonzero(front.weights(side.r2, window) > 0)
-            seeds_by_vertex = (set(side.saes[place]) for place in weighing_places)
+            seeds_by_vertex = (set(side.scores[place]) for place in weighing_places)
             seeds_by_front.append(set.intersection(*seeds_by_vertex))
         common_seeds = set.intersection(*seeds_by_front)
 
@@ -526,14 +514,10 @@ class _FrontPair:
         )
 
     def with_seed(self, side: _Front, seed: int) -> _SeedFront:
-        places = [
-            place
-            for place, saes in enumerate(side.saes)
-            if seed in saes and saes[seed].ok
-        ]
+        places = [place for place, scores in enumerate(side.scores) if scores.get(seed)]
         if self.reading == VALIDATION:
             return _SeedFront(places, side.r2[places])
-        test_r2 = np.array([side.saes[place][seed].r2 for place in places])
+        test_r2 = np.array([side.scores[place][seed]["r2"] for place in places])
         order = np.argsort(-test_r2, kind="stable")
         return _SeedFront([places[n] for n in order], test_r2[order])
 
@@ -572,9 +556,9 @@ class _FrontPair:
         for place, weight in zip(seed_front.places, weights, strict=True):
             # A vertex that weighs nothing may lack the score.
             if weight > 0:
-                sae = side.saes[place][seed]
-                score += float(weight) * sae.scores[self.score]
-                r2 += float(weight) * sae.r2
+                scores = side.scores[place][seed]
+                score += float(weight) * scores[self.score]
+                r2 += float(weight) * scores["r2"]
                 texts.append(f"{side.names[place]}: {weight:.3f}")
         return score, r2, "; ".join(texts)
 

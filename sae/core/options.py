@@ -339,6 +339,24 @@ def ascending(ends: list[float]) -> list[float]:
     return ends
 
 
+# Before the name of a repo of the Hugging Face hub: a model with its weights.
+HUB_PREFIX = "hf-hub:"
+
+
+def weights_named_once(value: str | None, validation: ValidationInfo) -> str | None:
+    """Return an option that names weights, beside the option `model`.
+
+    Raises:
+        ValueError: `model` is of the hub, and names the weights too.
+    """
+    is_of_hub = str(validation.data.get("model", "")).startswith(HUB_PREFIX)
+    if is_of_hub and value is not None:
+        raise ValueError(
+            f"`{HUB_PREFIX}` names the weights too; leave it out, or change `model`"
+        )
+    return value
+
+
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Count = Annotated[int, Field(ge=1)]
 Whole = Annotated[int, Field(ge=0)]

@@ -3,7 +3,6 @@
 import logging
 import os
 import reprlib
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,21 +26,6 @@ NO_OPTIONS = Options()
 # sums in another order.
 TOLERANCE = 1e-4
 MOST_ROWS_COMPARED = 1000
-
-
-@dataclass(frozen=True)
-class ImportedSae:
-    """A checkpoint of another library, and the coder that was made of it.
-
-    Attributes:
-        checkpoint: its tensors and settings.
-        importer: the module of the importer that read it.
-        coder: the same SAE in this project's form.
-    """
-
-    checkpoint: checkpoints.Checkpoint
-    importer: ModuleType
-    coder: Coder
 
 
 def load(
@@ -71,10 +55,12 @@ def load(
             "sae.models.convert.Options(k=..., input_norm=..., input_scale=...)"
         )
     arguments.file_path("place", place)
-    imported = _import_checkpoint(os.fspath(place), format, options or NO_OPTIONS)
+    checkpoint, importer, coder = _import_checkpoint(
+        os.fspath(place), format, options or NO_OPTIONS
+    )
     if check is not None:
-        _check_against_format(imported, check, "embeddings")
-    return imported.coder
+        _check_against_format(checkpoint, importer, coder, check, "embeddings")
+    return coder
 
 
 def import_(
@@ -100,11 +86,10 @@ def import_(
     Raises:
         UserError: as :func:`load`, or as :func:`check_output_path` of what is read.
     """
-    imported = _import_checkpoint(place, format, options)
-    coder = imported.coder
-    files_read = [imported.checkpoint.path]
-    if imported.checkpoint.settings_file is not None:
-        files_read.append(imported.checkpoint.settings_file)
+    checkpoint, importer, coder = _import_checkpoint(place, format, options)
+    files_read = [checkpoint.path]
+    if checkpoint.settings_file is not None:
+        files_read.append(checkpoint.settings_file)
     if check is not None:
         files_read.append(check)
     check_output_path(out, *files_read)
@@ -112,7 +97,8 @@ def import_(
     check_note = ""
     input_space_doubt = ""
     if check is not None:
-        r2 = _check_against_format(imported, files.read_array(check), str(check))
+        embeddings = files.read_array(check)
+        r2 = _check_against_format(checkpoint, importer, coder, embeddings, str(check))
         input_space_doubt = describe_doubt(coder, r2, f"the embeddings of {check}")
         check_note = (
             f"; codes and reconstructions of embeddings of {check} are the format's own"
@@ -147,7 +133,10 @@ def describe_doubt(coder: Coder, r2: float, embeddings_name: str) -> str:
     )
 
 
-def _import_checkpoint(place: str, format: str, options: Options) -> ImportedSae:
+def _import_checkpoint(
+    place: str, format: str, options: Options
+) -> tuple[checkpoints.Checkpoint, ModuleType, Coder]:
+    """Return a checkpoint, the importer that read it, and the coder it was made into."""
     checkpoint = checkpoints.read_checkpoint(place)
     format_name = format
     if format == AUTO:
@@ -164,7 +153,7 @@ def _import_checkpoint(place: str, format: str, options: Options) -> ImportedSae
     # What a file of this project states about itself stays.
     coder.metadata = imported_metadata | coder.metadata
     coder.metadata["imported_sha256"] = files.sha256(checkpoint.path)
-    return ImportedSae(checkpoint, importer, coder)
+    return checkpoint, importer, coder
 
 
 def _detect_format(checkpoint: checkpoints.Checkpoint) -> str:
@@ -222,11 +211,14 @@ def check_output_path(out: Path | str, *files_read: Path | str) -> None:
 
 
 @torch.no_grad()
-def _check_against_format(imported: ImportedSae, embeddings: Any, name: str) -> float:
+def _check_against_format(
+    checkpoint: checkpoints.Checkpoint,
+    importer: ModuleType,
+    coder: Coder,
+    embeddings: Any,
+    name: str,
+) -> float:
     """Return R^2 of a coder, after checking that it does what its format does."""
-    checkpoint = imported.checkpoint
-    importer = imported.importer
-    coder = imported.coder
     raw_rows = _rows_to_compare(embeddings, coder.d, name)
     raw = torch.from_numpy(raw_rows)
     prepared = coder.prepare(raw_rows)

@@ -13,7 +13,7 @@ training. What checks the config of a design stands beside it.
 A protocol sees what validation says so far. It has `VERSION`; `METRICS`, what it reads
 of each SAE on the validation split; perhaps a class `Options`; and
 
-    next(history) -> list[Member]       every SAE that it asks for, as far as it can say
+    next(history) -> list[Sae]       every SAE that it asks for, as far as it can say
     choose(history) -> Choice           when nothing that it asks for is missing
     at_most(plan, options) -> Sizes     how many SAEs these may be
 

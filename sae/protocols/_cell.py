@@ -7,20 +7,21 @@ choice that fails, or a job that is killed, loses the SAE in training and no mor
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from sae.bank.plan import LEFT_OUT, Member, Plan, named
+from sae.bank.plan import LEFT_OUT, Plan
 from sae.bank.read import Bank
+from sae.bank.sae import Sae
 from sae.bank.train import CellData, Place, Trainer, cell_data_of
 from sae.core import files, registry, workers
 from sae.core.errors import UserError
 from sae.core.options import Count, from_record
-from sae.protocols._history import Choice, History, table_key
+from sae.protocols._history import Choice, History
 from sae.scoring import rows, stage
 from sae.training.objectives import imported
 
@@ -94,7 +95,7 @@ def _follow(
     """Train what a protocol asks for until it asks for no more, and let it choose."""
     protocol = registry.load("protocol", name)
     protocol_options = from_record(registry.head("protocol", name).options, options)
-    trained: dict[str, Member] = {}
+    trained: dict[str, Sae] = {}
     while True:
         # Rows that were computed in an earlier turn are read again.
         metrics_by_sae = [
@@ -112,12 +113,12 @@ def _follow(
             dict(trained),
             validation.to_pandas(),
         )
-        lacking = named(
-            member for member in protocol.next(history) if member.path not in trained
-        )
+        lacking = {
+            sae.path: sae for sae in protocol.next(history) if sae.path not in trained
+        }
         if not lacking:
             break
-        _check_no_other_protocol_has(lacking, trainer.bank, plan, name)
+        _check_no_other_protocol_has(lacking.values(), trainer.bank, plan, name)
         trainer.bring(list(lacking.values()))
         trained = {**trained, **lacking}
 
@@ -135,17 +136,15 @@ def _follow(
 
 
 def _check_no_other_protocol_has(
-    members: Mapping[str, Member], bank: Bank, plan: Plan, name: str
+    saes: Iterable[Sae], bank: Bank, plan: Plan, name: str
 ) -> None:
     """Check that no protocol before this one asked for an SAE of the same path."""
-    # By names, since an SAE that diverged has no path in the bank.
-    path_by_key = {table_key(member): path for path, member in members.items()}
+    paths_asked_for = {sae.path for sae in saes}
     for sae in bank.saes:
-        key = (sae.method, sae.name, sae.seed)
-        if key in path_by_key:
+        if sae.path in paths_asked_for:
             raise UserError(
                 f"{plan.cell}: protocols {sae.protocol} and {name} both ask for "
-                f"{path_by_key[key]}: give one of them a trial or seed of its own"
+                f"{sae.path}: give one of them a trial or seed of its own"
             )
 
 
@@ -173,7 +172,7 @@ def _write_bank(
         judged.update(choice.judged)
     saes = []
     for sae in bank.saes:
-        is_judged = sae.ok and (sae.method, sae.name, sae.seed) in judged
+        is_judged = sae.ok and sae.table_key in judged
         saes.append(replace(sae, judged=is_judged))
     facts = {name: choice.facts for name, choice in choices.items()}
     if left_out:

@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from sae.bank.plan import Member
+from sae.bank.sae import Sae
 from sae.config.protocol_use import ProtocolUse
 from sae.core.errors import Problem
 from sae.protocols._fronts import score_trials
@@ -32,8 +32,8 @@ SOBOL_DIMENSIONS = 8
 def drawn_members(
     history: History,
     common_box: Mapping[str, Sequence[float]],
-    make_member: Callable[[str, Mapping[str, float]], Member],
-) -> Rounds[dict[str, list[Member]]]:
+    make_member: Callable[[str, Mapping[str, float]], Sae],
+) -> Rounds[dict[str, list[Sae]]]:
     """Train every tuned method at points that are drawn, then around its best trials.
 
     Args:
@@ -64,7 +64,7 @@ def drawn_members(
 
     # Trials differ in the method's own options; if it has none, in the common ones
     # nearby.
-    refined_by_method: dict[str, list[Member]] = {}
+    refined_by_method: dict[str, list[Sae]] = {}
     for method, own_box in ranges.items():
         refined_by_method[method] = []
         promising_trials = _promising_trials(history, members_by_method[method])
@@ -143,7 +143,7 @@ def _value_at(ends: Sequence[float], share: float) -> float:
     return math.exp(low + share * (high - low))
 
 
-def _promising_trials(history: History, members: list[Member]) -> list[dict[str, Any]]:
+def _promising_trials(history: History, members: list[Sae]) -> list[dict[str, Any]]:
     """Return the options of the trials to refine, as many as the rule says."""
     # First come those on the front of MS, then the other feasible ones, both by falling
     # R^2. Where these are too few, the trials whose latents fire most are returned
@@ -168,5 +168,5 @@ def _third_around(ends: Sequence[float], middle: float) -> list[float]:
     return [max(ends[0], middle / half_third), min(ends[1], middle * half_third)]
 
 
-def _flatten(members_by_method: Mapping[str, list[Member]]) -> list[Member]:
+def _flatten(members_by_method: Mapping[str, list[Sae]]) -> list[Sae]:
     return [member for members in members_by_method.values() for member in members]

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sae.bank.plan import Member, Plan
+from sae.bank.plan import Plan
+from sae.bank.sae import Sae
 from sae.core.errors import UserError
-from sae.protocols._history import Choice, History, Rounds, table_key
+from sae.protocols._history import Choice, History, Rounds
 from sae.scoring import front
 from sae.scoring.front import DETECTION, MS, Window
 
@@ -34,7 +35,7 @@ EXPECTED_VERTICES = 6
 
 def judge_vertices(
     history: History,
-    members_by_method: Mapping[str, list[Member]],
+    members_by_method: Mapping[str, list[Sae]],
     facts: Mapping[str, Any],
     protocol: str,
 ) -> Rounds[Choice]:
@@ -58,7 +59,7 @@ def judge_vertices(
     yield judged
     return Choice(
         _vertex_rows(fronts, facts),
-        {table_key(member) for member in judged},
+        {member.table_key for member in judged},
         dict(facts),
     )
 
@@ -134,7 +135,7 @@ class _Fronts:
 
 
 def _find_fronts(
-    history: History, members_by_method: Mapping[str, list[Member]]
+    history: History, members_by_method: Mapping[str, list[Sae]]
 ) -> _Fronts:
     trials = {
         method: score_trials(history, members)
@@ -152,13 +153,13 @@ def _find_fronts(
     return _Fronts(history, trials, vertices)
 
 
-def _judged_members(fronts: _Fronts, protocol: str) -> list[Member]:
+def _judged_members(fronts: _Fronts, protocol: str) -> list[Sae]:
     """Return what is trained with fresh seeds, and judged by them."""
     # These are the vertices of each front that weigh anything in one of its windows. A
     # method that is `at` another one trains at the vertex of that one's front of MS
     # that weighs most in the headline's window.
     plan = fronts.history.plan
-    members: list[Member] = []
+    members: list[Sae] = []
     for (method, score), vertices in fronts.vertices.items():
         windows = fronts.windows(method, score)
         if vertices.empty:
@@ -218,7 +219,7 @@ def _vertex_rows(fronts: _Fronts, facts: Mapping[str, Any]) -> list[dict[str, An
     return rows
 
 
-def score_trials(history: History, members: list[Member]) -> pd.DataFrame:
+def score_trials(history: History, members: list[Sae]) -> pd.DataFrame:
     """Return what the rule reads on validation, a row for each trained SAE.
 
     Its columns are trial (its name), options (a dict), status, k, r2, l0, firing (the

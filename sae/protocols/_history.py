@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from sae.bank.plan import Member, Plan, named
+from sae.bank.plan import Plan
+from sae.bank.sae import Sae
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _Outcome = TypeVar("_Outcome")
 # The SAEs of each round, and what comes of all rounds in the end.
-Rounds = Generator[list[Member], None, _Outcome]
+Rounds = Generator[list[Sae], None, _Outcome]
 
 
 class Sizes(NamedTuple):
@@ -57,29 +58,29 @@ class History:
 
     plan: Plan
     options: Any
-    trained: dict[str, Member]
+    trained: dict[str, Sae]
     validation: pd.DataFrame
 
-    def has(self, members: Iterable[Member]) -> bool:
+    def has(self, saes: Iterable[Sae]) -> bool:
         """Say whether all of some SAEs were trained."""
-        return named(members).keys() <= self.trained.keys()
+        return all(sae.path in self.trained for sae in saes)
 
-    def rows_of(self, members: Iterable[Member]) -> pd.DataFrame:
+    def rows_of(self, saes: Iterable[Sae]) -> pd.DataFrame:
         """Return the rows of `validation` of some SAEs, as far as they were trained."""
-        member_keys = {table_key(member) for member in members}
+        keys = {sae.table_key for sae in saes}
         row_keys = zip(
             self.validation["method"],
             self.validation["trial"],
             self.validation["seed"],
             strict=True,
         )
-        is_of_members = np.array([key in member_keys for key in row_keys], dtype=bool)
-        return self.validation.loc[is_of_members]
+        is_asked_for = np.array([key in keys for key in row_keys], dtype=bool)
+        return self.validation.loc[is_asked_for]
 
-    def of(self, members: Iterable[Member]) -> pd.DataFrame:
+    def of(self, saes: Iterable[Sae]) -> pd.DataFrame:
         """Call :meth:`rows_of` by the name that it had before."""
         warnings.warn("History.of is rows_of now", FutureWarning, stacklevel=2)
-        return self.rows_of(members)
+        return self.rows_of(saes)
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class Choice:
         rows: Rows of selection.parquet, {column: value}, without the cell and the
             protocol: method, seed, trial, role, status, and columns of the protocol's
             own.
-        judged: The SAEs that get every score, as :func:`table_key` names them.
+        judged: The SAEs that get every score, as `Sae.table_key` names them.
         facts: What the protocol found out about the cell.
     """
 
@@ -99,9 +100,9 @@ class Choice:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def asked(rounds: Rounds[Any], history: History) -> list[Member]:
+def asked(rounds: Rounds[Any], history: History) -> list[Sae]:
     """Return the SAEs of all rounds up to the first that was not trained whole."""
-    members: list[Member] = []
+    members: list[Sae] = []
     for of_round in rounds:
         members += of_round
         if not history.has(of_round):
@@ -116,8 +117,3 @@ def outcome(rounds: Rounds[_Outcome]) -> _Outcome:
             next(rounds)
         except StopIteration as end:
             return end.value
-
-
-def table_key(member: Member) -> tuple[str, str, int]:
-    """Return what names an SAE in a cell's tables: (method, trial's name, seed)."""
-    return member.method, member.name, member.settings.seed

@@ -11,7 +11,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from sae.bank.plan import Member, Method
+from sae.bank.plan import Method
+from sae.bank.sae import Sae
 from sae.core.errors import UserError
 from sae.protocols._history import Choice, History, Rounds
 
@@ -22,7 +23,7 @@ TOLERANCE = 0.0  # R^2 at least the other's, not one bit less.
 
 
 def largest_lambda(
-    history: History, trial_members: list[Member], protocol: str
+    history: History, trial_members: list[Sae], protocol: str
 ) -> Rounds[Choice]:
     """Choose one trial per method and seed, and train `at` methods at what was chosen.
 

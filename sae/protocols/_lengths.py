@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sae.bank.plan import Member, Plan
+from sae.bank.plan import Plan
+from sae.bank.sae import Sae
 from sae.core.errors import Problem, UserError, describe_unknown
 from sae.protocols._fronts import score_trials
 from sae.protocols._history import History, Rounds
@@ -106,7 +107,7 @@ def step_problems(use: ProtocolUse, options: Any) -> Iterator[Problem]:
             )
 
 
-def _baseline_at_length(history: History, steps: int, protocol: str) -> list[Member]:
+def _baseline_at_length(history: History, steps: int, protocol: str) -> list[Sae]:
     plan = history.plan
     options = history.options
     low, high = options.lr
@@ -122,7 +123,7 @@ def _baseline_at_length(history: History, steps: int, protocol: str) -> list[Mem
     ]
 
 
-def _best_of_length(history: History, members: list[Member]) -> pd.Series:
+def _best_of_length(history: History, members: list[Sae]) -> pd.Series:
     """Return R^2 and MS of the baseline at one length, at its rate of highest R^2."""
     trials = score_trials(history, members)
     ended_well = trials["status"] == "ok"

@@ -3,10 +3,11 @@
 A method that is `at` another one has no trials of its own.
 """
 
-from sae.bank.plan import Member, Method, Plan
+from sae.bank.plan import Method, Plan
+from sae.bank.sae import Sae
 
 
-def swept_members(plan: Plan, protocol: str) -> list[Member]:
+def swept_members(plan: Plan, protocol: str) -> list[Sae]:
     """Return every trial with every seed, baselines first."""
     # Baselines are compared with no other method. Then methods are in the order of
     # their names, since that of config.yaml should decide nothing.

@@ -38,7 +38,8 @@ from pydantic import (
     field_validator,
 )
 
-from sae.bank.plan import Member, Plan
+from sae.bank.plan import Plan
+from sae.bank.sae import Sae
 from sae.config.protocol_use import ProtocolUse
 from sae.core.errors import Problem
 from sae.core.options import (
@@ -183,7 +184,7 @@ class Options(Base):
         return seeds
 
 
-def next(history: History) -> list[Member]:
+def next(history: History) -> list[Sae]:
     """Return the SAEs of all rounds that can be said so far, round after round.
 
     A round can be said when all SAEs of the rounds before it were trained.
@@ -266,7 +267,7 @@ def _rounds(history: History) -> Rounds[Choice]:
     options = history.options
     facts = yield from _lengths.double_lengths(history, NAME)
 
-    def tuning_member(method: str, trial: Mapping[str, float]) -> Member:
+    def tuning_member(method: str, trial: Mapping[str, float]) -> Sae:
         """Return the SAE of a trial: values rounded, with steps, of the tuning seed."""
         settings: dict[str, Any] = {
             name: rounded(value) for name, value in trial.items()

@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import Field
 
-from sae.bank.plan import Member, Plan
+from sae.bank.plan import Plan
+from sae.bank.sae import Sae
 from sae.config.protocol_use import ProtocolUse
 from sae.core.errors import Problem
 from sae.core.options import Options as Base
@@ -31,7 +32,7 @@ class Options(Base):
     )
 
 
-def next(history: History) -> list[Member]:
+def next(history: History) -> list[Sae]:
     """Return every listed trial with every seed."""
     return [
         history.plan.member(method, trial, seed, NAME)

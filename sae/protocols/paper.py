@@ -3,7 +3,8 @@
 `_sweep` is the design, `_largest_lambda` the rule.
 """
 
-from sae.bank.plan import Member, Plan
+from sae.bank.plan import Plan
+from sae.bank.sae import Sae
 from sae.core.options import Options
 from sae.protocols import _sweep
 from sae.protocols._history import Choice, History, Rounds, Sizes, asked, outcome
@@ -14,7 +15,7 @@ METRICS = ("reconstruction",)
 NAME = "paper"
 
 
-def next(history: History) -> list[Member]:
+def next(history: History) -> list[Sae]:
     """Return every trial with every seed; then `at` methods too, at what was chosen.
 
     Raises:

@@ -18,8 +18,9 @@ import torch
 from jaxtyping import Float
 from PIL import Image
 
-from sae.bank.read import Bank, BankedSae
+from sae.bank.read import Bank
 from sae.bank.read import read as read_bank
+from sae.bank.sae import Sae
 from sae.comparison.published import REG1
 from sae.comparison.scores import across_groups
 from sae.core import files
@@ -179,7 +180,7 @@ def credit(sources: list[dict[str, Any]]) -> str:
 # -- which SAEs are shown
 
 
-def _chosen(bank: Bank, names: Names) -> dict[str, BankedSae]:
+def _chosen(bank: Bank, names: Names) -> dict[str, Sae]:
     """Return {method: what protocol `paper` chose}, baselines first, no controls."""
     entries = [
         entry
@@ -217,7 +218,7 @@ def _compared_methods(methods: list[str]) -> list[str]:
 
 
 def _latent_tables(
-    latents: pd.DataFrame, entries: Mapping[str, BankedSae]
+    latents: pd.DataFrame, entries: Mapping[str, Sae]
 ) -> dict[str, pd.DataFrame]:
     """Return {method: a row for each latent of its SAE on test}."""
     # Else several drawings of one thing would make a latent look monosemantic.

@@ -20,8 +20,9 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from sae.bank.read import Bank, BankedSae
+from sae.bank.read import Bank
 from sae.bank.read import read as read_bank
+from sae.bank.sae import Sae
 from sae.config.entries import head_of, splits_of_others
 from sae.core import files, registry, versions
 from sae.core.errors import UserError
@@ -236,9 +237,7 @@ class Scorer:
         for row_store in self._row_stores.values():
             row_store.write(prune)
 
-    def score(
-        self, bank: Bank, work: Sequence[tuple[BankedSae, list[str]]]
-    ) -> StageTables:
+    def score(self, bank: Bank, work: Sequence[tuple[Sae, list[str]]]) -> StageTables:
         """Score SAEs of a bank.
 
         Args:
@@ -260,7 +259,7 @@ class Scorer:
         return table_rows.to_tables()
 
     def _score_sae(
-        self, bank: Bank, banked_sae: BankedSae, metrics: list[str]
+        self, bank: Bank, banked_sae: Sae, metrics: list[str]
     ) -> dict[str, dict[str, MetricScores]]:
         """Return {split: {metric: its scores}}; of a diverged SAE without metrics."""
         # It is opened only where a row is to be computed.
@@ -289,7 +288,7 @@ class Scorer:
                 scores[name] = row_store.use(key)
         return scores_by_split
 
-    def _open(self, bank: Bank, banked_sae: BankedSae) -> Subject:
+    def _open(self, bank: Bank, banked_sae: Sae) -> Subject:
         log.info("score %s", banked_sae.path)
         return Subject(
             bank.open(banked_sae).to(self._device),
@@ -301,7 +300,7 @@ class Scorer:
         )
 
     def _compute(
-        self, name: str, split: str, bank: Bank, banked_sae: BankedSae, subject: Subject
+        self, name: str, split: str, bank: Bank, banked_sae: Sae, subject: Subject
     ) -> MetricScores:
         module = self._modules[name]
         view = subject.limited({split, *module.READS})
@@ -316,7 +315,7 @@ class Scorer:
         scores = view.score(module, split, self._options[name])
         return checked_scores(name, scores, subject.coder.m)
 
-    def _key(self, name: str, split: str, bank: Bank, banked_sae: BankedSae) -> str:
+    def _key(self, name: str, split: str, bank: Bank, banked_sae: Sae) -> str:
         """Return the key of a row: a hash of all that decides it."""
         reads = self._modules[name].READS
         identity: dict[str, Any] = {
@@ -409,7 +408,7 @@ class _TableRows:
 
     def add(
         self,
-        banked_sae: BankedSae,
+        banked_sae: Sae,
         description: dict[str, Any],
         split: str,
         scores_by_metric: dict[str, MetricScores],
@@ -433,7 +432,7 @@ class _TableRows:
 
         self._metrics.append(row)
         if latent_columns:
-            number = {"latent": pa.array(range(banked_sae.settings["m"]))}
+            number = {"latent": pa.array(range(banked_sae.settings.m))}
             self._latents.append(_with_key(key, number | latent_columns))
 
     def _claim(
@@ -472,7 +471,7 @@ def _with_key(key: Mapping[str, Any], columns: Mapping[str, pa.Array]) -> pa.Tab
 class _Siblings(Sequence[Coder]):
     """The coders of an SAE's siblings, each opened when it is asked for."""
 
-    def __init__(self, bank: Bank, saes: list[BankedSae], device: str) -> None:
+    def __init__(self, bank: Bank, saes: list[Sae], device: str) -> None:
         self._bank = bank
         self._saes = saes
         self._device = device
@@ -506,9 +505,9 @@ def _check_same_images(
         )
 
 
-def _describe(bank: Bank, banked_sae: BankedSae, swept: list[str]) -> dict[str, Any]:
+def _describe(bank: Bank, banked_sae: Sae, swept: list[str]) -> dict[str, Any]:
     """Return the columns that describe an SAE in a table of scores."""
-    settings = banked_sae.settings
+    settings = banked_sae.settings.model_dump(by_alias=True)
     description: dict[str, Any] = {
         "dataset": bank.dataset,
         "backbone": bank.backbone,
@@ -521,16 +520,16 @@ def _describe(bank: Bank, banked_sae: BankedSae, swept: list[str]) -> dict[str, 
         "swept": " ".join(sorted(banked_sae.trial)),
     }
     for name in ("objective", "penalty", "mask"):
-        description[name] = settings.get(name)
+        description[name] = settings[name]
 
-    all_options = settings.get("options", {}) | settings
+    all_options = settings["options"] | settings
     for name in ("lambda", *sorted(set(swept) - {"lambda"})):
         description[name] = all_options.get(name)
 
     description["status"] = banked_sae.status
     description["m"] = settings["m"]
     # As planned, where the plan counts steps: a diverged SAE took fewer.
-    description["steps"] = settings.get("steps") or banked_sae.step + 1
+    description["steps"] = settings["steps"] or banked_sae.step + 1
     return description
 
 

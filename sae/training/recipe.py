@@ -114,17 +114,6 @@ def _later_options_of(
     return of_objective | later_options(registry.head("penalty", penalty).options)
 
 
-def completed(record: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of an SAE with the later options that a record leaves out.
-
-    Args:
-        record: what :meth:`Settings.identity` gave, with `objective` and `penalty`.
-    """
-    absent_values = later_options_of(record["objective"], record["penalty"])
-    entry_options = absent_values | record["options"]
-    return later_options(Recipe) | record | {"options": entry_options}
-
-
 class Settings(Recipe):
     """The settings of one SAE: the recipe, and what its method and trial say."""
 

@@ -11,7 +11,6 @@ import pytest
 from bank.common import RECIPE, REG1, method, plan
 from scipy.stats import qmc
 
-from sae.bank.plan import named
 from sae.core.errors import UserError
 from sae.protocols import fair
 from sae.protocols._history import History
@@ -96,7 +95,7 @@ def run_protocol(world=concave_world, methods=METHODS, **changed_rule):
         if not lacking:
             return rounds, history
         rounds.append(lacking)
-        trained = trained | named(lacking)
+        trained = trained | {sae.path: sae for sae in lacking}
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,12 @@ import pandas as pd
 import scipy.sparse
 import torch
 
-from sae.bank.read import Bank, BankedSae
+from sae.bank.read import Bank
+from sae.bank.sae import Sae
 from sae.models.coder import Coder, Threshold, TopK
 from sae.report import gallery
 from sae.report.names import Names
+from sae.training.recipe import Settings
 
 
 def table(n_active, ms):
@@ -81,17 +83,9 @@ def test_what_was_chosen_comes_baseline_first_and_reg_1_stands_beside_it():
         ("topk", {}, True),
         ("lost", {}, False),
     ]
-    common = {
-        "protocol": "paper",
-        "settings": {},
-        "key": "",
-        "trained": "",
-        "sha256": "",
-        "status": "ok",
-        "step": 1,
-    }
+    settings = Settings.model_construct()
     saes = [
-        BankedSae(method=m, trial=trial, seed=seed, judged=judged, path="", **common)
+        Sae("d", "b", 4, m, trial, seed, "paper", settings, status="ok", judged=judged)
         for m, trial, judged in trials
         for seed in (3, 4)
     ]

@@ -13,12 +13,14 @@ import pandas as pd
 import torch
 from support.embeddings import write_split
 
-from sae.bank.read import Bank, BankedSae
+from sae.bank.read import Bank
+from sae.bank.sae import Sae
 from sae.core import files
 from sae.core.paths import STAGES, trial_name
 from sae.models import saefile
 from sae.models.coder import Coder, Threshold
 from sae.models.codes import Codes
+from sae.training.recipe import Settings
 
 COUNTS = {"train": 60, "val": 24, "test": 30}
 
@@ -125,29 +127,29 @@ class TinyBank:
             coder.metadata = {"method": method, "trial": trial, "seed": seed}
             saefile.save(coder, self.file.parent / path)
             sha256 = files.sha256(self.file.parent / path)
-        defaults = {
-            "objective": "topk",
-            "penalty": None,
-            "mask": None,
-            "lambda": None,
-            "options": {},
-            "m": 16,
+        values = {"objective": "topk", "m": 16} | trial | settings
+        entry_options = {
+            name: value
+            for name, value in values.items()
+            if name not in Settings.model_fields and name != "lambda"
         }
-        banked_sae = BankedSae(
+        sae = Sae(
+            "d",
+            "b",
+            4,
             method=method,
-            protocol=protocol,
             trial=trial,
             seed=seed,
-            settings=defaults | trial | settings,
+            protocol=protocol,
+            settings=Settings.model_construct(**{"options": entry_options} | values),
             key="x",
             trained="x",
-            sha256=sha256,
             status=status,
             step=1,
-            path=str(path) if status == "ok" else None,
+            sha256=sha256,
             judged=judged,
         )
-        self.saes.append(banked_sae)
+        self.saes.append(sae)
         self.write()
 
     def write(self):

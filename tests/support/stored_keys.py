@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 EXPERIMENT = "tiny"
@@ -27,7 +28,6 @@ def stored_keys(config_file: str) -> dict[str, object]:
     """
     from sae_workflow import settings
 
-    from sae.bank.read import BankedSae
     from sae.bank.train import CellData, Place, Trainer
     from sae.core import files
     from sae.core.options import from_record
@@ -61,22 +61,20 @@ def stored_keys(config_file: str) -> dict[str, object]:
         cell_data = CellData(scratch / "activations", input_norm, 1.0, "cpu")
         place = Place(scratch / "store", scratch / "bank/bank.json")
         trainer = Trainer(plan, cell_data, place)
-        members = [
+        saes = [
             plan.member(name, trial, 0, "paper")
             for name, method in plan.methods.items()
             if method.at is None
             for trial in method.trials()
         ]
-        sae_keys = [trainer._request(member).folder.name for member in members]
+        sae_keys = [trainer._with_key(sae).key for sae in saes]
 
         records = settings.metrics_by_stage(config, EXPERIMENT)["score"]
         options = {name: stage.options_of(name, of) for name, of in records.items()}
         scorer = stage.Scorer(options, cell_data.folder, {}, scratch / "rows", "cpu")
-        banked_sae = BankedSae(
-            "topk", "paper", {}, 0, {}, "key", "key", "s" * 64, "ok", 1, None, False
-        )
+        trained_sae = replace(plan.member("topk", {}, 0, "paper"), sha256="s" * 64)
         row_keys = {
-            name: scorer._key(name, "test", trainer.bank, banked_sae)
+            name: scorer._key(name, "test", trainer.bank, trained_sae)
             for name in options
         }
 

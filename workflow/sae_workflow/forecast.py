@@ -61,15 +61,7 @@ def count_images(config: Config, dataset: str) -> dict[str, int]:
 
     entry = config.datasets[dataset]
     spec = entry.spec
-    known = _figures("datasets", dataset, spec)
-    # What the entry says counts before what costs.yaml has.
-    images = {**known, **_counts(spec, "images"), **_counts(spec, "counts")}
-    if "fractions" in spec and "total" in known:
-        images = {s: round(known["total"] * spec["fractions"][s]) for s in SPLITS}
-        images["train"] = known["total"] - images["val"] - images["test"]
-    elif "val_fraction" in spec and "train" in images and "val" not in images:
-        images["val"] = round(images["train"] * spec["val_fraction"])
-        images["train"] -= images["val"]
+    images = _planned_images(_figures("datasets", dataset, spec), spec)
     if not images.keys() >= set(SPLITS):
         # The dataset's type may count files. What is wrong with them others say.
         with suppress(UserError, OSError, AttributeError):
@@ -86,6 +78,25 @@ def count_images(config: Config, dataset: str) -> dict[str, int]:
     return {"train": train_images, "val": images["val"], "test": images["test"]}
 
 
+def _planned_images(
+    figures: Mapping[str, Any], spec: Mapping[str, Any]
+) -> dict[str, int]:
+    """Return {split: images} of those splits of which the entry or costs.yaml says."""
+    if "fractions" in spec and "total" in figures:
+        total = figures["total"]
+        val = round(total * spec["fractions"]["val"])
+        test = round(total * spec["fractions"]["test"])
+        return {"train": total - val - test, "val": val, "test": test}
+
+    # What the entry says counts before what costs.yaml has.
+    counts = {**figures, **_counts(spec, "images"), **_counts(spec, "counts")}
+    stated = {split: counts[split] for split in SPLITS if split in counts}
+    if "val_fraction" in spec and "train" in stated and "val" not in stated:
+        val = round(stated["train"] * spec["val_fraction"])
+        return stated | {"train": stated["train"] - val, "val": val}
+    return stated
+
+
 def backbone_figures(config: Config, dataset: str, backbone: str) -> dict[str, Any]:
     """Return what is known of a backbone, as in costs.yaml; `d` and `gflop` are there.
 
@@ -95,19 +106,19 @@ def backbone_figures(config: Config, dataset: str, backbone: str) -> dict[str, A
         UnknownSize: one of the two is not known.
     """
     entry = config.backbones[backbone]
-    known = {**_figures("backbones", backbone, entry.spec), **entry.spec}
+    figures = {**_figures("backbones", backbone, entry.spec), **entry.spec}
     place = {"dataset": dataset, "backbone": backbone, "split": "train"}
     manifest = _read_manifest(paths.EMBEDDINGS_MANIFEST.format(**place))
     if "shape" in manifest:
-        known["d"] = manifest["shape"][1]
+        figures["d"] = manifest["shape"][1]
     if not entry.reads_images:
-        known["gflop"] = 0
-    if not known.keys() >= {"d", "gflop"}:
+        figures["gflop"] = 0
+    if not figures.keys() >= {"d", "gflop"}:
         raise UnknownSize(
             f"backbone {backbone}: {settings.COSTS} has no figures of its model "
             f"{entry.model}"
         )
-    return known
+    return figures
 
 
 def _read_manifest(path: str) -> dict[str, Any]:
@@ -226,17 +237,17 @@ class JobSizes:
     def fit(self) -> dict[str, int]:
         """What probes are fitted on: images, strengths, the largest k', classes."""
         dataset = self.at.dataset
-        known = {
+        figures = {
             **_figures("datasets", dataset, self.config.datasets[dataset].spec),
             **_read_manifest(paths.DATASET.format(dataset=dataset)),
         }
         for names, options in self.metrics_with("probe", "FITS"):
-            if "classes" in known:
+            if "classes" in figures:
                 return {
                     "images": min(self.images["train"], options[names["images"]]),
                     "strengths": len(options[names["strengths"]]),
                     "largest": options[names["largest"]],
-                    "classes": known["classes"],
+                    "classes": figures["classes"],
                 }
         raise UnknownSize(f"nobody knows how many classes dataset {dataset} has")
 
@@ -283,28 +294,28 @@ class JobSizes:
     def decoding(self) -> float:
         """Return what it takes to decode the images of a dataset once."""
         entry = self.config.datasets[self.at.dataset]
-        known = _figures("datasets", self.at.dataset, entry.spec)
-        seconds = self.images["all"] / known.get("decode", rate("decode"))
+        figures = _figures("datasets", self.at.dataset, entry.spec)
+        seconds = self.images["all"] / figures.get("decode", rate("decode"))
         return self.on_cores(seconds) if entry.has_images else 0
 
     def embedding(self) -> float:
         """Return what it takes to embed a dataset or a shard, decoding included."""
         shard_count = self.config.compute.embed_shards
-        known = self.backbone
         joins_shards = self.job.rule == "embed" and shard_count > 1
-        if joins_shards or not known["gflop"]:
+        if joins_shards or not self.backbone["gflop"]:
             return 0
         image_count = self.images["all"] / shard_count
         spec = self.config.datasets[self.at.dataset].spec
-        pixels = known.get("image_size") or spec.get("image_size") or 224
-        measured = known.get("images_per_core_second")
+        pixels = self.backbone.get("image_size") or spec.get("image_size") or 224
+        measured = self.backbone.get("images_per_core_second")
         if measured and not self.has_gpu:
             nearest = min(measured, key=lambda size: abs(size - pixels))
             of_image = (pixels / nearest) ** 2 / measured[nearest]
             return self.on_cores(image_count * of_image)
         # `gflop` is of 224 pixels.
-        flop = image_count * known["gflop"] * 1e9 * (pixels / 224) ** 2
-        precision = known.get("precision", "float32").replace("auto", "bfloat16")
+        flop = image_count * self.backbone["gflop"] * 1e9 * (pixels / 224) ** 2
+        precision = self.backbone.get("precision", "float32")
+        precision = precision.replace("auto", "bfloat16")
         return self.products(flop, precision) + self.decoding() / shard_count
 
     def training(self) -> float:
@@ -313,8 +324,8 @@ class JobSizes:
         train_images = self.images["train"]
         of_each = self.on_cores(rate("sae")) + self.encoding(self.images["val"])
         seconds = count_saes(plan) * of_each
-        for asked in protocol_sizes(plan):
-            for method, sae_count in asked.by_method.items():
+        for sizes in protocol_sizes(plan):
+            for method, sae_count in sizes.by_method.items():
                 recipe = largest_recipe(plan, method)
                 head = registry.head("objective", plan.methods[method].objective)
                 if recipe["frozen"] == "all" or not head.constants.get("TRAINS", True):
@@ -323,10 +334,10 @@ class JobSizes:
                 steps = recipe.get("steps") or (
                     recipe["epochs"] * (train_images // batch_size)
                 )
-                if asked.most_steps:
+                if sizes.most_steps:
                     # Validation says how long they train.
                     share = 1 if self.at_most else rate("length")
-                    steps = share * asked.most_steps
+                    steps = share * sizes.most_steps
                 flop = 4 * batch_size * self.d * (recipe["m"] + plan.k)
                 of_step = self.products(flop, recipe["precision"])
                 if self.has_gpu:
@@ -396,8 +407,10 @@ IN_MEMORY: dict[str, Callable[[JobSizes], float]] = {
     "train": lambda sizes: sizes.inputs("train"),
     "inputs": lambda sizes: sizes.inputs(*SPLITS),
     "codes": lambda sizes: 8 * sizes.images["held out"] * sizes.job.plan.k,
-    "sae": lambda sizes: 8 * sizes.m * sizes.d,
-    "saes": lambda sizes: 8 * sizes.m * sizes.d * len(sizes.job.plan.methods),
+    "largest_sae": lambda sizes: 8 * sizes.m * sizes.d,
+    "sae_of_each_method": lambda sizes: (
+        8 * sizes.m * sizes.d * len(sizes.job.plan.methods)
+    ),
     "chunk": lambda sizes: 4 * CHUNK * sizes.m,
     "ranked": JobSizes.ranked,
     "fit": JobSizes.fitted,
@@ -446,20 +459,18 @@ def estimate_memory(rule: str, job: Job) -> float:
     Raises:
         UnknownSize: one of these is not known.
     """
-    figures = dict(settings.costs()["memory"]["rules"][rule])
-    base = figures.pop("base")
+    factors = dict(settings.costs()["memory"]["rules"][rule])
+    base = factors.pop("base")
     cells = [job]
     if rule == "gallery":
         cells = [job.at_gallery_cell()]
     elif rule in ("collect", "site"):
         cells = job.at_each_cell()
-    megabytes = [
-        sum(
-            figure * IN_MEMORY[name](JobSizes(cell)) for name, figure in figures.items()
-        )
-        / 1e6
-        for cell in cells
-    ]
+    megabytes = []
+    for cell in cells:
+        sizes = JobSizes(cell)
+        parts = [factor * IN_MEMORY[name](sizes) for name, factor in factors.items()]
+        megabytes.append(sum(parts) / 1e6)
     # Rows of all cells are joined; of other things one cell is looked at at a time.
     return base + (sum(megabytes) if rule == "collect" else max(megabytes))
 
@@ -586,9 +597,9 @@ def describe_plan(config: Config, experiment: str) -> Iterator[str]:
         cell: settings.bank_plan(config, experiment, cell)
         for cell in settings.cells(config, experiment)
     }
-    asked = [size for plan in plans.values() for size in protocol_sizes(plan)]
-    text = f"\nSAEs: {sum(size.trials for size in asked)} in {len(plans)} cells"
-    chosen_later = sum(size.after for size in asked)
+    sizes = [size for plan in plans.values() for size in protocol_sizes(plan)]
+    text = f"\nSAEs: {sum(size.trials for size in sizes)} in {len(plans)} cells"
+    chosen_later = sum(size.after for size in sizes)
     if chosen_later:
         text += f", and up to {chosen_later} more at settings that validation chooses"
     yield text
@@ -608,12 +619,13 @@ def _describe_disk(
     for place in settings.embedded_datasets(config, experiment):
         try:
             image_count = sum(count_images(config, place.dataset).values())
-            known = backbone_figures(config, place.dataset, place.backbone)
+            figures = backbone_figures(config, place.dataset, place.backbone)
         except UnknownSize as error:
             unknown[f"  not counted in disk and hours: {error}"] = None
             continue
-        d = known["d"]
-        embeddings = image_count * d * np.dtype(known.get("dtype", "float32")).itemsize
+        d = figures["d"]
+        dtype = np.dtype(figures.get("dtype", "float32"))
+        embeddings = image_count * d * dtype.itemsize
         saes = 0
         for cell, plan in plans.items():
             if (cell.dataset, cell.backbone) == (place.dataset, place.backbone):

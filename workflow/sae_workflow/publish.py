@@ -12,8 +12,9 @@ from typing import Any
 
 import pandas as pd
 
-from sae.bank.read import Bank, BankedSae
+from sae.bank.read import Bank
 from sae.bank.read import read as read_bank
+from sae.bank.sae import Sae
 from sae.comparison.scores import SCORES
 from sae.config.models import Config
 from sae.core import files, paths, registry
@@ -78,17 +79,8 @@ def publish(experiment: str, *overlays: str) -> Path:
                     f"{bank.file} is newer than {metrics_file}: run `snakemake "
                     f"{experiment}` to its end first"
                 )
-            row = test_rows.loc[
-                (
-                    bank.dataset,
-                    bank.backbone,
-                    bank.k,
-                    entry.method,
-                    entry.name,
-                    entry.seed,
-                    entry.protocol,
-                )
-            ]
+            cell = (bank.dataset, bank.backbone, bank.k)
+            row = test_rows.loc[(*cell, *entry.table_key, entry.protocol)]
             if entry.judged or row["selected"]:
                 folder_name = _folder_name(bank, entry)
                 _export(bank, entry, exporter, temporary / folder_name)
@@ -107,7 +99,7 @@ def publish(experiment: str, *overlays: str) -> Path:
     return folder
 
 
-def _trained_saes(config: Config, experiment: str) -> Iterator[tuple[Bank, BankedSae]]:
+def _trained_saes(config: Config, experiment: str) -> Iterator[tuple[Bank, Sae]]:
     """Yield every SAE of the experiment's methods that was trained here, with its bank.
 
     Controls are left out.
@@ -124,7 +116,7 @@ def _trained_saes(config: Config, experiment: str) -> Iterator[tuple[Bank, Banke
                 yield bank, entry
 
 
-def _folder_name(bank: Bank, entry: BankedSae) -> str:
+def _folder_name(bank: Bank, entry: Sae) -> str:
     name = f"{bank.dataset}-{bank.backbone}-k{bank.k}-{entry.method}-seed{entry.seed}"
     if entry.protocol != "paper":
         # Another protocol may judge several trials of one method and seed.
@@ -132,7 +124,7 @@ def _folder_name(bank: Bank, entry: BankedSae) -> str:
     return name
 
 
-def _export(bank: Bank, entry: BankedSae, exporter: ModuleType, folder: Path) -> None:
+def _export(bank: Bank, entry: Sae, exporter: ModuleType, folder: Path) -> None:
     """Write an SAE of a bank into a new folder, as SAELens loads it."""
     folder.mkdir()
     coder = bank.open(entry)

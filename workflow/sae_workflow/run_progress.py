@@ -56,10 +56,11 @@ class RunningJob:
             return 0, ""
         with suppress(OSError, ValueError, KeyError):
             content = json.loads(progress_path(self.log).read_text())
-            done, total = content["done"], content["total"]
-            if total:
-                words = f"{done:,} of {total:,} {content['what']}"
-                return min(done / total, 1), words
+            done_count = content["done"]
+            total_count = content["total"]
+            if total_count:
+                words = f"{done_count:,} of {total_count:,} {content['what']}"
+                return min(done_count / total_count, 1), words
         return 0, ""
 
 
@@ -178,19 +179,22 @@ class RunProgress:
         Returns:
             None where nobody can say: nothing is done, or a job is of unknown size.
         """
-        total = done = 0.0
+        seconds_in_all = 0.0
+        seconds_done = 0.0
         for job_id, seconds in expected_seconds.items():
             if not seconds and job_id not in self._ended_ids:
                 return None
-            total += seconds
+            seconds_in_all += seconds
             if job_id in self._ended_ids:
-                done += seconds
+                seconds_done += seconds
             elif job_id in self.running:
                 job = self.running[job_id]
                 # One that does not say how far it is, by its time.
                 share = job.progress()[0] or min(self.seconds_of(job) / seconds, 0.9)
-                done += share * seconds
-        return self.seconds * (total / done - 1) if done else None
+                seconds_done += share * seconds
+        if not seconds_done:
+            return None
+        return self.seconds * (seconds_in_all / seconds_done - 1)
 
     def headline(self) -> str:
         """Return one line: how many jobs are done, the time, what is left of it."""

@@ -70,11 +70,11 @@ def write_first_look(config: Config, experiment: str) -> Path:
     for banked_sae in bank.saes:
         method = banked_sae.method
         is_shown = method in names.methods and not names.methods[method].control
-        is_chosen = banked_sae.judged and banked_sae.path is not None
+        is_chosen = banked_sae.judged and banked_sae.ok
         if is_shown and is_chosen and method not in sae_of_method:
             # It checks the file, and makes a link that is gone again.
             bank.open(banked_sae)
-            sae_of_method[method] = str(bank_file.parent / str(banked_sae.path))
+            sae_of_method[method] = str(bank_file.parent / banked_sae.path)
     if not sae_of_method:
         raise UserError(
             f"{bank_file} lists no SAE that was chosen for one of the methods of "

@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 
 from sae.core.errors import UserError, in_one_line
 
+_NAME_A_COPY = "name a local copy in the backbone's entry as `checkpoint: PATH`"
 _SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".tar")
 # What libraries raise on broken weights. open_clip and timm assert where another would
 # raise.
@@ -51,7 +52,7 @@ class File(NamedTuple):
     path: str
 
 
-def fetch(repo: str, names: Sequence[str], instead: str) -> File:
+def fetch(repo: str, names: Sequence[str], instead: str = _NAME_A_COPY) -> File:
     """Return the first of some files that a repo of the hub has.
 
     It is downloaded if the cache lacks it.

@@ -24,7 +24,6 @@ from sae.data.backbones import _hub
 
 VERSION = 1
 FROM_HUB = True
-_HUB_PREFIX = "hf-hub:"
 _FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 _LOCAL_FILES = (*_FILES, "model.safetensors", "pytorch_model.bin")
 _CONFIG = "open_clip_config.json"
@@ -43,16 +42,17 @@ class Options(options.Options):
     checkpoint: str | None = None
     """A local copy (file or folder) of the tag's weights."""
 
-    @field_validator("pretrained", "checkpoint")
+    _weights_named_once = field_validator("pretrained", "checkpoint")(
+        options.weights_named_once
+    )
+
+    @field_validator("pretrained")
     @classmethod
-    def _weights_named_once(cls, value: str | None, info: ValidationInfo) -> str | None:
-        model_names_weights = str(info.data.get("model", "")).startswith(_HUB_PREFIX)
-        if model_names_weights and value is not None:
-            raise ValueError(
-                "`hf-hub:` names the weights too; leave it out, or change `model`"
-            )
-        is_needed = not model_names_weights and info.field_name == "pretrained"
-        if is_needed and value is None:
+    def _weights_named(
+        cls, value: str | None, validation: ValidationInfo
+    ) -> str | None:
+        is_of_hub = str(validation.data.get("model", "")).startswith(options.HUB_PREFIX)
+        if value is None and not is_of_hub:
             raise ValueError(
                 "this key is required: a weights tag, or a local file or folder"
             )
@@ -68,7 +68,7 @@ def check_early(spec: Options) -> None:
     """
     name = spec.model
     tag_or_path = spec.pretrained or ""
-    if name.startswith(_HUB_PREFIX):
+    if name.startswith(options.HUB_PREFIX):
         return  # Which only the hub knows.
     models = open_clip.list_models()
     if name not in models:
@@ -97,8 +97,8 @@ def fetch(spec: Options) -> list[_hub.File]:
         UserError: the library does not know the model, or a file is neither in the
             cache nor on the hub.
     """
-    if spec.model.startswith(_HUB_PREFIX):
-        repo = spec.model.removeprefix(_HUB_PREFIX)
+    if spec.model.startswith(options.HUB_PREFIX):
+        repo = spec.model.removeprefix(options.HUB_PREFIX)
         instead = "give open_clip's own name as `model` and the folder as `pretrained`"
         config = _hub.fetch(repo, [_CONFIG], instead)
         return [config, _hub.fetch(repo, _FILES, instead)]
@@ -107,8 +107,7 @@ def fetch(spec: Options) -> list[_hub.File]:
     if not settings or spec.checkpoint is not None:
         return []
     repo, _, file_of_tag = settings["hf_hub"].rpartition("/")
-    instead = "name a local copy in the backbone's entry as `checkpoint: PATH`"
-    return [_hub.fetch(repo, [file_of_tag] if file_of_tag else _FILES, instead)]
+    return [_hub.fetch(repo, [file_of_tag] if file_of_tag else _FILES)]
 
 
 def load(
@@ -132,7 +131,7 @@ def load(
         arguments["quick_gelu"] = True
     name = spec.model
     pretrained: str | None = file
-    if name.startswith(_HUB_PREFIX):
+    if name.startswith(options.HUB_PREFIX):
         # The folder of the hub's cache has the config and the weights.
         name = f"local-dir:{Path(hub_files[0].path).parent}"
         pretrained = None

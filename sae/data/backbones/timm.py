@@ -12,7 +12,7 @@ from typing import Any
 
 import timm
 import torch
-from pydantic import ValidationInfo, field_validator
+from pydantic import field_validator
 from timm.data import create_transform, resolve_data_config
 
 from sae.core import files, options
@@ -22,7 +22,6 @@ from sae.data.backbones import _hub
 
 VERSION = 1
 FROM_HUB = True
-_HUB_PREFIX = "hf-hub:"
 _FILES = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -36,16 +35,7 @@ class Options(options.Options):
     """A local file or folder with the weights; without it they come from the Hugging
     Face hub or its cache."""
 
-    @field_validator("checkpoint")
-    @classmethod
-    def _weights_named_once(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is not None and str(info.data.get("model", "")).startswith(
-            _HUB_PREFIX
-        ):
-            raise ValueError(
-                "`hf-hub:` names the weights too; leave it out, or change `model`"
-            )
-        return value
+    _weights_named_once = field_validator("checkpoint")(options.weights_named_once)
 
 
 def check_early(spec: Options) -> None:
@@ -56,7 +46,7 @@ def check_early(spec: Options) -> None:
             named.
     """
     name = spec.model
-    if name.startswith(_HUB_PREFIX):
+    if name.startswith(options.HUB_PREFIX):
         return  # Which only the hub knows.
     weights = _weights_entry(name)
     if spec.checkpoint is None and weights.hf_hub_id is None:
@@ -76,14 +66,12 @@ def fetch(spec: Options) -> list[_hub.File]:
         UserError: the library does not know the model, or a file is neither in the
             cache nor on the hub.
     """
-    if spec.model.startswith(_HUB_PREFIX):
-        return _fetch_repo(spec.model.removeprefix(_HUB_PREFIX))
+    if spec.model.startswith(options.HUB_PREFIX):
+        return _fetch_repo(spec.model.removeprefix(options.HUB_PREFIX))
     check_early(spec)
     if spec.checkpoint is not None:
         return []
-    repo = _weights_entry(spec.model).hf_hub_id
-    instead = "name a local copy in the backbone's entry as `checkpoint: PATH`"
-    return [_hub.fetch(repo, _FILES, instead)]
+    return [_hub.fetch(_weights_entry(spec.model).hf_hub_id, _FILES)]
 
 
 def load(
@@ -93,7 +81,7 @@ def load(
     name = spec.model
     checkpoint = spec.checkpoint
     hub_files = fetch(spec)
-    if name.startswith(_HUB_PREFIX):
+    if name.startswith(options.HUB_PREFIX):
         # The folder of the hub's cache has the config, which names the architecture,
         # and the weights.
         checkpoint = str(Path(hub_files[0].path).parent)

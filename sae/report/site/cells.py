@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sae.bank.read import Bank, BankedSae
+from sae.bank.read import Bank
+from sae.bank.sae import Sae
 from sae.comparison.outcomes import headline
 from sae.core import files
 from sae.report.names import Names
@@ -37,9 +38,7 @@ NO_SCORES = (
 )
 
 
-def chosen_saes(
-    bank: Bank, names: Names, selection: pd.DataFrame
-) -> dict[str, BankedSae]:
+def chosen_saes(bank: Bank, names: Names, selection: pd.DataFrame) -> dict[str, Sae]:
     """Choose the SAE that stands for each method.
 
     It is what protocol `paper` chose with its first seed. Of a method without one it is
@@ -59,7 +58,7 @@ def chosen_saes(
         entry for entry in bank.saes if entry.judged and entry.method in names.compared
     ]
     heaviest = _heaviest_vertices(selection)
-    saes: dict[str, BankedSae] = {}
+    saes: dict[str, Sae] = {}
     for entry in _with_first_seed(judged, "fair"):
         if heaviest.get(entry.method) == entry.name:
             saes[entry.method] = entry
@@ -78,14 +77,14 @@ def _heaviest_vertices(selection: pd.DataFrame) -> dict[str, str]:
     return dict(zip(vertices["method"], vertices["trial"], strict=True))
 
 
-def _with_first_seed(entries: list[BankedSae], protocol: str) -> list[BankedSae]:
+def _with_first_seed(entries: list[Sae], protocol: str) -> list[Sae]:
     of_protocol = [entry for entry in entries if entry.protocol == protocol]
     return [entry for entry in of_protocol if entry.seed == of_protocol[0].seed]
 
 
 def best_reconstructing(
-    bank: Bank, names: Names, metrics: pd.DataFrame, chosen: Mapping[str, BankedSae]
-) -> dict[str, BankedSae]:
+    bank: Bank, names: Names, metrics: pd.DataFrame, chosen: Mapping[str, Sae]
+) -> dict[str, Sae]:
     """Return the trial of highest validation R² of each method without a chosen SAE.
 
     Protocol `paper` chooses none where no trial reaches the baseline's R². Such a
@@ -103,22 +102,22 @@ def best_reconstructing(
     """
     validation = metrics[metrics["split"] == "val"]
     r2 = validation.set_index(["method", "trial", "seed"])["r2"]
-    best: dict[str, BankedSae] = {}
+    best: dict[str, Sae] = {}
     for entry in bank.saes:
         if entry.method in chosen or entry.method not in names.tuned or not entry.ok:
             continue
-        key = (entry.method, entry.name, entry.seed)
+        key = entry.table_key
         if key not in r2.index or np.isnan(r2[key]):
             continue
         current = best.get(entry.method)
-        if current is None or r2[key] > r2[entry.method, current.name, current.seed]:
+        if current is None or r2[key] > r2[current.table_key]:
             best[entry.method] = entry
     return best
 
 
 def cell_payload(
     bank: Bank,
-    saes: Mapping[str, BankedSae],
+    saes: Mapping[str, Sae],
     names: Names,
     curves: pd.DataFrame,
     latents: pd.DataFrame,
@@ -145,7 +144,7 @@ def cell_payload(
 
 
 def _curves(
-    saes: Mapping[str, BankedSae], places: Mapping[str, int], curves: pd.DataFrame
+    saes: Mapping[str, Sae], places: Mapping[str, int], curves: pd.DataFrame
 ) -> list[dict[str, Any]]:
     rows = []
     for method, entry in saes.items():
@@ -192,8 +191,8 @@ def _settings(bank: Bank, places: Mapping[str, int]) -> list[dict[str, Any]]:
     for entry in bank.saes:
         settings = {
             "protocol": entry.protocol,
-            **entry.settings,
-            **entry.settings.get("options", {}),
+            **dict(sorted(entry.settings.model_dump(by_alias=True).items())),
+            **entry.settings.options,
         }
         shown_settings = {
             name: value
@@ -250,7 +249,7 @@ def distributions(tables: Mapping[int, pd.DataFrame]) -> list[dict[str, Any]]:
     return rows
 
 
-def rows_of_sae(rows: pd.DataFrame, entry: BankedSae) -> pd.DataFrame:
+def rows_of_sae(rows: pd.DataFrame, entry: Sae) -> pd.DataFrame:
     """Return the rows of one SAE, from those of its cell."""
     return rows[
         (rows["method"] == entry.method)

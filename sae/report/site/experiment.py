@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from sae.bank.read import Bank, BankedSae
+from sae.bank.read import Bank
 from sae.bank.read import read as read_bank
+from sae.bank.sae import Sae
 from sae.comparison import fronts
 from sae.comparison import leaderboard as leaderboards
 from sae.comparison.outcomes import read_table
@@ -179,7 +180,7 @@ class _Experiment:
         tables = self._tables_of(cell)
         for entry in bank.saes:
             if entry.judged:
-                self._judged.add((*cell, entry.method, entry.name, entry.seed))
+                self._judged.add((*cell, *entry.table_key))
 
         chosen = cells.chosen_saes(bank, names, tables.selection)
         unchosen = cells.best_reconstructing(bank, names, tables.metrics, chosen)
@@ -272,7 +273,7 @@ class _Experiment:
     def _add_sae_row(
         self,
         cell_number: int,
-        entry: BankedSae,
+        entry: Sae,
         tables: _CellTables,
         is_chosen: bool,
     ) -> int:
@@ -299,7 +300,7 @@ class _Experiment:
         self,
         number: int,
         bank: Bank,
-        entry: BankedSae,
+        entry: Sae,
         table: pd.DataFrame,
         test: Activations,
         is_chosen: bool,
@@ -320,7 +321,7 @@ class _Experiment:
         )
 
     def _note_methods_without_choice(
-        self, cell: Cell, chosen: Mapping[str, BankedSae], metrics: pd.DataFrame
+        self, cell: Cell, chosen: Mapping[str, Sae], metrics: pd.DataFrame
     ) -> None:
         dataset, backbone, k = cell
         trained = set(metrics["method"])

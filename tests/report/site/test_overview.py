@@ -9,12 +9,14 @@ import numpy as np
 import pandas as pd
 from report.site import sample
 
-from sae.bank.read import Bank, BankedSae
+from sae.bank.read import Bank
+from sae.bank.sae import Sae
 from sae.core import registry
 from sae.report.names import MARKERS, Names
 from sae.report.site import cells, experiment, overview, start
 from sae.report.site.answer import answer
 from sae.report.site.images import classes
+from sae.training.recipe import Settings
 
 NAMES = Names(
     methods={
@@ -30,23 +32,9 @@ NAMES = Names(
 
 
 def entry(method, protocol, trial, seed, judged=True):
-    about = {
-        "settings": {},
-        "key": "",
-        "trained": "",
-        "sha256": "",
-        "status": "ok",
-        "step": 1,
-        "path": "",
-    }
-    return BankedSae(
-        method=method,
-        protocol=protocol,
-        trial={"lr": trial},
-        seed=seed,
-        judged=judged,
-        **about,
-    )
+    settings = Settings.model_construct()
+    names = ("d", "b", 4, method, {"lr": trial}, seed)
+    return Sae(*names, protocol, settings, status="ok", judged=judged)
 
 
 def test_what_stands_for_a_method():
