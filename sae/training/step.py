@@ -360,6 +360,7 @@ class Objective:
 
         mean_penalty = zero
         if self.penalty is not None:
+            assert settings.lam is not None  # __init__ has seen to it.
             batch.mask = torch.ones_like(batch.a[0])
             if settings.mask == "batch_active":
                 batch.mask = fired.to(batch.a.dtype)
