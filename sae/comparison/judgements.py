@@ -26,15 +26,12 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-# Of Student's t; scipy.stats takes a second to import.
-from scipy.special import stdtr, stdtrit
-
-from sae.comparison.intervals import holm
+from sae.comparison.intervals import IntervalRule, holm, t_quantile, t_test
 from sae.comparison.outcomes import NOT_COMPARABLE, word
 
 RESAMPLES = 1000  # of each of the three bootstraps
 SEED = 0
-CONFIDENCE = 0.95
+RULE = IntervalRule()
 # A difference of shares right within this of 0 is negligible. Detection has .01, which
 # would take thousands of raters.
 NEGLIGIBLE = 0.05
@@ -318,12 +315,9 @@ def estimate(answers: pd.DataFrame, statistic: Statistic) -> list[Estimate]:
     variance = np.maximum(variance, np.maximum(over_raters, over_latents))
     error = np.sqrt(variance)
     freedom = min(raters, latents) - 1
-    half_width = stdtrit(freedom, (1 + CONFIDENCE) / 2) * error
-    largest = np.abs(values) + stdtrit(freedom, CONFIDENCE) * error
-    # Where nothing varies, what is not 0 is sure.
-    varies = error > 0
-    t = np.divide(values, error, out=np.full(len(values), np.inf), where=varies)
-    p = np.where(~varies & (values == 0), 1.0, 2 * stdtr(freedom, -np.abs(t)))
+    half_width = t_quantile(freedom, RULE.confidence) * error
+    largest = np.abs(values) + t_quantile(freedom, RULE.one_sided) * error
+    p = t_test(values, error, freedom)
     low = values - half_width
     high = values + half_width
     columns = zip(values, low, high, p, largest, strict=True)
@@ -365,7 +359,7 @@ def _outcome(row: Any) -> str | None:
         return TOO_FEW_RATERS
     return word(
         row.difference,
-        differs=row.p_holm < 1 - CONFIDENCE,
+        differs=row.p_holm < RULE.level,
         is_small=row.largest < NEGLIGIBLE,
         margin=NEGLIGIBLE,
     )
