@@ -18,7 +18,7 @@ from sae.comparison.outcomes import headline
 from sae.comparison.scores import COMPARED, SCORES, values
 from sae.core import registry
 from sae.report import outcomes
-from sae.report.fronts import JUDGED, SHOWN_CONTROLS
+from sae.report.fronts import HEADLINE, SHOWN_CONTROLS
 from sae.report.names import Names
 from sae.report.site.concepts import WORDS
 from sae.report.site.glossary import GLOSSARY
@@ -162,7 +162,7 @@ def scores(extension_metrics: Mapping[str, str] = {}) -> list[Row]:
             "better": score.better,
             "chance": score.chance,
             "endpoint": name in ENDPOINTS,
-            "judged": name in JUDGED,
+            "judged": name in HEADLINE,
         }
         rows.append(row)
     for column, sentence in extension_metrics.items():

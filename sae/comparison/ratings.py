@@ -1,10 +1,10 @@
 """What people say of latents: shares right, their differences, and correlations.
 
-In a trial a person sees nine images on which a latent fires and nine on which it is
+In a task a person sees nine images on which a latent fires and nine on which it is
 silent, and says on which of two further images it fires. The latent fires on one of
 them, drawn among all others on which it does; on the other it is silent. So the share
-right is an area under the ROC curve, with a person as the judge, as detection is with
-another backbone as the judge. The task is kin to that of Zimmermann et al., "How Well
+right is an area under the ROC curve, with a person in the place that another
+backbone has in detection. The task is kin to that of Zimmermann et al., "How Well
 do Feature Visualizations Support Causal Understanding of CNN Activations?" (NeurIPS
 2021).
 
@@ -75,7 +75,7 @@ def shares_right(
     """Return by method the share of answers that are right, and what differs.
 
     A difference is taken within cells, and averaged over the method's answers; cells
-    in which the baseline was not judged are in no difference.
+    in which the baseline was not rated are in no difference.
 
     Args:
         answers: A row for each answer: `rater`, the columns `LATENT`, and `correct`, 1,
@@ -159,7 +159,7 @@ def correlations(answers: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
         scores: The columns `LATENT` and some of `SCORES`, a row for each latent.
 
     Returns:
-        A row for each score that any judged latent has: score, latents, correlation,
+        A row for each score that any rated latent has: score, latents, correlation,
         low, high.
     """
     correct = answers["correct"].to_numpy(float)
@@ -256,10 +256,10 @@ def psychometric(
     Args:
         answers: As for :func:`shares_right`.
         scores: As for :func:`correlations`.
-        score: The score; four bins hold as many of the judged latents each.
+        score: The score; four bins hold as many of the rated latents each.
 
     Returns:
-        Columns method, score (the mean of a bin's judged latents), share, low, high,
+        Columns method, score (the mean of a bin's rated latents), share, low, high,
         latents.
     """
     table = answers.merge(scores[[*LATENT, score]], on=LATENT).dropna(subset=score)
