@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from sae.core import files
 from sae.core.errors import UserError
 from sae.scoring import old_names
+from sae.scoring.subject import Curve
 
 log = logging.getLogger(__name__)
 
@@ -44,13 +45,6 @@ _WRITER_OPTIONS = {
 _COLUMNS_OF_JSON = ["key", "row"]
 
 
-class Points(NamedTuple):
-    """The points of a curve, both coordinates of one length."""
-
-    x: pa.Array
-    y: pa.Array
-
-
 @dataclass
 class MetricScores:
     """Scores that one metric gave of one SAE on one split.
@@ -60,12 +54,12 @@ class MetricScores:
 
     Attributes:
         scalars: {column of metrics: its value}.
-        curves: {curve: its points}.
+        curves: {curve: its points, in arrays}.
         latents: {column of latents: a value for each latent}.
     """
 
     scalars: dict[str, Scalar] = field(default_factory=dict)
-    curves: dict[str, Points] = field(default_factory=dict)
+    curves: dict[str, Curve] = field(default_factory=dict)
     latents: dict[str, pa.Array] = field(default_factory=dict)
 
 
@@ -283,7 +277,7 @@ def _read_arrays(table: pa.Table, rows: Mapping[str, MetricScores]) -> None:
             # The record of y follows.
             x = array
         elif axis == "y":
-            rows[key].curves[name] = Points(x, array)
+            rows[key].curves[name] = Curve(x, array)
         else:
             rows[key].latents[name] = array
 
@@ -295,7 +289,7 @@ def _read_rows_as_json(table: pa.Table) -> dict[str, MetricScores]:
         checked = MetricScores(row["scalars"])
         try:
             for name, points in row["curves"].items():
-                checked.curves[name] = Points(
+                checked.curves[name] = Curve(
                     pa.array(points["x"]), pa.array(points["y"])
                 )
             for name, values in (row["latents"] | row.get("of_judged", {})).items():

@@ -34,7 +34,7 @@ from sae.data.splits import SPLITS
 from sae.models.coder import Coder
 from sae.scoring import rows
 from sae.scoring.rows import KEY
-from sae.scoring.rowstore import MetricScores, Points, RowStore, Scalar
+from sae.scoring.rowstore import MetricScores, RowStore, Scalar
 from sae.scoring.subject import Curve, PerLatent, Subject
 
 VERSION = 3
@@ -553,7 +553,7 @@ def checked_scores(metric: str, scores: Any, m: int) -> MetricScores:
             has_missing = x.is_null(nan_is_null=True).true_count > 0
             if has_missing or len(set(x.to_pylist())) < len(x):
                 raise _not_allowed(f"{score}: x holds NaN or one value twice")
-            checked.curves[name] = Points(x, y)
+            checked.curves[name] = Curve(x, y)
         elif isinstance(value, PerLatent):
             column = _to_array(score, value.values)
             if len(column) != m:
