@@ -22,7 +22,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from sae_workflow import settings
-from scipy.special import stdtrit
 
 from sae.comparison import controls, fronts, intervals, outcomes, pairs, readings
 from sae.comparison.fronts import TRIAL
@@ -591,7 +590,7 @@ def welch(
     freedom = np.array([len(first) - 1, len(second) - 1])
     squared_error = squared_errors.sum()
     degrees = squared_error**2 / (squared_errors**2 / freedom).sum()
-    quantile = float(stdtrit(degrees, (1 + confidence) / 2))
+    quantile = float(intervals.t_quantile(degrees, confidence))
     return float(first.mean() - second.mean()), quantile * float(squared_error**0.5)
 
 

@@ -13,7 +13,7 @@ import argparse
 import numpy as np
 import pandas as pd
 
-from sae.comparison import judgements
+from sae.comparison import ratings
 from sae.comparison.outcomes import is_shown
 from sae.report.site.trials import POOL
 
@@ -55,7 +55,7 @@ def rates(raters: int, difference: float, runs: int) -> dict[str, float]:
     for run in range(runs):
         rng = np.random.default_rng([raters, int(1000 * difference), run])
         answers = simulate(rng, raters, difference)
-        table = judgements.shares_right(answers, ["topk", "reg1"])
+        table = ratings.shares_right(answers, ["topk", "reg1"])
         row = table.iloc[1]
         shown[run] = is_shown(row["outcome"])
         covered[run] = row["difference_low"] <= difference <= row["difference_high"]

@@ -26,7 +26,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtr, stdtrit
 
 from sae.comparison import intervals, outcomes, readings
 from sae.comparison.fronts import FrontRule
@@ -356,7 +355,7 @@ def judge_worlds(
     means = blocks.mean(axis=-1)
     freedom = blocks.shape[-1] - 1
     error = blocks.std(axis=-1, ddof=1) / blocks.shape[-1] ** 0.5
-    p = 2 * stdtr(freedom, -np.abs(means) / error)
+    p = intervals.t_test(means, error, freedom)
     order = np.argsort(p, axis=1, kind="stable")
     factors = np.arange(p.shape[1], 0, -1)
     rising_p = np.take_along_axis(p, order, axis=1)
@@ -365,7 +364,7 @@ def judge_worlds(
     np.put_along_axis(p_holm, order, corrected, axis=1)
     same_sign = (np.sign(datasets) == np.sign(means)[..., None]).all(axis=-1)
 
-    half_width = stdtrit(freedom, (1 + rule.one_sided) / 2) * error
+    half_width = intervals.t_quantile(freedom, rule.one_sided) * error
     by_test = (runs, design.methods, len(effects))
     stated_error = (error.reshape(by_test) ** 2).mean(axis=(0, 1)) ** 0.5
     true_error = means.reshape(by_test).std(axis=(0, 1), ddof=1)

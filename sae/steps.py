@@ -84,7 +84,7 @@ STEPS = {
     ),
     "collect": Step("sae.scoring.collect:collect", "join the scores of all banks"),
     "tables": Step("sae.report.tables:write", "write the paper's tables"),
-    "claims": Step("sae.report.claims:write", "judge the paper's claims"),
+    "claims": Step("sae.report.claims:write", "say which of the paper's claims hold"),
     "gallery": Step("sae.report.gallery:build", "find the images of Figs. 1 to 3"),
     "plot": Step("sae.report.plot:plot", "draw one figure"),
     "leaderboard": Step(
@@ -98,6 +98,6 @@ STEPS = {
     ),
     "explore": Step("sae.report.site.explore:explore", "write a site of any SAEs"),
     "judged": Step(
-        "sae.report.judging:judged", "print what people said in a site's view Judge"
+        "sae.report.rating:rated", "print what people said in a site's view Judge"
     ),
 }

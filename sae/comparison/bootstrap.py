@@ -2,8 +2,8 @@
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtrit  # Student's t; scipy.stats takes a second to import.
 
+from sae.comparison.intervals import BACKBONE, student
 from sae.config.rule import ClaimRule
 
 
@@ -21,7 +21,7 @@ def interval(values: pd.Series, rule: ClaimRule) -> tuple[float, float]:
         The lower and the upper end.
     """
     rows = values.rename("value").reset_index()
-    block = rows.groupby(["dataset", "backbone"], sort=False).ngroup()
+    block = rows.groupby(BACKBONE, sort=False).ngroup()
     totals = rows.groupby([block, "seed"], sort=True)["value"].agg(["sum", "count"])
     # Of each block (seeds, 2): the sum of its values, and how many there are.
     seed_totals = [
@@ -61,14 +61,8 @@ def wider_interval(values: pd.Series, rule: ClaimRule) -> tuple[float, float]:
         The lower of the two lower ends, and the higher of the two upper ones.
     """
     low, high = interval(values, rule)
-    block_means = values.groupby(["dataset", "backbone"]).mean()
-    block_count = len(block_means)
-    if block_count < 2:
+    block_means = values.groupby(BACKBONE).mean()
+    if len(block_means) < 2:
         return float("-inf"), float("inf")
-    half_width = float(
-        stdtrit(block_count - 1, (1 + rule.confidence) / 2)
-        * block_means.std(ddof=1)
-        / np.sqrt(block_count)
-    )
-    mean = block_means.mean()
-    return min(low, float(mean - half_width)), max(high, float(mean + half_width))
+    mean, half_width, _ = student(block_means.to_numpy(), rule.confidence)
+    return min(low, mean - half_width), max(high, mean + half_width)

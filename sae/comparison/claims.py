@@ -209,7 +209,7 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class JudgedClaim:
+class ClaimRow:
     """One row of the claims table.
 
     Attributes:
@@ -243,7 +243,7 @@ class JudgedClaim:
     note: str = ""
 
 
-COLUMNS = [field.name for field in dataclasses.fields(JudgedClaim)]
+COLUMNS = [field.name for field in dataclasses.fields(ClaimRow)]
 
 
 def claims(evidence: Evidence) -> list[Claim]:
@@ -443,7 +443,7 @@ def _ms_claim(
     sign: int = 1,
     ours: bool = False,
 ) -> Claim:
-    # MS is judged over latents that have a score. The paper reports it with the others
+    # MS is taken over latents that have a score. The paper reports it with the others
     # counted as 0, so that stands beside it.
     with_dead_as_0 = _difference_claim(
         evidence,
@@ -495,14 +495,14 @@ def _difference_claim(
     )
 
 
-def judge(claim: Claim, evidence: Evidence) -> JudgedClaim:
+def decide(claim: Claim, evidence: Evidence) -> ClaimRow:
     """Measure a claim and say whether it holds.
 
     A claim without values is not measured. One of too few (dataset, backbone) blocks is
     measured, but has neither interval nor verdict.
     """
     notes = evidence.divergence_notes(claim.methods)
-    row = JudgedClaim(
+    row = ClaimRow(
         claim=claim.name,
         statement=claim.statement,
         published=claim.published,
@@ -549,7 +549,7 @@ def judge(claim: Claim, evidence: Evidence) -> JudgedClaim:
     )
 
 
-def _verdict(claim: Claim, row: JudgedClaim, rule: ClaimRule) -> str:
+def _verdict(claim: Claim, row: ClaimRow, rule: ClaimRule) -> str:
     """Return the verdict on a claim whose interval is known."""
     # A claim is shown if its interval lies beyond the bound. It then holds, unless too
     # few of the cells agree, or counting dead latents as 0 turns the sign of its mean.

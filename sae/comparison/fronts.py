@@ -15,7 +15,7 @@ In a cell (dataset, backbone, k) every choice reads validation and training imag
 - A method that ends below the floor by at most `TOLERANCE` is compared at its reach,
   and marked; one that ends further below is *out of reach*, and has no effect.
 
-Every score that each trial has on validation has a front of its own. Scores of judged
+Every score that each trial has on validation has a front of its own. Scores of chosen
 SAEs alone are read at the vertices of detection (column `front` says whose). Endpoints
 are read with the fresh seeds that were trained at their vertices, where there are any;
 other scores with the seed of the tuning, since their vertices have no other.
@@ -37,8 +37,8 @@ import pandas as pd
 from pydantic import Field
 
 from sae.comparison.scores import (
+    CHOSEN_ONLY,
     COMPARED,
-    JUDGED_ONLY,
     OWN_FRONTS,
     SCORES,
     values,
@@ -599,7 +599,7 @@ def _comparable_pairs(
     scores = [(score, score) for score in measured]
     endpoints = [score for score in ENDPOINTS if score in measured]
     if endpoints:
-        scores += [(score, endpoints[0]) for score in JUDGED_ONLY]
+        scores += [(score, endpoints[0]) for score in CHOSEN_ONLY]
     for method, (score, front_of) in itertools.product(methods, scores):
         baseline = root(method, against)
         if baseline == method or baseline not in methods:

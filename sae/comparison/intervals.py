@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from pydantic import Field
 
 # Of Student's t; scipy.stats takes a second to import.
@@ -75,11 +76,33 @@ def student(sample: np.ndarray, confidence: float = 0.95) -> Estimate:
     if count < 2:
         return Estimate(mean, np.nan, np.nan)
     error = float(np.std(sample, ddof=1)) / count**0.5
-    if error == 0:
-        return Estimate(mean, 0.0, float(mean == 0))
-    half_width = float(stdtrit(count - 1, (1 + confidence) / 2)) * error
-    p = float(2 * stdtr(count - 1, -abs(mean) / error))
-    return Estimate(mean, half_width, p)
+    half_width = float(t_quantile(count - 1, confidence)) * error
+    return Estimate(mean, half_width, float(t_test(mean, error, count - 1)))
+
+
+def t_quantile(freedom: ArrayLike, confidence: float) -> np.ndarray:
+    """Return how many standard errors reach from a mean to the end of its interval.
+
+    Args:
+        freedom: Degrees of freedom.
+        confidence: The coverage of the interval, which has two sides.
+    """
+    return stdtrit(freedom, (1 + confidence) / 2)
+
+
+def t_test(means: ArrayLike, errors: ArrayLike, freedom: int) -> np.ndarray:
+    """Return the p values, of two sides, of the tests that true means are 0.
+
+    Args:
+        means: Of samples.
+        errors: Their standard errors. Where one is 0, a mean that is not 0 is sure.
+        freedom: Degrees of freedom.
+    """
+    distances = np.abs(np.asarray(means, float))
+    varies = np.asarray(errors) > 0
+    without_error = np.where(distances > 0, np.inf, 0.0)
+    t = np.divide(distances, errors, out=without_error, where=varies)
+    return 2 * stdtr(freedom, -t)
 
 
 def holm(p: pd.Series) -> pd.Series:
@@ -100,7 +123,7 @@ def smallest_found(sample: np.ndarray, level: float) -> float:
     if count < 2:
         return np.nan
     error = float(np.std(sample, ddof=1)) / count**0.5
-    critical = float(stdtrit(count - 1, 1 - level / 2))
+    critical = float(t_quantile(count - 1, 1 - level))
     # By bisection, in units of the standard error; the power rises with the mean. Sixty
     # halvings are as exact as a float.
     low = 0.0

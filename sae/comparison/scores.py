@@ -24,7 +24,7 @@ class Score(NamedTuple):
         minus: A column that is subtracted.
         better: +1 if more is better, -1 if less; 0 if methods are not compared in it.
         front: "own" if every trial has it on validation, so that it has a front of its
-            own; "judged" if judged SAEs alone have it, so that it can be shown at the
+            own; "chosen" if chosen SAEs alone have it, so that it can be shown at the
             vertices of detection only; None if methods are not compared by fronts in
             it.
         worth: Whether the controls say what it is worth; of these, more is better.
@@ -38,7 +38,7 @@ class Score(NamedTuple):
     what: str = ""
     minus: str | None = None
     better: int = 1
-    front: Literal["own", "judged"] | None = None
+    front: Literal["own", "chosen"] | None = None
     worth: bool = False
     style: str = ".3f"
     chance: float | None = None
@@ -50,7 +50,7 @@ class Score(NamedTuple):
 
 # Fields that several scores share.
 _OWN_FRONT: dict[str, Any] = {"front": "own", "worth": True}
-_JUDGED: dict[str, Any] = {"front": "judged", "worth": True}
+_CHOSEN: dict[str, Any] = {"front": "chosen", "worth": True}
 _COUNT: dict[str, Any] = {"better": -1, "style": ".0f"}
 # Sentences of `what`, and parts of sentences.
 _MS = (
@@ -120,7 +120,7 @@ SCORES = {
         "detection_looks",
         "detection by looks",
         _LOOKS,
-        **_JUDGED,
+        **_CHOSEN,
         chance=0.5,
     ),
     "detection_auc_all": Score(
@@ -140,7 +140,7 @@ SCORES = {
         "MS_independent",
         "MS by other families",
         f"{_OTHERS}.",
-        **_JUDGED,
+        **_CHOSEN,
     ),
     "ms_all": Score(
         "ms_mean",
@@ -198,7 +198,7 @@ SCORES = {
         chance=0,
     ),
     "names_share": Score(
-        "names_share", "names_share", "latents with a name", _NAMED, **_JUDGED
+        "names_share", "names_share", "latents with a name", _NAMED, **_CHOSEN
     ),
     "concepts_pairs": Score(
         "concepts_pairs",
@@ -208,7 +208,7 @@ SCORES = {
         **_OWN_FRONT,
         chance=0,
     ),
-    "probe_auc": Score("probe_auc", "AUC", "probe AUC", _PROBE, **_JUDGED),
+    "probe_auc": Score("probe_auc", "AUC", "probe AUC", _PROBE, **_CHOSEN),
     "probe_auc_above_1": Score("probe_auc_above_1", "AUC_above_1"),
     "probe_top1": Score(
         "probe_top1",
@@ -223,7 +223,7 @@ SCORES = {
         "probe_unconverged", "unconverged", better=0, style=".1f"
     ),
     "stability": Score(
-        "stability_alive", "stability", "stability", _STABILITY, front="judged"
+        "stability_alive", "stability", "stability", _STABILITY, front="chosen"
     ),
     "dead": Score(
         "dead",
@@ -243,10 +243,10 @@ SCORES = {
     "n_k_over_m": Score("n_k_over_m", "n_k_over_m", better=0, style=".0f"),
 }
 # The scores in which methods are compared by fronts: each has a front of its own, or
-# judged SAEs alone have it.
+# chosen SAEs alone have it.
 OWN_FRONTS = [name for name, score in SCORES.items() if score.front == "own"]
-JUDGED_ONLY = [name for name, score in SCORES.items() if score.front == "judged"]
-COMPARED = [*OWN_FRONTS, *JUDGED_ONLY]
+CHOSEN_ONLY = [name for name, score in SCORES.items() if score.front == "chosen"]
+COMPARED = [*OWN_FRONTS, *CHOSEN_ONLY]
 
 
 def across_groups(metrics: pd.DataFrame) -> pd.DataFrame:

@@ -1,6 +1,6 @@
 """What the file of an entry must hold, by its kind; checked before any job starts."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,14 +21,17 @@ class _TextConstant(NamedTuple):
     allowed: tuple[str, ...] = ()
 
 
+# The `STAGE` of a metric that the stage `score` computes of chosen SAEs alone.
+CHOSEN = "chosen"
+# What a metric may read beside the split that it scores. `READS` may also name a
+# backbone of the config.
+READABLE = (*SPLITS, "others", "siblings", "concepts")
 # What the files of a kind must hold: {kind: {name: the constant}}.
 _CONSTANTS = {
     "metric": {
-        "STAGE": _TextConstant(is_list=False, allowed=paths.STAGES),
+        "STAGE": _TextConstant(is_list=False, allowed=(CHOSEN, *paths.STAGES)),
         "SPLITS": _TextConstant(is_list=True, allowed=SPLITS),
-        "READS": _TextConstant(
-            is_list=True, allowed=(*SPLITS, "others", "siblings", "concepts")
-        ),
+        "READS": _TextConstant(is_list=True),
     },
     "figure": {
         "READS": _TextConstant(is_list=True),
@@ -55,12 +58,12 @@ _CODE_WITHOUT_WORK = {
     "backbone": ["files", "embeddings"],
     "objective": ["take", "content"],
 }
-# What the workflow fills in where an option of a metric is null. The metric's constant
-# FILLED is {option: one of these}.
-FILLED_WITH = ("smallest_k", "families", "detection")
-# What costs are reckoned by, of a metric that fits probes. The metric's constant FITS
-# names one of its options for each of these.
-FITS_SAY = ("images", "strengths", "largest")
+# Constants that metrics had, and what says the same today.
+_FORMER_CONSTANTS = {
+    "JUDGED": f"STAGE = {CHOSEN!r}",
+    "OTHERS": "a backbone among READS",
+    "FILLED": "FromExperiment at the option",
+}
 _HOW = "docs/extending.md shows how"
 
 
@@ -78,11 +81,8 @@ def head_of(kind: str, name: str) -> registry.Head:
     for constant, form in _CONSTANTS.get(kind, {}).items():
         _check_text_constant(constant, form, head.constants, file)
     if kind == "metric":
-        _check_filled(head, file)
-        _check_rankings(head, file)
-        _check_fits(head, file)
         _check_stage(head, file)
-        _check_others(head, file)
+        _check_former_constants(head, file)
     if kind == "protocol":
         _check_metrics_of_protocol(head, file)
     return head
@@ -123,67 +123,21 @@ def _check_text_constant(
     raise UserError(f"{file} has {name} = {value!r}, which must be {expected}; {_HOW}")
 
 
-def _check_filled(head: registry.Head, file: Path) -> None:
-    filled = head.constants.get("FILLED", {})
-    if isinstance(filled, dict) and all(
-        option in head.options.model_fields and fact in FILLED_WITH
-        for option, fact in filled.items()
-    ):
-        return
-    facts = " or ".join(repr(fact) for fact in FILLED_WITH)
-    raise UserError(
-        f"{file} has FILLED = {filled!r}: write {{an option of the metric: {facts}}}; "
-        f"{_HOW}"
-    )
-
-
-def _check_rankings(head: registry.Head, file: Path) -> None:
-    rankings = head.constants.get("RANKINGS", ())
-    options = head.options.model_fields.keys()
-    if not isinstance(rankings, list | tuple) or not options >= {*rankings}:
-        raise UserError(
-            f"{file} has RANKINGS = {rankings!r}: write a list of options of the "
-            f"metric; {_HOW}"
-        )
-    if rankings and not isinstance(head.constants.get("MOST_TRAIN"), int):
-        raise UserError(
-            f"{file} has RANKINGS, and no number MOST_TRAIN beside it; {_HOW}"
-        )
-
-
-def _check_fits(head: registry.Head, file: Path) -> None:
-    fits = head.constants.get("FITS", {})
-    if not fits:
-        return
-    options = head.options.model_fields.keys()
-    if (
-        isinstance(fits, dict)
-        and fits.keys() == {*FITS_SAY}
-        and options >= {*fits.values()}
-    ):
-        return
-    raise UserError(
-        f"{file} has FITS = {fits!r}: write an option of the metric for each of "
-        f"{', '.join(FITS_SAY)}; {_HOW}"
-    )
-
-
 def _check_stage(head: registry.Head, file: Path) -> None:
     stage = head.constants["STAGE"]
-    for table in ("others", "concepts"):
-        if table in head.constants["READS"] and stage != "score":
+    for name in head.constants["READS"]:
+        if name not in (*SPLITS, "siblings") and stage_of(head.constants) != "score":
             raise UserError(
-                f"{file} has STAGE = {stage!r}, which gets no {table!r} to read: make "
-                f"it 'score'; {_HOW}"
+                f"{file} has STAGE = {stage!r}, which gets no {name!r} to read: make "
+                f"it 'score' or {CHOSEN!r}; {_HOW}"
             )
 
 
-def _check_others(head: registry.Head, file: Path) -> None:
-    if "OTHERS" not in head.constants:
-        return
-    _check_text_constant("OTHERS", _TextConstant(is_list=True), head.constants, file)
-    if "others" not in head.constants["READS"]:
-        raise UserError(f"{file} has OTHERS, and no 'others' among its READS; {_HOW}")
+def _check_former_constants(head: registry.Head, file: Path) -> None:
+    """Refuse what would be passed over, and give other numbers or more of them."""
+    for name, instead in _FORMER_CONSTANTS.items():
+        if name in head.constants:
+            raise UserError(f"{file} has {name}, which is now {instead}; {_HOW}")
 
 
 def _check_metrics_of_protocol(head: registry.Head, file: Path) -> None:
@@ -198,6 +152,17 @@ def _check_metrics_of_protocol(head: registry.Head, file: Path) -> None:
             )
 
 
+def stage_of(constants: Mapping[str, Any]) -> str:
+    """Return the stage that computes a metric with these constants."""
+    stage: str = constants["STAGE"]
+    return "score" if stage == CHOSEN else stage
+
+
+def backbones_named(constants: Mapping[str, Any]) -> list[str]:
+    """Return the backbones of the config that a metric with these constants names."""
+    return [name for name in constants["READS"] if name not in READABLE]
+
+
 def splits_of_others(
     metrics: Iterable[str], splits: Sequence[str] = SPLITS
 ) -> list[str]:
@@ -210,7 +175,7 @@ def splits_of_others(
     splits_read: set[str] = set()
     for metric in metrics:
         constants = head_of("metric", metric).constants
-        if "others" in constants["READS"]:
+        if "others" in constants["READS"] or backbones_named(constants):
             splits_read.update(constants["READS"])
             splits_read.update(set(constants["SPLITS"]) & set(splits))
     return [split for split in SPLITS if split in splits_read]

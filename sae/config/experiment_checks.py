@@ -5,6 +5,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+from sae.config import entries
 from sae.config.entries import head_of
 from sae.config.method_checks import check_method
 from sae.config.models import Config, Entry, RecipeEntry, method_of
@@ -228,12 +229,18 @@ def _check_backbones(experiment: NamedExperiment, problems: Problems) -> None:
 def _check_backbones_of_metrics(
     experiment: NamedExperiment, problems: Problems
 ) -> None:
-    """Check the backbones that metrics name by `OTHERS`: no experiment has them too."""
+    """Check the backbones that metrics read: no experiment has them, too."""
     spec = experiment.spec
     config = experiment.config
     for name, metric in config.metrics.items():
-        backbones = metric.constants.get("OTHERS", ())
-        problems.check_names(f"metrics.{name}", backbones, config.backbones)
+        backbones = entries.backbones_named(metric.constants)
+        for backbone in backbones:
+            if backbone not in config.backbones:
+                problems.add(
+                    f"metrics.{name}",
+                    f"its file has {backbone!r} among READS, which is neither one of "
+                    f"{', '.join(entries.READABLE)} nor a backbone of the config",
+                )
         if metric.optional and name not in spec.metrics:
             continue
         for backbone in sorted(set(backbones) & set(spec.embedding)):

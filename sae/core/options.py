@@ -357,6 +357,30 @@ def weights_named_once(value: str | None, validation: ValidationInfo) -> str | N
     return value
 
 
+@dataclass(frozen=True)
+class FromExperiment:
+    """Marks an option of a metric that has a fact of the experiment where it is null.
+
+    An example is `families: Annotated[..., FromExperiment("families")] = None`.
+
+    Attributes:
+        fact: `families`, {backbone: its family}; `smallest_k`; or `detection`, the
+            options that the experiment gives the metric `detection`.
+    """
+
+    fact: Literal["families", "smallest_k", "detection"]
+
+
+def facts_of_experiment(options_class: type[Options]) -> dict[str, str]:
+    """Return {option: its fact} of the options that are marked `FromExperiment`."""
+    return {
+        name: mark.fact
+        for name, field in options_class.model_fields.items()
+        for mark in field.metadata
+        if isinstance(mark, FromExperiment)
+    }
+
+
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Count = Annotated[int, Field(ge=1)]
 Whole = Annotated[int, Field(ge=0)]

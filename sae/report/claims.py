@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from sae.comparison import published
-from sae.comparison.claims import COLUMNS, Evidence, claims, judge
+from sae.comparison.claims import COLUMNS, Evidence, claims, decide
 from sae.comparison.scores import across_groups
 from sae.config.rule import ClaimRule
 from sae.core import files
@@ -68,7 +68,7 @@ def write(
     curves = files.read_parquet(curves_file)
     published_tables = published.read(published_folder)
     evidence = Evidence(metrics, curves, published_tables, settings.claims, settings)
-    verdicts = [judge(claim, evidence) for claim in claims(evidence)]
+    verdicts = [decide(claim, evidence) for claim in claims(evidence)]
     table = pd.DataFrame(verdicts, columns=COLUMNS)
 
     csv = table.to_csv(index=False, lineterminator="\n")

@@ -10,7 +10,7 @@ from sae.comparison import fronts
 from sae.comparison.intervals import POWER, IntervalRule
 from sae.comparison.outcomes import headline
 from sae.comparison.published import interval, signed
-from sae.comparison.scores import JUDGED_ONLY, OWN_FRONTS, SCORES
+from sae.comparison.scores import CHOSEN_ONLY, OWN_FRONTS, SCORES
 from sae.report import outcomes
 from sae.report.markup import column_key, markdown, wrapped
 from sae.report.names import Names
@@ -20,13 +20,13 @@ SHOWN_CONTROLS = 2  # the first of the config stand beside effects
 # What stands in the first table: the endpoints; detection by looks, what detection is
 # worth; and detection that cannot be raised by measuring fewer latents.
 LOOKS = "detection_looks"
-JUDGED = (DETECTION, LOOKS, "detection_auc_all", MS)
+HEADLINE = (DETECTION, LOOKS, "detection_auc_all", MS)
 NO_COMPARISON = (
     "Nothing to compare: no method has a feasible trial in a cell where the baseline "
     "has one."
 )
-OTHER_SCORES = [name for name in OWN_FRONTS if name not in JUDGED]
-AT_VERTICES_SCORES = [name for name in JUDGED_ONLY if name != LOOKS]
+OTHER_SCORES = [name for name in OWN_FRONTS if name not in HEADLINE]
+AT_VERTICES_SCORES = [name for name in CHOSEN_ONLY if name != LOOKS]
 OF_LOOKS = (
     "Detection by looks is a control, too: 8 x 8 pixels of an image in place of a "
     "backbone. Judged SAEs alone have it, so some tables have it of controls and of the "
@@ -171,18 +171,18 @@ def page(
         datasets: Of `sae.comparison.outcomes.by_dataset`.
         controls: Of `sae.comparison.controls.compare`, over all datasets together.
     """
-    judged = judged_table(means, names, datasets, controls)
-    if judged.empty:
+    table = headline_table(means, names, datasets, controls)
+    if table.empty:
         return [NO_COMPARISON]
-    judged_notes = notes(
+    headline_notes = notes(
         means,
         rule,
         intervals,
         has_datasets=datasets is not None,
         has_controls=controls is not None and len(controls) > 0,
-        has_looks=SCORES[LOOKS].label in set(judged["score"]),
+        has_looks=SCORES[LOOKS].label in set(table["score"]),
     )
-    paragraphs = [markdown(judged), *judged_notes]
+    paragraphs = [markdown(table), *headline_notes]
 
     other_readings = readings_table(means, names)
     if len(other_readings):
@@ -197,7 +197,7 @@ def page(
         title = "## Prices, and other scores"
         paragraphs += [title, markdown(other_scores), wrapped(OWN_FRONTS_NOTES)]
 
-    # Scores of judged SAEs alone all stand at the vertices of one front.
+    # Scores of chosen SAEs alone all stand at the vertices of one front.
     at_vertices = score_table(means, names, AT_VERTICES_SCORES, datasets)
     if len(at_vertices):
         first_width = headline(means)
@@ -233,16 +233,16 @@ def sensitivity_section(sensitivity: pd.DataFrame, names: Names) -> list[str]:
     return ["## What if", markdown(table), wrapped(WHAT_IF)]
 
 
-def judged_table(
+def headline_table(
     means: pd.DataFrame,
     names: Names,
     datasets: pd.DataFrame | None = None,
     controls: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """Return the scores of `JUDGED`, methods and then controls."""
+    """Return the scores of `HEADLINE`, methods and then controls."""
     lines = []
     shown_controls = list(names.controls)[:SHOWN_CONTROLS]
-    for score in JUDGED:
+    for score in HEADLINE:
         for row in _rows_with_content(means, [score]):
             line = _line(row, names, datasets)
             line[outcomes.heading(means)] = outcomes.say(row)
@@ -323,7 +323,7 @@ def score_table(
     scores: Iterable[str],
     datasets: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """Return effects in scores that judge no method, a line for each method."""
+    """Return effects in scores that have no outcome, a line for each method."""
     lines = [
         _line(row, names, datasets)
         for score in scores

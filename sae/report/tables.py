@@ -8,7 +8,6 @@ from pydantic import Field
 
 from sae.comparison import (
     controls,
-    detection,
     fronts,
     outcomes,
     readings,
@@ -20,7 +19,6 @@ from sae.comparison.scores import SCORES, across_groups
 from sae.config.rule import ClaimRule
 from sae.core import files, paths
 from sae.report import controls as controls_page
-from sae.report import detection as detection_page
 from sae.report import fronts as fronts_page
 from sae.report import leaderboard
 from sae.report.markup import prose
@@ -74,7 +72,7 @@ def write(
       (`sae.comparison.controls`).
     - fronts.csv and .md, front_means.csv and other front_*.csv: how methods compare at
       the same R^2 (`sae.comparison.fronts`).
-    - detection.csv and .md (`sae.comparison.detection`).
+    - detection.csv and .md: detection beside looks and at equal frequencies of firing.
     - leaderboard.csv and .md: all methods in one table
       (`sae.comparison.leaderboard`).
     - fronts.parquet, front_means.parquet and others of `paths.TYPED_TABLES`: the rows
@@ -101,7 +99,7 @@ def write(
         chosen, settings, SCORES_OF_CONTROLS, settings.claims
     )
     how_trained = prose(describe_training(paper_metrics, settings))
-    detection_table = detection.by_cell(chosen, latents, settings)
+    detection_table = controls.detection_by_cell(chosen, latents, settings)
     texts = {
         **table_files(paper_metrics, published_folder, settings),
         "controls.csv": _csv(controls_table),
@@ -109,7 +107,7 @@ def write(
         **{f"{name}.csv": _csv(table) for name, table in front_tables.items()},
         "fronts.md": fronts_text,
         "detection.csv": _csv(detection_table),
-        "detection.md": detection_page.page(detection_table, settings),
+        "detection.md": controls_page.detection_page(detection_table, settings),
         **leaderboard.render([metrics_file.parent, *beside]),
     }
     for name, text in texts.items():
@@ -130,14 +128,14 @@ def _compare_fronts(
     dataset_means = outcomes.by_dataset(all_readings.fronts, settings.families)
     chosen_across_groups = across_groups(chosen)
     control_differences = controls.compare(
-        chosen_across_groups, settings, fronts_page.JUDGED, settings.claims
+        chosen_across_groups, settings, fronts_page.HEADLINE, settings.claims
     )
     over_all = control_differences["dataset"] == controls.ALL
     # Of several datasets they are over all together.
     if over_all.any():
         control_differences = control_differences[over_all]
     imported = controls.imported_beside(
-        chosen_across_groups, settings, ("r2", *fronts_page.JUDGED, "measured")
+        chosen_across_groups, settings, ("r2", *fronts_page.HEADLINE, "measured")
     )
     sensitivity = _sensitivity(metrics, settings)
 
@@ -152,7 +150,7 @@ def _compare_fronts(
         controls=control_differences,
     )
     paragraphs += fronts_page.imported_section(imported, settings)
-    if len(fronts_page.judged_table(means, settings)):
+    if len(fronts_page.headline_table(means, settings)):
         paragraphs += fronts_page.sensitivity_section(sensitivity, settings)
 
     front_tables = {

@@ -10,6 +10,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 
+from sae.config.entries import stage_of
 from sae.core import registry
 from sae.core.errors import UserError
 from sae.data.concepts import SplitConcepts, from_keywords
@@ -85,11 +86,11 @@ def score(
         concepts: (N,) what people call each image: any number of keywords, or none.
         train_concepts: (N',) keywords of the images of `train`, for the metrics
             `concepts` and `names`.
-        metrics: names of `sae.scoring.metrics`; by default those whose file says
-            `ALONE` and whose `READS` is given: all of them need held-out embeddings,
-            `firing` also `train`, `independent` also `judges`, and `detection` `train`,
-            `judges` and `train_judges`, and `concepts` and `names` `train`, `concepts`
-            and `train_concepts`.
+        metrics: names of `sae.scoring.metrics`; by default those of the stage `score`
+            whose `READS` is given: all of them need held-out embeddings, `firing` also
+            `train`, `independent` also `judges`, and `detection` `train`, `judges` and
+            `train_judges`, and `concepts` and `names` `train`, `concepts` and
+            `train_concepts`.
 
     Raises:
         UserError: something is of a wrong type or shape, not finite or missing, all
@@ -176,7 +177,7 @@ def _hash_rows(embeddings: Float[np.ndarray, "images dim"]) -> Iterator[int]:
 
 
 def default_metrics(is_given: Mapping[str, bool]) -> list[str]:
-    """Return the metrics that :func:`score` gives by itself: entries that say `ALONE`.
+    """Return the metrics that :func:`score` gives by itself: cheap ones it has data for.
 
     Args:
         is_given: {"train", "others", "train_judges" or "concepts": whether the caller
@@ -186,7 +187,7 @@ def default_metrics(is_given: Mapping[str, bool]) -> list[str]:
     for name in registry.names("metric"):
         constants = registry.head("metric", name).constants
         has_needs = all(is_given.get(need) for need in _needs(constants["READS"]))
-        if constants.get("ALONE") and has_needs:
+        if stage_of(constants) == "score" and has_needs:
             names.append(name)
     return names
 

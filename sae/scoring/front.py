@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 DETECTION = "detection_auc"
 MS = "ms"
-# The scores by which methods are judged, in the order in which they are tested.
+# The scores that have outcomes, in the order in which they are tested.
 ENDPOINTS = (DETECTION, MS)
 
 

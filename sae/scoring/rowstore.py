@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from sae.core import files
 from sae.core.errors import UserError
 from sae.scoring import old_names
+from sae.scoring.subject import Curve
 
 log = logging.getLogger(__name__)
 
@@ -44,13 +45,6 @@ _WRITER_OPTIONS = {
 _COLUMNS_OF_JSON = ["key", "row"]
 
 
-class Points(NamedTuple):
-    """The points of a curve, both coordinates of one length."""
-
-    x: pa.Array
-    y: pa.Array
-
-
 @dataclass
 class MetricScores:
     """Scores that one metric gave of one SAE on one split.
@@ -60,20 +54,13 @@ class MetricScores:
 
     Attributes:
         scalars: {column of metrics: its value}.
-        curves: {curve: its points}.
+        curves: {curve: its points, in arrays}.
         latents: {column of latents: a value for each latent}.
-        of_judged: such columns, which only SAEs have that a protocol chose to be
-            judged.
     """
 
     scalars: dict[str, Scalar] = field(default_factory=dict)
-    curves: dict[str, Points] = field(default_factory=dict)
+    curves: dict[str, Curve] = field(default_factory=dict)
     latents: dict[str, pa.Array] = field(default_factory=dict)
-    of_judged: dict[str, pa.Array] = field(default_factory=dict)
-
-    def latent_columns(self, is_judged: bool) -> dict[str, pa.Array]:
-        """Return the columns that an SAE has which was chosen to be judged, or not."""
-        return self.latents | self.of_judged if is_judged else self.latents
 
 
 class RowStore:
@@ -84,7 +71,8 @@ class RowStore:
     the file are
 
     - `key`, of the row,
-    - `table`, the attribute of :class:`MetricScores` that the record belongs to,
+    - `table`, the attribute of :class:`MetricScores` that the record belongs to
+      (columns of latents stand under `of_judged` in older files, too),
     - `name`, of the scalar, the curve or the column of latents,
     - `axis`, x or y, of a curve,
     - `flags`, `integers`, `floats` and `texts`: lists of values. One of them is filled;
@@ -183,8 +171,6 @@ def _list_records(key: str, row: MetricScores) -> Iterator[_Record]:
         yield _Record(key, "curves", name, "y", points.y)
     for name, values in row.latents.items():
         yield _Record(key, "latents", name, None, values)
-    for name, values in row.of_judged.items():
-        yield _Record(key, "of_judged", name, None, values)
 
 
 def _scalars_to_table(rows: Mapping[str, MetricScores]) -> pa.Table:
@@ -285,15 +271,15 @@ def _read_arrays(table: pa.Table, rows: Mapping[str, MetricScores]) -> None:
             is_typed = array.null_count < len(array)
             values[place] = array if is_typed else pa.nulls(len(array))
 
-    places = (table[column].to_pylist() for column in ("key", "table", "name", "axis"))
-    for key, kind, name, axis, array in zip(*places, values, strict=True):
+    places = (table[column].to_pylist() for column in ("key", "name", "axis"))
+    for key, name, axis, array in zip(*places, values, strict=True):
         if axis == "x":
             # The record of y follows.
             x = array
         elif axis == "y":
-            rows[key].curves[name] = Points(x, array)
+            rows[key].curves[name] = Curve(x, array)
         else:
-            getattr(rows[key], kind)[name] = array
+            rows[key].latents[name] = array
 
 
 def _read_rows_as_json(table: pa.Table) -> dict[str, MetricScores]:
@@ -303,13 +289,11 @@ def _read_rows_as_json(table: pa.Table) -> dict[str, MetricScores]:
         checked = MetricScores(row["scalars"])
         try:
             for name, points in row["curves"].items():
-                checked.curves[name] = Points(
+                checked.curves[name] = Curve(
                     pa.array(points["x"]), pa.array(points["y"])
                 )
-            for name, values in row["latents"].items():
+            for name, values in (row["latents"] | row.get("of_judged", {})).items():
                 checked.latents[name] = pa.array(values)
-            for name, values in row.get("of_judged", {}).items():
-                checked.of_judged[name] = pa.array(values)
         except pa.ArrowException:
             # A list mixes numbers and texts, which a table cannot hold.
             continue

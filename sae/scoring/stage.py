@@ -23,7 +23,8 @@ from pydantic import Field
 from sae.bank.read import Bank
 from sae.bank.read import read as read_bank
 from sae.bank.sae import Sae
-from sae.config.entries import head_of, splits_of_others
+from sae.config import entries
+from sae.config.entries import backbones_named, head_of, splits_of_others
 from sae.core import files, registry, versions
 from sae.core.errors import UserError
 from sae.core.options import Options, as_record, from_record
@@ -34,7 +35,7 @@ from sae.data.splits import SPLITS
 from sae.models.coder import Coder
 from sae.scoring import rows
 from sae.scoring.rows import KEY
-from sae.scoring.rowstore import MetricScores, Points, RowStore, Scalar
+from sae.scoring.rowstore import MetricScores, RowStore, Scalar
 from sae.scoring.subject import Curve, PerLatent, Subject
 
 VERSION = 3
@@ -83,9 +84,9 @@ def run(
 ) -> None:
     """Score a bank; write `out`/metrics.parquet, curves.parquet and latents.parquet.
 
-    A metric of `score` runs on every SAE. One whose file says `JUDGED`, or of another
-    stage, runs only on the SAEs that a protocol chose to be judged. A diverged SAE has
-    rows without scores. A table may be without rows.
+    A metric whose file says `STAGE = "score"` runs on every SAE, others only on those
+    that a protocol chose to get every score. A diverged SAE has rows without scores. A
+    table may be without rows.
 
     Args:
         stage: score, robustness or probe.
@@ -94,7 +95,7 @@ def run(
         settings: metrics with their options; those of other stages are passed over.
         out: the folder to write into.
         others: {backbone: folder of its splits} of the experiment's other backbones,
-            and of those that metrics name themselves (`OTHERS`).
+            and of those that metrics name themselves.
         concepts_dir: folder of the dataset's annotations (`sae.data.concepts`).
         device: of PyTorch: cpu, cuda, cuda:1, mps, or auto for the best there is.
 
@@ -105,21 +106,19 @@ def run(
     bank = read_bank(bank_file)
 
     heads = {name: head_of("metric", name).constants for name in settings.metrics}
-    of_stage = [name for name in settings.metrics if heads[name]["STAGE"] == stage]
-    for_judged = [
-        name for name in of_stage if stage != "score" or heads[name].get("JUDGED")
+    of_stage = [
+        name for name in settings.metrics if entries.stage_of(heads[name]) == stage
     ]
-    for_all = [name for name in of_stage if name not in for_judged]
+    for_all = [name for name in of_stage if heads[name]["STAGE"] == "score"]
+    for_chosen = [*for_all, *(name for name in of_stage if name not in for_all)]
 
     work = []
     for banked_sae in bank.saes:
-        names = for_all + for_judged if banked_sae.judged else for_all
+        names = for_chosen if banked_sae.judged else for_all
         if names:
             work.append((banked_sae, names))
 
-    options = {
-        name: options_of(name, settings.metrics[name]) for name in for_all + for_judged
-    }
+    options = {name: options_of(name, settings.metrics[name]) for name in for_chosen}
     row_folder = out.parent / ".rows" / stage
     scorer = Scorer(
         options,
@@ -212,6 +211,10 @@ class Scorer:
             split: activations / split for split in SPLITS if split in splits_read
         }
         self._other_folders = others
+        # {metric: the backbones that it names itself}
+        self._named_backbones = {
+            name: backbones_named(head_of("metric", name).constants) for name in options
+        }
         self._concepts_dir = concepts_dir
         self._tested = tested or {}
         self._sums_of = functools.cache(_sums_of)
@@ -303,13 +306,8 @@ class Scorer:
         self, name: str, split: str, bank: Bank, banked_sae: Sae, subject: Subject
     ) -> MetricScores:
         module = self._modules[name]
-        view = subject.limited({split, *module.READS})
-        folders_read = self._folders_read_by(name)
-        view.others = {
-            backbone: by_split
-            for backbone, by_split in view.others.items()
-            if backbone in folders_read
-        }
+        backbones = self._backbones_read_by(name)
+        view = subject.limited({split, *module.READS, *backbones} - {"others"})
         if "siblings" in module.READS:
             view.siblings = _Siblings(bank, bank.siblings(banked_sae), self._device)
         scores = view.score(module, split, self._options[name])
@@ -331,14 +329,16 @@ class Scorer:
             "options": as_record(self._options[name], mode="json"),
             "device": self._device.split(":")[0],
         }
-        if "others" in reads:
+        if "others" in reads or self._named_backbones[name]:
             splits_read = splits_of_others([name], [split])
             identity["others"] = {
                 backbone: {
-                    split_read: self._sums_of(folder / split_read)
+                    split_read: self._sums_of(
+                        self._other_folders[backbone] / split_read
+                    )
                     for split_read in splits_read
                 }
-                for backbone, folder in self._folders_read_by(name).items()
+                for backbone in self._backbones_read_by(name)
             }
             # A name decides only who is a judge of whom.
             identity["backbone"] = bank.backbone
@@ -349,22 +349,17 @@ class Scorer:
             identity["siblings"] = sorted(str(sibling.sha256) for sibling in siblings)
         return files.sha256_text(files.dumps(identity))
 
-    def _folders_read_by(self, name: str) -> dict[str, Path]:
-        """Return {backbone: folder of its splits} of the others that a metric reads."""
-        # What one metric names by `OTHERS` no metric reads that does not name it.
-        backbones_of_metric = {
-            metric: getattr(module, "OTHERS", ())
-            for metric, module in self._modules.items()
-        }
-        backbones_of_experiment = set(self._other_folders).difference(
-            *backbones_of_metric.values()
-        )
-        backbones_read = backbones_of_metric[name] or backbones_of_experiment
-        return {
-            backbone: folder
-            for backbone, folder in self._other_folders.items()
-            if backbone in backbones_read
-        }
+    def _backbones_read_by(self, name: str) -> list[str]:
+        """Return the backbones beside the bank's own whose embeddings a metric reads."""
+        # `others` are the experiment's: none that some metric names itself.
+        named_by_any = set().union(*self._named_backbones.values())
+        reads_others = "others" in self._modules[name].READS
+        return [
+            backbone
+            for backbone in self._other_folders
+            if backbone in self._named_backbones[name]
+            or (reads_others and backbone not in named_by_any)
+        ]
 
     @functools.cached_property
     def _activations(self) -> dict[str, store.Activations]:
@@ -418,13 +413,13 @@ class _TableRows:
         key = {name: row[name] for name in KEY}
         latent_columns: dict[str, pa.Array] = {}
         for metric, scores in scores_by_metric.items():
-            own_latent_columns = scores.latent_columns(banked_sae.judged)
             self._claim("scalars", metric, scores.scalars, tuple(description))
             self._claim("curves", metric, scores.curves)
-            self._claim("latents", metric, own_latent_columns)
+            self._claim("latents", metric, scores.latents)
 
             row.update(scores.scalars)
-            latent_columns.update(own_latent_columns)
+            if banked_sae.judged:
+                latent_columns.update(scores.latents)
             for curve, points in scores.curves.items():
                 if len(points.x):
                     key_of_curve = key | {"curve": curve}
@@ -557,13 +552,12 @@ def checked_scores(metric: str, scores: Any, m: int) -> MetricScores:
             has_missing = x.is_null(nan_is_null=True).true_count > 0
             if has_missing or len(set(x.to_pylist())) < len(x):
                 raise _not_allowed(f"{score}: x holds NaN or one value twice")
-            checked.curves[name] = Points(x, y)
+            checked.curves[name] = Curve(x, y)
         elif isinstance(value, PerLatent):
             column = _to_array(score, value.values)
             if len(column) != m:
                 raise _not_allowed(f"{score}: {len(column)} values for {m} latents")
-            columns = checked.of_judged if value.of_judged else checked.latents
-            columns[value.name or name] = column
+            checked.latents[name] = column
         else:
             (checked.scalars[name],) = _plain_values(score, [value])
     return checked

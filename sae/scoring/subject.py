@@ -37,15 +37,13 @@ class Curve(NamedTuple):
 class PerLatent(NamedTuple):
     """A column of `latents.parquet` that a metric returns.
 
+    That table has chosen SAEs alone.
+
     Attributes:
         values: (m,), numbers or texts or None.
-        name: of the column, where a number has that name too.
-        of_judged: whether it is only kept of SAEs that a protocol chose to be judged.
     """
 
     values: Sequence[Any] | np.ndarray
-    name: str = ""
-    of_judged: bool = False
 
 
 class _DeclaredSplits(dict[str, Activations]):
@@ -150,11 +148,12 @@ class Subject:
     def limited(self, reads: Collection[str]) -> "Subject":
         """Return this subject as a metric sees it.
 
-        To read another split is an error; other backbones are absent where `reads` does
-        not name `others`. What the view keeps is kept for the subject too.
+        To read another split is an error; other backbones are absent where `reads` has
+        neither `others` nor their names. What the view keeps is kept for the subject
+        too.
 
         Args:
-            reads: splits, and perhaps `others`.
+            reads: splits, `others` or the names of backbones, and `concepts`.
         """
         view = copy.copy(self)
         view.splits = _DeclaredSplits(
@@ -167,12 +166,11 @@ class Subject:
         )
         if "concepts" not in reads:
             view.concepts = {}
-        view.others = {}
-        if "others" in reads:
-            view.others = {
-                backbone: {split: x for split, x in by_split.items() if split in reads}
-                for backbone, by_split in self.others.items()
-            }
+        view.others = {
+            backbone: {split: x for split, x in by_split.items() if split in reads}
+            for backbone, by_split in self.others.items()
+            if "others" in reads or backbone in reads
+        }
         return view
 
     def embeddings(self, split: str) -> Float[np.ndarray, "images dim"]:

@@ -59,20 +59,13 @@ OURS = {
             "metric",
             "'score'",
             "'scores'",
-            "has STAGE = 'scores', which must be a text among score, robustness, .*",
+            "has STAGE = 'scores', which must be a text among chosen, score, .*",
         ),
         (
             "metric",
             "['test']",
             "'test'",
             "has SPLITS = 'test', which must be a list of texts among train, val, test",
-        ),
-        (
-            "metric",
-            "= ()",
-            "= ('other',)",
-            r"has READS = \('other',\), which must be .* among train, val, test, others, "
-            "siblings, concepts",
         ),
         (
             "metric",
@@ -85,14 +78,8 @@ OURS = {
         (
             "metric",
             "= ()",
-            "= ()\nOTHERS = 'b'",
-            "has OTHERS = 'b', which must be a .*",
-        ),
-        (
-            "metric",
-            "= ()",
-            "= ()\nOTHERS = ['thumbnail']",
-            "has OTHERS, and no 'others' among its READS",
+            "= ()\nJUDGED = True",
+            "has JUDGED, which is now STAGE = 'chosen'",
         ),
         (
             "metric",

@@ -56,4 +56,6 @@ def test_what_a_metric_sees_is_no_backbone_of_an_experiment(role):
 
 def test_what_a_metric_sees_must_be_there():
     raw = config_with({"backbones/thumbnail": REMOVED})
-    assert "metrics.looks: 'thumbnail' is not known" in refusal_of(raw)
+    message = refusal_of(raw)
+    assert message.count("config key metrics.looks") == 1
+    assert "has 'thumbnail' among READS, which is neither one of train" in message

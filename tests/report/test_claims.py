@@ -118,18 +118,18 @@ def planted_results(
     return pd.DataFrame(rows), pd.DataFrame(points)
 
 
-def judged(metrics, points, names=NAMES):
+def decide(metrics, points, names=NAMES):
     """Return {name: judged claim} of an experiment."""
     rule = RULE.model_copy(update={"resamples": 1000})  # Enough for effects as planted.
     evidence = claims.Evidence(across_groups(metrics), points, PUBLISHED, rule, names)
     return {
-        claim.name: claims.judge(claim, evidence) for claim in claims.claims(evidence)
+        claim.name: claims.decide(claim, evidence) for claim in claims.claims(evidence)
     }
 
 
-def judged_planted(**planted):
+def decide_planted(**planted):
     """Return {name: judged claim} of planted results."""
-    return judged(*planted_results(**planted))
+    return decide(*planted_results(**planted))
 
 
 def values_by_run(value, cells=CELLS):
@@ -144,7 +144,7 @@ def test_a_claim_counts_the_saes_that_diverged():
     diverged = of_reg1[of_reg1["k"] == 4].assign(
         trial="lambda9", status="diverged", selected=False, selection="not_selected"
     )
-    rows = judged(pd.concat([metrics, diverged]), points)
+    rows = decide(pd.concat([metrics, diverged]), points)
     sae_count = len(of_reg1) + len(diverged)
     note = f"Reg. 1: {len(diverged)} of {sae_count} SAEs diverged; "
     assert rows["reg1_raises_ms"].note.startswith(note)
@@ -161,7 +161,7 @@ def test_planted_effects_get_their_verdicts():
         "probe_auc": 0.05,
         "ms_mean_alive_independent": 0.01,
     }
-    rows = judged_planted(
+    rows = decide_planted(
         effect=effect,
         ablation={"dead": 40, "ms_mean_alive": -0.05, "ms_mean": -0.06},
         rise={"topk": 1.4, "reg2": 1.02},
@@ -189,7 +189,7 @@ def test_planted_effects_get_their_verdicts():
 
 
 def test_without_an_effect_only_claims_of_no_loss_hold():
-    rows = judged_planted(noise=0.003)
+    rows = decide_planted(noise=0.003)
     held = {
         name for name, row in rows.items() if row.verdict in ("holds", "holds in part")
     }
@@ -199,19 +199,19 @@ def test_without_an_effect_only_claims_of_no_loss_hold():
 
 
 def test_a_loss_beyond_the_margin_is_a_loss():
-    rows = judged_planted(effect={"r2": -0.006, "probe_top1": -0.02})
+    rows = decide_planted(effect={"r2": -0.006, "probe_top1": -0.02})
     for name in ("reg1_keeps_r2", "reg2_keeps_r2", "reg2_keeps_probe_top1"):
         assert rows[name].verdict == "not shown", name
 
 
 def test_a_claim_whose_sign_turns_when_dead_latents_count_as_0_holds_in_part():
-    rows = judged_planted(effect={"ms_mean_alive": 0.03, "ms_mean": -0.01})
+    rows = decide_planted(effect={"ms_mean_alive": 0.03, "ms_mean": -0.01})
     row = rows["reg1_raises_ms"]
     assert row.verdict == "holds in part" and "dead as 0: -0.010" in row.note
 
 
 def test_a_cell_that_fell_back_is_a_tie_and_stays_in_the_mean():
-    rows = judged_planted(
+    rows = decide_planted(
         effect=RAISED_MS | {"r2": -0.001, "dead": 5},
         ablation={"dead": 40},
         rise={"topk": 1.4, "reg2": 1.0},
@@ -237,21 +237,21 @@ def test_a_cell_in_which_one_seed_of_several_fell_back_counts():
     run = {"dataset": "d1", "backbone": "b1", "k": 4, "seed": 0, "method": "reg1"}
     fell_back = (metrics[list(run)] == list(run.values())).all(axis=1)
     metrics.loc[fell_back, ["selected", "selection"]] = [False, "fallback"]
-    row = judged(metrics, points)["reg1_raises_ms"]
+    row = decide(metrics, points)["reg1_raises_ms"]
     assert row.cells_for == 18
     assert row.measured == pytest.approx(0.03 * (17 + 2 / 3) / 18)
 
 
-def test_a_claim_of_too_few_blocks_is_measured_and_not_judged():
+def test_a_claim_of_too_few_blocks_is_measured_and_not_decided():
     metrics, points = planted_results(effect=RAISED_MS)
-    row = judged(metrics[metrics["backbone"] == "b1"], points)["reg1_raises_ms"]
+    row = decide(metrics[metrics["backbone"] == "b1"], points)["reg1_raises_ms"]
     assert row.verdict == "not tested" and np.isnan(row.ci_low) and row.cells_for == 6
     assert row.measured == pytest.approx(0.03)
 
 
 def test_a_dictionary_too_small_for_4k_leaves_that_claim_untested():
     metrics, points = planted_results()
-    rows = judged(metrics, points[points["x"] <= 2 * points["k"]])
+    rows = decide(metrics, points[points["x"] <= 2 * points["k"]])
     assert rows["baseline_rises_above_k"].verdict == "not tested"
     assert rows["reg2_flat_above_k"].verdict == "not tested"
 
@@ -261,7 +261,7 @@ def test_the_mask_is_not_tested_where_no_sae_was_trained_without_it():
     metrics, points = planted_results(
         effect={"ms_mean_alive": 0.03}, methods=methods, fallback=CELLS[:12]
     )
-    rows = judged(metrics, points, Names(methods=methods))
+    rows = decide(metrics, points, Names(methods=methods))
     verdicts = {row.verdict for name, row in rows.items() if "mask" in name}
     assert verdicts == {"not tested"}
 
@@ -271,7 +271,7 @@ def test_claims_about_methods_that_are_not_in_the_experiment_are_not_tested(ids)
     methods = {name: METHODS[name] for name in ids}
     metrics, points = planted_results(effect=RAISED_MS, methods=methods)
     for curves in (points, points[:0]):
-        rows = judged(metrics, curves, Names(methods=methods))
+        rows = decide(metrics, curves, Names(methods=methods))
         tested = {name for name, row in rows.items() if row.verdict != "not tested"}
         about_reg1 = {name for name in tested if "reg1" in name}
         about_reg2 = {name for name in tested if "reg2" in name}
@@ -317,7 +317,7 @@ def test_a_claim_with_which_few_cells_agree_holds_in_part():
     values = values_by_run(-0.001)
     values[values.index.get_level_values("k") == 4] = 1.0
     evidence = claims.Evidence(*planted_results(seeds=(0,)), PUBLISHED, RULE, NAMES)
-    row = claims.judge(claims.Claim("x", "x", values, "-"), evidence)
+    row = claims.decide(claims.Claim("x", "x", values, "-"), evidence)
     assert row.ci_low > 0 and (row.cells_for, row.cells_against) == (6, 12)
     assert row.verdict == "holds in part"
     assert row.note == "interval across blocks only"
@@ -329,7 +329,7 @@ def test_ties_take_no_part_in_the_agreement():
     values.iloc[[0, 3, 6, 9, 12, 15]] = 0.5
     values.iloc[[1, 4, 7]] = -0.001
     evidence = claims.Evidence(*planted_results(seeds=(0,)), PUBLISHED, RULE, NAMES)
-    row = claims.judge(claims.Claim("x", "x", values, "-"), evidence)
+    row = claims.decide(claims.Claim("x", "x", values, "-"), evidence)
     assert (row.cells_for, row.cells_against, row.verdict) == (6, 3, "holds")
 
 
@@ -401,14 +401,14 @@ def test_ms_is_read_across_groups_where_a_dataset_has_groups():
     # On d1 the difference lies in pairs of near-duplicates alone.
     is_d1 = metrics["dataset"] == "d1"
     metrics["ms_mean_alive_across_groups"] = np.where(is_d1, 0.5, np.nan)
-    row = judged(metrics, points)["reg1_raises_ms"]
+    row = decide(metrics, points)["reg1_raises_ms"]
     assert row.measured == pytest.approx(0.05, abs=0.005) and row.cells_for == 9
 
 
 def test_a_claim_about_a_score_that_a_control_has_too_names_the_control():
     methods = METHODS | {"raw": {"label": "Raw", "control": True}}
     metrics, points = planted_results(effect=RAISED_MS, noise=0.001, methods=methods)
-    rows = judged(metrics, points, Names(methods=methods))
+    rows = decide(metrics, points, Names(methods=methods))
     assert "d1: raw" in rows["reg1_raises_ms"].controls
     assert rows["mask_raises_ms_reg1"].controls
     assert not rows["reg2_more_dead"].controls

@@ -156,7 +156,7 @@ def test_scores_are_those_of_the_definition(split, groups):
         mean_of_all = np.mean([expected.get(j, 0.5) for j in range(M)])
         assert scores[f"{name}_auc_all"] == pytest.approx(mean_of_all, abs=1e-6)
         if split == "test":
-            auc_of_latent = scores[f"{name}_of_latent"].values
+            auc_of_latent = scores[name].values
             assert np.flatnonzero(~np.isnan(auc_of_latent)).tolist() == measured
             np.testing.assert_allclose(
                 auc_of_latent[measured], [*expected.values()], atol=1e-6
@@ -241,7 +241,7 @@ def test_a_sample_stands_for_many_training_images(groups, monkeypatch):
     assert scores["detection_measured"] > 0.3
     assert scores["detection_auc"] == expected["detection_auc"]
     np.testing.assert_array_equal(
-        scores["detection_of_latent"].values, expected["detection_of_latent"].values
+        scores["detection"].values, expected["detection"].values
     )
 
 

@@ -52,10 +52,17 @@ def store_as_before(file, as_json):
         table = pa.table({"key": ["before"], "row": [json.dumps(row)]})
         files.write_parquet(file, table)
         return
-    row = MetricScores(dict(ROW_BEFORE), of_judged={"detection": pa.array([0.8, None])})
+    row = MetricScores(dict(ROW_BEFORE), latents={"detection": pa.array([0.8, None])})
     row_store = RowStore(file)
     row_store.add("before", row)
     row_store.write(prune=False)
+    table = pq.read_table(file)
+    kinds = [
+        "of_judged" if kind == "latents" else kind
+        for kind in table["table"].to_pylist()
+    ]
+    place = table.schema.get_field_index("table")
+    files.write_parquet(file, table.set_column(place, "table", pa.array(kinds)))
 
 
 @pytest.mark.parametrize("as_json", [False, True])
@@ -66,7 +73,7 @@ def test_a_store_of_before_is_read_under_the_names_of_today(tmp_path, as_json):
     row = RowStore(file).use("before")
     assert list(row.scalars) == list(ROW_TODAY)
     assert row.scalars == pytest.approx(ROW_TODAY, nan_ok=True)
-    assert row.of_judged["detection"].to_pylist() == AUC_OF_LATENT
+    assert row.latents["detection"].to_pylist() == AUC_OF_LATENT
     # Whoever only reads, as in a folder that is closed to them, writes nothing.
     assert file.read_bytes() == before
 

@@ -12,6 +12,7 @@ import torch
 from scoring.examples import TinyBank, coder, write_activations
 from support.pretend_device import DEVICE, TO_CPU, pretend_device
 
+from sae.config.entries import backbones_named
 from sae.core import files, registry
 from sae.data import synthetic
 from sae.data.backbones import generated
@@ -50,12 +51,12 @@ def activations(split, world):
 
 @pytest.fixture(scope="module")
 def images():
-    """{split: activations}, and what another backbone makes of the same images."""
+    """{split: activations}, and {split: what another backbone makes of its images}."""
     world = generated.world(WORLD)
     splits = {split: activations(split, world) for split in COUNTS}
     turn = np.random.default_rng(0).normal(size=(WORLD.d, 9))
     judged = {split: part.embeddings @ turn for split, part in splits.items()}
-    return splits, {"judge": judged}
+    return splits, judged
 
 
 def make_coder(kind, seed):
@@ -73,13 +74,14 @@ def make_coder(kind, seed):
 def scores_on(device, name, kind, split, images):
     """Return {score: its numbers} of one metric for an SAE on a device."""
     module = registry.load("metric", name)
-    splits, others = images
+    splits, judge = images
     class_names = {name: part.index["label_name"] for name, part in splits.items()}
     keywords = from_keywords(
         {name: [[word] for word in words] for name, words in class_names.items()}
     )
     sae = make_coder(kind, 0).to(device)
-    subject = Subject(sae, splits, others, {}, "b", keywords)
+    (backbone,) = backbones_named(vars(module)) or ["judge"]
+    subject = Subject(sae, splits, {backbone: judge}, {}, "b", keywords)
     view = subject.limited({split, *module.READS})
     view.siblings = [make_coder(kind, seed).to(device) for seed in (1, 2)]
     options = registry.head("metric", name).options(**OPTIONS.get(name, {}))

@@ -92,6 +92,7 @@ def test_two_metrics_of_two_stages_do_not_give_scores_of_one_name(
 
 
 def test_a_score_a_curve_and_a_column_of_latents_may_share_a_name(cell, write_metrics):
+    choose_judged(cell)
     metrics = write_metrics(
         first="{'a': 1}",
         second="{'a': Curve([1], [2])}",
@@ -242,15 +243,10 @@ def test_what_is_stored_has_the_types_of_what_was_given(cell, write_metrics, as_
 @pytest.mark.parametrize(
     ("constants", "returned", "message"),
     [
-        ({"STAGE": "scores"}, "{}", "STAGE = 'scores'.*score, robustness, probe"),
+        ({"STAGE": "scores"}, "{}", "STAGE = 'scores'.*chosen, score, robustness"),
         ({"STAGE": "missing"}, "{}", "STAGE"),
         ({"SPLITS": ("valid",)}, "{}", "SPLITS = .*'valid'.*train, val, test"),
         ({"SPLITS": "test"}, "{}", "SPLITS = 'test'.*train, val, test"),
-        (
-            {"READS": ("other",)},
-            "{}",
-            "READS = .*'other'.*train, val, test, others, siblings",
-        ),
         ({}, "", "must define score"),
     ],
 )
@@ -270,14 +266,14 @@ def test_a_latent_has_one_row_with_what_all_stages_gave_of_it(
         mine="{'number': PerLatent(range(16)), 'point': Curve([0], [1])}",
         late=(
             "{'late': PerLatent(range(16))}",
-            {"STAGE": "probe", "JUDGED": True, "SPLITS": ("test",)},
+            {"STAGE": "probe", "SPLITS": ("test",)},
         ),
     )
     for name in ("score", "probe"):
         cell.run(name, mine)
     collect([cell.scores], stages_of(cell.scores), [], tmp_path / "out")
     latents = pd.read_parquet(tmp_path / "out/latents.parquet")
-    assert len(latents) == (3 * 2 + 2) * 16
+    assert len(latents) == 2 * 2 * 16  # Of the chosen SAEs alone.
     assert not latents.duplicated([*rows.KEY, "latent"]).any()
     assert latents["number"].dtype == np.int64
     assert latents["number"].equals(latents["latent"])

@@ -108,7 +108,7 @@ class Cell:
         for file in (self.scores / ".rows" / name).glob("*.parquet"):
             json_rows = {}
             for record in pq.read_table(file).to_pylist():
-                kinds = ("scalars", "curves", "latents", "of_judged")
+                kinds = ("scalars", "curves", "latents")
                 row = json_rows.setdefault(record["key"], {kind: {} for kind in kinds})
                 lists = [record[of] for of in ("flags", "integers", "floats", "texts")]
                 values = next((values for values in lists if values is not None), None)

@@ -225,13 +225,10 @@ class JobSizes:
         experiment, backbone = self.at.experiment, self.at.backbone
         return len(settings.other_backbones(self.config, experiment, backbone))
 
-    def metrics_with(self, stage: str, constant: str) -> Iterator[tuple[Any, Any]]:
-        """Yield a constant of each metric of a stage that has it, and its options."""
+    def metrics_of(self, stage: str) -> dict[str, settings.Record]:
+        """Return {metric: its options} of a stage."""
         by_stage = settings.metrics_by_stage(self.config, self.at.experiment)
-        for name, options in by_stage.get(stage, {}).items():
-            constants = self.config.metrics[name].constants
-            if constant in constants:
-                yield constants[constant], options
+        return by_stage.get(stage, {})
 
     @functools.cached_property
     def fit(self) -> dict[str, int]:
@@ -241,15 +238,15 @@ class JobSizes:
             **_figures("datasets", dataset, self.config.datasets[dataset].spec),
             **_read_manifest(paths.DATASET.format(dataset=dataset)),
         }
-        for names, options in self.metrics_with("probe", "FITS"):
-            if "classes" in figures:
-                return {
-                    "images": min(self.images["train"], options[names["images"]]),
-                    "strengths": len(options[names["strengths"]]),
-                    "largest": options[names["largest"]],
-                    "classes": figures["classes"],
-                }
-        raise UnknownSize(f"nobody knows how many classes dataset {dataset} has")
+        options = self.metrics_of("probe").get("probe")
+        if options is None or "classes" not in figures:
+            raise UnfiguresSize(f"nobody knows how many classes dataset {dataset} has")
+        return {
+            "images": min(self.images["train"], options["max_train"]),
+            "strengths": len(options["C"]),
+            "largest": options["largest"],
+            "classes": figures["classes"],
+        }
 
     def inputs(self, *splits: str) -> int:
         """Return the bytes of splits in memory; of large ones, a quarter GiB each."""
@@ -258,8 +255,11 @@ class JobSizes:
 
     def ranked(self) -> int:
         """Return the bytes that metrics hold which rank images or match concepts."""
-        most = [value for value, _ in self.metrics_with("score", "MOST_TRAIN")]
-        train_images = min(self.images["train"], max(most, default=0))
+        most_train = [
+            self.config.metrics[name].constants.get("MOST_TRAIN", 0)
+            for name in self.metrics_of("score")
+        ]
+        train_images = min(self.images["train"], max(most_train, default=0))
         # Judges are taken to have as many dimensions as the cell's own backbone.
         of_judges = 4 * self.judges * (train_images + self.images["held out"])
         # Codes are held by image and by latent; 6 comes near peaks that were measured.
@@ -349,11 +349,9 @@ class JobSizes:
         """Return what it takes to score the SAEs of a cell, the judged by judges."""
         held_out, test_images = self.images["held out"], self.images["test"]
         rankings = 0  # of all images for a latent, by each judge
-        for names, options in self.metrics_with("score", "RANKINGS"):
-            factors = [options[name] for name in names]
-            rankings += math.prod(
-                len(value) if isinstance(value, list) else value for value in factors
-            )
+        detection = self.metrics_of("score").get("detection")
+        if detection:
+            rankings = detection["draws"] * len(detection["kinds"])
         ranked_millions = self.judges * rankings * self.m * held_out / 1e6
         # Monosemanticity of an image's k activations, by a backbone's d dimensions.
         ms_of_image = 2 * self.job.plan.k * self.d / 1e9 / rate("sparse")
@@ -660,8 +658,8 @@ def _describe_hours(config: Config, experiment: str) -> Iterator[str]:
         core_hours += hours * JobSizes(jobs[0]).cores
         total_count += len(jobs)
         total_done += done_count
-        yield f"  {name:<58}{len(jobs):>6}{done_count:>6}{_print_hours(hours):>9}"
-    total = _print_hours(total_hours)
+        yield f"  {name:<58}{len(jobs):>6}{done_count:>6}{_hours_text(hours):>9}"
+    total = _hours_text(total_hours)
     yield f"  {'total':<58}{total_count:>6}{total_done:>6}{total:>9}"
     yield "  Done: its file is there. A run sees if it is up to date (docs/reruns.md)."
     # On a GPU one job goes after another.
@@ -673,7 +671,7 @@ def _describe_hours(config: Config, experiment: str) -> Iterator[str]:
     yield f"  Here: about {text}, by the rates in {settings.COSTS}{assumed}."
 
 
-def _print_hours(hours: float) -> str:
+def _hours_text(hours: float) -> str:
     return f"{hours:,.2f}" if hours < 10 else f"{hours:,.0f}"
 
 

@@ -41,10 +41,7 @@ def missing_judges(config: Config, experiment: str) -> Iterator[str]:
     """
     spec = config.experiments[experiment]
     families = {config.backbones[name].family for name in spec.embedding}
-    chooses_by_judges = any(
-        "families" in registry.head("metric", name).constants.get("FILLED", {}).values()
-        for name in settings.validation_metrics(spec.protocols)
-    )
+    chooses_by_judges = "detection" in settings.validation_metrics(spec.protocols)
     if len(families) == 1 and chooses_by_judges:
         yield (
             f"all backbones are of the family {families.pop()}, so nobody judges "

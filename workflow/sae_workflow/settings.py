@@ -30,7 +30,7 @@ from sae.config.problems import ConfigError
 from sae.config.yaml_file import parse_file
 from sae.core import registry, versions
 from sae.core.errors import UserError
-from sae.core.options import as_record, from_record
+from sae.core.options import as_record, facts_of_experiment, from_record
 from sae.core.paths import STAGES
 from sae.data.entries import NAMED_BY
 
@@ -424,7 +424,7 @@ def other_backbones(config: Config, experiment: str, backbone: str) -> list[str]
 
 
 def backbones_of_metrics(config: Config, experiment: str, dataset: str) -> list[str]:
-    """Return the backbones that metrics of `score` name themselves, by `OTHERS`.
+    """Return the backbones that metrics of `score` name themselves, among `READS`.
 
     Where a dataset has no images there are none.
     """
@@ -432,7 +432,7 @@ def backbones_of_metrics(config: Config, experiment: str, dataset: str) -> list[
         return []
     backbones: list[str] = []
     for name in metrics_by_stage(config, experiment).get("score", {}):
-        backbones += config.metrics[name].constants.get("OTHERS", ())
+        backbones += entries.backbones_named(config.metrics[name].constants)
     return list(dict.fromkeys(backbones))
 
 
@@ -525,7 +525,7 @@ def metrics_by_stage(config: Config, experiment: str) -> dict[str, dict[str, Rec
     by_stage: dict[str, dict[str, Record]] = {stage: {} for stage in STAGES}
     for name, metric in config.metrics.items():
         if not metric.optional or name in spec.metrics:
-            stage = metric.constants["STAGE"]
+            stage = entries.stage_of(metric.constants)
             by_stage[stage][name] = _metric_options(config, experiment, name)
     return {stage: metrics for stage, metrics in by_stage.items() if metrics}
 
@@ -533,23 +533,21 @@ def metrics_by_stage(config: Config, experiment: str) -> dict[str, dict[str, Rec
 def _metric_options(config: Config, experiment: str, name: str) -> Record:
     """Return all options of a metric in an experiment.
 
-    Options that are null are filled in with facts of the experiment, where the metric
-    says with which by its constant `FILLED`.
+    An option that is null has a fact of the experiment where it is marked so.
     """
     spec = config.experiments[experiment]
     metric = config.metrics[name].laid_over(spec.metrics.get(name, {}))
-    fact_names = metric.constants.get("FILLED", {})
-    filled_options = {
-        option: _fact(config, experiment, fact_name)
-        for option, fact_name in fact_names.items()
+    facts = {
+        option: _fact(config, experiment, fact)
+        for option, fact in facts_of_experiment(type(metric)).items()
         if getattr(metric, option) is None
     }
-    filled_metric = metric.model_copy(update=filled_options)
+    filled_metric = metric.model_copy(update=facts)
     return as_record(filled_metric, exclude=NO_OPTIONS)
 
 
 def _fact(config: Config, experiment: str, name: str) -> Any:
-    """Return a fact of an experiment, one of `entries.FILLED_WITH`."""
+    """Return a fact of an experiment (`sae.core.options.FromExperiment`)."""
     spec = config.experiments[experiment]
     if name == "smallest_k":
         return min(spec.every_k)

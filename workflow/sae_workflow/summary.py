@@ -77,7 +77,7 @@ def _summarise_fronts(means: pd.DataFrame, controls: pd.DataFrame) -> Iterator[s
             name = method if place == 0 else ""
             text = NOT_MEASURED
             if score in rows.index:
-                text = _print_effect(rows.loc[score].to_dict())
+                text = _effect_text(rows.loc[score].to_dict())
             yield from _wrapped(f"  {_cut(name)}{SCORES[score].label:<11}{text}")
     if len(methods) > MOST_ROWS:
         yield f"  and {len(methods) - MOST_ROWS} more in tables/fronts.md"
@@ -133,7 +133,7 @@ def _cut(name: str) -> str:
     return f"{name:<{LONGEST_NAME + 1}}"
 
 
-def _print_effect(row: dict[Any, Any]) -> str:
+def _effect_text(row: dict[Any, Any]) -> str:
     """Return an effect with its interval and outcome."""
     outcome = outcomes.say(row)
     if outcomes.is_out_of_reach(row) or isnan(row["effect"]):

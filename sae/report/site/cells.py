@@ -15,9 +15,8 @@ from sae.bank.sae import Sae
 from sae.comparison.outcomes import headline
 from sae.core import files
 from sae.report.names import Names
+from sae.report.site.concepts import WORDS
 from sae.scoring.front import MS
-from sae.scoring.metrics import concepts as concepts_metric
-from sae.scoring.metrics import names as names_metric
 from sae.scoring.rows import KEY
 
 BINS = 40
@@ -33,8 +32,7 @@ NO_SCORES = (
     "latent",
     "selected",
     "ms_across_groups",
-    *concepts_metric.SHOWN,
-    *names_metric.SHOWN,
+    *WORDS,
 )
 
 

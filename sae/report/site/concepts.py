@@ -23,6 +23,16 @@ from sae.report.site import pack
 from sae.scoring import concept_matching as matching
 from sae.scoring.metrics import concepts as metric
 
+# The columns of latents.parquet that say what latents stand for, and are no scores.
+WORDS = (
+    "stands_for",
+    "name",
+    "name_precision",
+    "name_recall",
+    "name_threshold",
+    "often",
+)
+
 
 @dataclass(frozen=True)
 class ShownConcepts:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sae.core import files, registry
-from sae.report import controls, detection, fronts, paper_tables
+from sae.report import controls, fronts, paper_tables
 from sae.report.markup import column_key_in_line
 
 # {file below results: (title, caption)}
@@ -40,7 +40,7 @@ TABLES = {
     "tables/front_sensitivity.csv": ("The same, under other rules", fronts.WHAT_IF),
     "tables/detection.csv": (
         "Detection by how often latents fire",
-        f"{detection.NOTES} {column_key_in_line(detection.COLUMNS)}",
+        f"{controls.DETECTION_NOTES} {column_key_in_line(controls.DETECTION_COLUMNS)}",
     ),
     "tables/controls.csv": ("What the scores are worth", controls.NOTES),
     **{

@@ -35,6 +35,7 @@ from sae.report.site import build, cells, overview, pack, start
 from sae.report.site import images as site_images
 from sae.report.site.build import ShownSae
 from sae.report.site.concepts import (
+    WORDS,
     ShownConcepts,
     choose_shown,
     read_index,
@@ -42,7 +43,6 @@ from sae.report.site.concepts import (
 from sae.report.site.overview import Overview
 from sae.scoring import alone
 from sae.scoring.metrics import concepts as concepts_metric
-from sae.scoring.metrics import names as names_metric
 from sae.scoring.rows import CELL
 from sae.scoring.stage import options_of
 from sae.scoring.subject import PerLatent, Subject
@@ -238,9 +238,7 @@ def _score(
     latent_scores = _score_by("latents", subject)
     table = pd.DataFrame({name: score.values for name, score in latent_scores.items()})
     latent_names = {
-        name: score.values
-        for name, score in scores.items()
-        if name in (*concepts_metric.SHOWN, *names_metric.SHOWN)
+        name: score.values for name, score in scores.items() if name in WORDS
     }
     table = table.assign(**latent_names)
     table = table.assign(ms=table.get("ms_across_groups", table["ms"]))

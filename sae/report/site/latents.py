@@ -14,16 +14,15 @@ import torch
 from jaxtyping import Float, Int
 from torch.nn import functional
 
-from sae.core import registry
 from sae.core.errors import UserError
 from sae.models.coder import Coder
 from sae.report.site import pack
 from sae.report.site.concepts import is_named, names_payload
 from sae.scoring.metrics import _purity
-from sae.scoring.metrics import concepts as concepts_metric
-from sae.scoring.metrics import names as names_metric
 from sae.scoring.metrics.purity import labellings
 
+# The columns of latents.parquet that are shown as scores, beside those of extensions.
+SCORES = ("detection", "ms", "purity")
 NEAREST = 10
 CHUNK = 1024  # latents whose cosines with all others are held at once
 
@@ -82,12 +81,6 @@ def rank_codes(codes: scipy.sparse.csc_matrix) -> RankedCodes:
     )
 
 
-def shown_columns() -> list[str]:
-    """Return the columns of latents.parquet that the site shows: `SHOWN` of metrics."""
-    metrics = [registry.head("metric", name) for name in registry.names("metric")]
-    return [column for head in metrics for column in head.constants.get("SHOWN", ())]
-
-
 def payload(
     coder: Coder,
     codes: scipy.sparse.csc_matrix,
@@ -105,7 +98,7 @@ def payload(
         coder: The SAE.
         codes: (images, m) of the test images.
         table: m rows by latent: n_active, and what was measured of
-            :func:`shown_columns` and top_class.
+            `SCORES`, of words and top_class.
         classes: The names of classes.
         labels: (images,) places in `classes`, -1 of an image without one.
         groups: (images,) numbers of near-duplicates, if the dataset knows them.
@@ -173,11 +166,10 @@ def payload(
 def _scores(
     table: pd.DataFrame, extension_columns: Sequence[str]
 ) -> dict[str, np.ndarray]:
-    no_scores = (*concepts_metric.SHOWN, *names_metric.SHOWN)
     names = [
         name
-        for name in (*shown_columns(), *extension_columns)
-        if name not in no_scores and name in table and table[name].notna().any()
+        for name in (*SCORES, *extension_columns)
+        if name in table and table[name].notna().any()
     ]
     return {name: table[name].to_numpy(float) for name in names}
 

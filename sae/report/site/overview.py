@@ -18,13 +18,12 @@ from sae.comparison.outcomes import headline
 from sae.comparison.scores import COMPARED, SCORES, values
 from sae.core import registry
 from sae.report import outcomes
-from sae.report.fronts import JUDGED, SHOWN_CONTROLS
+from sae.report.fronts import HEADLINE, SHOWN_CONTROLS
 from sae.report.names import Names
+from sae.report.site.concepts import WORDS
 from sae.report.site.glossary import GLOSSARY
 from sae.scoring import front
 from sae.scoring.front import ENDPOINTS
-from sae.scoring.metrics import concepts
-from sae.scoring.metrics import names as names_metric
 from sae.scoring.rows import CELL
 
 KEY = [*CELL, "method", "trial", "seed"]
@@ -163,7 +162,7 @@ def scores(extension_metrics: Mapping[str, str] = {}) -> list[Row]:
             "better": score.better,
             "chance": score.chance,
             "endpoint": name in ENDPOINTS,
-            "judged": name in JUDGED,
+            "judged": name in HEADLINE,
         }
         rows.append(row)
     for column, sentence in extension_metrics.items():
@@ -239,13 +238,12 @@ def extension_latent_scores(
         A row of `id`, `label` and `what` for each numeric column that the library does
         not have.
     """
-    scores_of_library = ("ms", "detection", "purity", "n_active", "top_class")
-    library_prefixes = scores_of_library + tuple(concepts.SHOWN)
-    about_the_row = {*KEY, "split", "latent", "selected", *names_metric.SHOWN}
+    library_prefixes = ("ms", "detection", "purity", "n_active", "top_class")
+    no_scores = {*KEY, "split", "latent", "selected", *WORDS}
     columns = [
         name
         for name in latents.select_dtypes("number")
-        if name not in about_the_row and not name.startswith(library_prefixes)
+        if name not in no_scores and not name.startswith(library_prefixes)
     ]
     # Where one metric alone was added, a column without a sentence is of that one.
     sentences = list(dict.fromkeys(sentence_by_column.values()))

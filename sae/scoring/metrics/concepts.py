@@ -37,8 +37,6 @@ VERSION = 2
 STAGE = "score"
 SPLITS = ("val", "test")
 READS = ("train", "concepts")
-ALONE = True
-SHOWN = ("stands_for",)
 MOST_TRAIN = 100_000  # training images; of more a seeded sample stands for all
 RIDGE = 1e-2  # Of the probe, as a share of the mean variance of a dimension.
 # Of the probe: what is looked at at once.
@@ -154,7 +152,7 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
         scores["concepts_ceiling"] = float(task.ceiling.mean())
         if split == "test":
             stands_for = concepts_of_latents(chosen, task.names, split_fires.shape[1])
-            scores["stands_for"] = PerLatent(stands_for, of_judged=True)
+            scores["stands_for"] = PerLatent(stands_for)
 
     rates = []
     for name in sorted(task.held_out.annotations.attributes):

@@ -31,7 +31,7 @@ from jaxtyping import Float, Int
 from pydantic import AfterValidator, Field
 from scipy.sparse import csc_matrix
 
-from sae.core.options import Count, Seed, Share, distinct
+from sae.core.options import Count, FromExperiment, Seed, Share, distinct
 from sae.core.options import Options as Base
 from sae.data.store import rows_of
 from sae.models.inputs import unit_rows
@@ -42,10 +42,6 @@ VERSION = 1
 STAGE = "score"
 SPLITS = ("val", "test")
 READS = ("train", "others")
-ALONE = True
-SHOWN = ("detection",)
-FILLED = {"families": "families"}
-RANKINGS = ("draws", "kinds")
 # The AUC by chance, which a latent counts as that is not measured.
 CHANCE = 0.5
 # Images, and latents, that are looked at at once.
@@ -96,7 +92,7 @@ class Options(Base):
     )
     most: Share = 0.5
     """The largest share of the training images on which a measured latent fires."""
-    families: dict[str, str] | None = None
+    families: Annotated[dict[str, str] | None, FromExperiment("families")] = None
     """{backbone: its family}; by default as the backbones' entries say."""
 
 
@@ -139,7 +135,7 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
         if split == "test":
             auc_of_latent = np.full(subject.coder.m, np.nan)
             auc_of_latent[measured] = auc
-            scores[f"{name}_of_latent"] = PerLatent(auc_of_latent, name, of_judged=True)
+            scores[name] = PerLatent(auc_of_latent)
     return scores
 
 

@@ -18,7 +18,6 @@ VERSION = 1
 STAGE = "score"
 SPLITS = ("val", "test")
 READS = ("train",)
-ALONE = True
 
 
 def score(subject: Subject, split: str, options: Options) -> Scores:

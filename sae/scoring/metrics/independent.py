@@ -9,25 +9,25 @@ architecture, trained alike on the same images, are no independent judges.
 group, where the dataset has groups.
 """
 
+from typing import Annotated
+
 import numpy as np
 
+from sae.core.options import FromExperiment
 from sae.core.options import Options as Base
 from sae.scoring.metrics import _ms
 from sae.scoring.subject import Scores, Subject
 
 VERSION = 1
-STAGE = "score"
-JUDGED = True
+STAGE = "chosen"
 SPLITS = ("test",)
 READS = ("others",)
-ALONE = True
-FILLED = {"families": "families"}
 
 
 class Options(Base):
     """Options say who judges whom."""
 
-    families: dict[str, str] | None = None
+    families: Annotated[dict[str, str] | None, FromExperiment("families")] = None
     """{backbone: its family}; by default as the backbones' entries say."""
 
 

@@ -15,11 +15,9 @@ from sae.scoring.metrics import _ms, _purity
 from sae.scoring.subject import PerLatent, Scores, Subject
 
 VERSION = 1
-STAGE = "score"
-JUDGED = True
+STAGE = "chosen"
 SPLITS = ("test",)
 READS = ("others",)
-SHOWN = ("ms", "purity")
 
 
 def score(subject: Subject, split: str, options: Options) -> Scores:

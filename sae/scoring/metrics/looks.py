@@ -7,29 +7,24 @@ an 8 x 8 thumbnail in place of a backbone's embedding, whitened alike
 - `detection_looks`: the mean AUC over the latents that detection measures.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field
-
+from sae.core.options import FromExperiment
 from sae.core.options import Options as Base
 from sae.scoring.metrics import detection
 from sae.scoring.subject import Scores, Subject
 
 VERSION = 1
-STAGE = "score"
-JUDGED = True
+STAGE = "chosen"
 SPLITS = ("test",)
-READS = ("train", "others")
-OTHERS = ("thumbnail",)
-FILLED = {"detection": "detection"}
+READS = ("train", "thumbnail")
 
 
 class Options(Base):
     """Options say what the judge is shown."""
 
-    detection: dict[str, Any] | None = Field(
-        None, description="Options of `detection`; by default those of the experiment."
-    )
+    detection: Annotated[dict[str, Any] | None, FromExperiment("detection")] = None
+    """Options of `detection`; by default those of the experiment."""
 
 
 def score(subject: Subject, split: str, options: Options) -> Scores:

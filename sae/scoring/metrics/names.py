@@ -33,12 +33,9 @@ from sae.scoring.metrics.concepts import Side
 from sae.scoring.subject import PerLatent, Scores, Subject
 
 VERSION = 1
-STAGE = "score"
-JUDGED = True
+STAGE = "chosen"
 SPLITS = ("test",)
 READS = ("train", "concepts")
-ALONE = True
-SHOWN = ("name", "name_precision", "name_recall", "name_threshold", "often")
 
 # Of a candidate, on training images.
 LEAST_TRAIN_PRECISION = 0.6

@@ -16,7 +16,7 @@ stopped at `max_passes`.
 """
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from pydantic import Field
 from scipy.sparse import csr_matrix
 
 from sae.core import files
-from sae.core.options import Count, Grid, Positive
+from sae.core.options import Count, FromExperiment, Grid, Positive
 from sae.core.options import Options as Base
 from sae.data import store
 from sae.models.codes import Codes
@@ -34,11 +34,8 @@ from sae.scoring.subject import Curve, Scores, Subject
 
 VERSION = 2
 STAGE = "probe"
-JUDGED = True
 SPLITS = ("test",)
 READS = ("train", "val")
-FILLED = {"largest": "smallest_k"}
-FITS = {"images": "max_train", "strengths": "C", "largest": "largest"}
 _SPLITS = ("train", "val", "test")
 Device = str | torch.device
 # Share of the validation images: a C this much worse than the best so far is the last
@@ -66,7 +63,7 @@ class Options(Base):
     max_train: Count = Field(
         100_000, description="training images; of more, a seeded sample is drawn"
     )
-    largest: Count | None = None
+    largest: Annotated[Count | None, FromExperiment("smallest_k")] = None
     """K, the largest k' to probe; by default the experiment's smallest k"""
 
 

@@ -23,7 +23,6 @@ VERSION = 1
 STAGE = "score"
 SPLITS = ("val", "test")
 READS = ()
-ALONE = True
 _PERMUTATIONS = 20
 
 

@@ -17,7 +17,6 @@ from sae.scoring.subject import Curve, Scores, Subject
 
 VERSION = 1
 STAGE = "robustness"
-JUDGED = True
 SPLITS = ("test",)
 READS = ()
 _CHUNK = 2048

@@ -11,7 +11,6 @@ VERSION = 1
 STAGE = "score"
 SPLITS = ("val", "test")
 READS = ()
-ALONE = True
 
 
 def score(subject: Subject, split: str, options: Options) -> Scores:

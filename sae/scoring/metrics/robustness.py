@@ -18,7 +18,6 @@ from sae.scoring.subject import Curve, Scores, Subject
 
 VERSION = 1
 STAGE = "robustness"
-JUDGED = True
 SPLITS = ("test",)
 READS = ()
 # Images that are encoded at once, and of those the ones that are decoded at once.

@@ -21,8 +21,7 @@ from sae.models.coder import Coder
 from sae.scoring.subject import Scores, Subject
 
 VERSION = 1
-STAGE = "score"
-JUDGED = True
+STAGE = "chosen"
 SPLITS = ("test",)
 READS = ("siblings",)
 # Matched latents of a higher cosine count as shared.

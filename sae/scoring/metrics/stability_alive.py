@@ -19,8 +19,7 @@ from sae.scoring.metrics.stability import matches, summary
 from sae.scoring.subject import Scores, Subject
 
 VERSION = 1
-STAGE = "score"
-JUDGED = True
+STAGE = "chosen"
 SPLITS = ("test",)
 READS = ("train", "siblings")
 

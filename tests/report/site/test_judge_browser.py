@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from report.site.test_browser import CELL, chromium, settled, site, visit  # noqa: F401
 
-from sae.report import judging
+from sae.report import rating
 from sae.report.site import trials
 
 pytestmark = pytest.mark.browser
@@ -91,7 +91,7 @@ def saved(page, tmp_path):
 
 @pytest.fixture
 def study(site):  # noqa: F811
-    (study,) = judging.read_studies(site[0]).values()
+    (study,) = rating.read_studies(site[0]).values()
     return study
 
 
@@ -102,7 +102,7 @@ def test_simulated_raters_are_read_as_what_they_are(visit, site, study, tmp_path
     asked = answer(page, seeing)
     assert asked == 5 + 20 + 6 and "Thank you" in page.inner_text("main")
     path = saved(page, tmp_path)
-    people = judging.read_judgements(site[0], [path])
+    people = rating.read_ratings(site[0], [path])
     assert (people.answers["correct"] == 1).all() and len(people.answers) == 20
     # No image is asked about twice, and no trial is.
     answers = json.loads(path.read_text())["answers"]
@@ -124,12 +124,12 @@ def test_simulated_raters_are_read_as_what_they_are(visit, site, study, tmp_path
         begin(page, f"rater {seed}")
         answer(page, Rater(study, known_chance, seed))
         files.append(saved(page, tmp_path))
-    people = judging.read_judgements(site[0], files)
+    people = rating.read_ratings(site[0], files)
     asked_latents = people.answers.merge(people.scores, on=["method", "latent"])
     expected = asked_latents.apply(chance_of, axis=1)
     expected = expected[asked_latents["method"] == study_methods[0]]
     error = (expected * (1 - expected)).sum() ** 0.5 / len(expected)
-    judging.judged(site[0], files, out=tmp_path / "out")
+    rating.rated(site[0], files, out=tmp_path / "out")
     shares = pd.read_csv(tmp_path / "out/shares.csv").set_index("method")
     difference = shares.loc[study_methods[1], "difference"]
     assert abs(difference - (1 - expected.mean())) < 3 * error
@@ -139,8 +139,8 @@ def test_simulated_raters_are_read_as_what_they_are(visit, site, study, tmp_path
     page = opened(visit, 8)
     begin(page, "guesses")
     answer(page, guessing)
-    with pytest.raises(judging.UserError, match="catch trials"):
-        judging.read_judgements(site[0], [saved(page, tmp_path)])
+    with pytest.raises(rating.UserError, match="catch trials"):
+        rating.read_ratings(site[0], [saved(page, tmp_path)])
 
 
 def test_a_pause_keeps_the_place(visit, study, tmp_path):  # noqa: F811
@@ -173,12 +173,12 @@ def test_a_rater_who_stops_early_sees_when_answers_count(visit, site, study, tmp
     while "1 trial to go until your answers count" not in page.inner_text("main"):
         answered += answer(page, rater, most=1)
     too_few = saved(page, tmp_path)
-    with pytest.raises(judging.UserError, match="no rater counts"):
-        judging.read_judgements(site[0], [too_few])
+    with pytest.raises(rating.UserError, match="no rater counts"):
+        rating.read_ratings(site[0], [too_few])
     answered += answer(page, rater, most=1)
     assert "Your answers are enough to count" in page.inner_text("main")
     enough = saved(page, tmp_path)
-    assert judging.read_judgements(site[0], [enough]).remarks == []
+    assert rating.read_ratings(site[0], [enough]).remarks == []
     assert len(json.loads(enough.read_text())["answers"]) == answered < 31
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from sae.comparison import judgements
+from sae.comparison import ratings
 from sae.core import files
 from sae.core.errors import UserError
 from sae.core.options import describe_problems
@@ -60,7 +60,7 @@ class AnswerFile(BaseModel):
 
     Attributes:
         format: The format of the file.
-        experiment, dataset, backbone, k: Whose latents were judged.
+        experiment, dataset, backbone, k: Whose latents were rated.
         site: The hash of the trials.
         rater: The rater's alias; empty if none was given.
         seed: Of the rater's draw of trials.
@@ -95,12 +95,12 @@ class Study:
 
 
 @dataclass(frozen=True)
-class Judgements:
+class Ratings:
     """The answers of people to a site's trials.
 
     Attributes:
-        answers: As :func:`sae.comparison.judgements.shares_right` takes them.
-        scores: As :func:`sae.comparison.judgements.correlations` takes them.
+        answers: As :func:`sae.comparison.ratings.shares_right` takes them.
+        scores: As :func:`sae.comparison.ratings.correlations` takes them.
         methods: Ids, the baseline first.
         controls: Those of them that are controls.
         remarks: A sentence for each rater that does not count, and for each two whose
@@ -114,7 +114,7 @@ class Judgements:
     remarks: list[str]
 
 
-def judged(site: Path, answers: Sequence[Path], /, *, out: Path | None = None) -> None:
+def rated(site: Path, answers: Sequence[Path], /, *, out: Path | None = None) -> None:
     """Print what people said in the view Judge of a site.
 
     By method the share of right answers, its difference to the baseline, and how
@@ -134,25 +134,23 @@ def judged(site: Path, answers: Sequence[Path], /, *, out: Path | None = None) -
         UserError: a file is damaged, of another site or an older version, or holds an
             answer twice; no rater counts.
     """
-    judgements_of_site = read_judgements(Path(site), [Path(file) for file in answers])
+    of_site = read_ratings(Path(site), [Path(file) for file in answers])
     looks = {
         row["id"]: Look(printed(row["label"]), row["colour"], row["marker"])
         for row in pack.read_payload(Path(site), "overview")["methods"]
     }
-    shares = judgements.shares_right(
-        judgements_of_site.answers,
-        judgements_of_site.methods,
-        judgements_of_site.controls,
+    shares = ratings.shares_right(
+        of_site.answers,
+        of_site.methods,
+        of_site.controls,
     )
-    correlations = judgements.correlations(
-        judgements_of_site.answers, judgements_of_site.scores
-    )
-    page = _page(judgements_of_site, shares, correlations, looks)
+    correlations = ratings.correlations(of_site.answers, of_site.scores)
+    page = _page(of_site, shares, correlations, looks)
     print(page)
     if out is None:
         return
     files.write_text(out / "judged.md", page + "\n")
-    answers_to_write = judgements_of_site.answers
+    answers_to_write = of_site.answers
     # Raters choose their alias, which a spreadsheet must not take for a formula.
     answers_to_write = answers_to_write.assign(
         rater=answers_to_write["rater"].str.replace(
@@ -167,18 +165,18 @@ def judged(site: Path, answers: Sequence[Path], /, *, out: Path | None = None) -
     for name, table in tables.items():
         text = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
         files.write_text(out / f"{name}.csv", text)
-    figure = draw_psychometric(judgements_of_site, looks)
+    figure = draw_psychometric(of_site, looks)
     style.save(figure, out, "psychometric")
 
 
 # -- reading
 
 
-def read_judgements(site: Path, answer_files: Sequence[Path]) -> Judgements:
+def read_ratings(site: Path, answer_files: Sequence[Path]) -> Ratings:
     """Read the answers of several raters to the trials of a site.
 
     Raises:
-        UserError: as :func:`judged` says.
+        UserError: as :func:`rated` says.
     """
     studies = read_studies(site)
     if not answer_files:
@@ -188,7 +186,7 @@ def read_judgements(site: Path, answer_files: Sequence[Path]) -> Judgements:
     rater_by_answers: dict[frozenset[tuple[object, ...]], str] = {}
     file_by_session: dict[tuple[str, object], Path] = {}
     # What a rater was asked again counts once.
-    judged_latents: set[tuple[object, ...]] = set()
+    rated_latents: set[tuple[object, ...]] = set()
     methods: dict[str, bool] = {}
     for file in answer_files:
         answer_file = _read_answers(file)
@@ -216,10 +214,10 @@ def read_judgements(site: Path, answer_files: Sequence[Path]) -> Judgements:
         if reason:
             remarks.append(f"{file.name} is left out: {reason}.")
             continue
-        # Who judged twice, or in two cells, is one rater.
+        # Who rated twice, or in two cells, is one rater.
         rater = answer_file.rater.strip() or f"rater {answer_file.seed}"
         what_was_answered = frozenset(
-            (*(row[name] for name in judgements.LATENT), row["kind"], row["correct"])
+            (*(row[name] for name in ratings.LATENT), row["kind"], row["correct"])
             for row in rater_rows
         )
         first_rater = rater_by_answers.setdefault(what_was_answered, rater)
@@ -229,18 +227,18 @@ def read_judgements(site: Path, answer_files: Sequence[Path]) -> Judgements:
                 "trials, and count as two: if they are one person, give one file."
             )
         for row in rater_rows:
-            latent = (rater, *(row[name] for name in judgements.LATENT))
-            if row["kind"] == COUNTED and latent not in judged_latents:
-                judged_latents.add(latent)
+            latent = (rater, *(row[name] for name in ratings.LATENT))
+            if row["kind"] == COUNTED and latent not in rated_latents:
+                rated_latents.add(latent)
                 rows.append({"rater": rater, **row})
         methods.update(study.methods)
     if not rows:
         raise UserError(f"no rater counts: {' '.join(remarks)}")
     all_trials = pd.concat([study.trials for study in studies.values()])
     counted_trials = all_trials[all_trials["kind"] == COUNTED]
-    return Judgements(
+    return Ratings(
         answers=pd.DataFrame(rows).drop(columns="kind"),
-        scores=counted_trials[[*judgements.LATENT, *SCORES]],
+        scores=counted_trials[[*ratings.LATENT, *SCORES]],
         methods=list(methods),
         controls=[method for method, is_control in methods.items() if is_control],
         remarks=remarks,
@@ -266,7 +264,7 @@ def read_studies(site: Path) -> dict[str, Study]:
             raise UserError(f"{file} was altered: make the site again")
         studies[payload["hash"]] = _study(payload)
     if not studies:
-        raise UserError(f"{site} has no trials for people to judge")
+        raise UserError(f"{site} has no trials for people to rate")
     return studies
 
 
@@ -322,7 +320,7 @@ def _answer_rows(
         rows.append(
             {
                 "kind": trial["kind"],
-                **{name: trial[name] for name in judgements.LATENT},
+                **{name: trial[name] for name in ratings.LATENT},
                 "correct": _worth(answer, trial),
                 "answer": answer.answer,
                 "milliseconds": answer.milliseconds,
@@ -385,7 +383,7 @@ class Look:
 
 
 def _page(
-    people: Judgements,
+    people: Ratings,
     shares: pd.DataFrame,
     correlations: pd.DataFrame,
     looks: dict[str, Look],
@@ -449,9 +447,9 @@ def _with_interval(value: float, low: float, high: float, sign: str = "") -> str
     return text
 
 
-def draw_psychometric(people: Judgements, looks: dict[str, Look]) -> Figure:
+def draw_psychometric(people: Ratings, looks: dict[str, Look]) -> Figure:
     """Draw people's share right against detection, a line for each method."""
-    points = judgements.psychometric(people.answers, people.scores, "detection")
+    points = ratings.psychometric(people.answers, people.scores, "detection")
     with style.plt.rc_context(style.RC):
         figure, ax = style.plt.subplots(figsize=(4, 3), layout="constrained")
         for method in people.methods:

@@ -8,7 +8,7 @@ import pytest
 import scipy.sparse
 
 from sae.core.errors import UserError
-from sae.report import judging
+from sae.report import rating
 from sae.report.site import pack, trials
 from sae.report.site.latents import rank_codes
 
@@ -41,7 +41,7 @@ def site(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def study(site):
-    (study,) = judging.read_studies(site).values()
+    (study,) = rating.read_studies(site).values()
     return study
 
 
@@ -56,7 +56,7 @@ def answer_file(site, study, rater, answer_trial, *, of_each=15):
         of_each: How many trials of each method are answered, beside practice and
             catches.
     """
-    (site_hash,) = judging.read_studies(site)
+    (site_hash,) = rating.read_studies(site)
     table = study.trials
     numbers = [*table.index[table["kind"] != trials.COUNTED]]
     for method in study.methods:
@@ -109,7 +109,7 @@ def test_answers_are_counted(site, study, tmp_path, capsys):
     paths.append(saved(tmp_path, inattentive, "Eve.json"))
     short = answer_file(site, study, "Flo", better_at_reg1, of_each=2)
     paths.append(saved(tmp_path, short, "Flo.json"))
-    judging.judged(site, paths, out=tmp_path / "out")
+    rating.rated(site, paths, out=tmp_path / "out")
     page = capsys.readouterr().out
 
     latents = study.trials
@@ -164,7 +164,7 @@ def test_what_is_refused(site, study, tmp_path, damage, says):
     path = tmp_path / "answers.json"
     path.write_text(damaged if isinstance(damaged, str) else json.dumps(damaged))
     with pytest.raises(UserError, match=r"answers\.json") as caught:
-        judging.read_judgements(site, [path])
+        rating.read_ratings(site, [path])
     assert says in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -175,12 +175,12 @@ def test_an_alias_is_one_rater_and_a_latent_counts_once(site, study, tmp_path):
         saved(tmp_path, content, f"{name}.json")
         for name, content in (("first", first), ("again", again))
     ]
-    answers = judging.read_judgements(site, paths).answers
+    answers = rating.read_ratings(site, paths).answers
     assert list(answers["rater"].unique()) == ["Ada"] and len(answers) == 30
     # A copy under another seed is found by its answers.
     copy = first | {"seed": 10, "rater": "Bo"}
     with pytest.raises(UserError, match="the same rater's answers"):
-        judging.read_judgements(site, [paths[0], saved(tmp_path, copy, "copy.json")])
+        rating.read_ratings(site, [paths[0], saved(tmp_path, copy, "copy.json")])
 
 
 def test_equal_answers_under_two_aliases_are_said(site, study, tmp_path):
@@ -192,9 +192,9 @@ def test_equal_answers_under_two_aliases_are_said(site, study, tmp_path):
         saved(tmp_path, content, f"{content['rater']}.json")
         for content in (first, same, other)
     ]
-    (remark,) = judging.read_judgements(site, paths).remarks
+    (remark,) = rating.read_ratings(site, paths).remarks
     assert "Ada and Bo gave equal answers" in remark
-    assert judging.read_judgements(site, [paths[0], paths[2]]).remarks == []
+    assert rating.read_ratings(site, [paths[0], paths[2]]).remarks == []
 
 
 def test_a_rater_counts_once(site, study, tmp_path):
@@ -203,17 +203,17 @@ def test_a_rater_counts_once(site, study, tmp_path):
     with pytest.raises(
         UserError, match=r"2\.json: the same rater's answers as .*1\.json"
     ):
-        judging.read_judgements(site, paths)
+        rating.read_ratings(site, paths)
 
 
 def test_what_is_no_site_and_who_is_left(site, study, tmp_path):
     with pytest.raises(UserError, match="is no site"):
-        judging.read_judgements(tmp_path, [])
+        rating.read_ratings(tmp_path, [])
     with pytest.raises(UserError, match="at least one file"):
-        judging.read_judgements(site, [])
+        rating.read_ratings(site, [])
     content = answer_file(site, study, "Eve", lambda trial: "none")
     with pytest.raises(UserError, match=r"no rater counts: answers\.json is left out"):
-        judging.read_judgements(site, [saved(tmp_path, content)])
+        rating.read_ratings(site, [saved(tmp_path, content)])
 
 
 def test_altered_trials_are_refused(site, tmp_path):
@@ -221,4 +221,4 @@ def test_altered_trials_are_refused(site, tmp_path):
     pack.put(tmp_path, "overview", {"methods": []})
     pack.put(tmp_path, "judge/0", payload | {"k": 9})
     with pytest.raises(UserError, match=r"judge/0\.js was altered"):
-        judging.read_studies(tmp_path)
+        rating.read_studies(tmp_path)

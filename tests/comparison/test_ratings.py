@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from sae.comparison import judgements
-from sae.comparison.judgements import LATENT
+from sae.comparison import ratings
+from sae.comparison.ratings import LATENT
 
 
 def answers_of(rows):
@@ -39,20 +39,20 @@ def simulated(rng, raters, latents, difference, between_latents, between_raters)
 def test_shares_and_differences_by_hand():
     rows = [("a", "topk", 0, 1), ("a", "topk", 1, 0), ("a", "reg1", 0, 1)]
     rows += [("b", "topk", 0, 0.5), ("b", "topk", 2, 0), ("b", "reg1", 1, 1)]
-    table = judgements.shares_right(answers_of(rows), ["topk", "reg1", "reg2"])
+    table = ratings.shares_right(answers_of(rows), ["topk", "reg1", "reg2"])
     topk, reg1 = table.to_dict("records")
     assert topk["share"] == 1.5 / 4 and topk["latents"] == 3 and topk["raters"] == 2
     assert reg1["share"] == 1 and reg1["difference"] == 1 - 1.5 / 4
     # Two raters say nothing of others.
     assert np.isnan(topk["low"]) and np.isnan(reg1["p"])
-    assert reg1["outcome"] == judgements.TOO_FEW_RATERS
+    assert reg1["outcome"] == ratings.TOO_FEW_RATERS
 
 
 @pytest.mark.parametrize(
     ("between_latents", "between_raters"), [(0.15, 0.0), (0.0, 0.15), (0.15, 0.1)]
 )
 def test_intervals_hold_the_truth(between_latents, between_raters, monkeypatch):
-    monkeypatch.setattr(judgements, "RESAMPLES", 200)
+    monkeypatch.setattr(ratings, "RESAMPLES", 200)
     rng = np.random.default_rng(1)
     runs = 80
     covered = 0
@@ -60,7 +60,7 @@ def test_intervals_hold_the_truth(between_latents, between_raters, monkeypatch):
     half_widths = []
     for _ in range(runs):
         answers = simulated(rng, 12, 15, 0.0, between_latents, between_raters)
-        table = judgements.shares_right(answers, ["topk", "reg1"])
+        table = ratings.shares_right(answers, ["topk", "reg1"])
         topk = table.iloc[0]
         covered += topk["low"] <= 0.7 <= topk["high"]
         shares.append(topk["share"])
@@ -77,7 +77,7 @@ def test_a_difference_that_is_there_is_found_and_none_where_none_is():
     outcomes = {}
     for difference in (0.2, 0.0):
         answers = simulated(rng, 20, 30, difference, 0.1, 0.05)
-        reg1 = judgements.shares_right(answers, ["topk", "reg1"]).iloc[1]
+        reg1 = ratings.shares_right(answers, ["topk", "reg1"]).iloc[1]
         outcomes[difference] = reg1["outcome"]
         assert reg1["difference_low"] <= difference <= reg1["difference_high"]
     assert outcomes == {0.2: "better", 0.0: "inconclusive"}
@@ -90,15 +90,15 @@ def test_spearman_is_scipys_in_one_group():
     group = np.zeros(30, int)
     expected = stats.spearmanr(first, second).statistic
     equal = np.ones(30)
-    spearman = judgements.spearman_within(first, second, group, equal)
+    spearman = ratings.spearman_within(first, second, group, equal)
     assert spearman == pytest.approx(expected)
-    assert np.isnan(judgements.spearman_within(equal, second, group, equal))
+    assert np.isnan(ratings.spearman_within(equal, second, group, equal))
     # A weight of two is a latent that stands there twice, but for its rank.
     weights = rng.integers(1, 3, 30).astype(float)
     ranks = [stats.rankdata(values) for values in (first, second)]
     doubled = [np.repeat(values, weights.astype(int)) for values in ranks]
     expected = np.corrcoef(*doubled)[0, 1]
-    spearman = judgements.spearman_within(first, second, group, weights)
+    spearman = ratings.spearman_within(first, second, group, weights)
     assert spearman == pytest.approx(expected)
 
 
@@ -114,7 +114,7 @@ def test_a_method_that_is_lower_in_both_makes_no_correlation():
     scores = answers.drop_duplicates(LATENT)[LATENT].reset_index(drop=True)
     is_control = scores["method"] == "untrained"
     scores["detection"] = np.where(is_control, 0.5, 0.9) + 0.1 * rng.random(80)
-    (row,) = judgements.correlations(answers, scores).to_dict("records")
+    (row,) = ratings.correlations(answers, scores).to_dict("records")
     assert row["low"] < 0 < row["high"]
 
 
@@ -129,7 +129,7 @@ def test_differences_are_within_cells():
     columns = ["rater", "method", "latent", "correct", "k"]
     answers = pd.DataFrame(rows, columns=columns).assign(dataset="d", backbone="b")
     answers["correct"] = answers["correct"].astype(float)
-    table = judgements.shares_right(answers, ["topk", "reg1", "reg2"])
+    table = ratings.shares_right(answers, ["topk", "reg1", "reg2"])
     assert list(table["share"]) == [0.75, 1, 0.5]
     assert list(table["difference"][1:]) == [0, 0]
 
@@ -142,8 +142,8 @@ def test_where_all_are_right_nothing_differs():
         for latent in range(10)
     ]
     methods = ["topk", "reg1", "untrained"]
-    table = judgements.shares_right(answers_of(rows), methods, ["untrained"])
-    assert list(table["outcome"][1:]) == ["equivalent within .05", judgements.CONTROL]
+    table = ratings.shares_right(answers_of(rows), methods, ["untrained"])
+    assert list(table["outcome"][1:]) == ["equivalent within .05", ratings.CONTROL]
     assert list(table["low"]) == [1, 1, 1] and np.isnan(table["p_holm"].iloc[2])
 
 
@@ -159,12 +159,12 @@ def test_answers_go_with_the_score_that_decides_them():
     scores = answers.drop_duplicates(LATENT)[LATENT].reset_index(drop=True)
     scores["detection"] = chance[scores["latent"]]
     scores["ms"] = rng.random(40)
-    table = judgements.correlations(answers, scores).set_index("score")
+    table = ratings.correlations(answers, scores).set_index("score")
     assert list(table.index) == ["detection", "ms"]
     assert table.loc["detection", "low"] > 0.6
     assert table.loc["ms", "low"] < 0 < table.loc["ms", "high"]
 
-    points = judgements.psychometric(answers, scores, "detection")
+    points = ratings.psychometric(answers, scores, "detection")
     assert (
         points["share"].is_monotonic_increasing and list(points["latents"]) == [10] * 4
     )

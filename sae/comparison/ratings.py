@@ -1,10 +1,10 @@
 """What people say of latents: shares right, their differences, and correlations.
 
-In a trial a person sees nine images on which a latent fires and nine on which it is
+In a task a person sees nine images on which a latent fires and nine on which it is
 silent, and says on which of two further images it fires. The latent fires on one of
 them, drawn among all others on which it does; on the other it is silent. So the share
-right is an area under the ROC curve, with a person as the judge, as detection is with
-another backbone as the judge. The task is kin to that of Zimmermann et al., "How Well
+right is an area under the ROC curve, with a person in the place that another
+backbone has in detection. The task is kin to that of Zimmermann et al., "How Well
 do Feature Visualizations Support Causal Understanding of CNN Activations?" (NeurIPS
 2021).
 
@@ -26,15 +26,12 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-# Of Student's t; scipy.stats takes a second to import.
-from scipy.special import stdtr, stdtrit
-
-from sae.comparison.intervals import holm
+from sae.comparison.intervals import IntervalRule, holm, t_quantile, t_test
 from sae.comparison.outcomes import NOT_COMPARABLE, word
 
 RESAMPLES = 1000  # of each of the three bootstraps
 SEED = 0
-CONFIDENCE = 0.95
+RULE = IntervalRule()
 # A difference of shares right within this of 0 is negligible. Detection has .01, which
 # would take thousands of raters.
 NEGLIGIBLE = 0.05
@@ -78,7 +75,7 @@ def shares_right(
     """Return by method the share of answers that are right, and what differs.
 
     A difference is taken within cells, and averaged over the method's answers; cells
-    in which the baseline was not judged are in no difference.
+    in which the baseline was not rated are in no difference.
 
     Args:
         answers: A row for each answer: `rater`, the columns `LATENT`, and `correct`, 1,
@@ -162,7 +159,7 @@ def correlations(answers: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
         scores: The columns `LATENT` and some of `SCORES`, a row for each latent.
 
     Returns:
-        A row for each score that any judged latent has: score, latents, correlation,
+        A row for each score that any rated latent has: score, latents, correlation,
         low, high.
     """
     correct = answers["correct"].to_numpy(float)
@@ -259,10 +256,10 @@ def psychometric(
     Args:
         answers: As for :func:`shares_right`.
         scores: As for :func:`correlations`.
-        score: The score; four bins hold as many of the judged latents each.
+        score: The score; four bins hold as many of the rated latents each.
 
     Returns:
-        Columns method, score (the mean of a bin's judged latents), share, low, high,
+        Columns method, score (the mean of a bin's rated latents), share, low, high,
         latents.
     """
     table = answers.merge(scores[[*LATENT, score]], on=LATENT).dropna(subset=score)
@@ -318,12 +315,9 @@ def estimate(answers: pd.DataFrame, statistic: Statistic) -> list[Estimate]:
     variance = np.maximum(variance, np.maximum(over_raters, over_latents))
     error = np.sqrt(variance)
     freedom = min(raters, latents) - 1
-    half_width = stdtrit(freedom, (1 + CONFIDENCE) / 2) * error
-    largest = np.abs(values) + stdtrit(freedom, CONFIDENCE) * error
-    # Where nothing varies, what is not 0 is sure.
-    varies = error > 0
-    t = np.divide(values, error, out=np.full(len(values), np.inf), where=varies)
-    p = np.where(~varies & (values == 0), 1.0, 2 * stdtr(freedom, -np.abs(t)))
+    half_width = t_quantile(freedom, RULE.confidence) * error
+    largest = np.abs(values) + t_quantile(freedom, RULE.one_sided) * error
+    p = t_test(values, error, freedom)
     low = values - half_width
     high = values + half_width
     columns = zip(values, low, high, p, largest, strict=True)
@@ -365,7 +359,7 @@ def _outcome(row: Any) -> str | None:
         return TOO_FEW_RATERS
     return word(
         row.difference,
-        differs=row.p_holm < 1 - CONFIDENCE,
+        differs=row.p_holm < RULE.level,
         is_small=row.largest < NEGLIGIBLE,
         margin=NEGLIGIBLE,
     )

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sae.comparison import detection
+from sae.comparison import controls
 from sae.comparison.methods import Methods
 
 NAMES = Methods.model_validate({"methods": {"topk": {}, "reg": {"against": "topk"}}})
@@ -38,7 +38,7 @@ def chosen_sae(method, latents):
 
 def detection_by_method(saes, latents):
     """Return the table of chosen SAEs in one cell, indexed by method."""
-    table = detection.by_cell(pd.DataFrame(saes), latents, NAMES)
+    table = controls.detection_by_cell(pd.DataFrame(saes), latents, NAMES)
     return table.set_index("method")
 
 
@@ -65,7 +65,9 @@ def test_reweighted_is_the_methods_own_means_at_the_baselines_frequencies():
 def test_a_method_that_fell_back_has_the_numbers_of_the_baseline():
     base, latents = chosen_sae("topk", [(5, 0.8), (50, 0.6)])
     table = detection_by_method([base, base | {"method": "reg"}], latents)
-    fell_back, baseline = table.loc[["reg", "topk"], detection.ABOUT].to_numpy(float)
+    fell_back, baseline = table.loc[["reg", "topk"], controls.DETECTION_ABOUT].to_numpy(
+        float
+    )
     assert np.allclose(fell_back, baseline)
 
 
@@ -83,18 +85,22 @@ def test_a_run_in_which_nothing_was_measured_counts_as_a_share_of_0():
 
 def test_a_cell_without_a_value_does_not_count():
     base, latents = chosen_sae("topk", [(5, 0.8), (50, 0.6)])
-    table = detection.by_cell(pd.DataFrame([base]), latents, NAMES)
+    table = controls.detection_by_cell(pd.DataFrame([base]), latents, NAMES)
     both_cells = pd.concat([table, table.assign(k=16, reweighted=np.nan)])
-    cells = detection.differences(both_cells, NAMES).set_index("about")["cells"]
+    cells = controls.detection_beside_baseline(both_cells, NAMES).set_index("about")[
+        "cells"
+    ]
     of_others = {"alive": 2, "reweighted": 1, "measured": 2, "whole": 2}
     assert cells.to_dict() == {**of_others, "looks": 2}
     # Embeddings alone have no looks, of which nothing is said then.
     del base["detection_looks"]
-    without = detection.by_cell(pd.DataFrame([base]), latents, NAMES)
-    assert set(detection.differences(without, NAMES)["about"]) == {*of_others}
+    without = controls.detection_by_cell(pd.DataFrame([base]), latents, NAMES)
+    assert set(controls.detection_beside_baseline(without, NAMES)["about"]) == {
+        *of_others
+    }
 
 
 def test_without_judges_the_table_is_empty():
     base, latents = chosen_sae("topk", [(5, 0.8)])
     not_judged = latents.drop(columns="detection")
-    assert detection.by_cell(pd.DataFrame([base]), not_judged, NAMES).empty
+    assert controls.detection_by_cell(pd.DataFrame([base]), not_judged, NAMES).empty
