@@ -240,7 +240,7 @@ class JobSizes:
         }
         options = self.metrics_of("probe").get("probe")
         if options is None or "classes" not in figures:
-            raise UnfiguresSize(f"nobody knows how many classes dataset {dataset} has")
+            raise UnknownSize(f"nobody knows how many classes dataset {dataset} has")
         return {
             "images": min(self.images["train"], options["max_train"]),
             "strengths": len(options["C"]),
