@@ -18,8 +18,11 @@ KINDS = ("sae", "row", "embedding", "dataset")
 EDITS = [
     (
         "sae/scoring/metrics/detection.py",
-        "from sae.core.options import Count, Seed, Share, distinct",
-        "from sae.core.options import Count, Seed, Share, distinct, later",
+        "from sae.core.options import Count, FromExperiment, Seed, Share, distinct",
+        (
+            "from sae.core.options import Count, FromExperiment, Seed, Share, "
+            "distinct, later"
+        ),
     ),
     (
         "sae/scoring/metrics/detection.py",

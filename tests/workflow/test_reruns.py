@@ -325,9 +325,10 @@ def test_code_that_says_the_same_reruns_nothing(make_checkout, jobs_of, jobs_bef
 
     module = checkout.folder / "sae/models/sizes.py"
     module.rename(checkout.folder / "sae/data/amounts.py")
-    for name in ("apply", "coder", "inputs"):
+    readers = [f"sae/models/{name}.py" for name in ("apply", "coder", "inputs")]
+    for file in [*readers, "workflow/sae_workflow/forecast.py"]:
         checkout.edit(
-            f"sae/models/{name}.py",
+            file,
             "from sae.models.sizes import",
             "from sae.data.amounts import",
         )

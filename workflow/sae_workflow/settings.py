@@ -698,7 +698,7 @@ def _planned_method(config: Config, experiment: str, name: str, k: int) -> Metho
     entry = config.methods[name]
     method = method_of(entry)
     sweep = config.sweep(experiment, name, k)
-    changes: Record = {"sweep": sweep}
+    changes: Record = {"sweep": sweep, "label": None, "colour": None}
     if "lambda" in sweep:
         changes["lam"] = None
     if entry.imported is not None and entry.imported.dataset is None:
