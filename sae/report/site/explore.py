@@ -105,7 +105,7 @@ def explore(
     coders = [convert.load(place).to(device) for place in sae]
     methods = _method_names(sae, coders, method)
 
-    viewed = _read_viewed_images(activations, dataset, artifacts, images)
+    viewed = read_viewed_images(activations, dataset, artifacts, images)
     named: NamedImages | None = None
     test = viewed.test
     if concepts is not None:
@@ -525,7 +525,7 @@ class ViewedImages:
     credit: str
 
 
-def _read_viewed_images(
+def read_viewed_images(
     activations: Path, dataset: Path | None, artifacts: Path, images: Path | None
 ) -> ViewedImages:
     """Read a folder of splits, of one split or a .npy file, and find its pictures."""
@@ -533,7 +533,7 @@ def _read_viewed_images(
     if images is not None:
         open_image = pictures.Guard(archives.opener(images))
     if activations.suffix == ".npy":
-        test = _read_array(activations, images)
+        test = read_array(activations, images)
     else:
         is_split = (activations / "manifest.json").exists()
         folder = activations if is_split else activations / "test"
@@ -547,7 +547,7 @@ def _read_viewed_images(
     return ViewedImages(test, open_image, "")
 
 
-def _read_array(file: Path, images: Path | None) -> Activations:
+def read_array(file: Path, images: Path | None) -> Activations:
     """Read embeddings (N, d), whose rows are a folder's sorted images."""
     embeddings = check_embeddings(files.read_array(file), None, str(file))
     paths = [str(row) for row in range(len(embeddings))]
