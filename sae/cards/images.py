@@ -37,6 +37,8 @@ class CardImages:
         concepts: {split: what people call its images}; empty where nobody says it.
         trained_on: The embeddings that references are trained on, where the SAE was
             trained on others than it is judged on; None: those of train.
+        folder: Where the splits lie, as the store of embeddings has them; None where
+            they do not lie there.
     """
 
     splits: Mapping[str, Activations]
@@ -44,6 +46,7 @@ class CardImages:
     looks: Mapping[str, np.ndarray] = field(default_factory=dict)
     concepts: Mapping[str, SplitConcepts] = field(default_factory=dict)
     trained_on: Activations | None = None
+    folder: Path | None = None
 
     def test_rows(self, rows: Int[np.ndarray, " rows"]) -> "CardImages":
         """Return these images with some of the test images alone."""
@@ -118,13 +121,14 @@ def check_row_count(count: int, name: str) -> None:
         )
 
 
-def write_for_training(images: CardImages, root: Path) -> Path:
-    """Write what references are trained and chosen on, as the store of embeddings.
+def training_folder(images: CardImages, root: Path) -> Path:
+    """Return the folder of the splits that references are trained and chosen on.
 
-    Returns:
-        The folder of `train` and `val`, named by what is in it. If it is there, nothing
-        is written.
+    Where they do not lie in one, `train` and `val` are written below `root`, into a
+    folder that is named by what is in it.
     """
+    if images.folder is not None and images.trained_on is None:
+        return images.folder
     splits = {
         "train": images.trained_on or images.splits["train"],
         "val": images.splits["val"],

@@ -1,5 +1,6 @@
 """Make the card of an SAE: its scores, and where they stand beside its references."""
 
+import hashlib
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sae.cards.images import CardImages, write_for_training
+from sae.cards.images import CardImages, training_folder
 from sae.cards.latents import CardLatents, choose_latents
 from sae.cards.measure import Measured, MeasuredImages, r2_on
 from sae.cards.references import FULL, QUICK, UNTRAINED, References
@@ -85,10 +86,17 @@ def make(
     k = min(coder.m, max(1, round(yours.on_val()["l0"])))
 
     effort = QUICK if quick else FULL
-    folder = write_for_training(images, root)
+    folder = training_folder(images, root)
     with workers.pool(at_once) as side_by_side:
         references = References(
-            coder, k, folder, root, effort, device=device, side_by_side=side_by_side
+            coder,
+            k,
+            images.splits["train"].manifest,
+            folder,
+            root,
+            effort,
+            device=device,
+            side_by_side=side_by_side,
         )
         announcer = _Announcer(references, at_once, yes)
         announcer.say(effort.first_steps)
@@ -165,7 +173,7 @@ class _Announcer:
             count,
             steps,
             1e3 * self._seconds_per_step,
-            "under a minute" if minutes < 1 else f"about {minutes:.0f} minutes",
+            "a minute or two" if minutes < 1.5 else f"about {minutes:.0f} minutes",
         )
         if minutes > MOST_MINUTES and not self._yes:
             raise UserError(
@@ -356,7 +364,17 @@ def _about_sae(coder: Coder) -> dict[str, Any]:
         "select": type(coder.select).__name__,
         "input_norm": coder.input_norm,
         "input_scale": coder.input_scale,
+        "sha256": tensors_sha256(coder),
     }
+
+
+def tensors_sha256(coder: Coder) -> str:
+    """Return the hash of an SAE's tensors, the same in whatever file they lie."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(coder.tensors().items()):
+        digest.update(name.encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _about_images(images: CardImages) -> dict[str, Any]:

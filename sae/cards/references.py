@@ -8,7 +8,7 @@ are read are trained with seeds of their own.
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from sae.bank.plan import Member, Plan, PlannedMethod
 from sae.bank.read import BankedSae
 from sae.bank.train import Place, Trainer, cell_data_of
 from sae.cards.measure import r2_on
-from sae.core import registry
+from sae.core import files, registry
 from sae.core.workers import Map
 from sae.models.coder import Coder
 from sae.training.loop import train
@@ -106,6 +106,7 @@ class References:
         self,
         coder: Coder,
         k: int,
+        manifest: Mapping[str, Any],
         folder: Path,
         root: Path,
         effort: Effort,
@@ -118,6 +119,7 @@ class References:
         Args:
             coder: The SAE that they stand beside.
             k: Active latents of each reference.
+            manifest: Of the embeddings: how the dataset and the backbone are called.
             folder: Of the splits `train` and `val` that they are trained and chosen on.
             root: Where they are kept.
             effort: How much is trained.
@@ -136,8 +138,8 @@ class References:
             "lr": self._middle_rate,
         }
         self._plan = Plan(
-            dataset="card",
-            backbone=folder.name,
+            dataset=manifest["dataset"]["name"] or "images",
+            backbone=manifest["backbone"]["name"] or "embeddings",
             k=k,
             seeds=[TUNING_SEED],
             recipe=recipe,
@@ -145,7 +147,8 @@ class References:
             protocols={},
         )
         self._cell_data = cell_data_of(self._plan, folder, device)
-        bank = root / "banks" / folder.name / f"m{coder.m}-k{k}/bank.json"
+        name = files.sha256_text(str(folder.resolve()))[:16]
+        bank = root / "banks" / name / f"m{coder.m}-k{k}/bank.json"
         place = Place(store=root / "store", bank=bank)
         self._trainer = Trainer(self._plan, self._cell_data, place, side_by_side)
 

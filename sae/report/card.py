@@ -33,7 +33,6 @@ from sae.report.site.explore import OpenImage, read_viewed_images
 progress = logging.getLogger("sae.progress")
 # Formats of libraries that train on patch tokens, many for each image.
 OF_PATCHES = ("saev", "visaebench")
-JSON = "card.json"
 LOOKS_SIDE = 8
 
 
@@ -111,9 +110,7 @@ def card(
     )
     print("\n".join(lines(made.content)))
     with files.atomic_directory(out, replace=True) as folder:
-        files.write_json(folder / JSON, made.content)
-        page = card_page.page(made, Path(sae).name, open_image, credit)
-        (folder / "index.html").write_text(page, encoding="utf-8")
+        card_page.write(made, folder, Path(sae).name, open_image, credit)
     progress.info("%s: open it in a browser", out / "index.html")
 
 
@@ -132,7 +129,7 @@ def check_is_pooled(coder: Coder, is_pooled: bool) -> None:
 
 
 def _check_out(out: Path) -> None:
-    is_card = (out / JSON).exists()
+    is_card = (out / card_page.JSON).exists()
     is_empty = not out.exists() or (out.is_dir() and not any(out.iterdir()))
     if not is_card and not is_empty:
         raise UserError(
@@ -176,6 +173,7 @@ def _read(
             looks=_looks_of_splits(activations, splits, viewed.open_image),
             concepts=_concepts_of(keywords, splits),
             trained_on=trained_on,
+            folder=activations,
         )
         return read, [], viewed.open_image, viewed.credit
 

@@ -2,7 +2,9 @@
 
 import base64
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -10,8 +12,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from sae.cards.latents import ShownLatent
-from sae.cards.make import Card
+from sae.cards.make import Card, tensors_sha256
+from sae.core import files
+from sae.core.errors import UserError
 from sae.data import pictures
+from sae.models.coder import Coder
 from sae.report import style
 from sae.report.card_words import label, notes, number, sentences, table
 from sae.report.style import plt
@@ -19,6 +24,9 @@ from sae.report.style import plt
 SIDE = 72  # pixels of a picture
 YOURS = "#D55E00"
 TOPK = "#0072B2"
+JSON = "card.json"
+PLOT = "plot.svg"
+PLOT_IN_SITE = "data/card.svg"
 KINDS = {
     "by_lot": "Drawn by lot",
     "best_named": "The best named",
@@ -58,16 +66,80 @@ th { border-bottom: 1px solid #999; font-weight: 600 }
 """
 
 
+@dataclass(frozen=True)
+class CardFiles:
+    """A card that was written.
+
+    Attributes:
+        content: Of card.json.
+        plot: Of plot.svg.
+    """
+
+    content: dict[str, Any]
+    plot: bytes
+
+    def payload(self) -> dict[str, Any]:
+        """Return what a site shows of it."""
+        head, *rows = table(self.content)
+        return {
+            "sentences": sentences(self.content),
+            "head": head,
+            "rows": rows,
+            "notes": notes(self.content),
+            "plot": PLOT_IN_SITE,
+        }
+
+
+def read_of_any(folder: Path, coders: Sequence[Coder]) -> CardFiles:
+    """Read the card of one of some SAEs.
+
+    Raises:
+        UserError: There is no card, or it is of another SAE.
+    """
+    advice = "write one with `python -m sae card`"
+    content = files.read_json(folder / JSON, "card", advice)
+    if content["sae"]["sha256"] not in [tensors_sha256(coder) for coder in coders]:
+        raise UserError(
+            f"{folder} is the card of another SAE: name the card of one of these"
+        )
+    return CardFiles(content, (folder / PLOT).read_bytes())
+
+
+def write(
+    card: Card,
+    folder: Path,
+    title: str,
+    open_image: Callable[[str], Image.Image] | None,
+    credit: str,
+) -> None:
+    """Write card.json, plot.svg and index.html, which needs no other file.
+
+    Args:
+        card: What they show.
+        folder: Where.
+        title: What the SAE is called.
+        open_image: How to open a picture by its path; None where there are none.
+        credit: Whose pictures they are.
+    """
+    files.write_json(folder / JSON, card.content)
+    drawn = _svg(plot(card.content))
+    (folder / PLOT).write_text(drawn, encoding="utf-8")
+    text = page(card, drawn, title, open_image, credit)
+    (folder / "index.html").write_text(text, encoding="utf-8")
+
+
 def page(
     card: Card,
+    drawn: str,
     title: str,
     open_image: Callable[[str], Image.Image] | None,
     credit: str,
 ) -> str:
-    """Return the page of a card, which needs no other file.
+    """Return the page of a card.
 
     Args:
         card: What it shows.
+        drawn: Its plot.
         title: What the SAE is called.
         open_image: How to open a picture by its path; None where there are none.
         credit: Whose pictures they are.
@@ -82,7 +154,7 @@ def page(
         sentences=sentences(content),
         head=head,
         rows=rows,
-        plot=_svg(plot(content)),
+        plot=drawn,
         notes=notes(content),
         kinds=[
             {

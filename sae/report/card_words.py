@@ -27,6 +27,8 @@ WAYS = (
     (0.05, "a tenth of the way from an untrained SAE"),
     (-0.05, "no further than an untrained SAE"),
 )
+# The controls that have a line of their own.
+CONTROLS = {"frozen_decoder": "A frozen decoder", "pca": "PCA"}
 LESS = "less than an untrained SAE has"
 
 
@@ -56,6 +58,10 @@ def table(content: Mapping[str, Any]) -> list[list[str]]:
     rows = [
         ["score", "untrained", "yours", "Top-k there", "yours - Top-k [95 %]", "", ""]
     ]
+    scores = content["scores"]
+    reach = "its reach" if scores["r2_reach"] is not None else ""
+    r2 = (number(scores[key]) for key in ("r2_untrained", "r2", "r2_reach"))
+    rows.append(["R2", *r2, "", reach, ""])
     for reading in content["readings"]:
         difference = ""
         if reading["low"] is not None:
@@ -86,9 +92,19 @@ def sentences(content: Mapping[str, Any]) -> list[str]:
         f"of {scores['m']} latents fire on training images. An untrained SAE has an R2 "
         f"of {number(scores['r2_untrained'], '.2f')}."
     ]
-    for reading in content["readings"]:
-        if reading["word"]:
-            said.append(_sentence(reading, scores))
+    said += [
+        _sentence(reading, scores) for reading in content["readings"] if reading["word"]
+    ]
+    compared = [reading["score"] for reading in content["readings"] if reading["word"]]
+    said += [
+        f"{CONTROLS[method]}: R2 {number(values['r2'], '.2f')}"
+        + "".join(
+            f", {label(score)} {number(values[score], '.2f')}" for score in compared
+        )
+        + "."
+        for method, values in content["controls"].items()
+        if method in CONTROLS
+    ]
     return said
 
 
@@ -102,25 +118,28 @@ def _sentence(reading: Mapping[str, Any], scores: Mapping[str, Any]) -> str:
             f"{name}: not comparable: its R2 on validation images, {r2}, is above what "
             f"tuned Top-k reaches with as many latents, {number(point['reach'], '.2f')}."
         )
-    if place in (cards.NO_FRONT, cards.DIVERGED):
+    if place == cards.NO_FRONT:
         return (
             f"{name}: not comparable: {place}: with these m and L0 on these images, "
-            "Top-k leaves more than a tenth of its latents without an image."
-            if place == cards.NO_FRONT
-            else f"{name}: not comparable: {place}."
+            "every Top-k leaves more than a tenth of its latents without an image."
         )
+    if place == cards.DIVERGED:
+        return f"{name}: not comparable: {place}."
+    where = f"At its R2 of {r2}"
     if place == cards.AT_LOWEST:
         where = (
             f"At {number(point['r2'], '.2f')}, the lowest R2 of its front (yours, {r2}, "
             "is lower),"
         )
-    else:
-        where = f"At its R2 of {r2}"
     topk, yours = (number(reading[key], ".2f") for key in ("topk", "value"))
     sentence = f"{where} tuned Top-k has {topk} of {name}; yours has {yours}"
     if reading["way"] is not None:
         sentence += f": {way_in_words(reading['way'])}"
-    return f"{sentence}. {WORDS[reading['word']].capitalize()}."
+    low, high = (number(reading[end], "+.3f") for end in ("low", "high"))
+    word = WORDS[reading["word"]]
+    if reading["word"] == cards.INCONCLUSIVE:
+        return f"{sentence}. Inconclusive: anything from {low} to {high} fits."
+    return f"{sentence}. {word[0].upper()}{word[1:]} [{low}, {high}]."
 
 
 def notes(content: Mapping[str, Any]) -> list[str]:
