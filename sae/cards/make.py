@@ -141,7 +141,9 @@ def make(
         },
         "notes": list(notes),
         "latents": latents.as_lists(),
-        "columns": {name: _plain(value) for name, value in yours.on_test().items()},
+        "columns": {
+            name: value for name, value in yours.on_test().items() if np.isscalar(value)
+        },
     }
     return Card(without_nan(content), latents, images)
 
@@ -412,16 +414,12 @@ def _as_dict(reading: Reading) -> dict[str, Any]:
     return {**asdict(reading), "way": reading.way}
 
 
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
-
-
 def without_nan(value: Any) -> Any:
     """Return a value of JSON with None in place of NaN, which JSON lacks."""
     if isinstance(value, Mapping):
         return {name: without_nan(part) for name, part in value.items()}
     if isinstance(value, list | tuple):
         return [without_nan(part) for part in value]
-    if isinstance(value, float) and isnan(value):
-        return None
-    return _plain(value)
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and isnan(value) else value

@@ -45,6 +45,7 @@ class Measured:
         self.subject = images.subject(coder)
         self._val: dict[str, Any] = {}
         self._test: dict[str, Any] = {}
+        self._without_fold: dict[int, dict[str, Any]] = {}
         self.latents = pd.DataFrame()
 
     def on_val(self) -> dict[str, Any]:
@@ -61,6 +62,8 @@ class Measured:
 
     def without_fold(self, fold: int) -> dict[str, Any]:
         """Return the scores of `IN_FOLDS` with some of the test images left out."""
+        if fold in self._without_fold:
+            return self._without_fold[fold]
         subject = self._images.fold_subject(self.coder, fold)
         share_training_codes(self.subject, subject)
         scores: dict[str, Any] = {}
@@ -68,7 +71,10 @@ class Measured:
             if metric in self._images.metrics:
                 form = registry.head("metric", metric).options
                 scores.update(_score_by(metric, subject, "test", form(**options)))
-        return scores
+        self._without_fold[fold] = {
+            name: value for name, value in scores.items() if np.isscalar(value)
+        }
+        return self._without_fold[fold]
 
     def _scores(self, split: str) -> dict[str, Any]:
         scores: dict[str, Any] = {"m": self.coder.m}
