@@ -14,22 +14,35 @@ untrained SAE and a tuned Top-k of as many latents and as many active ones:
   the seeds of the vertices.
 """
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import nan, sqrt
+from math import isnan, nan, sqrt
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 from scipy.special import stdtrit
 
-from sae.comparison.fronts import TOLERANCE
+from sae.comparison.fronts import (
+    TOLERANCE,
+    TRIAL,
+    FrontRule,
+    TestedSae,
+    of_protocol,
+    read_test_scores,
+    validation_trials,
+)
+from sae.comparison.methods import Methods
 from sae.comparison.outcomes import NEGLIGIBLE
+from sae.comparison.scores import SCORES
 from sae.scoring import front
+from sae.scoring.rows import CELL
 
 # Parts of the groups of test images that are left out in turn.
 FOLDS = 10
 CONFIDENCE = 0.95
+_COUNTS_OF_CELLS = ("cells_at_front", "above_reach")
 # What a card says of a score.
 BELOW = "below"
 LEVEL = "level with"
@@ -204,3 +217,80 @@ def fold_of_groups(
     group_count = int(groups.max()) + 1
     shuffled = np.random.default_rng(seed).permutation(group_count)
     return (shuffled % FOLDS)[groups]
+
+
+def read_cells(
+    metrics: pd.DataFrame, names: Methods, rule: FrontRule, scores: Iterable[str]
+) -> pd.DataFrame:
+    """Read SAEs that were made elsewhere beside the baseline's front of their cells.
+
+    Args:
+        metrics: Tidy metrics of an experiment, MS across groups where there are any.
+        names: Its methods; the first baseline counts.
+        rule: What is feasible, and which seed the trials were tuned with.
+        scores: Names in `SCORES`.
+
+    Returns:
+        A row for each method and score: `method`, `score`, `front`: the baseline's
+        score there, mean over the cells in which it is read; `beside_front`: the SAE
+        minus that; `cells_at_front`: their number; `above_reach`: the cells in which
+        the SAE's R^2 is above the front.
+    """
+    columns = ["method", "score", "front", "beside_front", *_COUNTS_OF_CELLS]
+    if not names.imported or not names.baselines:
+        return pd.DataFrame(columns=columns)
+    trials = validation_trials(of_protocol(metrics, rule), rule)
+    trials = trials[trials["method"] == names.baselines[0]]
+    tests = read_test_scores(metrics)
+    own = metrics[metrics["method"].isin(names.imported) & (metrics["split"] == "val")]
+
+    rows = []
+    for row, score in itertools.product(own.to_dict("records"), scores):
+        of_cell = trials[(trials[CELL] == [row[name] for name in CELL]).all(axis=1)]
+        if not of_cell[score].notna().any():
+            continue
+        better = SCORES[score].better
+        point = find_point(of_cell, score, float(row["r2"]), better)
+        key = tuple(row[name] for name in TRIAL)
+        sae = tests.get(key, {}).get(int(row["seed"]))
+        value = sae.scores[score] if sae is not None and sae.ok else nan
+        topk = nan
+        if point.weights:
+            cell_and_method = (*key[: len(CELL)], names.baselines[0])
+            topk, _ = mean_at(
+                point,
+                {
+                    trial: _scores_of_seeds(
+                        tests[(*cell_and_method, trial)], score, rule.tuning
+                    )
+                    for trial in point.weights
+                },
+            )
+        rows.append(
+            {
+                "method": row["method"],
+                "score": score,
+                "front": topk,
+                "beside_front": better * (value - topk),
+                "cells_at_front": not isnan(value - topk),
+                "above_reach": point.place == OUT_OF_REACH,
+            }
+        )
+    table = pd.DataFrame(rows, columns=columns)
+    by_method = table.groupby(["method", "score"], sort=False)
+    return by_method.agg(
+        {
+            "front": "mean",
+            "beside_front": "mean",
+            **dict.fromkeys(_COUNTS_OF_CELLS, "sum"),
+        }
+    ).reset_index()
+
+
+def _scores_of_seeds(
+    saes: Mapping[int, TestedSae], score: str, tuning_seed: int | None
+) -> list[float]:
+    """Return a trial's scores on test, those of fresh seeds where there are any."""
+    values = {seed: sae.scores[score] for seed, sae in saes.items() if sae.ok}
+    fresh = [value for seed, value in values.items() if seed != tuning_seed]
+    return fresh or [*values.values()] or [nan]

@@ -8,6 +8,8 @@ import pytest
 
 from sae.comparison import card
 from sae.comparison.card import FrontPoint, Reading
+from sae.comparison.fronts import FrontRule
+from sae.comparison.methods import Methods
 
 # Three vertices of R2 .8, .7, .6 with scores .70, .76, .78; a fourth lies below the
 # line between its neighbours, a fifth is the best of all and not feasible.
@@ -88,3 +90,38 @@ def test_groups_are_left_out_whole():
     folds = card.fold_of_groups(groups)
     assert np.bincount(folds).tolist() == [12] * card.FOLDS
     assert (folds.reshape(40, 3) == folds[::3, None]).all()
+
+
+def test_saes_made_elsewhere_are_read_at_the_front_of_their_cell():
+    cell = {"dataset": "d", "backbone": "b", "k": 4, "status": "ok"}
+    own = {**cell, "method": "theirs", "trial": "default", "m": 8, "l0": 4}
+    topk = {**own, "method": "topk", "dead_train": 0}
+    rows = [
+        {**own, "seed": 0, "split": "val", "r2": 0.75, "ms_mean_alive": 0.1},
+        {**own, "seed": 0, "split": "test", "r2": 0.74, "ms_mean_alive": 0.6},
+    ]
+    for trial, r2, on_val, fresh in (("a", 0.8, 0.5, 0.52), ("b", 0.7, 0.7, 0.72)):
+        of_trial = {**topk, "trial": trial, "r2": r2}
+        rows += [
+            {**of_trial, "seed": 0, "split": "val", "ms_mean_alive": on_val},
+            {**of_trial, "seed": 0, "split": "test", "ms_mean_alive": 0.9},
+            {**of_trial, "seed": 3, "split": "test", "ms_mean_alive": fresh},
+        ]
+    names = Methods(methods={"topk": {}, "theirs": {"imported": True}})
+    metrics = pd.DataFrame(rows)
+    metrics["protocol"] = np.where(metrics["method"] == "topk", "fair", "paper")
+
+    def read(metrics):
+        table = card.read_cells(metrics, names, FrontRule(tuning=0), ["ms"])
+        (row,) = table.to_dict("records")
+        return row
+
+    # Half way between the vertices, by their fresh seeds.
+    row = read(metrics)
+    assert row["front"] == pytest.approx(0.62)
+    assert row["beside_front"] == pytest.approx(-0.02)
+    assert (row["cells_at_front"], row["above_reach"]) == (1, 0)
+    metrics.loc[0, "r2"] = 0.9
+    row = read(metrics)
+    assert isnan(row["front"])
+    assert (row["cells_at_front"], row["above_reach"]) == (0, 1)
