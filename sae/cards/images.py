@@ -48,6 +48,21 @@ class CardImages:
     trained_on: Activations | None = None
     folder: Path | None = None
 
+    def sha256(self) -> str:
+        """Return a hash of all that a score may read of them."""
+        parts = []
+        for split, images in self.splits.items():
+            parts += [split, array_sha256(images.embeddings)]
+            parts.append(files.sha256_text(str(group_numbers(images).tolist())))
+            for judge, by_split in self.judges.items():
+                parts += [judge, array_sha256(by_split[split])]
+            if self.looks:
+                parts.append(array_sha256(self.looks[split]))
+            if self.concepts:
+                concepts = self.concepts[split]
+                parts += [*concepts.names, array_sha256(concepts.holds.toarray())]
+        return files.sha256_text(files.dumps(parts))
+
     def test_rows(self, rows: Int[np.ndarray, " rows"]) -> "CardImages":
         """Return these images with some of the test images alone."""
         judges = {
@@ -156,5 +171,5 @@ def array_sha256(array: Float[np.ndarray, "images dim"]) -> str:
     """Return the hash of an array's shape, type and numbers."""
     digest = hashlib.sha256(f"{array.shape} {array.dtype}".encode())
     for start in range(0, len(array), store.AT_ONCE):
-        digest.update(np.ascontiguousarray(array[start : start + store.AT_ONCE]))
+        digest.update(array[start : start + store.AT_ONCE].tobytes())
     return digest.hexdigest()

@@ -101,7 +101,10 @@ def choose_latents(measured: Measured, test: Activations, seed: int = 0) -> Card
         [_show(int(latent), table, codes, groups) for latent in latents]
         for latents in (np.sort(drawn), named, about_nothing)
     ]
-    return CardLatents(*shown, image_ids=test.index["image_id"].tolist())
+    by_lot, best_named, most_about_nothing = shown
+    return CardLatents(
+        by_lot, best_named, most_about_nothing, test.index["image_id"].tolist()
+    )
 
 
 def _is_about_nothing(table: pd.DataFrame, scores: dict[str, Any]) -> pd.Series:

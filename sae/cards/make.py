@@ -1,6 +1,6 @@
 """Make the card of an SAE: its scores, and where they stand beside its references."""
 
-import hashlib
+import itertools
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -13,7 +13,13 @@ import pandas as pd
 
 from sae.cards.images import CardImages, training_folder
 from sae.cards.latents import CardLatents, choose_latents
-from sae.cards.measure import Measured, MeasuredImages, r2_on
+from sae.cards.measure import (
+    Measured,
+    MeasuredImages,
+    r2_on,
+    tensors_sha256,
+    without_nan,
+)
 from sae.cards.references import FULL, QUICK, UNTRAINED, References
 from sae.comparison import card as cards
 from sae.comparison.card import FrontPoint, Reading
@@ -86,6 +92,7 @@ def make(
     k = min(coder.m, max(1, round(yours.on_val()["l0"])))
 
     effort = QUICK if quick else FULL
+    scores = root / "scores"
     folder = training_folder(images, root)
     with workers.pool(at_once) as side_by_side:
         references = References(
@@ -104,22 +111,25 @@ def make(
         announcer.say(references.steps)
 
         tuned = {
-            trial: Measured(tuned_coder, measured_images)
+            trial: Measured(tuned_coder, measured_images, scores)
             for trial, tuned_coder in references.tuned().items()
         }
         trials = _trials(tuned, k)
         points = _points(trials, yours.on_val())
         needed = sorted({trial for point in points.values() for trial in point.weights})
         at_vertices = {
-            trial: [Measured(one, measured_images) for one in coders]
+            trial: [Measured(one, measured_images, scores) for one in coders]
             for trial, coders in references.at_vertices(needed).items()
         }
         controls = {
-            method: [Measured(one, measured_images) for one in coders]
+            method: [Measured(one, measured_images, scores) for one in coders]
             for method, coders in references.controls().items()
         }
 
-    progress.info("scoring the SAE and %d references", len(needed) * len(effort.seeds))
+    scored = [yours, *itertools.chain(*at_vertices.values(), *controls.values())]
+    for number, one in enumerate(scored, 1):
+        progress.info("scores of %d of %d SAEs", number, len(scored))
+        one.on_test()
     readings = _read(yours, points, at_vertices, controls)
     latents = choose_latents(yours, images.splits["test"])
     content = {
@@ -297,6 +307,7 @@ def _read_at(
         return Reading(score, value, untrained, topk, point, front_of, difference)
 
     without_fold = []
+    progress.info("%s: its interval", SCORES[score].label)
     for fold in range(cards.FOLDS):
         # One seed of each vertex: what images vary is alike for all.
         of_topk, _ = cards.mean_at(
@@ -370,15 +381,6 @@ def _about_sae(coder: Coder) -> dict[str, Any]:
     }
 
 
-def tensors_sha256(coder: Coder) -> str:
-    """Return the hash of an SAE's tensors, the same in whatever file they lie."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(coder.tensors().items()):
-        digest.update(name.encode())
-        digest.update(tensor.numpy().tobytes())
-    return digest.hexdigest()
-
-
 def _about_images(images: CardImages) -> dict[str, Any]:
     about: dict[str, Any] = {
         split: len(activations.index) for split, activations in images.splits.items()
@@ -412,14 +414,3 @@ def _about_scores(
 
 def _as_dict(reading: Reading) -> dict[str, Any]:
     return {**asdict(reading), "way": reading.way}
-
-
-def without_nan(value: Any) -> Any:
-    """Return a value of JSON with None in place of NaN, which JSON lacks."""
-    if isinstance(value, Mapping):
-        return {name: without_nan(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_nan(part) for part in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and isnan(value) else value

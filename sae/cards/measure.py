@@ -4,7 +4,11 @@ Nothing is computed here that a metric does not give: an SAE has the scores that
 metrics.csv and `sae.score` have of it on the same images.
 """
 
-from collections.abc import Hashable
+import hashlib
+from collections.abc import Callable, Hashable, Mapping
+from functools import cached_property, partial
+from math import isnan
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +16,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from sae.cards.images import CardImages
-from sae.core import registry
+from sae.core import files, registry, versions
 from sae.core.options import Options
 from sae.models.coder import Coder
 from sae.scoring.metrics._residuals import score_reconstruction
@@ -33,37 +37,69 @@ IN_FOLDS: dict[str, dict[str, Any]] = {
 class Measured:
     """The scores of one SAE, each computed when it is first asked for.
 
+    Those of a reference are kept in a folder, for a second card.
+
     Attributes:
         coder: The SAE.
-        subject: The SAE and the images, with its codes.
-        latents: A row for each latent; empty before :meth:`on_test`.
+        latents: A row for each latent, once :meth:`on_test` computed its scores.
     """
 
-    def __init__(self, coder: Coder, images: "MeasuredImages") -> None:
+    def __init__(
+        self, coder: Coder, images: "MeasuredImages", kept_in: Path | None = None
+    ) -> None:
+        """Begin with no scores.
+
+        Args:
+            coder: The SAE.
+            images: What it is scored on.
+            kept_in: The folder of scores that are kept.
+        """
         self.coder = coder
-        self._images = images
-        self.subject = images.subject(coder)
-        self._val: dict[str, Any] = {}
-        self._test: dict[str, Any] = {}
-        self._without_fold: dict[int, dict[str, Any]] = {}
         self.latents = pd.DataFrame()
+        self._images = images
+        self._computed: dict[str, dict[str, Any]] = {}
+        self._folder = None
+        if kept_in is not None:
+            key = files.sha256_text(
+                files.dumps([images.key, tensors_sha256(coder), coder.k])
+            )
+            self._folder = kept_in / key[:32]
+
+    @cached_property
+    def subject(self) -> Subject:
+        """The SAE and the images, with its codes."""
+        return self._images.subject(self.coder)
 
     def on_val(self) -> dict[str, Any]:
         """Return the scores on validation that choose."""
-        if not self._val:
-            self._val = self._scores("val")
-        return self._val
+        return self._once("val", lambda: self._scores("val"))
 
     def on_test(self) -> dict[str, Any]:
         """Return the scores on test."""
-        if not self._test:
-            self._test = self._scores("test")
-        return self._test
+        return self._once("test", lambda: self._scores("test"))
 
     def without_fold(self, fold: int) -> dict[str, Any]:
         """Return the scores of `IN_FOLDS` with some of the test images left out."""
-        if fold in self._without_fold:
-            return self._without_fold[fold]
+        return self._once(f"without{fold}", lambda: self._scores_without(fold))
+
+    def _once(self, part: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        if part in self._computed:
+            return self._computed[part]
+        file = None if self._folder is None else self._folder / f"{part}.json"
+        if file is not None and file.exists():
+            kept = files.read_json(file, "scores of a reference")
+            self._computed[part] = {
+                name: np.nan if value is None else value
+                for name, value in kept["scores"].items()
+            }
+            return self._computed[part]
+        scores = compute()
+        self._computed[part] = scores
+        if file is not None:
+            files.write_json(file, {"scores": without_nan(scores)})
+        return scores
+
+    def _scores_without(self, fold: int) -> dict[str, Any]:
         subject = self._images.fold_subject(self.coder, fold)
         share_training_codes(self.subject, subject)
         scores: dict[str, Any] = {}
@@ -71,10 +107,7 @@ class Measured:
             if metric in self._images.metrics:
                 form = registry.head("metric", metric).options
                 scores.update(_score_by(metric, subject, "test", form(**options)))
-        self._without_fold[fold] = {
-            name: value for name, value in scores.items() if np.isscalar(value)
-        }
-        return self._without_fold[fold]
+        return {name: value for name, value in scores.items() if np.isscalar(value)}
 
     def _scores(self, split: str) -> dict[str, Any]:
         scores: dict[str, Any] = {"m": self.coder.m}
@@ -85,16 +118,15 @@ class Measured:
             if metric == "looks":
                 subject = self._images.looks_subject(self.subject)
             scores.update(_score_by(metric, subject, split, options_of(metric, None)))
-        per_latent = {
-            name: score
-            for name, score in scores.items()
-            if isinstance(score, PerLatent)
-        }
         if split == "test":
             self.latents = pd.DataFrame(
-                {score.name or name: score.values for name, score in per_latent.items()}
+                {
+                    score.name or name: score.values
+                    for name, score in scores.items()
+                    if isinstance(score, PerLatent)
+                }
             )
-        return {name: value for name, value in scores.items() if name not in per_latent}
+        return {name: value for name, value in scores.items() if np.isscalar(value)}
 
 
 class MeasuredImages:
@@ -104,6 +136,7 @@ class MeasuredImages:
         images: The images.
         metrics: Those that can be read of them.
         folds: (test images,) the part in which each one is left out.
+        key: A hash of all that decides the scores, beside the SAE.
     """
 
     def __init__(self, images: CardImages, folds: Int[np.ndarray, " images"]) -> None:
@@ -117,6 +150,9 @@ class MeasuredImages:
         if images.concepts:
             self.metrics += ["concepts", "names"]
         self.metrics.append("latents")
+        names = [("metric", metric) for metric in self.metrics]
+        versions_text = versions.joined([*names, ("models", "inputs")])
+        self.key = files.sha256_text(f"{images.sha256()} {versions_text} {IN_FOLDS}")
         self._shared: dict[Hashable, Any] = {}
         self._shared_for_looks: dict[Hashable, Any] = {}
         self._fold_images: dict[int, tuple[CardImages, dict[Hashable, Any]]] = {}
@@ -154,6 +190,26 @@ class MeasuredImages:
         )
 
 
+def tensors_sha256(coder: Coder) -> str:
+    """Return the hash of an SAE's tensors, the same in whatever file they lie."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(coder.tensors().items()):
+        digest.update(name.encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def without_nan(value: Any) -> Any:
+    """Return a value of JSON with None in place of NaN, which JSON lacks."""
+    if isinstance(value, Mapping):
+        return {name: without_nan(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(part) for part in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and isnan(value) else value
+
+
 def r2_on(coder: Coder, embeddings: Float[np.ndarray, "images dim"]) -> float:
     """Return the R^2 of an SAE on some embeddings, in its own input space."""
     x = coder.open_inputs(embeddings)
@@ -165,8 +221,8 @@ def share_training_codes(source: Subject, target: Subject) -> None:
     count = len(source.embeddings("train"))
     for at_most in (None, MOST_TRAIN):
         if at_most is None or at_most < count:
-            codes = source.codes("train", at_most)
-            target.once(("codes", "train", at_most), lambda codes=codes: codes)
+            make = partial(source.codes, "train", at_most)
+            target.once(("codes", "train", at_most), make)
 
 
 def _score_by(

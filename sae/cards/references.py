@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sae.bank.plan import Member, Plan, PlannedMethod
+from sae.bank.plan import Member, Plan
 from sae.bank.read import BankedSae
 from sae.bank.train import Place, Trainer, cell_data_of
 from sae.cards.measure import r2_on
@@ -26,17 +26,19 @@ progress = logging.getLogger("sae.progress")
 
 TOPK = "topk"
 UNTRAINED = "untrained"
-METHODS = {
-    TOPK: PlannedMethod(objective="topk"),
-    UNTRAINED: PlannedMethod(
-        objective="topk", recipe={"frozen": "all", "encoder_scale": 1.0}, control=True
-    ),
-    "frozen_decoder": PlannedMethod(
-        objective="topk", recipe={"frozen": "decoder"}, control=True
-    ),
-    "pca": PlannedMethod(
-        objective="axes", options={"basis": "principal"}, control=True
-    ),
+METHODS: dict[str, dict[str, Any]] = {
+    TOPK: {"objective": "topk"},
+    UNTRAINED: {
+        "objective": "topk",
+        "recipe": {"frozen": "all", "encoder_scale": 1.0},
+        "control": True,
+    },
+    "frozen_decoder": {
+        "objective": "topk",
+        "recipe": {"frozen": "decoder"},
+        "control": True,
+    },
+    "pca": {"objective": "axes", "options": {"basis": "principal"}, "control": True},
 }
 # Those of the recipe `small` (config.yaml), but for what a card finds out.
 RECIPE = {
@@ -137,14 +139,16 @@ class References:
             "input_norm": coder.input_norm,
             "lr": self._middle_rate,
         }
-        self._plan = Plan(
-            dataset=manifest["dataset"]["name"] or "images",
-            backbone=manifest["backbone"]["name"] or "embeddings",
-            k=k,
-            seeds=[TUNING_SEED],
-            recipe=recipe,
-            methods=METHODS,
-            protocols={},
+        self._plan = Plan.model_validate(
+            {
+                "dataset": manifest["dataset"]["name"] or "images",
+                "backbone": manifest["backbone"]["name"] or "embeddings",
+                "k": k,
+                "seeds": [TUNING_SEED],
+                "recipe": recipe,
+                "methods": METHODS,
+                "protocols": {},
+            }
         )
         self._cell_data = cell_data_of(self._plan, folder, device)
         name = files.sha256_text(str(folder.resolve()))[:16]

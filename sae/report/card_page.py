@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from sae.cards.latents import ShownLatent
-from sae.cards.make import Card, tensors_sha256
+from sae.cards.make import Card
+from sae.cards.measure import tensors_sha256
 from sae.core import files
 from sae.core.errors import UserError
 from sae.data import pictures
