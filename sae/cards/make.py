@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from math import isnan, nan
@@ -38,6 +39,8 @@ progress = logging.getLogger("sae.progress")
 COMPARED = ("detection_auc", "ms", "concepts_match")
 # Those that are shown at the vertices of the first of these that there is.
 BESIDE = ("detection_looks", "names_share")
+# What all scores of a card take, as a multiple of the SAE's on validation.
+SCORINGS = 25
 # Above this a card waits for a word.
 MOST_MINUTES = 30
 NORMS = ("none", "unit_l2", "unit_l2_layernorm")
@@ -89,7 +92,9 @@ def make(
     folds = cards.fold_of_groups(group_numbers(images.splits["test"]))
     measured_images = MeasuredImages(images, folds)
     yours = Measured(coder, measured_images)
+    started_at = time.perf_counter()
     k = min(coder.m, max(1, round(yours.on_val()["l0"])))
+    scoring_seconds = SCORINGS * (time.perf_counter() - started_at)
 
     effort = QUICK if quick else FULL
     scores = root / "scores"
@@ -105,10 +110,12 @@ def make(
             device=device,
             side_by_side=side_by_side,
         )
-        announcer = _Announcer(references, at_once, yes)
-        announcer.say(effort.first_steps)
+        step_seconds = references.seconds_per_step() / at_once
+        count = effort.expected_saes
+        _say_minutes(count, effort.first_steps, step_seconds, scoring_seconds, yes)
         references.find_steps()
-        announcer.say(references.steps)
+        if references.steps > effort.first_steps:
+            _say_minutes(count, references.steps, step_seconds, scoring_seconds, yes)
 
         tuned = {
             trial: Measured(tuned_coder, measured_images, scores)
@@ -158,40 +165,34 @@ def make(
     return Card(without_nan(content), latents, images)
 
 
-class _Announcer:
-    """Says how long the references take, and stops where that is too long."""
+def _say_minutes(
+    saes: int, steps: int, step_seconds: float, other_seconds: float, yes: bool
+) -> None:
+    """Say how long references take, with all scores.
 
-    def __init__(self, references: References, at_once: int, yes: bool) -> None:
-        self._references = references
-        self._at_once = at_once
-        self._yes = yes
-        self._said = 0.0
-        self._seconds_per_step = references.seconds_per_step()
+    Args:
+        saes: How many are trained.
+        steps: Of each.
+        step_seconds: What a step takes, over those that are trained side by side.
+        other_seconds: What all else takes.
+        yes: Whether it may take more than half an hour.
 
-    def say(self, steps: int) -> None:
-        """Say the time that references of so many steps take.
-
-        Raises:
-            UserError: It is too long, and nobody agreed.
-        """
-        count = self._references.effort.expected_saes
-        minutes = count * steps * self._seconds_per_step / self._at_once / 60
-        if minutes <= 1.2 * self._said:
-            return
-        self._said = minutes
-        progress.info(
-            "references: about %d SAEs of %d steps or more, %.0f ms a step: %s, less "
-            "what is in the store",
-            count,
-            steps,
-            1e3 * self._seconds_per_step,
-            "a minute or two" if minutes < 1.5 else f"about {minutes:.0f} minutes",
+    Raises:
+        UserError: It takes more than half an hour, and nobody agreed.
+    """
+    minutes = (saes * steps * step_seconds + other_seconds) / 60
+    progress.info(
+        "references: about %d SAEs of %d steps or more, and their scores: %s, less what "
+        "is in the store",
+        saes,
+        steps,
+        "a minute or two" if minutes < 1.5 else f"about {minutes:.0f} minutes",
+    )
+    if minutes > MOST_MINUTES and not yes:
+        raise UserError(
+            f"this card takes about {minutes:.0f} minutes: say --yes (yes=True), take "
+            "fewer embeddings, or --quick"
         )
-        if minutes > MOST_MINUTES and not self._yes:
-            raise UserError(
-                f"the references of this card take about {minutes:.0f} minutes: say "
-                "--yes (yes=True), take fewer embeddings, or --quick"
-            )
 
 
 def _check_r2(coder: Coder, images: CardImages) -> None:
