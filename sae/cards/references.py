@@ -2,8 +2,10 @@
 
 Top-k has the SAE's m, its L0 as k and its norm of inputs. Steps double until R^2 on
 validation stops rising. Then three learning rates, each at two scales of the first
-encoder, are trained with one seed; on validation they make the fronts. Vertices that
-are read are trained with seeds of their own.
+encoder, are trained with one seed. On validation they make the fronts, with those of
+fewer steps: shorter training reconstructs less and has higher scores, so that without
+these an SAE that was stopped early would seem better than any Top-k. Vertices that are
+read are trained with seeds of their own.
 """
 
 import logging
@@ -63,6 +65,7 @@ ENCODER_SCALES = (0.1, 0.3)
 TUNING_SEED = 0
 FIRST_STEPS = 250
 MOST_STEPS = 4000
+SHORTER = (8, 4, 2)  # What the first length is divided by, for the low end of fronts.
 GAIN_R2 = 0.003  # Steps double again where R^2 on validation rises by at least this.
 TIMED_STEPS = 5
 # Vertices of all scores' fronts that weigh anything at one R^2, as costs reckon.
@@ -131,6 +134,8 @@ class References:
         self.effort = effort
         self.steps = 0
         self.still_improving = False
+        # {its name: a trial of Top-k}, all that were asked for.
+        self._trials: dict[str, dict[str, Any]] = {}
         self._middle_rate = float(f"{RATE_AT_512 * (512 / coder.m) ** 0.5:.2g}")
         recipe = {
             **RECIPE,
@@ -172,6 +177,8 @@ class References:
     def find_steps(self) -> None:
         """Double the steps of Top-k until R^2 on validation stops rising."""
         steps = self.effort.first_steps
+        for divisor in SHORTER:
+            self._note(self._points(max(1, steps // divisor))[0])
         r2 = self._validation_r2(steps)
         while True:
             self.steps = steps
@@ -186,17 +193,17 @@ class References:
         progress.info("references train for %d steps", self.steps)
 
     def tuned(self) -> dict[str, Coder]:
-        """Return {trial: Top-k at each point}, without those that diverged."""
-        members = [self._member(TOPK, point) for point in self._points(self.steps)]
-        return self._coders_by_trial(members)
+        """Return {trial: Top-k at each point and length}, but for what diverged."""
+        for point in self._points(self.steps):
+            self._note(point)
+        return self._coders_by_trial(
+            [self._member(TOPK, trial) for trial in self._trials.values()]
+        )
 
     def at_vertices(self, trials: Iterable[str]) -> dict[str, list[Coder]]:
         """Return {trial: Top-k there, with seeds of their own}."""
-        points = {
-            self._member(TOPK, point).name: point for point in self._points(self.steps)
-        }
         members = [
-            self._member(TOPK, points[trial], seed)
+            self._member(TOPK, self._trials[trial], seed)
             for trial in trials
             for seed in self.effort.seeds
         ]
@@ -233,6 +240,11 @@ class References:
     ) -> Member:
         return self._plan.member(method, trial, seed, "card")
 
+    def _note(self, trial: dict[str, Any]) -> Member:
+        member = self._member(TOPK, trial)
+        self._trials[member.name] = trial
+        return member
+
     def _bring(self, members: list[Member]) -> list[BankedSae]:
         return self._trainer.bring(members)
 
@@ -244,7 +256,7 @@ class References:
         }
 
     def _validation_r2(self, steps: int) -> float:
-        member = self._member(TOPK, self._points(steps)[0])
+        member = self._note(self._points(steps)[0])
         for coder in self._coders_by_trial([member]).values():
             return r2_on(coder, self._cell_data.validation.embeddings)
         return float("nan")
