@@ -3,7 +3,8 @@
 `core` holds what all rooms use. `config` describes config.yaml. `data` turns images
 into embeddings. `models` is what a trained SAE is; `training` makes one, `bank` many.
 `scoring` says what they are worth, `protocols` which train and count, `comparison` what
-methods differ in; `report` prints and draws it. `steps` is what there is to run.
+methods differ in; `cards` says where one SAE stands; `report` prints and draws it.
+`steps` is what there is to run.
 
 The package is lazy on purpose: importing it imports nothing else, so that the command
 line starts fast.
@@ -16,10 +17,11 @@ if TYPE_CHECKING:
 
     import torch
 
+    from sae.cards.alone import card
     from sae.models.apply import Encoder
     from sae.scoring.alone import score
 
-__all__ = ["load", "score"]
+__all__ = ["card", "load", "score"]
 __version__ = "1.0.0"
 
 
@@ -44,14 +46,18 @@ def load(path: "Path | str", device: "str | torch.device" = "cpu") -> "Encoder":
     return Encoder(path, device)
 
 
-def __getattr__(name: str) -> Any:
-    """Import `score` when somebody first asks for it."""
-    if name != "score":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from sae.scoring.alone import score
+# {function: its module}; imported when somebody first asks for it.
+_FUNCTIONS = {"card": "sae.cards.alone", "score": "sae.scoring.alone"}
 
-    return score
+
+def __getattr__(name: str) -> Any:
+    """Import a function when somebody first asks for it."""
+    if name not in _FUNCTIONS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_FUNCTIONS[name]), name)
 
 
 def __dir__() -> list[str]:
-    return [*globals(), "score"]
+    return [*globals(), *_FUNCTIONS]

@@ -40,7 +40,16 @@ class Step(NamedTuple):
 
 
 # The steps that are of use by themselves, in the order in which people read them.
-FOR_USERS = ("encode", "import", "export", "explore", "judged", "leaderboard", "fetch")
+FOR_USERS = (
+    "card",
+    "encode",
+    "import",
+    "export",
+    "explore",
+    "judged",
+    "leaderboard",
+    "fetch",
+)
 # {name: step}.
 STEPS = {
     "fetch": Step("sae.data.fetch:fetch", "fetch one artifact"),
@@ -96,6 +105,7 @@ STEPS = {
         "write the experiment's site",
         "m of the recipe",
     ),
+    "card": Step("sae.report.card:card", "say whether anyone's SAE is any good"),
     "explore": Step("sae.report.site.explore:explore", "write a site of any SAEs"),
     "judged": Step(
         "sae.report.rating:rated", "print what people said in a site's view Judge"

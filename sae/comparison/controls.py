@@ -104,7 +104,7 @@ def imported_beside(
 ) -> pd.DataFrame:
     """Put SAEs that were made elsewhere beside the trained baseline.
 
-    They are not compared at the same R^2.
+    `sae.comparison.card.read_cells` reads them at their own R^2.
 
     Args:
         picked: Of :func:`sae.scoring.selection.chosen_rows`, on test, MS across groups.

@@ -66,7 +66,8 @@ def add_options(parser: ArgumentParser, function: Callable[..., Any]) -> None:
 
     The parameter `bank_file: Path` is the option `--bank FILE`; a positional-only one
     is a word without a flag. A list takes several words, a mapping of paths takes words
-    NAME=PATH. Other mappings and models take JSON, or @FILE with JSON in it.
+    NAME=PATH. A truth that is False by default is a flag. Other mappings and models
+    take JSON, or @FILE with JSON in it.
 
     Args:
         parser: The parser of the command.
@@ -96,6 +97,14 @@ def add_options(parser: ArgumentParser, function: Callable[..., Any]) -> None:
         else:
             settings["default"] = parameter.default
         name = _SUFFIX.sub("", parameter.name).replace("_", "-")
+        if value_type is bool and parameter.default is False:
+            parser.add_argument(
+                f"--{name}",
+                dest=parameter.name,
+                action="store_true",
+                help=settings["help"],
+            )
+            continue
         parser.add_argument(
             f"--{name}", dest=parameter.name, metavar=name.upper(), **settings
         )

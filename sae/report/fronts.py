@@ -9,7 +9,7 @@ import pandas as pd
 from sae.comparison import fronts
 from sae.comparison.intervals import POWER, IntervalRule
 from sae.comparison.outcomes import headline
-from sae.comparison.published import interval, signed
+from sae.comparison.published import interval, plain, signed
 from sae.comparison.scores import CHOSEN_ONLY, OWN_FRONTS, SCORES
 from sae.report import outcomes
 from sae.report.markup import column_key, markdown, wrapped
@@ -143,8 +143,11 @@ OWN_FRONTS_NOTES = (
 )
 IMPORTED = (
     "SAEs that were made elsewhere, beside the baseline that the paper's rule chose: "
-    "means over their cells, on test. They are not compared at the same R2, since they "
-    "were not tuned."
+    "means over their cells, on test. They were not tuned here, so that they are in no "
+    "comparison of methods. *Baseline at its R2* is what the baseline's front has where "
+    "validation has the SAE's R2, or at the end of the front that is nearest; above the "
+    "front nothing is read. An SAE beside this is one SAE on these images (the command "
+    "`card` gives its interval)."
 )
 AT_VERTICES = (
     "These scores are read where {front} is highest, not at their own best, so these "
@@ -336,11 +339,19 @@ def imported_table(imported: pd.DataFrame, names: Names) -> pd.DataFrame:
     """Return SAEs that were made elsewhere, with the baseline beside each score."""
     lines = []
     for row in imported.to_dict("records"):
-        line = {"method": names.method(row["method"])}
+        line = {"method": f"{names.method(row['method'])} (not tuned here)"}
         line["score"] = SCORES[row["score"]].label
         line["its own"] = interval(row["value"], write="{:.3f}".format)
         line["baseline"] = interval(row["baseline"], write="{:.3f}".format)
         line["cells"] = str(row["cells"])
+        line["baseline at its R2"] = "-"
+        line["beside it"] = "-"
+        if row.get("cells_at_front", 0) > 0:
+            line["baseline at its R2"] = plain(row["front"])
+            line["beside it"] = signed(row["beside_front"])
+        if row.get("above_reach", 0) > 0:
+            count = f"{row['above_reach']:.0f} of {row['cells']}"
+            line["beside it"] += f"; above the front in {count}"
         lines.append(line)
     return pd.DataFrame(lines)
 

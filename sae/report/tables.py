@@ -7,6 +7,7 @@ import pandas as pd
 from pydantic import Field
 
 from sae.comparison import (
+    card,
     controls,
     fronts,
     outcomes,
@@ -137,6 +138,11 @@ def _compare_fronts(
     imported = controls.imported_beside(
         chosen_across_groups, settings, ("r2", *fronts_page.HEADLINE, "measured")
     )
+    if len(imported):
+        at_front = card.read_cells(
+            metrics, settings, settings.fronts, fronts_page.HEADLINE
+        )
+        imported = imported.merge(at_front, on=["method", "score"], how="left")
     sensitivity = _sensitivity(metrics, settings)
 
     several_datasets = len(dataset_means["dataset"].unique()) > 1

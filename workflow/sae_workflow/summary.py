@@ -168,7 +168,7 @@ def _summarise_imported(imported: pd.DataFrame) -> Iterator[str]:
         ]
         yield shorten(f"  {_cut(method)}{', '.join(scores)}")
     if len(imported):
-        yield "  made elsewhere (in brackets the baseline), not compared at the same R2"
+        yield "  made elsewhere (in brackets the baseline), not tuned here"
 
 
 def _summarise_left_out(folder: Path) -> Iterator[str]:

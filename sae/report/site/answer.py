@@ -136,10 +136,13 @@ def _about_imported(imported: pd.DataFrame, names: Names) -> list[str]:
             if row.score in ("r2", *ENDPOINTS):
                 baseline_value = published.plain(row.baseline)
                 label = SCORES[row.score].label
-                parts.append(f"{label} {row.value:.3f} ({baseline_value})")
+                part = f"{label} {row.value:.3f} ({baseline_value}"
+                if getattr(row, "cells_at_front", 0) > 0:
+                    part += f"; at its R² {published.plain(row.front)}"
+                parts.append(f"{part})")
         sentences.append(
-            f"{names.method(str(method))}, made elsewhere (and {baseline}): "
-            f"{', '.join(parts)}. They are not compared at the same R²."
+            f"{names.method(str(method))}, made elsewhere, not tuned here (and "
+            f"{baseline}): {', '.join(parts)}."
         )
     return sentences
 

@@ -29,7 +29,8 @@ from sae.data.store import Activations
 from sae.models import convert
 from sae.models.apply import check_embeddings, image_paths
 from sae.models.coder import Coder
-from sae.report import gallery
+from sae.report import card_page, gallery
+from sae.report.card_page import CardFiles
 from sae.report.names import Names
 from sae.report.site import build, cells, overview, pack, start
 from sae.report.site import images as site_images
@@ -64,6 +65,7 @@ def explore(
     artifacts: Path = Path("results/artifacts"),
     images: Path | None = None,
     concepts: Path | None = None,
+    card: Path | None = None,
     device: str = "cpu",
 ) -> None:
     """Write a site that shows what any SAEs have learned, side by side.
@@ -89,6 +91,8 @@ def explore(
             set of images is halved by a seed, and the site shows the half that is not
             used for choosing. Near-duplicates that no `group` joins may lie in both
             halves, which makes names look better than they are.
+        card: a folder that `python -m sae card` wrote of one of them; the site begins
+            with it.
         device: of PyTorch: cpu, cuda, cuda:1, mps, or auto for the best there is.
 
     Raises:
@@ -103,9 +107,10 @@ def explore(
     with files.refusing_unwritable(out), files.scratch_directory(out):
         pass
     coders = [convert.load(place).to(device) for place in sae]
+    made_card = None if card is None else card_page.read_of_any(card, coders)
     methods = _method_names(sae, coders, method)
 
-    viewed = _read_viewed_images(activations, dataset, artifacts, images)
+    viewed = read_viewed_images(activations, dataset, artifacts, images)
     named: NamedImages | None = None
     test = viewed.test
     if concepts is not None:
@@ -142,6 +147,7 @@ def explore(
         viewed.open_image,
         viewed.credit,
         None if named is None else named.shown,
+        made_card,
     )
     hint = "; without images, for which there are --dataset and --images"
     if viewed.open_image is not None:
@@ -353,6 +359,7 @@ def compose(
     open_image: OpenImage | None,
     credit: str,
     concepts: ShownConcepts | None = None,
+    card: CardFiles | None = None,
 ) -> None:
     """Write a site of one cell, of SAEs and their scores.
 
@@ -366,6 +373,7 @@ def compose(
         open_image: How to open one by its path; None where there are none.
         credit: Whose pictures the images are.
         concepts: Those of the test images, where there are any.
+        card: That of one of the SAEs, where there is one.
     """
     (dataset,) = names.datasets
     (backbone,) = names.backbones
@@ -410,6 +418,9 @@ def compose(
             ],
         }
         pack.put(site, "cells/0", cell_payload)
+        if card is not None:
+            contents.cells[0]["card"] = card.payload()
+            (site / card_page.PLOT_IN_SITE).write_bytes(card.plot)
         start_views = start.views(added.start_saes, names, [], [cell])
         contents.start = [dataclasses.asdict(view) for view in start_views]
         contents.provenance = {
@@ -521,7 +532,7 @@ class ViewedImages:
     credit: str
 
 
-def _read_viewed_images(
+def read_viewed_images(
     activations: Path, dataset: Path | None, artifacts: Path, images: Path | None
 ) -> ViewedImages:
     """Read a folder of splits, of one split or a .npy file, and find its pictures."""
@@ -529,7 +540,7 @@ def _read_viewed_images(
     if images is not None:
         open_image = pictures.Guard(archives.opener(images))
     if activations.suffix == ".npy":
-        test = _read_array(activations, images)
+        test = read_array(activations, images)
     else:
         is_split = (activations / "manifest.json").exists()
         folder = activations if is_split else activations / "test"
@@ -543,7 +554,7 @@ def _read_viewed_images(
     return ViewedImages(test, open_image, "")
 
 
-def _read_array(file: Path, images: Path | None) -> Activations:
+def read_array(file: Path, images: Path | None) -> Activations:
     """Read embeddings (N, d), whose rows are a folder's sorted images."""
     embeddings = check_embeddings(files.read_array(file), None, str(file))
     paths = [str(row) for row in range(len(embeddings))]

@@ -174,8 +174,8 @@ def test_the_answer_names_gains_scale_and_every_price():
         columns=none.columns,
     )
     assert answer(table[:0], controls, theirs, claims, NAMES, []) == [
-        "Reg. 1, made elsewhere (and Baseline): R² 0.700 (0.800), "
-        "detection 0.650 (0.700). They are not compared at the same R²."
+        "Reg. 1, made elsewhere, not tuned here (and Baseline): R² 0.700 (0.800), "
+        "detection 0.650 (0.700)."
     ]
 
 

@@ -1,0 +1,175 @@
+"""The images that a card reads: embeddings in three splits, and what goes with them.
+
+References are trained on `train`, chosen on `val`, and everything is read on `test`.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from sae.core import files
+from sae.core.errors import UserError
+from sae.data import store
+from sae.data.concepts import SplitConcepts
+from sae.data.parts import PartialArray
+from sae.data.splits import SPLITS, grouped_split
+from sae.data.store import Activations
+from sae.scoring.metrics.concepts import group_numbers, take_rows
+
+# Of the groups of one set of images.
+SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
+LEAST_ROWS = 500
+
+
+@dataclass(frozen=True)
+class CardImages:
+    """The images of a card.
+
+    Attributes:
+        splits: {"train", "val" and "test": the embeddings that the SAE takes}.
+        judges: {backbone: {split: its embeddings of the same images}}.
+        looks: {split: 8 x 8 thumbnails of the images, as a backbone's embeddings};
+            empty where there are no pictures.
+        concepts: {split: what people call its images}; empty where nobody says it.
+        trained_on: The embeddings that references are trained on, where the SAE was
+            trained on others than it is judged on; None: those of train.
+        folder: Where the splits lie, as the store of embeddings has them; None where
+            they do not lie there.
+    """
+
+    splits: Mapping[str, Activations]
+    judges: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+    looks: Mapping[str, np.ndarray] = field(default_factory=dict)
+    concepts: Mapping[str, SplitConcepts] = field(default_factory=dict)
+    trained_on: Activations | None = None
+    folder: Path | None = None
+
+    def sha256(self) -> str:
+        """Return a hash of all that a score may read of them."""
+        parts = []
+        for split, images in self.splits.items():
+            parts += [split, array_sha256(images.embeddings)]
+            parts.append(files.sha256_text(str(group_numbers(images).tolist())))
+            for judge, by_split in self.judges.items():
+                parts += [judge, array_sha256(by_split[split])]
+            if self.looks:
+                parts.append(array_sha256(self.looks[split]))
+            if self.concepts:
+                concepts = self.concepts[split]
+                parts += [*concepts.names, array_sha256(concepts.holds.toarray())]
+        return files.sha256_text(files.dumps(parts))
+
+    def test_rows(self, rows: Int[np.ndarray, " rows"]) -> "CardImages":
+        """Return these images with some of the test images alone."""
+        judges = {
+            name: {**by_split, "test": store.rows_of(by_split["test"], rows)}
+            for name, by_split in self.judges.items()
+        }
+        concepts = dict(self.concepts)
+        if concepts:
+            concepts["test"] = take_rows(concepts["test"], rows)
+        splits = {**self.splits, "test": rows_of(self.splits["test"], rows)}
+        return replace(self, splits=splits, judges=judges, concepts=concepts)
+
+
+def rows_of(images: Activations, rows: Int[np.ndarray, " rows"]) -> Activations:
+    """Return some of the images, in memory."""
+    return Activations(
+        store.rows_of(images.embeddings, rows),
+        images.index.iloc[rows].reset_index(drop=True),
+        images.manifest,
+    )
+
+
+def draw_splits(images: Activations, seed: int = 0) -> np.ndarray:
+    """Return (N,) "train", "val" or "test" for each image, drawn by a seed.
+
+    Images of one group get the same split.
+    """
+    strata = images.index["label"].fillna(-1).to_numpy()
+    return grouped_split(group_numbers(images), strata, SHARES, seed)
+
+
+def rows_by_split(
+    split: np.ndarray, images: Activations
+) -> dict[str, Int[np.ndarray, " rows"]]:
+    """Return the rows of each split, after a check.
+
+    Args:
+        split: (N,) the split of each image.
+        images: The images.
+
+    Raises:
+        UserError: A split is missing or another text, or a group lies in several.
+    """
+    split = np.asarray(split)
+    if split.shape != (len(images.index),) or set(split.tolist()) != set(SPLITS):
+        raise UserError(
+            f"split is of shape {split.shape} and holds {sorted(set(split.tolist()))}; "
+            f"give 'train', 'val' or 'test' for each of {len(images.index)} embeddings"
+        )
+    rows = {name: np.flatnonzero(split == name) for name in SPLITS}
+    groups = group_numbers(images)
+    of_split = [set(groups[of_name].tolist()) for of_name in rows.values()]
+    if sum(map(len, of_split)) > len(set().union(*of_split)):
+        raise UserError(
+            "images of one group lie in several splits: near-duplicates of what was "
+            "trained on are not held out"
+        )
+    return rows
+
+
+def check_row_count(count: int, name: str) -> None:
+    """Refuse embeddings of too few images.
+
+    Raises:
+        UserError: there are fewer than `LEAST_ROWS`.
+    """
+    if count < LEAST_ROWS:
+        raise UserError(
+            f"{name} has {count} rows, and a card needs {LEAST_ROWS}: references are "
+            "trained on seven tenths of them and read on a fifth"
+        )
+
+
+def training_folder(images: CardImages, root: Path) -> Path:
+    """Return the folder of the splits that references are trained and chosen on.
+
+    Where they do not lie in one, `train` and `val` are written below `root`, into a
+    folder that is named by what is in it.
+    """
+    if images.folder is not None and images.trained_on is None:
+        return images.folder
+    splits = {
+        "train": images.trained_on or images.splits["train"],
+        "val": images.splits["val"],
+    }
+    names = []
+    for split, activations in splits.items():
+        names += [split, array_sha256(activations.embeddings)]
+    folder = root / "embeddings" / files.sha256_text(files.dumps(names))[:32]
+    for split, activations in splits.items():
+        if (folder / split / "manifest.json").exists():
+            continue
+        about = {
+            part: {"fingerprint": "", **activations.manifest[part]}
+            for part in ("dataset", "backbone")
+        }
+        index = activations.index.reset_index(drop=True)
+        with files.scratch_directory(folder / split) as scratch:
+            rows = PartialArray(scratch / "embeddings.npy", len(index))
+            rows.append(np.asarray(activations.embeddings))
+            store.adopt(folder / split, [rows], index, about)
+    return folder
+
+
+def array_sha256(array: Float[np.ndarray, "images dim"]) -> str:
+    """Return the hash of an array's shape, type and numbers."""
+    digest = hashlib.sha256(f"{array.shape} {array.dtype}".encode())
+    for start in range(0, len(array), store.AT_ONCE):
+        digest.update(array[start : start + store.AT_ONCE].tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,417 @@
+"""Make the card of an SAE: its scores, and where they stand beside its references."""
+
+import itertools
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from math import isnan, nan
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sae.cards.images import CardImages, training_folder
+from sae.cards.latents import CardLatents, choose_latents
+from sae.cards.measure import (
+    Measured,
+    MeasuredImages,
+    r2_on,
+    tensors_sha256,
+    without_nan,
+)
+from sae.cards.references import FULL, QUICK, UNTRAINED, References
+from sae.comparison import card as cards
+from sae.comparison.card import FrontPoint, Reading
+from sae.comparison.fronts import FrontRule
+from sae.comparison.scores import SCORES, across_groups
+from sae.core import workers
+from sae.core.errors import UserError
+from sae.models.coder import Coder
+from sae.models.inputs import Inputs, total_variance
+from sae.scoring import front
+from sae.scoring.metrics.concepts import group_numbers
+
+progress = logging.getLogger("sae.progress")
+
+# The scores that have a front of their own, of which a word is said.
+COMPARED = ("detection_auc", "ms", "concepts_match")
+# Those that are shown at the vertices of the first of these that there is.
+BESIDE = ("detection_looks", "names_share")
+# What all scores of a card take, as a multiple of the SAE's on validation.
+SCORINGS = 25
+# Above this a card waits for a word.
+MOST_MINUTES = 30
+NORMS = ("none", "unit_l2", "unit_l2_layernorm")
+
+
+@dataclass(frozen=True)
+class Card:
+    """A card: what card.json holds, and what its page shows beside that.
+
+    Attributes:
+        content: What card.json holds.
+        latents: The latents that the page shows.
+        images: The images that were read.
+    """
+
+    content: dict[str, Any]
+    latents: CardLatents
+    images: CardImages
+
+
+def make(
+    coder: Coder,
+    images: CardImages,
+    *,
+    root: Path,
+    notes: Iterable[str] = (),
+    quick: bool = False,
+    yes: bool = False,
+    at_once: int = 1,
+    device: str = "cpu",
+) -> Card:
+    """Train the references that the store lacks, score all, and read the SAE beside.
+
+    Args:
+        coder: The SAE.
+        images: What it is read on.
+        root: The folder of references.
+        notes: What is said of the images, beside what is found here.
+        quick: Whether references train for a fixed short time.
+        yes: Whether it may take more than half an hour.
+        at_once: References that are trained side by side.
+        device: Name of the torch device.
+
+    Raises:
+        UserError: The SAE reconstructs worse than the mean, or it would take too long.
+    """
+    coder = coder.to(device)
+    _check_r2(coder, images)
+    folds = cards.fold_of_groups(group_numbers(images.splits["test"]))
+    measured_images = MeasuredImages(images, folds)
+    yours = Measured(coder, measured_images)
+    started_at = time.perf_counter()
+    k = min(coder.m, max(1, round(yours.on_val()["l0"])))
+    scoring_seconds = SCORINGS * (time.perf_counter() - started_at)
+
+    effort = QUICK if quick else FULL
+    scores = root / "scores"
+    folder = training_folder(images, root)
+    with workers.pool(at_once) as side_by_side:
+        references = References(
+            coder,
+            k,
+            images.splits["train"].manifest,
+            folder,
+            root,
+            effort,
+            device=device,
+            side_by_side=side_by_side,
+        )
+        step_seconds = references.seconds_per_step() / at_once
+        count = effort.expected_saes
+        _say_minutes(count, effort.first_steps, step_seconds, scoring_seconds, yes)
+        references.find_steps()
+        if references.steps > effort.first_steps:
+            _say_minutes(count, references.steps, step_seconds, scoring_seconds, yes)
+
+        tuned = {
+            trial: Measured(tuned_coder, measured_images, scores)
+            for trial, tuned_coder in references.tuned().items()
+        }
+        trials = _trials(tuned, k)
+        points = _points(trials, yours.on_val())
+        needed = sorted({trial for point in points.values() for trial in point.weights})
+        at_vertices = {
+            trial: [Measured(one, measured_images, scores) for one in coders]
+            for trial, coders in references.at_vertices(needed).items()
+        }
+        controls = {
+            method: [Measured(one, measured_images, scores) for one in coders]
+            for method, coders in references.controls().items()
+        }
+
+    scored = [yours, *itertools.chain(*at_vertices.values(), *controls.values())]
+    for number, one in enumerate(scored, 1):
+        progress.info("scores of %d of %d SAEs", number, len(scored))
+        one.on_test()
+    readings = _read(yours, points, at_vertices, controls)
+    latents = choose_latents(yours, images.splits["test"])
+    content = {
+        "sae": _about_sae(coder),
+        "images": _about_images(images),
+        "references": {
+            "k": k,
+            "m": coder.m,
+            "steps": references.steps,
+            "still_improving": references.still_improving or quick,
+            "trials": trials.to_dict("records"),
+        },
+        "scores": _about_scores(yours, trials, controls),
+        "readings": [_as_dict(reading) for reading in readings],
+        "fronts": _fronts(trials, tuned, at_vertices, readings),
+        "controls": {
+            method: {score: _mean(ones, score) for score in ("r2", *COMPARED, *BESIDE)}
+            for method, ones in controls.items()
+        },
+        "notes": list(notes),
+        "latents": latents.as_lists(),
+        "columns": {
+            name: value for name, value in yours.on_test().items() if np.isscalar(value)
+        },
+    }
+    return Card(without_nan(content), latents, images)
+
+
+def _say_minutes(
+    saes: int, steps: int, step_seconds: float, other_seconds: float, yes: bool
+) -> None:
+    """Say how long references take, with all scores.
+
+    Args:
+        saes: How many are trained.
+        steps: Of each.
+        step_seconds: What a step takes, over those that are trained side by side.
+        other_seconds: What all else takes.
+        yes: Whether it may take more than half an hour.
+
+    Raises:
+        UserError: It takes more than half an hour, and nobody agreed.
+    """
+    minutes = (saes * steps * step_seconds + other_seconds) / 60
+    progress.info(
+        "references: about %d SAEs of %d steps or more, and their scores: %s, less what "
+        "is in the store",
+        saes,
+        steps,
+        "a minute or two" if minutes < 1.5 else f"about {minutes:.0f} minutes",
+    )
+    if minutes > MOST_MINUTES and not yes:
+        raise UserError(
+            f"this card takes about {minutes:.0f} minutes: say --yes (yes=True), take "
+            "fewer embeddings, or --quick"
+        )
+
+
+def _check_r2(coder: Coder, images: CardImages) -> None:
+    """Refuse an SAE that was trained on something else."""
+    embeddings = images.splits["val"].embeddings
+    r2 = r2_on(coder, embeddings)
+    if r2 > 0:
+        return
+    tried = {}
+    own_space = (coder.input_norm, coder.input_scale)
+    for norm in NORMS:
+        variance = total_variance(Inputs(embeddings, norm, 1.0, "cpu"))
+        for scale in (1.0, variance**-0.5, coder.d**0.5):
+            coder.input_norm, coder.input_scale = norm, scale
+            tried[norm, scale] = r2_on(coder, embeddings)
+    coder.input_norm, coder.input_scale = own_space
+    texts = [
+        f"{norm} x {scale:.3g}: {value:.3g}" for (norm, scale), value in tried.items()
+    ]
+    (norm, scale), best = max(tried.items(), key=lambda item: item[1])
+    advice = (
+        "none of these: it was trained on something else, perhaps on another backbone, "
+        "or before other steps of preprocessing"
+    )
+    if best > 0:
+        advice = f"say --input-norm {norm} --input-scale {scale:.6g}"
+    raise UserError(
+        "the SAE reconstructs these embeddings worse than their mean does: R2 is "
+        f"{r2:.3g} with input_norm {own_space[0]}, input_scale {own_space[1]:.6g}. "
+        f"Tried as well, norm x scale: {'; '.join(texts)}. {advice[0].upper()}"
+        f"{advice[1:]}"
+    )
+
+
+def _trials(tuned: Mapping[str, Measured], k: int) -> pd.DataFrame:
+    """Return what validation says of each trial of Top-k."""
+    rows = []
+    for trial, measured in tuned.items():
+        scores = measured.on_val()
+        row = {
+            "trial": trial,
+            "status": "ok",
+            "k": k,
+            "r2": float(scores["r2"]),
+            "l0": float(scores["l0"]),
+            "firing": 1 - float(scores["dead_train"]) / float(scores["m"]),
+        }
+        rows.append({**row, **{score: value_of(scores, score) for score in COMPARED}})
+    table = pd.DataFrame(rows)
+    if table.empty:
+        raise UserError(
+            "every Top-k reference diverged: look at the embeddings, which may have "
+            "outliers"
+        )
+    return table.assign(feasible=front.feasible(table, FrontRule()))
+
+
+def _points(trials: pd.DataFrame, on_val: Mapping[str, Any]) -> dict[str, FrontPoint]:
+    """Return {score: where its front is read}, of the scores that there are."""
+    measured = [score for score in COMPARED if not isnan(value_of(on_val, score))]
+    return {
+        score: cards.find_point(
+            trials, score, float(on_val["r2"]), SCORES[score].better
+        )
+        for score in measured
+    }
+
+
+def _read(
+    yours: Measured,
+    points: Mapping[str, FrontPoint],
+    at_vertices: Mapping[str, list[Measured]],
+    controls: Mapping[str, list[Measured]],
+) -> list[Reading]:
+    """Read every score that there is, those with a front of their own first."""
+    readings = []
+    for score, point in points.items():
+        reading = _read_at(score, score, point, yours, at_vertices, controls)
+        readings.append(reading)
+    first = next(iter(points))
+    for score in BESIDE:
+        if not isnan(value_of(yours.on_test(), score)):
+            readings.append(
+                _read_at(score, first, points[first], yours, at_vertices, controls)
+            )
+    return readings
+
+
+def _read_at(
+    score: str,
+    front_of: str,
+    point: FrontPoint,
+    yours: Measured,
+    at_vertices: Mapping[str, list[Measured]],
+    controls: Mapping[str, list[Measured]],
+) -> Reading:
+    value = value_of(yours.on_test(), score)
+    untrained = _mean(controls.get(UNTRAINED, []), score)
+    if not all(at_vertices.get(trial) for trial in point.weights):
+        point = FrontPoint(cards.DIVERGED, reach=point.reach)
+    word = cards.NOT_COMPARABLE if score == front_of else ""
+    if not point.weights or isnan(value):
+        return Reading(score, value, untrained, nan, point, front_of, word=word)
+
+    by_trial = {
+        trial: [value_of(one.on_test(), score) for one in at_vertices[trial]]
+        for trial in point.weights
+    }
+    topk, seed_variance = cards.mean_at(point, by_trial)
+    better = SCORES[score].better
+    difference = better * (value - topk)
+    if score != front_of:
+        return Reading(score, value, untrained, topk, point, front_of, difference)
+
+    without_fold = []
+    progress.info("%s: its interval", SCORES[score].label)
+    for fold in range(cards.FOLDS):
+        # One seed of each vertex: what images vary is alike for all.
+        of_topk, _ = cards.mean_at(
+            point,
+            {
+                trial: [value_of(at_vertices[trial][0].without_fold(fold), score)]
+                for trial in point.weights
+            },
+        )
+        of_yours = value_of(yours.without_fold(fold), score)
+        without_fold.append(better * (of_yours - of_topk))
+    low, high = cards.interval(difference, without_fold, seed_variance)
+    return Reading(
+        score=score,
+        value=value,
+        untrained=untrained,
+        topk=topk,
+        point=point,
+        front=front_of,
+        difference=difference,
+        low=low,
+        high=high,
+        word=cards.word_of(low, high),
+    )
+
+
+def value_of(scores: Mapping[str, Any], score: str) -> float:
+    """Return a score by its name in `SCORES`, across groups where there are any."""
+    numbers = {name: [value] for name, value in scores.items() if np.isscalar(value)}
+    return float(SCORES[score].of(across_groups(pd.DataFrame(numbers))).iloc[0])
+
+
+def _mean(ones: Iterable[Measured], score: str) -> float:
+    values = [value_of(one.on_test(), score) for one in ones]
+    return float(np.mean(values)) if values else nan
+
+
+def _fronts(
+    trials: pd.DataFrame,
+    tuned: Mapping[str, Measured],
+    at_vertices: Mapping[str, list[Measured]],
+    readings: Iterable[Reading],
+) -> dict[str, list[dict[str, Any]]]:
+    """Return {score: the vertices of its front as test has them, by falling R^2}."""
+    fronts = {}
+    for reading in readings:
+        if reading.front != reading.score:
+            continue
+        vertices = front.vertices(trials, reading.score, SCORES[reading.score].better)
+        fronts[reading.score] = [
+            {
+                "trial": trial,
+                "r2": _mean(ones, "r2"),
+                "score": _mean(ones, reading.score),
+                "seeds": len(ones),
+            }
+            for trial in vertices["trial"]
+            for ones in [at_vertices.get(trial) or [tuned[trial]]]
+        ]
+    return fronts
+
+
+def _about_sae(coder: Coder) -> dict[str, Any]:
+    return {
+        "m": coder.m,
+        "d": coder.d,
+        "select": type(coder.select).__name__,
+        "input_norm": coder.input_norm,
+        "input_scale": coder.input_scale,
+        "sha256": tensors_sha256(coder),
+    }
+
+
+def _about_images(images: CardImages) -> dict[str, Any]:
+    about: dict[str, Any] = {
+        split: len(activations.index) for split, activations in images.splits.items()
+    }
+    return {
+        **about,
+        "grouped": images.splits["test"].grouped,
+        "judges": [*images.judges],
+        "looks": bool(images.looks),
+        "concepts": bool(images.concepts),
+    }
+
+
+def _about_scores(
+    yours: Measured,
+    trials: pd.DataFrame,
+    controls: Mapping[str, list[Measured]],
+) -> dict[str, Any]:
+    on_test = yours.on_test()
+    feasible = trials[trials["feasible"]]
+    return {
+        "r2": float(on_test["r2"]),
+        "r2_val": float(yours.on_val()["r2"]),
+        "r2_untrained": _mean(controls.get(UNTRAINED, []), "r2"),
+        "r2_reach": float(feasible["r2"].max()) if len(feasible) else nan,
+        "l0": float(on_test["l0"]),
+        "live_latents": int(on_test["m"] - on_test["dead_train"]),
+        "m": int(on_test["m"]),
+    }
+
+
+def _as_dict(reading: Reading) -> dict[str, Any]:
+    return {**asdict(reading), "way": reading.way}

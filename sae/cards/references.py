@@ -1,0 +1,262 @@
+"""Train what an SAE is read beside: tuned Top-k, and what was not, or in part, trained.
+
+Top-k has the SAE's m, its L0 as k and its norm of inputs. Steps double until R^2 on
+validation stops rising. Then three learning rates, each at two scales of the first
+encoder, are trained with one seed. On validation they make the fronts, with those of
+fewer steps: shorter training reconstructs less and has higher scores, so that without
+these an SAE that was stopped early would seem better than any Top-k. Vertices that are
+read are trained with seeds of their own.
+"""
+
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sae.bank.plan import Plan
+from sae.bank.sae import Sae
+from sae.bank.train import Place, Trainer, cell_data_of
+from sae.cards.measure import r2_on
+from sae.core import files, registry
+from sae.core.workers import Map
+from sae.models.coder import Coder
+from sae.training.loop import train
+
+progress = logging.getLogger("sae.progress")
+
+TOPK = "topk"
+UNTRAINED = "untrained"
+METHODS: dict[str, dict[str, Any]] = {
+    TOPK: {"objective": "topk"},
+    UNTRAINED: {
+        "objective": "topk",
+        "recipe": {"frozen": "all", "encoder_scale": 1.0},
+        "control": True,
+    },
+    "frozen_decoder": {
+        "objective": "topk",
+        "recipe": {"frozen": "decoder"},
+        "control": True,
+    },
+    "pca": {"objective": "axes", "options": {"basis": "principal"}, "control": True},
+}
+# Those of the recipe `small` (config.yaml), but for what a card finds out.
+RECIPE = {
+    "epochs": 1,
+    "batch_size": 512,
+    "adam_eps": 6.25e-10,
+    "adam_beta1": 0.5,
+    "adam_beta2": 0.9,
+    "decay_fraction": 0.2,
+    "auxk_alpha": 0.1,
+    "dead_after": 5000,
+    "unit_variance": True,
+    "tied": False,
+    "encoder_scale": 0.1,
+    "log_every": 25,
+}
+AUXK_K = 64
+# The middle of the learning rates for 512 latents; it falls with the root of m.
+RATE_AT_512 = 0.002
+RATES = (1.0, 0.5, 2.0)  # as multiples of it; the first one says how long they train
+ENCODER_SCALES = (0.1, 0.3)
+TUNING_SEED = 0
+FIRST_STEPS = 250
+MOST_STEPS = 4000
+SHORTER = (8, 4, 2)  # What the first length is divided by, for the low end of fronts.
+GAIN_R2 = 0.003  # Steps double again where R^2 on validation rises by at least this.
+TIMED_STEPS = 5
+# Vertices of all scores' fronts that weigh anything at one R^2, as costs reckon.
+EXPECTED_VERTICES = 3
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is trained.
+
+    Attributes:
+        encoder_scales: Of the points that are tried.
+        seeds: Those of vertices that are read, and of controls.
+        first_steps: The first length that is tried.
+        most_steps: The longest one.
+    """
+
+    encoder_scales: tuple[float, ...]
+    seeds: tuple[int, ...]
+    first_steps: int
+    most_steps: int
+
+    @property
+    def expected_saes(self) -> int:
+        """About how many SAEs are trained for as many steps as it takes."""
+        points = len(RATES) * len(self.encoder_scales)
+        return points + EXPECTED_VERTICES * len(self.seeds) + 1
+
+
+FULL = Effort(ENCODER_SCALES, (1, 2, 3), FIRST_STEPS, MOST_STEPS)
+QUICK = Effort(ENCODER_SCALES[:1], (1, 2), FIRST_STEPS // 2, FIRST_STEPS // 2)
+
+
+class References:
+    """The references of one SAE, trained as they are asked for.
+
+    Attributes:
+        steps: How long they train; 0 before :meth:`find_steps`.
+        still_improving: Whether more steps would have helped.
+    """
+
+    def __init__(
+        self,
+        coder: Coder,
+        k: int,
+        manifest: Mapping[str, Any],
+        folder: Path,
+        root: Path,
+        effort: Effort,
+        *,
+        device: str,
+        side_by_side: Map | None,
+    ) -> None:
+        """Begin with none.
+
+        Args:
+            coder: The SAE that they stand beside.
+            k: Active latents of each reference.
+            manifest: Of the embeddings: how the dataset and the backbone are called.
+            folder: Of the splits `train` and `val` that they are trained and chosen on.
+            root: Where they are kept.
+            effort: How much is trained.
+            device: Name of the torch device.
+            side_by_side: A map over several processes (`sae.core.workers.pool`).
+        """
+        self.effort = effort
+        self.steps = 0
+        self.still_improving = False
+        # {its name: a trial of Top-k}, all that were asked for.
+        self._trials: dict[str, dict[str, Any]] = {}
+        self._middle_rate = float(f"{RATE_AT_512 * (512 / coder.m) ** 0.5:.2g}")
+        recipe = {
+            **RECIPE,
+            "m": coder.m,
+            "auxk_k": min(AUXK_K, coder.m),
+            "input_norm": coder.input_norm,
+            "lr": self._middle_rate,
+        }
+        self._plan = Plan.model_validate(
+            {
+                "dataset": manifest["dataset"]["name"] or "images",
+                "backbone": manifest["backbone"]["name"] or "embeddings",
+                "k": k,
+                "seeds": [TUNING_SEED],
+                "recipe": recipe,
+                "methods": METHODS,
+                "protocols": {},
+            }
+        )
+        self._cell_data = cell_data_of(self._plan, folder, device)
+        name = files.sha256_text(str(folder.resolve()))[:16]
+        bank = root / "banks" / name / f"m{coder.m}-k{k}/bank.json"
+        place = Place(store=root / "store", bank=bank)
+        self._trainer = Trainer(self._plan, self._cell_data, place, side_by_side)
+
+    def seconds_per_step(self) -> float:
+        """Measure how long a step takes, on a few."""
+        member = self._member(TOPK, {"steps": TIMED_STEPS})
+        objective = registry.load("objective", "topk")
+        started_at = time.perf_counter()
+        train(
+            self._cell_data.training_inputs,
+            member.settings,
+            objective,
+            input_moments=self._cell_data.moments,
+        )
+        return (time.perf_counter() - started_at) / TIMED_STEPS
+
+    def find_steps(self) -> None:
+        """Double the steps of Top-k until R^2 on validation stops rising."""
+        steps = self.effort.first_steps
+        for divisor in SHORTER:
+            self._note(self._points(max(1, steps // divisor))[0])
+        r2 = self._validation_r2(steps)
+        while True:
+            self.steps = steps
+            if 2 * steps > self.effort.most_steps:
+                self.still_improving = True
+                break
+            longer_r2 = self._validation_r2(2 * steps)
+            if longer_r2 - r2 < GAIN_R2:
+                break
+            steps *= 2
+            r2 = longer_r2
+        progress.info("references train for %d steps", self.steps)
+
+    def tuned(self) -> dict[str, Coder]:
+        """Return {trial: Top-k at each point and length}, but for what diverged."""
+        for point in self._points(self.steps):
+            self._note(point)
+        return self._coders_by_trial(
+            [self._member(TOPK, trial) for trial in self._trials.values()]
+        )
+
+    def at_vertices(self, trials: Iterable[str]) -> dict[str, list[Coder]]:
+        """Return {trial: Top-k there, with seeds of their own}."""
+        members = [
+            self._member(TOPK, self._trials[trial], seed)
+            for trial in trials
+            for seed in self.effort.seeds
+        ]
+        coders: dict[str, list[Coder]] = {trial: [] for trial in trials}
+        for sae in self._bring(members):
+            if sae.ok:
+                coders[sae.name].append(self._trainer.bank.open(sae))
+        return coders
+
+    def controls(self) -> dict[str, list[Coder]]:
+        """Return {control: its SAEs}."""
+        members = [self._member(UNTRAINED, {}, seed) for seed in self.effort.seeds]
+        members.append(self._member("frozen_decoder", {"steps": self.steps}))
+        members.append(self._member("pca", {}))
+        coders: dict[str, list[Coder]] = {}
+        for sae in self._bring(members):
+            if sae.ok:
+                coders.setdefault(sae.method, []).append(self._trainer.bank.open(sae))
+        return coders
+
+    def _points(self, steps: int) -> list[dict[str, Any]]:
+        return [
+            {
+                "lr": float(f"{multiple * self._middle_rate:.2g}"),
+                "encoder_scale": scale,
+                "steps": steps,
+            }
+            for multiple in RATES
+            for scale in self.effort.encoder_scales
+        ]
+
+    def _member(
+        self, method: str, trial: dict[str, Any], seed: int = TUNING_SEED
+    ) -> Sae:
+        return self._plan.member(method, trial, seed, "card")
+
+    def _note(self, trial: dict[str, Any]) -> Sae:
+        member = self._member(TOPK, trial)
+        self._trials[member.name] = trial
+        return member
+
+    def _bring(self, members: list[Sae]) -> list[Sae]:
+        return self._trainer.bring(members)
+
+    def _coders_by_trial(self, members: list[Sae]) -> dict[str, Coder]:
+        return {
+            sae.name: self._trainer.bank.open(sae)
+            for sae in self._bring(members)
+            if sae.ok
+        }
+
+    def _validation_r2(self, steps: int) -> float:
+        member = self._note(self._points(steps)[0])
+        for coder in self._coders_by_trial([member]).values():
+            return r2_on(coder, self._cell_data.validation.embeddings)
+        return float("nan")

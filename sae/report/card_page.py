@@ -1,0 +1,267 @@
+"""The page of a card: its table, a plot of each score against R2, and latents."""
+
+import base64
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from matplotlib.figure import Figure
+from PIL import Image
+
+from sae.cards.latents import ShownLatent
+from sae.cards.make import Card
+from sae.cards.measure import tensors_sha256
+from sae.core import files
+from sae.core.errors import UserError
+from sae.data import pictures
+from sae.models.coder import Coder
+from sae.report import style
+from sae.report.card_words import label, notes, number, sentences, table
+from sae.report.style import plt
+
+SIDE = 72  # pixels of a picture
+YOURS = "#D55E00"
+TOPK = "#0072B2"
+JSON = "card.json"
+PLOT = "plot.svg"
+PLOT_IN_SITE = "data/card.svg"
+KINDS = {
+    "by_lot": "Drawn by lot",
+    "best_named": "The best named",
+    "about_nothing": "Those that fire most and are about nothing",
+}
+TEMPLATE = """<!doctype html>
+<html lang="en"><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{ title }}: a card</title>
+<style>
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
+  color: #222; background: #fff }
+table { border-collapse: collapse } td, th { padding: .2rem .8rem .2rem 0; text-align: left }
+th { border-bottom: 1px solid #999; font-weight: 600 }
+.notes { color: #555; font-size: .9rem } .plot svg { max-width: 100%; height: auto }
+.latent { display: flex; gap: .3rem; align-items: center; margin: .3rem 0; flex-wrap: wrap }
+.latent p { width: 13rem; margin: 0; font-size: .9rem } .latent img { height: 72px }
+</style>
+<h1>{{ title }}</h1>
+{% for sentence in sentences %}<p>{{ sentence }}</p>
+{% endfor %}
+<table><tr>{% for cell in head %}<th>{{ cell }}</th>{% endfor %}</tr>
+{% for row in rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}</table>
+<div class="plot">{{ plot|safe }}</div>
+<div class="notes">{% for note in notes %}<p>{{ note }}</p>
+{% endfor %}</div>
+{% for kind in kinds %}<h2>{{ kind.heading }}</h2>
+{% for latent in kind.latents %}<div class="latent"><p>{{ latent.text }}</p>
+{% for picture in latent.pictures %}{% if picture.src %}<img src="{{ picture.src }}" alt="{{ picture.id }}"
+ title="{{ picture.id }}: {{ picture.activation }}">{% else %}<span>{{ picture.id }}</span>{% endif %}
+{% endfor %}</div>
+{% else %}<p>None.</p>
+{% endfor %}{% endfor %}
+{% if credit %}<p class="notes">Pictures: {{ credit }}</p>{% endif %}
+</html>
+"""
+
+
+@dataclass(frozen=True)
+class CardFiles:
+    """A card that was written.
+
+    Attributes:
+        content: Of card.json.
+        plot: Of plot.svg.
+    """
+
+    content: dict[str, Any]
+    plot: bytes
+
+    def payload(self) -> dict[str, Any]:
+        """Return what a site shows of it."""
+        head, *rows = table(self.content)
+        return {
+            "sentences": sentences(self.content),
+            "head": head,
+            "rows": rows,
+            "notes": notes(self.content),
+            "plot": PLOT_IN_SITE,
+        }
+
+
+def read_of_any(folder: Path, coders: Sequence[Coder]) -> CardFiles:
+    """Read the card of one of some SAEs.
+
+    Raises:
+        UserError: There is no card, or it is of another SAE.
+    """
+    advice = "write one with `python -m sae card`"
+    content = files.read_json(folder / JSON, "card", advice)
+    if content["sae"]["sha256"] not in [tensors_sha256(coder) for coder in coders]:
+        raise UserError(
+            f"{folder} is the card of another SAE: name the card of one of these"
+        )
+    return CardFiles(content, (folder / PLOT).read_bytes())
+
+
+def write(
+    card: Card,
+    folder: Path,
+    title: str,
+    open_image: Callable[[str], Image.Image] | None,
+    credit: str,
+) -> None:
+    """Write card.json, plot.svg and index.html, which needs no other file.
+
+    Args:
+        card: What they show.
+        folder: Where.
+        title: What the SAE is called.
+        open_image: How to open a picture by its path; None where there are none.
+        credit: Whose pictures they are.
+    """
+    files.write_json(folder / JSON, card.content)
+    drawn = _svg(plot(card.content))
+    (folder / PLOT).write_text(drawn, encoding="utf-8")
+    text = page(card, drawn, title, open_image, credit)
+    (folder / "index.html").write_text(text, encoding="utf-8")
+
+
+def page(
+    card: Card,
+    drawn: str,
+    title: str,
+    open_image: Callable[[str], Image.Image] | None,
+    credit: str,
+) -> str:
+    """Return the page of a card.
+
+    Args:
+        card: What it shows.
+        drawn: Its plot.
+        title: What the SAE is called.
+        open_image: How to open a picture by its path; None where there are none.
+        credit: Whose pictures they are.
+    """
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    content = card.content
+    head, *rows = table(content)
+    return environment.from_string(TEMPLATE).render(
+        title=title,
+        sentences=sentences(content),
+        head=head,
+        rows=rows,
+        plot=drawn,
+        notes=notes(content),
+        kinds=[
+            {
+                "heading": heading,
+                "latents": [
+                    _latent(shown, card, open_image)
+                    for shown in getattr(card.latents, kind)
+                ],
+            }
+            for kind, heading in KINDS.items()
+        ],
+        credit=credit if open_image is not None else "",
+    )
+
+
+def plot(content: Mapping[str, Any]) -> Figure:
+    """Draw each score against R2: the front of Top-k, controls, and a star."""
+    readings = [
+        reading
+        for reading in content["readings"]
+        if reading["score"] in content["fronts"]
+    ]
+    with plt.rc_context(style.RC):
+        figure, axes = style.panels(1, len(readings), 2.4, 0.6)
+        for ax, reading in zip(axes[0], readings, strict=False):
+            score = reading["score"]
+            vertices = content["fronts"][score]
+            ax.plot(
+                [vertex["r2"] for vertex in vertices],
+                [vertex["score"] for vertex in vertices],
+                color=TOPK,
+                marker="o",
+                label="tuned Top-k",
+            )
+            for method, values in content["controls"].items():
+                if values["r2"] is not None and values[score] is not None:
+                    ax.plot(
+                        values["r2"], values[score], "s", color=style.GREY, alpha=0.8
+                    )
+                    ax.annotate(
+                        method.replace("_", " "),
+                        (values["r2"], values[score]),
+                        xytext=(3, 3),
+                        textcoords="offset points",
+                        fontsize=6,
+                    )
+            ax.plot(
+                content["scores"]["r2"],
+                reading["value"],
+                marker="*",
+                markersize=12,
+                color=YOURS,
+                linestyle="none",
+                label="yours",
+            )
+            ax.set_xlabel("R2 on test images")
+            ax.set_ylabel(label(score))
+            ax.legend(frameon=False)
+    return figure
+
+
+def _svg(figure: Figure) -> str:
+    buffer = io.StringIO()
+    with plt.rc_context(style.RC):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    plt.close(figure)
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
+def _latent(
+    shown: ShownLatent,
+    card: Card,
+    open_image: Callable[[str], Image.Image] | None,
+) -> dict[str, Any]:
+    parts = [f"Latent {shown.latent}"]
+    if shown.name:
+        parts.append(f"“{shown.name}”")
+    parts.append(f"{shown.fires} images")
+    if shown.detection == shown.detection:
+        parts.append(f"detection {number(shown.detection, '.2f')}")
+    if shown.ms == shown.ms:
+        parts.append(f"MS {number(shown.ms, '.2f')}")
+    index = card.images.splits["test"].index
+    return {
+        "text": ", ".join(parts),
+        "pictures": [
+            {
+                "id": str(index["image_id"].iloc[row]),
+                "activation": f"{activation:.3g}",
+                "src": _source(index["path"].iloc[row], open_image)
+                if open_image is not None
+                else "",
+            }
+            for row, activation in zip(shown.rows, shown.activations, strict=True)
+        ],
+    }
+
+
+def _source(path: str, open_image: Callable[[str], Image.Image]) -> str:
+    """Return a picture as a part of the page; "" of one that cannot be read."""
+    try:
+        image = open_image(path).convert("RGB")
+    except pictures.UNREADABLE:
+        return ""
+    image.thumbnail((SIDE, SIDE))
+    buffer = io.BytesIO()
+    image.save(buffer, format="JPEG", quality=80)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

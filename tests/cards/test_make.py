@@ -1,0 +1,176 @@
+"""The card of an SAE, end to end on generated embeddings."""
+
+import numpy as np
+import pytest
+import torch
+
+import sae
+from sae.cards import make as making
+from sae.cards import references
+from sae.cards.images import SHARES, draw_splits, rows_by_split
+from sae.cards.references import Effort
+from sae.comparison import card as comparison
+from sae.core import files
+from sae.core.errors import UserError
+from sae.models import saefile
+from sae.models.coder import Coder
+from sae.report.card import card
+from sae.report.site.explore import explore
+from sae.scoring import alone
+
+N = 600
+D = 8
+M = 16
+K = 2
+
+
+def generate(dim=D):
+    """Return embeddings that are sums of two of twelve directions, and keywords."""
+    generator = np.random.default_rng(0)
+    parts = np.array([generator.choice(12, 2, replace=False) for _ in range(N)])
+    strengths = generator.uniform(1, 2, size=(N, 2, 1))
+    directions = generator.normal(size=(12, dim))
+    x = (strengths * directions[parts]).sum(axis=1)
+    x += 0.05 * generator.normal(size=x.shape)
+    keywords = [[f"part {part}" for part in of_image] for of_image in parts]
+    return x.astype(np.float32), keywords
+
+
+def half_trained(x):
+    """Return an SAE that is no reference: untrained, with another seed."""
+    coder = Coder(D, M, K, input_norm="unit_l2", metadata={"method": "topk"})
+    mean = (x / np.linalg.norm(x, axis=1, keepdims=True)).mean(axis=0)
+    coder.initialise(torch.from_numpy(mean), 5)
+    return coder
+
+
+@pytest.fixture
+def quickly(monkeypatch):
+    """Let references be few, small and short."""
+    effort = Effort((0.3,), (1, 2), first_steps=20, most_steps=40)
+    monkeypatch.setattr(making, "FULL", effort)
+    monkeypatch.setattr(references, "RATES", (2.0, 1.0))
+    monkeypatch.setattr(comparison, "FOLDS", 3)
+
+
+def test_a_card_has_the_scores_of_the_metrics(tmp_path, quickly):
+    x, keywords = generate()
+    judge, _ = generate(dim=6)
+    coder = half_trained(x)
+    split = np.resize(["train", "train", "train", "val", "test"], N)
+    arguments = {
+        "judges": {"judge": judge},
+        "concepts": keywords,
+        "split": split,
+        "store": tmp_path / "store",
+    }
+    content = sae.card(coder, x, **arguments)
+
+    of = {name: split == name for name in ("train", "test")}
+    expected = alone.score(
+        coder,
+        x[of["test"]],
+        judges={"judge": judge[of["test"]]},
+        train=x[of["train"]],
+        train_judges={"judge": judge[of["train"]]},
+        concepts=[keywords[row] for row in np.flatnonzero(of["test"])],
+        train_concepts=[keywords[row] for row in np.flatnonzero(of["train"])],
+        metrics=["reconstruction", "monosemanticity", "detection", "concepts", "names"],
+    )
+    for column, value in expected.items():
+        if isinstance(value, float | int):
+            assert content["columns"][column] == value, column
+
+    readings = {reading["score"]: reading for reading in content["readings"]}
+    assert readings["ms"]["value"] == expected["ms_mean_alive"]
+    assert readings["names_share"]["word"] == ""
+    # It was not trained, so that it is about where untrained ones are.
+    assert readings["detection_auc"]["way"] < 0.5
+    # Shorter training stands on the fronts, too.
+    trials = [trial["trial"] for trial in content["references"]["trials"]]
+    assert [name.partition("steps")[2] for name in trials[:4]] == ["2", "5", "10", "20"]
+
+    # A second card finds its references in the store.
+    kept = sorted(path.name for path in (tmp_path / "store/store").iterdir())
+    assert sae.card(coder, x, **arguments) == content
+    assert sorted(path.name for path in (tmp_path / "store/store").iterdir()) == kept
+
+
+def test_the_command_writes_a_card_with_which_a_site_begins(tmp_path, quickly, capsys):
+    x, _ = generate()
+    np.save(tmp_path / "x.npy", x)
+    saefile.save(half_trained(x), tmp_path / "sae.safetensors")
+    arguments = {
+        "sae": str(tmp_path / "sae.safetensors"),
+        "activations": tmp_path / "x.npy",
+        "store_dir": tmp_path / "store",
+        "at_once": 1,
+    }
+    card(**arguments, out=tmp_path / "card")
+    printed = capsys.readouterr().out
+    content = files.read_json(tmp_path / "card/card.json")
+    assert "of 16 latents fire on training images" in printed
+    assert "--judge" in printed
+    assert content["images"]["test"] == round(SHARES["test"] * N)
+    page = (tmp_path / "card/index.html").read_text()
+    assert "<svg" in page and "Drawn by lot" in page
+
+    with pytest.raises(UserError, match="is no card"):
+        card(**arguments, out=tmp_path / "store")
+    explore(
+        sae=[arguments["sae"]],
+        activations=tmp_path / "x.npy",
+        out=tmp_path / "site",
+        card=tmp_path / "card",
+    )
+    assert (
+        "Is it any good?" in (tmp_path / "site/assets/505-overview-card.js").read_text()
+    )
+    assert "fire on training images" in (tmp_path / "site/data/overview.js").read_text()
+    assert (tmp_path / "site/data/card.svg").exists()
+
+
+def test_errors(tmp_path, quickly):
+    x, keywords = generate()
+    coder = half_trained(x)
+    store = tmp_path / "store"
+    with pytest.raises(UserError, match="has 499 rows, and a card needs 500"):
+        sae.card(coder, x[:499], store=store)
+    with pytest.raises(UserError, match=r"of shape \(600, 7\); needed"):
+        sae.card(coder, x[:, 1:], store=store)
+    with pytest.raises(UserError, match="judge other has 599 rows for 600"):
+        sae.card(coder, x, judges={"other": x[1:, 1:]}, store=store)
+    with pytest.raises(UserError, match="concepts has 599 entries"):
+        sae.card(coder, x, concepts=keywords[1:], store=store)
+
+    # It takes inputs of another space: which one it is, is said.
+    coder.input_scale = 0.001
+    with pytest.raises(UserError, match=r"unit_l2 x 1: 0\.4.*Say --input-norm"):
+        sae.card(coder, x, store=store)
+
+
+def test_an_sae_of_patch_tokens_needs_a_word(tmp_path):
+    x, _ = generate()
+    coder = half_trained(x)
+    coder.metadata["imported"] = "saev"
+    saefile.save(coder, tmp_path / "sae.safetensors")
+    with pytest.raises(UserError, match="patch tokens"):
+        card(sae=str(tmp_path / "sae.safetensors"), activations=tmp_path / "x.npy")
+
+
+def test_too_long_waits_for_a_word(tmp_path, quickly, monkeypatch):
+    x, _ = generate()
+    monkeypatch.setattr(making, "MOST_MINUTES", 0)
+    with pytest.raises(UserError, match="--yes"):
+        sae.card(half_trained(x), x, store=tmp_path / "store")
+
+
+def test_groups_are_split_whole():
+    x, _ = generate()
+    groups = np.arange(N) // 4
+    images = alone.data("x", x, groups, D)
+    split = draw_splits(images)
+    assert (split.reshape(-1, 4) == split[::4, None]).all()
+    assert np.mean(split == "train") == pytest.approx(0.7, abs=0.01)
+    with pytest.raises(UserError, match="one group lie in several splits"):
+        rows_by_split(np.resize(["train", "val", "test"], N), images)
