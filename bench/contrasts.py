@@ -4,6 +4,7 @@
     python bench/contrasts.py pairs docs/results/decisive       # and photographs_all
     python bench/contrasts.py others docs/results/decisive
     python bench/contrasts.py frequency docs/results/fair       # rivals and decisive
+    python bench/contrasts.py same docs/results/photographs     # and fair, decisive
     python bench/contrasts.py rate docs/results/fair            # and sizes
     python bench/contrasts.py mask docs/results/fair
     python bench/contrasts.py draws docs/results/fair           # and sizes
@@ -678,6 +679,24 @@ def gain_by_band(effect: Any, auc_by_sae: Mapping[tuple, np.ndarray]) -> np.ndar
         auc_by_sae: {(*cell, method, trial, seed): (bands,) mean AUC, NaN of none}.
     """
     sides = []
+    for saes, weight in vertices_of(effect):
+        auc = np.array([auc_by_sae[sae] for sae in saes])
+        with np.errstate(invalid="ignore"):
+            total = weight @ np.nan_to_num(auc)
+            sides.append(total / (weight @ ~np.isnan(auc)))
+    return sides[0] - sides[1]
+
+
+def vertices_of(effect: Any) -> list[tuple[list[tuple], np.ndarray]]:
+    """Return the SAEs of an effect's vertices, the method's and then the baseline's.
+
+    Args:
+        effect: A row of `sae.comparison.fronts.effects`.
+
+    Returns:
+        Of either side, the keys (*cell, method, trial, seed), and (SAEs,) weights.
+    """
+    sides = []
     for method, vertices in (
         (effect.method, effect.vertices),
         (effect.baseline, effect.baseline_vertices),
@@ -686,14 +705,82 @@ def gain_by_band(effect: Any, auc_by_sae: Mapping[tuple, np.ndarray]) -> np.ndar
             *(vertex.rsplit(": ", 1) for vertex in vertices.split("; ")), strict=True
         )
         cell = (effect.dataset, effect.backbone, effect.k)
-        auc = np.array(
-            [auc_by_sae[(*cell, method, trial, effect.seed)] for trial in trials]
+        saes = [(*cell, method, trial, effect.seed) for trial in trials]
+        sides.append((saes, np.array(weights, float)))
+    return sides
+
+
+# What the SAEs that gain in detection pay.
+
+PAID = {
+    "detection": "detection_auc",
+    "detection_all": "detection_auc_all",
+    "measured": "detection_measured",
+    "r2": "r2",
+}
+
+
+def read_same_saes(experiment: Experiment) -> Tables:
+    """Read what else differs between the SAEs whose detection is compared.
+
+    A price has a front of its own, where it is at its best; here are the SAEs that have
+    the gain in detection. This was asked after the rows of photographs had been read,
+    and decides nothing.
+
+    Returns:
+        - same_saes: the vertices of detection's fronts, with the seeds that judge them;
+        - pairs_by_lambda: pairs of trials that differ in the penalty alone, with the
+          seed of the tuning, for each lambda.
+
+        Both have, of all cells and of each backbone, the difference of each of `PAID`
+        on test, over blocks, with its interval.
+    """
+    tests = experiment.metrics[experiment.metrics["split"] == "test"]
+    score_of_sae = tests.set_index([*TRIAL, "seed"])[[*PAID.values()]]
+    score_of_sae = score_of_sae[~score_of_sae.index.duplicated()]
+    effects = experiment.effects(experiment.metrics)
+    effects = effects[(effects["score"] == DETECTION) & (effects["status"] == "ok")]
+    rows = []
+    for effect in effects.itertuples():
+        of_method, of_baseline = (
+            np.average(score_of_sae.loc[saes], axis=0, weights=weight)
+            for saes, weight in vertices_of(effect)
         )
-        weight = np.array(weights, float)
-        with np.errstate(invalid="ignore"):
-            total = weight @ np.nan_to_num(auc)
-            sides.append(total / (weight @ ~np.isnan(auc)))
-    return sides[0] - sides[1]
+        about = {name: getattr(effect, name) for name in METHOD}
+        rows.append({**about, **dict(zip(PAID, of_method - of_baseline, strict=True))})
+
+    tuning = experiment.tuning
+    trials = tuning[(tuning["split"] == "test") & tuning[OPTIONS].notna().all(axis=1)]
+    is_baseline = trials["method"].map(experiment.names.tuned).isna()
+    twins = trials[trials["method"].isin(PENALTIES)].merge(
+        trials[is_baseline], on=[*CELL, *OPTIONS], suffixes=("", "_baseline")
+    )
+    for name, score in PAID.items():
+        twins[name] = twins[score] - twins[f"{score}_baseline"]
+    return {
+        "same_saes": over_cells(pd.DataFrame(rows), ["method"], experiment),
+        "pairs_by_lambda": over_cells(twins, ["method", "lambda"], experiment),
+    }
+
+
+def over_cells(
+    differences: pd.DataFrame, about: list[str], experiment: Experiment
+) -> pd.DataFrame:
+    """Return means of `PAID` over blocks, of all backbones and of each, for `about`."""
+    lines = []
+    parts = {"all": differences, **dict(iter(differences.groupby("backbone")))}
+    for backbone, of_backbone in parts.items():
+        for key, rows in of_backbone.groupby(about):
+            line = {"backbone": backbone, **dict(zip(about, key, strict=True))}
+            for name in PAID:
+                by_cell = rows.groupby(CELL)[name].mean()
+                mean, half_width, _ = over_blocks(by_cell, experiment.names)
+                line[name] = mean
+                line[f"{name}_low"] = mean - half_width
+                line[f"{name}_high"] = mean + half_width
+                line[f"{name}_up"] = (by_cell > 0).sum()
+            lines.append({**line, "cells": len(by_cell)})
+    return pd.DataFrame(lines)
 
 
 # The same trial with and without a penalty.
@@ -916,6 +1003,7 @@ COMMANDS: dict[str, Callable[[Experiment], Tables]] = {
     "pairs": read_pairs,
     "others": read_others,
     "frequency": read_frequency,
+    "same": read_same_saes,
     "rate": read_rate,
     "mask": read_mask,
     "draws": read_draws,

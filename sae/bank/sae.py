@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sae.core import paths
+from sae.core.options import later_options
 from sae.training.recipe import Settings
 
 
@@ -110,5 +111,6 @@ class Sae:
         fields = dict(record)
         del fields["path"]
         # They were checked when it was trained, perhaps by code that is not here.
-        fields["settings"] = Settings.model_construct(**fields["settings"])
+        settings = {**later_options(Settings), **fields["settings"]}
+        fields["settings"] = Settings.model_construct(**settings)
         return cls(**cell, **fields)

@@ -135,15 +135,18 @@ def split_one_set(
     """
     count = len(images.index)
     check_row_count(count, "embeddings")
-    for name, values in judges.items():
-        check_judge(name, values, images.embeddings)
+    judges = {
+        name: check_judge(name, values, images.embeddings)
+        for name, values in judges.items()
+    }
     notes = []
     if split is None:
         split = draw_splits(images)
         by = "by groups of near-duplicates" if images.grouped else "image by image"
+        trained = "trained on 70 %, " if trained_on is None else ""
         notes.append(
-            f"The {count:,} images were split by a seed, {by}: references are trained "
-            "on 70 %, chosen on 10 % and read on 20 %."
+            f"The {count:,} images were split by a seed, {by}: references are "
+            f"{trained}chosen on 10 % and read on 20 %."
         )
         if trained_on is None:
             notes.append(
@@ -177,8 +180,8 @@ def split_one_set(
     )
 
 
-def check_judge(name: str, values: np.ndarray, own: np.ndarray) -> None:
-    """Refuse embeddings of a judge that are of other images, or the SAE's own.
+def check_judge(name: str, values: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """Return a judge's embeddings, if they are of the same images and not `own`.
 
     Raises:
         UserError: they have another number of rows, or are equal to `own`.
@@ -194,3 +197,4 @@ def check_judge(name: str, values: np.ndarray, own: np.ndarray) -> None:
             f"judge {name} has the embeddings that the SAE takes: a judge is another "
             "backbone"
         )
+    return values

@@ -88,9 +88,10 @@ def rows_of(images: Activations, rows: Int[np.ndarray, " rows"]) -> Activations:
 def draw_splits(images: Activations, seed: int = 0) -> np.ndarray:
     """Return (N,) "train", "val" or "test" for each image, drawn by a seed.
 
-    Images of one group get the same split.
+    Images of one group get the same split. Classes are not kept apart: small ones would
+    have no image in val.
     """
-    strata = images.index["label"].fillna(-1).to_numpy()
+    strata = np.zeros(len(images.index), dtype=int)
     return grouped_split(group_numbers(images), strata, SHARES, seed)
 
 
@@ -107,9 +108,10 @@ def rows_by_split(
         UserError: A split is missing or another text, or a group lies in several.
     """
     split = np.asarray(split)
-    if split.shape != (len(images.index),) or set(split.tolist()) != set(SPLITS):
+    values = sorted({str(value) for value in split.ravel()})
+    if split.shape != (len(images.index),) or values != sorted(SPLITS):
         raise UserError(
-            f"split is of shape {split.shape} and holds {sorted(set(split.tolist()))}; "
+            f"split is of shape {split.shape} and holds {values}; "
             f"give 'train', 'val' or 'test' for each of {len(images.index)} embeddings"
         )
     rows = {name: np.flatnonzero(split == name) for name in SPLITS}

@@ -111,12 +111,13 @@ def make(
             side_by_side=side_by_side,
         )
         step_seconds = references.seconds_per_step() / at_once
-        count = effort.expected_saes
-        _say_minutes(count, effort.first_steps, step_seconds, scoring_seconds, yes)
-        references.find_steps()
-        if references.steps > effort.first_steps:
-            _say_minutes(count, references.steps, step_seconds, scoring_seconds, yes)
 
+        def say_minutes(steps: int) -> None:
+            saes = effort.expected_saes
+            _say_minutes(saes, steps, step_seconds, scoring_seconds, yes)
+
+        say_minutes(effort.first_steps)
+        references.find_steps(say_minutes)
         tuned = {
             trial: Measured(tuned_coder, measured_images, scores)
             for trial, tuned_coder in references.tuned().items()
@@ -272,8 +273,8 @@ def _read(
     for score, point in points.items():
         reading = _read_at(score, score, point, yours, at_vertices, controls)
         readings.append(reading)
-    first = next(iter(points))
-    for score in BESIDE:
+    first = next(iter(points), "")
+    for score in BESIDE if points else ():
         if not isnan(value_of(yours.on_test(), score)):
             readings.append(
                 _read_at(score, first, points[first], yours, at_vertices, controls)
@@ -302,6 +303,8 @@ def _read_at(
         for trial in point.weights
     }
     topk, seed_variance = cards.mean_at(point, by_trial)
+    if isnan(topk):
+        return Reading(score, value, untrained, nan, point, front_of, word=word)
     better = SCORES[score].better
     difference = better * (value - topk)
     if score != front_of:

@@ -10,7 +10,7 @@ read are trained with seeds of their own.
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -174,8 +174,13 @@ class References:
         )
         return (time.perf_counter() - started_at) / TIMED_STEPS
 
-    def find_steps(self) -> None:
-        """Double the steps of Top-k until R^2 on validation stops rising."""
+    def find_steps(self, agree: Callable[[int], None]) -> None:
+        """Double the steps of Top-k until R^2 on validation stops rising.
+
+        Args:
+            agree: Called with a number of steps before that many are gone on with; it
+                may refuse.
+        """
         steps = self.effort.first_steps
         for divisor in SHORTER:
             self._note(self._points(max(1, steps // divisor))[0])
@@ -186,9 +191,11 @@ class References:
                 self.still_improving = True
                 break
             longer_r2 = self._validation_r2(2 * steps)
-            if longer_r2 - r2 < GAIN_R2:
+            gains = longer_r2 - r2 >= GAIN_R2  # No longer one does that diverged.
+            if not gains:
                 break
             steps *= 2
+            agree(steps)
             r2 = longer_r2
         progress.info("references train for %d steps", self.steps)
 

@@ -144,7 +144,8 @@ class Reading:
     def way(self) -> float:
         """The share of the way from untrained SAEs to Top-k; NaN if there is none."""
         # Where Top-k has no more than untrained SAEs, there is no way to go.
-        if not abs(self.topk - self.untrained) > NEGLIGIBLE:
+        better = SCORES[self.score].better
+        if not better * (self.topk - self.untrained) > NEGLIGIBLE:
             return nan
         return (self.value - self.untrained) / (self.topk - self.untrained)
 
@@ -195,6 +196,8 @@ def interval(
 
 def word_of(low: float, high: float) -> str:
     """Return the word for an interval of the SAE minus Top-k."""
+    if isnan(low) or isnan(high):
+        return INCONCLUSIVE
     if low >= -NEGLIGIBLE and high <= NEGLIGIBLE:
         return LEVEL
     if low <= 0 <= high:

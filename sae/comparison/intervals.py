@@ -99,7 +99,7 @@ def t_test(means: ArrayLike, errors: ArrayLike, freedom: int) -> np.ndarray:
         freedom: Degrees of freedom.
     """
     distances = np.abs(np.asarray(means, float))
-    varies = np.asarray(errors) > 0
+    varies = np.asarray(errors) != 0  # NaN stays NaN.
     without_error = np.where(distances > 0, np.inf, 0.0)
     t = np.divide(distances, errors, out=without_error, where=varies)
     return 2 * stdtr(freedom, -t)

@@ -1,9 +1,10 @@
 """The card of an SAE: `python -m sae card`, its lines on the console and its page."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -92,6 +93,7 @@ def card(
         UserError: the SAE or embeddings cannot be read or do not fit each other, rows
             are too few or differ in number, or it would take too long.
     """
+    out = out.absolute()
     _check_out(out)
     coder = convert.load(sae, options=options)
     check_is_pooled(coder, pooled)
@@ -111,7 +113,7 @@ def card(
     print("\n".join(lines(made.content)))
     with files.atomic_directory(out, replace=True) as folder:
         card_page.write(made, folder, Path(sae).name, open_image, credit)
-    progress.info("%s: open it in a browser", out / "index.html")
+    progress.info("%s: open it in a browser", out / card_page.PAGE)
 
 
 def check_is_pooled(coder: Coder, is_pooled: bool) -> None:
@@ -129,11 +131,14 @@ def check_is_pooled(coder: Coder, is_pooled: bool) -> None:
 
 
 def _check_out(out: Path) -> None:
-    is_card = (out / card_page.JSON).exists()
-    is_empty = not out.exists() or (out.is_dir() and not any(out.iterdir()))
-    if not is_card and not is_empty:
+    own = {card_page.JSON, card_page.PLOT, card_page.PAGE}
+    is_free = not out.exists()
+    if out.is_dir():
+        is_free = {path.name for path in out.iterdir()} <= own
+    if not is_free:
         raise UserError(
-            f"{out} is there and is no card: name another folder with --out"
+            f"{out} is there, and holds other files than a card: name another folder "
+            "with --out"
         )
     with files.refusing_unwritable(out), files.scratch_directory(out):
         pass
@@ -159,7 +164,8 @@ def _read(
     check_embeddings(viewed.test.embeddings, coder.d, str(activations), needed)
     trained_on = None
     if train is not None:
-        trained_on = read_viewed_images(train, None, artifacts, None).test
+        place = train / "train" if is_of_splits(train) else train
+        trained_on = read_viewed_images(place, None, artifacts, None).test
         check_embeddings(trained_on.embeddings, coder.d, str(train), needed)
 
     keywords = _keywords(activations, dataset, concepts)
@@ -169,7 +175,7 @@ def _read(
         check_row_count(count, str(activations))
         read = CardImages(
             splits,
-            judges=dict(_judge_of_splits(place, splits) for place in judges),
+            judges=_by_name(_judge_of_splits(place, splits) for place in judges),
             looks=_looks_of_splits(activations, splits, viewed.open_image),
             concepts=_concepts_of(keywords, splits),
             trained_on=trained_on,
@@ -183,7 +189,7 @@ def _read(
         looks = _thumbnails(viewed.open_image, one_set.index["path"])
     read, notes = alone.split_one_set(
         one_set,
-        dict(_judge_of_one_set(place, one_set) for place in judges),
+        _by_name(_judge_of_one_set(place, one_set) for place in judges),
         trained_on=trained_on,
         looks=looks,
     )
@@ -194,6 +200,15 @@ def _read(
 def is_of_splits(place: Path) -> bool:
     """Say whether embeddings lie in a folder of all three splits."""
     return all((place / split / "manifest.json").exists() for split in SPLITS)
+
+
+def _by_name(judges: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    by_name: dict[str, Any] = {}
+    for name, embeddings in judges:
+        if name in by_name:
+            raise UserError(f"two judges are called {name}: rename a file or folder")
+        by_name[name] = embeddings
+    return by_name
 
 
 def _judge_of_splits(
@@ -222,12 +237,17 @@ def _judge_of_one_set(place: Path, own: Activations) -> tuple[str, np.ndarray]:
 
 
 def _check_same_images(place: Path, judge: Activations, own: Activations) -> None:
+    if len(judge.index) != len(own.index):
+        raise UserError(
+            f"{place} has {len(judge.index)} images, and the SAE's embeddings have "
+            f"{len(own.index)}: give the same images in the same order"
+        )
     judge_ids = judge.index["image_id"].astype(str)
     differ = (judge_ids.to_numpy() != own.index["image_id"].astype(str)).to_numpy()
     if differ.any():
         row = int(differ.argmax())
         raise UserError(
-            f"judge {place} has the image {judge_ids.iloc[row]!r} in row {row}, where "
+            f"{place} has the image {judge_ids.iloc[row]!r} in row {row}, where "
             f"the SAE's embeddings have {own.index['image_id'].iloc[row]!r}: give the "
             "same images in the same order"
         )

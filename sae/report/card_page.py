@@ -27,6 +27,7 @@ YOURS = "#D55E00"
 TOPK = "#0072B2"
 JSON = "card.json"
 PLOT = "plot.svg"
+PAGE = "index.html"
 PLOT_IN_SITE = "data/card.svg"
 KINDS = {
     "by_lot": "Drawn by lot",
@@ -126,7 +127,7 @@ def write(
     drawn = _svg(plot(card.content))
     (folder / PLOT).write_text(drawn, encoding="utf-8")
     text = page(card, drawn, title, open_image, credit)
-    (folder / "index.html").write_text(text, encoding="utf-8")
+    (folder / PAGE).write_text(text, encoding="utf-8")
 
 
 def page(

@@ -125,6 +125,8 @@ def _sentence(reading: Mapping[str, Any], scores: Mapping[str, Any]) -> str:
         )
     if place == cards.DIVERGED:
         return f"{name}: not comparable: {place}."
+    if reading["word"] == cards.NOT_COMPARABLE:
+        return f"{name}: not comparable: it is not measured on the test images."
     where = f"At its R2 of {r2}"
     if place == cards.AT_LOWEST:
         where = (
@@ -137,6 +139,8 @@ def _sentence(reading: Mapping[str, Any], scores: Mapping[str, Any]) -> str:
         sentence += f": {way_in_words(reading['way'])}"
     low, high = (number(reading[end], "+.3f") for end in ("low", "high"))
     word = WORDS[reading["word"]]
+    if reading["low"] is None:
+        return f"{sentence}. Inconclusive: too few images for an interval."
     if reading["word"] == cards.INCONCLUSIVE:
         return f"{sentence}. Inconclusive: anything from {low} to {high} fits."
     return f"{sentence}. {word[0].upper()}{word[1:]} [{low}, {high}]."

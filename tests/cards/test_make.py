@@ -115,8 +115,16 @@ def test_the_command_writes_a_card_with_which_a_site_begins(tmp_path, quickly, c
     page = (tmp_path / "card/index.html").read_text()
     assert "<svg" in page and "Drawn by lot" in page
 
-    with pytest.raises(UserError, match="is no card"):
-        card(**arguments, out=tmp_path / "store")
+    (tmp_path / "card/notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="holds other files than a card"):
+        card(**arguments, out=tmp_path / "card")
+    (tmp_path / "card/notes.txt").unlink()
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        np.save(tmp_path / folder / "judge.npy", x[:, 1:])
+    judges = [tmp_path / "a/judge.npy", tmp_path / "b/judge.npy"]
+    with pytest.raises(UserError, match="two judges are called judge"):
+        card(**arguments, judge=judges, out=tmp_path / "card")
     explore(
         sae=[arguments["sae"]],
         activations=tmp_path / "x.npy",
@@ -172,5 +180,8 @@ def test_groups_are_split_whole():
     split = draw_splits(images)
     assert (split.reshape(-1, 4) == split[::4, None]).all()
     assert np.mean(split == "train") == pytest.approx(0.7, abs=0.01)
+    # Small classes are not split one by one, which would leave val empty.
+    images.index["label"] = np.arange(N) // 2
+    assert np.mean(draw_splits(images) == "val") == pytest.approx(0.1, abs=0.01)
     with pytest.raises(UserError, match="one group lie in several splits"):
         rows_by_split(np.resize(["train", "val", "test"], N), images)

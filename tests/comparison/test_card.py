@@ -56,7 +56,8 @@ def test_between_untrained_and_topk():
     reading = Reading("ms", 0.65, 0.5, topk, point, "ms")
     assert reading.way == pytest.approx(0.15 / 0.2075)
     # Where Top-k has no more than an untrained SAE, there is no way.
-    assert isnan(Reading("ms", 0.65, 0.7, topk, point, "ms").way)
+    for untrained in (0.7, 0.8):
+        assert isnan(Reading("ms", 0.65, untrained, topk, point, "ms").way)
     assert isnan(Reading("ms", 0.65, 0.5, nan, FrontPoint(card.NO_FRONT), "ms").way)
 
 
@@ -79,6 +80,7 @@ def test_the_interval_is_of_images_and_seeds():
         (-0.002, 0.011, card.INCONCLUSIVE),
         (0.002, 0.011, card.ABOVE),
         (-0.05, -0.001, card.BELOW),
+        (nan, nan, card.INCONCLUSIVE),
     ],
 )
 def test_words(low, high, word):

@@ -7,7 +7,7 @@
  */
 (() => {
 const LATENTS_OF_METHOD = 10; // About which a rater is asked.
-// Fewer answers than these do not count: sae/report/judging.py leaves such a rater out.
+// Fewer answers than these do not count: sae/report/rating.py leaves such a rater out.
 const FEWEST_OF_METHOD = 5;
 const FEWEST_CATCHES = 3;
 const FILE_FORMAT = 1;
