@@ -77,9 +77,10 @@ def stop_on_signals() -> None:
         for stop_signal in SIGNALS:
             signal.signal(stop_signal, signal.SIG_IGN)
         # The processes that decode got the signal too. Torch would report their end as
-        # an error during the clean-up.
+        # an error during the clean-up. Python would report one that is on its way, if
+        # there were no handler at all.
         if hasattr(signal, "SIGCHLD"):  # Not on Windows.
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.signal(signal.SIGCHLD, lambda *_: None)
         _received_signals.append(number)
         raise Stopped(128 + number)
 
