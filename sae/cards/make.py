@@ -126,18 +126,24 @@ def make(
         points = _points(trials, yours.on_val())
         needed = sorted({trial for point in points.values() for trial in point.weights})
         at_vertices = {
-            trial: [Measured(one, measured_images, scores) for one in coders]
+            trial: [
+                Measured(coder_of_seed, measured_images, scores)
+                for coder_of_seed in coders
+            ]
             for trial, coders in references.at_vertices(needed).items()
         }
         controls = {
-            method: [Measured(one, measured_images, scores) for one in coders]
+            method: [
+                Measured(coder_of_seed, measured_images, scores)
+                for coder_of_seed in coders
+            ]
             for method, coders in references.controls().items()
         }
 
     scored = [yours, *itertools.chain(*at_vertices.values(), *controls.values())]
-    for number, one in enumerate(scored, 1):
+    for number, sae in enumerate(scored, 1):
         progress.info("scores of %d of %d SAEs", number, len(scored))
-        one.on_test()
+        sae.on_test()
     readings = _read(yours, points, at_vertices, controls)
     latents = choose_latents(yours, images.splits["test"])
     content = {
@@ -154,8 +160,8 @@ def make(
         "readings": [_as_dict(reading) for reading in readings],
         "fronts": _fronts(trials, tuned, at_vertices, readings),
         "controls": {
-            method: {score: _mean(ones, score) for score in ("r2", *COMPARED, *BESIDE)}
-            for method, ones in controls.items()
+            method: {score: _mean(saes, score) for score in ("r2", *COMPARED, *BESIDE)}
+            for method, saes in controls.items()
         },
         "notes": list(notes),
         "latents": latents.as_lists(),
@@ -299,7 +305,7 @@ def _read_at(
         return Reading(score, value, untrained, nan, point, front_of, word=word)
 
     by_trial = {
-        trial: [value_of(one.on_test(), score) for one in at_vertices[trial]]
+        trial: [value_of(sae.on_test(), score) for sae in at_vertices[trial]]
         for trial in point.weights
     }
     topk, seed_variance = cards.mean_at(point, by_trial)
@@ -344,8 +350,8 @@ def value_of(scores: Mapping[str, Any], score: str) -> float:
     return float(SCORES[score].of(across_groups(pd.DataFrame(numbers))).iloc[0])
 
 
-def _mean(ones: Iterable[Measured], score: str) -> float:
-    values = [value_of(one.on_test(), score) for one in ones]
+def _mean(saes: Iterable[Measured], score: str) -> float:
+    values = [value_of(sae.on_test(), score) for sae in saes]
     return float(np.mean(values)) if values else nan
 
 
@@ -364,12 +370,12 @@ def _fronts(
         fronts[reading.score] = [
             {
                 "trial": trial,
-                "r2": _mean(ones, "r2"),
-                "score": _mean(ones, reading.score),
-                "seeds": len(ones),
+                "r2": _mean(saes, "r2"),
+                "score": _mean(saes, reading.score),
+                "seeds": len(saes),
             }
             for trial in vertices["trial"]
-            for ones in [at_vertices.get(trial) or [tuned[trial]]]
+            for saes in [at_vertices.get(trial) or [tuned[trial]]]
         ]
     return fronts
 

@@ -119,7 +119,8 @@ def detection_as_text(above_baseline: pd.DataFrame, names: Names) -> pd.DataFram
     """Print detection, a row for each method; the baseline's row has no signs.
 
     Args:
-        above_baseline: What :func:`sae.comparison.controls.detection_beside_baseline` returned.
+        above_baseline: What
+            :func:`sae.comparison.controls.detection_beside_baseline` returned.
         names: How methods are printed.
     """
     lines: dict[str, dict[str, str]] = {}
