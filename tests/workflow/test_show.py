@@ -6,7 +6,7 @@ import shutil
 import pandas as pd
 import pytest
 from conftest import ROOT
-from sae_workflow import show, summary
+from sae_workflow import run, show, summary
 
 from sae.core import files
 from sae.core.errors import UserError
@@ -130,3 +130,11 @@ def test_a_site_is_opened_or_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("DISPLAY", ":0")
     show.show("x")
     assert opened == [page.as_uri()] and capsys.readouterr().out == ""
+
+
+def test_the_first_cell_is_made_first(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    bank = "results/smoke/saes/fashion_mnist_smoke/efficientnet_lite0/k8/bank.json"
+
+    assert run.first_cell_first("smoke", []) == ["--prioritize", bank]
+    assert run.first_cell_first("no_such_experiment", []) == []

@@ -39,7 +39,8 @@ def main(experiment: str, *options: str) -> None:
     """
     check_configfiles(options)
     free_the_folder(options)
-    run_snakemake(experiment, *options, "--logger", "sae")
+    first = first_cell_first(experiment, options)
+    run_snakemake(experiment, *options, *first, "--logger", "sae")
 
     claims = Path(paths.CLAIMS.format(experiment=experiment, suffix="csv"))
     if not claims.exists():  # With `--until train` or the like.
@@ -50,6 +51,27 @@ def main(experiment: str, *options: str) -> None:
     from sae_workflow import summary
 
     say("\n" + "\n".join(summary.summarise(experiment)))
+
+
+def first_cell_first(experiment: str, options: Sequence[str]) -> list[str]:
+    """Return the option of Snakemake that has the first cell's SAEs made first.
+
+    `make show` shows their latents while the rest is made.
+
+    Args:
+        experiment: The name of an experiment.
+        options: Options of Snakemake, which may name files laid over the config.
+
+    Returns:
+        Nothing where the config is wrong: Snakemake will say how.
+    """
+    try:
+        config = settings.read_config("config.yaml", *settings.overlays_of(options))
+        cell = settings.cells(config, experiment)[0]
+    except (UserError, KeyError):
+        return []
+    bank = paths.BANK.format(experiment=experiment, **cell.wildcards)
+    return ["--prioritize", bank]
 
 
 def check_configfiles(options: Sequence[str]) -> None:
