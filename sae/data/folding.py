@@ -54,7 +54,9 @@ def has_bfloat16(device: str) -> bool:
         )
     # Of these machines oneDNN says yes wherever it can emulate.
     if platform.machine() in ("x86_64", "AMD64"):
-        return getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()
+        # Products without AVX-512, as ATEN_CPU_CAPABILITY may ask for, emulate it too.
+        uses_avx512 = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+        return uses_avx512 and getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()
     return _ONEDNN._is_mkldnn_bf16_supported()
 
 

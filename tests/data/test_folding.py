@@ -221,6 +221,7 @@ def test_a_processor_that_emulates_bfloat16_does_not_have_it(monkeypatch):
     monkeypatch.setattr(
         folding, "_ONEDNN", SimpleNamespace(_is_mkldnn_bf16_supported=lambda: True)
     )
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
     for native in (True, False):  # oneDNN says yes of either.
         monkeypatch.setattr(
             torch.cpu,
@@ -229,6 +230,11 @@ def test_a_processor_that_emulates_bfloat16_does_not_have_it(monkeypatch):
             raising=False,
         )
         assert asks("cpu") is native
+    # ATEN_CPU_CAPABILITY=avx2 on a processor that has it: emulated, and slow.
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    assert asks("cpu") is False
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
     # An older PyTorch does not say.
     monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")
     assert asks("cpu") is False
