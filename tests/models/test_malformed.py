@@ -10,7 +10,6 @@ import os
 import pickle
 import re
 import resource
-import signal
 import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,13 +21,10 @@ from models.checkpoints import (
     CODER_TENSORS,
     EXAMPLES,
     LINEAR_ENCODER,
-    SAELENS_CONFIG,
-    SPARSIFY_TENSORS,
     D,
     M,
     random_embeddings,
     random_tensor,
-    write_checkpoint,
 )
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -471,18 +467,6 @@ def test_settings_that_are_none_are_named(content, tmp_path, refusal):
     assert message in refusal(file.parent)
 
 
-def test_what_is_missing_is_asked_for_by_its_name(tmp_path, refusal):
-    tensors = read_tensor_file(write_example("visaebench topk", tmp_path)).tensors
-    place = write_checkpoint(tmp_path / "visaebench", tensors, None, "sae.pt")
-    assert f"{place}/sae.pt has no config.json beside it" in refusal(place)
-    place = write_checkpoint(
-        tmp_path / "sparsify", SPARSIFY_TENSORS, None, "sae.safetensors"
-    )
-    assert "give --k (there is no cfg.json or config.json beside it)" in refusal(place)
-    place = write_checkpoint(tmp_path / "saev", CODER_TENSORS, SAELENS_CONFIG, "sae.pt")
-    assert "cfg: this key is required" in refusal(place, "--format", "saev")
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -528,17 +512,6 @@ def test_embeddings_to_check_with_are_named(rows, message, tmp_path, refusal):
     assert f"error: {file} {message}" in refusal(place, "--check", str(file))
 
 
-@pytest.mark.parametrize(
-    ("option", "message"),
-    [
-        ("--input-scale=0", "import options: input_scale: 0.0 is too small"),
-        ("--k=17", "k = 17; it should be a whole number from 1 to its 16 latents"),
-    ],
-)
-def test_options_beyond_their_range_are_named(option, message, tmp_path, refusal):
-    assert message in refusal(write_example("saelens jumprelu", tmp_path), option)
-
-
 @pytest.fixture
 def files_to_read(tmp_path):
     """Return the files that an import reads: tensors, settings, rows to check with."""
@@ -553,25 +526,6 @@ def error_of(caplog, *command):
     assert main([*map(str, command)]) == 1
     assert "Traceback" not in caplog.text
     return caplog.text
-
-
-@pytest.mark.parametrize("command", ["import", "export"])
-def test_a_place_that_cannot_be_written_is_named(
-    command, files_to_read, tmp_path, caplog
-):
-    if command == "import":
-        source, more = files_to_read[0].parent, ["--check", files_to_read[2]]
-    else:
-        ours = write_example("ours topk", tmp_path / "ours")
-        source, more = ours / "sae.safetensors", []
-    file = tmp_path / "file"
-    file.touch()
-    for out, message in (
-        (file / "x", "cannot be written ([Errno 17] File exists"),
-        ("/proc/x", "cannot be written ([Errno 2] No such file"),
-    ):
-        arguments = [source, "--out", out, "--format", "saelens", *more]
-        assert f"error: {out} {message}" in error_of(caplog, command, *arguments)
 
 
 def test_an_import_replaces_no_folder_and_nothing_that_it_reads(
@@ -591,23 +545,6 @@ def test_an_import_replaces_no_folder_and_nothing_that_it_reads(
         logged = error_of(caplog, "import", *arguments)
         assert f"error: {out or '.'} {message}" in logged
     assert contents == [file.read_bytes() for file in files_to_read]
-
-
-@pytest.mark.parametrize("name", ["", "sae_weights.safetensors", "cfg.json"])
-def test_a_pipe_is_refused_and_not_waited_for(name, tmp_path, refusal):
-    place = write_example("saelens topk", tmp_path) if name else tmp_path / "pipe"
-    pipe = place / name
-    pipe.unlink(missing_ok=True)
-    os.mkfifo(tmp_path / "fifo")
-    pipe.symlink_to(tmp_path / "fifo")
-    signal.signal(signal.SIGALRM, lambda *_: pytest.fail("waits for ever"))
-    signal.alarm(20)
-    try:
-        assert f"{pipe} is a folder, pipe, socket or device, not a file" in refusal(
-            place
-        )
-    finally:
-        signal.alarm(0)
 
 
 def test_what_lies_beside_an_export_is_read(tmp_path, refusal):
