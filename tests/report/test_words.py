@@ -1,0 +1,19 @@
+"""What an inconclusive outcome leaves possible is printed at its edges."""
+
+import pytest
+
+from sae.report import outcomes
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "allowed"),
+    [
+        (-0.0012, 0.0204, "a loss of .001 to a gain of .02"),
+        (-0.0004, 0.016, "a gain of 0 to .016"),
+        (-0.018, -0.005, "a loss of .005 to .018"),
+        (-1.25, 0.5, "a loss of 1.25 to a gain of .5"),
+    ],
+)
+def test_what_is_inconclusive_says_what_is_still_possible(low, high, allowed):
+    row = {"outcome": outcomes.INCONCLUSIVE, "low": low, "high": high, "reason": None}
+    assert outcomes.say(row) == f"inconclusive: {allowed}"
