@@ -27,7 +27,7 @@ from sae.core import files
 from sae.core.errors import UserError
 from sae.data import download
 from sae.data.dataset import load
-from sae.data.datasets import shards, torchvision
+from sae.data.datasets import shards
 from sae.data.tars import tar_members
 
 CLASSES = {
@@ -581,22 +581,6 @@ def test_torchvision_downloads_whole_or_not_at_all(tmp_path, monkeypatch, networ
             tmp_path / "ours.json",
         )
     assert network == []
-
-
-@pytest.mark.skipif(
-    not hasattr(tarfile, "data_filter"),
-    reason="Python has no filters of tars before 3.11.4",
-)
-def test_a_downloaded_tar_writes_nowhere_else(tmp_path):
-    (tmp_path / "evil.tar").write_bytes(tar(*[("../../outside", b"x")]))
-
-    def unpack(folder, download):
-        with tarfile.open(tmp_path / "evil.tar") as archive:
-            archive.extractall(folder)
-
-    with pytest.raises(tarfile.OutsideDestinationError):
-        torchvision._fetch(unpack, str(tmp_path / "root"), {})
-    assert not list(tmp_path.glob("**/outside"))
 
 
 def test_table(tmp_path):

@@ -266,13 +266,6 @@ def test_a_drawing_that_takes_all_memory_ends_alone(tmp_path, monkeypatch):
     assert drawing.open_drawing(tmp_path, "b").size == (drawing.SIDE, drawing.SIDE)
 
 
-def test_another_pillow_draws_anew(monkeypatch):
-    before = drawing.renderer()
-    monkeypatch.setattr(drawing, "version", lambda name: f"9 of {name}")
-    assert drawing.renderer() != before
-    assert "9 of pillow" in drawing.renderer()
-
-
 def test_a_process_that_somebody_else_ends_is_no_picture_s_fault(tmp_path, monkeypatch):
     def draw(content):
         os.kill(os.getpid(), signal.SIGTERM)
@@ -311,20 +304,6 @@ def test_keywords_are_concepts_but_for_those_that_say_of_a_file(package):
     keywords = concepts.load_annotations(dataset_folder).keywords
     assert keywords["concept"].unique().tolist() == ["cat"]
     assert keywords["image_id"].tolist() == [f"animals/cats/cat{n}" for n in range(3)]
-
-
-@pytest.mark.parametrize(
-    ("licence", "expected"),
-    [
-        ("http://web.resource.org/cc/PublicDomain", True),
-        ("http://creativecommons.org/licenses/publicdomain/", True),
-        ("Public Domain", True),
-        ("not in the public domain", False),
-        ("http://example.org/PublicDomain", False),
-    ],
-)
-def test_a_mark_of_public_domain_is_one_of_those_that_are_known(licence, expected):
-    assert openclipart.is_mark(licence) == expected
 
 
 @pytest.mark.parametrize("name", ["../../../../above", "/above"])

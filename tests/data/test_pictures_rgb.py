@@ -118,14 +118,9 @@ ON_WHITE = [(255, 127, 127), WHITE, (0, 0, 255)]
 KNOWN = {
     "grey of 16 bits": (png(16, 0, big(*DEEP)), grey(*GREYS)),
     "TIFF, little-endian": (tiff("<", 16, 1, little(*DEEP)), grey(*GREYS)),
-    "TIFF, big-endian": (tiff(">", 16, 1, big(*DEEP)), grey(*GREYS)),
     "TIFF where 0 is white": (
         tiff("<", 16, 0, little(*DEEP)),
         grey(*(255 - value for value in GREYS)),
-    ),
-    "TIFF of 12 bits": (
-        tiff("<", 12, 1, bytes([0x00, 0x0F, 0xFF, 0x80, 0x00, 0x08])),
-        grey(0, 255, 128, 0),
     ),
     "PGM": (b"P5 8 1 65535\n" + big(*DEEP), grey(*GREYS)),
     "PGM up to 1000": (b"P5 3 1 1000\n" + big(0, 250, 1000), grey(0, 64, 255)),
@@ -135,10 +130,6 @@ KNOWN = {
         png(16, 6, big(65535, 0, 0, 32896)),
         [(255, 127, 127)],
     ),
-    "grey of 16 bits with alpha": (
-        png(16, 4, big(0, 32896, 65535, 65535)),
-        grey(127, 255),
-    ),
     "colours with alpha": (png(8, 6, MIXED), ON_WHITE),
     "WebP with alpha": (
         saved(
@@ -146,11 +137,6 @@ KNOWN = {
         ),
         ON_WHITE,
     ),
-    "grey with alpha": (
-        png(8, 4, bytes([100, 51, 100, 0, 100, 255])),
-        grey(224, 255, 100),
-    ),
-    "TIFF with alpha": (tiff("<", 8, 2, MIXED, 4, t338=2), ON_WHITE),
     "TIFF, colours times alpha": (
         tiff("<", 8, 2, bytes([128, 0, 0, 128]), 4, t338=1),
         [(255, 127, 127)],
@@ -159,37 +145,17 @@ KNOWN = {
         tiff("<", 8, 1, bytes([20, 51, 0, 0]), 2, t338=1),
         grey(224, 255),
     ),
-    "TIFF, palette with alpha": (
-        tiff(
-            "<", 8, 3, bytes([1, 128, 0, 255]), 2, t338=2, t320=[0, 65535] + [0] * 766
-        ),
-        [(255, 127, 127), (0, 0, 0)],
-    ),
-    "palette": (png(8, 3, bytes([1, 0, 2]), PLTE=PLTE), [(0, 0, 255), RED, (9, 9, 9)]),
     "palette with alpha": (
         png(8, 3, bytes([0, 1, 2]), PLTE=PLTE, tRNS=bytes([128, 0])),
         [(255, 127, 127), WHITE, (9, 9, 9)],
     ),
-    "GIF": (
-        saved(Image.frombytes("P", (2, 1), bytes([0, 1])), "gif", transparency=1),
-        grey(0, 255),
-    ),
-    "one bit": (png(1, 0, bytes([0b10100000])), grey(255, 0, 255, 0, 0, 0, 0, 0)),
     "one bit, black transparent": (
         png(1, 0, bytes([0b10100000]), tRNS=big(0)),
         grey(*[255] * 8),
     ),
-    "one bit, white transparent": (
-        png(1, 0, bytes([0b10100000]), tRNS=big(1)),
-        grey(255, 0, 255, 0, 0, 0, 0, 0),
-    ),
     "two bits, the second transparent": (
         png(2, 0, bytes([0b00011011]), tRNS=big(1)),
         grey(0, 255, 170, 255),
-    ),
-    "four bits, the second transparent": (
-        png(4, 0, bytes([0x01, 0x2F]), tRNS=big(1)),
-        grey(0, 255, 34, 255),
     ),
     "one grey transparent": (
         png(8, 0, bytes([100, 101]), tRNS=big(100)),

@@ -10,7 +10,6 @@ import os
 import pickle
 import re
 import resource
-import signal
 import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,19 +21,15 @@ from models.checkpoints import (
     CODER_TENSORS,
     EXAMPLES,
     LINEAR_ENCODER,
-    SAELENS_CONFIG,
-    SPARSIFY_TENSORS,
     D,
-    K,
     M,
     random_embeddings,
     random_tensor,
-    write_checkpoint,
 )
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from scoring.examples import coder as make_coder
-from support.errors import assert_names
+from support.errors import assert_names, refused_naming
 
 import sae
 from sae.__main__ import main
@@ -183,193 +178,164 @@ def write_example(name, tmp_path):
     return EXAMPLES[name].write(tmp_path / "theirs")
 
 
-@pytest.mark.parametrize(
-    ("name", "keys", "value", "message"),
-    [
-        (
-            "saelens topk",
-            "k",
-            2.5,
-            "k = 2.5; it should be a whole number from 1 to its 16 latents",
-        ),
-        (
-            "saelens jumprelu",
-            "rescale_acts_by_decoder_norm",
-            True,
-            "with architecture 'jumprelu' cannot be imported",
-        ),
-        (
-            "saev topk",
-            "cfg.activation.params.top_k",
-            None,
-            "does not say how many latents are kept: give --k",
-        ),
-        (
-            "ours topk",
-            "k",
-            17,
-            "k = 17; it should be a whole number from 1 to its 16 latents",
-        ),
-    ],
-)
-def test_a_setting_of_another_type_or_range_is_named(
-    name, keys, value, message, tmp_path, refusal
+# (an example, changed settings, changed tensors, what the line names)
+WRONG = [
+    ("saelens topk", {"k": 2.5}, {}, "k = 2.5; it should be a whole number from 1 to"),
+    ("ours topk", {"k": 17}, {}, "k = 17; it should be a whole number from 1 to its"),
+    (
+        "saelens jumprelu",
+        {"rescale_acts_by_decoder_norm": True},
+        {},
+        "with architecture 'jumprelu' cannot be imported",
+    ),
+    (
+        "saev topk",
+        {"cfg.activation.params.top_k": None},
+        {},
+        "does not say how many latents are kept: give --k",
+    ),
+    (
+        "dictionary_learning topk",
+        {"trainer.k": 5},
+        {},
+        "config.json: trainer.k is 5, its tensor k is 4: say which (--k)",
+    ),
+    # Sizes that follow from the settings. The factor of eai-sparsify counts where the
+    # number of latents is 0 or not there, that of ViSAEBench always.
+    (
+        "sparsify",
+        {"num_latents": 0, "expansion_factor": 3},
+        {},
+        "d_in * expansion_factor is 18, expected 16",
+    ),
+    (
+        "visaebench topk",
+        {"input_dim": D, "expansion_factor": 2.58},
+        {},
+        "input_dim * expansion_factor is 15, expected 16",
+    ),
+    (
+        "saev relu",
+        {"cfg.d_vit": D, "cfg.exp_factor": 16},
+        {},
+        "cfg.d_vit * exp_factor is 96, expected 16",
+    ),
+    (
+        "dictionary_learning matryoshka",
+        {"trainer.group_sizes": [8, 7]},
+        {},
+        "the sum of trainer.group_sizes is 15",
+    ),
+    (
+        "saelens topk",
+        {},
+        {"W_enc": random_tensor(M, D), "W_dec": random_tensor(D, M)},
+        "W_enc is of shape (16, 6), expected (6, 16)",
+    ),
+    (
+        "saelens gated",
+        {},
+        {"r_mag": torch.full((M,), 1e3)},
+        "W_enc comes out as NaN or beyond 1e+18",
+    ),
+    (
+        "dictionary_learning relu",
+        {},
+        {
+            "encoder.weight": random_tensor(0, D),
+            "encoder.bias": random_tensor(0),
+            "decoder.weight": random_tensor(D, 0),
+        },
+        "encoder.weight is of shape (0, 6), expected (m, 6)",
+    ),
+    (
+        "dictionary_learning topk",
+        {},
+        {"k": torch.tensor([1, 2])},
+        "k: [1, 2] should be a valid integer",
+    ),
+    (
+        "ours thresholds",
+        {"seal": seals.BLANK},
+        {"theta": torch.full((M,), NAN)},
+        "the threshold comes out as NaN",
+    ),
+    (
+        "saelens topk",
+        {},
+        {"b_dec": torch.full((D,), 1e300, dtype=torch.float64)},
+        "b_dec holds NaN, infinity or numbers",
+    ),
+    (
+        "saelens topk",
+        {},
+        {"W_enc": CODER_TENSORS["W_enc"].to(torch.int8)},
+        "W_enc is of torch.int8, expected floats",
+    ),
+    (
+        "dictionary_learning topk",
+        {},
+        {"b_dec": torch.zeros(D).to_sparse()},
+        "b_dec is no dense tensor of numbers",
+    ),
+    (
+        "visaebench topk",
+        {},
+        {"decoder.bias": None},
+        "its format is not plain (none fit; tensors: decoder.weight, enc",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "settings", "tensors", "message"), WRONG)
+def test_a_setting_or_tensor_that_is_wrong_is_named(
+    name, settings, tensors, message, tmp_path, refusal
 ):
     place = write_example(name, tmp_path)
-    settings_file = change_setting(place, keys, value)
-    line = refusal(place)
-    assert message in line
-    assert str(settings_file) in line or str(read_tensor_file(place).path) in line
+    if tensors:
+        change_tensors(place, tensors)
+    for key, value in settings.items():
+        change_setting(place, key, value)
+    assert_names(refusal(place), message, f"{place}/")
 
 
 @pytest.mark.parametrize(
-    ("name", "keys", "right", "needed"),
+    ("name", "keys", "right"),
     [
-        ("saelens topk", "d_in", D, D),
-        ("dictionary_learning batch", "trainer.activation_dim", D, D),
-        ("dictionary_learning matryoshka", "trainer.dict_size", M, M),
-        ("sparsify", "num_latents", M, M),
-        ("saev topk", "cfg.d_model", D, D),
-        ("visaebench jumprelu", "hidden_dim", M, M),
+        ("saelens topk", "d_in", D),
+        ("dictionary_learning batch", "trainer.activation_dim", D),
+        ("dictionary_learning matryoshka", "trainer.dict_size", M),
+        ("sparsify", "num_latents", M),
+        ("saev topk", "cfg.d_model", D),
+        ("visaebench jumprelu", "hidden_dim", M),
     ],
 )
 def test_a_size_that_the_settings_state_must_be_that_of_the_tensors(
-    name, keys, right, needed, tmp_path, refusal
+    name, keys, right, tmp_path, refusal
 ):
     place = write_example(name, tmp_path)
     change_setting(place, keys, right)
     assert convert.load(str(place)).m == M
     settings_file = change_setting(place, keys, 1024)
     tensor_file = read_tensor_file(place).path
-    numbers = f"{keys} is 1024, expected {needed}"
+    numbers = f"{keys} is 1024, expected {right}"
     assert_names(refusal(place), str(settings_file), numbers, str(tensor_file))
 
 
 @pytest.mark.parametrize(
-    ("name", "settings", "message"),
+    ("name", "settings"),
     [
-        # The factor of eai-sparsify counts where the number of latents is 0 or not
-        # there, that of ViSAEBench always.
-        (
-            "sparsify",
-            {"num_latents": 0, "expansion_factor": 3},
-            "d_in * expansion_factor is 18, expected 16",
-        ),
-        ("sparsify", {"expansion_factor": 3, "d_in": None}, None),
-        (
-            "visaebench topk",
-            {"input_dim": D, "expansion_factor": 2},
-            "input_dim * expansion_factor is 12",
-        ),
+        ("sparsify", {"expansion_factor": 3, "d_in": None}),
         # Of a factor that was rounded, the nearest whole number: 15.96 are 16 latents.
-        ("visaebench topk", {"input_dim": D, "expansion_factor": 2.66}, None),
-        (
-            "visaebench topk",
-            {"input_dim": D, "expansion_factor": 2.58},
-            "input_dim * expansion_factor is 15, expected 16",
-        ),
-        (
-            "saev relu",
-            {"cfg.d_vit": D, "cfg.exp_factor": 16},
-            "cfg.d_vit * exp_factor is 96, expected 16",
-        ),
-        (
-            "dictionary_learning matryoshka",
-            {"trainer.group_sizes": [8, 7]},
-            "the sum of trainer.group_sizes is 15",
-        ),
-        ("dictionary_learning matryoshka", {"trainer.group_sizes": [8, 8]}, None),
+        ("visaebench topk", {"input_dim": D, "expansion_factor": 2.66}),
+        ("dictionary_learning matryoshka", {"trainer.group_sizes": [8, 8]}),
     ],
 )
-def test_a_size_that_follows_from_the_settings_must_be_that_of_the_tensors(
-    name, settings, message, tmp_path, refusal
-):
+def test_settings_whose_sizes_come_out_right_are_read(name, settings, tmp_path):
     place = write_example(name, tmp_path)
-    for keys, value in settings.items():
-        change_setting(place, keys, value)
-    if message is None:
-        assert convert.load(str(place)).m == M
-    else:
-        assert message in refusal(place)
-
-
-@pytest.mark.parametrize(
-    ("name", "changed", "message"),
-    [
-        (
-            "saelens topk",
-            {"W_enc": random_tensor(M, D)},
-            "W_enc is of shape (16, 6), expected (6, 16), to fit the others",
-        ),
-        (
-            "saelens topk",
-            {"W_enc": random_tensor(M, D), "W_dec": random_tensor(D, M)},
-            "W_enc is of shape (16, 6), expected (6, 16)",
-        ),
-        (
-            "saelens gated",
-            {"r_mag": torch.full((M,), 1e3)},
-            "W_enc comes out as NaN or beyond 1e+18",
-        ),
-        (
-            "dictionary_learning relu",
-            {
-                "encoder.weight": random_tensor(0, D),
-                "encoder.bias": random_tensor(0),
-                "decoder.weight": random_tensor(D, 0),
-            },
-            "encoder.weight is of shape (0, 6), expected (m, 6)",
-        ),
-        (
-            "dictionary_learning topk",
-            {"k": torch.tensor([1, 2])},
-            "k: [1, 2] should be a valid integer",
-        ),
-        (
-            "overcomplete jump",
-            {"thresholds": torch.full((M,), 1e3)},
-            "the threshold comes out as NaN or beyond",
-        ),
-        (
-            "ours thresholds",
-            {"theta": torch.full((M,), NAN)},
-            "the threshold comes out as NaN",
-        ),
-        (
-            "saelens topk",
-            {"b_dec": torch.full((D,), 1e300, dtype=torch.float64)},
-            "b_dec holds NaN, infinity or numbers",
-        ),
-        (
-            "saelens topk",
-            {"W_enc": CODER_TENSORS["W_enc"].to(torch.int8)},
-            "W_enc is of torch.int8, expected floats",
-        ),
-        (
-            "dictionary_learning topk",
-            {"b_dec": torch.zeros(D, device="meta")},
-            "b_dec is no dense tensor of numbers",
-        ),
-        (
-            "dictionary_learning topk",
-            {"b_dec": torch.zeros(D).to_sparse()},
-            "b_dec is no dense tensor of numbers",
-        ),
-        (
-            "visaebench topk",
-            {"decoder.bias": None},
-            "its format is not plain (none fit; tensors: decoder.weight, enc",
-        ),
-    ],
-)
-def test_a_tensor_that_does_not_fit_is_named(name, changed, message, tmp_path, refusal):
-    place = write_example(name, tmp_path)
-    file = change_tensors(place, changed)
-    if name.startswith("ours"):
-        change_setting(place, "seal", seals.BLANK)
-    line = refusal(place)
-    assert message in line
-    assert str(file) in line
+    for key, value in settings.items():
+        change_setting(place, key, value)
+    assert convert.load(str(place)).m == M
 
 
 @pytest.mark.parametrize(("k", "budget"), [(None, 9), (0.3, 1), (3.6, 4)])
@@ -381,12 +347,9 @@ def test_the_budget_of_thresholds_is_the_nearest_whole_number(k, budget, tmp_pat
     assert convert.load(str(place), "auto", convert.Options(k=7)).k == 7
 
 
-def test_where_two_k_contradict_each_other_an_option_decides(tmp_path, refusal):
+def test_where_two_k_contradict_each_other_an_option_decides(tmp_path):
     place = write_example("dictionary_learning topk", tmp_path)
     change_setting(place, "trainer.k", 5)
-    assert refusal(place).endswith(
-        "config.json: trainer.k is 5, its tensor k is 4: say which (--k)"
-    )
     assert convert.load(str(place), "auto", convert.Options(k=3)).k == 3
 
 
@@ -420,30 +383,17 @@ def little_memory():
     resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
-@pytest.mark.parametrize(
-    ("name", "dtype"),
-    [
-        ("saev topk", torch.float32),
-        ("visaebench topk", torch.float16),
-        ("sparsify", torch.int64),
-    ],
-)
 def test_a_tensor_that_was_expanded_is_refused_before_memory_is_asked_for(
-    name, dtype, tmp_path, refusal, little_memory
+    tmp_path, refusal, little_memory
 ):
-    place = write_example(name, tmp_path)
+    place = write_example("saev topk", tmp_path)
     file = read_tensor_file(place)
-    if file.path.suffix == ".safetensors":
-        # This format would write the tensor whole; PyTorch does not.
-        file.path.unlink()
-        file = replace(file, path=place / "sae.pt", header=b"")
-    expanded = torch.zeros(1, dtype=dtype).expand(40_000, 40_000)
+    expanded = torch.zeros(1).expand(40_000, 40_000)
     replace(file, tensors=file.tensors | {"W_dec": expanded}).write()
     assert file.path.stat().st_size < 10_000
     line = refusal(place)
-    needed_bytes = 40_000**2 * dtype.itemsize
     assert f"{file.path}: W_dec was expanded: its shape (40000, 40000) takes" in line
-    assert f"{needed_bytes:,} bytes, of which the file holds {dtype.itemsize:,}" in line
+    assert f"{40_000**2 * 4:,} bytes, of which the file holds 4" in line
 
 
 def test_tensors_that_share_their_numbers_are_refused_where_they_are_many(
@@ -486,84 +436,35 @@ def test_a_file_that_unpacks_to_more_than_its_size_is_refused(
     assert re.search(f"{file.path} is compressed: its .* bytes unpack to 4", line)
 
 
-def write_sealed(file, tensors, **settings):
-    """Write a file of this project, whatever its tensors and settings are."""
-    header = {"select": "topk", "k": K, "input_norm": "none", "input_scale": 1.0}
-    header |= settings
-    header["seal"] = seals.BLANK
-    save_file(tensors, file, metadata={"sae": json.dumps(header)})
-    seals.seal_file(file)
-    return file
-
-
 @pytest.mark.parametrize(
-    ("changed", "message"),
+    ("changed", "settings", "message"),
     [
-        ({"W_enc": torch.zeros(0, 10**9)}, "W_enc is of shape (0, 1000000000)"),
-        ({"W_enc": torch.zeros(0, 10**9), "W_dec": torch.zeros(10**9, 0)}, "(0, 10"),
-        ({"b_dec": torch.zeros(D + 1)}, "b_dec is of shape (7,)"),
+        ({"W_enc": torch.zeros(0, 10**9)}, {}, "W_enc is of shape (0, 1000000000)"),
+        ({"b_dec": torch.zeros(D + 1)}, {}, "b_dec is of shape (7,)"),
+        ({}, {"select": "magic"}, "select is 'magic'; it should be topk or threshold"),
+        ({}, {"k": "4"}, "k = '4'; it should be a whole number from 1 to its 16"),
     ],
 )
-def test_an_sae_is_not_made_before_its_tensors_fit(
-    changed, message, tmp_path, little_memory
+def test_an_sae_is_not_made_before_its_tensors_and_settings_fit(
+    changed, settings, message, tmp_path, little_memory
 ):
-    file = write_sealed(tmp_path / "sae.safetensors", CODER_TENSORS | changed)
-    with pytest.raises(UserError) as raised:
+    place = write_example("ours topk", tmp_path)
+    file = change_tensors(place, changed)
+    for key, value in {"seal": seals.BLANK, **settings}.items():
+        change_setting(place, key, value)
+    with refused_naming(str(file), message):
         sae.load(file)
-    assert f"{file} is not a whole SAE file" in str(raised.value)
-    assert message in str(raised.value)
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"select": "magic"}, "select is 'magic'; it should be topk or threshold"),
-        ({"k": "4"}, "k = '4'; it should be a whole number from 1 to its 16 latents"),
-        ({"k": True}, "k = True; it should be a whole number"),
-    ],
-)
-def test_a_file_is_not_loaded_with_settings_that_cannot_be(settings, message, tmp_path):
-    right = write_sealed(tmp_path / "right.safetensors", CODER_TENSORS)
-    assert sae.load(right).coder.k == K
-    file = write_sealed(tmp_path / "sae.safetensors", CODER_TENSORS, **settings)
-    with pytest.raises(UserError) as raised:
-        sae.load(file)
-    assert message in str(raised.value)
-    assert str(file) in str(raised.value)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "cfg.json cannot be read as settings in JSON: Expecting value"),
-        (
-            b'{"a": ' * 100_000,
-            "cfg.json cannot be read as settings in JSON: maximum recursion depth",
-        ),
-        (
-            None,
-            "sae_weights.safetensors has no cfg.json beside it",
-        ),
-    ],
-)
-def test_settings_that_are_none_are_named(content, message, tmp_path, refusal):
-    place = write_example("saelens topk", tmp_path)
-    (place / "cfg.json").unlink()
+@pytest.mark.parametrize("content", [b"", b'{"a": ' * 100_000, None])
+def test_settings_that_are_none_are_named(content, tmp_path, refusal):
+    file = write_example("saelens topk", tmp_path) / "cfg.json"
+    file.unlink()
+    message = "sae_weights.safetensors has no cfg.json beside it"
     if content is not None:
-        (place / "cfg.json").write_bytes(content)
-    assert f"{place}/{message}" in refusal(place)
-
-
-def test_what_is_missing_is_asked_for_by_its_name(tmp_path, refusal):
-    tensors = read_tensor_file(write_example("visaebench topk", tmp_path)).tensors
-    place = write_checkpoint(tmp_path / "visaebench", tensors, None, "sae.pt")
-    assert f"{place}/sae.pt has no config.json beside it" in refusal(place)
-    place = write_checkpoint(
-        tmp_path / "sparsify", SPARSIFY_TENSORS, None, "sae.safetensors"
-    )
-    assert "give --k (there is no cfg.json or config.json beside it)" in refusal(place)
-    place = write_checkpoint(tmp_path / "saev", CODER_TENSORS, SAELENS_CONFIG, "sae.pt")
-    assert "cfg: this key is required" in refusal(place, "--format", "saev")
+        file.write_bytes(content)
+        message = f"{file} cannot be read as settings in JSON"
+    assert message in refusal(file.parent)
 
 
 @pytest.mark.parametrize(
@@ -601,35 +502,14 @@ def test_a_file_of_something_else_is_named(content, message, tmp_path, refusal):
     ("rows", "message"),
     [
         (np.zeros((3, D + 1)), "holds an array of shape (3, 7), expected (N, 6)"),
-        (
-            np.full((3, D), NAN),
-            "holds NaN, or numbers beyond 1e+18, in 3 rows that were looked at",
-        ),
+        (np.full((3, D), NAN), "holds NaN, or numbers beyond 1e+18, in 3 rows"),
     ],
 )
 def test_embeddings_to_check_with_are_named(rows, message, tmp_path, refusal):
     file = tmp_path / "x.npy"
-    if isinstance(rows, bytes):
-        file.write_bytes(rows)
-    elif rows is not None:
-        np.save(file, rows)
+    np.save(file, rows)
     place = write_example("saelens topk", tmp_path)
     assert f"error: {file} {message}" in refusal(place, "--check", str(file))
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (
-            ["--input-scale=0"],
-            "import options: input_scale: 0.0 is too small: it must be above 1e-30",
-        ),
-        (["--k", "17"], "k = 17; it should be a whole number from 1 to its 16 latents"),
-    ],
-)
-def test_options_beyond_their_range_are_named(options, message, tmp_path, refusal):
-    place = write_example("saelens jumprelu", tmp_path)
-    assert message in refusal(place, *options)
 
 
 @pytest.fixture
@@ -646,25 +526,6 @@ def error_of(caplog, *command):
     assert main([*map(str, command)]) == 1
     assert "Traceback" not in caplog.text
     return caplog.text
-
-
-@pytest.mark.parametrize("command", ["import", "export"])
-def test_a_place_that_cannot_be_written_is_named(
-    command, files_to_read, tmp_path, caplog
-):
-    if command == "import":
-        source, more = files_to_read[0].parent, ["--check", files_to_read[2]]
-    else:
-        ours = write_example("ours topk", tmp_path / "ours")
-        source, more = ours / "sae.safetensors", []
-    file = tmp_path / "file"
-    file.touch()
-    for out, message in (
-        (file / "x", "cannot be written ([Errno 17] File exists"),
-        ("/proc/x", "cannot be written ([Errno 2] No such file"),
-    ):
-        arguments = [source, "--out", out, "--format", "saelens", *more]
-        assert f"error: {out} {message}" in error_of(caplog, command, *arguments)
 
 
 def test_an_import_replaces_no_folder_and_nothing_that_it_reads(
@@ -684,23 +545,6 @@ def test_an_import_replaces_no_folder_and_nothing_that_it_reads(
         logged = error_of(caplog, "import", *arguments)
         assert f"error: {out or '.'} {message}" in logged
     assert contents == [file.read_bytes() for file in files_to_read]
-
-
-@pytest.mark.parametrize("name", ["", "sae_weights.safetensors", "cfg.json"])
-def test_a_pipe_is_refused_and_not_waited_for(name, tmp_path, refusal):
-    place = write_example("saelens topk", tmp_path) if name else tmp_path / "pipe"
-    pipe = place / name
-    pipe.unlink(missing_ok=True)
-    os.mkfifo(tmp_path / "fifo")
-    pipe.symlink_to(tmp_path / "fifo")
-    signal.signal(signal.SIGALRM, lambda *_: pytest.fail("waits for ever"))
-    signal.alarm(20)
-    try:
-        assert f"{pipe} is a folder, pipe, socket or device, not a file" in refusal(
-            place
-        )
-    finally:
-        signal.alarm(0)
 
 
 def test_what_lies_beside_an_export_is_read(tmp_path, refusal):

@@ -19,7 +19,6 @@ from sae.core import files, registry
 from sae.report import curves, style
 from sae.report.names import Names
 from sae.report.plot import plot
-from sae.report.style import plt
 
 METHODS = hostile.METHODS
 SETTINGS = {
@@ -147,10 +146,6 @@ def results(tmp_path):
     return tmp_path
 
 
-def lines(ax):
-    return [line for line in ax.get_lines() if len(line.get_xdata()) > 1]
-
-
 @pytest.fixture
 def as_text(monkeypatch):
     """Return a function that reads what a figure prints.
@@ -226,62 +221,6 @@ def test_a_figure_that_returns_no_figure_is_named(results, extend, drawn):
         plot("mine", results, NAMES, results / "figures")
 
 
-def test_fig4_cuts_no_curve(results):
-    figure = registry.load("figure", "fig4").draw(results, NAMES)
-    for ax in figure.axes:
-        assert ax.get_ylim()[0] == 0 and len(lines(ax)) >= 3
-        assert (
-            max(
-                line.get_ydata().max()
-                for line in lines(ax)
-                if len(line.get_xdata()) > 2
-            )
-            < ax.get_ylim()[1]
-        )
-
-
-def test_fig5_stars_a_coder_with_thresholds_at_its_own_point(results):
-    figure = registry.load("figure", "fig5").draw(results, NAMES)
-    for ax, k in zip(figure.axes, (4, 8, 4, 8), strict=True):
-        (star,) = [line for line in ax.get_lines() if line.get_marker() == "*"]
-        assert (star.get_xdata()[0], star.get_ydata()[0]) == pytest.approx(
-            (k + 0.05, 0.2)
-        )
-        assert star.get_color() == NAMES.colour("batch")
-
-
-def test_sweep_draws_lambda_where_it_is_swept_else_the_first_option(results):
-    figure = registry.load("figure", "sweep").draw(results, NAMES)
-    drawn = {ax.get_xlabel() for ax in figure.axes}
-    assert drawn == {"", "λ", "epochs"}
-    top = figure.axes[0]
-    line = lines(top)[1]  # After the line at 0.
-    assert line.get_xdata().tolist() == [0.001, 0.01]
-    assert line.get_ydata() == pytest.approx([0.001, 0.01])
-    # Trials that differ in another option are not joined: epochs 5 and 10 at lr 0.1;
-    # and 5 alone at lr 0.2.
-    xs = [
-        line.get_xdata().tolist()
-        for line in figure.axes[2].get_lines()[1:]
-        if line.get_linestyle() != "None"
-    ]
-    assert xs == [[5, 10], [5]] * 2
-    (legend,) = figure.legends
-    shown = {
-        text.get_text(): line.get_color()
-        for text, line in zip(legend.texts, legend.get_lines(), strict=True)
-    }
-    of_batch = {
-        label: colour
-        for label, colour in shown.items()
-        if label.startswith(NAMES.method("batch"))
-    }
-    batch = NAMES.method("batch")
-    assert list(of_batch) == [f"{batch}, lr 0.1", f"{batch}, lr 0.2"]
-    drawn = {line.get_color() for line in figure.axes[2].get_lines()[1:]}
-    assert drawn == set(of_batch.values()) and len(drawn) == 2
-
-
 def test_sweep_shows_what_diverged(results):
     metrics = pd.read_parquet(results / "metrics.parquet")
     lost = metrics[
@@ -300,31 +239,6 @@ def test_sweep_shows_what_diverged(results):
     assert len(crosses) == 2  # One a k.
     shown = [text.get_text() for text in figure.legends[0].texts]
     assert f"{NAMES.method('reg1')} (4 of 20 diverged)" in shown and "diverged" in shown
-
-
-def test_sweep_notes_what_lies_at_its_end_and_what_fell_back(results):
-    metrics = pd.read_parquet(results / "metrics.parquet")
-    is_b1 = metrics["backbone"] == "b1"
-    is_reg1 = (metrics["method"] == "reg1") & is_b1
-    is_batch = (metrics["method"] == "batch") & is_b1
-    fell_back = (is_reg1 & (metrics["k"] == 8)) | is_batch
-    metrics.loc[fell_back, ["selected", "selection"]] = [False, "fallback"]
-    is_edge = is_reg1 & (metrics["k"] == 4) & metrics["selected"]
-    metrics.loc[is_edge, "selection"] = "edge"
-    files.write_parquet(results / "metrics.parquet", metrics)
-    figure = registry.load("figure", "sweep").draw(results, NAMES)
-    notes = [" ".join(ax.get_title().split()) for ax in figure.axes]
-    reg1 = NAMES.method("reg1")
-    batch = NAMES.method("batch")
-    assert notes[0].endswith(
-        f" at the sweep's end: {reg1}, k = 4 nothing acceptable: {reg1}, k = 8"
-    )
-    assert notes[2].endswith(f" nothing acceptable: {batch}, k = 4, 8")
-    assert not any(
-        word in note
-        for note in (notes[1], *notes[3:])
-        for word in ("end", "acceptable")
-    )
 
 
 def test_an_unknown_curve_lists_those_there_are(results):
@@ -414,20 +328,6 @@ def test_effects_are_drawn_with_their_interval_and_every_cell(tmp_path):
         )
 
 
-def test_a_method_without_detection_keeps_its_effect_on_ms(tmp_path):
-    gains = {"mine": (0.01, 0.02, 0.06), "reg1": (0.04, 0.05, 0.06)}
-    names = write_compared(tmp_path, gains, mine={"detection_auc": None})
-    detection, ms = registry.load("figure", "effects").draw(tmp_path, names).axes
-    assert [label.get_text() for label in detection.get_yticklabels()] == [
-        "mine",
-        "Reg. 1",
-    ]
-    assert [
-        len([line for line in ax.get_lines() if line.get_marker() == "o"])
-        for ax in (ms, detection)
-    ] == [2, 1]
-
-
 def test_gains_are_drawn_by_cell_with_the_share_that_is_measured(tmp_path):
     gains = {"mine": (0.01, 0.02, 0.06), "reg1": (0.04, 0.05, 0.06)}
     shares = {"topk": 0.9, "mine": 0.8, "reg1": 0.95}
@@ -453,27 +353,3 @@ def test_gains_are_drawn_by_cell_with_the_share_that_is_measured(tmp_path):
             if line.get_marker() not in ("", "None", None)
         ]
         np.testing.assert_allclose(np.ravel(points), expected)
-
-
-def test_a_dataset_of_other_k_has_panels_of_its_own_k_alone():
-    cells = [("d1", "b1", 8), ("d2", "b1", 4), ("d2", "b1", 16)]
-    points = pd.DataFrame(
-        [
-            {"dataset": d, "backbone": b, "k": k, "method": "topk", "x": x, "y": 1 / x}
-            for d, b, k in cells
-            for x in (1, 2)
-        ]
-    )
-    finished = []
-
-    def finish(ax, points_shown):
-        finished.append((ax, *points_shown["k"]))
-
-    figure = curves.grid_by_k(points, NAMES, "y", "x", finish)
-    assert [ks for _, *ks in finished] == [[8, 8], [4, 4], [16, 16]]
-    titles = [ax.get_title() for ax, *_ in finished]
-    assert titles == [f"trained with k = {k}" for k in (8, 4, 16)]
-    shown = [ax for ax in figure.axes if ax.axison]
-    assert shown == [ax for ax, *_ in finished]
-    assert all(ax.get_ylabel() for ax in (finished[0][0], finished[1][0]))
-    plt.close(figure)

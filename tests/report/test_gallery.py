@@ -100,19 +100,6 @@ def test_what_was_chosen_comes_baseline_first_and_reg_1_stands_beside_it():
     assert gallery._compared_methods(["topk"]) == ["topk"]
 
 
-def test_a_gallery_names_whose_pictures_it_shows():
-    dataset = {"name": "a", "version": "1", "homepage": "h"}
-    sources = [
-        dataset | {"citation": "One, Title", "licence": "MIT"},
-        dataset | {"citation": "Two", "licence": "CC-BY-SA-4.0"},
-    ]
-    assert (
-        gallery.credit(sources)
-        == "One, Title. Licence: MIT. Two. Licence: CC-BY-SA-4.0."
-    )
-    assert gallery.credit([]) == ""
-
-
 def test_a_sample_shows_what_the_selection_keeps():
     # The latents are the dimensions: what is active is what is positive.
     for select, is_kept in (

@@ -6,9 +6,8 @@ import itertools
 
 import numpy as np
 import pytest
-from matplotlib.lines import Line2D
 
-from sae.report.names import DARK, DASHES, MARKERS, PALETTE, Names
+from sae.report.names import DARK, PALETTE, Names
 
 # Machado et al. 2009: what a colour, in linear RGB, becomes without the cones for long
 # or for middle wavelengths.
@@ -54,27 +53,6 @@ def test_colours_are_distinct(eye):
     for pair in itertools.combinations((*PALETTE, *DARK), 2):
         first, second = (oklab(colour, eye) for colour in pair)
         assert np.linalg.norm(first - second) > 0.06, pair
-
-
-def test_looks_follow_from_the_position_in_config():
-    many = {f"m{i}": {"against": "m0" if i else None} for i in range(50)}
-    names = Names(methods=many)
-    assert names.baselines == ["m0"] and names.colour("m0") == DARK[0]
-    # In grey.
-    assert len({(names.marker(m), str(names.dashes(m))) for m in many}) == 50
-    assert len({names.colour(m) for m in list(many)[: len(PALETTE)]}) == len(PALETTE)
-    # Where markers say something else, as the k of a sweep: in colour.
-    assert len({(names.colour(m), str(names.dashes(m))) for m in many}) == 50
-    assert np.gcd(len(MARKERS), len(DASHES)) == 1
-    for method in many:
-        Line2D([], [], marker=names.marker(method), linestyle=names.dashes(method))
-    three = {m: many[m] | {"position": int(m[1:])} for m in ("m40", "m0", "m7")}
-    fewer = Names(methods=three)
-    assert fewer.order(three) == ["m0", "m7", "m40"]
-    alone = Names(methods={"pca": {"control": True}, "mine": {"control": False}})
-    assert alone.baselines == ["mine"] and alone.controls == ["pca"]
-    for look in ("colour", "marker", "dashes"):
-        assert all(getattr(fewer, look)(m) == getattr(names, look)(m) for m in three)
 
 
 def test_labels_and_relations():

@@ -197,15 +197,6 @@ def test_equal_answers_under_two_aliases_are_said(site, study, tmp_path):
     assert rating.read_ratings(site, [paths[0], paths[2]]).remarks == []
 
 
-def test_a_rater_counts_once(site, study, tmp_path):
-    content = answer_file(site, study, "Ada", better_at_reg1)
-    paths = [saved(tmp_path, content, f"{copy}.json") for copy in (1, 2)]
-    with pytest.raises(
-        UserError, match=r"2\.json: the same rater's answers as .*1\.json"
-    ):
-        rating.read_ratings(site, paths)
-
-
 def test_what_is_no_site_and_who_is_left(site, study, tmp_path):
     with pytest.raises(UserError, match="is no site"):
         rating.read_ratings(tmp_path, [])

@@ -13,7 +13,6 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT
-from report import hostile
 from report.compared import MADE_BY, compared_rows
 
 from sae.comparison import paper_tables, published
@@ -138,12 +137,6 @@ def test_the_papers_own_cells_stand_beside_its_numbers():
     assert text["method"].tolist() == ["Baseline", "Reg. 1"]
 
 
-def test_nothing_published_stands_beside_other_cells():
-    measured = paper_tables.measured(1, cell_metrics({"topk": 0.7}), NAMES)
-    table = paper_tables.beside_published(1, measured, PUBLISHED)
-    assert not [name for name in table if name.endswith("_published")]
-
-
 def test_an_ablation_stands_beside_what_it_ablates():
     r2 = {"topk": 0.7, "reg1": 0.71, "reg1_all": 0.6}
     metrics = cell_metrics(r2, **PAPER_CELL)
@@ -251,83 +244,12 @@ def test_files_hold_ids_in_csv_and_labels_elsewhere(tmp_path):
     assert all(r"a\_\$d: 3 steps, 2 training" in text for text in above)
 
 
-# What TeX prints.
-TEX = {
-    r"\textbackslash{}": "\\",
-    r"\textbar{}": "|",
-    r"\textasciicircum{}": "^",
-    r"\textasciitilde{}": "~",
-    "$<$": "<",
-    "$>$": ">",
-    "{[}": "[",
-    "{*}": "*",
-    **{f"\\{character}": character for character in "_%&#${}"},
-}
-TEX_PATTERN = "|".join(map(re.escape, TEX))
-
-
-def print_tex(text):
-    """Return what TeX prints of a text."""
-    return re.sub(TEX_PATTERN, lambda match: TEX[match[0]], text)
-
-
-def without_tex(text):
-    """Return a text without all that stands for a character in TeX."""
-    return re.sub(TEX_PATTERN, "", text)
-
-
-def test_a_text_is_printed_as_it_is():
-    texts = [
-        *hostile.LABELS,
-        hostile.DATASET,
-        hostile.CLASS,
-        "_a_ b_c",
-        "[*]",
-        "^{~}",
-        "100 %",
-        r"\textbar{}",
-        "&lt;",
-    ]
-    frame = pd.DataFrame([texts], columns=texts)
-    for line in markup.markdown(frame).splitlines()[::2]:
-        cells = re.split(r"(?<!\\)\|", line)[1:-1]
-        # None of these is left to begin something else.
-        assert not any(re.search(r"(?<!\\)[`*$<]|(?<![\\\w])_", cell) for cell in cells)
-        assert [
-            html.unescape(re.sub(r"\\([\W_])", r"\1", cell)).strip() for cell in cells
-        ] == texts
-    rows = [
-        line.removesuffix(r" \\")
-        for line in markup.latex(frame, "x").splitlines()
-        if " & " in line
-    ]
-    assert len(rows) == 2
-    for row in rows:
-        cells = re.split(r"(?<!\\)&", row)
-        special = re.compile(r"[\\$%#^~|{}&]|^[\[*]")
-        assert not any(special.search(without_tex(cell)) for cell in cells)
-        assert [print_tex(cell).strip() for cell in cells] == texts
-
-
 @pytest.mark.parametrize(
     "label", ["# a", "> *b* [c](d)", "- `e`", "+ f", "12. g", "12) h", "1.5 i", "---"]
 )
 def test_a_label_begins_nothing_at_the_start_of_a_paragraph(label):
     rendered = markdown_it.MarkdownIt().render(markup.prose(label))
     assert html.unescape(rendered) == f"<p>{label}</p>\n"
-
-
-def test_a_label_may_be_a_title():
-    methods = METHODS | {"odd": {"label": "difference", "against": "topk"}}
-    names = Names(methods=methods)
-    metrics = cell_metrics(dict.fromkeys(methods, 0.7))
-    text = effects_as_text(1, paper_tables.measured(1, metrics, names), names)
-    assert text.columns[::2].tolist() == [
-        "difference",
-        "Reg. 1, published",
-        "difference, published",
-    ]
-    assert text.iloc[0, 0] == "R2" and text.iloc[0, 3].startswith("+0.000 (")
 
 
 @pytest.mark.parametrize("methods", [["topk"], ["topk", "reg1"]])

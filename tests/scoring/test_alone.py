@@ -96,16 +96,8 @@ def test_what_is_given_decides_which_columns_come_back(tmp_path):
             r"shape \(5, 9\); needed: embeddings, floats of shape \(N, 6\)",
         ),
         (
-            {"embeddings": "test/embeddings.npy"},
-            r"embeddings holds <U19 of shape \(\); needed",
-        ),
-        (
             {"embeddings": [[1.0, 2.0], [3.0]]},
             "embeddings cannot be read as an array: ",
-        ),
-        (
-            {"embeddings": np.zeros((0, 6), np.float32)},
-            r"float32 of shape \(0, 6\); needed",
         ),
         (
             {"embeddings": np.ones((1, 6), np.float32)},
@@ -116,41 +108,20 @@ def test_what_is_given_decides_which_columns_come_back(tmp_path):
             r"no variance to explain \(all its rows are the same after",
         ),
         (
-            {
-                "embeddings": np.outer(np.arange(1, 31), np.arange(1, 7)).astype(
-                    np.float32
-                )
-                / 7
-            },
-            r"embeddings has no variance to explain \(all its rows are the same after the norm unit_l2\)",
-        ),
-        (
             {"embeddings": np.full((9, 6), np.nan, np.float32)},
             r"row 0 \(from 0\) of embeddings holds NaN",
         ),
-        ({"train": np.ones((1, 6), np.float32)}, r"train has no variance to explain"),
         ({"train_groups": [1]}, "train_groups are given without train"),
         (
             {"labels": [1, 2]},
             r"labels are of shape \(2,\) for 30 embeddings; give one for each",
         ),
-        ({"labels": "labels.csv"}, r"labels are of shape \(\) for 30"),
         ({"labels": [None] + [1] * 29}, r"labels has nothing in row 0"),
         ({"labels": ["a", 1] * 15}, "labels mixes kinds"),
-        ({"groups": [1.0, float("nan")] * 15}, r"groups has nothing in row 1"),
         ({"judges": np.zeros((30, 4))}, "judges must be a mapping"),
         (
             {"judges": {"dinov2": np.zeros((29, 4))}},
             r"judges\['dinov2'\] has 29 rows for 30",
-        ),
-        (
-            {"judges": {"dinov2": np.zeros((30, 4), int)}},
-            r"judges\['dinov2'\] holds int64 of shape \(30, 4\); needed",
-        ),
-        ({"metrics": "purity"}, r"give a list of names, as \['purity'\]"),
-        (
-            {"judges": {"dinov2": np.zeros((30, 4))}},
-            r"judges\['dinov2'\] has no variance to explain \(all its rows",
         ),
         (
             {"embeddings": np.ma.masked_array(np.eye(30, 6), np.eye(30, 6) > 0)},
@@ -160,7 +131,6 @@ def test_what_is_given_decides_which_columns_come_back(tmp_path):
             {"labels": torch.ones(30, requires_grad=True)},
             "labels cannot be read as an array: Can't call numpy",
         ),
-        ({"metrics": True}, r"metrics is True; give a list of names, as \['purity'\]"),
         (
             {"metrics": {"purity": {"foo": 1}}},
             r"metrics is {'purity': {'foo': 1}}; give a list of names",
@@ -169,16 +139,11 @@ def test_what_is_given_decides_which_columns_come_back(tmp_path):
             {"metrics": ["probe"]},
             "metric probe needs a validation split, which sae.score does not take: it is of the",
         ),
-        (
-            {"metrics": ["stability"]},
-            "metric stability needs SAEs of other seeds, which",
-        ),
         ({"metrics": ["firing"]}, "metric firing reads train, which is not given"),
         (
             {"metrics": ["purity"]},
             "metric purity gives no column of what is given here: it may need labels",
         ),
-        ({"metrics": ["independent"]}, "metric independent reads judges"),
         ({"metrics": ["nothing"]}, "nothing"),
     ],
 )

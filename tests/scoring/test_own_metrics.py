@@ -147,16 +147,9 @@ def test_a_score_has_no_name_of_a_swept_option_nor_a_latent_s_column_one_of_a_ke
     ("returned", "message"),
     [
         ("{'a': PerLatent([1, 2])}", "a: 2 values for 16 latents"),
-        ("{'a': PerLatent(3)}", "a: 1 values for 16 latents"),
         ("{3: 1}", "3 is no name of a column"),
-        ("{'': 1}", "'' is no name of a column"),
         ("{'a\\nb': 1}", "'a\\nb' is no name of a column"),
         ("{'a': Curve([1, 2, 1], [1, 2, 3])}", "a: x holds NaN or one value twice"),
-        ("{'a': Curve([1, np.nan], [1, 2])}", "a: x holds NaN or one value twice"),
-        (
-            "{'a': PerLatent(np.zeros((16, 2)))}",
-            "a is or holds a value of type ndarray",
-        ),
         ("{'a': Curve([1, 2], [3])}", "a: x has 2 values, y 1"),
         ("{'a': PerLatent([1, 'b'] * 8)}", "a holds values of different kinds"),
         (
@@ -164,11 +157,8 @@ def test_a_score_has_no_name_of_a_swept_option_nor_a_latent_s_column_one_of_a_ke
             "a is or holds infinity, as where all embeddings of a split are the same",
         ),
         ("{'a': 10**400}", "a is or holds an integer of more than 64 bits"),
-        ("{'a': [1, 2]}", "a is or holds a value of type list"),
-        ("{'a': np.zeros(3)}", "a is or holds a value of type ndarray"),
         ("{'a': subject.coder.b_dec.sum()}", "a is or holds a value of type Tensor"),
         ("None", "score returns a value of type NoneType, not a dict"),
-        ("0.5", "score returns a value of type float, not a dict"),
     ],
 )
 def test_what_a_metric_may_not_return_is_named(cell, write_metrics, returned, message):

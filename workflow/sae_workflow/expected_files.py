@@ -99,7 +99,7 @@ def name_missing_files(files: list[str]) -> str:
     """Name some missing files, a folder that is gone in place of those in it."""
     counts = Counter(_outermost_missing(file) for file in files)
     names = [
-        f"{name} ({count} files)" if name.endswith("/") and count > 1 else name
+        f"{name} ({count} files)" if count > 1 else name
         for name, count in counts.items()
     ]
     text = ", ".join(names[:MOST_NAMED])

@@ -152,14 +152,19 @@ class Survey:
         if links:
             self.kept[links[-1]] = f"a link to {os.readlink(links[-1])}"
             return
-        held = [path] if path.is_file() else [*self._files_that_stay(path)]
+        held = [path]
+        if not path.is_file():
+            held = [
+                file
+                for file in _files_below(path)
+                # But for what dead processes left.
+                if not self.unused.keys() & {file, *file.parents}
+            ]
         fetched: Iterable[str] = ()
+        manifest = path / "artifact.json"
         try:
-            if (path / "artifact.json").exists():
-                manifest = files.read_json(
-                    path / "artifact.json", "artifact's manifest"
-                )
-                fetched = manifest["files"]
+            if manifest.exists():
+                fetched = files.read_json(manifest, "artifact's manifest")["files"]
         except (UserError, KeyError) as error:
             self.kept[path] = f"it cannot be read: {error}"
             return
@@ -173,12 +178,6 @@ class Survey:
             self.kept[path] = f"not only ours: it holds {min(foreign)}"
         elif held:
             self.unused[path] = reason
-
-    def _files_that_stay(self, path: Path) -> Iterator[Path]:
-        """Yield the files below a path, but for what dead processes left."""
-        for file in _files_below(path):
-            if file not in self.unused and not self.unused.keys() & set(file.parents):
-                yield file
 
     def _judge_store(self) -> None:
         """List the SAEs of the store that no bank or link names which stays."""

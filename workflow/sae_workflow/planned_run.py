@@ -1,9 +1,9 @@
 """What a run was planned with: its config, and the hashes and versions of its code.
 
-On a cluster each job has a Snakemake of its own, which reads the Snakefile anew. By
-then config and code may be others, so it takes both from the run that planned: through
-a file, which the environment variable `SAE_RUN` names. Each run has a file of its own,
-since several may share a folder.
+Snakemake lacks it: on a cluster each job has a Snakemake of its own, which reads the
+Snakefile anew. By then config and code may be others, so it takes both from the run
+that planned: through a file, which the environment variable `SAE_RUN` names. Each run
+has a file of its own, since several may share a folder.
 """
 
 import atexit

@@ -1,6 +1,6 @@
-"""What Snakemake would fail at later, or say less plainly, is checked before a run.
+"""Folders that are closed, and files from the future, are found before a run.
 
-These are folders that are closed, and files from the future.
+Snakemake lacks it: it would fail at them later, or say less plainly of what.
 """
 
 import errno

@@ -2,7 +2,8 @@
 
 `make publish EXPERIMENT=NAME` does. `results/{experiment}/hub/` gets a folder per SAE,
 as SAELens loads it (`cfg.json`, `sae_weights.safetensors`), and a README that says what
-they are worth and what they were made from. Nothing is uploaded.
+they are worth and what they were made from. Nothing is uploaded. Snakemake lacks it:
+its storage plugins copy a rule's files as they are.
 """
 
 from collections.abc import Iterator
@@ -173,7 +174,7 @@ def _sources(config: Config, experiment: str) -> Iterator[str]:
     for name in spec.backbones:
         entries[f"backbone {name}"] = config.backbones[name]
     for name in spec.judges:
-        entries[f"judge {name}, of `independent` alone"] = config.backbones[name]
+        entries[f"judge {name}"] = config.backbones[name]
 
     for title, entry in entries.items():
         if not entry.artifact_names:

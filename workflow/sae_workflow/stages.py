@@ -220,27 +220,6 @@ def _one_job_for_each_embedding_probed(
     return [{"dataset": dataset, "backbone": backbone} for dataset, backbone in places]
 
 
-def _one_job_if_galleries_are_shown(config: Config, experiment: str) -> list[Wildcards]:
-    return [] if settings.gallery_cell(config, experiment) is None else [{}]
-
-
-def _datasets(config: Config, experiment: str) -> list[str]:
-    return config.experiments[experiment].datasets
-
-
-def _modules_of_all_importers(_job: Job) -> list[str]:
-    return [
-        registry.module_name("importer", name) for name in registry.names("importer")
-    ]
-
-
-def _meaning_of_scores(job: Job) -> list[versions.Name]:
-    scored_by = settings.scoring_names(
-        job.config, job.wildcards.experiment, stage=job.rule
-    )
-    return [("scoring", "stage"), *scored_by]
-
-
 _EMBED = Stage(
     "embed",
     makes=paths.EMBEDDINGS_MANIFEST,
@@ -252,7 +231,10 @@ _SCORE = Stage(
     "score",
     makes=paths.STAGE_TABLE,
     jobs=_one_job_for_each_cell_scored("score"),
-    meaning=_meaning_of_scores,
+    meaning=lambda job: [
+        ("scoring", "stage"),
+        *settings.scoring_names(job.config, job.wildcards.experiment, stage=job.rule),
+    ],
     computes=True,
 )
 # {rule: its stage}, in the order in which the rules run.
@@ -272,7 +254,10 @@ STAGES: dict[str, Stage] = {
         "import",
         makes=paths.IMPORTED,
         jobs=_one_job_for_each("method", settings.imported_methods),
-        further_modules=_modules_of_all_importers,
+        further_modules=lambda _job: [
+            registry.module_name("importer", name)
+            for name in registry.names("importer")
+        ],
     ),
     "download": Stage(
         "download",
@@ -283,7 +268,10 @@ STAGES: dict[str, Stage] = {
     "dataset": Stage(
         "dataset",
         makes=paths.DATASET,
-        jobs=_one_job_for_each("dataset", _datasets),
+        jobs=_one_job_for_each(
+            "dataset",
+            lambda config, experiment: config.experiments[experiment].datasets,
+        ),
         meaning=lambda job: [("data", "dataset"), job.dataset_type],
     ),
     "annotate": Stage(
@@ -320,7 +308,9 @@ STAGES: dict[str, Stage] = {
     "gallery": Stage(
         "gallery",
         makes=paths.GALLERY,
-        jobs=_one_job_if_galleries_are_shown,
+        jobs=lambda config, experiment: (
+            [{}] if settings.gallery_cell(config, experiment) else []
+        ),
         further_modules=lambda job: [
             versions.module_name(*job.at_gallery_cell().dataset_type)
         ],

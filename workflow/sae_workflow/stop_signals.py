@@ -2,7 +2,7 @@
 
 Ctrl-C, `kill` and a terminal that is closed tell them so.
 
-Snakemake itself would end in tracebacks, or wait for all jobs at work.
+Snakemake lacks it: it would end in tracebacks, or wait for all jobs at work.
 """
 
 import _thread

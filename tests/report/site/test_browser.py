@@ -288,17 +288,6 @@ def test_what_was_not_chosen_says_so(visit):
     assert "No SAE of this method" in text and "incomplete" not in text
 
 
-def test_a_rule_lies_inside_its_chart(visit):
-    page = visit(f"#/cell/{CELL}")
-    inside = page.evaluate(
-        """[...document.querySelectorAll("svg .rule")].map((rule) => {
-          const [line, svg] = [rule.getBoundingClientRect(), rule.closest("svg").getBoundingClientRect()];
-          return line.top >= svg.top && line.bottom <= svg.bottom && line.left >= svg.left && line.right <= svg.right;
-        })"""
-    )
-    assert inside and all(inside)
-
-
 def test_images_stand_in_the_order_of_the_codes(visit, site):
     code = site[1]["codes"][0]
     page = visit(VIEWS["latent"])
@@ -648,23 +637,6 @@ def test_hostile_names_are_text(visit):
     go(page, VIEWS["latents"])
     options = page.get_by_label("Main class").locator("option").all_inner_texts()
     assert options[1:4] == [sample.HOSTILE, sample.ARABIC, sample.LONG]
-
-
-def test_theme_is_kept(visit):
-    page = visit(color_scheme="light")
-    paper = "getComputedStyle(document.body).backgroundColor"
-    light = page.evaluate(paper)
-    page.get_by_role("button", name="Dark").click()
-    dark = page.evaluate(paper)
-    page.reload()
-    settled(page)
-    assert light != dark == page.evaluate(paper)
-
-
-def test_prints(visit, tmp_path):
-    page = visit(VIEWS["latent"])
-    page.pdf(path=tmp_path / "latent.pdf")
-    assert (tmp_path / "latent.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_a_missing_file_is_said(visit, site, tmp_path):

@@ -98,24 +98,6 @@ def test_any_sae_has_a_site(place):
     assert sorted(path.name for path in place.glob("*site*")) == ["site"]
 
 
-def test_names_ks_and_no_images(place):
-    coder = Coder(D, M, 2)
-    coder.initialise(torch.zeros(D), 2)
-    saefile.save(coder, place / "other.safetensors")
-    explore(
-        sae=[str(place / "sae0.safetensors"), str(place / "other.safetensors")],
-        activations=place / "x.npy",
-        out=place / "a",
-        method=["A </script>", "B"],
-    )
-    about = payload(place / "a", "overview")
-    labels = [method["label"] for method in about["methods"]]
-    assert labels == ["A </script>", "B (k = 2)"]
-    page = (place / "a/index.html").read_text()
-    assert "A &lt;/script&gt;" in page and "A </script>" not in page
-    assert payload(place / "a", "images/0")["sheets"] == 0
-
-
 def test_the_images_of_the_embeddings_own_dataset_are_shown(place, caplog):
     for number in range(N):
         path = place / f"pictures/{number % 2}/{number}.png"

@@ -13,7 +13,7 @@ from sae.bank.read import Bank
 from sae.bank.sae import Sae
 from sae.core import registry
 from sae.report.names import MARKERS, Names
-from sae.report.site import cells, experiment, overview, start
+from sae.report.site import cells, overview, start
 from sae.report.site.answer import answer
 from sae.report.site.images import classes
 from sae.training.recipe import Settings
@@ -357,17 +357,6 @@ def test_a_method_without_a_chosen_trial_has_the_one_of_highest_validation_r2():
     chosen = {"topk": saes[0]}
     best = cells.best_reconstructing(bank, NAMES, metrics, chosen)
     assert {method: e.name for method, e in best.items()} == {"reg1": "lr2"}
-
-
-def test_images_that_are_left_out_are_named():
-    broken = {f"train/{n}.png": "truncated" for n in range(12)}
-    (sentence,) = experiment.images_left_out("Data", "are broken", broken)
-    assert sentence.startswith("Data: 12 images are broken: train/0.png, train/1.png")
-    assert sentence.endswith("train/9.png, ....")
-    broken = {"a.png": "truncated"}
-    (sentence,) = experiment.images_left_out("Data", "are broken", broken)
-    assert sentence == "Data: 1 images are broken: a.png."
-    assert experiment.images_left_out("Data", "are broken", {}) == []
 
 
 def test_a_metric_of_one_s_own_stands_on_the_site(tmp_path):
