@@ -123,7 +123,7 @@ def _provenance(extraction: Extraction, source: EmbeddingSource) -> dict[str, An
             "fingerprint": source.fingerprint(),
         },
         "image_size": extraction.image_size,
-        "precision": backbone.shared.precision,
+        "precision": extraction.precision,
         "batch_size": extraction.batch_size,
         "device": extraction.device_type,
         "artifacts": dataset_manifest["artifacts"]

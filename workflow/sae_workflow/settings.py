@@ -25,14 +25,14 @@ from sae.bank.plan import Method, Plan
 from sae.config import entries
 from sae.config.extends import LONGEST_CHAIN, SECTIONS
 from sae.config.load import load_config
-from sae.config.models import NO_OPTIONS, Config, method_of
+from sae.config.models import Config, method_of
 from sae.config.problems import ConfigError
 from sae.config.yaml_file import parse_file
 from sae.core import registry, versions
 from sae.core.errors import UserError
 from sae.core.options import as_record, facts_of_experiment, from_record
 from sae.core.paths import STAGES
-from sae.data.entries import NAMED_BY
+from sae.data.entries import NAMED_BY, NO_OPTIONS
 
 # The folder workflow/.
 HERE = Path(__file__).parent.parent
