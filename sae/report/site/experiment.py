@@ -178,7 +178,7 @@ class _Experiment:
         bank = read_bank(self.results / f"saes/{dataset}/{backbone}/k{k}/bank.json")
         tables = self._tables_of(cell)
         for entry in bank.saes:
-            if entry.judged:
+            if entry.chosen:
                 self._judged.add((*cell, *entry.table_key))
 
         chosen = cells.chosen_saes(bank, names, tables.selection)
@@ -309,7 +309,7 @@ class _Experiment:
         siblings = [
             bank.open(sibling).to(self.device)
             for sibling in bank.siblings(entry)
-            if sibling.judged
+            if sibling.chosen
         ]
         return ShownSae(
             number, entry.method, coder, table, siblings, is_chosen=is_chosen

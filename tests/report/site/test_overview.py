@@ -31,10 +31,10 @@ NAMES = Names(
 )
 
 
-def entry(method, protocol, trial, seed, judged=True):
+def entry(method, protocol, trial, seed, chosen=True):
     settings = Settings.model_construct()
     names = ("d", "b", 4, method, {"lr": trial}, seed)
-    return Sae(*names, protocol, settings, status="ok", judged=judged)
+    return Sae(*names, protocol, settings, status="ok", chosen=chosen)
 
 
 def test_what_stands_for_a_method():
@@ -43,7 +43,7 @@ def test_what_stands_for_a_method():
         for seed in (0, 1)
         for method in ("topk", "raw", "reg1_all")
     ]
-    saes += [entry("reg1", "paper", 1, 0, judged=False), entry("reg1", "paper", 1, 1)]
+    saes += [entry("reg1", "paper", 1, 0, chosen=False), entry("reg1", "paper", 1, 1)]
     saes += [
         entry(m, "fair", lr, seed)
         for seed in (3, 4)
@@ -338,8 +338,8 @@ def test_a_method_has_a_colour_in_hex_and_a_marker_that_the_site_draws():
 def test_a_method_without_a_chosen_trial_has_the_one_of_highest_validation_r2():
     saes = [
         entry("topk", "paper", 1, 0),
-        *(entry("reg1", "paper", lr, 0, judged=False) for lr in (1, 2, 3)),
-        entry("raw", "paper", 1, 0, judged=False),  # A control has no trials.
+        *(entry("reg1", "paper", lr, 0, chosen=False) for lr in (1, 2, 3)),
+        entry("raw", "paper", 1, 0, chosen=False),  # A control has no trials.
     ]
     bank = Bank("bank.json", "d", "b", 4, 1.0, "", saes, {})
     r2 = {
