@@ -17,7 +17,7 @@ from sae_workflow import (
     schema,
     settings,
 )
-from sae_workflow.settings import Cell, EmbeddedDataset
+from sae_workflow.settings import Cell
 from sae_workflow.stages import STAGES, Job
 from support.errors import refused_naming
 
@@ -337,9 +337,8 @@ def test_a_judge_is_embedded_and_asked_and_no_sae_is_trained_on_it():
     dataset = "fashion_mnist_smoke"
     assert settings.cells(config, "smoke") == [Cell(dataset, "efficientnet_lite0", 8)]
     assert settings.embedded_datasets(config, "smoke") == [
-        EmbeddedDataset(dataset, "efficientnet_lite0"),
-        EmbeddedDataset(dataset, "dinov2_vit_s14"),
-        EmbeddedDataset(dataset, "thumbnail"),
+        {"dataset": dataset, "backbone": backbone}
+        for backbone in ("efficientnet_lite0", "dinov2_vit_s14", "thumbnail")
     ]
     assert settings.other_backbones(config, "smoke", "efficientnet_lite0") == [
         "dinov2_vit_s14"

@@ -616,8 +616,8 @@ def _describe_disk(
     unknown: dict[str, None] = {}
     for place in settings.embedded_datasets(config, experiment):
         try:
-            image_count = sum(count_images(config, place.dataset).values())
-            figures = backbone_figures(config, place.dataset, place.backbone)
+            image_count = sum(count_images(config, place["dataset"]).values())
+            figures = backbone_figures(config, **place)
         except UnknownSize as error:
             unknown[f"  not counted in disk and hours: {error}"] = None
             continue
@@ -626,13 +626,13 @@ def _describe_disk(
         embeddings = image_count * d * dtype.itemsize
         saes = 0
         for cell, plan in plans.items():
-            if (cell.dataset, cell.backbone) == (place.dataset, place.backbone):
+            if place.items() <= cell.wildcards.items():
                 m = largest_width(plan)
                 # Two matrices and two biases, in float32.
                 saes += count_saes(plan) * 4 * (2 * m * d + m + d)
         total += embeddings + saes
         yield (
-            f"  {place.dataset + ' / ' + place.backbone:<42}{image_count:>11,}{d:>6}"
+            f"  {' / '.join(place.values()):<42}{image_count:>11,}{d:>6}"
             f"{embeddings / 1e9:>12,.2f}{saes / 1e9:>9,.2f}"
         )
     yield from unknown
