@@ -19,9 +19,9 @@ import numpy as np
 import pandas as pd
 from sae_workflow import settings
 
-from sae.comparison import controls, fronts, intervals, outcomes, pairs, readings
+from sae.comparison import controls, fronts, intervals, outcomes, pairs
 from sae.comparison.fronts import TRIAL
-from sae.comparison.readings import Readings
+from sae.comparison.outcomes import Readings
 from sae.comparison.scores import across_groups
 from sae.core import files
 from sae.core.errors import UserError
@@ -201,7 +201,7 @@ def read_sets(experiment: Experiment) -> Tables:
           the trials with twins.
     """
     names = experiment.names
-    all_readings = readings.read(experiment.metrics, names.tuned, names.fronts)
+    all_readings = outcomes.readings_of(experiment.metrics, names.tuned, names.fronts)
     paper = rows_under(read_metrics(experiment.folder / "metrics.parquet"), "paper")
     chosen = across_groups(chosen_rows(paper, "test", names.compared))
     fewer_trials: dict[str, Readings] = {}
@@ -329,12 +329,12 @@ def read_fewer_trials(experiment: Experiment, is_kept: pd.Series) -> Readings:
     """
     rows = experiment.metrics[is_kept]
     against = experiment.names.tuned
-    of_seeds = readings.read(rows, against, experiment.first_width)
+    of_seeds = outcomes.readings_of(rows, against, experiment.first_width)
     missing = [effects["status"] == "seeds missing" for effects in of_seeds[:2]]
     if not any(is_missing.any() for is_missing in missing):
         return of_seeds
     tuning = rows[rows["seed"] == experiment.names.fronts.tuning]
-    of_tuning = readings.read(tuning, against, experiment.first_width)
+    of_tuning = outcomes.readings_of(tuning, against, experiment.first_width)
     joined = []
     for effects, is_missing, substitutes in zip(
         of_seeds[:2], missing, of_tuning[:2], strict=True
@@ -450,11 +450,11 @@ def read_pairs(experiment: Experiment) -> Tables:
         raise UserError(f"{experiment.folder}: only {', '.join(PAIRS)} have pairs")
     paired = PAIRS[experiment.folder.name]
     names = experiment.names
-    first = readings.read(experiment.metrics, names.tuned, names.fronts)
+    first = outcomes.readings_of(experiment.metrics, names.tuned, names.fronts)
     second = first
     if paired.minus != experiment.folder.name:
         with_second = read_experiment(experiment.folder.parent / paired.minus)
-        second = readings.read(with_second.metrics, names.tuned, names.fronts)
+        second = outcomes.readings_of(with_second.metrics, names.tuned, names.fronts)
     for effects, datasets in (
         (first.fronts, paired.names.keys()),
         (second.fronts, paired.names.values()),

@@ -27,12 +27,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from sae.comparison import intervals, outcomes, readings
+from sae.comparison import intervals, outcomes
 from sae.comparison.fronts import FrontRule
 from sae.comparison.intervals import POWER
-from sae.comparison.outcomes import DATASETS_AS_BLOCKS, NEGLIGIBLE
+from sae.comparison.outcomes import DATASETS_AS_BLOCKS, NEGLIGIBLE, Readings
 from sae.comparison.pairs import COLUMNS as PAIR_COLUMNS
-from sae.comparison.readings import Readings
 from sae.core import files
 from sae.scoring.front import DETECTION, MS
 
@@ -232,7 +231,7 @@ class World:
         rule = FrontRule(widths=[0.01])
         if design.fresh:
             rule = FrontRule(widths=[0.01], tuning=0, tuned=["lr"])
-        return readings.read(metrics.reset_index(drop=True), self.against, rule)
+        return outcomes.readings_of(metrics.reset_index(drop=True), self.against, rule)
 
 
 def _gains(

@@ -109,7 +109,7 @@ def _add_own_options(
     step_parser.description = docstring.partition("\n\nArgs:")[0]
     command.add_options(step_parser, function)
     parameter_names = [
-        option.parameter.name for option in command.command_options(function)
+        parameter.name for parameter, _ in command.command_options(function)
     ]
     # Who computes on a device computes with PyTorch.
     if "device" in parameter_names:

@@ -33,7 +33,7 @@ class Sae:
         status: "planned", "ok" or "diverged".
         step: Number of its last training step, from 0; -1 where nothing was trained.
         sha256: Hash of its file; None if there is none.
-        judged: Whether a protocol chose it to get every score.
+        chosen: Whether a protocol chose it to get every score (in bank.json `judged`).
     """
 
     dataset: str
@@ -50,7 +50,7 @@ class Sae:
     status: str = "planned"
     step: int = -1
     sha256: str | None = None
-    judged: bool = False
+    chosen: bool = False
 
     @property
     def ok(self) -> bool:
@@ -94,7 +94,7 @@ class Sae:
             "status": self.status,
             "step": self.step,
             "path": self.path if self.ok else None,
-            "judged": self.judged,
+            "judged": self.chosen,
         }
 
     @classmethod
@@ -110,6 +110,7 @@ class Sae:
         """
         fields = dict(record)
         del fields["path"]
+        fields["chosen"] = fields.pop("judged")
         # They were checked when it was trained, perhaps by code that is not here.
         settings = {**later_options(Settings), **fields["settings"]}
         fields["settings"] = Settings.model_construct(**settings)

@@ -91,7 +91,7 @@ def find_point(
         return FrontPoint(NO_FRONT)
     vertex_r2 = vertices["r2"].to_numpy(float)
     lowest = float(vertex_r2[-1])
-    reach = front.best_r2(trials)
+    reach = front.reach(trials)
     if r2 > reach + TOLERANCE:
         return FrontPoint(OUT_OF_REACH, reach=reach)
 

@@ -323,27 +323,27 @@ def read_test_scores(metrics: pd.DataFrame) -> TestScores:
     return tests
 
 
-class _Front:
-    """The vertices of a front on validation, and what their SAEs score on test.
+class _Front(NamedTuple):
+    """Vertices of a front on validation, and what their SAEs score on test.
 
     Attributes:
-        r2: (vertices,) on validation, falling.
-        names: (vertices,) of the trials.
+        r2: (vertices,) by which the front is read, falling.
+        trials: (vertices,) their names.
         scores: (vertices,) {seed: what that SAE scores on test}, as `TestScores`.
-
-    A *place* is that of a vertex in these.
     """
 
-    def __init__(self, vertices: pd.DataFrame, tests: TestScores) -> None:
-        keys = vertices[TRIAL].itertuples(index=False, name=None)
-        self.r2 = vertices["r2"].to_numpy(float)
-        self.names = [*vertices["trial"]]
-        self.scores = [tests.get(key, {}) for key in keys]
+    r2: np.ndarray
+    trials: list[str]
+    scores: list[dict[int, dict[str, float]]]
 
-    @property
-    def floor(self) -> float:
-        """The R^2 of the vertex of highest score, NaN if there is no vertex."""
-        return float(self.r2[-1]) if len(self.r2) else nan
+    def at(self, places: Iterable[int]) -> _Front:
+        """Return the vertices at some places."""
+        kept = list(places)
+        return _Front(
+            self.r2[kept],
+            [self.trials[place] for place in kept],
+            [self.scores[place] for place in kept],
+        )
 
     def diverged(self, seed: int) -> list[int]:
         """Return the places of vertices whose SAE of a seed diverged."""
@@ -352,18 +352,6 @@ class _Front:
             for place, scores in enumerate(self.scores)
             if seed in scores and not scores[seed]
         ]
-
-
-class _SeedFront(NamedTuple):
-    """A front as it stands with one seed, without vertices that diverged.
-
-    Attributes:
-        places: (vertices,) of the vertices in the :class:`_Front`.
-        r2: (vertices,) by which the front is read, falling.
-    """
-
-    places: list[int]
-    r2: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -427,13 +415,18 @@ class _FrontPair:
     def problem(self) -> str | None:
         if not len(self.method_front.r2) or not len(self.baseline_front.r2):
             return "infeasible"
-        if self.reach < self.baseline_front.floor - TOLERANCE:
+        if self.reach < self.floor - TOLERANCE:
             return "out of reach"
         return None
 
+    @property
+    def floor(self) -> float:
+        """The R^2 of the baseline's vertex of highest score, NaN if it has none."""
+        r2 = self.baseline_front.r2
+        return float(r2[-1]) if len(r2) else nan
+
     def row(self, width: float, **about: Any) -> Effect:
         """Return a row with what is known before any seed is read."""
-        floor = self.baseline_front.floor
         dataset, backbone, k = self.cell
         return Effect(
             dataset=dataset,
@@ -447,18 +440,17 @@ class _FrontPair:
             reading=self.reading,
             best_r2=self.best_r2,
             reach=self.reach,
-            floor=floor,
+            floor=self.floor,
             shortfall=_positive_part(self.best_r2 - self.reach),
             gain=_positive_part(self.reach - self.best_r2),
-            below_floor=self.reach < floor,
+            below_floor=self.reach < self.floor,
             **about,
         )
 
     def seeds(self, width: float) -> list[int]:
         """Return the seeds that are read: both fronts have them at their vertices."""
         # Where both fronts are read by validation, if no vertex diverged.
-        low = self.best_r2 - width
-        window = Window(low, self.best_r2, self.baseline_front.floor, self.reach)
+        window = Window(self.best_r2 - width, self.best_r2, self.floor, self.reach)
         seeds_by_front = []
         for side in (self.method_front, self.baseline_front):
             # A vertex that weighs nothing in the window does not count.
@@ -483,7 +475,7 @@ class _FrontPair:
     def effect_with(self, width: float, seed: int) -> Effect:
         """Read both fronts with one seed; NaN where these cannot be compared."""
         lost = [
-            side.names[place]
+            side.trials[place]
             for side in (self.method_front, self.baseline_front)
             for place in side.diverged(seed)
         ]
@@ -492,16 +484,16 @@ class _FrontPair:
 
         of_method = self.with_seed(self.method_front, seed)
         of_baseline = self.with_seed(self.baseline_front, seed)
-        if not of_method.places or not of_baseline.places:
+        if not of_method.trials or not of_baseline.trials:
             return row
         # Where a vertex diverged, each front is read as far as both still reach.
         window = self.window_of_seed(width, seed, of_method, of_baseline)
         if window.reach < window.floor - TOLERANCE:
             return row
 
-        score, r2, vertices = self.mean(self.method_front, of_method, window, seed)
+        score, r2, vertices = self.mean(of_method, window, seed)
         baseline_score, baseline_r2, baseline_vertices = self.mean(
-            self.baseline_front, of_baseline, window, seed
+            of_baseline, window, seed
         )
         better = SCORES[self.score].better
         return dataclasses.replace(
@@ -513,20 +505,23 @@ class _FrontPair:
             baseline_vertices=baseline_vertices,
         )
 
-    def with_seed(self, side: _Front, seed: int) -> _SeedFront:
-        places = [place for place, scores in enumerate(side.scores) if scores.get(seed)]
+    def with_seed(self, side: _Front, seed: int) -> _Front:
+        """Return a front as it stands with a seed, without vertices that diverged."""
+        front_of_seed = side.at(
+            place for place, scores in enumerate(side.scores) if scores.get(seed)
+        )
         if self.reading == VALIDATION:
-            return _SeedFront(places, side.r2[places])
-        test_r2 = np.array([side.scores[place][seed]["r2"] for place in places])
+            return front_of_seed
+        test_r2 = np.array([scores[seed]["r2"] for scores in front_of_seed.scores])
         order = np.argsort(-test_r2, kind="stable")
-        return _SeedFront([places[n] for n in order], test_r2[order])
+        return front_of_seed._replace(r2=test_r2).at(order)
 
     def window_of_seed(
         self,
         width: float,
         seed: int,
-        of_method: _SeedFront,
-        of_baseline: _SeedFront,
+        of_method: _Front,
+        of_baseline: _Front,
     ) -> Window:
         reach = float(min(of_method.r2[0], of_baseline.r2[0]))
         if self.reading == VALIDATION:
@@ -539,27 +534,28 @@ class _FrontPair:
             )
             best_r2 = self.best_r2
         else:
-            # The last vertex has the highest score on validation.
-            highest = of_baseline.places.index(max(of_baseline.places))
-            floor = float(of_baseline.r2[highest])
+            # Of the baseline's vertices the last one has the highest score on
+            # validation.
+            in_order = self.baseline_front.trials
+            highest = max(of_baseline.trials, key=in_order.index)
+            floor = float(of_baseline.r2[of_baseline.trials.index(highest)])
             best_r2 = float(of_baseline.r2[0])
         return Window(best_r2 - width, best_r2, floor, reach)
 
-    def mean(
-        self, side: _Front, seed_front: _SeedFront, window: Window, seed: int
-    ) -> tuple[float, float, str]:
+    def mean(self, side: _Front, window: Window, seed: int) -> tuple[float, float, str]:
         """Return the means of score and R^2 over a window, and "trial: weight; ..."."""
         score = 0.0
         r2 = 0.0
         texts = []
-        weights = front.weights(seed_front.r2, window)
-        for place, weight in zip(seed_front.places, weights, strict=True):
+        weights = front.weights(side.r2, window)
+        for trial, scores, weight in zip(
+            side.trials, side.scores, weights, strict=True
+        ):
             # A vertex that weighs nothing may lack the score.
             if weight > 0:
-                scores = side.scores[place][seed]
-                score += float(weight) * scores[self.score]
-                r2 += float(weight) * scores["r2"]
-                texts.append(f"{side.names[place]}: {weight:.3f}")
+                score += float(weight) * scores[seed][self.score]
+                r2 += float(weight) * scores[seed]["r2"]
+                texts.append(f"{trial}: {weight:.3f}")
         return score, r2, "; ".join(texts)
 
 
@@ -582,14 +578,16 @@ def _comparable_pairs(
         if method in against
     }
     measured = [score for score in OWN_FRONTS if trials[score].notna().any()]
-    fronts = {
-        (method, score): _Front(
-            front.vertices(rows, score, SCORES[score].better), tests
+    fronts = {}
+    for method, score in itertools.product(methods, measured):
+        vertices = front.vertices(methods[method], score, SCORES[score].better)
+        keys_of_vertices = vertices[TRIAL].itertuples(index=False, name=None)
+        fronts[method, score] = _Front(
+            r2=vertices["r2"].to_numpy(float),
+            trials=[*vertices["trial"]],
+            scores=[tests.get(key, {}) for key in keys_of_vertices],
         )
-        for method, rows in methods.items()
-        for score in measured
-    }
-    reach = {method: front.best_r2(rows) for method, rows in methods.items()}
+    reach = {method: front.reach(rows) for method, rows in methods.items()}
 
     keys = trials[TRIAL].itertuples(index=False, name=None)
     trained_seeds = {seed for key in keys for seed in tests.get(key, ())}

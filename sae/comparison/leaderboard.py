@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from pydantic import Field
 
-from sae.comparison import fronts, outcomes, readings
+from sae.comparison import fronts, outcomes
 from sae.comparison.intervals import IntervalRule
 from sae.comparison.methods import Methods
 from sae.comparison.scores import COMPARED, SCORES, across_groups
@@ -127,26 +127,32 @@ def joined(
     names_on_leaderboard: set[str] = set()
     families: dict[str, str] = {}
     pictures: dict[str, str] = {}
-    parts: list[readings.Readings] = []
+    parts: list[list[pd.DataFrame]] = []
     omissions: list[str] = []
     for experiment in experiments:
         metrics, left_out = _comparable_rows(experiment, experiments[0])
         omissions += left_out
 
         made_by = experiment.made_by
-        part = readings.read(metrics, made_by.methods.tuned, made_by.fronts)
+        readings = outcomes.readings_of(metrics, made_by.methods.tuned, made_by.fronts)
         new_names = {
             method: _free_name(method, made_by.experiment, names_on_leaderboard)
-            for method in part.fronts["method"].unique()
+            for method in readings.fronts["method"].unique()
         }
         names_on_leaderboard.update(new_names.values())
-        parts.append(part.renamed(new_names))
+        parts.append(
+            [table.assign(method=table["method"].map(new_names)) for table in readings]
+        )
         # Where two folders know a backbone, its family is that of the earlier one.
         families = made_by.families | families
         pictures = made_by.pictures | pictures
 
     rule = experiments[0].made_by.intervals
-    joined_readings = readings.joined(parts)
+    tables = []
+    for of_one_kind in zip(*parts, strict=True):
+        not_empty = [table for table in of_one_kind if len(table)]
+        tables.append(pd.concat(not_empty or of_one_kind[:1], ignore_index=True))
+    joined_readings = outcomes.Readings(*tables)
     return outcomes.means(joined_readings, families, rule, pictures), omissions
 
 

@@ -22,11 +22,12 @@ of other families of backbones on these datasets, not of other datasets:
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from sae.comparison import fronts, pairs
 from sae.comparison.intervals import (
     BACKBONE,
     IntervalRule,
@@ -34,7 +35,6 @@ from sae.comparison.intervals import (
     smallest_found,
     student,
 )
-from sae.comparison.readings import Readings
 from sae.core import files
 from sae.scoring import old_names
 from sae.scoring.front import ENDPOINTS
@@ -107,6 +107,43 @@ def word(
     return f"{EQUIVALENT} {margin_text}" if is_small else INCONCLUSIVE
 
 
+class Readings(NamedTuple):
+    """What methods have beside their baselines, by three readings: tables of effects.
+
+    Fronts at the weights of validation are the headline. The other two stand beside
+    them and decide nothing.
+
+    Attributes:
+        fronts: Of :func:`sae.comparison.fronts.effects`, by the weights of validation.
+        equal_r2: Of that function at equal R^2 on test; endpoints alone.
+        pairs: Of :func:`sae.comparison.pairs.effects`, matched pairs of trials.
+    """
+
+    fronts: pd.DataFrame
+    equal_r2: pd.DataFrame
+    pairs: pd.DataFrame
+
+
+def readings_of(
+    metrics: pd.DataFrame, against: Mapping[str, str | None], rule: fronts.FrontRule
+) -> Readings:
+    """Read what every method has beside its baseline, in each cell.
+
+    Args:
+        metrics: Tidy metrics of an experiment, MS across groups; SAEs of other
+            protocols than the rule's are left out.
+        against: {method: the method that it is compared with, or None of a baseline}.
+        rule: What is feasible, and where fronts are read.
+    """
+    metrics = fronts.of_protocol(metrics, rule)
+    equal_r2 = fronts.effects(metrics, against, rule, equal_test_r2=True)
+    return Readings(
+        fronts=fronts.effects(metrics, against, rule),
+        equal_r2=equal_r2[equal_r2["score"].isin(ENDPOINTS)],
+        pairs=pairs.effects(metrics, against, rule),
+    )
+
+
 def means(
     readings: Readings,
     families: Mapping[str, str],
@@ -116,7 +153,7 @@ def means(
     """Average every method's effects over blocks, with intervals and an outcome.
 
     Args:
-        readings: Of `sae.comparison.readings.read`.
+        readings: Of :func:`readings_of`.
         families: {backbone: its family}.
         rule: How wide intervals are.
         pictures: {dataset: a name of its pictures}; its own is that of others.

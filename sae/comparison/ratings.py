@@ -19,7 +19,6 @@ degrees of freedom as there are raters or latents, whichever are fewer, less one
 """
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -48,25 +47,6 @@ LATENT = ["dataset", "backbone", "k", "method", "latent"]
 
 # What a statistic is computed from: how often each answer counts, (answers,).
 Statistic = Callable[[np.ndarray], Float[np.ndarray, " statistics"]]
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number, and how sure it is.
-
-    Attributes:
-        value: The number; NaN if it is not known.
-        low, high: The ends of its interval; NaN with too few raters.
-        p: Of the test that the true value is 0; NaN with too few raters.
-        largest: The larger distance from 0 of the ends of the interval of two one-sided
-            tests, of 90 %; NaN with too few raters.
-    """
-
-    value: float
-    low: float
-    high: float
-    p: float
-    largest: float
 
 
 def shares_right(
@@ -285,7 +265,7 @@ def psychometric(
     return pd.DataFrame(rows, columns=columns)
 
 
-def estimate(answers: pd.DataFrame, statistic: Statistic) -> list[Estimate]:
+def estimate(answers: pd.DataFrame, statistic: Statistic) -> list[Any]:
     """Return a statistic of answers with its intervals.
 
     Args:
@@ -293,13 +273,17 @@ def estimate(answers: pd.DataFrame, statistic: Statistic) -> list[Estimate]:
         statistic: What is computed of them, by how often each answer counts.
 
     Returns:
-        An estimate for each number that the statistic gives.
+        A row for each number that the statistic gives, NaN where it is not known:
+        `value`; `low`, `high`, the ends of its interval; `p` of the test that the true
+        value is 0; `largest`, the larger distance from 0 of the ends of the interval of
+        two one-sided tests, of 90 %. With too few raters all but `value` are NaN.
     """
     values = statistic(np.ones(len(answers)))
     raters = answers["rater"].nunique()
     latents = _count_latents(answers)
     if raters < FEWEST_RATERS or latents < FEWEST_LATENTS:
-        return [Estimate(float(value), *[np.nan] * 4) for value in values]
+        unknown = {name: np.nan for name in ("low", "high", "p", "largest")}
+        return [*pd.DataFrame({"value": values, **unknown}).itertuples(index=False)]
 
     rng = np.random.default_rng(SEED)
     rater_of_answer = pd.factorize(answers["rater"])[0]
@@ -318,10 +302,16 @@ def estimate(answers: pd.DataFrame, statistic: Statistic) -> list[Estimate]:
     half_width = t_quantile(freedom, RULE.confidence) * error
     largest = np.abs(values) + t_quantile(freedom, RULE.one_sided) * error
     p = t_test(values, error, freedom)
-    low = values - half_width
-    high = values + half_width
-    columns = zip(values, low, high, p, largest, strict=True)
-    return [Estimate(*map(float, column)) for column in columns]
+    estimates = pd.DataFrame(
+        {
+            "value": values,
+            "low": values - half_width,
+            "high": values + half_width,
+            "p": p,
+            "largest": largest,
+        }
+    )
+    return [*estimates.itertuples(index=False)]
 
 
 def _variance(

@@ -8,13 +8,14 @@ from typing import Any
 from sae.config import entries
 from sae.config.entries import head_of
 from sae.config.method_checks import check_method
-from sae.config.models import Config, Entry, RecipeEntry, method_of
+from sae.config.models import Config, RecipeEntry, method_of
 from sae.config.named_experiment import NamedExperiment
 from sae.config.problems import Problems
 from sae.config.protocol_use import ProtocolUse
 from sae.config.sweeps import check_grids, check_sweep
 from sae.core import registry
 from sae.core.errors import Problem
+from sae.data.entries import Entry
 
 MOST_SAES = 1_000_000  # of an experiment; the largest so far had 2,000
 

@@ -15,11 +15,11 @@ from sae.config.entries import head_of
 from sae.config.experiment_checks import check_experiment
 from sae.config.extends import write_out_sections
 from sae.config.methods import complete_methods
-from sae.config.models import Config, Dataset, Entry, entry_model
+from sae.config.models import Config, entry_model
 from sae.config.problems import Problems
 from sae.config.yaml_file import check_json_values, parse_file
 from sae.core import paths, registry
-from sae.data.entries import NAMED_BY
+from sae.data.entries import NAMED_BY, DatasetEntry, Entry
 
 # Kinds of entries with a section of their own, which is called by their plural.
 KINDS_WITH_SECTION = ("dataset", "backbone", "metric", "protocol")
@@ -127,9 +127,9 @@ def _complete_entries(
 
 def _complete_concepts(
     datasets: dict[str, Any], artifacts: Collection[str] | None, problems: Problems
-) -> dict[str, Dataset]:
+) -> dict[str, DatasetEntry]:
     """Return the datasets, each with its `concepts` of the class of their source."""
-    complete_datasets: dict[str, Dataset] = {}
+    complete_datasets: dict[str, DatasetEntry] = {}
     for name, dataset in datasets.items():
         key = f"datasets.{name}.concepts"
         source = dataset.concepts.source

@@ -3,7 +3,7 @@
 A method of config.yaml says how it differs from the one that it `extends`. Its *words*
 are the mapping {key: value} that is written of it. Here they become a `MethodEntry` of a
 class that has all options of its objective, its penalty and the recipe as typed fields
-(`sae.config.models.class_with_options`).
+(`sae.config.models.method_class_with`).
 
 - `at: B`: it has one trial, with the option values that were chosen for B.
 - `against: B`: B is the method that it is compared with.
@@ -21,7 +21,7 @@ from sae.config.models import (
     Experiment,
     MethodEntry,
     TypedMethod,
-    class_with_options,
+    method_class_with,
 )
 from sae.config.problems import Problems
 from sae.config.sweeps import PENALTY_OPTIONS, check_sweep
@@ -102,7 +102,7 @@ def _read_class(
     key: str, method_class: type[MethodEntry], kind: str, entry: str, problems: Problems
 ) -> type[MethodEntry] | None:
     """Return a class of methods with the options of an entry among its fields."""
-    make_class = functools.partial(class_with_options, method_class)
+    make_class = functools.partial(method_class_with, method_class)
     return problems.read_entry(key, make_class, kind, entry)
 
 

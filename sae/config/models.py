@@ -1,7 +1,6 @@
 """What config.yaml may hold. The comments in it say what each key means."""
 
-import functools
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -12,32 +11,28 @@ from pydantic import (
 
 from sae.bank.plan import Method
 from sae.config.entries import head_of
-from sae.config.limits import Limited
 from sae.config.rule import ClaimRule
-from sae.core import registry
-from sae.core.errors import UserError
 from sae.core.options import (
     Count,
+    Extends,
+    Label,
+    Limited,
+    Name,
     OfOptions,
     Options,
     Positive,
     Seed,
-    as_record,
     distinct,
-    later_options,
     like,
-    without_absent,
 )
-from sae.data.artifacts import list_names
-from sae.data.entries import ImageDatasetOptions, NetworkOptions
+from sae.data.entries import (
+    BackboneEntry,
+    DatasetEntry,
+    Entry,
+    class_of_file,
+    class_with_options,
+)
 from sae.training import recipe
-
-NAME = "^[a-z][a-z0-9_]{0,63}$"
-NAMES = (
-    "a name stands in paths; allowed: a to z, 0 to 9 and _, a letter first, at most 64 "
-    "of them"
-)
-Model = TypeVar("Model", bound=Limited)
 
 
 def _name_of_recipe(written: Any) -> Any:
@@ -53,17 +48,7 @@ def _options_of_null(options: Any) -> Any:
     return {} if options is None else options
 
 
-Name = Annotated[str, like(NAME, NAMES), Field(json_schema_extra={"pattern": NAME})]
 Names = Annotated[list[str], Field(min_length=1), AfterValidator(distinct)]
-# `extends` is resolved before these classes check anything.
-Extends = Annotated[
-    str | None,
-    Field(
-        exclude=True, description="Another entry, whose words hold where this has none."
-    ),
-]
-_Printed = Field(description="How it is printed; its name, if not given.")
-Label = Annotated[Annotated[str, Field(min_length=1)] | None, _Printed]
 Sweep = OfOptions[Annotated[list[Any], Field(min_length=1)]]
 
 
@@ -223,7 +208,7 @@ class MethodEntry(Limited, extra="allow", validate_by_name=False):
 
     # Once a config is loaded, a method also holds what it took over. Its class is then
     # `TypedMethod`, which has the options of its objective and its penalty as fields,
-    # too (:func:`class_with_options`). A required option that is swept has its first
+    # too (:func:`method_class_with`). A required option that is swept has its first
     # value.
 
     extends: Extends = None
@@ -305,121 +290,6 @@ def method_of(entry: MethodEntry) -> Method:
     return Method.model_validate({**values, "lambda": entry.lam})
 
 
-# What an entry of the config says beside its options.
-NO_OPTIONS = ("optional",)
-
-
-class Entry(Limited, extra="allow"):
-    """An entry as it is written; its other keys are the entry's own options.
-
-    Attributes:
-        constants: the constants of the entry's file.
-    """
-
-    constants: ClassVar[dict[str, Any]] = {}
-    # Keys that do not decide what jobs make.
-    NO_CONTENT: ClassVar[frozenset[str]] = frozenset({"label", "family"})
-
-    @property
-    def spec(self) -> dict[str, Any]:
-        """The mapping that jobs get: what is written and decides what they make.
-
-        Of later options (`sae.core.options.later`) it has those that are not at the
-        value that their absence stands for, whether they are written or not.
-        """
-        written = self.model_dump(
-            by_alias=True,
-            exclude_unset=True,
-            exclude_none=True,
-            exclude=set(self.NO_CONTENT),
-        )
-        complete = self.model_dump(by_alias=True)
-        absent_values = later_options(type(self))
-        later = {name: complete[name] for name in absent_values}
-        return without_absent(written | later, absent_values)
-
-    @property
-    def artifact_names(self) -> list[str]:
-        """The artifacts that it is made of, in order; an option of some entries."""
-        return list_names(getattr(self, "artifacts", None) or [])
-
-    def laid_over(self, overrides: dict[str, Any]) -> Self:
-        """Return a metric or protocol with options of an experiment laid over."""
-        return self.model_validate(self.model_dump(exclude_unset=True) | overrides)
-
-    def options(self, overrides: dict[str, Any]) -> dict[str, Any]:
-        """Return all options of a metric or protocol, as records have them.
-
-        Args:
-            overrides: An experiment's, which are laid over.
-        """
-        return as_record(self.laid_over(overrides), exclude=NO_OPTIONS)
-
-
-class Annotation(Entry):
-    """An annotation says where the names of a dataset's images come from."""
-
-    NO_CONTENT: ClassVar[frozenset[str]] = frozenset()
-    source: str
-    """A file in sae/data/annotations/, or one of your own."""
-
-
-def _file_of_concepts(written: Any) -> Any:
-    if isinstance(written, str):
-        return {"source": "csv", "file": written}
-    return written
-
-
-class Dataset(Entry):
-    """An entry of `datasets`."""
-
-    has_images: ClassVar[bool] = False  # It holds embeddings alone.
-    NO_CONTENT: ClassVar[frozenset[str]] = Entry.NO_CONTENT | {"concepts", "pictures"}
-    extends: Extends = None
-    type: str
-    """A file in sae/data/datasets/, or one of your own."""
-    label: Label = None
-    duplicates: Literal["allow"] | None = None
-    """Whether the same image may lie in several splits; an error, if not given."""
-    pictures: Name | None = Field(
-        None,
-        description="Datasets that say one name here hold the same pictures, and "
-        "outcomes count them as one dataset.",
-    )
-    concepts: Annotated[Annotation, BeforeValidator(_file_of_concepts)] = Annotation(
-        source="classes"
-    )
-    """What people call its images: a CSV, or a `source` with options; the classes."""
-
-
-class ImageDataset(ImageDatasetOptions, Dataset):
-    """A dataset of images."""
-
-    has_images: ClassVar[bool] = True
-
-
-class Backbone(Entry):
-    """An entry of `backbones`."""
-
-    reads_images: ClassVar[bool] = False  # Its embeddings are given.
-    extends: Extends = None
-    loader: str
-    """A file in sae/data/backbones/, or one of your own."""
-    label: Label = None
-    family: Name = Field(
-        description="Backbones of one family are no independent judges of each other's "
-        "latents."
-    )
-    model: str
-    """Which of the loader's models."""
-
-
-class Network(NetworkOptions, Backbone):
-    """A backbone that embeds images."""
-
-    reads_images: ClassVar[bool] = True
-
-
 class Metric(Entry):
     """An entry of `metrics`."""
 
@@ -429,90 +299,33 @@ class Metric(Entry):
     )
 
 
-class Protocol(Entry):
-    """An entry of `protocols`."""
-
-
 def entry_model(
     kind: Literal["dataset", "backbone", "annotation", "metric", "protocol"], name: str
 ) -> type[Entry]:
-    """Return the class of what may be written of an entry.
-
-    It has what all entries of the kind have, and the entry's own options.
+    """Return the class of what may be written of an entry, whose file is checked.
 
     Raises:
-        UserError: as :func:`class_with_options`.
+        UserError: as :func:`sae.config.entries.head_of` and
+            :func:`sae.data.entries.class_with_options`.
     """
-    constants = head_of(kind, name).constants
-    common: type[Entry] = Protocol if kind == "protocol" else Metric
-    if kind == "dataset":
-        common = ImageDataset if constants.get("HAS_IMAGES", True) else Dataset
-    elif kind == "backbone":
-        common = Network if constants.get("READS_IMAGES", True) else Backbone
-    elif kind == "annotation":
-        common = Annotation
+    head_of(kind, name)
+    if kind == "metric":
+        return class_with_options(Metric, kind, name)
+    if kind == "protocol":
+        return class_with_options(Entry, kind, name)
+    return class_of_file(kind, name)
+
+
+def method_class_with(
+    common: type[MethodEntry], kind: str, name: str
+) -> type[MethodEntry]:
+    """Return a class of methods with the options of an objective or a penalty.
+
+    Raises:
+        UserError: as :func:`entry_model`.
+    """
+    head_of(kind, name)
     return class_with_options(common, kind, name)
-
-
-def class_with_options(common: type[Model], kind: str, name: str) -> type[Model]:
-    """Return a class with an entry's own options among its fields.
-
-    It has no other keys, but where a dataset or backbone of one's own has no class
-    `Options`.
-
-    Args:
-        common: The class that gets the options.
-        kind: Of the entry.
-        name: The entry.
-
-    Raises:
-        UserError: the entry's file is not right, or an option in it has a name that is
-            taken.
-    """
-    if registry.module_name(kind, name).startswith(registry.EXTENSIONS):
-        # It may be another entry at the next call (`registry.extend`).
-        return _make_class(common, kind, name)
-    return _library_class(common, kind, name)
-
-
-def _make_class(common: type[Model], kind: str, name: str) -> type[Model]:
-    head = head_of(kind, name)
-    _check_names_are_free(common, kind, name, head.options)
-    has_options = head.options is not Options
-    bases: Any = (head.options, common) if has_options else common
-    open_ended = not has_options and kind in ("dataset", "backbone")
-    return create_model(
-        name,
-        __base__=bases,
-        __cls_kwargs__={
-            "extra": "allow" if open_ended else "forbid",
-            "use_attribute_docstrings": False,
-        },
-        constants=(ClassVar[dict[str, Any]], head.constants),
-    )
-
-
-# A class takes long to make.
-_library_class = functools.cache(_make_class)
-
-
-def _check_names_are_free(
-    common: type[Limited], kind: str, name: str, options: type[Options]
-) -> None:
-    """Check that no option of an entry has a name that its class has already."""
-    taken_names = {*common.model_fields, *dir(common)}
-    if issubclass(common, TypedMethod):
-        taken_names.update(("k", "seed"))
-    # Every class of options has the names of `Options`, and a loader may narrow which
-    # models it knows.
-    taken_names -= {*dir(Options), "model"}
-    in_both = taken_names & {*options.model_fields, *dir(options)}
-    if in_both:
-        file = registry.locate(registry.module_name(kind, name))
-        raise UserError(
-            f"{name} has an option {min(in_both)!r}, a name that is taken: rename it "
-            f"in {file}"
-        )
 
 
 class Compute(Limited):
@@ -562,9 +375,9 @@ class Config(Options):
     """Ways to train an SAE, which experiments compare."""
     training: dict[Name, RecipeEntry] = Field(min_length=1)
     """Recipes: how SAEs are trained, whatever the method."""
-    datasets: dict[Name, Dataset]
+    datasets: dict[Name, DatasetEntry]
     """Where images come from (docs/data.md)."""
-    backbones: dict[Name, Backbone]
+    backbones: dict[Name, BackboneEntry]
     """Frozen models that embed them."""
     metrics: dict[
         str, Annotated[Metric, BeforeValidator(_options_of_null, Metric | None)]
@@ -575,7 +388,7 @@ class Config(Options):
     claims: ClaimRule
     """The rule by which the paper's claims are judged."""
     protocols: dict[
-        str, Annotated[Protocol, BeforeValidator(_options_of_null, Protocol | None)]
+        str, Annotated[Entry, BeforeValidator(_options_of_null, Entry | None)]
     ]
     """Which SAEs a cell trains, and which of them count, with options."""
     compute: Compute

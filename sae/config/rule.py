@@ -2,8 +2,7 @@
 
 from pydantic import Field
 
-from sae.config.limits import Limited
-from sae.core.options import Seed, Share
+from sae.core.options import Limited, Seed, Share
 
 
 class ClaimRule(Limited):

@@ -12,7 +12,7 @@ import typing
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
@@ -31,23 +31,13 @@ _DESCRIPTIONS = re.compile(r"^(?:Args|Attributes):\n((?: .*\n?|\n)+)", re.MULTIL
 _DESCRIPTION = re.compile(r"^    (\w+(?:, \w+)*): (.*(?:\n     .*)*)", re.MULTILINE)
 
 
-class CommandOption(NamedTuple):
-    """An option of a command.
+def command_options(
+    function: Callable[..., Any],
+) -> Iterator[tuple[inspect.Parameter, str]]:
+    """Yield a command's options, and what a docstring says of each, "" if nothing.
 
-    Attributes:
-        parameter: The parameter of the function, or field of a dataclass, that gets the
-            option's value.
-        help: What a docstring says of it; "" if nothing.
-    """
-
-    parameter: inspect.Parameter
-    help: str
-
-
-def command_options(function: Callable[..., Any]) -> Iterator[CommandOption]:
-    """Yield the options of a command, in the order of the function's parameters.
-
-    A parameter that is a dataclass stands for the fields of the dataclass.
+    They are the parameters of the function, in their order; one
+    that is a dataclass stands for the fields of the dataclass.
 
     Args:
         function: What the command runs, or a dataclass.
@@ -58,7 +48,7 @@ def command_options(function: Callable[..., Any]) -> Iterator[CommandOption]:
         if dataclasses.is_dataclass(value_type):
             yield from command_options(typing.cast(type, value_type))
         else:
-            yield CommandOption(parameter, descriptions.get(parameter.name, ""))
+            yield parameter, descriptions.get(parameter.name, "")
 
 
 def add_options(parser: ArgumentParser, function: Callable[..., Any]) -> None:
@@ -73,11 +63,10 @@ def add_options(parser: ArgumentParser, function: Callable[..., Any]) -> None:
         parser: The parser of the command.
         function: What the command runs.
     """
-    for option in command_options(function):
-        parameter = option.parameter
+    for parameter, description in command_options(function):
         value_type = _value_type(parameter)
         # argparse takes % for the beginning of a placeholder.
-        settings: dict[str, Any] = {"help": option.help.replace("%", "%%")}
+        settings: dict[str, Any] = {"help": description.replace("%", "%%")}
 
         if value_type == _PATHS_BY_NAME:
             settings["nargs"] = "*"

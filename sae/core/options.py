@@ -23,6 +23,7 @@ from pydantic import (
     Tag,
     ValidationError,
     ValidationInfo,
+    field_validator,
     model_serializer,
     model_validator,
 )
@@ -381,6 +382,21 @@ def facts_of_experiment(options_class: type[Options]) -> dict[str, str]:
     }
 
 
+NAME = "^[a-z][a-z0-9_]{0,63}$"
+NAMES = (
+    "a name stands in paths; allowed: a to z, 0 to 9 and _, a letter first, at most 64 "
+    "of them"
+)
+Name = Annotated[str, like(NAME, NAMES), Field(json_schema_extra={"pattern": NAME})]
+# `sae.config` resolves `extends` before any class checks anything.
+Extends = Annotated[
+    str | None,
+    Field(
+        exclude=True, description="Another entry, whose words hold where this has none."
+    ),
+]
+_Printed = Field(description="How it is printed; its name, if not given.")
+Label = Annotated[Annotated[str, Field(min_length=1)] | None, _Printed]
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Count = Annotated[int, Field(ge=1)]
 Whole = Annotated[int, Field(ge=0)]
@@ -401,6 +417,30 @@ Ranges = OfOptions[Range]  # [low, high]
 Grid = Annotated[list[Positive], Field(min_length=1), AfterValidator(distinct)]
 OneArtifact = Annotated[list[str], Field(min_length=1, max_length=1)]
 Precision = Literal["float32", "bfloat16"]
+
+
+# No number of a study is larger: it is a slip of the pen.
+LIMIT = 10**12
+
+
+class Limited(Options):
+    """Options whose numbers are at most :data:`LIMIT`, but for seeds."""
+
+    @field_validator("*")
+    @classmethod
+    def _check_limit(cls, value: Any, field: ValidationInfo) -> Any:
+        """Check the numbers of a field, alone or one level deep in what it holds."""
+        numbers: Iterable[Any] = [value]
+        if isinstance(value, dict | Options):
+            numbers = dict(value).values()
+        elif isinstance(value, Iterable):
+            numbers = value
+        for number in numbers:
+            if not isinstance(number, int | float) or "seed" in str(field.field_name):
+                continue
+            if number > LIMIT:
+                raise ValueError(f"{number} should be at most {LIMIT:,}")
+        return value
 
 
 class Counts(Options):

@@ -8,26 +8,15 @@ import json
 import os
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 SECONDS_BETWEEN_WRITES = 0.5  # at least; the last report is written at once
 
 
-@dataclass
-class _ProgressFile:
-    """The file that this process reports in.
-
-    Attributes:
-        path: The file; None until it is known.
-        written_at: When the file was last written, in seconds of a monotonic clock.
-    """
-
-    path: Path | None = None
-    written_at: float = 0.0
-
-
-_progress_file = _ProgressFile()
+# The file that this process reports in, once it is known; and when it was last written,
+# in seconds of a monotonic clock.
+_progress_file: Path | None = None
+_written_at = 0.0
 
 
 def progress_path(log: Path) -> Path:
@@ -40,8 +29,9 @@ def report_in(file: Path) -> None:
 
     The file is removed now, and when this process ends.
     """
+    global _progress_file
     file.unlink(missing_ok=True)
-    _progress_file.path = file
+    _progress_file = file
     atexit.register(file.unlink, missing_ok=True)
 
 
@@ -53,14 +43,15 @@ def report_progress(done_count: int, total: int, unit: str) -> None:
         total: How many there are.
         unit: What they are, such as "images embedded".
     """
-    file = _progress_file.path
+    global _written_at
+    file = _progress_file
     if file is None:
         return
-    seconds_since_write = time.monotonic() - _progress_file.written_at
+    seconds_since_write = time.monotonic() - _written_at
     if done_count < total and seconds_since_write <= SECONDS_BETWEEN_WRITES:
         return
 
-    _progress_file.written_at = time.monotonic()
+    _written_at = time.monotonic()
     progress = {"done": done_count, "total": total, "what": unit}
     temporary = file.with_suffix(f".{os.getpid()}.tmp")
     # A full disk is no error here: the step reports it, and nobody needs this file.

@@ -7,7 +7,7 @@ from sae.core import files
 from sae.core.options import Precision
 from sae.data import artifacts, folding
 from sae.data.backbone import Backbone
-from sae.data.entries import Entry, parse
+from sae.data.entries import BackboneEntry, NetworkEntry, parse
 
 # In the keys of embeddings made in bfloat16. Earlier versions used autocast alone under
 # the key `bfloat16`; this text keeps the two apart.
@@ -15,15 +15,15 @@ _BFLOAT16_KEY = "bfloat16, weights too"
 
 
 def load(
-    entry: Entry, artifacts_root: str | Path | None, image_size: int | None
+    entry: BackboneEntry, artifacts_root: str | Path | None, image_size: int | None
 ) -> Backbone:
     """Load the backbone of an entry; see `sae.data.backbones`."""
-    return entry.module.load(entry.options, artifacts_root, image_size)
+    return entry.entry_module.load(entry.own_options, artifacts_root, image_size)
 
 
-def settle_precision(entry: Entry, device: str) -> Entry:
+def settle_precision(entry: BackboneEntry, device: str) -> BackboneEntry:
     """Return an entry with what `precision: auto` stands for on a device."""
-    if entry.shared.precision != "auto":
+    if not isinstance(entry, NetworkEntry) or entry.precision != "auto":
         return entry
     precision: Precision = "float32"
     if folding.has_bfloat16(device):
@@ -31,17 +31,17 @@ def settle_precision(entry: Entry, device: str) -> Entry:
     return with_precision(entry, precision)
 
 
-def with_precision(entry: Entry, precision: Precision) -> Entry:
+def with_precision(entry: BackboneEntry, precision: Precision) -> BackboneEntry:
     """Return an entry with another precision."""
-    return parse("backbone", {**entry.mapping, "precision": precision})
+    return parse("backbone", {**entry.spec, "precision": precision})
 
 
-def identity(entry: Entry) -> dict[str, Any]:
+def identity(entry: BackboneEntry) -> dict[str, Any]:
     """Return what of a settled entry decides its embeddings, as keys have it.
 
     Where its weights lie does not; what they hold does, and is not in the entry.
     """
-    content = entry.key_content()
+    content = entry.spec
     content.pop("checkpoint", None)
     pretrained = content.get("pretrained")
     if pretrained is not None and Path(pretrained).exists():
@@ -52,7 +52,7 @@ def identity(entry: Entry) -> dict[str, Any]:
 
 
 def fingerprint(
-    entry: Entry, backbone: Backbone, artifacts_root: str | Path | None
+    entry: BackboneEntry, backbone: Backbone, artifacts_root: str | Path | None
 ) -> str:
     """Return a hash of a loaded backbone: of its weights and its :func:`identity`.
 
@@ -71,7 +71,7 @@ def fingerprint(
     return fingerprint_of_weights(entry, weights)
 
 
-def fingerprint_of_weights(entry: Entry, weights: Any) -> str:
+def fingerprint_of_weights(entry: BackboneEntry, weights: Any) -> str:
     """Return a hash of a settled entry and of the hashes of what it reads.
 
     Args:

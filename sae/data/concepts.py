@@ -99,7 +99,9 @@ def build(
 
     entry = parse("annotation", spec)
     # A copy, so that what the entry changes in it is not what it is checked against.
-    loaded = entry.module.load(entry.options, artifacts_root, index.copy(deep=False))
+    loaded = entry.entry_module.load(
+        entry.own_options, artifacts_root, index.copy(deep=False)
+    )
     annotations = Annotations(
         loaded.keywords.reset_index(drop=True), loaded.attributes.reset_index(drop=True)
     )

@@ -21,7 +21,7 @@ from sae.core.errors import UserError
 from sae.core.options import Whole
 from sae.data import artifacts, pictures
 from sae.data.clock import Clock
-from sae.data.entries import Entry, parse
+from sae.data.entries import DatasetEntry, ImageDatasetEntry, parse
 from sae.data.splits import SPLITS, choose_share
 
 VERSION = 1
@@ -92,35 +92,27 @@ def load(spec: dict[str, Any], artifacts_root: str | Path | None) -> Dataset:
     return _load_entry(parse("dataset", spec), artifacts_root)
 
 
-def _load_entry(entry: Entry, artifacts_root: str | Path | None) -> Dataset:
+def _load_entry(entry: DatasetEntry, artifacts_root: str | Path | None) -> Dataset:
     try:
-        dataset: Dataset = entry.module.load(entry.options, artifacts_root)
+        dataset: Dataset = entry.entry_module.load(entry.own_options, artifacts_root)
     # Python keeps bytes of names that are no UTF-8 as surrogates.
     except UnicodeEncodeError as error:
-        root = f", root {entry.mapping['root']}" if "root" in entry.mapping else ""
+        spec = entry.spec
+        root = f", root {spec['root']}" if "root" in spec else ""
         raise UserError(
-            f"dataset type {entry.name}{root}: the name {error.object!r} is not UTF-8, "
+            f"dataset type {entry.type}{root}: the name {error.object!r} is not UTF-8, "
             "and an index holds text: rename that file, folder, member of a tar or "
             "class"
         ) from None
-    check(entry.name, dataset)
-    if entry.shared.train_share != 1:
+    check(entry.type, dataset)
+    if isinstance(entry, ImageDatasetEntry) and entry.train_share != 1:
         dataset = _with_share_of_train(entry, dataset)
-        check(entry.name, dataset)
+        check(entry.type, dataset)
     return replace(dataset, open=_guarded(entry, dataset.open))
 
 
-def _has_images(entry: Entry) -> bool:
-    return getattr(entry.module, "HAS_IMAGES", True)
-
-
-def _with_share_of_train(entry: Entry, dataset: Dataset) -> Dataset:
+def _with_share_of_train(entry: ImageDatasetEntry, dataset: Dataset) -> Dataset:
     """Return a dataset with a share of its training groups, drawn class by class."""
-    if not _has_images(entry):
-        raise UserError(
-            f"dataset type {entry.name}: train_share is for datasets of images, since "
-            "given embeddings belong to its rows one by one; leave it out"
-        )
     index = dataset.index
     is_train = (index["split"] == "train").to_numpy()
     train = index[is_train]
@@ -132,12 +124,12 @@ def _with_share_of_train(entry: Entry, dataset: Dataset) -> Dataset:
     is_kept[is_train] = choose_share(
         groups,
         classes.fillna(-1),
-        entry.shared.train_share,
-        entry.mapping.get("split_seed") or 0,
+        entry.train_share,
+        entry.spec.get("split_seed") or 0,
     )
     if not is_kept[is_train].any():
         raise UserError(
-            f"dataset type {entry.name}, key train_share: {entry.shared.train_share} "
+            f"dataset type {entry.type}, key train_share: {entry.train_share} "
             f"leaves none of {groups.nunique()} groups of training images; write a "
             "larger share"
         )
@@ -154,26 +146,26 @@ def reader(spec: dict[str, Any], artifacts_root: str | Path | None) -> OpenImage
     return reader_of(parse("dataset", spec), artifacts_root)
 
 
-def reader_of(entry: Entry, artifacts_root: str | Path | None) -> OpenImage:
+def reader_of(entry: DatasetEntry, artifacts_root: str | Path | None) -> OpenImage:
     """Return the function that opens an image of an entry by its `path`, in RGB.
 
     A type that has a `reader` or an `opener` does not list its images for this.
     """
-    module = entry.module
+    module = entry.entry_module
     if hasattr(module, "reader"):
-        open_image = module.reader(entry.options)
+        open_image = module.reader(entry.own_options)
     elif hasattr(module, "opener"):
-        open_image = module.opener(entry.options, artifacts_root)
+        open_image = module.opener(entry.own_options, artifacts_root)
     else:
-        open_image = module.load(entry.options, artifacts_root).open
+        open_image = module.load(entry.own_options, artifacts_root).open
     return _guarded(entry, open_image)
 
 
-def _guarded(entry: Entry, open_image: OpenImage) -> pictures.Guard:
-    most_megapixels = entry.shared.max_megapixels
-    if most_megapixels is None:
-        most_megapixels = pictures.MAX_MEGAPIXELS
-    return pictures.Guard(open_image, most_megapixels)
+def _guarded(entry: DatasetEntry, open_image: OpenImage) -> pictures.Guard:
+    most_megapixels = None
+    if isinstance(entry, ImageDatasetEntry):
+        most_megapixels = entry.max_megapixels
+    return pictures.Guard(open_image, most_megapixels or pictures.MAX_MEGAPIXELS)
 
 
 def check(type_name: str, dataset: Dataset) -> None:
@@ -285,7 +277,7 @@ def build(
     broken: dict[str, str] = {}
     index = dataset.index
     duplicate_rows: list[dict[str, list[str]]] = []
-    if _has_images(entry):
+    if isinstance(entry, ImageDatasetEntry):
         outcomes = _decode_all(name, dataset, workers)
         paths = dataset.index["path"]
         broken = {
@@ -325,21 +317,19 @@ def build(
     )
 
 
-def _fingerprint(entry: Entry, index_hash: str, sources: list[dict[str, Any]]) -> str:
-    content = {
-        key: value
-        for key, value in entry.key_content().items()
-        if key not in NO_CONTENT
-    }
+def _fingerprint(
+    entry: DatasetEntry, index_hash: str, sources: list[dict[str, Any]]
+) -> str:
+    content = {key: value for key, value in entry.spec.items() if key not in NO_CONTENT}
     source_files = [source["files"] for source in sources]
     return files.sha256_text(files.dumps([content, index_hash, source_files]))[:16]
 
 
 def _without_broken(
-    name: str, entry: Entry, dataset: Dataset, broken: dict[str, str]
+    name: str, entry: ImageDatasetEntry, dataset: Dataset, broken: dict[str, str]
 ) -> Dataset:
     """Return a dataset without the images that cannot be read, and tell of them."""
-    most_broken = entry.shared.max_broken
+    most_broken = entry.max_broken
     if len(broken) > most_broken:
         examples = [f"{path}: {reason}" for path, reason in list(broken.items())[:3]]
         examples_in_one_line = " ".join("; ".join(examples).split())
@@ -359,7 +349,7 @@ def _without_broken(
     is_whole = ~dataset.index["path"].isin(broken)
     index = dataset.index[is_whole].reset_index(drop=True)
     readable = replace(dataset, index=index)
-    check(entry.name, readable)
+    check(entry.type, readable)
     return readable
 
 
@@ -368,7 +358,7 @@ def duplicates(
     compared: str,
     index: pd.DataFrame,
     digests: pd.Series,
-    entry: Entry,
+    entry: DatasetEntry,
 ) -> list[dict[str, list[str]]]:
     """Find what lies in more than one split.
 
@@ -403,7 +393,7 @@ def duplicates(
         f"{place}: {compared} that lie in more than one split: {len(ids_by_split)}, "
         f"such as {'; '.join(examples)}"
     )
-    if entry.shared.duplicates != "allow":
+    if entry.duplicates != "allow":
         raise UserError(
             f"{finding}: scores would rest on what was trained on; remove them, or set "
             "`duplicates: allow` in the entry of the dataset in the config: the "

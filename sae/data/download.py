@@ -25,12 +25,12 @@ def images(name: str, spec: dict[str, Any], out: str | Path) -> None:
         UserError: they cannot be downloaded, or the dataset's type has no `download`.
     """
     entry = parse("dataset", spec)
-    if not hasattr(entry.module, "download"):
+    if not hasattr(entry.entry_module, "download"):
         raise UserError(
-            f"dataset {name}: type {entry.name} cannot download: take `download` out "
+            f"dataset {name}: type {entry.type} cannot download: take `download` out "
             "of its entry"
         )
-    image_counts = entry.module.download(entry.options)
+    image_counts = entry.entry_module.download(entry.own_options)
     files.write_json(out, {"dataset": name, "images": image_counts})
 
 
@@ -50,8 +50,8 @@ def weights(name: str, spec: dict[str, Any], out: str | Path) -> None:
     """
     entry = parse("backbone", spec)
     hub_files = []
-    if hasattr(entry.module, "fetch"):
-        hub_files = entry.module.fetch(entry.options)
+    if hasattr(entry.entry_module, "fetch"):
+        hub_files = entry.entry_module.fetch(entry.own_options)
     if not hub_files:
         raise UserError(
             f"backbone {name}: its weights are not named on the hub but local: there "

@@ -94,14 +94,14 @@ def _embed_shard(extraction: Extraction, source: EmbeddingSource, shard: Shard) 
     parts = shard.open_parts()
     files.write_json(shard.provenance_file, provenance)
 
-    row_count = sum(part.array.rows for part in parts.values())
-    done_count = sum(part.array.rows_written for part in parts.values())
+    row_count = sum(part.rows for part in parts.values())
+    done_count = sum(part.rows_written for part in parts.values())
     clock = Clock(shard.title, row_count, row_count - done_count)
     for split, part in parts.items():
-        if part.array.complete:
+        if part.complete:
             continue
         for batch in source.batches(split, part.next_row, part.end_row):
-            part.array.append(batch)
+            part.append(batch)
             clock.tell(len(batch))
     clock.end()
 
@@ -123,7 +123,7 @@ def _provenance(extraction: Extraction, source: EmbeddingSource) -> dict[str, An
             "fingerprint": source.fingerprint(),
         },
         "image_size": extraction.image_size,
-        "precision": backbone.shared.precision,
+        "precision": extraction.precision,
         "batch_size": extraction.batch_size,
         "device": extraction.device_type,
         "artifacts": dataset_manifest["artifacts"]
@@ -149,7 +149,7 @@ def _write_store(
         )
     parts_of_shards = [shard.open_parts() for shard in shards]
     arrays_of_split = {
-        split: [parts[split].array for parts in parts_of_shards] for split in SPLITS
+        split: [parts[split] for parts in parts_of_shards] for split in SPLITS
     }
     _check_row_types(extraction, source, arrays_of_split)
 

@@ -11,9 +11,15 @@ import pandas as pd
 import torch
 
 from sae.core import files, versions
-from sae.core.options import Count, Whole
+from sae.core.options import Count, Precision, Whole
 from sae.data import backbone_entries, store
-from sae.data.entries import Entry, parse
+from sae.data.entries import (
+    BackboneEntry,
+    DatasetEntry,
+    ImageDatasetEntry,
+    NetworkEntry,
+    parse,
+)
 from sae.data.splits import SPLITS
 
 
@@ -62,6 +68,7 @@ class Extraction:
         backbone: the backbone's entry; `precision: auto` is what it stands for here.
         batch_size: images in one forward pass.
         image_size: the input size in pixels; None: the model's own.
+        precision: of the network.
         folder: where the work lies until it is finished, and its finished splits for
             good. The key in its name hashes all that an embedding depends on, except
             the weights.
@@ -71,10 +78,11 @@ class Extraction:
     title: str
     dataset_manifest: dict[str, Any]
     rows: dict[str, pd.DataFrame]
-    dataset: Entry
-    backbone: Entry
+    dataset: DatasetEntry
+    backbone: BackboneEntry
     batch_size: int
     image_size: int | None
+    precision: Precision
     folder: Path
 
     @property
@@ -107,7 +115,16 @@ def prepare(job: Job) -> Extraction:
         parse("backbone", job.spec), job.device
     )
     dataset = parse("dataset", manifest["spec"])
-    batch_size = backbone.shared.batch_size or job.batch_size
+    batch_size = job.batch_size
+    image_size = None
+    precision: Precision = "float32"
+    if isinstance(dataset, ImageDatasetEntry):
+        image_size = dataset.image_size
+    if isinstance(backbone, NetworkEntry):
+        batch_size = backbone.batch_size or batch_size
+        image_size = backbone.image_size or image_size
+        assert backbone.precision != "auto"  # It was settled.
+        precision = backbone.precision
     made_by = {
         "dataset": manifest["fingerprint"],
         "backbone": backbone_entries.identity(backbone),
@@ -116,8 +133,8 @@ def prepare(job: Job) -> Extraction:
         "versions": versions.joined(
             [
                 ("data", "embed"),
-                ("dataset", dataset.name),
-                ("backbone", backbone.name),
+                ("dataset", dataset.type),
+                ("backbone", backbone.loader),
             ]
         ),
         "libraries": store.versions(),
@@ -131,6 +148,7 @@ def prepare(job: Job) -> Extraction:
         dataset=dataset,
         backbone=backbone,
         batch_size=batch_size,
-        image_size=backbone.shared.image_size or dataset.shared.image_size,
+        image_size=image_size,
+        precision=precision,
         folder=job.out / f".embedding-{key}",
     )

@@ -38,19 +38,22 @@ class PartialArray:
         path: its file; the journal is `path` + `.journal`. What is there already, and
             agrees with the journal, is kept.
         rows: the number of rows of the whole array.
+        first_row: the row of a split that the array begins with.
 
     Attributes:
         path: its file.
         journal: the journal.
         rows: the number of rows of the whole array.
+        first_row: the row of a split that the array begins with.
         rows_written: the number of rows that are written.
         row_type: the type of its rows; None before the first batch.
     """
 
-    def __init__(self, path: str | Path, rows: int) -> None:
+    def __init__(self, path: str | Path, rows: int, first_row: int = 0) -> None:
         self.path = Path(path)
         self.journal = Path(f"{path}.journal")
         self.rows = rows
+        self.first_row = first_row
         self.rows_written = 0
         self.row_type: RowType | None = None
         self._resume()
@@ -59,6 +62,16 @@ class PartialArray:
     def complete(self) -> bool:
         """True once all rows are written."""
         return self.rows_written == self.rows
+
+    @property
+    def next_row(self) -> int:
+        """The first row of the split that is not written yet."""
+        return self.first_row + self.rows_written
+
+    @property
+    def end_row(self) -> int:
+        """The row of the split behind the last one of the array."""
+        return self.first_row + self.rows
 
     def append(self, batch: Float[np.ndarray, "n d"]) -> None:
         """Add a batch and its line in the journal.

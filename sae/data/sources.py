@@ -91,11 +91,12 @@ class EmbeddingSource(ABC):
                 f"{title}: the backbone gave {batch.dtype} of shape {batch.shape}, not "
                 "floats (n, d)"
             )
-        shared_options = self.extraction.backbone.shared
-        dtype: Any = shared_options.dtype
-        # Given embeddings in float16 stay so, unless the config names another type.
-        if "dtype" not in shared_options.model_fields_set and batch.dtype == np.float16:
-            dtype = np.float16
+        backbone = self.extraction.backbone
+        dtype: Any = np.float32
+        if "dtype" in backbone.model_fields_set:
+            dtype = backbone.spec["dtype"]
+        elif batch.dtype == np.float16:
+            dtype = np.float16  # Given embeddings stay so.
         stored = batch.astype(dtype)
 
         is_finite = np.isfinite(stored).all(axis=1)
@@ -152,8 +153,6 @@ class MadeEmbeddings(EmbeddingSource):
         extraction = self.extraction
         job = extraction.job
         rows = extraction.rows[split][first_row:end_row]
-        precision = extraction.backbone.shared.precision
-        assert precision != "auto"  # It was settled.
         yield from embed_images(
             self._backbone,
             datasets.reader_of(extraction.dataset, job.artifacts_root),
@@ -161,7 +160,7 @@ class MadeEmbeddings(EmbeddingSource):
             batch_size=extraction.batch_size,
             device=job.device,
             workers=job.workers,
-            precision=precision,
+            precision=extraction.precision,
             digests=rows["pixels"].to_numpy(),
         )
 
@@ -176,8 +175,8 @@ class GivenEmbeddings(EmbeddingSource):
             UserError: a file does not exist.
         """
         extraction = self.extraction
-        return extraction.backbone.module.files(
-            extraction.dataset.options, extraction.backbone.options
+        return extraction.backbone.entry_module.files(
+            extraction.dataset.own_options, extraction.backbone.own_options
         )
 
     def fingerprint(self) -> str:
@@ -218,8 +217,8 @@ class GivenEmbeddings(EmbeddingSource):
         self, split: str, first_row: int, end_row: int
     ) -> Iterator[Float[np.ndarray, "n d"]]:
         extraction = self.extraction
-        embeddings = extraction.backbone.module.embeddings(
-            extraction.dataset.options, extraction.backbone.options, split
+        embeddings = extraction.backbone.entry_module.embeddings(
+            extraction.dataset.own_options, extraction.backbone.own_options, split
         )
         row_count = len(extraction.rows[split])
         if len(embeddings) != row_count:
@@ -233,6 +232,6 @@ class GivenEmbeddings(EmbeddingSource):
 
 def open_source(extraction: Extraction) -> EmbeddingSource:
     """Return where the embeddings of a dataset come from, by its backbone's loader."""
-    if getattr(extraction.backbone.module, "READS_IMAGES", True):
+    if extraction.backbone.reads_images:
         return MadeEmbeddings(extraction)
     return GivenEmbeddings(extraction)

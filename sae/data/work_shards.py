@@ -23,29 +23,6 @@ progress = logging.getLogger("sae.progress")
 
 
 @dataclass(frozen=True)
-class SplitPart:
-    """The part of a split that a shard embeds: consecutive rows, perhaps none.
-
-    Attributes:
-        first_row: the number of the first of them in the split.
-        array: the file that gets their embeddings.
-    """
-
-    first_row: int
-    array: PartialArray
-
-    @property
-    def next_row(self) -> int:
-        """The first row of the split that is not embedded yet."""
-        return self.first_row + self.array.rows_written
-
-    @property
-    def end_row(self) -> int:
-        """The row of the split behind the last one of this part."""
-        return self.first_row + self.array.rows
-
-
-@dataclass(frozen=True)
 class Shard:
     """One shard of an extraction.
 
@@ -89,7 +66,7 @@ class Shard:
         lock_file = self.extraction.folder / "locks" / f"{self.number}.of.{self._count}"
         return files.locked(lock_file, say_that_it_waits)
 
-    def open_parts(self) -> dict[str, SplitPart]:
+    def open_parts(self) -> dict[str, PartialArray]:
         """Open this shard's part of each split, {split: part}.
 
         Its folder is made if need be. Whole batches of an earlier process are kept, and
@@ -117,15 +94,15 @@ class Shard:
                 first_row = batch_starts[0]
                 end_row = min(batch_starts[-1] + batch_size, len(rows))
                 row_count = end_row - first_row
-            array = PartialArray(self.folder / f"{split}.npy", row_count)
-            parts[split] = SplitPart(first_row, array)
+            file = self.folder / f"{split}.npy"
+            parts[split] = PartialArray(file, row_count, first_row)
         return parts
 
     def is_complete(self) -> bool:
         """Say whether all rows of this shard are embedded."""
         if not self.provenance_file.exists():
             return False
-        return all(part.array.complete for part in self.open_parts().values())
+        return all(part.complete for part in self.open_parts().values())
 
     def delete(self) -> None:
         """Delete all that this shard has done, if anything."""

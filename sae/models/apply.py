@@ -15,7 +15,7 @@ from sae.core.display import Shown
 from sae.core.errors import UserError
 from sae.core.options import Count, Whole
 from sae.data import archives, backbone_entries, pictures, store
-from sae.data.entries import parse
+from sae.data.entries import NetworkEntry, parse
 from sae.data.forward import embed_images
 from sae.models import inputs, saefile
 from sae.models.coder import Coder, TopK
@@ -429,11 +429,11 @@ def embed_like(
     """
     name = manifest["backbone"]["name"]
     entry = parse("backbone", manifest["backbone"]["spec"])
-    if not hasattr(entry.module, "load"):
+    if not isinstance(entry, NetworkEntry):
         raise UserError(
             f"embeddings of {name} were given, not made: encode a .npy file of them"
         )
-    precision = entry.shared.precision
+    precision = entry.precision
     if precision == "auto":
         # Automatic precision is what it was where the embeddings were made, not here.
         precision = manifest["precision"]

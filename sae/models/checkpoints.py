@@ -18,7 +18,7 @@ import statistics
 import zipfile
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BufferedReader
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
@@ -159,6 +159,10 @@ class CoderTensors:
     W_dec: Float[Tensor, "m d"]
     b_dec: Float[Tensor, " d"]
     theta: Float[Tensor, " m"] | None = None
+
+    def subtracting_b_dec(self) -> "CoderTensors":
+        """Return those of the SAE whose encoder takes its inputs as they are."""
+        return replace(self, b_enc=self.b_enc + self.b_dec @ self.W_enc)
 
 
 SettingsModel = TypeVar("SettingsModel", bound=CheckpointSettings)

@@ -167,13 +167,13 @@ def _without_misfits(plan: Plan, cell_data: CellData) -> tuple[Plan, dict[str, s
 def _write_bank(
     bank: Bank, choices: Mapping[str, Choice], left_out: dict[str, str]
 ) -> None:
-    judged = set[tuple[str, str, int]]()
+    chosen = set[tuple[str, str, int]]()
     for choice in choices.values():
-        judged.update(choice.judged)
+        chosen.update(choice.chosen)
     saes = []
     for sae in bank.saes:
-        is_judged = sae.ok and sae.table_key in judged
-        saes.append(replace(sae, judged=is_judged))
+        is_chosen = sae.ok and sae.table_key in chosen
+        saes.append(replace(sae, chosen=is_chosen))
     facts = {name: choice.facts for name, choice in choices.items()}
     if left_out:
         facts[LEFT_OUT] = left_out

@@ -1,10 +1,10 @@
-"""The rule of fronts: a method is judged by the vertices of its fronts, on fresh seeds.
+"""The rule of fronts: the vertices of a method's fronts are chosen, with fresh seeds.
 
 A method has a front of R^2 and each score on validation, of its feasible trials
 (`sae.scoring.front`). Every vertex that weighs anything in a window below R*, the best
 R^2 of the baseline, trains with fresh seeds; of the baseline also those that weigh
-where a method reaches no further. By these alone a method is judged. `at` methods train
-at the vertex that weighs most in the first window.
+where a method reaches no further. By these alone a method is compared. `at` methods
+train at the vertex that weighs most in the first window.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from sae.scoring.front import DETECTION, MS, Window
 if TYPE_CHECKING:
     import pandas as pd
 
-# The scores whose fronts say what is judged. Detection is measured where a backbone of
+# The scores whose fronts say what is chosen. Detection is measured where a backbone of
 # another family sees the images.
 FRONT_SCORES = (MS, DETECTION)
 # How many vertices costs reckon a method to have on both fronts: the most ever seen.
 EXPECTED_VERTICES = 6
 
 
-def judge_vertices(
+def choose_vertices(
     history: History,
     members_by_method: Mapping[str, list[Sae]],
     facts: Mapping[str, Any],
     protocol: str,
 ) -> Rounds[Choice]:
-    """Train the vertices of fronts with fresh seeds, and judge them.
+    """Train the vertices of fronts with fresh seeds, and choose them.
 
-    Judged are more than the rows name: of the baseline also the vertices where a method
+    Chosen are more than the rows name: of the baseline also the vertices where a method
     reaches less.
 
     Args:
@@ -55,19 +55,19 @@ def judge_vertices(
         UserError: No trial of a baseline is feasible.
     """
     fronts = _find_fronts(history, members_by_method)
-    judged = _judged_members(fronts, protocol)
-    yield judged
+    chosen = _vertex_members(fronts, protocol)
+    yield chosen
     return Choice(
         _vertex_rows(fronts, facts),
-        {member.table_key for member in judged},
+        {member.table_key for member in chosen},
         dict(facts),
     )
 
 
-def count_judged(plan: Plan, seed_count: int) -> dict[str, int]:
-    """Return {method: how many SAEs are judged}, with as many vertices as expected.
+def count_vertices(plan: Plan, seed_count: int) -> dict[str, int]:
+    """Return {method: how many SAEs are chosen}, with as many vertices as expected.
 
-    An `at` method is judged at one of them.
+    An `at` method trains at one of them.
     """
     counts = dict.fromkeys(plan.tuned, seed_count * EXPECTED_VERTICES)
     for method in plan.tuned:
@@ -93,9 +93,9 @@ class _Fronts:
 
     def reach(self, method: str) -> float:
         """Return the best R^2 of a method's feasible trials; NaN if it has none."""
-        return front.best_r2(self.trials[method])
+        return front.reach(self.trials[method])
 
-    def best_r2_of_baseline(self, method: str) -> float:
+    def best_r2(self, method: str) -> float:
         """Return R*: the reach of the baseline at the end of a method's `against`.
 
         Raises:
@@ -104,15 +104,15 @@ class _Fronts:
         plan = self.history.plan
         options = self.history.options
         baseline = plan.root(method)
-        reach = self.reach(baseline)
-        if math.isnan(reach):
+        best_r2 = self.reach(baseline)
+        if math.isnan(best_r2):
             raise UserError(
                 f"{plan.cell}: no trial of {baseline} is feasible under protocol fair "
                 f"(L0 at most {options.l0:g} k, and {options.firing:.0%} of the "
                 "latents or more fire on training images): its values of lr "
                 "and auxk_alpha do not fit this cell"
             )
-        return reach
+        return best_r2
 
     def windows(self, method: str, score: str) -> list[Window]:
         """Return the windows in which a front is read; the headline's is the first.
@@ -120,7 +120,7 @@ class _Fronts:
         A baseline is also read at the R^2 where it and the methods that are compared
         with it end.
         """
-        best_r2 = self.best_r2_of_baseline(method)
+        best_r2 = self.best_r2(method)
         reaches = [math.inf]
         for (other_method, other_score), vertices in self.vertices.items():
             # Nothing but a baseline stands at the end of an `against`.
@@ -153,8 +153,8 @@ def _find_fronts(
     return _Fronts(history, trials, vertices)
 
 
-def _judged_members(fronts: _Fronts, protocol: str) -> list[Sae]:
-    """Return what is trained with fresh seeds, and judged by them."""
+def _vertex_members(fronts: _Fronts, protocol: str) -> list[Sae]:
+    """Return what is trained with fresh seeds, and chosen."""
     # These are the vertices of each front that weigh anything in one of its windows. A
     # method that is `at` another one trains at the vertex of that one's front of MS
     # that weighs most in the headline's window.
@@ -186,7 +186,7 @@ def _vertex_rows(fronts: _Fronts, facts: Mapping[str, Any]) -> list[dict[str, An
     # method and score without a vertex.
     rows: list[dict[str, Any]] = []
     for (method, score), vertices in fronts.vertices.items():
-        best_r2 = fronts.best_r2_of_baseline(method)
+        best_r2 = fronts.best_r2(method)
         front_columns = {
             "method": method,
             "seed": None,

@@ -30,16 +30,16 @@ class Sizes(NamedTuple):
 
     Attributes:
         trials: How many are known beforehand.
-        after: How many it chooses, given scores.
+        after: How many are known once there are scores.
         by_method: {method: how many of both}.
-        judged: How many are judged.
+        chosen: How many get every score.
         most_steps: The steps of the longest training, where the protocol decides on it.
     """
 
     trials: int
     after: int
     by_method: dict[str, int]
-    judged: int
+    chosen: int
     most_steps: int | None = None
 
 
@@ -91,12 +91,12 @@ class Choice:
         rows: Rows of selection.parquet, {column: value}, without the cell and the
             protocol: method, seed, trial, role, status, and columns of the protocol's
             own.
-        judged: The SAEs that get every score, as `Sae.table_key` names them.
+        chosen: The SAEs that get every score, as `Sae.table_key` names them.
         facts: What the protocol found out about the cell.
     """
 
     rows: list[dict[str, Any]]
-    judged: set[tuple[str, str, int]]
+    chosen: set[tuple[str, str, int]]
     facts: dict[str, Any] = field(default_factory=dict)
 
 

@@ -27,7 +27,7 @@ def largest_lambda(
 ) -> Rounds[Choice]:
     """Choose one trial per method and seed, and train `at` methods at what was chosen.
 
-    :func:`chosen` has the rule. Judged is what was chosen.
+    :func:`chosen` has the rule.
 
     Args:
         history: Of the cell.
@@ -63,8 +63,8 @@ def largest_lambda(
         if (method.at, seed) in chosen_names
     ]
 
-    judged = {(name, trial, seed) for (name, seed), trial in chosen_names.items()}
-    return Choice(rows, judged)
+    keys = {(name, trial, seed) for (name, seed), trial in chosen_names.items()}
+    return Choice(rows, keys)
 
 
 def chosen(
@@ -93,7 +93,7 @@ def chosen(
         - `status`: 'chosen'; 'edge' where the choice is the sweep's largest lambda, so
           that a larger one might have done too; 'fallback' where nothing is acceptable.
         - `r2`: of the choice; NaN on fallback.
-        - `bar`: the R^2 to reach; NaN where there is none.
+        - `bar`: R*, of the other method's choice; NaN where there is none.
 
     Raises:
         UserError: `validation` has no row of a method that another one is `against`,
@@ -118,18 +118,17 @@ def _choice_of(
             "to compare with"
         )
 
-    # The R^2 to reach is that of the other method's choice; on a fallback, what that
-    # method had to reach itself.
+    # R* is the R^2 of the other method's choice; on a fallback, that method's own R*.
     method = methods[name]
-    bar = math.nan
+    best_r2 = math.nan
     if method.against:
         reference = _choice_of(validation, methods, method.against, seed)
-        bar = reference["bar"] if reference["trial"] is None else reference["r2"]
+        best_r2 = reference["bar" if reference["trial"] is None else "r2"]
 
     acceptable = trials[(trials["status"] == "ok") & trials["r2"].notna()]
     status = "chosen"
     if method.sweep and method.against:
-        acceptable = acceptable[acceptable["r2"] >= bar]
+        acceptable = acceptable[acceptable["r2"] >= best_r2]
         if acceptable["lambda"].notna().any():
             largest = acceptable["lambda"].max()
             acceptable = acceptable[acceptable["lambda"] == largest]
@@ -140,7 +139,7 @@ def _choice_of(
     row: dict[str, Any] = {"method": name, "seed": seed, "tolerance": TOLERANCE}
     if acceptable.empty:
         none = {"trial": None, "role": None, "status": "fallback", "r2": math.nan}
-        return {**row, **none, "bar": bar}
+        return {**row, **none, "bar": best_r2}
     best = acceptable.loc[acceptable["r2"].idxmax()]
     return {
         **row,
@@ -148,7 +147,7 @@ def _choice_of(
         "role": "candidate",
         "status": status,
         "r2": best["r2"],
-        "bar": bar,
+        "bar": best_r2,
     }
 
 

@@ -144,7 +144,7 @@ class Options(Base):
     tuning: Seed
     """The seed of every trial."""
     fresh: Annotated[list[Seed], Field(min_length=1), AfterValidator(distinct)]
-    """The seeds of the SAEs that are judged."""
+    """The seeds of the SAEs that are chosen."""
     widths: Annotated[list[Share], Field(min_length=1), AfterValidator(distinct)]
     """The widths of the windows below R*; the first is the headline."""
     l0: float = Field(ge=1)
@@ -205,7 +205,7 @@ def at_most(plan: Plan, options: Options) -> Sizes:
     """Count the SAEs of a cell.
 
     Known beforehand are the lengths, at the most that are possible, and the trials that
-    are drawn or listed. Chosen are the refined trials and what is judged.
+    are drawn or listed. Known later are the refined trials, and the vertices.
     """
     refined_count = 0
     if options.draws:
@@ -220,19 +220,19 @@ def at_most(plan: Plan, options: Options) -> Sizes:
         )
     trial_counts.update(_lengths.count(plan, options))
 
-    judged_counts = _fronts.count_judged(plan, len(options.fresh))
-    chosen_counts = {
+    vertex_counts = _fronts.count_vertices(plan, len(options.fresh))
+    later_counts = {
         method: count + (refined_count if method in trial_counts else 0)
-        for method, count in judged_counts.items()
+        for method, count in vertex_counts.items()
     }
     return Sizes(
         trials=trial_counts.total(),
-        after=sum(chosen_counts.values()),
+        after=sum(later_counts.values()),
         by_method={
             method: trial_counts[method] + count
-            for method, count in chosen_counts.items()
+            for method, count in later_counts.items()
         },
-        judged=sum(judged_counts.values()),
+        chosen=sum(vertex_counts.values()),
         most_steps=options.most_steps[plan.dataset] if options.most_steps else None,
     )
 
@@ -292,4 +292,4 @@ def _rounds(history: History) -> Rounds[Choice]:
         }
         yield [member for members in members_by_method.values() for member in members]
 
-    return (yield from _fronts.judge_vertices(history, members_by_method, facts, NAME))
+    return (yield from _fronts.choose_vertices(history, members_by_method, facts, NAME))

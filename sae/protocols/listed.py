@@ -48,13 +48,13 @@ def choose(history: History) -> Choice:
 
 
 def at_most(plan: Plan, options: Options) -> Sizes:
-    """Count the SAEs; all are known beforehand, and none is judged."""
+    """Count the SAEs; all are known beforehand, and none is chosen."""
     sae_counts = {
         method: len(trials) * len(plan.seeds)
         for method, trials in options.trials.items()
     }
     return Sizes(
-        trials=sum(sae_counts.values()), after=0, by_method=sae_counts, judged=0
+        trials=sum(sae_counts.values()), after=0, by_method=sae_counts, chosen=0
     )
 
 

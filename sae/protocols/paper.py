@@ -25,7 +25,7 @@ def next(history: History) -> list[Sae]:
 
 
 def choose(history: History) -> Choice:
-    """Choose one trial per method and seed; they are judged."""
+    """Choose one trial per method and seed, to get every score."""
     return outcome(_rounds(history))
 
 
@@ -40,7 +40,7 @@ def at_most(plan: Plan, options: Options) -> Sizes:
         trials=sum(trial_counts.values()),
         after=sum(at_counts.values()),
         by_method=by_method,
-        judged=len(plan.seeds) * len(trial_counts),
+        chosen=len(plan.seeds) * len(trial_counts),
     )
 
 

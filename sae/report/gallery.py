@@ -185,7 +185,7 @@ def _chosen(bank: Bank, names: Names) -> dict[str, Sae]:
     entries = [
         entry
         for entry in bank.saes
-        if entry.judged
+        if entry.chosen
         and entry.protocol == "paper"
         and entry.method not in names.controls
     ]

@@ -136,7 +136,7 @@ def rated(site: Path, answers: Sequence[Path], /, *, out: Path | None = None) ->
     """
     of_site = read_ratings(Path(site), [Path(file) for file in answers])
     looks = {
-        row["id"]: Look(printed(row["label"]), row["colour"], row["marker"])
+        row["id"]: {**row, "label": printed(row["label"])}
         for row in pack.read_payload(Path(site), "overview")["methods"]
     }
     shares = ratings.shares_right(
@@ -365,20 +365,6 @@ def _why_left_out(rows: Sequence[dict[str, Any]], method_count: int) -> str | No
     return None
 
 
-@dataclass(frozen=True)
-class Look:
-    """The label and the look of a method.
-
-    Attributes:
-        label: Its name in tables.
-        colour, marker: For matplotlib.
-    """
-
-    label: str
-    colour: str
-    marker: str
-
-
 # -- printing
 
 
@@ -386,7 +372,7 @@ def _page(
     people: Ratings,
     shares: pd.DataFrame,
     correlations: pd.DataFrame,
-    looks: dict[str, Look],
+    looks: dict[str, dict[str, Any]],
 ) -> str:
     raters = people.answers["rater"].nunique()
     lines = [
@@ -414,11 +400,13 @@ def _page(
     return "\n\n".join([*lines, *people.remarks])
 
 
-def _printed_shares(shares: pd.DataFrame, looks: dict[str, Look]) -> pd.DataFrame:
+def _printed_shares(
+    shares: pd.DataFrame, looks: dict[str, dict[str, Any]]
+) -> pd.DataFrame:
     rows = []
     for row in shares.to_dict("records"):
         line = {
-            "method": looks[row["method"]].label,
+            "method": looks[row["method"]]["label"],
             "raters": str(row["raters"]),
             "latents": str(row["latents"]),
             "answers": str(row["answers"]),
@@ -447,7 +435,7 @@ def _with_interval(value: float, low: float, high: float, sign: str = "") -> str
     return text
 
 
-def draw_psychometric(people: Ratings, looks: dict[str, Look]) -> Figure:
+def draw_psychometric(people: Ratings, looks: dict[str, dict[str, Any]]) -> Figure:
     """Draw people's share right against detection, a line for each method."""
     points = ratings.psychometric(people.answers, people.scores, "detection")
     with style.plt.rc_context(style.RC):
@@ -461,9 +449,9 @@ def draw_psychometric(people: Ratings, looks: dict[str, Look]) -> Figure:
                 rows["score"],
                 rows["share"],
                 yerr=errors,
-                label=style.fit(looks[method].label, 2.0),
-                color=looks[method].colour,
-                marker=looks[method].marker,
+                label=style.fit(looks[method]["label"], 2.0),
+                color=looks[method]["colour"],
+                marker=looks[method]["marker"],
                 capsize=2,
             )
         ax.axhline(0.5, color=style.GREY, linestyle=":", linewidth=1)

@@ -11,7 +11,6 @@ from sae.comparison import (
     controls,
     fronts,
     outcomes,
-    readings,
 )
 from sae.comparison.fronts import FrontRule
 from sae.comparison.intervals import IntervalRule
@@ -122,7 +121,7 @@ def _compare_fronts(
     metrics: pd.DataFrame, chosen: pd.DataFrame, settings: ComparisonSettings
 ) -> tuple[dict[str, pd.DataFrame], str]:
     """Return {name: table} of methods at the same R^2, and the text of their page."""
-    all_readings = readings.read(metrics, settings.tuned, settings.fronts)
+    all_readings = outcomes.readings_of(metrics, settings.tuned, settings.fronts)
     means = outcomes.means(
         all_readings, settings.families, settings.intervals, settings.pictures
     )
@@ -183,7 +182,7 @@ def _sensitivity(metrics: pd.DataFrame, settings: ComparisonSettings) -> pd.Data
     for rule_text, effects in fronts.sensitivity(
         front_metrics, settings.tuned, settings.fronts
     ):
-        fronts_alone = readings.Readings(
+        fronts_alone = outcomes.Readings(
             fronts=effects, equal_r2=effects[:0], pairs=no_pairs
         )
         means = outcomes.means(

@@ -74,10 +74,10 @@ def feasible(trials: pd.DataFrame, limits: Limits) -> pd.Series:
     return ended_well & within_budget & fires_enough
 
 
-def best_r2(trials: pd.DataFrame) -> float:
-    """Return the best R^2 of the feasible trials.
+def reach(trials: pd.DataFrame) -> float:
+    """Return the reach of a method: the best R^2 of its feasible trials.
 
-    It is R* of a baseline, the reach of a method.
+    That of a baseline is R*, `best_r2` wherever it has a name.
 
     Args:
         trials: with columns `r2` and `feasible`.
@@ -115,8 +115,8 @@ def window(baseline: pd.DataFrame, score: str, width: float) -> Window | None:
     front = vertices(baseline, score)
     if front.empty:
         return None
-    best = best_r2(baseline)
-    return Window(best - width, best, floor=float(front["r2"].iloc[-1]))
+    best_r2 = reach(baseline)
+    return Window(best_r2 - width, best_r2, floor=float(front["r2"].iloc[-1]))
 
 
 def hull(

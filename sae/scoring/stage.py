@@ -114,7 +114,7 @@ def run(
 
     work = []
     for banked_sae in bank.saes:
-        names = for_chosen if banked_sae.judged else for_all
+        names = for_chosen if banked_sae.chosen else for_all
         if names:
             work.append((banked_sae, names))
 
@@ -418,7 +418,7 @@ class _TableRows:
             self._claim("latents", metric, scores.latents)
 
             row.update(scores.scalars)
-            if banked_sae.judged:
+            if banked_sae.chosen:
                 latent_columns.update(scores.latents)
             for curve, points in scores.curves.items():
                 if len(points.x):

@@ -110,7 +110,7 @@ def test_a_bank_lists_every_sae_and_the_console_says_what_was_trained(
         ("reg1", {"lambda": 0.0001}, "ok"),
         ("reg1", {"lambda": 0.001}, "ok"),
     ]
-    assert [sae.judged for sae in bank.saes] == [True, True, False, True, False]
+    assert [sae.chosen for sae in bank.saes] == [True, True, False, True, False]
     assert not list(workspace.folder.rglob(".unfinished.json"))
 
 
@@ -274,7 +274,7 @@ def test_a_diverged_sae_is_recorded_and_its_siblings_finish(workspace):
 
     diverged = next(sae for sae in bank.saes if sae.trial.get("lr") == 1e30)
     assert diverged.status == "diverged"
-    assert (diverged.sha256, diverged.judged) == (None, False)
+    assert (diverged.sha256, diverged.chosen) == (None, False)
     assert diverged.step >= 0
     assert all(sae.status == "ok" for sae in bank.saes if sae is not diverged)
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from support.errors import assert_names
 
-from sae.comparison import fronts, intervals, leaderboard, outcomes, readings
+from sae.comparison import fronts, intervals, leaderboard, outcomes
 from sae.core import files
 from sae.core.errors import UserError
 from sae.report import leaderboard as leaderboard_page
@@ -119,7 +119,7 @@ def test_my_methods_stand_beside_the_stored_ones(two_folders, tmp_path, capsys):
     # The effect is that of the experiment alone, corrected for what it stands beside.
     stored = leaderboard.read(folders[1])
     methods = stored.made_by.methods.tuned
-    effects = readings.read(stored.metrics, methods, fronts.FrontRule())
+    effects = outcomes.readings_of(stored.metrics, methods, fronts.FrontRule())
     alone = reg1_detection(outcomes.means(effects, {}, intervals.IntervalRule()))
     on_leaderboard = reg1_detection(means)
     assert (

@@ -6,8 +6,8 @@ import pytest
 from scipy import stats
 
 from sae.comparison import intervals, outcomes
+from sae.comparison.outcomes import Readings
 from sae.comparison.pairs import COLUMNS as PAIR_COLUMNS
-from sae.comparison.readings import Readings
 from sae.scoring.front import DETECTION, MS
 
 FAMILIES = {"b0": "a", "b1": "a", "b2": "b"}

@@ -7,7 +7,6 @@ import pytest
 from conftest import ROOT
 from pydantic import Field
 
-from sae.config.models import Network as Backbone
 from sae.core import registry
 from sae.core.options import (
     Options,
@@ -17,6 +16,7 @@ from sae.core.options import (
     later_options,
     without_absent,
 )
+from sae.data.entries import NetworkEntry
 from sae.training.recipe import Recipe
 
 # The options that each class had when keys became additive. Do not add to it: a new
@@ -85,7 +85,7 @@ def test_a_config_that_lacks_an_option_has_its_default_and_a_record_what_was_bef
     ],
 )
 def test_a_mapping_of_the_config_has_a_later_option_of_any_value(written, spec):
-    class MyBackbone(Backbone):
+    class MyBackbone(NetworkEntry):
         crop: float | None = later(0.875, default=None)
 
     words = {"loader": "timm", "family": "mine", "model": "m"}

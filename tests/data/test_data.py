@@ -137,7 +137,7 @@ def test_a_share_of_given_embeddings_is_refused(tmp_path):
         "seed": 0,
         "train_share": 0.5,
     }
-    with pytest.raises(UserError, match="train_share is for datasets of images"):
+    with pytest.raises(UserError, match="train_share: there is no such key"):
         load(spec, None)
 
 

@@ -577,7 +577,7 @@ def test_torchvision_downloads_whole_or_not_at_all(tmp_path, monkeypatch, networ
     ):
         download.images(
             "ours",
-            {"type": "image_folder", "root": "x", "download": True},
+            {"type": "image_folder", "root": "x"},
             tmp_path / "ours.json",
         )
     assert network == []

@@ -81,8 +81,8 @@ def test_an_own_concept_brings_its_parent_and_the_metric_knows_the_world(tmp_pat
         "classes": 3,
         "seed": 1,
     }
-    dataset_options = parse("dataset", dataset_spec).options
-    backbone_options = parse("backbone", spec).options
+    dataset_options = parse("dataset", dataset_spec).own_options
+    backbone_options = parse("backbone", spec).own_options
     world = generated.world(backbone_options)
     index = datasets.load(dataset_spec, None).index
     assert index["split"].value_counts().to_dict() == dataset_spec["counts"]
@@ -92,7 +92,7 @@ def test_an_own_concept_brings_its_parent_and_the_metric_knows_the_world(tmp_pat
     labels = index[index["split"] == "test"]["label"].to_numpy()
     assert truth[np.arange(60)[:, None], world.concepts_of_class[labels]].mean() > 0.7
     with refused_naming("world of seed 1", "seed 2"):
-        other_seed = parse("dataset", {**dataset_spec, "seed": 2}).options
+        other_seed = parse("dataset", {**dataset_spec, "seed": 2}).own_options
         generated.embeddings(other_seed, backbone_options, "test")
     made_by = {
         "dataset": {"name": "d", "grouped": False},

@@ -191,7 +191,7 @@ def test_every_vertex_with_weight_is_judged_and_the_ablation_at_the_heaviest(
     assert set(vertices["status"]) == {"chosen"}
     assert vertices["seed"].isna().all()
 
-    judged_trials = {(method, trial) for method, trial, _ in choice.judged}
+    judged_trials = {(method, trial) for method, trial, _ in choice.chosen}
     chosen_trials = {(row["method"], row["trial"]) for row in choice.rows}
     ablation_trials = {key for key in judged_trials if key[0] == "reg1_all"}
     assert chosen_trials == judged_trials - ablation_trials
@@ -201,7 +201,7 @@ def test_every_vertex_with_weight_is_judged_and_the_ablation_at_the_heaviest(
     assert ablation_trials == {("reg1_all", heaviest_trial)}
 
 
-def test_the_bar_is_the_best_r2_of_the_baselines_trials(concave_run):
+def test_r_star_is_the_best_r2_of_the_baselines_trials(concave_run):
     _, history = concave_run
     vertices = pd.DataFrame(fair.choose(history).rows)
     # Those of the first round have a rate and steps alone, and are no trials.
@@ -367,7 +367,7 @@ def test_the_sizes_of_a_grid_are_those_of_its_rounds():
     cell = plan(METHODS, recipe=SCALED_RECIPE, protocols={"fair": rule})
     sizes = fair.at_most(cell, fair.Options(**rule))
     assert sizes.trials == sum(map(len, rounds[:-1]))
-    assert sizes.after == sizes.judged >= len(rounds[-1])
+    assert sizes.after == sizes.chosen >= len(rounds[-1])
 
 
 def test_a_method_that_has_no_own_values_trains_at_every_point():

@@ -39,7 +39,7 @@ def test_listed_trials_change_nothing_of_what_protocol_paper_trains_and_chooses(
     assert validation.equals(validation_alone)
 
     listed_saes = saes[len(saes_alone) :]
-    assert [(e.method, e.name, e.protocol, e.judged) for e in listed_saes] == [
+    assert [(e.method, e.name, e.protocol, e.chosen) for e in listed_saes] == [
         ("topk", "lr0.003", "listed", False),
         ("topk", "auxk_alpha0.1-lr0.01", "listed", False),
         ("reg1", "lambda0.01-lr0.003", "listed", False),

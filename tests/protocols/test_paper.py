@@ -257,7 +257,7 @@ def test_what_was_chosen_gets_full_scores_and_at_methods_do_not(cell_of_three_se
     trials = paper.next(make_history(cell_of_three_seeds, [], None))
     at_members = paper.next(make_history(cell_of_three_seeds, trials, r2_by_seed))
     history = make_history(cell_of_three_seeds, at_members, r2_by_seed)
-    judged = paper.choose(history).judged
+    judged = paper.choose(history).chosen
     judged_reg1 = {(trial, seed) for method, trial, seed in judged if method == "reg1"}
     assert judged_reg1 == {("lambda0.001", 0), ("lambda0.0001", 2)}
     assert len(judged) == 8
@@ -268,7 +268,7 @@ def test_costs_reckon_with_every_trial_and_every_seed_of_at_methods(
     cell_of_three_seeds,
 ):
     sizes = paper.at_most(cell_of_three_seeds, paper.Options())
-    assert (sizes.trials, sizes.after, sizes.judged) == (12, 3, 9)
+    assert (sizes.trials, sizes.after, sizes.chosen) == (12, 3, 9)
     assert sizes.by_method["reg1"] == 6
 
 

@@ -16,7 +16,7 @@ from scipy import stats
 from support.errors import refused_naming
 
 from bench import contrasts
-from sae.comparison import readings
+from sae.comparison import outcomes
 from sae.report.tables import ComparisonSettings
 
 DATASETS = {
@@ -151,7 +151,7 @@ def constant(size, dataset, rate):
 
 
 def read(metrics, names):
-    return readings.read(metrics, names.tuned, names.fronts)
+    return outcomes.readings_of(metrics, names.tuned, names.fronts)
 
 
 @pytest.fixture(scope="module")

@@ -85,8 +85,8 @@ def test_what_was_chosen_comes_baseline_first_and_reg_1_stands_beside_it():
     ]
     settings = Settings.model_construct()
     saes = [
-        Sae("d", "b", 4, m, trial, seed, "paper", settings, status="ok", judged=judged)
-        for m, trial, judged in trials
+        Sae("d", "b", 4, m, trial, seed, "paper", settings, status="ok", chosen=chosen)
+        for m, trial, chosen in trials
         for seed in (3, 4)
     ]
     bank = Bank("bank.json", "d", "b", 4, 1.0, "", saes, {})

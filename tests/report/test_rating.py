@@ -24,12 +24,14 @@ def site(tmp_path_factory):
     fires = rng.random((IMAGES, LATENTS)) < 0.2
     codes = rank_codes(scipy.sparse.csc_matrix(fires * rng.gamma(2, 1, fires.shape)))
     table = pd.DataFrame({"detection": np.linspace(0.5, 1, LATENTS), "ms": 0.5})
-    saes = [
-        trials.JudgedSae("topk", False, codes, table),
-        trials.JudgedSae("reg1", False, codes, table),
-    ]
-    drawn = trials.draw_trials(("d", "b", 8), saes, np.arange(IMAGES))
-    pack.put(folder, "judge/0", drawn.payload)
+    payload, _ = trials.draw_trials(
+        ("d", "b", 8),
+        {"topk": codes, "reg1": codes},
+        {"topk": table, "reg1": table},
+        controls=[],
+        groups=np.arange(IMAGES),
+    )
+    pack.put(folder, "judge/0", payload)
     look = {"colour": "#444444", "marker": "o"}
     methods = [
         {"id": "topk", "label": "Top-k", **look},

@@ -115,7 +115,7 @@ class TinyBank:
         coder=None,
         status="ok",
         protocol="paper",
-        judged=False,
+        chosen=False,
         **settings,
     ):
         """Add an SAE, and write its file where its status is ok."""
@@ -147,7 +147,7 @@ class TinyBank:
             status=status,
             step=1,
             sha256=sha256,
-            judged=judged,
+            chosen=chosen,
         )
         self.saes.append(sae)
         self.write()

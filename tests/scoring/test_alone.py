@@ -29,7 +29,7 @@ def test_the_same_arguments_give_the_numbers_of_metrics_csv(tmp_path):
     for name, d in (("b", 6), ("judge", 9)):
         write_activations(tmp_path / name, name, d, grouped=True)
     bank = TinyBank(tmp_path / "bank.json")
-    bank.add("topk", coder=coder(0), judged=True)
+    bank.add("topk", coder=coder(0), chosen=True)
     others = {"judge": tmp_path / "judge"}
     metrics = stage.StageSettings(metrics=dict.fromkeys(NAMES))
     stage.run(

@@ -128,9 +128,9 @@ def test_siblings_are_the_other_seeds_of_a_trial_and_a_new_one_computes_anew(tmp
     write_activations(tmp_path / "own", "b")
     bank = TinyBank(tmp_path / "bank.json")
     for seed in (0, 1):
-        bank.add("topk", coder=coder(seed), seed=seed, judged=seed == 0)
+        bank.add("topk", coder=coder(seed), seed=seed, chosen=seed == 0)
         bank.add("reg1", {"lambda": 0.1}, coder=coder(seed + 5), seed=seed)
-    bank.add("reg1", {"lambda": 0.2}, coder=coder(9), judged=True)
+    bank.add("reg1", {"lambda": 0.2}, coder=coder(9), chosen=True)
     bank.add("topk", seed=2, status="diverged")
 
     def run():

@@ -124,7 +124,7 @@ def cell(tmp_path):
     write_activations(tmp_path / "embeddings", "b")
     bank = TinyBank(tmp_path / "bank.json")
     for seed in (0, 1):
-        bank.add("topk", seed=seed, coder=coder(seed), judged=True)
+        bank.add("topk", seed=seed, coder=coder(seed), chosen=True)
     return tmp_path
 
 

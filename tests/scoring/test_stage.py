@@ -369,7 +369,7 @@ def choose_judged(cell, trial="lambda0.001", at=True):
         cell.bank.add("reg1_all", {"lambda": 0.001}, coder=coder(7))
     chosen = {(choice["method"], choice["trial"]) for choice in choices}
     cell.bank.saes[:] = [
-        replace(sae, judged=(sae.method, sae.name) in chosen) for sae in cell.bank.saes
+        replace(sae, chosen=(sae.method, sae.name) in chosen) for sae in cell.bank.saes
     ]
     cell.bank.write()
     return {"others": {"judge": cell.folder / "judge"}}

@@ -45,8 +45,8 @@ def write_annotations(folder, rows):
 def bank(tmp_path):
     write_activations(tmp_path / "b", "b")
     bank = TinyBank(tmp_path / "bank.json")
-    bank.add("topk", coder=coder(0), judged=True)
-    bank.add("reg1", coder=coder(1), judged=True)
+    bank.add("topk", coder=coder(0), chosen=True)
+    bank.add("reg1", coder=coder(1), chosen=True)
     return bank
 
 

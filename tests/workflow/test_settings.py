@@ -1,6 +1,8 @@
 """Settings of jobs: each has all that it needs, and nothing that others are about."""
 
 import copy
+import json
+import pickle
 import subprocess
 from pathlib import Path
 
@@ -17,12 +19,13 @@ from sae_workflow import (
     schema,
     settings,
 )
-from sae_workflow.settings import Cell, EmbeddedDataset
+from sae_workflow.settings import Cell
 from sae_workflow.stages import STAGES, Job
 from support.errors import refused_naming
 
 from sae.core import registry
 from sae.core.options import later_options, without_absent
+from sae.data import entries
 from sae.protocols import _sweep
 from sae.training.recipe import Recipe
 
@@ -73,6 +76,15 @@ def test_a_plan_is_complete_and_survives_json():
     sizes = [(size.trials, size.after) for size in forecast.protocol_sizes(plan)]
     assert sizes == [(10, 2), (5, 0)]
     assert len(settings.cells(CONFIG, "demo")) == 12
+
+
+@pytest.mark.parametrize("kind", ["dataset", "backbone"])
+def test_a_job_parses_what_the_config_parsed(kind):
+    for entry in getattr(CONFIG, f"{kind}s").values():
+        in_job = entries.parse(kind, json.loads(json.dumps(entry.spec)))
+        assert type(in_job) is type(entry) and in_job.spec == entry.spec
+        # As a process gets it that decodes images.
+        assert pickle.loads(pickle.dumps(in_job)) == in_job
 
 
 def test_a_dataset_may_have_another_recipe_and_the_others_keep_theirs():
@@ -318,9 +330,8 @@ def test_a_judge_is_embedded_and_asked_and_no_sae_is_trained_on_it():
     dataset = "fashion_mnist_smoke"
     assert settings.cells(config, "smoke") == [Cell(dataset, "efficientnet_lite0", 8)]
     assert settings.embedded_datasets(config, "smoke") == [
-        EmbeddedDataset(dataset, "efficientnet_lite0"),
-        EmbeddedDataset(dataset, "dinov2_vit_s14"),
-        EmbeddedDataset(dataset, "thumbnail"),
+        {"dataset": dataset, "backbone": backbone}
+        for backbone in ("efficientnet_lite0", "dinov2_vit_s14", "thumbnail")
     ]
     assert settings.other_backbones(config, "smoke", "efficientnet_lite0") == [
         "dinov2_vit_s14"

@@ -140,7 +140,7 @@ def for_each_embedding(experiment, pattern, **values):
     """Fill a pattern in for every dataset and backbone whose embeddings are read."""
     files = []
     for place in settings.embedded_datasets(cfg, experiment):
-        files += expand(pattern, **place.wildcards, **values)
+        files += expand(pattern, **place, **values)
     return list(dict.fromkeys(files))
 
 

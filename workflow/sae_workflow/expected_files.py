@@ -45,7 +45,7 @@ def expected_files(config: Config, experiment: str) -> list[str]:
     if settings.reads_concepts(config, experiment):
         files += of_cells(paths.CONCEPTS)
     for place in settings.embedded_datasets(config, experiment):
-        one_place = {name: [value] for name, value in place.wildcards.items()}
+        one_place = {name: [value] for name, value in place.items()}
         files += of_experiment(paths.EMBEDDINGS_MANIFEST, **one_place, split=SPLITS)
 
     # SAEs and their scores.

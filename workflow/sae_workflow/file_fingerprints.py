@@ -10,10 +10,10 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator
 
-from sae.config.models import Dataset
+from sae.data.entries import DatasetEntry
 
 
-def fingerprint_images(dataset: Dataset) -> str:
+def fingerprint_images(dataset: DatasetEntry) -> str:
     """Return the fingerprint of all files below a dataset's root.
 
     Returns:

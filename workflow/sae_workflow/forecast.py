@@ -215,9 +215,9 @@ class JobSizes:
         return largest_width(self.job.plan)
 
     @functools.cached_property
-    def judged(self) -> int:
-        """How many of the cell's SAEs are judged in full, at most."""
-        return sum(size.judged for size in protocol_sizes(self.job.plan))
+    def chosen(self) -> int:
+        """How many of the cell's SAEs get every score, at most."""
+        return sum(size.chosen for size in protocol_sizes(self.job.plan))
 
     @property
     def judges(self) -> int:
@@ -346,7 +346,7 @@ class JobSizes:
         return seconds
 
     def scoring(self) -> float:
-        """Return what it takes to score the SAEs of a cell, the judged by judges."""
+        """Return what it takes to score the SAEs of a cell, the chosen ones by judges too."""
         held_out, test_images = self.images["held out"], self.images["test"]
         rankings = 0  # of all images for a latent, by each judge
         detection = self.metrics_of("score").get("detection")
@@ -356,14 +356,14 @@ class JobSizes:
         # Monosemanticity of an image's k activations, by a backbone's d dimensions.
         ms_of_image = 2 * self.job.plan.k * self.d / 1e9 / rate("sparse")
         of_each = held_out * ms_of_image + ranked_millions * rate("rank")
-        of_judged = test_images * (1 + self.judges) * ms_of_image
+        of_chosen = test_images * (1 + self.judges) * ms_of_image
         sae_count = count_saes(self.job.plan)
-        encoded = sae_count * self.images["all"] + self.judged * test_images
-        core_seconds = sae_count * of_each + self.judged * of_judged
+        encoded = sae_count * self.images["all"] + self.chosen * test_images
+        core_seconds = sae_count * of_each + self.chosen * of_chosen
         return self.encoding(encoded) + self.on_cores(core_seconds)
 
     def probing(self) -> float:
-        """Return what it takes to probe the judged SAEs of a cell at every k'."""
+        """Return what it takes to probe the chosen SAEs of a cell at every k'."""
         fit = self.fit
         # In passes of 100,000 images, 1000 classes and k' = 32. A pass has a part that
         # grows with k', and one that does not; k' are 1, 2, 4 and so on.
@@ -375,7 +375,7 @@ class JobSizes:
         if self.has_gpu:
             fitting = passes * rate("gpu_probe") / 1000
         read_images = fit["images"] + self.images["held out"]
-        return self.judged * (self.encoding(read_images) + fitting)
+        return self.chosen * (self.encoding(read_images) + fitting)
 
     def probing_inputs(self) -> float:
         """Return what it takes to probe embeddings: twice the passes of codes."""
@@ -412,7 +412,7 @@ IN_MEMORY: dict[str, Callable[[JobSizes], float]] = {
     "chunk": lambda sizes: 4 * CHUNK * sizes.m,
     "ranked": JobSizes.ranked,
     "fit": JobSizes.fitted,
-    "latents": lambda sizes: sizes.judged * sizes.m,
+    "latents": lambda sizes: sizes.chosen * sizes.m,
 }
 # {rule: seconds of its jobs}; of others, their start is all.
 WORK: dict[str, Callable[[JobSizes], float]] = {
@@ -422,7 +422,7 @@ WORK: dict[str, Callable[[JobSizes], float]] = {
     "train": JobSizes.training,
     "score": JobSizes.scoring,
     # Coders that are no Top-k encode twice.
-    "robustness": lambda sizes: sizes.encoding(2 * sizes.judged * sizes.images["test"]),
+    "robustness": lambda sizes: sizes.encoding(2 * sizes.chosen * sizes.images["test"]),
     "probe": JobSizes.probing,
     "probe_embeddings": JobSizes.probing_inputs,
     "site": JobSizes.showing,
@@ -616,8 +616,8 @@ def _describe_disk(
     unknown: dict[str, None] = {}
     for place in settings.embedded_datasets(config, experiment):
         try:
-            image_count = sum(count_images(config, place.dataset).values())
-            figures = backbone_figures(config, place.dataset, place.backbone)
+            image_count = sum(count_images(config, place["dataset"]).values())
+            figures = backbone_figures(config, **place)
         except UnknownSize as error:
             unknown[f"  not counted in disk and hours: {error}"] = None
             continue
@@ -626,13 +626,13 @@ def _describe_disk(
         embeddings = image_count * d * dtype.itemsize
         saes = 0
         for cell, plan in plans.items():
-            if (cell.dataset, cell.backbone) == (place.dataset, place.backbone):
+            if place.items() <= cell.wildcards.items():
                 m = largest_width(plan)
                 # Two matrices and two biases, in float32.
                 saes += count_saes(plan) * 4 * (2 * m * d + m + d)
         total += embeddings + saes
         yield (
-            f"  {place.dataset + ' / ' + place.backbone:<42}{image_count:>11,}{d:>6}"
+            f"  {' / '.join(place.values()):<42}{image_count:>11,}{d:>6}"
             f"{embeddings / 1e9:>12,.2f}{saes / 1e9:>9,.2f}"
         )
     yield from unknown

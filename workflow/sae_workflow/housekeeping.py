@@ -220,8 +220,8 @@ def _paths_of(config: Config, experiment: str) -> Iterator[str]:
         ):
             yield pattern.format(experiment=experiment, **cell.wildcards)
     for place in settings.embedded_datasets(config, experiment):
-        yield paths.ACTIVATIONS.format(**place.wildcards)
-        yield paths.WEIGHTS.format(**place.wildcards)
+        yield paths.ACTIVATIONS.format(**place)
+        yield paths.WEIGHTS.format(**place)
     for artifact in settings.artifacts_of(config, experiment):
         yield _ARTIFACT_FOLDER.format(artifact=artifact)
     for method in settings.imported_methods(config, experiment):

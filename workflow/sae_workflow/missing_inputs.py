@@ -14,10 +14,11 @@ from contextlib import redirect_stderr, suppress
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from sae.config.models import Backbone, Config, Dataset
+from sae.config.models import Config
 from sae.core import paths, registry
 from sae.core.errors import UserError, did_you_mean
 from sae.data import fetch
+from sae.data.entries import BackboneEntry, DatasetEntry
 from sae.data.splits import SPLITS
 from sae_workflow import external_files, settings
 
@@ -335,7 +336,7 @@ def _check_early(
     kind: Literal["dataset", "backbone"],
     name: str,
     type_name: str,
-    entry: Dataset | Backbone,
+    entry: DatasetEntry | BackboneEntry,
 ) -> Iterator[str]:
     """Yield what the type or loader of an entry finds wrong before any job.
 

@@ -82,7 +82,7 @@ def publish(experiment: str, *overlays: str) -> Path:
                 )
             cell = (bank.dataset, bank.backbone, bank.k)
             row = test_rows.loc[(*cell, *entry.table_key, entry.protocol)]
-            if entry.judged or row["selected"]:
+            if entry.chosen or row["selected"]:
                 folder_name = _folder_name(bank, entry)
                 _export(bank, entry, exporter, temporary / folder_name)
                 row_as_table = row.to_frame().T

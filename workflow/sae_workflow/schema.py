@@ -17,6 +17,7 @@ from pydantic.json_schema import models_json_schema
 from sae.config import models
 from sae.core import registry
 from sae.core.files import write_text
+from sae.data.entries import ImageDatasetEntry, NetworkEntry
 from sae_workflow.command_line import run_command
 from sae_workflow.settings import HERE
 
@@ -179,8 +180,8 @@ _MODEL_OF_SECTION: dict[str, Any] = {
     "experiments: gallery": models.Gallery,
     "methods": models.MethodEntry,
     "training": models.RecipeEntry,
-    "datasets": models.ImageDataset,
-    "backbones": models.Network,
+    "datasets": ImageDatasetEntry,
+    "backbones": NetworkEntry,
     "metrics": models.Metric,
     "claims": models.ClaimRule,
     "compute": models.Compute,

@@ -25,14 +25,14 @@ from sae.bank.plan import Method, Plan
 from sae.config import entries
 from sae.config.extends import LONGEST_CHAIN, SECTIONS
 from sae.config.load import load_config
-from sae.config.models import NO_OPTIONS, Config, method_of
+from sae.config.models import Config, method_of
 from sae.config.problems import ConfigError
 from sae.config.yaml_file import parse_file
 from sae.core import registry, versions
 from sae.core.errors import UserError
 from sae.core.options import as_record, facts_of_experiment, from_record
 from sae.core.paths import STAGES
-from sae.data.entries import NAMED_BY
+from sae.data.entries import NAMED_BY, NO_OPTIONS
 
 # The folder workflow/.
 HERE = Path(__file__).parent.parent
@@ -377,19 +377,6 @@ class Cell:
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class EmbeddedDataset:
-    """A dataset and a backbone that embeds it."""
-
-    dataset: str
-    backbone: str
-
-    @property
-    def wildcards(self) -> dict[str, Any]:
-        """{wildcard: value}, as paths and rules have them."""
-        return asdict(self)
-
-
 def cells(config: Config, experiment: str) -> list[Cell]:
     """Return the cells of an experiment, in the order of the config."""
     spec = config.experiments[experiment]
@@ -401,11 +388,15 @@ def cells(config: Config, experiment: str) -> list[Cell]:
     ]
 
 
-def embedded_datasets(config: Config, experiment: str) -> list[EmbeddedDataset]:
-    """Return what an experiment reads embeddings of, also by judges and metrics."""
+def embedded_datasets(config: Config, experiment: str) -> list[dict[str, str]]:
+    """Return what an experiment reads embeddings of, also by judges and metrics.
+
+    Returns:
+        {"dataset": ..., "backbone": ...} of each, as wildcards have them.
+    """
     spec = config.experiments[experiment]
     return [
-        EmbeddedDataset(dataset, backbone)
+        {"dataset": dataset, "backbone": backbone}
         for dataset in spec.datasets
         for backbone in [
             *spec.embedding,

@@ -70,7 +70,7 @@ def write_first_look(config: Config, experiment: str) -> Path:
     for banked_sae in bank.saes:
         method = banked_sae.method
         is_shown = method in names.methods and not names.methods[method].control
-        is_chosen = banked_sae.judged and banked_sae.ok
+        is_chosen = banked_sae.chosen and banked_sae.ok
         if is_shown and is_chosen and method not in sae_of_method:
             # It checks the file, and makes a link that is gone again.
             bank.open(banked_sae)

@@ -183,8 +183,7 @@ def _one_job_for_each_cell(config: Config, experiment: str) -> list[Wildcards]:
 
 
 def _one_job_for_each_embedding(config: Config, experiment: str) -> list[Wildcards]:
-    places = settings.embedded_datasets(config, experiment)
-    return [place.wildcards for place in places]
+    return [*settings.embedded_datasets(config, experiment)]
 
 
 def _one_job_for_each_shard(config: Config, experiment: str) -> list[Wildcards]:
@@ -192,7 +191,7 @@ def _one_job_for_each_shard(config: Config, experiment: str) -> list[Wildcards]:
     if shard_count == 1:
         return []
     return [
-        {**place.wildcards, "shard": shard}
+        {**place, "shard": shard}
         for place in settings.embedded_datasets(config, experiment)
         for shard in range(shard_count)
     ]

@@ -13,7 +13,7 @@ from sae.core import options
 from sae.core.errors import UserError
 from sae.data import artifacts
 from sae.data.concepts import Annotations, no_attributes
-from sae.data.datasets.openclipart import describe, read_package
+from sae.data.datasets.openclipart import keywords_of, read_package
 
 VERSION = 1
 # {why: words}. A word on fewer than ten pictures need not be here: it never counts.
@@ -80,7 +80,7 @@ def load(
                 f"image {image_id!r} is not in artifact {spec.artifacts[0]}: "
                 "openclipart is for datasets of that type"
             )
-        keywords = {as_concept(word) for word in describe(svgs[image_id]).keywords}
+        keywords = {as_concept(word) for word in keywords_of(svgs[image_id])}
         rows += [
             (image_id, keyword)
             for keyword in sorted(keywords - no_concepts - {""})

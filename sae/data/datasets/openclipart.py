@@ -22,7 +22,6 @@ import tarfile
 import xml.etree.ElementTree as ElementTree
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -67,19 +66,6 @@ class Options(options.Options):
     """The seed that draws which images a split gets."""
 
 
-@dataclass(frozen=True)
-class Description:
-    """Hold what an SVG says of itself, in RDF.
-
-    Attributes:
-        is_public_domain: Whether it has a mark of a licence, and none but this one.
-        keywords: As their makers wrote them.
-    """
-
-    is_public_domain: bool
-    keywords: list[str]
-
-
 def load(spec: Options, artifacts_root: str | Path | None) -> Dataset:
     """Load what `sae.data.datasets` says; draw what is not drawn yet."""
     package = artifacts.only_file(artifacts_root, spec.artifacts[0])
@@ -100,7 +86,7 @@ def load(spec: Options, artifacts_root: str | Path | None) -> Dataset:
         if is_of_one_colour(image):
             omissions.add("pictures of one colour", name)
         else:
-            pictures.append(as_near_copy(name, describe(svgs[name]).keywords, image))
+            pictures.append(as_near_copy(name, keywords_of(svgs[name]), image))
     omissions.tell("dataset openclipart")
 
     names = [picture.name for picture in pictures] + undrawn
@@ -187,12 +173,13 @@ def public_pictures(package: Path, without: list[str]) -> dict[str, bytes]:
             omissions.add(f"pictures in {top}", name)
             continue
         try:
-            description = describe(svg)
+            marks, _ = describe(svg)
         except (ElementTree.ParseError, LookupError, ValueError):
             # The last two: an encoding that Python does not know, or cannot parse in.
             omissions.add("pictures that are no XML", name)
             continue
-        if description.is_public_domain:
+        # A mark of a licence, and none but this one.
+        if marks and all(map(is_mark, marks)):
             public[name] = svg
         else:
             omissions.add("pictures without a mark of public domain", name)
@@ -267,8 +254,8 @@ def data_of_package(package: Path) -> bytes:
     raise UserError(f"{package} is no whole Debian package: fetch it again")
 
 
-def describe(svg: bytes) -> Description:
-    """Read what an SVG says of itself.
+def describe(svg: bytes) -> tuple[list[str], list[str]]:
+    """Read what an SVG says of itself in RDF: marks of licences, and keywords.
 
     Python's parser of XML bounds what entities may grow to, and opens no other file.
 
@@ -289,7 +276,12 @@ def describe(svg: bytes) -> Description:
                 if drawing.local_name(entry.tag) == "li"
             ]
             keywords += [word.strip() for word in words if word.strip()]
-    return Description(bool(marks) and all(map(is_mark, marks)), keywords)
+    return marks, keywords
+
+
+def keywords_of(svg: bytes) -> list[str]:
+    """Return the keywords of an SVG, as their makers wrote them."""
+    return describe(svg)[1]
 
 
 def is_mark(licence: str) -> bool:

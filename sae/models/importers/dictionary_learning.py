@@ -5,7 +5,6 @@ own. A Top-k SAE of this library keeps `threshold` at -1; a threshold from 0 on 
 the same tensors a BatchTopK SAE.
 """
 
-from dataclasses import dataclass
 from typing import Annotated
 
 import torch
@@ -72,22 +71,6 @@ class DictionaryLearningConfig(checkpoints.CheckpointSettings):
     made_by: checkpoints.CoderSettings = checkpoints.CoderSettings()
 
 
-@dataclass(frozen=True)
-class DictionaryLearningSae:
-    """A checkpoint of the library, checked.
-
-    Attributes:
-        config: its settings.
-        class_name: the class of the library that it is.
-        tensors: {name: tensor}, by this project's names where they have one. `W_enc` is
-            (d, m), `W_dec` (m, d).
-    """
-
-    config: DictionaryLearningConfig
-    class_name: str
-    tensors: checkpoints.Tensors
-
-
 def fits(checkpoint: checkpoints.Checkpoint) -> bool:
     """Return whether settings or tensors are those of a class of the library."""
     names = checkpoint.tensors.keys()
@@ -120,9 +103,13 @@ def _class_by_tensors(checkpoint: checkpoints.Checkpoint) -> str:
     return "AutoEncoderTopK"
 
 
-def _read_sae(checkpoint: checkpoints.Checkpoint) -> DictionaryLearningSae:
-    config = checkpoint.read_settings(DictionaryLearningConfig)
-    trainer = config.trainer
+def _read_sae(
+    checkpoint: checkpoints.Checkpoint, trainer: TrainerConfig
+) -> tuple[str, checkpoints.Tensors]:
+    """Return the class of the library, and its tensors by our names where we have one.
+
+    `W_enc` is (d, m), `W_dec` (m, d).
+    """
     class_name = trainer.dict_class or _class_by_tensors(checkpoint)
     stated_d = {"trainer.activation_dim": trainer.activation_dim}
     stated_m = {
@@ -137,7 +124,7 @@ def _read_sae(checkpoint: checkpoints.Checkpoint) -> DictionaryLearningSae:
     for name, tensor in their_tensors.items():
         is_weight = name.endswith(".weight")
         tensors[OUR_NAMES.get(name, name)] = tensor.T if is_weight else tensor
-    return DictionaryLearningSae(config, class_name, tensors)
+    return class_name, tensors
 
 
 def _stated_k(
@@ -160,26 +147,27 @@ def _stated_k(
 
 def read(checkpoint: checkpoints.Checkpoint, options: checkpoints.Options) -> Coder:
     """Return the SAE of a checkpoint as a coder."""
-    sae = _read_sae(checkpoint)
-    W_enc = sae.tensors["W_enc"]
-    b_enc = sae.tensors["b_enc"]
-    b_dec = sae.tensors["b_dec"]
-    theta = sae.tensors.get("threshold")
+    config = checkpoint.read_settings(DictionaryLearningConfig)
+    class_name, t = _read_sae(checkpoint, config.trainer)
+    W_enc = t["W_enc"]
+    b_enc = t["b_enc"]
+    b_dec = t["b_dec"]
+    theta = t.get("threshold")
 
-    if sae.class_name == "JumpReluAutoEncoder":
+    if class_name == "JumpReluAutoEncoder":
         # This class does not subtract b_dec from its inputs.
         b_enc = b_enc + b_dec @ W_enc
-    elif sae.class_name == "GatedAutoEncoder":
+    elif class_name == "GatedAutoEncoder":
         # The gate is open where the magnitude's pre-activation is above a threshold.
-        magnitude = sae.tensors["r_mag"].exp()
+        magnitude = t["r_mag"].exp()
         W_enc = W_enc * magnitude
-        theta = b_enc - magnitude * sae.tensors["gate_bias"]
-    elif sae.class_name == "AutoEncoder":
+        theta = b_enc - magnitude * t["gate_bias"]
+    elif class_name == "AutoEncoder":
         theta = torch.zeros_like(b_enc)
 
-    tensors = checkpoints.CoderTensors(W_enc, b_enc, sae.tensors["W_dec"], b_dec, theta)
-    settings = options.completed_by(sae.config.made_by)
-    checkpoint_k = _stated_k(checkpoint, sae.config.trainer.k, options)
+    tensors = checkpoints.CoderTensors(W_enc, b_enc, t["W_dec"], b_dec, theta)
+    settings = options.completed_by(config.made_by)
+    checkpoint_k = _stated_k(checkpoint, config.trainer.k, options)
     return checkpoints.make_coder(checkpoint, settings, tensors, checkpoint_k)
 
 
@@ -187,19 +175,18 @@ def forward(
     checkpoint: checkpoints.Checkpoint, k: int, x: Float[Tensor, "samples d"]
 ) -> tuple[Float[Tensor, "samples m"], Float[Tensor, "samples d"]]:
     """Return codes and reconstructions, by the library's own steps."""
-    sae = _read_sae(checkpoint)
-    t = sae.tensors
-
-    if sae.class_name != "JumpReluAutoEncoder":
+    config = checkpoint.read_settings(DictionaryLearningConfig)
+    class_name, t = _read_sae(checkpoint, config.trainer)
+    if class_name != "JumpReluAutoEncoder":
         x = x - t["b_dec"]
     pre_activations = x @ t["W_enc"]
 
-    if sae.class_name == "GatedAutoEncoder":
+    if class_name == "GatedAutoEncoder":
         is_open = pre_activations + t["gate_bias"] > 0
         magnitudes = (t["r_mag"].exp() * pre_activations + t["b_enc"]).relu()
         codes = is_open * magnitudes
     else:
         codes = (pre_activations + t["b_enc"]).relu()
-        if sae.class_name != "AutoEncoder":
+        if class_name != "AutoEncoder":
             codes = checkpoints.select_dense(codes, k, t.get("threshold"))
     return codes, codes @ t["W_dec"] + t["b_dec"]

@@ -10,7 +10,7 @@ This project's own exports have what is missing in files beside the state dict:
 `made_by.json` and `b_dec.npy`.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -30,31 +30,13 @@ REQUIRED_AXES = {
 OPTIONAL_AXES = {"dictionary.multiplier": "", "thresholds": "m", "b_dec.npy": "d"}
 
 
-@dataclass(frozen=True)
-class OvercompleteSae:
-    """The tensors of a checkpoint, checked.
-
-    Attributes:
-        encoder_weight: (m, d).
-        encoder_bias: (m,), for inputs from which nothing is subtracted.
-        W_dec: (m, d) the dictionary.
-        b_dec: (d,) what users add to its reconstructions; 0 where no file has it.
-        theta: (m,) the thresholds; None for a Top-k SAE.
-    """
-
-    encoder_weight: Float[Tensor, "m d"]
-    encoder_bias: Float[Tensor, " m"]
-    W_dec: Float[Tensor, "m d"]
-    b_dec: Float[Tensor, " d"]
-    theta: Float[Tensor, " m"] | None
-
-
 def fits(checkpoint: checkpoints.Checkpoint) -> bool:
     """Return whether the tensors have Overcomplete's names."""
     return "dictionary._weights" in checkpoint.tensors
 
 
-def _read_sae(checkpoint: checkpoints.Checkpoint) -> OvercompleteSae:
+def _read_tensors(checkpoint: checkpoints.Checkpoint) -> checkpoints.CoderTensors:
+    """Return the tensors of a checkpoint, whose encoder subtracts nothing."""
     other_layers = sorted(
         name
         for name in checkpoint.tensors
@@ -82,9 +64,9 @@ def _read_sae(checkpoint: checkpoints.Checkpoint) -> OvercompleteSae:
     theta = None
     if "thresholds" in t:
         theta = t["thresholds"].exp()
-    return OvercompleteSae(
-        encoder_weight=t["encoder.final_block.0.weight"],
-        encoder_bias=t["encoder.final_block.0.bias"],
+    return checkpoints.CoderTensors(
+        W_enc=t["encoder.final_block.0.weight"].T,
+        b_enc=t["encoder.final_block.0.bias"],
         W_dec=functional.normalize(rows, dim=1) * multiplier.exp(),
         b_dec=t.get("b_dec.npy", torch.zeros(rows.shape[1])),
         theta=theta,
@@ -93,16 +75,8 @@ def _read_sae(checkpoint: checkpoints.Checkpoint) -> OvercompleteSae:
 
 def read(checkpoint: checkpoints.Checkpoint, options: checkpoints.Options) -> Coder:
     """Return the SAE of a checkpoint as a coder."""
-    sae = _read_sae(checkpoint)
     made_by = checkpoint.read_made_by()
-    tensors = checkpoints.CoderTensors(
-        W_enc=sae.encoder_weight.T,
-        # A coder subtracts b_dec from its inputs.
-        b_enc=sae.encoder_bias + sae.b_dec @ sae.encoder_weight.T,
-        W_dec=sae.W_dec,
-        b_dec=sae.b_dec,
-        theta=sae.theta,
-    )
+    tensors = _read_tensors(checkpoint).subtracting_b_dec()
     settings = options.completed_by(made_by)
     return checkpoints.make_coder(checkpoint, settings, tensors, made_by.k)
 
@@ -111,7 +85,6 @@ def forward(
     checkpoint: checkpoints.Checkpoint, k: int, x: Float[Tensor, "samples d"]
 ) -> tuple[Float[Tensor, "samples m"], Float[Tensor, "samples d"]]:
     """Return codes and reconstructions, by the library's own steps."""
-    sae = _read_sae(checkpoint)
-    activations = (x @ sae.encoder_weight.T + sae.encoder_bias).relu()
-    codes = checkpoints.select_dense(activations, k, sae.theta)
-    return codes, codes @ sae.W_dec + sae.b_dec
+    t = _read_tensors(checkpoint)
+    codes = checkpoints.select_dense((x @ t.W_enc + t.b_enc).relu(), k, t.theta)
+    return codes, codes @ t.W_dec + t.b_dec

@@ -8,7 +8,6 @@ This project has one vector an image. An SAE that was trained on patch tokens is
 converted and runs, but its scores on pooled embeddings mean little.
 """
 
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -51,28 +50,16 @@ class SaevHeader(checkpoints.CheckpointSettings):
     cfg: SparseAutoencoderConfig
 
 
-@dataclass(frozen=True)
-class SaevSae:
-    """A checkpoint of saev, checked.
-
-    Attributes:
-        top_k: the k of its settings, if they have one.
-        tensors: {name: tensor}, by saev's names.
-        theta: (m,) the thresholds; None for a Top-k SAE.
-    """
-
-    top_k: int | None
-    tensors: checkpoints.Tensors
-    theta: Float[Tensor, " m"] | None
-
-
 def fits(checkpoint: checkpoints.Checkpoint) -> bool:
     """Return whether the header is saev's."""
     has_config = isinstance(checkpoint.config.get("cfg"), dict)
     return has_config and "schema" in checkpoint.config
 
 
-def _read_sae(checkpoint: checkpoints.Checkpoint) -> SaevSae:
+def _read_sae(
+    checkpoint: checkpoints.Checkpoint,
+) -> tuple[checkpoints.CoderTensors, int | None]:
+    """Return the tensors, whose encoder subtracts nothing, and k if it is stated."""
     config = checkpoint.read_settings(SaevHeader).cfg
     activation = config.activation
     axes = dict(AXES)
@@ -85,40 +72,35 @@ def _read_sae(checkpoint: checkpoints.Checkpoint) -> SaevSae:
             config.d_vit, config.exp_factor
         ),
     }
-    tensors = checkpoint.take_tensors(axes, stated_d, stated_m)
+    t = checkpoint.take_tensors(axes, stated_d, stated_m)
 
     theta = None
     if activation.cls == "BatchTopK":
-        theta = tensors["activation.threshold"]
+        theta = t["activation.threshold"]
     elif activation.cls == "Relu":
-        theta = torch.zeros_like(tensors["b_enc"])
-    return SaevSae(activation.params.top_k, tensors, theta)
+        theta = torch.zeros_like(t["b_enc"])
+    tensors = checkpoints.CoderTensors(
+        t["W_enc"], t["b_enc"], t["W_dec"], t["b_dec"], theta
+    )
+    return tensors, activation.params.top_k
 
 
 def read(checkpoint: checkpoints.Checkpoint, options: checkpoints.Options) -> Coder:
     """Return the SAE of a checkpoint as a coder."""
-    sae = _read_sae(checkpoint)
-    t = sae.tensors
-    tensors = checkpoints.CoderTensors(
-        W_enc=t["W_enc"],
-        # A coder subtracts b_dec from its inputs.
-        b_enc=t["b_enc"] + t["b_dec"] @ t["W_enc"],
-        W_dec=t["W_dec"],
-        b_dec=t["b_dec"],
-        theta=sae.theta,
-    )
+    tensors, top_k = _read_sae(checkpoint)
     settings = options.completed_by(checkpoints.CoderSettings())
-    return checkpoints.make_coder(checkpoint, settings, tensors, sae.top_k)
+    return checkpoints.make_coder(
+        checkpoint, settings, tensors.subtracting_b_dec(), top_k
+    )
 
 
 def forward(
     checkpoint: checkpoints.Checkpoint, k: int, x: Float[Tensor, "samples d"]
 ) -> tuple[Float[Tensor, "samples m"], Float[Tensor, "samples d"]]:
     """Return codes and reconstructions, by the library's own steps."""
-    sae = _read_sae(checkpoint)
-    t = sae.tensors
-    activations = x @ t["W_enc"] + t["b_enc"]
-    if sae.theta is not None:
+    t, _ = _read_sae(checkpoint)
+    activations = x @ t.W_enc + t.b_enc
+    if t.theta is not None:
         activations = activations.relu()
-    codes = checkpoints.select_dense(activations, k, sae.theta)
-    return codes, codes @ t["W_dec"] + t["b_dec"]
+    codes = checkpoints.select_dense(activations, k, t.theta)
+    return codes, codes @ t.W_dec + t.b_dec

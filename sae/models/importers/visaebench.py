@@ -9,7 +9,7 @@ of the benchmark were, is converted and runs, but its scores on pooled embedding
 little.
 """
 
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -27,6 +27,8 @@ AXES = {
     "decoder.bias": "d",
 }
 TENSORS = set(AXES)
+# The activation that keeps what equals its threshold.
+KEEPS_EQUAL = "batchtopk"
 
 
 class VisaebenchConfig(checkpoints.CheckpointSettings):
@@ -41,33 +43,15 @@ class VisaebenchConfig(checkpoints.CheckpointSettings):
     threshold: checkpoints.Number | None = None
 
 
-@dataclass(frozen=True)
-class VisaebenchSae:
-    """A checkpoint of ViSAEBench, checked.
-
-    Attributes:
-        config: its settings.
-        tensors: {name: tensor}, by ViSAEBench's names.
-        theta: (m,) the thresholds; None for a Top-k SAE.
-    """
-
-    config: VisaebenchConfig
-    tensors: checkpoints.Tensors
-    theta: Float[Tensor, " m"] | None
-
-    @property
-    def keeps_equal(self) -> bool:
-        """Return whether an activation that equals its threshold is kept."""
-        return self.theta is not None and self.config.activation == "batchtopk"
-
-
 def fits(checkpoint: checkpoints.Checkpoint) -> bool:
     """Return whether settings and tensors have ViSAEBench's names."""
     return checkpoint.tensors.keys() >= TENSORS and "activation" in checkpoint.config
 
 
-def _read_sae(checkpoint: checkpoints.Checkpoint) -> VisaebenchSae:
-    config = checkpoint.read_settings(VisaebenchConfig)
+def _read_tensors(
+    checkpoint: checkpoints.Checkpoint, config: VisaebenchConfig
+) -> checkpoints.CoderTensors:
+    """Return the tensors of a checkpoint, whose encoder subtracts nothing."""
     axes = dict(AXES)
     if config.activation != "topk" and "threshold" in checkpoint.tensors:
         axes["threshold"] = "m?"
@@ -86,41 +70,38 @@ def _read_sae(checkpoint: checkpoints.Checkpoint) -> VisaebenchSae:
                 "config.json"
             )
         theta = torch.full_like(tensors["encoder.bias"], config.threshold)
-    return VisaebenchSae(config, tensors, theta)
+    return checkpoints.CoderTensors(
+        W_enc=tensors["encoder.weight"].T,
+        b_enc=tensors["encoder.bias"],
+        W_dec=tensors["decoder.weight"],
+        b_dec=tensors["decoder.bias"],
+        theta=theta,
+    )
 
 
 def read(checkpoint: checkpoints.Checkpoint, options: checkpoints.Options) -> Coder:
     """Return the SAE of a checkpoint as a coder."""
-    sae = _read_sae(checkpoint)
-    t = sae.tensors
-    W_enc = t["encoder.weight"].T
-    b_dec = t["decoder.bias"]
-
-    theta = sae.theta
-    if theta is not None and sae.keeps_equal:
+    config = checkpoint.read_settings(VisaebenchConfig)
+    tensors = _read_tensors(checkpoint, config).subtracting_b_dec()
+    theta = tensors.theta
+    if theta is not None and config.activation == KEEPS_EQUAL:
         # The next smaller float: a coder keeps what is above its threshold.
         theta = torch.nextafter(theta, torch.full_like(theta, -torch.inf))
-    tensors = checkpoints.CoderTensors(
-        W_enc=W_enc,
-        # A coder subtracts b_dec from its inputs.
-        b_enc=t["encoder.bias"] + b_dec @ W_enc,
-        W_dec=t["decoder.weight"],
-        b_dec=b_dec,
-        theta=theta,
-    )
     settings = options.completed_by(checkpoints.CoderSettings())
-    return checkpoints.make_coder(checkpoint, settings, tensors, sae.config.k)
+    return checkpoints.make_coder(
+        checkpoint, settings, replace(tensors, theta=theta), config.k
+    )
 
 
 def forward(
     checkpoint: checkpoints.Checkpoint, k: int, x: Float[Tensor, "samples d"]
 ) -> tuple[Float[Tensor, "samples m"], Float[Tensor, "samples d"]]:
     """Return codes and reconstructions, by the library's own steps."""
-    sae = _read_sae(checkpoint)
-    t = sae.tensors
-    activations = (x @ t["encoder.weight"].T + t["encoder.bias"]).relu()
-    if sae.theta is not None and sae.keeps_equal:
-        codes = activations * (activations >= sae.theta)
+    config = checkpoint.read_settings(VisaebenchConfig)
+    t = _read_tensors(checkpoint, config)
+    activations = (x @ t.W_enc + t.b_enc).relu()
+    if t.theta is not None and config.activation == KEEPS_EQUAL:
+        codes = activations * (activations >= t.theta)
     else:
-        codes = checkpoints.select_dense(activations, k, sae.theta)
-    return codes, codes @ t["decoder.weight"] + t["decoder.bias"]
+        codes = checkpoints.select_dense(activations, k, t.theta)
+    return codes, codes @ t.W_dec + t.b_dec

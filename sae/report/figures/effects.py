@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from sae.comparison import leaderboard, outcomes, readings
+from sae.comparison import leaderboard, outcomes
 from sae.comparison.scores import SCORES, across_groups
 from sae.report import style
 from sae.report.names import Names
@@ -31,7 +31,7 @@ def draw(results: Path, names: Names) -> Figure:
     """Draw a panel per endpoint, a line per method."""
     metrics, made_by = leaderboard.read(results)
     rule = made_by.fronts.model_copy(update={"widths": made_by.fronts.widths[:1]})
-    all_readings = readings.read(across_groups(metrics), names.tuned, rule)
+    all_readings = outcomes.readings_of(across_groups(metrics), names.tuned, rule)
     means = outcomes.means(
         all_readings, made_by.families, made_by.intervals, made_by.pictures
     )

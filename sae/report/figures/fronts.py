@@ -15,7 +15,7 @@ from sae.comparison import fronts, leaderboard
 from sae.comparison.scores import SCORES, across_groups
 from sae.report import style
 from sae.report.names import Names
-from sae.scoring.front import ENDPOINTS, Window, best_r2, vertices, weights
+from sae.scoring.front import ENDPOINTS, Window, reach, vertices, weights
 from sae.scoring.front import window as window_of
 from sae.scoring.rows import CELL
 
@@ -108,7 +108,7 @@ def _draw_panel(
         heights = [front[name].iloc[-1], *front[name][::-1]]
         ax.plot(r2, heights, **{**look, "marker": ""})
         if method in windows:
-            method_window = windows[method]._replace(reach=best_r2(rows))
+            method_window = windows[method]._replace(reach=reach(rows))
             weighs = weights(front["r2"].to_numpy(float), method_window) > 0
             ring: dict[str, Any] = {
                 **look,

@@ -16,10 +16,9 @@ import pandas as pd
 from sae.core import files
 from sae.data.store import Activations
 from sae.models.coder import Coder
-from sae.report.site import images, latents, pack, trials
+from sae.report.site import images, latents, pack, start, trials
 from sae.report.site.concepts import ShownConcepts, is_matched, stands_for_payload
 from sae.report.site.overview import Overview
-from sae.report.site.start import BaselineMatch, StartSae
 
 HERE = Path(__file__).parent
 PACKAGES = (
@@ -59,13 +58,16 @@ class AddedCell:
     """The images and SAEs of a cell, as later files of the site need them.
 
     Attributes:
-        start_saes: The SAEs, as the rules of `start` read them.
+        latents: The latents of each SAE that a protocol chose, as the rules of `start`
+            read them.
+        highest_images: (m, 10) of each SAE, the images on which each latent fires most.
         judge: The hash of the cell's blind trials; None where there are none.
         judged_methods: Ids of the methods whose latents they ask about.
         trial_images: Rows of images that these trials show.
     """
 
-    start_saes: list[StartSae] = field(default_factory=list)
+    latents: list[pd.DataFrame] = field(default_factory=list)
+    highest_images: list[np.ndarray] = field(default_factory=list)
     judge: str | None = None
     judged_methods: list[str] = field(default_factory=list)
     trial_images: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
@@ -134,7 +136,7 @@ def add_cell(
     groups = test.index["group"].to_numpy() if test.grouped else None
     added = AddedCell()
     baseline: ShownSae | None = None
-    baseline_start: StartSae | None = None
+    baseline_rows = pd.DataFrame()
     concepts_by_sae: list[dict[str, Any]] = []
     ranked_codes: dict[str, latents.RankedCodes] = {}
     for sae in saes:
@@ -156,66 +158,47 @@ def add_cell(
             stands_for = stands_for_payload(sae.table, codes, concepts)
             concepts_by_sae.append({"sae": sae.number, **stands_for})
 
-        match: BaselineMatch | None = None
-        if baseline is not None and baseline_start is not None:
-            matches, cosines = latents.nearest(sae.coder, baseline.coder, 1)
-            match = BaselineMatch(baseline_start, matches[:, 0], cosines[:, 0])
         highest_images = ranked_codes[sae.method].highest_images()
+        added.highest_images.append(highest_images)
         table = sae.table.reset_index(drop=True)
         if "name_threshold" in table:
             thresholds = table["name_threshold"].to_numpy(float)
             named_images = ranked_codes[sae.method].count_reaching(thresholds)
             table = table.assign(named_images=named_images)
-        start_sae = StartSae(cell, sae.method, table, match, highest_images)
-        if baseline is None and sae.method in baselines[:1]:
+        rows = start.latent_rows(number, sae.method, table, highest_images)
+        if baseline is not None:
+            matches, cosines = latents.nearest(sae.coder, baseline.coder, 1)
+            rows = start.beside_baseline(
+                rows, baseline_rows, matches[:, 0], cosines[:, 0]
+            )
+        elif sae.method in baselines[:1]:
             baseline = sae
-            baseline_start = start_sae
-        added.start_saes.append(start_sae)
+            baseline_rows = rows
+        if sae.is_chosen:
+            added.latents.append(rows)
     if concepts is not None:
         pack.put(site, f"concepts/{number}", {"saes": concepts_by_sae})
     for control in controls:
         codes = latents.encode(control.coder, test.embeddings)
         ranked_codes[control.method] = latents.rank_codes(codes)
     control_methods = [control.method for control in controls]
-    judged = [
-        trials.JudgedSae(
-            sae.method,
-            sae.method in control_methods,
-            ranked_codes[sae.method],
-            sae.table,
+    tables = {sae.method: sae.table for sae in [*saes, *controls] if sae.is_chosen}
+    if tables:
+        methods = trials.choose_methods(list(tables), baselines, control_methods)
+        codes_by_method = {method: ranked_codes[method] for method in methods}
+        image_groups = np.arange(len(test.index))
+        if test.grouped:
+            image_groups = pd.factorize(test.index["group"])[0]
+        trial_payload, trial_images = trials.draw_trials(
+            cell, codes_by_method, tables, control_methods, image_groups
         )
-        for sae in [*saes, *controls]
-        if sae.is_chosen
-    ]
-    _add_trials(site, cell, judged, test, baselines, number, added)
+        # Their latents may fire too seldom.
+        if trial_payload is not None:
+            pack.put(site, f"judge/{number}", trial_payload)
+            added.judge = trial_payload["hash"]
+            added.judged_methods = methods
+            added.trial_images = trial_images
     return added
-
-
-def _add_trials(
-    site: Path,
-    cell: tuple[Any, ...],
-    saes: Sequence[trials.JudgedSae],
-    test: Activations,
-    baselines: Sequence[str],
-    number: int,
-    added: AddedCell,
-) -> None:
-    """Write a cell's blind trials, if its latents fire often enough."""
-    if not saes:
-        return
-    by_method = {sae.method: sae for sae in saes}
-    controls = [sae.method for sae in saes if sae.is_control]
-    methods = trials.choose_methods(list(by_method), baselines, controls)
-    judged = [by_method[method] for method in methods]
-    groups = np.arange(len(test.index))
-    if test.grouped:
-        groups = pd.factorize(test.index["group"])[0]
-    drawn = trials.draw_trials(cell, judged, groups)
-    if drawn.payload is not None:
-        pack.put(site, f"judge/{number}", drawn.payload)
-        added.judge = drawn.payload["hash"]
-        added.judged_methods = methods
-        added.trial_images = drawn.images
 
 
 def machine() -> str:

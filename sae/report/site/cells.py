@@ -52,15 +52,15 @@ def chosen_saes(bank: Bank, names: Names, selection: pd.DataFrame) -> dict[str, 
     Returns:
         {method: its SAE}, in the order of config.
     """
-    judged = [
-        entry for entry in bank.saes if entry.judged and entry.method in names.compared
+    chosen = [
+        entry for entry in bank.saes if entry.chosen and entry.method in names.compared
     ]
     heaviest = _heaviest_vertices(selection)
     saes: dict[str, Sae] = {}
-    for entry in _with_first_seed(judged, "fair"):
+    for entry in _with_first_seed(chosen, "fair"):
         if heaviest.get(entry.method) == entry.name:
             saes[entry.method] = entry
-    for entry in _with_first_seed(judged, "paper"):
+    for entry in _with_first_seed(chosen, "paper"):
         saes[entry.method] = entry
     return {method: saes[method] for method in names.order(saes)}
 

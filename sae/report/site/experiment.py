@@ -33,7 +33,6 @@ from sae.report.site.build import ShownSae
 from sae.report.site.concepts import ShownConcepts, choose_shown, read_index
 from sae.report.site.glossary import GLOSSARY, paper_methods
 from sae.report.site.overview import Overview
-from sae.report.site.start import StartSae
 from sae.scoring.metrics import concepts as concepts_metric
 from sae.scoring.rows import CELL, read_metrics
 
@@ -160,7 +159,7 @@ class _Experiment:
         self._trial_images: dict[str, list[np.ndarray]] = {}
         self._cell_rows: list[dict[str, Any]] = []
         self._sae_rows: list[dict[str, Any]] = []
-        self._start_saes: list[StartSae] = []
+        self._latents: list[pd.DataFrame] = []
         self._sentences_left_out: list[str] = []
         self._judged: set[tuple[Any, ...]] = set()
 
@@ -179,7 +178,7 @@ class _Experiment:
         bank = read_bank(self.results / f"saes/{dataset}/{backbone}/k{k}/bank.json")
         tables = self._tables_of(cell)
         for entry in bank.saes:
-            if entry.judged:
+            if entry.chosen:
                 self._judged.add((*cell, *entry.table_key))
 
         chosen = cells.chosen_saes(bank, names, tables.selection)
@@ -222,12 +221,8 @@ class _Experiment:
             controls,
         )
         self._trial_images.setdefault(dataset, []).append(added.trial_images)
-        self._highest_images.setdefault(dataset, []).extend(
-            sae.highest_images for sae in added.start_saes
-        )
-        self._start_saes += [
-            sae for sae in added.start_saes if sae.method not in unchosen
-        ]
+        self._highest_images.setdefault(dataset, []).extend(added.highest_images)
+        self._latents += added.latents
 
         self._note_methods_without_choice(cell, chosen, tables.metrics)
         # Of any method where there is no baseline.
@@ -314,7 +309,7 @@ class _Experiment:
         siblings = [
             bank.open(sibling).to(self.device)
             for sibling in bank.siblings(entry)
-            if sibling.judged
+            if sibling.chosen
         ]
         return ShownSae(
             number, entry.method, coder, table, siblings, is_chosen=is_chosen
@@ -426,7 +421,7 @@ class _Experiment:
         vertices, windows = overview.vertices_and_windows(
             points, names, rule, self.places
         )
-        start_views = start.views(self._start_saes, names, effects, self.cells)
+        start_views = start.views(self._latents, names, effects, self.cells)
         description = names.config["experiment"].get("description", "")
         backbones = dict.fromkeys(backbone for _, backbone, _ in self.cells)
         return Overview(

@@ -390,7 +390,7 @@ def compose(
             test.index,
             credit,
             open_image,
-            [sae.highest_images for sae in added.start_saes],
+            added.highest_images,
             added.trial_images,
             concepts,
         )
@@ -421,7 +421,7 @@ def compose(
         if card is not None:
             contents.cells[0]["card"] = card.payload()
             (site / card_page.PLOT_IN_SITE).write_bytes(card.plot)
-        start_views = start.views(added.start_saes, names, [], [cell])
+        start_views = start.views(added.latents, names, [], [cell])
         contents.start = [dataclasses.asdict(view) for view in start_views]
         contents.provenance = {
             "versions": build.versions(),

@@ -379,7 +379,7 @@ def _weighed_vertices(
     vertices = front.vertices(points, score)
     weights: list[float | None] = [None] * len(vertices)
     if window is not None and len(vertices):
-        own_window = window._replace(reach=front.best_r2(points))
+        own_window = window._replace(reach=front.reach(points))
         r2 = vertices["r2"].to_numpy(float)
         weights = front.weights(r2, own_window).tolist()
     columns = zip(

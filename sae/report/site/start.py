@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal
 from urllib.parse import quote
 
 import numpy as np
@@ -23,6 +23,7 @@ BADLY = 0.7  # detection
 MOST_NAMES = 6
 CARD_IMAGES = 5  # images of a latent on its card
 _LATENT_COLUMNS = ["n_active", "ms", "detection", "purity"]
+_NAME_COLUMNS = ["name", "name_precision", "named_images"]
 _OF_OFTEN = f"Of the latents that fire on {OFTEN} test images or more, the one with"
 
 
@@ -60,51 +61,53 @@ class View:
     named: bool = False
 
 
-@dataclass(frozen=True)
-class StartSae:
-    """An SAE that has a file, as the rules read it.
+def latent_rows(
+    cell: int, method: str, table: pd.DataFrame, highest_images: np.ndarray
+) -> pd.DataFrame:
+    """Return a row for each latent of an SAE, as the rules read it.
 
-    Attributes:
-        cell: (dataset, backbone, k).
+    Args:
+        cell: The place of its cell in the site's list.
         method: Its method.
         table: (m rows by latent) n_active and the scores of latents; where names were
             sought, name, name_precision and named_images: on how many test images the
             activation reaches the threshold of the name.
-        baseline: What is most like each of its latents in the baseline of its cell;
-            None of the baseline itself.
         highest_images: (m, 10) rows of the images on which each latent fires most, -1
             where it fires on fewer.
     """
-
-    cell: tuple[Any, ...]
-    method: str
-    table: pd.DataFrame
-    baseline: BaselineMatch | None
-    highest_images: np.ndarray
-
-    def strip(self, latent: int, names: Names, cells: Sequence[Any]) -> Strip:
-        """Return the images of a latent."""
-        images = self.highest_images[latent]
-        return Strip(
-            names.method(self.method),
-            cells.index(self.cell),
-            images[images >= 0].tolist(),
-        )
+    scores = table.reindex(columns=_LATENT_COLUMNS).astype(float)
+    return scores.assign(
+        **{name: table[name] for name in _NAME_COLUMNS if name in table},
+        cell=cell,
+        method=method,
+        latent=range(len(table)),
+        images=[images[images >= 0].tolist() for images in highest_images],
+        gain=np.nan,
+    )
 
 
-@dataclass(frozen=True)
-class BaselineMatch:
-    """For each latent of an SAE the one of the baseline that is most like it.
+def beside_baseline(
+    rows: pd.DataFrame, baseline: pd.DataFrame, latents: np.ndarray, cosines: np.ndarray
+) -> pd.DataFrame:
+    """Return rows of latents with the match of each in the baseline of its cell.
 
-    Attributes:
-        sae: The baseline's SAE.
-        latents: (m,) latents of the baseline.
+    Args:
+        rows: Of :func:`latent_rows`, m.
+        baseline: Those of the baseline's SAE.
+        latents: (m,) latents of the baseline, each the most like one of the SAE.
         cosines: (m,) how alike the two decoder rows are.
-    """
 
-    sae: StartSae
-    latents: np.ndarray
-    cosines: np.ndarray
+    Returns:
+        The rows with the method and the images of the match (`match_method`,
+        `match_images`), and the `gain` in MS over it where the two are alike.
+    """
+    matches = baseline.iloc[latents].reset_index(drop=True)
+    is_comparable = (cosines >= ALIKE) & (matches["n_active"] >= OFTEN)
+    return rows.assign(
+        match_method=matches["method"],
+        match_images=matches["images"],
+        gain=(rows["ms"] - matches["ms"]).where(is_comparable),
+    )
 
 
 def address(view: str, *places: Any, **filters: Any) -> str:
@@ -120,7 +123,7 @@ def address(view: str, *places: Any, **filters: Any) -> str:
 
 
 def views(
-    saes: Sequence[StartSae],
+    tables: Sequence[pd.DataFrame],
     names: Names,
     effects: Iterable[Mapping[str, Any]],
     cells: Sequence[tuple[Any, ...]],
@@ -131,68 +134,48 @@ def views(
     that is compared with another one stands for all methods.
 
     Args:
-        saes: The SAEs that have a file.
+        tables: Of :func:`latent_rows`, of each SAE that has a file.
         names: How methods are printed.
         effects: Rows of :func:`sae.report.site.overview.effect_rows`.
         cells: The cells, in the order of the site.
 
     """
-    rows = _named_latents(saes, names, cells)
+    if not tables:
+        return []
+    latents = pd.concat(tables, ignore_index=True)
+    rows = _named_latents(latents, names, cells)
     method = first_compared(names)
-    latents = _latents_of_all(saes)
-    for rule in _latent_rules(method, names, latents):
-        latent = rule.chosen_latent()
-        if latent is None:
-            continue
-        sae = saes[int(latent["sae"])]
-        number = int(latent["latent"])
-        filters = {}
-        strips = [sae.strip(number, names, cells)]
-        if rule.column == "gain" and sae.baseline is not None:
-            filters["with"] = sae.baseline.sae.method
-            match = int(sae.baseline.latents[number])
-            strips.append(sae.baseline.sae.strip(match, names, cells))
-        if not any(_is_shown(strip, rows, cells) for strip in strips):
-            href = address("latent", *sae.cell, sae.method, number, **filters)
-            rows.append(View(rule.title, rule.sentence, href, strips))
+    _add_extremes(rows, latents, method, names, cells)
     if method is not None:
-        rows += _most_gaining_cell(method, saes, names, effects, cells)
+        cells_with_file = set(latents.loc[latents["method"] == method, "cell"])
+        rows += _most_gaining_cell(method, cells_with_file, names, effects, cells)
     return rows
 
 
 def _named_latents(
-    saes: Sequence[StartSae], names: Names, cells: Sequence[tuple[Any, ...]]
+    latents: pd.DataFrame, names: Names, cells: Sequence[tuple[Any, ...]]
 ) -> list[View]:
     """Return views of the latents with the most precise names, one a name."""
-    tables = [
-        sae.table.assign(
-            sae=place, latent=range(len(sae.table)), dataset=str(sae.cell[0])
-        )
-        for place, sae in enumerate(saes)
-        if "name" in sae.table
-    ]
-    if not tables:
+    if "name" not in latents:
         return []
-    latents = pd.concat(tables, ignore_index=True)
     named = latents[latents["name"].notna() & (latents["named_images"] >= CARD_IMAGES)]
     named = named.sort_values(
         ["name_precision", "named_images"], ascending=False, kind="stable"
     )
     named = named.drop_duplicates("name")
     # Datasets take turns.
-    turn = named.groupby("dataset").cumcount()
+    turn = named.groupby([str(cells[cell][0]) for cell in named["cell"]]).cumcount()
     named = named.loc[turn.sort_values(kind="stable").index]
 
     rows: list[View] = []
     for row in named.itertuples():
-        sae = saes[row.sae]
-        strip = sae.strip(row.latent, names, cells)
+        strip = Strip(names.method(row.method), row.cell, row.images)
         if len(rows) == MOST_NAMES:
             break
         if not _is_shown(strip, rows, cells):
             precision = f"{row.name_precision:.2f}"
             rule = f"Precision {precision} on {row.named_images:.0f} test images."
-            href = address("latent", *sae.cell, sae.method, row.latent)
+            href = address("latent", *cells[row.cell], row.method, row.latent)
             rows.append(View(printed(row.name), rule, href, [strip], named=True))
     return rows
 
@@ -264,19 +247,18 @@ def first_panel(
 
 def _most_gaining_cell(
     method: str,
-    saes: Iterable[StartSae],
+    cells_with_file: Collection[int],
     names: Names,
     effects: Iterable[Mapping[str, Any]],
     cells: Sequence[tuple[Any, ...]],
 ) -> list[View]:
     place = names.order(names.methods).index(method)
-    cells_with_file = {sae.cell for sae in saes if sae.method == method}
     method_effects = [
         row
         for row in effects
         if row["method"] == place
         and not np.isnan(row["effect"])
-        and cells[row["cell"]] in cells_with_file
+        and row["cell"] in cells_with_file
     ]
     # The first endpoint in which a cell gains decides.
     for score in ENDPOINTS:
@@ -297,77 +279,55 @@ def _most_gaining_cell(
     return []
 
 
-class _LatentRule(NamedTuple):
-    """A rule that chooses a latent: the one of highest, or `lowest`, `column`."""
-
-    title: str
-    sentence: str
-    latents: pd.DataFrame
-    column: str
-    lowest: bool = False
-
-    def chosen_latent(self) -> pd.Series | None:
-        """Return the row of the latent that the rule chooses, if it has a choice."""
-        if self.latents.empty:
-            return None
-        values = self.latents[self.column].dropna().astype(float)
-        if values.empty:
-            return None
-        return self.latents.loc[values.idxmin() if self.lowest else values.idxmax()]
-
-
-def _latent_rules(
-    method: str | None, names: Names, latents: pd.DataFrame
-) -> list[_LatentRule]:
+def _add_extremes(
+    rows: list[View],
+    latents: pd.DataFrame,
+    method: str | None,
+    names: Names,
+    cells: Sequence[tuple[Any, ...]],
+) -> None:
+    """Add views of the latents that are the highest or the lowest in something."""
     label = names.method(method or "")
     often = latents[latents["n_active"] >= OFTEN]
-    return [
-        _LatentRule(
+    of_method = often[often["method"] == method]
+    well = latents[latents["detection"] >= WELL]
+    badly = often[often["detection"] < BADLY]
+    # The title, the rule, and the column of which the latent is the highest or lowest.
+    rules: list[tuple[str, str, pd.Series, Literal["highest", "lowest"]]] = [
+        (
             f"Largest gain with {label}",
             f"{_OF_OFTEN} the largest gain in MS over its match in the baseline.",
-            often[often["method"] == method],
-            "gain",
+            of_method["gain"],
+            "highest",
         ),
-        _LatentRule(
+        (
             "Rare, but well detected",
             f"Of those with a detection of {WELL:g} or more, the one that fires least.",
-            latents[latents["detection"] >= WELL],
-            "n_active",
-            lowest=True,
+            well["n_active"],
+            "lowest",
         ),
-        _LatentRule(
+        (
             "High MS, but poorly detected",
             f"{_OF_OFTEN} the highest MS and a detection below {BADLY:g}.",
-            often[often["detection"] < BADLY],
-            "ms",
+            badly["ms"],
+            "highest",
         ),
-        _LatentRule("Highest MS", f"{_OF_OFTEN} the highest MS.", often, "ms"),
-        _LatentRule(
-            "Mixed classes",
-            f"{_OF_OFTEN} the lowest purity.",
-            often,
-            "purity",
-            lowest=True,
-        ),
+        ("Highest MS", f"{_OF_OFTEN} the highest MS.", often["ms"], "highest"),
+        ("Mixed classes", f"{_OF_OFTEN} the lowest purity.", often["purity"], "lowest"),
     ]
-
-
-def _latents_of_all(saes: Sequence[StartSae]) -> pd.DataFrame:
-    """Return a row for each latent of each SAE, with what the rules read."""
-    tables = []
-    for place, sae in enumerate(saes):
-        table = sae.table.reindex(columns=_LATENT_COLUMNS).astype(float)
-        table = table.assign(
-            sae=place, method=sae.method, latent=range(len(table)), gain=np.nan
-        )
-        if sae.baseline is not None:
-            baseline_table = sae.baseline.sae.table.reindex(columns=_LATENT_COLUMNS)
-            matches = baseline_table.iloc[sae.baseline.latents].reset_index(drop=True)
-            alike = sae.baseline.cosines >= ALIKE
-            match_fires_often = matches["n_active"] >= OFTEN
-            gain = table["ms"] - matches["ms"].astype(float)
-            table["gain"] = gain.where(alike & match_fires_often)
-        tables.append(table)
-    if not tables:
-        return pd.DataFrame(columns=[*_LATENT_COLUMNS, "sae", "method"])
-    return pd.concat(tables, ignore_index=True)
+    for title, rule, column, end in rules:
+        values = column.dropna()
+        if values.empty:
+            continue
+        latent = latents.loc[values.idxmax() if end == "highest" else values.idxmin()]
+        cell = int(latent["cell"])
+        strips = [Strip(names.method(latent["method"]), cell, latent["images"])]
+        filters = {}
+        if column.name == "gain":
+            filters["with"] = latent["match_method"]
+            baseline = names.method(latent["match_method"])
+            strips.append(Strip(baseline, cell, latent["match_images"]))
+        if not any(_is_shown(strip, rows, cells) for strip in strips):
+            place = (*cells[cell], latent["method"], latent["latent"])
+            href = address("latent", *place, **filters)
+            rows.append(View(title, rule, href, strips))

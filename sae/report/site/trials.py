@@ -9,8 +9,9 @@ two of these 20 images are near-duplicates. In a catch trial one of the two is a
 those shown, so that a rater who looks is right.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import functools
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -40,23 +41,6 @@ FEWEST_GROUPS = SHOWN + 3
 # Silent images are drawn among so many, since all that trials show need a thumbnail.
 MOST_SILENT = 2000
 SCORES = ("detection", "ms")
-
-
-@dataclass(frozen=True)
-class JudgedSae:
-    """An SAE whose latents are judged.
-
-    Attributes:
-        method: Its method.
-        is_control: Whether it is a control.
-        codes: Of the test images.
-        table: m rows by latent; scores as far as they were measured.
-    """
-
-    method: str
-    is_control: bool
-    codes: RankedCodes
-    table: pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -94,20 +78,6 @@ class Trial:
         return [self.fires, self.silent]
 
 
-@dataclass(frozen=True)
-class DrawnTrials:
-    """The trials of a cell.
-
-    Attributes:
-        payload: What `judge/{cell}` holds; None if too few latents fire on enough
-            images.
-        images: Rows of all images that a trial may show.
-    """
-
-    payload: dict[str, Any] | None = None
-    images: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
-
-
 def choose_methods(
     methods: Sequence[str], baselines: Sequence[str], controls: Sequence[str]
 ) -> list[str]:
@@ -126,49 +96,61 @@ def choose_methods(
 
 
 def draw_trials(
-    cell: tuple[Any, ...], saes: Sequence[JudgedSae], groups: np.ndarray
-) -> DrawnTrials:
+    cell: tuple[Any, ...],
+    codes_by_method: Mapping[str, RankedCodes],
+    tables: Mapping[str, pd.DataFrame],
+    controls: Collection[str],
+    groups: np.ndarray,
+) -> tuple[dict[str, Any] | None, np.ndarray]:
     """Draw the trials of a cell.
 
     Args:
         cell: (dataset, backbone, k).
-        saes: The SAEs, the baseline first.
+        codes_by_method: The codes of the test images by each method's SAE, the
+            baseline's first.
+        tables: {method: (m rows by latent) scores, as far as they were measured}.
+        controls: Those of the methods that are controls.
         groups: (images,) a number for each set of near-duplicates.
+
+    Returns:
+        What `judge/{cell}` holds, None if too few latents fire on enough images; and
+        the rows of all images that a trial may show.
     """
     rng = np.random.default_rng(0)
     image_count = len(groups)
     often_shown = rng.permutation(image_count)[:MOST_SILENT]
     trials: list[Trial] = []
-    for place, sae in enumerate(saes):
-        latents = _judgeable(sae, groups)
+    for place, (method, codes) in enumerate(codes_by_method.items()):
+        table = tables[method]
+        latents = _judgeable(codes, table, groups)
+        draw = functools.partial(
+            _draw_trial, rng, codes, table, place, groups, often_shown
+        )
         # What is practised is easy, and is not judged. The other methods leave out
         # their easiest latents as well, or the baseline would be the harder to judge.
-        easiest = _easiest(sae, latents)[: PRACTICE_TRIALS + CATCH_TRIALS]
+        easiest = _easiest(codes, table, latents)[: PRACTICE_TRIALS + CATCH_TRIALS]
         if place == 0:
             for number, latent in enumerate(easiest):
                 kind = PRACTICE if number < PRACTICE_TRIALS else CATCH
                 # All raters see all of these, so no two ask about one image.
                 asked_images = [image for trial in trials for image in trial.queries()]
-                trials.append(
-                    _draw_trial(
-                        rng, sae, kind, place, latent, groups, often_shown, asked_images
-                    )
-                )
-        for latent in _draw_latents(rng, sae.codes, np.setdiff1d(latents, easiest)):
-            trials.append(
-                _draw_trial(rng, sae, COUNTED, place, latent, groups, often_shown)
-            )
+                trials.append(draw(kind, latent, asked_images))
+        for latent in _draw_latents(rng, codes, np.setdiff1d(latents, easiest)):
+            trials.append(draw(COUNTED, latent))
 
     counts = np.bincount([trial.kind for trial in trials], minlength=3)
     if counts[COUNTED] < 1 or counts[CATCH] < CATCH_TRIALS:
-        return DrawnTrials()
+        return None, np.zeros(0, int)
     images = np.unique([image for trial in trials for image in trial.images()])
-    return DrawnTrials(_payload(cell, saes, trials, image_count), images)
+    methods = [
+        {"id": method, "control": method in controls} for method in codes_by_method
+    ]
+    return _payload(cell, methods, trials, image_count), images
 
 
 def _payload(
     cell: tuple[Any, ...],
-    saes: Sequence[JudgedSae],
+    methods: list[dict[str, Any]],
     trials: Sequence[Trial],
     image_count: int,
 ) -> dict[str, Any]:
@@ -177,7 +159,7 @@ def _payload(
         "dataset": cell[0],
         "backbone": cell[1],
         "k": cell[2],
-        "methods": [{"id": sae.method, "control": sae.is_control} for sae in saes],
+        "methods": methods,
         "kind": pack.packed([trial.kind for trial in trials], "u8"),
         "method": pack.packed([trial.method for trial in trials], "u8"),
         "latent": pack.packed([trial.latent for trial in trials], "u32"),
@@ -197,9 +179,10 @@ def payload_hash(payload: dict[str, Any]) -> str:
     return files.sha256_text(files.dumps(trials))[:16]
 
 
-def _judgeable(sae: JudgedSae, groups: np.ndarray) -> np.ndarray:
+def _judgeable(
+    codes: RankedCodes, table: pd.DataFrame, groups: np.ndarray
+) -> np.ndarray:
     """Return the latents that are measured, and fire and are silent often enough."""
-    codes = sae.codes
     group_count = len(np.unique(groups))
     latents = []
     for latent in range(len(codes.firing_counts)):
@@ -207,18 +190,20 @@ def _judgeable(sae: JudgedSae, groups: np.ndarray) -> np.ndarray:
         silent_groups = group_count - firing_groups
         if min(firing_groups, silent_groups) >= FEWEST_GROUPS:
             latents.append(latent)
-    is_measured = ~np.isnan(_scores_of(sae.table, "detection"))
+    is_measured = ~np.isnan(_scores_of(table, "detection"))
     if not is_measured.any():
         return np.array(latents, int)
     return np.array([latent for latent in latents if is_measured[latent]], int)
 
 
-def _easiest(sae: JudgedSae, latents: np.ndarray) -> np.ndarray:
+def _easiest(
+    codes: RankedCodes, table: pd.DataFrame, latents: np.ndarray
+) -> np.ndarray:
     """Return some latents in the order of how easy they are to judge, easiest first."""
     # Detection says it; where it was not measured, MS; else how often they fire.
-    ease = sae.codes.firing_counts.astype(float)
+    ease = codes.firing_counts.astype(float)
     for score in ("ms", "detection"):
-        values = _scores_of(sae.table, score)
+        values = _scores_of(table, score)
         if not np.isnan(values).all():
             ease = values
     unknown_last = np.nan_to_num(-ease[latents], nan=np.inf)
@@ -237,17 +222,18 @@ def _draw_latents(
 
 def _draw_trial(
     rng: np.random.Generator,
-    sae: JudgedSae,
-    kind: int,
+    codes: RankedCodes,
+    table: pd.DataFrame,
     method: int,
-    latent: int,
     groups: np.ndarray,
     often_shown: np.ndarray,
+    kind: int,
+    latent: int,
     asked_images: Sequence[int] = (),
 ) -> Trial:
     """Draw the images of a trial; it asks about `asked_images` only if it must."""
     # The highest activation first; of each set of near-duplicates the highest image.
-    firing = sae.codes.images_of(latent)
+    firing = codes.images_of(latent)
     firing_images = firing[_first_of_each(groups[firing])][:SHOWN]
     is_shown = np.isin(groups, groups[firing_images])
     candidates = firing_images if kind == CATCH else firing[~is_shown[firing]]
@@ -267,12 +253,12 @@ def _draw_trial(
         kind=kind,
         method=method,
         latent=int(latent),
-        n_active=int(sae.codes.firing_counts[latent]),
+        n_active=int(codes.firing_counts[latent]),
         firing_images=firing_images,
         silent_images=silent_images,
         fires=fires,
         silent=silent,
-        scores={name: float(_scores_of(sae.table, name)[latent]) for name in SCORES},
+        scores={name: float(_scores_of(table, name)[latent]) for name in SCORES},
     )
 
 

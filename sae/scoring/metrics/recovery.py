@@ -46,7 +46,7 @@ def _read_truth(
     spec: dict[str, Any], split: str, image_count: int
 ) -> tuple[Float[np.ndarray, "concepts dim"], Float[csr_matrix, "images concepts"]]:
     """Return the concepts' directions, and how strongly each image shows each."""
-    world = generated.world(parse("backbone", spec).options)
+    world = generated.world(parse("backbone", spec).own_options)
     chunks = synthetic.chunks(world, split, image_count)
     strengths = vstack([of_chunk for _, of_chunk in chunks], format="csr")
     return world.dictionary, strengths

@@ -16,7 +16,7 @@ import pandas as pd
 from PIL import Image
 
 from sae.report.site.latents import RankedCodes
-from sae.report.site.trials import JudgedSae, draw_trials
+from sae.report.site.trials import draw_trials
 
 SITE = Path(__file__).parents[3] / "sae/report/site"
 HOSTILE = (
@@ -712,16 +712,19 @@ def blind_trials(
         payloads: The payload of each method's SAE.
         images: How many of the first images may be shown.
     """
-    saes = []
+    codes = {}
+    tables = {}
     for method, code, payload in zip(METHODS, codes_of_saes, payloads, strict=False):
         is_first = code["image"] < images
         offsets = np.concatenate([[0], np.cumsum(is_first)])[code["offsets"]]
-        ranked = RankedCodes(offsets, code["image"][is_first], code["value"][is_first])
+        codes[method["id"]] = RankedCodes(
+            offsets, code["image"][is_first], code["value"][is_first]
+        )
         scores = {
             name: unpacked(payload["latents"][name]) for name in ("detection", "ms")
         }
-        saes.append(JudgedSae(method["id"], False, ranked, pd.DataFrame(scores)))
-    payload = draw_trials(("d/1", "b", 4), saes, np.arange(images)).payload
+        tables[method["id"]] = pd.DataFrame(scores)
+    payload, _ = draw_trials(("d/1", "b", 4), codes, tables, [], np.arange(images))
     assert payload is not None
     return payload
 

@@ -31,10 +31,10 @@ NAMES = Names(
 )
 
 
-def entry(method, protocol, trial, seed, judged=True):
+def entry(method, protocol, trial, seed, chosen=True):
     settings = Settings.model_construct()
     names = ("d", "b", 4, method, {"lr": trial}, seed)
-    return Sae(*names, protocol, settings, status="ok", judged=judged)
+    return Sae(*names, protocol, settings, status="ok", chosen=chosen)
 
 
 def test_what_stands_for_a_method():
@@ -43,7 +43,7 @@ def test_what_stands_for_a_method():
         for seed in (0, 1)
         for method in ("topk", "raw", "reg1_all")
     ]
-    saes += [entry("reg1", "paper", 1, 0, judged=False), entry("reg1", "paper", 1, 1)]
+    saes += [entry("reg1", "paper", 1, 0, chosen=False), entry("reg1", "paper", 1, 1)]
     saes += [
         entry(m, "fair", lr, seed)
         for seed in (3, 4)
@@ -237,18 +237,20 @@ def test_where_to_start_follows_the_rules():
     of_reg1 = base.assign(
         ms=[0.8, 0.7, 0.95, 0.1], n_active=[20, 30, 40, 50], purity=[0.9, 0.2, 0.5, 1.0]
     )
-    place = ("d </script>", "b", 8)
     highest = np.arange(40).reshape(4, 10)
     highest[3, 4:] = -1
-    baseline = start.StartSae(place, "topk", base, None, highest)
+    baseline = start.latent_rows(0, "topk", base, highest)
     cosines = np.array([0.9, 0.6, 0.9, 0.9])
-    match = start.BaselineMatch(baseline, np.array([0, 1, 2, 3]), cosines)
-    reg1 = start.StartSae(place, "reg1", of_reg1, match, highest + 100)
+    reg1 = start.latent_rows(
+        0, "reg1", of_reg1, np.where(highest < 0, -1, highest + 100)
+    )
+    reg1 = start.beside_baseline(reg1, baseline, np.arange(4), cosines)
     effects = [
         {"cell": 0, "method": 1, "score": "ms", "effect": value}
         for value in (0.1, np.nan)
     ]
-    views = start.views([baseline, reg1], NAMES, effects, [place])
+    cells = [("d </script>", "b", 8)]
+    views = start.views([baseline, reg1], NAMES, effects, cells)
     cell = "d%20%3C%2Fscript%3E/b/8"
     assert {view.title: view.href for view in views} == {
         "Where Reg. 1 helps most": f"#/compare/{cell}?a=topk&b=reg1",
@@ -283,7 +285,7 @@ def test_names_come_first_one_each_and_no_two_views_show_one_latent():
     highest = np.arange(70).reshape(7, 10)
     # Three of the first five images of `face` are those of `clock`.
     highest[4, :3] = highest[1, :3]
-    sae = start.StartSae(cell, "topk", table, None, highest)
+    sae = start.latent_rows(0, "topk", table, highest)
     views = start.views([sae], NAMES, [], [cell])
     assert [(view.title, view.href, view.named) for view in views] == [
         ("heart", "#/latent/d/b/8/topk/3", True),
@@ -293,7 +295,7 @@ def test_names_come_first_one_each_and_no_two_views_show_one_latent():
     ]
     assert views[0].rule == "Precision 0.90 on 8 test images."
 
-    of_other_data = start.StartSae(("e", "b", 8), "topk", table, None, highest)
+    of_other_data = start.latent_rows(1, "topk", table, highest)
     views = start.views([sae, of_other_data], NAMES, [], [cell, ("e", "b", 8)])
     assert [view.title for view in views] == ["heart", "clock", "hand"]
 
@@ -336,8 +338,8 @@ def test_a_method_has_a_colour_in_hex_and_a_marker_that_the_site_draws():
 def test_a_method_without_a_chosen_trial_has_the_one_of_highest_validation_r2():
     saes = [
         entry("topk", "paper", 1, 0),
-        *(entry("reg1", "paper", lr, 0, judged=False) for lr in (1, 2, 3)),
-        entry("raw", "paper", 1, 0, judged=False),  # A control has no trials.
+        *(entry("reg1", "paper", lr, 0, chosen=False) for lr in (1, 2, 3)),
+        entry("raw", "paper", 1, 0, chosen=False),  # A control has no trials.
     ]
     bank = Bank("bank.json", "d", "b", 4, 1.0, "", saes, {})
     r2 = {

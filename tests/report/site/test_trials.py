@@ -33,22 +33,30 @@ def activations():
 
 
 @pytest.fixture
-def saes(activations):
+def draw(activations):
+    """Return a function that draws trials of some methods, with the same SAE."""
     codes = rank_codes(scipy.sparse.csc_matrix(activations))
     fires = (activations > 0).any(axis=0)
     detection = np.where(fires, np.linspace(1, 0.5, LATENTS), np.nan)
     detection[5] = np.nan  # Not measured.
     table = pd.DataFrame({"detection": detection, "ms": 0.3})
-    return [
-        trials.JudgedSae("topk", False, codes, table),
-        trials.JudgedSae("untrained", True, codes, table),
-    ]
+
+    def draw(groups, methods=("topk", "untrained")):
+        return trials.draw_trials(
+            ("d", "b", 8),
+            dict.fromkeys(methods, codes),
+            dict.fromkeys(methods, table),
+            ["untrained"],
+            groups,
+        )
+
+    return draw
 
 
 @pytest.fixture
-def columns(saes, groups):
+def columns(draw, groups):
     """Return the trials as columns, those of images (trials, 9)."""
-    payload = trials.draw_trials(("d", "b", 8), saes, groups).payload
+    payload, _ = draw(groups)
     assert payload["methods"] == [
         {"id": "topk", "control": False},
         {"id": "untrained", "control": True},
@@ -105,10 +113,10 @@ def test_what_is_judged(columns, activations):
 
 
 def test_a_pool_has_as_many_latents_of_each_band(
-    saes, groups, monkeypatch, activations
+    draw, groups, monkeypatch, activations
 ):
     monkeypatch.setattr(trials, "POOL", 30)
-    payload = trials.draw_trials(("d", "b", 8), saes[:1], groups).payload
+    payload, _ = draw(groups, ["topk"])
     kind = pack.unpacked(payload["kind"])
     drawn = pack.unpacked(payload["latent"])[kind == trials.COUNTED]
     # Those that may be drawn, one by one; the first eleven are practised.
@@ -122,18 +130,17 @@ def test_a_pool_has_as_many_latents_of_each_band(
     assert [len(set(band) & set(drawn)) for band in bands] == [10, 10, 10]
 
 
-def test_the_same_trials_are_drawn_again(saes, groups):
-    first, second = (trials.draw_trials(("d", "b", 8), saes, groups) for _ in range(2))
-    assert first.payload == second.payload
-    assert first.payload["hash"] == trials.payload_hash(first.payload)
-    of_one_sae = trials.draw_trials(("d", "b", 8), saes[:1], groups).payload
-    assert of_one_sae["hash"] != first.payload["hash"]
+def test_the_same_trials_are_drawn_again(draw, groups):
+    payload, _ = draw(groups)
+    assert draw(groups)[0] == payload
+    assert payload["hash"] == trials.payload_hash(payload)
+    assert draw(groups, ["topk"])[0]["hash"] != payload["hash"]
 
 
-def test_too_few_images_give_no_trials(saes):
+def test_too_few_images_give_no_trials(draw):
     # Forty sets of near-duplicates, of which a latent would need twelve on either side.
-    drawn = trials.draw_trials(("d", "b", 8), saes, np.arange(IMAGES) // 12)
-    assert drawn.payload is None and len(drawn.images) == 0
+    payload, images = draw(np.arange(IMAGES) // 12)
+    assert payload is None and len(images) == 0
 
 
 def test_methods_are_a_baseline_two_others_and_a_control():
