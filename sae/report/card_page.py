@@ -2,21 +2,22 @@
 
 import base64
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
 from matplotlib.figure import Figure
-from PIL import Image
 
+from sae.cards.images import CardImages
 from sae.cards.latents import ShownLatent
 from sae.cards.make import Card
 from sae.cards.measure import tensors_sha256
 from sae.core import files
 from sae.core.errors import UserError
 from sae.data import pictures
+from sae.data.dataset import OpenImage
 from sae.models.coder import Coder
 from sae.report import style
 from sae.report.card_words import label, notes, number, sentences, table
@@ -28,7 +29,6 @@ TOPK = "#0072B2"
 JSON = "card.json"
 PLOT = "plot.svg"
 PAGE = "index.html"
-PLOT_IN_SITE = "data/card.svg"
 KINDS = {
     "by_lot": "Drawn by lot",
     "best_named": "The best named",
@@ -88,7 +88,8 @@ class CardFiles:
             "head": head,
             "rows": rows,
             "notes": notes(self.content),
-            "plot": PLOT_IN_SITE,
+            # Not a file beside, of which a browser may have kept another card's.
+            "plot": f"data:image/svg+xml;base64,{base64.b64encode(self.plot).decode()}",
         }
 
 
@@ -107,44 +108,28 @@ def read_of_any(folder: Path, coders: Sequence[Coder]) -> CardFiles:
     return CardFiles(content, (folder / PLOT).read_bytes())
 
 
-def write(
-    card: Card,
-    folder: Path,
-    title: str,
-    open_image: Callable[[str], Image.Image] | None,
-    credit: str,
-) -> None:
+def write(card: Card, folder: Path, title: str) -> None:
     """Write card.json, plot.svg and index.html, which needs no other file.
 
     Args:
         card: What they show.
         folder: Where.
         title: What the SAE is called.
-        open_image: How to open a picture by its path; None where there are none.
-        credit: Whose pictures they are.
     """
     files.write_json(folder / JSON, card.content)
     drawn = _svg(plot(card.content))
     (folder / PLOT).write_text(drawn, encoding="utf-8")
-    text = page(card, drawn, title, open_image, credit)
+    text = page(card, drawn, title)
     (folder / PAGE).write_text(text, encoding="utf-8")
 
 
-def page(
-    card: Card,
-    drawn: str,
-    title: str,
-    open_image: Callable[[str], Image.Image] | None,
-    credit: str,
-) -> str:
+def page(card: Card, drawn: str, title: str) -> str:
     """Return the page of a card.
 
     Args:
         card: What it shows.
         drawn: Its plot.
         title: What the SAE is called.
-        open_image: How to open a picture by its path; None where there are none.
-        credit: Whose pictures they are.
     """
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
@@ -162,13 +147,12 @@ def page(
             {
                 "heading": heading,
                 "latents": [
-                    _latent(shown, card, open_image)
-                    for shown in getattr(card.latents, kind)
+                    _latent(shown, card.images) for shown in getattr(card.latents, kind)
                 ],
             }
             for kind, heading in KINDS.items()
         ],
-        credit=credit if open_image is not None else "",
+        credit="" if card.images.open_image is None else card.images.credit,
     )
 
 
@@ -227,11 +211,7 @@ def _svg(figure: Figure) -> str:
     return text[text.index("<svg") :]
 
 
-def _latent(
-    shown: ShownLatent,
-    card: Card,
-    open_image: Callable[[str], Image.Image] | None,
-) -> dict[str, Any]:
+def _latent(shown: ShownLatent, images: CardImages) -> dict[str, Any]:
     parts = [f"Latent {shown.latent}"]
     if shown.name:
         parts.append(f"“{shown.name}”")
@@ -240,23 +220,26 @@ def _latent(
         parts.append(f"detection {number(shown.detection, '.2f')}")
     if shown.ms == shown.ms:
         parts.append(f"MS {number(shown.ms, '.2f')}")
-    index = card.images.splits["test"].index
+    index = images.splits["test"].index
+    open_image = images.open_image
     return {
         "text": ", ".join(parts),
         "pictures": [
             {
                 "id": str(index["image_id"].iloc[row]),
                 "activation": f"{activation:.3g}",
-                "src": _source(index["path"].iloc[row], open_image)
-                if open_image is not None
-                else "",
+                "src": (
+                    ""
+                    if open_image is None
+                    else _source(index["path"].iloc[row], open_image)
+                ),
             }
             for row, activation in zip(shown.rows, shown.activations, strict=True)
         ],
     }
 
 
-def _source(path: str, open_image: Callable[[str], Image.Image]) -> str:
+def _source(path: str, open_image: OpenImage) -> str:
     """Return a picture as a part of the page; "" of one that cannot be read."""
     try:
         image = open_image(path).convert("RGB")
