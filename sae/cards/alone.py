@@ -9,7 +9,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from sae.cards.images import split_one_set
-from sae.cards.make import check_is_pooled, make
+from sae.cards.make import check_is_pooled, make_card
 from sae.models.apply import Encoder, coder_of
 from sae.models.coder import Coder
 from sae.scoring import alone
@@ -80,7 +80,7 @@ def card(
         keywords=keywords,
         trained_on=trained_on,
     )
-    made = make(
+    made = make_card(
         coder,
         card_images,
         root=Path(store),

@@ -78,7 +78,7 @@ def check_is_pooled(coder: Coder, is_pooled: bool) -> None:
         )
 
 
-def make(
+def make_card(
     coder: Coder,
     images: CardImages,
     *,
@@ -198,7 +198,7 @@ def _say_minutes(
     work = f"training about {saes} SAEs to compare it with, each for {steps} steps or "
     work += "more, and scoring them"
     if saes == 0:
-        work = "scoring; the SAEs to compare it with are in the store"
+        work = "scoring; the trials of Top-k are in the store"
     time_text = "a minute or two" if minutes < 1.5 else f"about {minutes:.0f} minutes"
     progress.info("%s: %s", work, time_text)
     if minutes > MOST_MINUTES and not yes:

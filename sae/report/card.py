@@ -15,7 +15,7 @@ from sae.cards.images import (
     check_row_count,
     split_one_set,
 )
-from sae.cards.make import check_is_pooled, make
+from sae.cards.make import check_is_pooled, make_card
 from sae.core import files
 from sae.core.errors import UserError
 from sae.core.options import Count
@@ -114,7 +114,7 @@ def card(
         card_images = replace(card_images, trained_on=trained_on)
     else:
         card_images = _images_of_one_set(viewed, judge, keywords, trained_on)
-    made = make(
+    made = make_card(
         coder,
         card_images,
         root=store_dir,

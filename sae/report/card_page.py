@@ -20,7 +20,14 @@ from sae.data import pictures
 from sae.data.dataset import OpenImage
 from sae.models.coder import Coder
 from sae.report import style
-from sae.report.card_words import label, notes, number, sentences, table
+from sae.report.card_words import (
+    headline,
+    label,
+    notes,
+    number,
+    sentences,
+    table,
+)
 from sae.report.style import plt
 
 SIDE = 72  # pixels of a picture
@@ -30,9 +37,9 @@ JSON = "card.json"
 PLOT = "plot.svg"
 PAGE = "index.html"
 KINDS = {
-    "by_lot": "Drawn by lot",
-    "best_named": "The best named",
-    "about_nothing": "Those that fire most and are about nothing",
+    "by_lot": "Latents drawn by lot",
+    "best_named": "The latents with the best names",
+    "about_nothing": "Latents that fire most and are about nothing",
 }
 TEMPLATE = """<!doctype html>
 <html lang="en"><meta charset="utf-8">
@@ -41,26 +48,33 @@ TEMPLATE = """<!doctype html>
 <style>
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
   color: #222; background: #fff }
-table { border-collapse: collapse } td, th { padding: .2rem .8rem .2rem 0; text-align: left }
+h1 { overflow-wrap: anywhere } .headline { font-size: 1.2rem }
+.wide { overflow-x: auto } .wide svg { min-width: 40rem; max-width: 100%; height: auto }
+table { border-collapse: collapse; margin: 1rem 0 }
+td, th { padding: .2rem 1.2rem .2rem 0; text-align: left; white-space: nowrap }
 th { border-bottom: 1px solid #999; font-weight: 600 }
-.notes { color: #555; font-size: .9rem } .plot svg { max-width: 100%; height: auto }
-.latent { display: flex; gap: .3rem; align-items: center; margin: .3rem 0; flex-wrap: wrap }
-.latent p { width: 13rem; margin: 0; font-size: .9rem } .latent img { height: 72px }
+.notes { color: #555; font-size: .9rem }
+.latent { display: flex; gap: .2rem 1rem; align-items: center; margin: .6rem 0; flex-wrap: wrap }
+.latent p { width: 13rem; margin: 0; font-size: .9rem }
+.pictures { display: flex; gap: .2rem; flex-wrap: wrap }
+.pictures img { width: 72px; height: 72px; object-fit: contain }
 </style>
-<h1>{{ title }}</h1>
-{% for sentence in sentences %}<p>{{ sentence }}</p>
-{% endfor %}
-<table><tr>{% for cell in head %}<th>{{ cell }}</th>{% endfor %}</tr>
+<h1>Is {{ title }} any good?</h1>
+<p class="headline">{{ headline }}</p>
+<div class="wide"><table><tr>{% for cell in head %}<th>{{ cell }}</th>{% endfor %}</tr>
 {% for row in rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
 {% endfor %}</table>
-<div class="plot">{{ plot|safe }}</div>
+{{ plot|safe }}</div>
+{% for sentence in sentences %}<p>{{ sentence }}</p>
+{% endfor %}
 <div class="notes">{% for note in notes %}<p>{{ note }}</p>
 {% endfor %}</div>
 {% for kind in kinds %}<h2>{{ kind.heading }}</h2>
-{% for latent in kind.latents %}<div class="latent"><p>{{ latent.text }}</p>
+{% if loop.first %}<p>Each with the test images on which it is highest, one of each group.</p>{% endif %}
+{% for latent in kind.latents %}<div class="latent"><p>{{ latent.text }}</p><div class="pictures">
 {% for picture in latent.pictures %}{% if picture.src %}<img src="{{ picture.src }}" alt="{{ picture.id }}"
  title="{{ picture.id }}: {{ picture.activation }}">{% else %}<span>{{ picture.id }}</span>{% endif %}
-{% endfor %}</div>
+{% endfor %}</div></div>
 {% else %}<p>None.</p>
 {% endfor %}{% endfor %}
 {% if credit %}<p class="notes">Pictures: {{ credit }}</p>{% endif %}
@@ -84,7 +98,7 @@ class CardFiles:
         """Return what a site shows of it."""
         head, *rows = table(self.content)
         return {
-            "sentences": sentences(self.content),
+            "sentences": [headline(self.content), *sentences(self.content)],
             "head": head,
             "rows": rows,
             "notes": notes(self.content),
@@ -138,6 +152,7 @@ def page(card: Card, drawn: str, title: str) -> str:
     head, *rows = table(content)
     return environment.from_string(TEMPLATE).render(
         title=title,
+        headline=headline(content),
         sentences=sentences(content),
         head=head,
         rows=rows,
@@ -198,7 +213,7 @@ def plot(content: Mapping[str, Any]) -> Figure:
             )
             ax.set_xlabel("R2 on test images")
             ax.set_ylabel(label(score))
-            ax.legend(frameon=False)
+        axes[0, 0].legend(frameon=False)
     return figure
 
 
@@ -215,7 +230,7 @@ def _latent(shown: ShownLatent, images: CardImages) -> dict[str, Any]:
     parts = [f"Latent {shown.latent}"]
     if shown.name:
         parts.append(f"“{shown.name}”")
-    parts.append(f"{shown.fires} images")
+    parts.append(f"fires on {shown.fires} images")
     if shown.detection == shown.detection:
         parts.append(f"detection {number(shown.detection, '.2f')}")
     if shown.ms == shown.ms:

@@ -72,13 +72,10 @@ def way_in_words(way: float) -> str:
 def table(content: Mapping[str, Any]) -> list[list[str]]:
     """Return the rows of a card's table; the first one is the head."""
     scores = content["scores"]
-    reach = "-"
-    if scores["r2_reach"] is not None:
-        reach = f"up to {number(scores['r2_reach'])}"
     r2, r2_untrained = number(scores["r2"]), number(scores["r2_untrained"])
     rows = [
         ["", "untrained", "yours", "Top-k at your R2", "difference [95 %]", "yours is"],
-        ["R2", r2_untrained, r2, reach, "", ""],
+        ["R2", r2_untrained, r2, "", "", ""],
     ]
     for reading in content["readings"]:
         difference = ""
@@ -104,15 +101,33 @@ def _interval(reading: Mapping[str, Any]) -> str:
     return f"[{low}, {high}]"
 
 
+def headline(content: Mapping[str, Any]) -> str:
+    """Return the verdicts of a card in short."""
+    scores = content["scores"]
+    labels_by_word: dict[str, list[str]] = {}
+    for reading in content["readings"]:
+        if reading["word"]:
+            labels = labels_by_word.setdefault(WORDS[reading["word"]], [])
+            labels.append(label(reading["score"]))
+    verdicts = "; ".join(
+        f"{word} in {', '.join(labels)}" for word, labels in labels_by_word.items()
+    )
+    reach = "where no Top-k keeps as many latents"
+    if scores["r2_reach"] is not None:
+        reach = f"where tuned Top-k reaches {number(scores['r2_reach'])}"
+    return f"Yours has an R2 of {number(scores['r2_val'])}, {reach}, and is {verdicts}."
+
+
 def sentences(content: Mapping[str, Any]) -> list[str]:
-    """Return what a card says in sentences."""
+    """Return what a card says in sentences, beside its headline."""
     scores = content["scores"]
     said = [
-        f"Yours reconstructs {number(scores['r2'], '.2f')} of the variance of the test "
-        f"images (R2) with {scores['l0']:.1f} active latents an image (L0); "
+        f"Yours reconstructs {number(scores['r2'])} of the variance of the test images "
+        f"(R2) with {scores['l0']:.1f} active latents an image (L0); "
         f"{scores['live_latents']:,} of its {scores['m']:,} latents fire on training "
-        f"images. An untrained SAE has an R2 of "
-        f"{number(scores['r2_untrained'], '.2f')}."
+        f"images. An untrained SAE has an R2 of {number(scores['r2_untrained'])}. The "
+        "R2 at which Top-k is read is that on validation images, which choose: yours "
+        f"has {number(scores['r2_val'])} there."
     ]
     said += [
         _sentence(reading, content)
@@ -134,6 +149,7 @@ def sentences(content: Mapping[str, Any]) -> list[str]:
 
 def _sentence(reading: Mapping[str, Any], content: Mapping[str, Any]) -> str:
     name = label(reading["score"])
+    name = f"{name[0].upper()}{name[1:]}"
     point = reading["point"]
     read_at = point["read_at"]
     r2 = number(content["scores"]["r2_val"])
@@ -161,7 +177,7 @@ def _sentence(reading: Mapping[str, Any], content: Mapping[str, Any]) -> str:
         where = f"At {read_r2}, the highest R2 that it reaches (yours has {r2}),"
     topk, yours = (number(reading[key]) for key in ("topk", "value"))
     sentence = f"{name}: {where} tuned Top-k has {topk}; yours has {yours}"
-    if reading["way"] is not None:
+    if reading["way"] is not None and reading["word"] != cards.LEVEL:
         sentence += f", {way_in_words(reading['way'])}"
     if reading["low"] is None:
         return f"{sentence}. Inconclusive: too few images for an interval."
@@ -234,4 +250,13 @@ def lines(content: Mapping[str, Any]) -> list[str]:
         ).rstrip()
         for row in rows
     ]
-    return ["", *printed, "", *sentences(content), "", *notes(content)]
+    return [
+        "",
+        headline(content),
+        "",
+        *printed,
+        "",
+        *sentences(content),
+        "",
+        *notes(content),
+    ]
