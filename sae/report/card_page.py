@@ -69,13 +69,12 @@ th { border-bottom: 1px solid #999; font-weight: 600 }
 {% endfor %}
 <div class="notes">{% for note in notes %}<p>{{ note }}</p>
 {% endfor %}</div>
-{% for kind in kinds %}<h2>{{ kind.heading }}</h2>
+{% for kind in kinds if kind.latents %}<h2>{{ kind.heading }}</h2>
 {% if loop.first %}<p>Each with the test images on which it is highest, one of each group.</p>{% endif %}
 {% for latent in kind.latents %}<div class="latent"><p>{{ latent.text }}</p><div class="pictures">
 {% for picture in latent.pictures %}{% if picture.src %}<img src="{{ picture.src }}" alt="{{ picture.id }}"
  title="{{ picture.id }}: {{ picture.activation }}">{% else %}<span>{{ picture.id }}</span>{% endif %}
 {% endfor %}</div></div>
-{% else %}<p>None.</p>
 {% endfor %}{% endfor %}
 {% if credit %}<p class="notes">Pictures: {{ credit }}</p>{% endif %}
 </html>

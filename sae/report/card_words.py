@@ -222,7 +222,7 @@ def notes(content: Mapping[str, Any]) -> list[str]:
     if references["still_improving"]:
         said.append(
             "Top-k was still improving when its training ended: trained longer it would "
-            "be better, and yours would stand lower beside it."
+            "reach a higher R2 and be better, so that yours would stand lower."
         )
     if not images["judges"]:
         said.append(

@@ -182,7 +182,7 @@ def test_the_command_writes_a_card_with_which_a_site_begins(tmp_path, quickly, c
     assert "--judge" in printed
     assert content["images"]["test"] == round(SHARES["test"] * N)
     page = (tmp_path / "card/index.html").read_text()
-    assert "<svg" in page and "Drawn by lot" in page
+    assert "<svg" in page and "drawn by lot" in page and "best names" not in page
 
     (tmp_path / "card/notes.txt").write_text("mine")
     with pytest.raises(UserError, match="holds other files than a card"):
