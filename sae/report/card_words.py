@@ -224,6 +224,14 @@ def notes(content: Mapping[str, Any]) -> list[str]:
             "Top-k was still improving when its training ended: trained longer it would "
             "reach a higher R2 and be better, so that yours would stand lower."
         )
+    if any(
+        reading["point"]["read_at"] == cards.OUT_OF_REACH
+        for reading in content["readings"]
+    ):
+        said.append(
+            "Above what Top-k reaches: if yours was trained on more images than these, "
+            "name their embeddings, --train, so that Top-k is trained on them, too."
+        )
     if not images["judges"]:
         said.append(
             "Detection needs the embeddings of the same images by another backbone: "
