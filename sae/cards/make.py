@@ -161,6 +161,7 @@ def make_card(
             "steps": references.steps,
             "least_firing": rule.firing,
             "still_improving": references.still_improving or quick,
+            "quick": quick,
             "trials": trials.to_dict("records"),
         },
         "scores": _sizes_and_r2(yours, trials, controls),

@@ -58,7 +58,7 @@ RECIPE = {
     "encoder_scale": 0.1,
     "log_every": 25,
 }
-# Of 4,096 latents on 5,755 images 68 % fire with it, and 37 % with 256.
+# Of 4,096 latents on 5,755 images 68 % fire after 250 steps, and 37 % with 256.
 AUXK_K = 64
 # The middle of the learning rates for 512 latents; it falls with the root of m.
 RATE_AT_512 = 0.002

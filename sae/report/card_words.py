@@ -220,9 +220,13 @@ def notes(content: Mapping[str, Any]) -> list[str]:
             f"{FrontRule().firing:.0%} have to fire)."
         )
     if references["still_improving"]:
+        longer = "trained longer"
+        if references["quick"]:
+            longer = f"{references['steps']} steps are few: without --quick"
         said.append(
-            "Top-k was still improving when its training ended: trained longer it would "
-            "reach a higher R2 and be better, so that yours would stand lower."
+            f"Top-k was still improving when its training ended: {longer} it would "
+            "reach a higher R2, keep more latents and be better, so that yours would "
+            "stand lower."
         )
     if any(
         reading["point"]["read_at"] == cards.OUT_OF_REACH
@@ -230,7 +234,7 @@ def notes(content: Mapping[str, Any]) -> list[str]:
     ):
         said.append(
             "Above what Top-k reaches: if yours was trained on more images than these, "
-            "name their embeddings, --train, so that Top-k is trained on them, too."
+            "name their embeddings: --train."
         )
     if not images["judges"]:
         said.append(
