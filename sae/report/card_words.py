@@ -220,9 +220,7 @@ def notes(content: Mapping[str, Any]) -> list[str]:
             f"{FrontRule().firing:.0%} have to fire)."
         )
     if references["still_improving"]:
-        longer = "trained longer"
-        if references["quick"]:
-            longer = f"{references['steps']} steps are few: without --quick"
+        longer = "without --quick" if references["quick"] else "trained longer"
         said.append(
             f"Top-k was still improving when its training ended: {longer} it would "
             "reach a higher R2, keep more latents and be better, so that yours would "
