@@ -291,6 +291,15 @@ class Trainer:
         self.bank = replace(self.bank, saes=[*self.bank.saes, *banked_saes])
         return banked_saes
 
+    def lacking(self, saes: list[Sae]) -> list[Sae]:
+        """Return those of some planned SAEs that no store has."""
+        place = self._place
+        return [
+            sae
+            for sae in map(self._with_key, saes)
+            if store.find_sae(sae, place.store, place.shared) is None
+        ]
+
     def _with_key(self, sae: Sae) -> Sae:
         # The code is loaded when its versions are read: an edit that is made while the
         # cell trains belongs to the next run.

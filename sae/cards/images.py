@@ -4,25 +4,30 @@ References are trained on `train`, chosen on `val`, and everything is read on `t
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
+from numpy.typing import ArrayLike
 
 from sae.core import files
 from sae.core.errors import UserError
 from sae.data import store
-from sae.data.concepts import SplitConcepts
+from sae.data.concepts import SplitConcepts, from_keywords
+from sae.data.dataset import OpenImage
 from sae.data.parts import PartialArray
 from sae.data.splits import SPLITS, grouped_split
 from sae.data.store import Activations
+from sae.models.apply import check_embeddings
 from sae.scoring.metrics.concepts import group_numbers, take_rows
 
 # Of the groups of one set of images.
 SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
 LEAST_ROWS = 500
+# The interval of a card leaves out a tenth of the groups of test images in turn.
+LEAST_TEST_GROUPS = 10
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,9 @@ class CardImages:
             trained on others than it is judged on; None: those of train.
         folder: Where the splits lie, as the store of embeddings has them; None where
             they do not lie there.
+        open_image: How to open a picture by its path; None where there are none.
+        credit: Whose pictures they are.
+        notes: What is to be said of how the images were split.
     """
 
     splits: Mapping[str, Activations]
@@ -47,6 +55,9 @@ class CardImages:
     concepts: Mapping[str, SplitConcepts] = field(default_factory=dict)
     trained_on: Activations | None = None
     folder: Path | None = None
+    open_image: OpenImage | None = None
+    credit: str = ""
+    notes: Sequence[str] = ()
 
     def sha256(self) -> str:
         """Return a hash of all that a score may read of them."""
@@ -136,6 +147,107 @@ def check_row_count(count: int, name: str) -> None:
             f"{name} has {count} rows, and a card needs {LEAST_ROWS}: references are "
             "trained on seven tenths of them and read on a fifth"
         )
+
+
+def check_group_count(
+    groups: Int[np.ndarray, " images"], least: int, name: str
+) -> None:
+    """Refuse images of too few groups of near-duplicates.
+
+    Raises:
+        UserError: there are fewer than `least`.
+    """
+    count = len(np.unique(groups))
+    if count < least:
+        raise UserError(
+            f"{name} are of {count} groups, and a card needs {least}: an interval over "
+            "fewer says nothing; add images of other things, or give finer groups"
+        )
+
+
+def split_one_set(
+    images: Activations,
+    judges: Mapping[str, np.ndarray],
+    *,
+    split: ArrayLike | None = None,
+    keywords: Sequence[Iterable[str]] | None = None,
+    trained_on: Activations | None = None,
+    looks: np.ndarray | None = None,
+) -> CardImages:
+    """Split one set of images for a card.
+
+    Args:
+        images: The embeddings that the SAE takes.
+        judges: {backbone: its embeddings of the same images}.
+        split: (N,) "train", "val" or "test" for each image; None: drawn by a seed.
+        keywords: Of each image.
+        trained_on: Embeddings that references are trained on instead.
+        looks: (N, 192) thumbnails of the images.
+
+    Raises:
+        UserError: Rows or groups are too few, rows differ in number, or a split is not
+            right.
+    """
+    count = len(images.index)
+    check_row_count(count, "embeddings")
+    judges = {
+        name: check_judge(name, values, images.embeddings)
+        for name, values in judges.items()
+    }
+    notes = []
+    if split is None:
+        least_groups = round(LEAST_TEST_GROUPS / SHARES["test"])
+        check_group_count(group_numbers(images), least_groups, "embeddings")
+        split = draw_splits(images)
+        by = "by groups of near-duplicates" if images.grouped else "image by image"
+        trained = "trained on 70 %, " if trained_on is None else ""
+        notes.append(
+            f"The {count:,} images were split by a seed, {by}: Top-k and the controls "
+            f"are {trained}chosen on 10 % (validation) and read on 20 % (test)."
+        )
+        if trained_on is None:
+            notes.append(
+                "If yours was trained on all of these images, it has seen the test "
+                "images, and Top-k has not: that is to its advantage."
+            )
+    rows = rows_by_split(np.asarray(split), images)
+
+    def by_split(values: np.ndarray) -> dict[str, np.ndarray]:
+        return {name: store.rows_of(values, part) for name, part in rows.items()}
+
+    concepts: dict[str, SplitConcepts] = {}
+    if keywords is not None:
+        concepts = from_keywords(
+            {name: [keywords[row] for row in part] for name, part in rows.items()}
+        )
+    return CardImages(
+        splits={name: rows_of(images, part) for name, part in rows.items()},
+        judges={judge: by_split(values) for judge, values in judges.items()},
+        looks={} if looks is None else by_split(looks),
+        concepts=concepts,
+        trained_on=trained_on,
+        notes=notes,
+    )
+
+
+def check_judge(name: str, values: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """Return a judge's embeddings, if they are of the same images and not `own`.
+
+    Raises:
+        UserError: they have another number of rows, or are equal to `own`.
+    """
+    values = check_embeddings(values, None, f"judge {name}")
+    if len(values) != len(own):
+        raise UserError(
+            f"judge {name} has {len(values)} rows for {len(own)} embeddings: give its "
+            "embeddings of the same images, in the same order"
+        )
+    if values.shape == own.shape and np.array_equal(values, own):
+        raise UserError(
+            f"judge {name} has the embeddings that the SAE takes: a judge is another "
+            "backbone"
+        )
+    return values
 
 
 def training_folder(images: CardImages, root: Path) -> Path:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sae.cards.images import CardImages, training_folder
+from sae.cards.images import LEAST_TEST_GROUPS, CardImages, check_group_count
 from sae.cards.latents import CardLatents, choose_latents
 from sae.cards.measure import (
     Measured,
@@ -44,6 +44,8 @@ SCORINGS = 25
 # Above this a card waits for a word.
 MOST_MINUTES = 30
 NORMS = ("none", "unit_l2", "unit_l2_layernorm")
+# Formats of libraries that train on patch tokens, many for each image.
+OF_PATCHES = ("saev", "visaebench")
 
 
 @dataclass(frozen=True)
@@ -61,12 +63,26 @@ class Card:
     images: CardImages
 
 
-def make(
+def check_is_pooled(coder: Coder, is_pooled: bool) -> None:
+    """Refuse an SAE of patch tokens.
+
+    Raises:
+        UserError: its format is one of libraries that train on patch tokens.
+    """
+    if coder.metadata.get("imported") in OF_PATCHES and not is_pooled:
+        raise UserError(
+            f"its file is of {coder.metadata['imported']}, whose SAEs are trained on "
+            "patch tokens, many for each image; on pooled embeddings, one for each, "
+            "scores mean little. If it was trained on pooled ones, say --pooled "
+            "(pooled=True)"
+        )
+
+
+def make_card(
     coder: Coder,
     images: CardImages,
     *,
     root: Path,
-    notes: Iterable[str] = (),
     quick: bool = False,
     yes: bool = False,
     at_once: int = 1,
@@ -78,7 +94,6 @@ def make(
         coder: The SAE.
         images: What it is read on.
         root: The folder of references.
-        notes: What is said of the images, beside what is found here.
         quick: Whether references train for a fixed short time.
         yes: Whether it may take more than half an hour.
         at_once: References that are trained side by side.
@@ -89,62 +104,53 @@ def make(
     """
     coder = coder.to(device)
     _check_r2(coder, images)
-    folds = cards.fold_of_groups(group_numbers(images.splits["test"]))
-    measured_images = MeasuredImages(images, folds)
+    test_groups = group_numbers(images.splits["test"])
+    check_group_count(test_groups, LEAST_TEST_GROUPS, "the test images")
+    measured_images = MeasuredImages(images, cards.fold_of_groups(test_groups))
     yours = Measured(coder, measured_images)
     started_at = time.perf_counter()
     k = min(coder.m, max(1, round(yours.on_val()["l0"])))
     scoring_seconds = SCORINGS * (time.perf_counter() - started_at)
+    rule = cards.rule_beside(_firing(yours.on_val()))
 
     effort = QUICK if quick else FULL
-    scores = root / "scores"
-    folder = training_folder(images, root)
+    kept_scores = root / "scores"
+
+    def measured(coders: Iterable[Coder]) -> list[Measured]:
+        return [
+            Measured(reference, measured_images, kept_scores) for reference in coders
+        ]
+
     with workers.pool(at_once) as side_by_side:
         references = References(
-            coder,
-            k,
-            images.splits["train"].manifest,
-            folder,
-            root,
-            effort,
-            device=device,
-            side_by_side=side_by_side,
+            coder, k, images, root, effort, device=device, side_by_side=side_by_side
         )
         step_seconds = references.seconds_per_step() / at_once
 
         def say_minutes(steps: int) -> None:
-            saes = effort.expected_saes
-            _say_minutes(saes, steps, step_seconds, scoring_seconds, yes)
+            saes = effort.expected_saes * references.share_to_train(steps)
+            _say_minutes(round(saes), steps, step_seconds, scoring_seconds, yes)
 
         say_minutes(effort.first_steps)
         references.find_steps(say_minutes)
-        tuned = {
-            trial: Measured(tuned_coder, measured_images, scores)
-            for trial, tuned_coder in references.tuned().items()
-        }
-        trials = _trials(tuned, k)
+        tuned_coders = references.tuned()
+        tuned = dict(zip(tuned_coders, measured(tuned_coders.values()), strict=True))
+        trials = _trials(tuned, k, rule)
         points = _points(trials, yours.on_val())
         needed = sorted({trial for point in points.values() for trial in point.weights})
         at_vertices = {
-            trial: [
-                Measured(coder_of_seed, measured_images, scores)
-                for coder_of_seed in coders
-            ]
+            trial: measured(coders)
             for trial, coders in references.at_vertices(needed).items()
         }
         controls = {
-            method: [
-                Measured(coder_of_seed, measured_images, scores)
-                for coder_of_seed in coders
-            ]
-            for method, coders in references.controls().items()
+            method: measured(coders) for method, coders in references.controls().items()
         }
 
     scored = [yours, *itertools.chain(*at_vertices.values(), *controls.values())]
     for number, sae in enumerate(scored, 1):
         progress.info("scores of %d of %d SAEs", number, len(scored))
         sae.on_test()
-    readings = _read(yours, points, at_vertices, controls)
+    readings = _all_readings(yours, points, at_vertices, controls)
     latents = choose_latents(yours, images.splits["test"])
     content = {
         "sae": _about_sae(coder),
@@ -153,17 +159,19 @@ def make(
             "k": k,
             "m": coder.m,
             "steps": references.steps,
+            "least_firing": rule.firing,
             "still_improving": references.still_improving or quick,
+            "quick": quick,
             "trials": trials.to_dict("records"),
         },
-        "scores": _about_scores(yours, trials, controls),
+        "scores": _sizes_and_r2(yours, trials, controls),
         "readings": [_as_dict(reading) for reading in readings],
         "fronts": _fronts(trials, tuned, at_vertices, readings),
         "controls": {
             method: {score: _mean(saes, score) for score in ("r2", *COMPARED, *BESIDE)}
             for method, saes in controls.items()
         },
-        "notes": list(notes),
+        "notes": list(images.notes),
         "latents": latents.as_lists(),
         "columns": {
             name: value for name, value in yours.on_test().items() if np.isscalar(value)
@@ -178,7 +186,7 @@ def _say_minutes(
     """Say how long references take, with all scores.
 
     Args:
-        saes: How many are trained.
+        saes: How many are trained, which the store lacks.
         steps: Of each.
         step_seconds: What a step takes, over those that are trained side by side.
         other_seconds: What all else takes.
@@ -188,13 +196,12 @@ def _say_minutes(
         UserError: It takes more than half an hour, and nobody agreed.
     """
     minutes = (saes * steps * step_seconds + other_seconds) / 60
-    progress.info(
-        "references: about %d SAEs of %d steps or more, and their scores: %s, less what "
-        "is in the store",
-        saes,
-        steps,
-        "a minute or two" if minutes < 1.5 else f"about {minutes:.0f} minutes",
-    )
+    work = f"training about {saes} SAEs to compare it with, each for {steps} steps or "
+    work += "more, and scoring them"
+    if saes == 0:
+        work = "scoring; the trials of Top-k are in the store"
+    time_text = "a minute or two" if minutes < 1.5 else f"about {minutes:.0f} minutes"
+    progress.info("%s: %s", work, time_text)
     if minutes > MOST_MINUTES and not yes:
         raise UserError(
             f"this card takes about {minutes:.0f} minutes: say --yes (yes=True), take "
@@ -225,7 +232,11 @@ def _check_r2(coder: Coder, images: CardImages) -> None:
         "or before other steps of preprocessing"
     )
     if best > 0:
-        advice = f"say --input-norm {norm} --input-scale {scale:.6g}"
+        advice = (
+            f"say --input-norm {norm} --input-scale {scale:.6g} (in Python: "
+            "sae.models.convert.load(file, options=Options(input_norm=..., "
+            "input_scale=...)))"
+        )
     raise UserError(
         "the SAE reconstructs these embeddings worse than their mean does: R2 is "
         f"{r2:.3g} with input_norm {own_space[0]}, input_scale {own_space[1]:.6g}. "
@@ -234,7 +245,12 @@ def _check_r2(coder: Coder, images: CardImages) -> None:
     )
 
 
-def _trials(tuned: Mapping[str, Measured], k: int) -> pd.DataFrame:
+def _firing(on_val: Mapping[str, Any]) -> float:
+    """Return the share of an SAE's latents that fires on training images."""
+    return 1 - float(on_val["dead_train"]) / float(on_val["m"])
+
+
+def _trials(tuned: Mapping[str, Measured], k: int, rule: FrontRule) -> pd.DataFrame:
     """Return what validation says of each trial of Top-k."""
     rows = []
     for trial, measured in tuned.items():
@@ -245,7 +261,7 @@ def _trials(tuned: Mapping[str, Measured], k: int) -> pd.DataFrame:
             "k": k,
             "r2": float(scores["r2"]),
             "l0": float(scores["l0"]),
-            "firing": 1 - float(scores["dead_train"]) / float(scores["m"]),
+            "firing": _firing(scores),
         }
         rows.append({**row, **{score: value_of(scores, score) for score in COMPARED}})
     table = pd.DataFrame(rows)
@@ -254,7 +270,7 @@ def _trials(tuned: Mapping[str, Measured], k: int) -> pd.DataFrame:
             "every Top-k reference diverged: look at the embeddings, which may have "
             "outliers"
         )
-    return table.assign(feasible=front.feasible(table, FrontRule()))
+    return table.assign(feasible=front.feasible(table, rule))
 
 
 def _points(trials: pd.DataFrame, on_val: Mapping[str, Any]) -> dict[str, FrontPoint]:
@@ -268,7 +284,7 @@ def _points(trials: pd.DataFrame, on_val: Mapping[str, Any]) -> dict[str, FrontP
     }
 
 
-def _read(
+def _all_readings(
     yours: Measured,
     points: Mapping[str, FrontPoint],
     at_vertices: Mapping[str, list[Measured]],
@@ -277,18 +293,18 @@ def _read(
     """Read every score that there is, those with a front of their own first."""
     readings = []
     for score, point in points.items():
-        reading = _read_at(score, score, point, yours, at_vertices, controls)
+        reading = _reading(score, score, point, yours, at_vertices, controls)
         readings.append(reading)
     first = next(iter(points), "")
     for score in BESIDE if points else ():
         if not isnan(value_of(yours.on_test(), score)):
             readings.append(
-                _read_at(score, first, points[first], yours, at_vertices, controls)
+                _reading(score, first, points[first], yours, at_vertices, controls)
             )
     return readings
 
 
-def _read_at(
+def _reading(
     score: str,
     front_of: str,
     point: FrontPoint,
@@ -404,7 +420,7 @@ def _about_images(images: CardImages) -> dict[str, Any]:
     }
 
 
-def _about_scores(
+def _sizes_and_r2(
     yours: Measured,
     trials: pd.DataFrame,
     controls: Mapping[str, list[Measured]],

@@ -72,15 +72,15 @@ class Measured:
 
     def on_val(self) -> dict[str, Any]:
         """Return the scores on validation that choose."""
-        return self._once("val", lambda: self._scores("val"))
+        return self._once("val", lambda: self._compute("val"))
 
     def on_test(self) -> dict[str, Any]:
         """Return the scores on test."""
-        return self._once("test", lambda: self._scores("test"))
+        return self._once("test", lambda: self._compute("test"))
 
     def without_fold(self, fold: int) -> dict[str, Any]:
         """Return the scores of `IN_FOLDS` with some of the test images left out."""
-        return self._once(f"without{fold}", lambda: self._scores_without(fold))
+        return self._once(f"without{fold}", lambda: self._compute_without(fold))
 
     def _once(self, part: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         if part in self._computed:
@@ -99,7 +99,7 @@ class Measured:
             files.write_json(file, {"scores": without_nan(scores)})
         return scores
 
-    def _scores_without(self, fold: int) -> dict[str, Any]:
+    def _compute_without(self, fold: int) -> dict[str, Any]:
         subject = self._images.fold_subject(self.coder, fold)
         share_training_codes(self.subject, subject)
         scores: dict[str, Any] = {}
@@ -109,7 +109,7 @@ class Measured:
                 scores.update(_score_by(metric, subject, "test", form(**options)))
         return {name: value for name, value in scores.items() if np.isscalar(value)}
 
-    def _scores(self, split: str) -> dict[str, Any]:
+    def _compute(self, split: str) -> dict[str, Any]:
         scores: dict[str, Any] = {"m": self.coder.m}
         for metric in self._images.metrics:
             if split == "val" and metric in ON_TEST:

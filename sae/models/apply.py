@@ -222,6 +222,26 @@ def _check_codes(codes: Any, m: int) -> None:
     codes.check()
 
 
+def coder_of(sae: Any, function: str) -> Coder:
+    """Return the coder of what a user gave as an SAE.
+
+    Args:
+        sae: what the user gave.
+        function: what error messages call the function that it was given to.
+
+    Raises:
+        UserError: it is neither an Encoder nor a coder.
+    """
+    if isinstance(sae, Encoder):
+        return sae.coder
+    if isinstance(sae, Coder):
+        return sae
+    raise UserError(
+        f"{function} takes an SAE, not {type(sae).__name__}: open a file with "
+        "sae.load(path)"
+    )
+
+
 def check_embeddings(
     embeddings: Any, d: int | None, name: str, needed: str = "embeddings"
 ) -> Float[np.ndarray, "samples d"]:

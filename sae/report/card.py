@@ -9,9 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sae.cards import alone
-from sae.cards.images import CardImages, check_row_count
-from sae.cards.make import make
+from sae.cards.images import (
+    CardImages,
+    check_judge,
+    check_row_count,
+    split_one_set,
+)
+from sae.cards.make import check_is_pooled, make_card
 from sae.core import files
 from sae.core.errors import UserError
 from sae.core.options import Count
@@ -20,20 +24,18 @@ from sae.data import store
 from sae.data.annotations import classes, csv
 from sae.data.backbones import thumbnail
 from sae.data.concepts import Annotations
+from sae.data.dataset import OpenImage
 from sae.data.forward import embed_images
 from sae.data.splits import SPLITS
 from sae.data.store import Activations
 from sae.models import convert
 from sae.models.apply import check_embeddings
 from sae.models.checkpoints import Options
-from sae.models.coder import Coder
 from sae.report import card_page
 from sae.report.card_words import lines
-from sae.report.site.explore import OpenImage, read_viewed_images
+from sae.report.site.explore import ViewedImages, read_viewed_images
 
 progress = logging.getLogger("sae.progress")
-# Formats of libraries that train on patch tokens, many for each image.
-OF_PATCHES = ("saev", "visaebench")
 LOOKS_SIDE = 8
 
 
@@ -91,20 +93,31 @@ def card(
 
     Raises:
         UserError: the SAE or embeddings cannot be read or do not fit each other, rows
-            are too few or differ in number, or it would take too long.
+            or groups are too few or differ in number, or it would take too long.
     """
     out = out.absolute()
     _check_out(out)
     coder = convert.load(sae, options=options)
     check_is_pooled(coder, pooled)
-    read, notes, open_image, credit = _read(
-        coder, sae, activations, judge, images, concepts, train, dataset, artifacts
-    )
-    made = make(
+    viewed = read_viewed_images(activations, dataset, artifacts, images)
+    needed = f"what {sae} takes"
+    check_embeddings(viewed.test.embeddings, coder.d, str(activations), needed)
+    trained_on = None
+    if train is not None:
+        place = train / "train" if is_of_splits(train) else train
+        trained_on = read_viewed_images(place, None, artifacts, None).test
+        check_embeddings(trained_on.embeddings, coder.d, str(train), needed)
+    keywords = _keywords(activations, dataset, concepts)
+
+    if is_of_splits(activations):
+        card_images = _images_of_splits(activations, viewed, judge, keywords)
+        card_images = replace(card_images, trained_on=trained_on)
+    else:
+        card_images = _images_of_one_set(viewed, judge, keywords, trained_on)
+    made = make_card(
         coder,
-        read,
+        card_images,
         root=store_dir,
-        notes=notes,
         quick=quick,
         yes=yes,
         at_once=at_once,
@@ -112,22 +125,8 @@ def card(
     )
     print("\n".join(lines(made.content)))
     with files.atomic_directory(out, replace=True) as folder:
-        card_page.write(made, folder, Path(sae).name, open_image, credit)
+        card_page.write(made, folder, Path(sae).name)
     progress.info("%s: open it in a browser", out / card_page.PAGE)
-
-
-def check_is_pooled(coder: Coder, is_pooled: bool) -> None:
-    """Refuse an SAE of patch tokens.
-
-    Raises:
-        UserError: its format is one of libraries that train on patch tokens.
-    """
-    if coder.metadata.get("imported") in OF_PATCHES and not is_pooled:
-        raise UserError(
-            f"its file is of {coder.metadata['imported']}, whose SAEs are trained on "
-            "patch tokens, many for each image; on pooled embeddings, one for each, "
-            "scores mean little. If it was trained on pooled ones, say --pooled"
-        )
 
 
 def _check_out(out: Path) -> None:
@@ -147,54 +146,48 @@ def _check_out(out: Path) -> None:
 # -- embeddings, judges, pictures and keywords
 
 
-def _read(
-    coder: Coder,
-    sae: str,
-    activations: Path,
+def _images_of_splits(
+    folder: Path,
+    viewed: ViewedImages,
     judges: Sequence[Path],
-    images: Path | None,
-    concepts: Path | None,
-    train: Path | None,
-    dataset: Path | None,
-    artifacts: Path,
-) -> tuple[CardImages, list[str], OpenImage | None, str]:
-    """Return the images of a card, what is said of them, their opener and credit."""
-    viewed = read_viewed_images(activations, dataset, artifacts, images)
-    needed = f"what {sae} takes"
-    check_embeddings(viewed.test.embeddings, coder.d, str(activations), needed)
-    trained_on = None
-    if train is not None:
-        place = train / "train" if is_of_splits(train) else train
-        trained_on = read_viewed_images(place, None, artifacts, None).test
-        check_embeddings(trained_on.embeddings, coder.d, str(train), needed)
+    keywords: Path | Annotations | None,
+) -> CardImages:
+    splits = {split: store.read(folder / split) for split in SPLITS}
+    count = sum(len(part.index) for part in splits.values())
+    check_row_count(count, str(folder))
+    return CardImages(
+        splits,
+        judges=_by_name(_judge_of_splits(place, splits) for place in judges),
+        looks=_looks_of_splits(folder, splits, viewed.open_image),
+        concepts=_concepts_of(keywords, splits),
+        folder=folder,
+        open_image=viewed.open_image,
+        credit=viewed.credit,
+    )
 
-    keywords = _keywords(activations, dataset, concepts)
-    if is_of_splits(activations):
-        splits = {split: store.read(activations / split) for split in SPLITS}
-        count = sum(len(part.index) for part in splits.values())
-        check_row_count(count, str(activations))
-        read = CardImages(
-            splits,
-            judges=_by_name(_judge_of_splits(place, splits) for place in judges),
-            looks=_looks_of_splits(activations, splits, viewed.open_image),
-            concepts=_concepts_of(keywords, splits),
-            trained_on=trained_on,
-            folder=activations,
-        )
-        return read, [], viewed.open_image, viewed.credit
 
+def _images_of_one_set(
+    viewed: ViewedImages,
+    judges: Sequence[Path],
+    keywords: Path | Annotations | None,
+    trained_on: Activations | None,
+) -> CardImages:
     one_set = viewed.test
     looks = None
     if viewed.open_image is not None:
         looks = _thumbnails(viewed.open_image, one_set.index["path"])
-    read, notes = alone.split_one_set(
+    card_images = split_one_set(
         one_set,
         _by_name(_judge_of_one_set(place, one_set) for place in judges),
         trained_on=trained_on,
         looks=looks,
     )
-    read = replace(read, concepts=_concepts_of(keywords, read.splits))
-    return read, notes, viewed.open_image, viewed.credit
+    return replace(
+        card_images,
+        concepts=_concepts_of(keywords, card_images.splits),
+        open_image=viewed.open_image,
+        credit=viewed.credit,
+    )
 
 
 def is_of_splits(place: Path) -> bool:
@@ -221,7 +214,7 @@ def _judge_of_splits(
         )
     read = {split: store.read(place / split) for split in SPLITS}
     for split, own in splits.items():
-        alone.check_judge(str(place), read[split].embeddings, own.embeddings)
+        check_judge(str(place), read[split].embeddings, own.embeddings)
         _check_same_images(place, read[split], own)
     name = read["test"].manifest["backbone"]["name"]
     return name, {split: part.embeddings for split, part in read.items()}
@@ -231,7 +224,7 @@ def _judge_of_one_set(place: Path, own: Activations) -> tuple[str, np.ndarray]:
     if place.suffix == ".npy":
         return place.stem, files.read_array(place)
     judge = store.read(place)
-    alone.check_judge(str(place), judge.embeddings, own.embeddings)
+    check_judge(str(place), judge.embeddings, own.embeddings)
     _check_same_images(place, judge, own)
     return judge.manifest["backbone"]["name"], judge.embeddings
 

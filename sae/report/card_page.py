@@ -2,24 +2,32 @@
 
 import base64
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
 from matplotlib.figure import Figure
-from PIL import Image
 
+from sae.cards.images import CardImages
 from sae.cards.latents import ShownLatent
 from sae.cards.make import Card
 from sae.cards.measure import tensors_sha256
 from sae.core import files
 from sae.core.errors import UserError
 from sae.data import pictures
+from sae.data.dataset import OpenImage
 from sae.models.coder import Coder
 from sae.report import style
-from sae.report.card_words import label, notes, number, sentences, table
+from sae.report.card_words import (
+    headline,
+    label,
+    notes,
+    number,
+    sentences,
+    table,
+)
 from sae.report.style import plt
 
 SIDE = 72  # pixels of a picture
@@ -28,11 +36,10 @@ TOPK = "#0072B2"
 JSON = "card.json"
 PLOT = "plot.svg"
 PAGE = "index.html"
-PLOT_IN_SITE = "data/card.svg"
 KINDS = {
-    "by_lot": "Drawn by lot",
-    "best_named": "The best named",
-    "about_nothing": "Those that fire most and are about nothing",
+    "by_lot": "Latents drawn by lot",
+    "best_named": "The latents with the best names",
+    "about_nothing": "Latents that fire most and are about nothing",
 }
 TEMPLATE = """<!doctype html>
 <html lang="en"><meta charset="utf-8">
@@ -41,27 +48,33 @@ TEMPLATE = """<!doctype html>
 <style>
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
   color: #222; background: #fff }
-table { border-collapse: collapse } td, th { padding: .2rem .8rem .2rem 0; text-align: left }
+h1 { overflow-wrap: anywhere } .headline { font-size: 1.2rem }
+.wide { overflow-x: auto } .wide svg { min-width: 40rem; max-width: 100%; height: auto }
+table { border-collapse: collapse; margin: 1rem 0 }
+td, th { padding: .2rem 1.2rem .2rem 0; text-align: left; white-space: nowrap }
 th { border-bottom: 1px solid #999; font-weight: 600 }
-.notes { color: #555; font-size: .9rem } .plot svg { max-width: 100%; height: auto }
-.latent { display: flex; gap: .3rem; align-items: center; margin: .3rem 0; flex-wrap: wrap }
-.latent p { width: 13rem; margin: 0; font-size: .9rem } .latent img { height: 72px }
+.notes { color: #555; font-size: .9rem }
+.latent { display: flex; gap: .2rem 1rem; align-items: center; margin: .6rem 0; flex-wrap: wrap }
+.latent p { width: 13rem; margin: 0; font-size: .9rem }
+.pictures { display: flex; gap: .2rem; flex-wrap: wrap }
+.pictures img { width: 72px; height: 72px; object-fit: contain }
 </style>
-<h1>{{ title }}</h1>
-{% for sentence in sentences %}<p>{{ sentence }}</p>
-{% endfor %}
-<table><tr>{% for cell in head %}<th>{{ cell }}</th>{% endfor %}</tr>
+<h1>Is {{ title }} any good?</h1>
+<p class="headline">{{ headline }}</p>
+<div class="wide"><table><tr>{% for cell in head %}<th>{{ cell }}</th>{% endfor %}</tr>
 {% for row in rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
 {% endfor %}</table>
-<div class="plot">{{ plot|safe }}</div>
+{{ plot|safe }}</div>
+{% for sentence in sentences %}<p>{{ sentence }}</p>
+{% endfor %}
 <div class="notes">{% for note in notes %}<p>{{ note }}</p>
 {% endfor %}</div>
-{% for kind in kinds %}<h2>{{ kind.heading }}</h2>
-{% for latent in kind.latents %}<div class="latent"><p>{{ latent.text }}</p>
+{% for kind in kinds if kind.latents %}<h2>{{ kind.heading }}</h2>
+{% if loop.first %}<p>Each with the test images on which it is highest, one of each group.</p>{% endif %}
+{% for latent in kind.latents %}<div class="latent"><p>{{ latent.text }}</p><div class="pictures">
 {% for picture in latent.pictures %}{% if picture.src %}<img src="{{ picture.src }}" alt="{{ picture.id }}"
  title="{{ picture.id }}: {{ picture.activation }}">{% else %}<span>{{ picture.id }}</span>{% endif %}
-{% endfor %}</div>
-{% else %}<p>None.</p>
+{% endfor %}</div></div>
 {% endfor %}{% endfor %}
 {% if credit %}<p class="notes">Pictures: {{ credit }}</p>{% endif %}
 </html>
@@ -84,11 +97,12 @@ class CardFiles:
         """Return what a site shows of it."""
         head, *rows = table(self.content)
         return {
-            "sentences": sentences(self.content),
+            "sentences": [headline(self.content), *sentences(self.content)],
             "head": head,
             "rows": rows,
             "notes": notes(self.content),
-            "plot": PLOT_IN_SITE,
+            # Not a file beside, of which a browser may have kept another card's.
+            "plot": f"data:image/svg+xml;base64,{base64.b64encode(self.plot).decode()}",
         }
 
 
@@ -107,44 +121,28 @@ def read_of_any(folder: Path, coders: Sequence[Coder]) -> CardFiles:
     return CardFiles(content, (folder / PLOT).read_bytes())
 
 
-def write(
-    card: Card,
-    folder: Path,
-    title: str,
-    open_image: Callable[[str], Image.Image] | None,
-    credit: str,
-) -> None:
+def write(card: Card, folder: Path, title: str) -> None:
     """Write card.json, plot.svg and index.html, which needs no other file.
 
     Args:
         card: What they show.
         folder: Where.
         title: What the SAE is called.
-        open_image: How to open a picture by its path; None where there are none.
-        credit: Whose pictures they are.
     """
     files.write_json(folder / JSON, card.content)
     drawn = _svg(plot(card.content))
     (folder / PLOT).write_text(drawn, encoding="utf-8")
-    text = page(card, drawn, title, open_image, credit)
+    text = page(card, drawn, title)
     (folder / PAGE).write_text(text, encoding="utf-8")
 
 
-def page(
-    card: Card,
-    drawn: str,
-    title: str,
-    open_image: Callable[[str], Image.Image] | None,
-    credit: str,
-) -> str:
+def page(card: Card, drawn: str, title: str) -> str:
     """Return the page of a card.
 
     Args:
         card: What it shows.
         drawn: Its plot.
         title: What the SAE is called.
-        open_image: How to open a picture by its path; None where there are none.
-        credit: Whose pictures they are.
     """
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
@@ -153,6 +151,7 @@ def page(
     head, *rows = table(content)
     return environment.from_string(TEMPLATE).render(
         title=title,
+        headline=headline(content),
         sentences=sentences(content),
         head=head,
         rows=rows,
@@ -162,13 +161,12 @@ def page(
             {
                 "heading": heading,
                 "latents": [
-                    _latent(shown, card, open_image)
-                    for shown in getattr(card.latents, kind)
+                    _latent(shown, card.images) for shown in getattr(card.latents, kind)
                 ],
             }
             for kind, heading in KINDS.items()
         ],
-        credit=credit if open_image is not None else "",
+        credit="" if card.images.open_image is None else card.images.credit,
     )
 
 
@@ -214,7 +212,7 @@ def plot(content: Mapping[str, Any]) -> Figure:
             )
             ax.set_xlabel("R2 on test images")
             ax.set_ylabel(label(score))
-            ax.legend(frameon=False)
+        axes[0, 0].legend(frameon=False)
     return figure
 
 
@@ -227,36 +225,35 @@ def _svg(figure: Figure) -> str:
     return text[text.index("<svg") :]
 
 
-def _latent(
-    shown: ShownLatent,
-    card: Card,
-    open_image: Callable[[str], Image.Image] | None,
-) -> dict[str, Any]:
+def _latent(shown: ShownLatent, images: CardImages) -> dict[str, Any]:
     parts = [f"Latent {shown.latent}"]
     if shown.name:
         parts.append(f"“{shown.name}”")
-    parts.append(f"{shown.fires} images")
+    parts.append(f"fires on {shown.fires} images")
     if shown.detection == shown.detection:
         parts.append(f"detection {number(shown.detection, '.2f')}")
     if shown.ms == shown.ms:
         parts.append(f"MS {number(shown.ms, '.2f')}")
-    index = card.images.splits["test"].index
+    index = images.splits["test"].index
+    open_image = images.open_image
     return {
         "text": ", ".join(parts),
         "pictures": [
             {
                 "id": str(index["image_id"].iloc[row]),
                 "activation": f"{activation:.3g}",
-                "src": _source(index["path"].iloc[row], open_image)
-                if open_image is not None
-                else "",
+                "src": (
+                    ""
+                    if open_image is None
+                    else _source(index["path"].iloc[row], open_image)
+                ),
             }
             for row, activation in zip(shown.rows, shown.activations, strict=True)
         ],
     }
 
 
-def _source(path: str, open_image: Callable[[str], Image.Image]) -> str:
+def _source(path: str, open_image: OpenImage) -> str:
     """Return a picture as a part of the page; "" of one that cannot be read."""
     try:
         image = open_image(path).convert("RGB")

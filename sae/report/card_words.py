@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sae.comparison import card as cards
+from sae.comparison.fronts import FrontRule
 from sae.comparison.scores import SCORES
 
 WORDS = {
@@ -28,8 +29,23 @@ WAYS = (
     (-0.05, "no further than an untrained SAE"),
 )
 # The controls that have a line of their own.
-CONTROLS = {"frozen_decoder": "A frozen decoder", "pca": "PCA"}
+CONTROLS = {
+    "frozen_decoder": "An SAE whose decoder was never trained",
+    "pca": "PCA in place of an SAE",
+}
 LESS = "less than an untrained SAE has"
+NO_VERDICT = "no verdict *"
+# What the scores are, for those who meet them here.
+MEANINGS = {
+    "detection_auc": "how well another backbone finds the images of a latent after ten "
+    "examples (AUC, .5 by chance)",
+    "ms": "how alike the images of a latent are to the SAE's own backbone",
+    "concepts_match": "how well the best latent for a keyword finds its images (F1 "
+    "above chance)",
+    "detection_looks": "detection by 8 x 8 pixels in place of a backbone: what takes no "
+    "network to see",
+    "names_share": "of how many latents a keyword fits most of the highest images",
+}
 
 
 def number(value: float | None, style: str = ".3f") -> str:
@@ -55,18 +71,16 @@ def way_in_words(way: float) -> str:
 
 def table(content: Mapping[str, Any]) -> list[list[str]]:
     """Return the rows of a card's table; the first one is the head."""
-    rows = [
-        ["score", "untrained", "yours", "Top-k there", "yours - Top-k [95 %]", "", ""]
-    ]
     scores = content["scores"]
-    reach = "its reach" if scores["r2_reach"] is not None else ""
-    r2 = (number(scores[key]) for key in ("r2_untrained", "r2", "r2_reach"))
-    rows.append(["R2", *r2, "", reach, ""])
+    r2, r2_untrained = number(scores["r2"]), number(scores["r2_untrained"])
+    rows = [
+        ["", "untrained", "yours", "Top-k at your R2", "difference [95 %]", "yours is"],
+        ["R2", r2_untrained, r2, "", "", ""],
+    ]
     for reading in content["readings"]:
         difference = ""
         if reading["low"] is not None:
-            low, high = (number(reading[end], "+.3f") for end in ("low", "high"))
-            difference = f"{number(reading['difference'], '+.3f')} [{low}, {high}]"
+            difference = f"{number(reading['difference'], '+.3f')} {_interval(reading)}"
         elif reading["difference"] is not None:
             difference = number(reading["difference"], "+.3f")
         rows.append(
@@ -76,24 +90,50 @@ def table(content: Mapping[str, Any]) -> list[list[str]]:
                 number(reading["value"]),
                 number(reading["topk"]),
                 difference,
-                WORDS[reading["word"]],
-                "*" if reading["front"] != reading["score"] else "",
+                WORDS[reading["word"]] or NO_VERDICT,
             ]
         )
     return rows
 
 
+def _interval(reading: Mapping[str, Any]) -> str:
+    low, high = (number(reading[end], "+.3f") for end in ("low", "high"))
+    return f"[{low}, {high}]"
+
+
+def headline(content: Mapping[str, Any]) -> str:
+    """Return the verdicts of a card in short."""
+    scores = content["scores"]
+    labels_by_word: dict[str, list[str]] = {}
+    for reading in content["readings"]:
+        if reading["word"]:
+            labels = labels_by_word.setdefault(WORDS[reading["word"]], [])
+            labels.append(label(reading["score"]))
+    verdicts = "; ".join(
+        f"{word} in {', '.join(labels)}" for word, labels in labels_by_word.items()
+    )
+    reach = "where no Top-k keeps as many latents"
+    if scores["r2_reach"] is not None:
+        reach = f"where tuned Top-k reaches {number(scores['r2_reach'])}"
+    r2 = f"an R2 of {number(scores['r2_val'])} on validation images"
+    return f"Yours has {r2}, {reach}, and is {verdicts}."
+
+
 def sentences(content: Mapping[str, Any]) -> list[str]:
-    """Return what a card says in sentences."""
+    """Return what a card says in sentences, beside its headline."""
     scores = content["scores"]
     said = [
-        f"It reconstructs {number(scores['r2'], '.2f')} of the variance of the test "
-        f"images (R2) with {scores['l0']:.1f} latents an image; {scores['live_latents']} "
-        f"of {scores['m']} latents fire on training images. An untrained SAE has an R2 "
-        f"of {number(scores['r2_untrained'], '.2f')}."
+        f"Yours reconstructs {number(scores['r2'])} of the variance of the test images "
+        f"(R2) with {scores['l0']:.1f} active latents an image (L0); "
+        f"{scores['live_latents']:,} of its {scores['m']:,} latents fire on training "
+        f"images. An untrained SAE has an R2 of {number(scores['r2_untrained'])}. The "
+        "R2 at which Top-k is read is that on validation images, which choose: yours "
+        f"has {number(scores['r2_val'])} there."
     ]
     said += [
-        _sentence(reading, scores) for reading in content["readings"] if reading["word"]
+        _sentence(reading, content)
+        for reading in content["readings"]
+        if reading["word"]
     ]
     compared = [reading["score"] for reading in content["readings"] if reading["word"]]
     said += [
@@ -108,42 +148,49 @@ def sentences(content: Mapping[str, Any]) -> list[str]:
     return said
 
 
-def _sentence(reading: Mapping[str, Any], scores: Mapping[str, Any]) -> str:
+def _sentence(reading: Mapping[str, Any], content: Mapping[str, Any]) -> str:
     name = label(reading["score"])
+    name = f"{name[0].upper()}{name[1:]}"
     point = reading["point"]
-    place = point["place"]
-    r2 = number(scores["r2_val"], ".2f")
-    if place == cards.OUT_OF_REACH:
+    read_at = point["read_at"]
+    r2 = number(content["scores"]["r2_val"])
+    if read_at == cards.OUT_OF_REACH:
         return (
             f"{name}: not comparable: its R2 on validation images, {r2}, is above what "
-            f"tuned Top-k reaches with as many latents, {number(point['reach'], '.2f')}."
+            f"tuned Top-k reaches with as many latents, {number(point['reach'])}."
         )
-    if place == cards.NO_FRONT:
+    if read_at == cards.NO_FRONT:
+        firing = max(trial["firing"] for trial in content["references"]["trials"])
         return (
-            f"{name}: not comparable: {place}: with these m and L0 on these images, "
-            "every Top-k leaves more than a tenth of its latents without an image."
+            f"{name}: not comparable: yours keeps more latents: {_firing(content):.1%} "
+            f"fire on training images, and {firing:.1%} at most of any Top-k here."
         )
-    if place == cards.DIVERGED:
-        return f"{name}: not comparable: {place}."
+    if read_at == cards.DIVERGED:
+        return f"{name}: not comparable: {read_at}."
     if reading["word"] == cards.NOT_COMPARABLE:
         return f"{name}: not comparable: it is not measured on the test images."
+
+    read_r2 = number(point["r2"])
     where = f"At its R2 of {r2}"
-    if place == cards.AT_LOWEST:
-        where = (
-            f"At {number(point['r2'], '.2f')}, the lowest R2 of its front (yours, {r2}, "
-            "is lower),"
-        )
-    topk, yours = (number(reading[key], ".2f") for key in ("topk", "value"))
-    sentence = f"{where} tuned Top-k has {topk} of {name}; yours has {yours}"
-    if reading["way"] is not None:
-        sentence += f": {way_in_words(reading['way'])}"
-    low, high = (number(reading[end], "+.3f") for end in ("low", "high"))
-    word = WORDS[reading["word"]]
+    if read_at == cards.AT_LOWEST:
+        where = f"At {read_r2}, the lowest R2 of its front (yours has {r2}),"
+    elif read_at == cards.AT_REACH:
+        where = f"At {read_r2}, the highest R2 that it reaches (yours has {r2}),"
+    topk, yours = (number(reading[key]) for key in ("topk", "value"))
+    sentence = f"{name}: {where} tuned Top-k has {topk}; yours has {yours}"
+    if reading["way"] is not None and reading["word"] != cards.LEVEL:
+        sentence += f", {way_in_words(reading['way'])}"
     if reading["low"] is None:
         return f"{sentence}. Inconclusive: too few images for an interval."
     if reading["word"] == cards.INCONCLUSIVE:
+        low, high = (number(reading[end], "+.3f") for end in ("low", "high"))
         return f"{sentence}. Inconclusive: anything from {low} to {high} fits."
-    return f"{sentence}. {word[0].upper()}{word[1:]} [{low}, {high}]."
+    word = WORDS[reading["word"]]
+    return f"{sentence}. {word[0].upper()}{word[1:]} {_interval(reading)}."
+
+
+def _firing(content: Mapping[str, Any]) -> float:
+    return content["scores"]["live_latents"] / content["scores"]["m"]
 
 
 def notes(content: Mapping[str, Any]) -> list[str]:
@@ -151,18 +198,42 @@ def notes(content: Mapping[str, Any]) -> list[str]:
     references = content["references"]
     images = content["images"]
     said = [
-        f"Top-k: {references['m']} latents, k = {references['k']}, "
-        f"{references['steps']} steps, the best of {len(references['trials'])} trials "
-        "by validation, read on test with seeds of its own. The interval is over groups "
-        "of test images and these seeds. Level: within .01.",
+        f"{label(reading['score'])}: {MEANINGS[reading['score']]}."
+        for reading in content["readings"]
+    ]
+    if any(not reading["word"] for reading in content["readings"]):
+        said.append(
+            f"* read of the Top-k SAEs that are best by {label(_first_front(content))}, "
+            "which were not chosen by this score."
+        )
+    said += [
+        f"Tuned Top-k: SAEs of {references['m']:,} latents, k = {references['k']}, "
+        f"trained here for {references['steps']} steps: of "
+        f"{len(references['trials'])} trials those that are best on validation images, "
+        "trained again with other seeds and read on test images. The interval is over "
+        "test images, by groups, and these seeds. Level: it lies within .01 of 0.",
         *content["notes"],
     ]
-    if references["still_improving"]:
-        said.append("The references were still improving: longer ones would be better.")
-    if any(row[-1] for row in table(content)[1:]):
+    if references["least_firing"] < FrontRule().firing:
         said.append(
-            "*: read at the vertices of the first score's front, of which no word is "
-            "said."
+            f"Of your latents {_firing(content):.1%} fire on training images: Top-k may "
+            "leave as many without an image as yours (of others "
+            f"{FrontRule().firing:.0%} have to fire)."
+        )
+    if references["still_improving"]:
+        longer = "without --quick" if references["quick"] else "trained longer"
+        said.append(
+            f"Top-k was still improving when its training ended: {longer} it would "
+            "reach a higher R2, keep more latents and be better, so that yours would "
+            "stand lower."
+        )
+    if any(
+        reading["point"]["read_at"] == cards.OUT_OF_REACH
+        for reading in content["readings"]
+    ):
+        said.append(
+            "Above what Top-k reaches: if yours was trained on more images than these, "
+            "name their embeddings: --train."
         )
     if not images["judges"]:
         said.append(
@@ -176,6 +247,10 @@ def notes(content: Mapping[str, Any]) -> list[str]:
     return said
 
 
+def _first_front(content: Mapping[str, Any]) -> str:
+    return content["readings"][0]["front"]
+
+
 def lines(content: Mapping[str, Any]) -> list[str]:
     """Return the lines of a card on the console."""
     rows = table(content)
@@ -186,4 +261,13 @@ def lines(content: Mapping[str, Any]) -> list[str]:
         ).rstrip()
         for row in rows
     ]
-    return ["", *printed, "", *sentences(content), "", *notes(content)]
+    return [
+        "",
+        headline(content),
+        "",
+        *printed,
+        "",
+        *sentences(content),
+        "",
+        *notes(content),
+    ]

@@ -15,7 +15,7 @@ from sae.core import registry
 from sae.core.errors import UserError
 from sae.data.concepts import SplitConcepts, from_keywords
 from sae.data.store import Activations
-from sae.models.apply import Encoder, check_embeddings
+from sae.models.apply import Encoder, check_embeddings, coder_of
 from sae.models.coder import Coder
 from sae.models.convert import describe_doubt
 from sae.models.inputs import Inputs, rows_differ, total_variance
@@ -102,12 +102,7 @@ def score(
         UserWarning: held-out embeddings are among those of `train`, or the SAE explains
             less than their mean does.
     """
-    if not isinstance(sae, Encoder | Coder):
-        raise UserError(
-            f"sae.score takes an SAE, not {type(sae).__name__}: open a file with "
-            "sae.load(path)"
-        )
-    coder = sae.coder if isinstance(sae, Encoder) else sae
+    coder = coder_of(sae, "sae.score")
 
     # What metrics read.
     splits = {"test": data("embeddings", embeddings, groups, coder.d, coder.input_norm)}
@@ -324,7 +319,7 @@ def _read_concepts(
         )
     return from_keywords(
         {
-            split: _as_lists(
+            split: keyword_lists(
                 argument, keywords_by_split[split], len(splits[split].index)
             )
             for split, argument in arguments.items()
@@ -332,7 +327,12 @@ def _read_concepts(
     )
 
 
-def _as_lists(argument: str, keywords: Any, row_count: int) -> list[list[str]]:
+def keyword_lists(argument: str, keywords: Any, row_count: int) -> list[list[str]]:
+    """Return the keywords of each image as lists, after a check.
+
+    Raises:
+        UserError: They are of another form, or of another number of images.
+    """
     advice = "give a list of keywords for each image, [['cat', 'animal'], [], ...]"
     if isinstance(keywords, str | Mapping) or not isinstance(keywords, Iterable):
         raise UserError(f"{argument} is {reprlib.repr(keywords)}; {advice}")

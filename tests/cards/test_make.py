@@ -1,8 +1,11 @@
 """The card of an SAE, end to end on generated embeddings."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from scoring.examples import TinyBank
+from support.embeddings import write_split
 
 import sae
 from sae.cards import make as making
@@ -15,8 +18,9 @@ from sae.core.errors import UserError
 from sae.models import saefile
 from sae.models.coder import Coder
 from sae.report.card import card
+from sae.report.card_words import notes
 from sae.report.site.explore import explore
-from sae.scoring import alone
+from sae.scoring import alone, stage
 
 N = 600
 D = 8
@@ -96,6 +100,71 @@ def test_a_card_has_the_scores_of_the_metrics(tmp_path, quickly):
     assert sorted(path.name for path in (tmp_path / "store/store").iterdir()) == kept
 
 
+def write_splits(folder, name, x, split):
+    """Write embeddings as the store has them, in the splits train, val and test."""
+    for part in ("train", "val", "test"):
+        rows = np.flatnonzero(split == part)
+        ids = [f"{part}{row}" for row in rows]
+        index = pd.DataFrame({"image_id": ids, "path": ids, "group": rows // 2})
+        index["label"] = pd.array([pd.NA] * len(rows), dtype="Int64")
+        index["label_name"] = None
+        made_by = {
+            "dataset": {"name": "d", "fingerprint": "d", "grouped": True},
+            "backbone": {"name": name, "fingerprint": name},
+        }
+        write_split(folder / name / part, [x[rows]], index, made_by)
+
+
+def test_a_card_has_the_numbers_of_an_experiments_table(tmp_path, quickly):
+    x, _ = generate()
+    split = np.repeat(np.resize(["train", "train", "train", "val", "test"], N // 2), 2)
+    write_splits(tmp_path, "own", x, split)
+    write_splits(tmp_path, "judge", generate(dim=6)[0], split)
+    bank = TinyBank(tmp_path / "bank.json")
+    bank.add("topk", coder=half_trained(x), judged=True)
+    metrics = ["reconstruction", "firing", "monosemanticity", "detection"]
+    stage.run(
+        "score",
+        bank.file,
+        tmp_path / "own",
+        stage.StageSettings(metrics=dict.fromkeys(metrics)),
+        tmp_path / "scores",
+        others={"judge": tmp_path / "judge"},
+    )
+    table = files.read_parquet(tmp_path / "scores/metrics.parquet")
+    of_test = table[table["split"] == "test"].iloc[0]
+
+    card(
+        sae=str(tmp_path / "topk/default/seed0"),  # Its folder.
+        activations=tmp_path / "own",
+        judge=[tmp_path / "judge"],
+        store_dir=tmp_path / "store",
+        at_once=1,
+        out=tmp_path / "card",
+    )
+    columns = files.read_json(tmp_path / "card/card.json")["columns"]
+    compared = [
+        "r2",
+        "l0",
+        "dead_train",
+        "ms_mean_alive",
+        "ms_mean_alive_across_groups",
+        "detection_auc",
+        "detection_auc_all",
+    ]
+    assert [columns[name] for name in compared] == of_test[compared].tolist()
+
+
+def test_topk_may_leave_as_many_latents_silent_as_the_sae(tmp_path, quickly):
+    x, _ = generate()
+    coder = half_trained(x)
+    with torch.no_grad():
+        coder.b_enc[:8] = -1000.0
+    content = sae.card(coder, x, store=tmp_path / "store")
+    assert content["references"]["least_firing"] == pytest.approx(0.48)
+    assert any("Of your latents 50.0% fire" in note for note in notes(content))
+
+
 def test_the_command_writes_a_card_with_which_a_site_begins(tmp_path, quickly, capsys):
     x, _ = generate()
     np.save(tmp_path / "x.npy", x)
@@ -109,11 +178,11 @@ def test_the_command_writes_a_card_with_which_a_site_begins(tmp_path, quickly, c
     card(**arguments, out=tmp_path / "card")
     printed = capsys.readouterr().out
     content = files.read_json(tmp_path / "card/card.json")
-    assert "of 16 latents fire on training images" in printed
+    assert "of its 16 latents fire on training images" in printed
     assert "--judge" in printed
     assert content["images"]["test"] == round(SHARES["test"] * N)
     page = (tmp_path / "card/index.html").read_text()
-    assert "<svg" in page and "Drawn by lot" in page
+    assert "<svg" in page and "drawn by lot" in page and "best names" not in page
 
     (tmp_path / "card/notes.txt").write_text("mine")
     with pytest.raises(UserError, match="holds other files than a card"):
@@ -135,7 +204,7 @@ def test_the_command_writes_a_card_with_which_a_site_begins(tmp_path, quickly, c
         "Is it any good?" in (tmp_path / "site/assets/505-overview-card.js").read_text()
     )
     assert "fire on training images" in (tmp_path / "site/data/overview.js").read_text()
-    assert (tmp_path / "site/data/card.svg").exists()
+    assert "data:image/svg" in (tmp_path / "site/data/overview.js").read_text()
 
 
 def test_errors(tmp_path, quickly):
@@ -150,6 +219,15 @@ def test_errors(tmp_path, quickly):
         sae.card(coder, x, judges={"other": x[1:, 1:]}, store=store)
     with pytest.raises(UserError, match="concepts has 599 entries"):
         sae.card(coder, x, concepts=keywords[1:], store=store)
+    with pytest.raises(UserError, match=r"concepts\[0\] is 'part'"):
+        sae.card(coder, x, concepts=["part"] * N, store=store)
+    with pytest.raises(UserError, match="are of 10 groups, and a card needs 50"):
+        sae.card(coder, x, groups=np.arange(N) // 60, store=store)
+    few_in_test = np.minimum(np.arange(N) // 2, 299 - 9)
+    split = np.where(few_in_test % 2 == 0, "train", "val")
+    split[few_in_test >= 282] = "test"
+    with pytest.raises(UserError, match="the test images are of 9 groups"):
+        sae.card(coder, x, groups=few_in_test, split=split, store=store)
 
     # It takes inputs of another space: which one it is, is said.
     coder.input_scale = 0.001
@@ -162,6 +240,8 @@ def test_an_sae_of_patch_tokens_needs_a_word(tmp_path):
     coder = half_trained(x)
     coder.metadata["imported"] = "saev"
     saefile.save(coder, tmp_path / "sae.safetensors")
+    with pytest.raises(UserError, match="patch tokens"):
+        sae.card(coder, x)
     with pytest.raises(UserError, match="patch tokens"):
         card(sae=str(tmp_path / "sae.safetensors"), activations=tmp_path / "x.npy")
 

@@ -10,6 +10,7 @@ from sae.comparison import card
 from sae.comparison.card import FrontPoint, Reading
 from sae.comparison.fronts import FrontRule
 from sae.comparison.methods import Methods
+from sae.scoring import front
 
 # Three vertices of R2 .8, .7, .6 with scores .70, .76, .78; a fourth lies below the
 # line between its neighbours, a fifth is the best of all and not feasible.
@@ -25,7 +26,7 @@ TEST = {"a": [0.68, 0.70], "b": [0.74, 0.78], "c": [0.79, 0.79]}
 
 
 @pytest.mark.parametrize(
-    ("r2", "place", "weights"),
+    ("r2", "read_at", "weights"),
     [
         (0.775, card.AT_OWN_R2, {"a": 0.75, "b": 0.25}),
         (0.4, card.AT_LOWEST, {"c": 1.0}),
@@ -33,16 +34,39 @@ TEST = {"a": [0.68, 0.70], "b": [0.74, 0.78], "c": [0.79, 0.79]}
         (0.806, card.OUT_OF_REACH, {}),
     ],
 )
-def test_a_front_is_read_at_the_r2_of_the_sae(r2, place, weights):
+def test_a_front_is_read_at_the_r2_of_the_sae(r2, read_at, weights):
     point = card.find_point(TRIALS, "ms", r2)
-    assert point.place == place
+    assert point.read_at == read_at
     assert point.weights == pytest.approx(weights)
     assert point.reach == 0.8
 
 
 def test_no_feasible_trial():
     point = card.find_point(TRIALS.assign(feasible=False), "ms", 0.7)
-    assert point.place == card.NO_FRONT and not point.weights
+    assert point.read_at == card.NO_FRONT and not point.weights
+
+
+@pytest.mark.parametrize(
+    ("firing_of_sae", "feasible"),
+    [
+        (0.95, [False, True, False, False]),  # The rule of fronts asks for .9.
+        (0.68, [True, True, False, False]),  # Less than .02 above .67, as seeds may be.
+        (0.7, [False, True, False, False]),
+        (0.3, [True, True, True, False]),  # The last one has more active latents.
+    ],
+)
+def test_topk_may_lose_as_many_latents_as_the_sae(firing_of_sae, feasible):
+    trials = pd.DataFrame(
+        {
+            "status": "ok",
+            "k": 16,
+            "r2": 0.5,
+            "l0": [16, 16, 16, 17],
+            "firing": [0.67, 0.92, 0.5, 0.95],
+        }
+    )
+    rule = card.rule_beside(firing_of_sae)
+    assert front.feasible(trials, rule).tolist() == feasible
 
 
 def test_between_untrained_and_topk():

@@ -420,7 +420,6 @@ def compose(
         pack.put(site, "cells/0", cell_payload)
         if card is not None:
             contents.cells[0]["card"] = card.payload()
-            (site / card_page.PLOT_IN_SITE).write_bytes(card.plot)
         start_views = start.views(added.latents, names, [], [cell])
         contents.start = [dataclasses.asdict(view) for view in start_views]
         contents.provenance = {
