@@ -103,6 +103,7 @@ class Viewer:
         image_size: that of the embeddings.
         open_image: returns the picture of a path.
         path: any of the pictures.
+        device: of PyTorch.
 
     Raises:
         NoPositions: the backbone has none.
@@ -115,7 +116,9 @@ class Viewer:
         image_size: int | None,
         open_image: Callable[[str], Image.Image],
         path: str,
+        device: str = "cpu",
     ) -> None:
+        self._device = device
         self._open_image = open_image
         self.enlarged: int | None = None
         self._use(load(image_size))
@@ -126,7 +129,7 @@ class Viewer:
         vectors = self.vectors([path])
         self.height, self.width = vectors.shape[1:3]
         with torch.inference_mode():
-            embedding = self._backbone.model(self._tensors([path]))
+            embedding = self._backbone.model(self._tensors([path])).cpu()
         difference = (vectors.mean(dim=(1, 2)) - embedding).norm()
         self.is_exact = bool(difference <= EXACT * embedding.norm())
 
@@ -136,7 +139,7 @@ class Viewer:
                 "the backbone pools positions by attention, or its loader gives none"
             )
         self._backbone = backbone
-        backbone.model.eval()
+        backbone.model.eval().to(self._device)
 
     def _tensors(self, paths: Sequence[str]) -> Float[Tensor, "n 3 height width"]:
         tensors = []
@@ -145,13 +148,13 @@ class Viewer:
                 tensors.append(self._backbone.transform(self._open_image(path)))
             except pictures.UNREADABLE as error:
                 raise UserError(f"image {path} cannot be read: {error}") from None
-        return torch.stack(tensors)
+        return torch.stack(tensors).to(self._device)
 
     @torch.inference_mode()
     def vectors(self, paths: Sequence[str]) -> Float[Tensor, "n h w d"]:
-        """Return the vectors of some pictures, float32."""
+        """Return the vectors of some pictures, float32 on the CPU."""
         assert self._backbone.positions is not None
-        return self._backbone.positions(self._tensors(paths)).float()
+        return self._backbone.positions(self._tensors(paths)).float().cpu()
 
     @cached_property
     def square(self) -> float | None:
@@ -183,6 +186,7 @@ def viewer_like(
     open_image: Callable[[str], Image.Image],
     path: str,
     artifacts: Path | str | None,
+    device: str = "cpu",
 ) -> Viewer:
     """Return a viewer by the backbone that made some embeddings.
 
@@ -191,6 +195,7 @@ def viewer_like(
         open_image: returns the picture of a path.
         path: any of the pictures.
         artifacts: folder of fetched artifacts.
+        device: of PyTorch.
 
     Raises:
         NoPositions: it has none.
@@ -204,6 +209,7 @@ def viewer_like(
         manifest["image_size"],
         open_image,
         path,
+        device,
     )
 
 
@@ -320,6 +326,7 @@ def run(
     *,
     most_images: int,
     artifacts: Path = Path("results/artifacts"),
+    device: str = "cpu",
 ) -> None:
     """Draw heatmaps of the latents of a bank's SAEs that a protocol chose.
 
@@ -335,6 +342,7 @@ def run(
         out: the folder to write into.
         most_images: so many test images are looked at, at most.
         artifacts: folder of fetched artifacts.
+        device: of PyTorch: cpu, cuda, cuda:1, mps, or auto for the best there is.
 
     Raises:
         UserError: a file is missing or damaged, or an image cannot be read.
@@ -349,7 +357,7 @@ def run(
     try:
         open_image = datasets.reader(spec, artifacts)
         viewer = viewer_like(
-            test.manifest, open_image, test.index["path"].iloc[0], artifacts
+            test.manifest, open_image, test.index["path"].iloc[0], artifacts, device
         )
     except NoPositions as error:
         facts = {"missing": str(error)}
