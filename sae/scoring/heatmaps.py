@@ -170,6 +170,15 @@ class Viewer:
             return None
         return min(cropped[0].size) / resized[0].size
 
+    def says(self) -> str:
+        """Return what the maps are, in a sentence for people."""
+        grid = f"{self.height} x {self.width} positions"
+        if self.enlarged:
+            grid += f", of pictures at {self.enlarged} pixels"
+        if self.is_exact:
+            return f"{grid}; their mean is the activation"
+        return f"{grid}; an approximation, the embedding is not their mean"
+
     def facts(self) -> dict[str, Any]:
         """Return what a page needs to draw the maps, and to say what they are."""
         return {

@@ -90,7 +90,7 @@ SITE.strip = (cell, images, entries, size = 64, filters = {}, mapOf = () => null
       "data-image": image,
     };
     const picture = SITE.picture(images, image, size);
-    const map = mapOf(image);
+    const map = images.hasThumbnail(image) && mapOf(image);
     if (map) picture.append(map);
     return h("li", h("a", attributes, picture));
   };
