@@ -75,8 +75,9 @@ def where(
         latents = np.array([latent])
 
     open_image = pictures.Guard(archives.opener(image.parent))
-    viewer = heatmaps.viewer_like(manifest, open_image, image.name, artifacts, device)
-    vectors = viewer.vectors([image.name]).flatten(1, 2)[0]
+    picture = open_image(image.name)
+    viewer = heatmaps.viewer_like(manifest, picture, artifacts, device)
+    vectors = viewer.vectors([picture]).flatten(1, 2)[0]
     length = float(np.linalg.norm(embeddings[0].astype(np.float64)))
     if viewer.is_exact:
         length = float(vectors.mean(dim=0).norm())
@@ -98,7 +99,7 @@ def where(
             else f"{titles[-1]:<40} not positive at any position"
         )
     maps = as_bytes.reshape(-1, viewer.height, viewer.width)
-    sheet = _sheet(open_image(image.name), maps, titles, viewer.square)
+    sheet = _sheet(picture, maps, titles, viewer.square)
     with files.atomic_file(out) as temporary:
         sheet.save(temporary, format="PNG")
     print(f"{out}: {viewer.says()}")

@@ -11,6 +11,7 @@ approximation. Maps show the positive part.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -101,35 +102,31 @@ class Viewer:
     Args:
         load: returns the backbone for an input size in pixels, None its own.
         image_size: that of the embeddings.
-        open_image: returns the picture of a path.
-        path: any of the pictures.
+        picture: any of the pictures.
         device: of PyTorch.
 
     Raises:
         NoPositions: the backbone has none.
-        UserError: the picture cannot be read.
     """
 
     def __init__(
         self,
         load: Callable[[int | None], Backbone],
         image_size: int | None,
-        open_image: Callable[[str], Image.Image],
-        path: str,
+        picture: Image.Image,
         device: str = "cpu",
     ) -> None:
         self._device = device
-        self._open_image = open_image
         self.enlarged: int | None = None
         self._use(load(image_size))
-        while min(self.vectors([path]).shape[1:3]) < LEAST_SIDE:
-            self.enlarged = 2 * self._tensors([path]).shape[-1]
+        while min(self.vectors([picture]).shape[1:3]) < LEAST_SIDE:
+            self.enlarged = 2 * self._tensors([picture]).shape[-1]
             self._use(load(self.enlarged))
 
-        vectors = self.vectors([path])
+        vectors = self.vectors([picture])
         self.height, self.width = vectors.shape[1:3]
         with torch.inference_mode():
-            embedding = self._backbone.model(self._tensors([path])).cpu()
+            embedding = self._backbone.model(self._tensors([picture])).cpu()
         difference = (vectors.mean(dim=(1, 2)) - embedding).norm()
         self.is_exact = bool(difference <= EXACT * embedding.norm())
 
@@ -141,20 +138,17 @@ class Viewer:
         self._backbone = backbone
         backbone.model.eval().to(self._device)
 
-    def _tensors(self, paths: Sequence[str]) -> Float[Tensor, "n 3 height width"]:
-        tensors = []
-        for path in paths:
-            try:
-                tensors.append(self._backbone.transform(self._open_image(path)))
-            except pictures.UNREADABLE as error:
-                raise UserError(f"image {path} cannot be read: {error}") from None
+    def _tensors(
+        self, pictures: Sequence[Image.Image]
+    ) -> Float[Tensor, "n 3 height width"]:
+        tensors = [self._backbone.transform(picture) for picture in pictures]
         return torch.stack(tensors).to(self._device)
 
     @torch.inference_mode()
-    def vectors(self, paths: Sequence[str]) -> Float[Tensor, "n h w d"]:
+    def vectors(self, pictures: Sequence[Image.Image]) -> Float[Tensor, "n h w d"]:
         """Return the vectors of some pictures, float32 on the CPU."""
         assert self._backbone.positions is not None
-        return self._backbone.positions(self._tensors(paths)).float().cpu()
+        return self._backbone.positions(self._tensors(pictures)).float().cpu()
 
     @cached_property
     def square(self) -> float | None:
@@ -192,8 +186,7 @@ class Viewer:
 
 def viewer_like(
     manifest: dict[str, Any],
-    open_image: Callable[[str], Image.Image],
-    path: str,
+    picture: Image.Image,
     artifacts: Path | str | None,
     device: str = "cpu",
 ) -> Viewer:
@@ -201,14 +194,13 @@ def viewer_like(
 
     Args:
         manifest: that of the embeddings.
-        open_image: returns the picture of a path.
-        path: any of the pictures.
+        picture: any of the pictures.
         artifacts: folder of fetched artifacts.
         device: of PyTorch.
 
     Raises:
         NoPositions: it has none.
-        UserError: its weights are other ones here, or the picture cannot be read.
+        UserError: its weights are other ones here.
     """
     spec = manifest["backbone"].get("spec")
     if spec is None or not hasattr(parse("backbone", spec).module, "load"):
@@ -216,8 +208,7 @@ def viewer_like(
     return Viewer(
         lambda size: load_like(manifest, artifacts, size)[1],
         manifest["image_size"],
-        open_image,
-        path,
+        picture,
         device,
     )
 
@@ -252,7 +243,11 @@ def highest_images(codes: Codes) -> Int[np.ndarray, "latents pictures"]:
 
 
 def draw(
-    coders: Sequence[Coder], images: Activations, viewer: Viewer, most_images: int
+    coders: Sequence[Coder],
+    images: Activations,
+    viewer: Viewer,
+    open_image: Callable[[str], Image.Image],
+    most_images: int,
 ) -> list[Maps]:
     """Draw heatmaps of the pictures that activate each latent of some SAEs most.
 
@@ -260,6 +255,7 @@ def draw(
         coders: SAEs of one backbone's embeddings.
         images: the images whose embeddings they encode.
         viewer: what looks at the pictures.
+        open_image: returns the picture of a path. One that cannot be read has no map.
         most_images: so many pictures are looked at, at most: the highest of every
             latent first, then the second of every latent, and so on.
 
@@ -278,8 +274,13 @@ def draw(
     paths = images.index["path"].to_numpy()
     for start in range(0, len(looked_at), _BATCH):
         report_progress(start, len(looked_at), "pictures looked at")
-        batch = looked_at[start : start + _BATCH]
-        vectors = viewer.vectors(list(paths[batch])).flatten(1, 2)
+        batch = {}
+        for row in looked_at[start : start + _BATCH]:
+            with suppress(*pictures.UNREADABLE):
+                batch[row] = open_image(paths[row])
+        if not batch:
+            continue
+        vectors = viewer.vectors(list(batch.values())).flatten(1, 2)
         for row, at_row in zip(batch, vectors, strict=True):
             length = float(np.linalg.norm(images.embeddings[row].astype(np.float64)))
             if viewer.is_exact:
@@ -365,16 +366,15 @@ def run(
     facts: dict[str, Any]
     try:
         open_image = datasets.reader(spec, artifacts)
-        viewer = viewer_like(
-            test.manifest, open_image, test.index["path"].iloc[0], artifacts, device
-        )
+        first_picture = open_image(test.index["path"].iloc[0])
+        viewer = viewer_like(test.manifest, first_picture, artifacts, device)
     except NoPositions as error:
         facts = {"missing": str(error)}
     else:
         facts = viewer.facts()
         coders = [opened_bank.open(sae) for sae in saes]
         for sae, maps in zip(
-            saes, draw(coders, test, viewer, most_images), strict=True
+            saes, draw(coders, test, viewer, open_image, most_images), strict=True
         ):
             cell = (opened_bank.dataset, opened_bank.backbone, opened_bank.k)
             values = (*cell, *sae.table_key, "test")

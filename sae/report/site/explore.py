@@ -191,12 +191,13 @@ def _draw_heatmaps(
             "--backbone looks at pictures, and there are none: name --dataset or "
             "--images"
         )
-    first_path = images.index["path"].iloc[0]
+    grey = Image.new("RGB", (256, 256), "grey")  # Any will do; the first may be broken.
     try:
-        viewer = viewer_like(images.manifest, viewed.open_image, first_path, artifacts)
+        viewer = viewer_like(images.manifest, grey, artifacts)
     except NoPositions as error:
         return [], {"missing": str(error)}
-    return draw(coders, images, viewer, most_images), viewer.facts()
+    maps = draw(coders, images, viewer, viewed.open_image, most_images)
+    return maps, viewer.facts()
 
 
 def _check_out(out: Path) -> None:
