@@ -17,7 +17,7 @@ from sae.models.convert import check_output_path
 from sae.scoring import heatmaps
 
 _SIDE = 224  # pixels of a picture's longer side in the PNG
-_DARKEST = 0.85  # of a picture where the latent does not fire; as on the site
+_DARKEST = 0.8  # of a picture where the latent does not fire; as on the site
 _LINE = 16  # pixels of a line of text
 
 
@@ -84,7 +84,7 @@ def where(
     coder = encoder.coder.cpu()
     values = heatmaps.at_positions(coder, vectors, length, latents.astype(np.int64))
     shown = values.T.clamp_min(0).numpy()
-    as_bytes = heatmaps.to_bytes(shown, shown.max(axis=1))
+    as_bytes = heatmaps.to_bytes(shown)
 
     name_of = _names(sae)
     titles = []
@@ -158,7 +158,7 @@ def _sheet(
         drawn = picture
         if place > 0:
             mask = Image.fromarray(maps[place - 1]).resize(seen, Image.BILINEAR)
-            darkness = Image.new("L", picture.size)
+            darkness = Image.new("L", picture.size, round(255 * _DARKEST))
             darkness.paste(mask.point(lambda value: _DARKEST * (255 - value)), corner)
             drawn = Image.composite(black, picture, darkness)
         sheet.paste(drawn, (at[0], at[1] + _LINE))

@@ -219,8 +219,8 @@ class Maps:
 
     Attributes:
         table: a row for each map: `latent`, `image` (a row of the split) and `map`, the
-            bytes of h x w positions, row after row. 255 is the highest position of any
-            of the latent's maps; 0 is everything that is not positive.
+            bytes of h x w positions, row after row. 255 is the highest position of the
+            picture; 0 is everything that is not positive.
         spread: (m,) the mean share of a picture's positions that hold half of its
             activation, over the ten highest pictures; NaN where there is none.
     """
@@ -302,13 +302,11 @@ def _maps(
 ) -> Maps:
     latents, ranks = (~np.isnan(drawn[:, :, 0])).nonzero()
     shown = np.maximum(drawn[latents, ranks].astype(np.float32), 0)
-    brightest = np.zeros(len(highest), np.float32)
-    np.maximum.at(brightest, latents, shown.max(axis=1, initial=0))
     table = pd.DataFrame(
         {
             "latent": latents,
             "image": highest[latents, ranks],
-            "map": [bytes(row) for row in to_bytes(shown, brightest[latents])],
+            "map": [bytes(row) for row in to_bytes(shown)],
         }
     )
     spreads = np.full(highest.shape, np.nan)
@@ -318,11 +316,11 @@ def _maps(
 
 
 def to_bytes(
-    shown: Float[np.ndarray, "maps positions"], brightest: Float[np.ndarray, " maps"]
+    shown: Float[np.ndarray, "maps positions"],
 ) -> UInt8[np.ndarray, "maps positions"]:
-    """Return maps, which are nowhere negative, as bytes: 255 is the brightest."""
-    factors = 255 / np.where(brightest > 0, brightest, 1)
-    return np.rint(shown * factors[:, None]).astype(np.uint8)
+    """Return maps, which are nowhere negative, as bytes: 255 is the highest of each."""
+    highest = shown.max(axis=1, keepdims=True, initial=0)
+    return np.rint(shown * (255 / np.where(highest > 0, highest, 1))).astype(np.uint8)
 
 
 # -- a step of scoring

@@ -189,9 +189,9 @@ def test_maps_show_where_the_colour_is(tmp_path):
     top_left = np.zeros((8, 8), int)
     top_left[:4, :4] = 255
     drawn = {pair: np.frombuffer(map_, np.uint8) for pair, map_ in by_pair.items()}
-    # The scale is one for all pictures of a latent.
+    # Each picture has a scale of its own.
     assert drawn[0, 0].reshape(8, 8).tolist() == top_left.tolist()
-    assert drawn[0, 1].reshape(8, 8).tolist() == (top_left // 5).tolist()
+    assert drawn[0, 1].reshape(8, 8).tolist() == top_left.tolist()
     assert drawn[1, 1].reshape(8, 8).tolist() == top_left[::-1, ::-1].tolist()
     # Half of what a quarter of the positions has evenly is in an eighth of them.
     np.testing.assert_allclose(maps.spread, [1 / 8, 1 / 8, np.nan])
@@ -312,7 +312,7 @@ def test_a_site_of_any_sae_has_them_too(pictures_of):
     maps = payload(folder / "with", "where/0")
     assert unpacked(maps["image"]).reshape(16, 15)[0].tolist()[:3] == [0, 1, 65535]
     lit = unpacked(maps["maps"]).reshape(16, 15, 8, 8)
-    assert lit[0, 0, 0, 0] == 255 and lit[0, 1, 0, 0] == round(255 * 99 / 255)
+    assert lit[0, 0, 0, 0] == 255 and lit[0, 1, 0, 0] == 255
     columns = payload(folder / "with", "saes/0")["latents"]
     assert np.isfinite(unpacked(columns["spread"])).sum() == 3
 

@@ -3,7 +3,7 @@
 /** Heatmaps: where in its highest pictures a latent fires, drawn over them. */
 (() => {
 const { h, isNone, note, range } = SITE;
-const DARKEST = 0.85; // Of a picture where the latent does not fire.
+const DARKEST = 0.8; // Of a picture where the latent does not fire, as in style.css.
 
 /**
  * Return a promise of `mapOf(image)`, which returns what is drawn over a picture of a
