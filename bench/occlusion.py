@@ -2,7 +2,7 @@
 
     python bench/occlusion.py results/caltech101 caltech101 dinov2_vit_s14_fast
 
-Of 200 test pictures, drawn by lot, the latent of Top-k that is highest is looked at.
+Of 200 test pictures (--pictures), drawn by lot, the latent of Top-k that is highest is looked at.
 Each position in turn is painted with the transform's mean colour. The fall of the
 latent's pre-activation is compared with the heatmap, by Spearman's rank correlation
 over the positions of a picture.
@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("experiment", type=Path, help="its results")
     parser.add_argument("dataset")
     parser.add_argument("backbone")
+    parser.add_argument("--pictures", type=int, default=PICTURES)
     arguments = parser.parse_args()
     results = arguments.experiment.parent
     cell = f"{arguments.dataset}/{arguments.backbone}"
@@ -41,7 +42,7 @@ def main() -> None:
     manifest = files.read_json(results / f"datasets/{arguments.dataset}/manifest.json")
     open_image = datasets.reader(manifest["spec"], results / "artifacts")
 
-    images = test.sample(PICTURES)
+    images = test.sample(arguments.pictures)
     paths = images.index["path"].tolist()
     viewer = heatmaps.viewer_like(
         test.manifest, open_image(paths[0]), results / "artifacts"
