@@ -102,7 +102,7 @@ def where(
     sheet = _sheet(picture, maps, titles, viewer.square)
     with files.atomic_file(out) as temporary:
         sheet.save(temporary, format="PNG")
-    print(f"{out}: {viewer.says()}")
+    print(f"{out}: {viewer.says(coder)}")
 
 
 def _names(sae: Path) -> dict[int, str]:

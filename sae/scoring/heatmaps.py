@@ -164,23 +164,27 @@ class Viewer:
             return None
         return min(cropped[0].size) / resized[0].size
 
-    def says(self) -> str:
+    def _is_exact_of(self, coders: Sequence[Coder]) -> bool:
+        norms = {coder.input_norm for coder in coders}
+        return self.is_exact and "unit_l2_layernorm" not in norms
+
+    def says(self, coder: Coder) -> str:
         """Return what the maps are, in a sentence for people."""
         grid = f"{self.height} x {self.width} positions"
         if self.enlarged:
             grid += f", of pictures at {self.enlarged} pixels"
-        if self.is_exact:
+        if self._is_exact_of([coder]):
             return f"{grid}; their mean is the activation"
-        return f"{grid}; an approximation, the embedding is not their mean"
+        return f"{grid}; an approximation, their mean is not the activation"
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self, coders: Sequence[Coder] = ()) -> dict[str, Any]:
         """Return what a page needs to draw the maps, and to say what they are."""
         return {
             "height": self.height,
             "width": self.width,
             "square": self.square,
             "enlarged": self.enlarged,
-            "exact": self.is_exact,
+            "exact": self._is_exact_of(coders),
         }
 
 
@@ -369,8 +373,8 @@ def run(
     except NoPositions as error:
         facts = {"missing": str(error)}
     else:
-        facts = viewer.facts()
         coders = [opened_bank.open(sae) for sae in saes]
+        facts = viewer.facts(coders)
         for sae, maps in zip(
             saes, draw(coders, test, viewer, open_image, most_images), strict=True
         ):

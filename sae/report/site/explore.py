@@ -197,7 +197,7 @@ def _draw_heatmaps(
     except NoPositions as error:
         return [], {"missing": str(error)}
     maps = draw(coders, images, viewer, viewed.open_image, most_images)
-    return maps, viewer.facts()
+    return maps, viewer.facts(coders)
 
 
 def _check_out(out: Path) -> None:

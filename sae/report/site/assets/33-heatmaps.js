@@ -63,7 +63,7 @@ SITE.aboutMaps = ({ where }) => {
     ? `, of pictures at ${where.enlarged} pixels, more than the embeddings are made of`
     : "";
   return note(`Lit is where it fires, by ${grid}${size}. `, where.exact
-    ? "The mean over positions is its activation."
-    : "An approximation: the embedding is not the mean of these positions.");
+    ? `The mean over positions is its activation${where.enlarged ? " there" : ""}.`
+    : "An approximation: the mean over positions is not its activation.");
 };
 })();
