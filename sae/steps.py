@@ -46,6 +46,7 @@ FOR_USERS = (
     "import",
     "export",
     "explore",
+    "where",
     "judged",
     "leaderboard",
     "fetch",
@@ -78,6 +79,9 @@ STEPS = {
         "compute.saes_at_once, or batch_size or m of the recipe",
     ),
     "score": Step("sae.scoring.stage:run", "score a bank"),
+    "heatmaps": Step(
+        "sae.scoring.heatmaps:run", "draw where in pictures a bank's latents fire"
+    ),
     "probe": Step(
         "sae.scoring.metrics.probe:probe_embeddings", "probe the embeddings themselves"
     ),
@@ -104,6 +108,9 @@ STEPS = {
         "sae.report.site.experiment:write",
         "write the experiment's site",
         "m of the recipe",
+    ),
+    "where": Step(
+        "sae.report.where:where", "show where in a picture the latents of an SAE fire"
     ),
     "card": Step("sae.report.card:card", "say whether anyone's SAE is any good"),
     "explore": Step("sae.report.site.explore:explore", "write a site of any SAEs"),

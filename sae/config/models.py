@@ -22,6 +22,7 @@ from sae.core.options import (
     Options,
     Positive,
     Seed,
+    Whole,
     distinct,
     like,
 )
@@ -125,6 +126,11 @@ class Experiment(Limited):
         {},
         description="By metric: options that differ from those of `metrics`, or {} to "
         "have one that is `optional` there.",
+    )
+    heatmaps: Whole = Field(
+        0,
+        description="How many test images of a cell get heatmaps, at most: where in "
+        "them latents fire. 0: none do.",
     )
     gallery: Gallery = Gallery()
     """The cell that the galleries show."""

@@ -45,6 +45,9 @@ STAGES = ("score", "robustness", "probe")
 TABLES_OF_STAGE = ("metrics", "curves", "latents")
 STAGE = f"{SCORES}/{{stage}}"
 STAGE_TABLE = f"{STAGE}/{{table}}.parquet"
+# Where in their highest pictures the latents of the chosen SAEs fire: the maps, and
+# tables of a stage.
+HEATMAPS = f"{SCORES}/heatmaps/maps.parquet"
 # Undeclared: what a stage has computed, one file a metric, of which it keeps the rows
 # that still hold.
 ROWS = f"{SCORES}/.rows/{{stage}}/{{metric}}.parquet"

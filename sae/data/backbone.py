@@ -19,11 +19,17 @@ class Backbone:
         transform: Maps a PIL image to a tensor (3, H, W).
         checkpoint: The file of the weights, whose hash goes into the fingerprint; None
             if the weights are an artifact.
+        positions: Maps images (N, 3, H, W) to the vectors (N, h, w, d) at positions of
+            which their embeddings are made: each is what the embedding of its position
+            alone would be. Where nothing but linear layers follows the mean over
+            positions, their mean is the embedding. None where there are none, as where
+            attention pools the positions.
     """
 
     model: torch.nn.Module
     transform: Callable[[Image.Image], torch.Tensor]
     checkpoint: str | None = None
+    positions: Callable[[torch.Tensor], torch.Tensor] | None = None
 
     @functools.cached_property
     def folded(self) -> torch.nn.Module:

@@ -13,8 +13,9 @@ from jaxtyping import Float
 from sae.core import arguments, files
 from sae.core.display import Shown
 from sae.core.errors import UserError
-from sae.core.options import Count, Whole
+from sae.core.options import Count, Precision, Whole
 from sae.data import archives, backbone_entries, pictures, store
+from sae.data.backbone import Backbone
 from sae.data.entries import NetworkEntry, parse
 from sae.data.forward import embed_images
 from sae.models import inputs, saefile
@@ -447,26 +448,7 @@ def embed_like(
         UserError: the store's embeddings were not made by a backbone, its weights are
             other ones here, or an image cannot be read.
     """
-    name = manifest["backbone"]["name"]
-    entry = parse("backbone", manifest["backbone"]["spec"])
-    if not isinstance(entry, NetworkEntry):
-        raise UserError(
-            f"embeddings of {name} were given, not made: encode a .npy file of them"
-        )
-    precision = entry.precision
-    if precision == "auto":
-        # Automatic precision is what it was where the embeddings were made, not here.
-        precision = manifest["precision"]
-        entry = backbone_entries.with_precision(entry, precision)
-
-    backbone = backbone_entries.load(entry, artifacts, manifest["image_size"])
-    fingerprint = backbone_entries.fingerprint(entry, backbone, artifacts)
-    if fingerprint != manifest["backbone"]["fingerprint"]:
-        raise UserError(
-            f"the weights of {name} are not those that the SAE's embeddings were made "
-            "with; put those back, or embed and train anew"
-        )
-
+    precision, backbone = load_like(manifest, artifacts, manifest["image_size"])
     open_image = pictures.Guard(archives.opener(folder))
     try:
         batches = list(
@@ -486,3 +468,42 @@ def embed_like(
             advice = f": mend it, or move it out of {folder}, and encode again"
         raise UserError(f"{error}{advice}") from None
     return np.concatenate(batches).astype(manifest["dtype"])
+
+
+def load_like(
+    manifest: dict[str, Any], artifacts: Path | str | None, image_size: int | None
+) -> tuple[Precision, Backbone]:
+    """Load the backbone that made the embeddings of a store.
+
+    Args:
+        manifest: the manifest of the store.
+        artifacts: the folder of fetched artifacts.
+        image_size: in pixels; None is the backbone's own.
+
+    Returns:
+        The precision in which it made them, and the backbone.
+
+    Raises:
+        UserError: the store's embeddings were not made by a backbone, or its weights
+            are other ones here.
+    """
+    name = manifest["backbone"]["name"]
+    entry = parse("backbone", manifest["backbone"]["spec"])
+    if not isinstance(entry, NetworkEntry):
+        raise UserError(
+            f"embeddings of {name} were given, not made: encode a .npy file of them"
+        )
+    precision = entry.precision
+    if precision == "auto":
+        # Automatic precision is what it was where the embeddings were made, not here.
+        precision = manifest["precision"]
+        entry = backbone_entries.with_precision(entry, precision)
+
+    backbone = backbone_entries.load(entry, artifacts, image_size)
+    fingerprint = backbone_entries.fingerprint(entry, backbone, artifacts)
+    if fingerprint != manifest["backbone"]["fingerprint"]:
+        raise UserError(
+            f"the weights of {name} are not those that the SAE's embeddings were made "
+            "with; put those back, or embed and train anew"
+        )
+    return precision, backbone

@@ -293,7 +293,7 @@ def stage_tables(stage):
 
 def tables_to_collect(w):
     """Return the tables of every stage, and the selections, of all cells."""
-    stages = list(settings.metrics_by_stage(cfg, w.experiment))
+    stages = settings.stages_of_tables(cfg, w.experiment)
     tables = for_each_cell(
         w.experiment, paths.STAGE_TABLE, stage=stages, table=paths.TABLES_OF_STAGE
     )

@@ -38,6 +38,11 @@ rule site:
             [paths.CONCEPTS, *paths.CONCEPT_TABLES],
             dataset=settings.annotated_datasets(cfg, w.experiment),
         ),
+        heatmaps=lambda w: (
+            for_each_cell(w.experiment, paths.HEATMAPS)
+            if cfg.experiments[w.experiment].heatmaps
+            else []
+        ),
         manifests=lambda w: for_each_embedding(
             w.experiment, paths.EMBEDDINGS_MANIFEST, split=["train", "test"]
         ),

@@ -105,6 +105,40 @@ rule probe_embeddings:
         )
 
 
+# Where in their highest pictures the latents of the chosen SAEs fire.
+rule heatmaps:
+    input:
+        inputs_to_embed,
+        **splits_of("test"),
+        bank=rules.train.output.bank,
+    output:
+        paths.HEATMAPS,
+        stage_tables("heatmaps"),
+    log:
+        f"{paths.EXPERIMENT_LOGS}/heatmaps/{{dataset}}/{{backbone}}/k{{k}}.log",
+    conda:
+        ENVIRONMENT
+    threads: COMPUTE.threads
+    resources:
+        **resources_of("heatmaps"),
+    params:
+        meaning=meaning_of("heatmaps"),
+        device=COMPUTE.device,
+        most=lambda w: cfg.experiments[w.experiment].heatmaps,
+        activations=lambda w: paths.ACTIVATIONS.format(**w),
+        dataset=lambda w: paths.DATASETS.format(**w),
+        artifacts=paths.ARTIFACTS,
+        out=lambda w, output: Path(output[0]).parent,
+    shell:
+        command(
+            "heatmaps",
+            "--bank {input.bank} --activations {params.activations}"
+            " --dataset {params.dataset} --artifacts {params.artifacts}"
+            " --out {params.out} --most-images {params.most} --threads {threads}"
+            " --device {params.device}",
+        )
+
+
 rule collect:
     input:
         tables_to_collect,
@@ -134,7 +168,7 @@ rule collect:
         meaning=meaning_of("collect"),
         settings=lambda w: dumps(settings.made_by(cfg, w.experiment)),
         scores=lambda w: for_each_cell(w.experiment, paths.SCORES),
-        stages=lambda w: list(settings.metrics_by_stage(cfg, w.experiment)),
+        stages=lambda w: settings.stages_of_tables(cfg, w.experiment),
         out=lambda w: paths.EXPERIMENT.format(**w),
     shell:
         command(

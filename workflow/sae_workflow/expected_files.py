@@ -28,7 +28,7 @@ def expected_files(config: Config, experiment: str) -> list[str]:
     tables could pass for finished.
     """
     cells = settings.cells(config, experiment)
-    stages = list(settings.metrics_by_stage(config, experiment))
+    stages = settings.stages_of_tables(config, experiment)
 
     def of_experiment(pattern: str, **values: Iterable[Any]) -> list[str]:
         return _fill_in(pattern, experiment=[experiment], **values)

@@ -318,6 +318,14 @@ class JobSizes:
         precision = precision.replace("auto", "bfloat16")
         return self.products(flop, precision) + self.decoding() / shard_count
 
+    def looking(self) -> float:
+        """Return what it takes to look at the pictures that get heatmaps."""
+        most_images = self.config.experiments[self.at.experiment].heatmaps
+        share = min(1, most_images / self.images["test"])
+        share *= self.images["test"] / self.images["all"]
+        # In float32, without what makes embedding fast: about thrice its time.
+        return 3 * share * self.embedding()
+
     def training(self) -> float:
         """Return what it takes to train the SAEs of a cell, and to encode validation."""
         plan = self.job.plan
@@ -425,6 +433,7 @@ WORK: dict[str, Callable[[JobSizes], float]] = {
     "robustness": lambda sizes: sizes.encoding(2 * sizes.chosen * sizes.images["test"]),
     "probe": JobSizes.probing,
     "probe_embeddings": JobSizes.probing_inputs,
+    "heatmaps": JobSizes.looking,
     "site": JobSizes.showing,
 }
 

@@ -24,7 +24,7 @@ BARS = {
     "data": ("artifact", "weights", "imported", "download", "dataset", "annotate"),
     "embed": ("embed_shard", "embed"),
     "train": ("train",),
-    "score": ("score", "robustness", "probe", "probe_embeddings"),
+    "score": ("score", "robustness", "probe", "probe_embeddings", "heatmaps"),
     "report": ("collect", "tables", "claims", "gallery", "plot", "site"),
 }
 _BAR_OF_RULE = {rule: bar for bar, rules in BARS.items() for rule in rules}

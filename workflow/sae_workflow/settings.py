@@ -521,6 +521,14 @@ def metrics_by_stage(config: Config, experiment: str) -> dict[str, dict[str, Rec
     return {stage: metrics for stage, metrics in by_stage.items() if metrics}
 
 
+def stages_of_tables(config: Config, experiment: str) -> list[str]:
+    """Return the stages whose tables an experiment joins."""
+    stages = list(metrics_by_stage(config, experiment))
+    if config.experiments[experiment].heatmaps:
+        stages.append("heatmaps")
+    return stages
+
+
 def _metric_options(config: Config, experiment: str, name: str) -> Record:
     """Return all options of a metric in an experiment.
 

@@ -208,6 +208,14 @@ def _one_job_for_each_cell_scored(scoring_stage: str) -> JobsOfExperiment:
     return jobs_of
 
 
+def _one_job_for_each_cell_with_heatmaps(
+    config: Config, experiment: str
+) -> list[Wildcards]:
+    if not config.experiments[experiment].heatmaps:
+        return []
+    return _one_job_for_each_cell(config, experiment)
+
+
 def _one_job_for_each_embedding_probed(
     config: Config, experiment: str
 ) -> list[Wildcards]:
@@ -299,6 +307,18 @@ STAGES: dict[str, Stage] = {
         meaning=lambda job: settings.scoring_names(
             job.config, job.wildcards.experiment, stage="probe"
         ),
+        computes=True,
+    ),
+    "heatmaps": Stage(
+        "heatmaps",
+        makes=paths.HEATMAPS,
+        jobs=_one_job_for_each_cell_with_heatmaps,
+        further_modules=lambda job: [versions.module_name(*job.dataset_type)],
+        meaning=lambda job: [
+            ("scoring", "heatmaps"),
+            ("models", "inputs"),
+            job.loader,
+        ],
         computes=True,
     ),
     "collect": Stage("collect", makes=paths.METRICS),

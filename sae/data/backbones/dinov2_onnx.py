@@ -21,7 +21,7 @@ from sae.core.errors import UserError
 from sae.data import artifacts
 from sae.data.backbone import Backbone
 from sae.data.backbones import _hub
-from sae.data.backbones.timm import preprocessing
+from sae.data.backbones.timm import positions_of, preprocessing
 
 VERSION = 1
 # {pattern in timm's names: what transformers has in its place}
@@ -138,4 +138,6 @@ def load(
     path = artifacts.only_file(artifacts_root, *spec.artifacts)
     with _hub.loading(str(path), spec.model):
         model.load_state_dict(rename(tensors(path), model))
-    return Backbone(model, preprocessing(model, image_size))
+    return Backbone(
+        model, preprocessing(model, image_size), positions=positions_of(model)
+    )

@@ -125,4 +125,8 @@ def load(
     trunk = nn.Sequential(
         model.conv_stem, model.bn1, model.blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten()
     )
-    return Backbone(trunk, preprocessing(model, image_size))
+
+    def positions(images: torch.Tensor) -> torch.Tensor:
+        return trunk[:3](images).permute(0, 2, 3, 1)
+
+    return Backbone(trunk, preprocessing(model, image_size), positions=positions)

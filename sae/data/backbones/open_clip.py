@@ -11,16 +11,20 @@ weights without a tag take them from open_clip_config.json, if they are a folder
 one, or from the model's tags, if those agree.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import open_clip
+import torch
+from open_clip.timm_model import TimmModel
+from open_clip.transformer import VisionTransformer
 from pydantic import Field, ValidationInfo, field_validator
 
 from sae.core import files, options
 from sae.core.errors import UserError, did_you_mean
 from sae.data.backbone import Backbone
-from sae.data.backbones import _hub
+from sae.data.backbones import _hub, timm
 
 VERSION = 1
 FROM_HUB = True
@@ -147,7 +151,32 @@ def load(
         # timm's.
         trunk.set_input_size(image_size)
     tower.output_tokens = False  # CoCa's tower would return its tokens too.
-    return Backbone(tower, transform, file)
+    return Backbone(tower, transform, file, _positions_of(tower))
+
+
+def _positions_of(tower: Any) -> Callable[[torch.Tensor], torch.Tensor] | None:
+    """Return a function from images to what an image tower makes of each position.
+
+    Returns:
+        The function, from (N, 3, H, W) to (N, h, w, d). None where attention pools.
+    """
+    if isinstance(tower, TimmModel):
+        positions_of_trunk = timm.positions_of(tower.trunk)
+        if positions_of_trunk is None or hasattr(tower.head, "pool"):
+            return None
+        return lambda images: tower.head(positions_of_trunk(images))
+    if not isinstance(tower, VisionTransformer) or tower.attn_pool is not None:
+        return None
+
+    def positions(images: torch.Tensor) -> torch.Tensor:
+        # The first token is the class's.
+        tokens = tower.transformer(tower._embeds(images))[:, 1:]
+        vectors = tower.ln_post(tokens)
+        if tower.proj is not None:
+            vectors = vectors @ tower.proj
+        return vectors.reshape(len(images), *tower.grid_size, -1)
+
+    return positions
 
 
 def _settings_without_tag(name: str, path: str) -> dict[str, Any]:

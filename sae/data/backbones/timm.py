@@ -5,6 +5,7 @@ repo or a folder with timm's config.json, of that config.
 """
 
 import contextlib
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,8 @@ from sae.data.backbones import _hub
 VERSION = 1
 FROM_HUB = True
 _FILES = ("model.safetensors", "pytorch_model.bin")
+# The names of timm's classes that do, such as AttentionPoolLatent, AttentionPool2d.
+_POOLS_BY_ATTENTION = re.compile("Att(ention|n)Pool")
 
 
 class Options(options.Options):
@@ -95,7 +98,48 @@ def load(
             model = _create(
                 name, image_size, pretrained=True, pretrained_cfg_overlay={"file": file}
             )
-    return Backbone(model, preprocessing(model, image_size), file)
+    return Backbone(model, preprocessing(model, image_size), file, positions_of(model))
+
+
+def positions_of(
+    model: Any,
+) -> Callable[[torch.Tensor], torch.Tensor] | None:
+    """Return a function from images to what a model of timm makes of each position.
+
+    All that follows the pooling (norms, layers, a classifier) is applied to each
+    position alone. Of a model that pools by its class token the positions are the
+    patches' tokens.
+
+    Returns:
+        The function, from (N, 3, H, W) to (N, h, w, d). None where attention pools, or
+        the positions are on no grid.
+    """
+    if any(_POOLS_BY_ATTENTION.search(type(part).__name__) for part in model.modules()):
+        return None
+    # Of others the features are tokens, in the order of the patches.
+    is_convolutional = model.pretrained_cfg.get("pool_size") is not None
+    patches: Any = getattr(model, "patch_embed", None)
+    if not is_convolutional and getattr(patches, "grid_size", None) is None:
+        return None
+
+    def positions(images: torch.Tensor) -> torch.Tensor:
+        features = model.forward_features(images)
+        if is_convolutional:
+            is_last = getattr(model, "output_fmt", "NCHW") == "NHWC"
+            features = features if is_last else features.permute(0, 2, 3, 1)
+            n, h, w, width = features.shape
+            shape_alone = (-1, 1, 1, width) if is_last else (-1, width, 1, 1)
+            alone = features.reshape(shape_alone)
+        else:
+            prefix = getattr(model, "num_prefix_tokens", 0)
+            n, _, width = features.shape
+            h, w = patches.grid_size
+            tokens = features[:, prefix:].reshape(n * h * w, 1, width)
+            # Whatever place the head takes, it finds this position there.
+            alone = tokens.expand(-1, prefix + 1, -1)
+        return model.forward_head(alone).reshape(n, h, w, -1)
+
+    return positions
 
 
 def _load_checkpoint(

@@ -16,7 +16,7 @@ import pandas as pd
 from sae.core import files
 from sae.data.store import Activations
 from sae.models.coder import Coder
-from sae.report.site import images, latents, pack, start, trials
+from sae.report.site import heatmaps, images, latents, pack, start, trials
 from sae.report.site.concepts import ShownConcepts, is_matched, stands_for_payload
 from sae.report.site.overview import Overview
 
@@ -43,6 +43,7 @@ class ShownSae:
         table: m rows by latent (`sae.report.site.latents.payload`).
         siblings: SAEs that differ from it in their seed alone.
         is_chosen: Whether a protocol chose it; else it is shown, and not judged.
+        maps: Its heatmaps (`sae.scoring.heatmaps.Maps`), where there are any.
     """
 
     number: int
@@ -51,6 +52,12 @@ class ShownSae:
     table: pd.DataFrame
     siblings: list[Coder] = field(default_factory=list)
     is_chosen: bool = True
+    maps: pd.DataFrame | None = None
+
+    @property
+    def has_maps(self) -> bool:
+        """Whether there is a heatmap of any of its latents."""
+        return self.maps is not None and len(self.maps) > 0
 
 
 @dataclass
@@ -154,6 +161,7 @@ def add_cell(
             extension_columns,
         )
         pack.put(site, f"saes/{sae.number}", payload)
+        heatmaps.put(site, sae.number, sae.maps, sae.coder.m, len(test.index))
         if concepts is not None and is_matched(sae.table):
             stands_for = stands_for_payload(sae.table, codes, concepts)
             concepts_by_sae.append({"sae": sae.number, **stands_for})

@@ -32,6 +32,7 @@ NO_SCORES = (
     "latent",
     "selected",
     "ms_across_groups",
+    "spread",
     *WORDS,
 )
 

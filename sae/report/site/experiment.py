@@ -1,6 +1,7 @@
 """The site of an experiment, from its scores, tables, figures, claims and SAEs."""
 
 import dataclasses
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ from sae.report.site.concepts import ShownConcepts, choose_shown, read_index
 from sae.report.site.glossary import GLOSSARY, paper_methods
 from sae.report.site.overview import Overview
 from sae.scoring.metrics import concepts as concepts_metric
-from sae.scoring.rows import CELL, read_metrics
+from sae.scoring.rows import CELL, KEY, read_metrics
 
 Cell = tuple[Any, ...]  # dataset, backbone, k
 
@@ -209,6 +210,10 @@ class _Experiment:
                 controls.append(sae)
             else:
                 shown.append(sae)
+        heatmaps, facts = self._read_heatmaps(cell)
+        for sae in shown:
+            sae.maps = cells.rows_of_sae(heatmaps, saes[sae.method])
+            self._sae_rows[sae.number]["where"] = sae.has_maps
         added = build.add_cell(
             site,
             cell,
@@ -238,6 +243,7 @@ class _Experiment:
                 "images": list(self.tests).index(dataset),
                 "saes": [sae.number for sae in shown],
                 "concepts": concepts is not None,
+                "where": facts,
                 "judge": added.judge,
                 "judged_methods": added.judged_methods,
                 "chance": {"ms": _ms_by_chance(tables.metrics)},
@@ -264,6 +270,15 @@ class _Experiment:
                 "them again"
             )
         return test
+
+    def _read_heatmaps(self, cell: Cell) -> tuple[pd.DataFrame, dict[str, Any] | None]:
+        """Read the heatmaps of a cell, and what they are; without rows if none are."""
+        if not self.names.config["experiment"].get("heatmaps"):
+            return pd.DataFrame(columns=[*KEY, "latent", "image", "map"]), None
+        dataset, backbone, k = cell
+        folder = self.results / f"scores/{dataset}/{backbone}/k{k}/heatmaps"
+        table = files.read_table(folder / "maps.parquet")
+        return table.to_pandas(), json.loads(table.schema.metadata[b"facts"])
 
     def _add_sae_row(
         self,

@@ -20,6 +20,7 @@ from sae.comparison import fronts
 from sae.comparison.scores import across_groups
 from sae.core import files, registry
 from sae.core.errors import UserError
+from sae.core.options import Count
 from sae.data import archives, pictures, store
 from sae.data import concepts as annotated
 from sae.data import dataset as datasets
@@ -43,6 +44,7 @@ from sae.report.site.concepts import (
 )
 from sae.report.site.overview import Overview
 from sae.scoring import alone
+from sae.scoring.heatmaps import Maps, NoPositions, draw, viewer_like
 from sae.scoring.metrics import concepts as concepts_metric
 from sae.scoring.rows import CELL
 from sae.scoring.stage import options_of
@@ -65,6 +67,8 @@ def explore(
     artifacts: Path = Path("results/artifacts"),
     images: Path | None = None,
     concepts: Path | None = None,
+    backbone: str = "",
+    heatmaps: Count = 2000,
     card: Path | None = None,
     device: str = "cpu",
 ) -> None:
@@ -91,6 +95,10 @@ def explore(
             set of images is halved by a seed, and the site shows the half that is not
             used for choosing. Near-duplicates that no `group` joins may lie in both
             halves, which makes names look better than they are.
+        backbone: the backbone of the embeddings, by its name in the config, for
+            heatmaps of where in pictures latents fire; the embeddings are a folder
+            that it made.
+        heatmaps: so many pictures get heatmaps, at most.
         card: a folder that `python -m sae card` wrote of one of them; the site begins
             with it.
         device: of PyTorch: cpu, cuda, cuda:1, mps, or auto for the best there is.
@@ -121,13 +129,18 @@ def explore(
             test.embeddings, coder.d, str(activations), f"what {place} takes"
         )
 
+    maps, facts = _draw_heatmaps(coders, test, viewed, backbone, heatmaps, artifacts)
     shown = []
     metric_rows = []
     # What a metric keeps of the images for all SAEs.
     shared: dict[Hashable, Any] = {}
     for number, (name, coder) in enumerate(zip(methods, coders, strict=True)):
         scores, latents = _score(coder, test, named, shared)
-        shown.append(ShownSae(number, name, coder, latents))
+        sae_maps = None
+        if maps:
+            sae_maps = maps[number].table
+            latents = latents.assign(spread=maps[number].spread)
+        shown.append(ShownSae(number, name, coder, latents, maps=sae_maps))
         metric_rows.append({"m": coder.m, **scores})
         doubt = convert.describe_doubt(coder, scores["r2"], "these embeddings")
         if doubt:
@@ -148,11 +161,43 @@ def explore(
         viewed.credit,
         None if named is None else named.shown,
         made_card,
+        facts,
     )
     hint = "; without images, for which there are --dataset and --images"
     if viewed.open_image is not None:
         hint = ""
     progress.info("%s: open it in a browser%s", out / "index.html", hint)
+
+
+def _draw_heatmaps(
+    coders: Sequence[Coder],
+    images: Activations,
+    viewed: "ViewedImages",
+    backbone: str,
+    most_images: int,
+    artifacts: Path,
+) -> tuple[list[Maps], dict[str, Any] | None]:
+    """Return the heatmaps of each SAE, and what they are; none if none are asked."""
+    if not backbone:
+        return [], None
+    name = images.manifest["backbone"]["name"]
+    if backbone != name:
+        raise UserError(
+            f"--backbone {backbone}: these embeddings are of {name}; name the folder of "
+            f"embeddings that {backbone} made"
+        )
+    if viewed.open_image is None:
+        raise UserError(
+            "--backbone looks at pictures, and there are none: name --dataset or "
+            "--images"
+        )
+    grey = Image.new("RGB", (256, 256), "grey")  # Any will do; the first may be broken.
+    try:
+        viewer = viewer_like(images.manifest, grey, artifacts)
+    except NoPositions as error:
+        return [], {"missing": str(error)}
+    maps = draw(coders, images, viewer, viewed.open_image, most_images)
+    return maps, viewer.facts(coders)
 
 
 def _check_out(out: Path) -> None:
@@ -360,6 +405,7 @@ def compose(
     credit: str,
     concepts: ShownConcepts | None = None,
     card: CardFiles | None = None,
+    heatmaps: dict[str, Any] | None = None,
 ) -> None:
     """Write a site of one cell, of SAEs and their scores.
 
@@ -374,6 +420,7 @@ def compose(
         credit: Whose pictures the images are.
         concepts: Those of the test images, where there are any.
         card: That of one of the SAEs, where there is one.
+        heatmaps: What heatmaps are, or why there are none; None if none are asked.
     """
     (dataset,) = names.datasets
     (backbone,) = names.backbones
@@ -381,6 +428,7 @@ def compose(
     methods = [sae.method for sae in shown]
     contents = _overview(out.name, names, cell, shown, metrics, test)
     contents.cells[0]["concepts"] = concepts is not None
+    contents.cells[0]["where"] = heatmaps
     with build.folder(out) as site:
         added = build.add_cell(site, cell, shown, test, methods, concepts=concepts)
         unreadable = site_images.write(
@@ -490,6 +538,7 @@ def _overview(
             "alive": int((sae.table["n_active"] > 0).sum()),
             "m": sae.coder.m,
             "scores": row,
+            "where": sae.has_maps,
         }
         for number, (sae, row) in enumerate(zip(shown, scores, strict=True))
     ]

@@ -43,6 +43,10 @@ GLOSSARY = {
     ),
     "dead": "A latent that never fires; on training images, unless stated otherwise.",
     "purity": "The share of a latent's images that are of its most frequent class.",
+    "spread": (
+        "The share of a picture's positions that hold half of a latent's activation "
+        "there: the mean over its ten highest pictures."
+    ),
     "chance": (
         "What a score comes to where nothing was learned, as with shuffled labels."
     ),

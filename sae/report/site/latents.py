@@ -22,7 +22,7 @@ from sae.scoring.metrics import _purity
 from sae.scoring.metrics.purity import labellings
 
 # The columns of latents.parquet that are shown as scores, beside those of extensions.
-SCORES = ("detection", "ms", "purity")
+SCORES = ("detection", "ms", "purity", "spread")
 NEAREST = 10
 CHUNK = 1024  # latents whose cosines with all others are held at once
 

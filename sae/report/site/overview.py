@@ -238,7 +238,7 @@ def extension_latent_scores(
         A row of `id`, `label` and `what` for each numeric column that the library does
         not have.
     """
-    library_prefixes = ("ms", "detection", "purity", "n_active", "top_class")
+    library_prefixes = ("ms", "detection", "purity", "n_active", "top_class", "spread")
     no_scores = {*KEY, "split", "latent", "selected", *WORDS}
     columns = [
         name

@@ -30,6 +30,7 @@ LONG = (
 SIDE = 8  # pixels of a thumbnail
 ACROSS = 16  # thumbnails in a row of a sheet
 PICTURE = (160, 120)  # width and height of a picture
+MAP = (5, 6)  # height and width of a heatmap
 _TYPES = {"f16": "<f2", "f32": "<f4", "u8": "u1", "u16": "<u2", "u32": "<u4"}
 
 METHODS = [
@@ -208,6 +209,17 @@ def named(latent_count: int) -> dict[str, Any]:
         "recall": packed(np.where(is_named, 0.4, np.nan), "f16"),
         "threshold": packed(np.where(is_named, 0.2, np.nan), "f32"),
     }
+
+
+def heatmaps(code: dict[str, np.ndarray], m: int) -> dict[str, Any]:
+    """Make maps of the 15 highest images: at rank r only position r is lit."""
+    image = np.full((m, 15), 2**16 - 1)
+    maps = np.zeros((m, 15, MAP[0] * MAP[1]))
+    for latent in range(m):
+        firing = code["image"][slice(*code["offsets"][latent : latent + 2])][:15]
+        image[latent, : len(firing)] = firing
+        maps[latent, range(len(firing)), range(len(firing))] = 255
+    return {"image": packed(image, "u16"), "maps": packed(maps, "u8")}
 
 
 def matching(sae_number: int) -> dict[str, Any]:
@@ -754,6 +766,10 @@ def write(
             "images": 0,
             "saes": [0, 1],
             "concepts": True,
+            "where": {
+                **{"height": MAP[0], "width": MAP[1], "square": 1.0},
+                **{"enlarged": None, "exact": True},
+            },
         },
         {
             "dataset": "e",
@@ -763,6 +779,7 @@ def write(
             "d": 16,
             "images": None,
             "saes": [2],
+            "where": {"missing": "there is no grid"},
         },
     ]
     codes_of_saes = [codes(rng, m, images, k) for _ in range(2)]
@@ -774,6 +791,7 @@ def write(
     # The first method's latents are matched with concepts, the second's are not.
     payloads[0]["names"] = named(m)
     put(folder, "concepts/0", {"saes": [matching(0)]})
+    put(folder, "where/0", heatmaps(codes_of_saes[0], m))
     for n, payload in enumerate(payloads):
         put(folder, f"saes/{n}", payload)
     alive = [int((np.diff(code["offsets"]) > 0).sum()) for code in codes_of_saes]
@@ -791,6 +809,7 @@ def write(
                 "detection_auc": None if cell else 0.7,
             },
             "chosen": n != 1,
+            "where": n == 0,
         }
         for n, (cell, method) in enumerate([(0, 0), (0, 1), (1, 0)])
     ]

@@ -36,6 +36,7 @@ VIEWS = {
     "compare": f"#/compare/{CELL}",
     "concepts": f"#/concepts/{CELL}",
     "concept": f"#/concept/{CELL}/{quote(sample.CONCEPTS[0], safe='')}",
+    "where": f"#/latent/{CELL}/topk/1?show=where",
     "pair": f"#/image/{CELL}/4?pair=5",
     "judge": f"#/judge/{CELL}",
     "no trials": "#/judge/e/b/8",
@@ -362,6 +363,64 @@ def test_a_latents_page_and_an_images_show_larger_pictures(visit):
 
     go(page, VIEWS["image"])
     page.wait_for_function("document.querySelector('.bar img').naturalWidth === 160")
+
+
+@pytest.mark.parametrize("width", [400, 1400])
+def test_the_switch_shows_where_in_its_pictures_a_latent_fires(visit, width):
+    options = {"viewport": {"width": width, "height": 900}}
+    page = visit(VIEWS["latent"] + "?with=" + SECOND, **options)
+    maps = page.locator("canvas.map")
+    assert maps.count() == 0
+    switch = page.get_by_role("combobox", name="Show", exact=True)
+    switch.select_option(label="where")
+    settled(page)
+    assert "show=where" in page.url and "with=" in page.url
+    assert "5 x 6 positions. The mean" in page.locator("main").inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+    highest = page.locator("section", has_text="Images that activate it most")
+    drawn = highest.first.locator(".strip li").evaluate_all(
+        """items => items.slice(0, 15).map((item) => {
+            const canvas = item.querySelector("canvas");
+            if (item.querySelector(".bare")) return canvas && "a map of no picture";
+            const alpha = canvas.getContext("2d").getImageData(0, 0, 6, 5).data;
+            const {x, y, width, height} = canvas.getBoundingClientRect();
+            const box = item.querySelector(".thumb").getBoundingClientRect();
+            return {
+                lit: [...Array(30).keys()].filter((place) => alpha[4 * place + 3] === 0),
+                place: [x - box.x, y - box.y, width, height],
+                box: [box.width, box.height],
+            };
+        })"""
+    )
+    ranks = [rank for rank, map_ in enumerate(drawn) if map_]
+    assert len(drawn) == 15 and len(ranks) >= 10
+    drawn = [drawn[rank] for rank in ranks]
+    assert [map_["lit"] for map_ in drawn] == [[rank] for rank in ranks]
+    for map_ in drawn:
+        # The square in the middle of the picture, which the network sees.
+        across, down = map_["box"]
+        side = min(across, down)
+        expected = [(across - side) / 2, (down - side) / 2, side, side]
+        assert map_["place"] == pytest.approx(expected, abs=0.5)
+    assert {map_["box"][0] > map_["box"][1] for map_ in drawn} == {True, False}
+
+    # The address shows the same; the next latent is shown so, too.
+    other = visit(page.url.split("index.html")[1], **options)
+    assert other.locator("canvas.map").count() == maps.count() >= 15
+    other.locator("a.button[rel=next]").click()
+    other.wait_for_url("**/topk/1?show=where")
+    settled(other)
+    assert other.locator("canvas.map").count() > 0
+    other.get_by_role("combobox", name="Show", exact=True).select_option("picture")
+    settled(other)
+    assert "show" not in other.url and other.locator("canvas.map").count() == 0
+
+    # An SAE without maps has no switch; a backbone without positions says why.
+    go(page, f"#/latent/{CELL}/{SECOND}/1?show=where")
+    assert switch.count() == 0 and maps.count() == 0
+    go(page, VIEWS["bare"])
+    assert "No heatmaps: there is no grid." in page.locator("main").inner_text()
 
 
 def test_filters_stand_in_the_address(visit):

@@ -78,9 +78,10 @@ SITE.picture = (images, image, size) => {
  *
  * entries: [{image, value (an activation; may be left out)}], in the order given.
  * size: of an image, in pixels; beyond that of the sheets its picture is shown, if
- * it has one. filters: of the links.
+ * it has one. filters: of the links. mapOf(image): what is drawn over a picture, if
+ * anything (`SITE.loadMaps`).
  */
-SITE.strip = (cell, images, entries, size = 64, filters = {}) => {
+SITE.strip = (cell, images, entries, size = 64, filters = {}, mapOf = () => null) => {
   const item = ({ image, value }) => {
     const activation = value === undefined ? "" : `: activation ${threeFigures(value)}`;
     const attributes = {
@@ -88,7 +89,10 @@ SITE.strip = (cell, images, entries, size = 64, filters = {}) => {
       title: SITE.imageName(images, image) + activation,
       "data-image": image,
     };
-    return h("li", h("a", attributes, SITE.picture(images, image, size)));
+    const picture = SITE.picture(images, image, size);
+    const map = images.hasThumbnail(image) && mapOf(image);
+    if (map) picture.append(map);
+    return h("li", h("a", attributes, picture));
   };
   return h("ul.strip", entries.map(item));
 };

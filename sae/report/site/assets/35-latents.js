@@ -12,6 +12,7 @@ const LATENT_SCORES = [
   { id: "detection", label: "Detection", meanId: "detection_auc" },
   { id: "purity", label: "Purity" },
   { id: "stability", label: "Stability", meanId: "stability" },
+  { id: "spread", label: "Spread" },
 ];
 
 /** Return the scores that the latents of an SAE have: {id, label, meanId, meaning}. */

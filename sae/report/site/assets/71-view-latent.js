@@ -4,7 +4,8 @@
  * One latent: what activates it, how strongly and how often, what is like it. Its page
  * is made of the sections of the slot `latent`, which may be promises. Their context is
  * {cell, saeRow (of the overview), sae, images, latent, firing (the images on which it
- * fires, [{image, value}], the highest first), conceptMatches, query}.
+ * fires, [{image, value}], the highest first), conceptMatches, query, mapOf (what is
+ * drawn over a picture of it: `SITE.loadMaps`)}.
  */
 (() => {
 const { h, bdi, link, soft, note, decimals, href, openAddress } = SITE;
@@ -27,7 +28,10 @@ async function showLatent({ parts, query }) {
   }
 
   const firing = sae.firingImages(latent);
-  const context = { cell, saeRow, sae, images, latent, firing, conceptMatches, query };
+  const isWhere = saeRow.where && query.get("show") === "where";
+  const mapOf = isWhere ? await SITE.loadMaps(cell, saeRow, images, latent) : undefined;
+  const context =
+    { cell, saeRow, sae, images, latent, firing, conceptMatches, query, mapOf };
   const numberedName = [`Latent ${latent} of `, bdi(SITE.label.method(saeRow.method))];
   const { name, precision } = sae.nameOf(latent);
   const insteadOfName = SITE.insteadOfName(sae, images, latent);
@@ -38,14 +42,19 @@ async function showLatent({ parts, query }) {
     note(name !== null && [numberedName, ", "], SITE.cellName(cell)),
     stepsBar(context),
     SITE.latentFacts(sae, latent, images),
+    (isWhere || cell.where?.missing) && SITE.aboutMaps(cell),
     firing.length === 0 && SITE.words("dead"),
     await Promise.all(SITE.sectionsOf("latent", context)),
     SITE.credit(images));
 }
 
 /** Return links and fields that lead to other latents of the SAE. */
-function stepsBar({ cell, saeRow, sae, latent }) {
-  const latentHref = (other) => SITE.latentHref(cell, saeRow, other);
+function stepsBar({ cell, saeRow, sae, latent, query }) {
+  const show = query.get("show");
+  const latentHref = (other) => SITE.latentHref(cell, saeRow, other, { show });
+  const openShown = (value) => openAddress(
+    SITE.latentHref(cell, saeRow, latent, { with: query.get("with"), show: value }));
+  const shown = [["", "picture"], ["where", "where"]];
   const step = (other, rel, text) =>
     sae.hasLatent(other) && h("a.button", { href: latentHref(other), rel }, text);
   const openLive = () => {
@@ -57,6 +66,7 @@ function stepsBar({ cell, saeRow, sae, latent }) {
       step(latent - 1, "prev", "← Previous"),
       step(latent + 1, "next", "Next →"),
       SITE.latentFields(sae, openLive),
+      saeRow.where && SITE.select("Show", shown, show ?? "", openShown),
       link(href("latents", [...cell.address, saeRow.methodId]), "All latents"),
     ],
     ({ jump }) => openAddress(latentHref(jump.value)));

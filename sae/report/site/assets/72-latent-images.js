@@ -18,13 +18,13 @@ SITE.addSection("latent", showIntervals);
 SITE.addSection("latent", showActivationsAndClasses);
 
 /** Show the images that activate a latent most, beside a sample of all that do. */
-function showHighest({ cell, images, firing, latent }) {
+function showHighest({ cell, images, firing, latent, mapOf }) {
   if (!firing.length) return null;
   const size = Math.max(LEAST_SIDE, Math.min(MOST_SIDE, images.pictureSide));
   const box = h("");
   const draw = (seed) => {
     const sample = SITE.drawSample(firing, MOST_IMAGES, seed);
-    box.replaceChildren(SITE.strip(cell, images, sample, size));
+    box.replaceChildren(SITE.strip(cell, images, sample, size, {}, mapOf));
   };
   let seed = latent;
   draw(seed);
@@ -35,7 +35,7 @@ function showHighest({ cell, images, firing, latent }) {
   const hasOthers = firing.length > MOST_IMAGES;
   return h(".pair",
     SITE.section("Images that activate it most",
-      SITE.strip(cell, images, firing.slice(0, MOST_IMAGES), size)),
+      SITE.strip(cell, images, firing.slice(0, MOST_IMAGES), size, {}, mapOf)),
     SITE.section("Random images that activate it",
       box, hasOthers && SITE.button("Others", drawOthers)));
 }
@@ -69,7 +69,7 @@ function showName({ cell, saeRow, sae, images, latent, firing, conceptMatches })
 }
 
 /** Show images by equal steps of activation, from the highest to 0. */
-function showIntervals({ cell, images, firing }) {
+function showIntervals({ cell, images, firing, mapOf }) {
   if (!firing.length) return null;
   const highest = firing[0].value;
   const intervalOf = ({ value }) =>
@@ -83,7 +83,7 @@ function showIntervals({ cell, images, firing }) {
     const shown = SITE.spreadEvenly(inside, MOST_OF_INTERVAL);
     return h("",
       h("h3", `${low} to ${high} `, soft(size)),
-      inside.length > 0 && SITE.strip(cell, images, shown, 52));
+      inside.length > 0 && SITE.strip(cell, images, shown, 52, {}, mapOf));
   });
   return SITE.section("Images by interval of activation",
     note("Does it mean the same where it is weak? "

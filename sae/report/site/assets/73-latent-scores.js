@@ -8,7 +8,7 @@ const HEAD = [
   "score", "this latent", "by chance", "beside this SAE's latents", "their mean",
   "means of controls",
 ];
-const TERMS = ["MS", "detection", "purity", "stability", "chance"];
+const TERMS = ["MS", "detection", "purity", "stability", "spread", "chance"];
 
 SITE.addSection("latent", showScores);
 

@@ -21,8 +21,8 @@ async function showMatch({ cell, saeRow, sae, images, latent, firing, query }) {
   const sharedImages =
     other.firingImages(match.latent).filter(({ image }) => firingRows.has(image));
 
-  const openOther = (methodId) =>
-    openAddress(SITE.latentHref(cell, saeRow, latent, { with: methodId }));
+  const openOther = (methodId) => openAddress(SITE.latentHref(
+    cell, saeRow, latent, { with: methodId, show: query.get("show") }));
   const picker =
     SITE.methodPicker("With", candidates, otherRow.methodId, openOther);
   const column = (shown) => h("",

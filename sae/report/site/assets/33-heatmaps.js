@@ -1,0 +1,69 @@
+"use strict";
+
+/** Heatmaps: where in its highest pictures a latent fires, drawn over them. */
+(() => {
+const { h, isNone, note, range } = SITE;
+const DARKEST = 0.8; // Of a picture where the latent does not fire, as in style.css.
+
+/**
+ * Return a promise of `mapOf(image)`, which returns what is drawn over a picture of a
+ * latent, or null where it has no map.
+ */
+SITE.loadMaps = async (cell, saeRow, images, latent) => {
+  const { image, maps } = await SITE.loadUnpacked(`where/${saeRow.number}`);
+  const { height, width } = cell.where;
+  const mapsOfEach = maps.length / saeRow.m / (height * width);
+  const placeOf = new Map();
+  for (const place of range(mapsOfEach).map((rank) => latent * mapsOfEach + rank)) {
+    if (!isNone(image, image[place])) placeOf.set(image[place], place);
+  }
+  return (shown) => {
+    if (!placeOf.has(shown)) return null;
+    const start = placeOf.get(shown) * height * width;
+    const values = maps.subarray(start, start + height * width);
+    return drawMap(values, cell.where, images.pictureSize(shown));
+  };
+};
+
+/** Return a canvas that darkens a picture where a latent does not fire. */
+function drawMap(values, { height, width, square }, pictureSize) {
+  const canvas = h("canvas.map", { height, width, style: placeOn(pictureSize, square) });
+  const context = canvas.getContext("2d");
+  const pixels = context.createImageData(width, height);
+  values.forEach((value, position) => {
+    pixels.data[4 * position + 3] = Math.round(DARKEST * (255 - value));
+  });
+  context.putImageData(pixels, 0, 0);
+  return canvas;
+}
+
+/**
+ * Return where on a picture the network looks: all of it, or a square in the middle,
+ * whose side is a share of the picture's shorter one.
+ */
+function placeOn(pictureSize, square) {
+  const { width, height } = pictureSize ?? { width: 1, height: 1 };
+  const side = Math.min(width, height) * (square ?? 1);
+  const across = square === null ? 1 : side / width;
+  const down = square === null ? 1 : side / height;
+  return {
+    left: `${50 * (1 - across)}%`,
+    top: `${50 * (1 - down)}%`,
+    width: `${100 * across}%`,
+    height: `${100 * down}%`,
+  };
+}
+
+/** Say what the heatmaps of a cell are, or why there are none; null if none are asked. */
+SITE.aboutMaps = ({ where }) => {
+  if (!where) return null;
+  if (where.missing) return note(`No heatmaps: ${where.missing}.`);
+  const grid = `${where.height} x ${where.width} positions`;
+  const size = where.enlarged
+    ? `, of pictures at ${where.enlarged} pixels, more than the embeddings are made of`
+    : "";
+  return note(`Lit is where it fires, by ${grid}${size}. `, where.exact
+    ? `The mean over positions is its activation${where.enlarged ? " there" : ""}.`
+    : "An approximation: the mean over positions is not its activation.");
+};
+})();

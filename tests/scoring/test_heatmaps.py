@@ -1,0 +1,357 @@
+"""A map's mean is the latent's pre-activation; coarse grids are looked at larger."""
+
+import json
+import shutil
+
+import numpy as np
+import open_clip
+import pandas as pd
+import pytest
+import timm
+import torch
+from PIL import Image
+from report.site.reading import payload, unpacked
+from safetensors.torch import save_file
+from scoring.examples import TinyBank
+from sklearn.datasets import load_sample_images
+from support.embeddings import write_split
+from torch import nn
+from torchvision.transforms import functional
+
+from sae.core import files
+from sae.core.errors import UserError
+from sae.data import archives, backbone_entries
+from sae.data.backbone import Backbone
+from sae.data.backbones import efficientnet_lite
+from sae.data.backbones import open_clip as open_clip_loader
+from sae.data.entries import parse
+from sae.data.store import Activations
+from sae.models import saefile
+from sae.models.coder import Coder
+from sae.report import where as report_where
+from sae.report.site.explore import explore
+from sae.scoring import heatmaps, rows
+from sae.scoring.collect import _join_latents
+
+PICTURES = [Image.fromarray(image) for image in load_sample_images().images]
+
+
+def lite(tmp_path, monkeypatch):
+    """Load EfficientNet-Lite0 with weights drawn by lot."""
+    torch.manual_seed(0)
+    model = timm.create_model("tf_efficientnet_lite0").eval()
+    monkeypatch.setattr(efficientnet_lite, "full_model", lambda *_: model)
+    options = efficientnet_lite.Options(
+        model="tf_efficientnet_lite0", artifacts=["efficientnet_lite0"]
+    )
+    return efficientnet_lite.load(options, None, 160)
+
+
+def of_timm(name):
+    def load(tmp_path, monkeypatch):
+        torch.manual_seed(0)
+        state = timm.create_model(name).state_dict()
+        save_file(state, tmp_path / "weights.safetensors")
+        spec = {"model": name, "checkpoint": str(tmp_path / "weights.safetensors")}
+        entry = parse("backbone", {"loader": "timm", "family": "f", **spec})
+        return backbone_entries.load(entry, None, 160)
+
+    return load
+
+
+def tiny_clip(pool_type):
+    """Load a transformer of CLIP's with a projection, which pools by this type."""
+
+    def load(tmp_path, monkeypatch):
+        vision = {"image_size": 80, "layers": 2, "width": 64, "head_width": 32}
+        vision |= {"patch_size": 16, "pool_type": pool_type}
+        text = {"context_length": 8, "vocab_size": 9, "width": 32, "heads": 2}
+        config = {"embed_dim": 24, "vision_cfg": vision, "text_cfg": text}
+        (tmp_path / "tiny-where.json").write_text(json.dumps(config))
+        open_clip.add_model_config(tmp_path / "tiny-where.json")
+        torch.manual_seed(0)
+        tower = open_clip.create_model("tiny-where").visual.eval()
+        return Backbone(
+            tower,
+            lambda image: functional.to_tensor(image.resize((80, 80))),
+            positions=open_clip_loader._positions_of(tower),
+        )
+
+    return load
+
+
+MEAN_POOLED = {
+    "lite": lite,
+    "timm": of_timm("test_efficientnet"),
+    "timm, attention inside": of_timm("test_byobnet"),
+    "open_clip": tiny_clip("avg"),
+}
+OTHERS = {
+    "class token": of_timm("test_vit"),
+    "class token, projected": tiny_clip("tok"),
+    "norm after the mean": of_timm("test_convnext"),
+}
+
+
+def coder_of(d, input_norm):
+    torch.manual_seed(1)
+    coder = Coder(d, 16, 4, input_norm=input_norm, input_scale=3.7)
+    for parameter in coder.parameters():
+        nn.init.normal_(parameter.data)
+    return coder
+
+
+@pytest.mark.parametrize("input_norm", ["none", "unit_l2"])
+@pytest.mark.parametrize("load", MEAN_POOLED.values(), ids=MEAN_POOLED)
+def test_the_mean_over_positions_is_the_pre_activation(
+    load, input_norm, tmp_path, monkeypatch
+):
+    backbone = load(tmp_path, monkeypatch)
+    backbone.model.eval()
+    images = torch.stack([backbone.transform(picture) for picture in PICTURES])
+    with torch.no_grad():
+        embeddings = backbone.model(images)
+        vectors = backbone.positions(images)
+    assert min(vectors.shape[1:3]) >= 5
+    coder = coder_of(embeddings.shape[1], input_norm)
+    # By the formula in the coder's docstring, without its own function.
+    x = coder.prepare(embeddings.numpy())
+    expected = (x - coder.b_dec) @ coder.W_enc + coder.b_enc
+    for picture, embedding in enumerate(embeddings):
+        at_positions = heatmaps.at_positions(
+            coder,
+            vectors[picture].flatten(0, 1),
+            float(embedding.norm()),
+            np.arange(coder.m),
+        )
+        torch.testing.assert_close(
+            at_positions.mean(dim=0), expected[picture], rtol=1e-5, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("load", OTHERS.values(), ids=OTHERS)
+def test_other_networks_are_told_to_be_approximations(load, tmp_path, monkeypatch):
+    backbone = load(tmp_path, monkeypatch)
+    viewer = heatmaps.Viewer(lambda _: backbone, None, PICTURES[0])
+    assert not viewer.is_exact
+    exact = MEAN_POOLED["timm"](tmp_path, monkeypatch)
+    assert heatmaps.Viewer(lambda _: exact, 160, PICTURES[0]).is_exact
+
+
+def test_what_attention_pools_has_no_positions(tmp_path, monkeypatch):
+    assert of_timm("test_vit3")(tmp_path, monkeypatch).positions is None
+    backbone = Backbone(nn.Flatten(), functional.to_tensor)
+    with pytest.raises(heatmaps.NoPositions, match="by attention, or its loader"):
+        heatmaps.Viewer(lambda _: backbone, None, PICTURES[0])
+
+
+class Cells(nn.Module):
+    """The mean colours of cells of 8 x 8 pixels, which the embedding is the mean of."""
+
+    def positions(self, images):
+        return nn.functional.avg_pool2d(images, 8).permute(0, 2, 3, 1)
+
+    def forward(self, images):
+        return self.positions(images).mean(dim=(1, 2))
+
+
+def load_cells(size):
+    model = Cells()
+    side = size or 16
+    return Backbone(
+        model,
+        lambda image: functional.to_tensor(image.resize((side, side), Image.BOX)),
+        positions=model.positions,
+    )
+
+
+def test_maps_show_where_the_colour_is(tmp_path):
+    # Red in one quarter, blue in another; latent 0 is red, 1 blue, 2 green.
+    pixels = np.zeros((2, 64, 64, 3), np.uint8)
+    pixels[0, :32, :32, 0] = 255
+    pixels[1, :32, :32, 0] = 51
+    pixels[:, 32:, 32:, 2] = 255
+    pictures = [Image.fromarray(picture) for picture in pixels]
+    embeddings = pixels.mean(axis=(1, 2)).astype(np.float32) / 255
+    index = pd.DataFrame({"path": [0, 1]})
+    coder = Coder(3, 3, 3)
+    coder.fill({"W_enc": torch.eye(3)[:, [0, 2, 1]], "b_enc": torch.zeros(3)})
+
+    viewer = heatmaps.Viewer(load_cells, 16, pictures[0])
+    # 2 x 2 at 16 pixels, 4 x 4 at 32.
+    assert viewer.facts() == {
+        "height": 8, "width": 8, "square": None, "enlarged": 64, "exact": True,
+    }  # fmt: skip
+    images = Activations(embeddings, index, {})
+    (maps,) = heatmaps.draw([coder], images, viewer, pictures.__getitem__, 10)
+    by_pair = {(row.latent, row.image): row.map for row in maps.table.itertuples()}
+    assert set(by_pair) == {(0, 0), (0, 1), (1, 0), (1, 1)}
+    top_left = np.zeros((8, 8), int)
+    top_left[:4, :4] = 255
+    drawn = {pair: np.frombuffer(map_, np.uint8) for pair, map_ in by_pair.items()}
+    # Each picture has a scale of its own.
+    assert drawn[0, 0].reshape(8, 8).tolist() == top_left.tolist()
+    assert drawn[0, 1].reshape(8, 8).tolist() == top_left.tolist()
+    assert drawn[1, 1].reshape(8, 8).tolist() == top_left[::-1, ::-1].tolist()
+    # Half of what a quarter of the positions has evenly is in an eighth of them.
+    np.testing.assert_allclose(maps.spread, [1 / 8, 1 / 8, np.nan])
+
+    # The highest picture of each latent comes first.
+    (fewer,) = heatmaps.draw([coder], images, viewer, pictures.__getitem__, 1)
+    assert fewer.table["image"].tolist() == [0, 0]
+
+
+GIVEN = {"loader": "precomputed", "family": "f", "model": "m"}
+# It stands for `load_cells`, which the fixture puts in its place.
+MADE = {"loader": "thumbnail", "family": "f", "model": "rgb"}
+
+
+@pytest.fixture
+def pictures_of(tmp_path, monkeypatch):
+    """Return a function that writes a dataset of two pictures and its embeddings."""
+
+    def load_like(manifest, artifacts, image_size):
+        return "float32", load_cells(image_size)
+
+    def make(spec):
+        pixels = np.full((2, 64, 64, 3), 9, np.uint8)
+        pixels[:, :32, :32, 0] = [[[255]], [[99]]]
+        for number, picture in enumerate(pixels):
+            (tmp_path / "photos").mkdir(exist_ok=True)
+            Image.fromarray(picture).save(tmp_path / f"photos/{number}.png")
+        names = [f"{number}.png" for number in range(2)]
+        index = pd.DataFrame(
+            {"image_id": names, "path": names, "label": None, "label_name": None}
+        )
+        provenance = {
+            "dataset": {"name": "d", "fingerprint": "f", "grouped": False},
+            "backbone": {"name": "b", "spec": spec, "fingerprint": "f"},
+            "image_size": 16,
+        }
+        embeddings = pixels.mean(axis=(1, 2)).astype(np.float32) / 255
+        write_split(tmp_path / "b/test", [embeddings], index, provenance)
+        spec_of_dataset = {"type": "image_folder", "root": str(tmp_path / "photos")}
+        files.write_json(tmp_path / "d/manifest.json", {"spec": spec_of_dataset})
+        return tmp_path
+
+    monkeypatch.setattr(heatmaps, "load_like", load_like)
+    opener = archives.opener(tmp_path / "photos")
+    monkeypatch.setattr(heatmaps.datasets, "reader", lambda *_: opener)
+    return make
+
+
+def red_coder():
+    coder = Coder(3, 16, 4)
+    coder.fill({"W_enc": torch.eye(3, 16)})
+    return coder
+
+
+def test_the_step_draws_what_was_chosen_and_joins_its_spread(pictures_of):
+    folder = pictures_of(MADE)
+    bank = TinyBank(folder / "bank.json")
+    bank.add("topk", coder=red_coder(), judged=True)
+    bank.add("reg1", coder=red_coder())
+    bank.add("reg2", judged=True, status="diverged")
+    stage = folder / "scores/heatmaps"
+    arguments = {"most_images": 1, "artifacts": folder}
+    heatmaps.run(bank.file, folder / "b", folder / "d", stage, **arguments)
+
+    table = files.read_table(stage / "maps.parquet")
+    assert json.loads(table.schema.metadata[b"facts"])["enlarged"] == 64
+    maps = table.to_pandas()
+    # Of the three live latents; the second picture is not looked at.
+    assert set(maps["method"]) == {"topk"} and set(maps["image"]) == {0}
+    assert [len(row) for row in maps["map"]] == [64] * 3
+
+    key = ["dataset", "backbone", "k", "method", "trial", "seed", "split", "latent"]
+    score = rows.table(
+        [
+            dict(
+                zip(
+                    key,
+                    ("d", "b", 4, method, "default", 0, "test", latent),
+                    strict=True,
+                )
+            )
+            for method in ("topk", "reg1")
+            for latent in range(16)
+        ]
+    )
+    joined = _join_latents(
+        rows.joined([score, files.read_table(stage / "latents.parquet")])
+    ).to_pandas()
+    assert len(joined) == 32
+    spread = joined.set_index(["method", "latent"])["spread"]
+    assert spread["topk", 0] == 9 / 64 and spread["reg1"].isna().all()
+
+
+def test_given_embeddings_have_no_maps_and_the_table_says_why(pictures_of):
+    folder = pictures_of(GIVEN)
+    bank = TinyBank(folder / "bank.json")
+    bank.add("topk", coder=red_coder(), judged=True)
+    heatmaps.run(bank.file, folder / "b", folder / "d", folder / "out", most_images=9)
+    table = files.read_table(folder / "out/maps.parquet")
+    assert len(table) == 0
+    facts = json.loads(table.schema.metadata[b"facts"])
+    assert facts == {"missing": "the embeddings were given, not made of pictures here"}
+    assert len(files.read_table(folder / "out/latents.parquet")) == 0
+
+
+def test_a_site_of_any_sae_has_them_too(pictures_of):
+    folder = pictures_of(MADE)
+    saefile.save(red_coder(), folder / "sae.safetensors")
+    arguments = {
+        "sae": [str(folder / "sae.safetensors")],
+        "activations": folder / "b/test",
+        "images": folder / "photos",
+    }
+    explore(**arguments, out=folder / "with", backbone="b")
+    about = payload(folder / "with", "overview")
+    assert about["cells"][0]["where"]["height"] == 8
+    assert about["saes"][0]["where"] is True
+    maps = payload(folder / "with", "where/0")
+    assert unpacked(maps["image"]).reshape(16, 15)[0].tolist()[:3] == [0, 1, 65535]
+    lit = unpacked(maps["maps"]).reshape(16, 15, 8, 8)
+    assert lit[0, 0, 0, 0] == 255 and lit[0, 1, 0, 0] == 255
+    columns = payload(folder / "with", "saes/0")["latents"]
+    assert np.isfinite(unpacked(columns["spread"])).sum() == 3
+
+    explore(**arguments, out=folder / "without")
+    assert payload(folder / "without", "overview")["cells"][0]["where"] is None
+    assert not (folder / "without/data/where").exists()
+    with pytest.raises(UserError, match="these embeddings are of b; name the folder"):
+        explore(**arguments, out=folder / "other", backbone="c")
+
+
+def test_where_prints_the_highest_latents_and_draws_them(
+    pictures_of, monkeypatch, capsys
+):
+    folder = pictures_of(MADE)
+    for split in ("test", "train"):
+        shutil.copytree(folder / "b/test", folder / f"all/d/b/{split}")
+    embedded = np.load(folder / "b/test/embeddings.npy")[:1]
+    monkeypatch.setattr(report_where, "embed_like", lambda *_, **__: embedded)
+    coder = red_coder()
+    coder.metadata = {"method": "topk", "dataset": "d"}
+    saefile.save(coder, folder / "sae.safetensors")
+    arguments = {
+        "sae": folder / "sae.safetensors",
+        "backbone": "b",
+        "image": folder / "photos/0.png",
+        "activations": folder / "all",
+        "out": folder / "where.png",
+    }
+    report_where.where(**arguments)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split(" ")[:3] == ["latent", "0:", f"{embedded[0, 0]:.3g}"]
+    assert "8 x 8 positions, of pictures at 64 pixels; their mean is" in lines[-1]
+    # The picture, then latents 0, 1 and 2; of the first the red quarter is lit.
+    sheet = np.asarray(Image.open(folder / "where.png")).astype(int)
+    assert sheet.shape == (224 + 24, 4 * 232, 3)
+    red = sheet[16:240, 232:456, 0]
+    assert red[:90, :90].min() > 250 and red[130:, 130:].max() < 3
+
+    with pytest.raises(UserError, match="this SAE has latents 0 to 15"):
+        report_where.where(**arguments, latent=16)
+    report_where.where(**arguments, latent=9)
+    assert "latent 9: 0 " in capsys.readouterr().out
