@@ -60,7 +60,7 @@ SITE.aboutMaps = ({ where }) => {
   if (where.missing) return note(`No heatmaps: ${where.missing}.`);
   const grid = `${where.height} x ${where.width} positions`;
   const size = where.enlarged
-    ? `, of pictures at ${where.enlarged} pixels, more than the embeddings are made of`
+    ? ` of pictures enlarged to ${where.enlarged} pixels (the embeddings are of smaller ones)`
     : "";
   return note(`Lit is where it fires, by ${grid}${size}. `, where.exact
     ? `The mean over positions is its activation${where.enlarged ? " there" : ""}.`
