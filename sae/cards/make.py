@@ -110,8 +110,13 @@ def make_card(
     yours = Measured(coder, measured_images)
     started_at = time.perf_counter()
     k = min(coder.m, max(1, round(yours.on_val()["l0"])))
+    if all(isnan(value_of(yours.on_val(), score)) for score in COMPARED):
+        raise UserError(
+            "nothing can be said of this SAE: too few of its latents fire on validation "
+            f"images for any of {', '.join(SCORES[score].heading for score in COMPARED)}"
+        )
     scoring_seconds = SCORINGS * (time.perf_counter() - started_at)
-    rule = cards.rule_beside(_firing(yours.on_val()))
+    rule = cards.rule_beside(_firing(yours.on_val()), FrontRule())
 
     effort = QUICK if quick else FULL
     kept_scores = root / "scores"
@@ -128,8 +133,8 @@ def make_card(
         step_seconds = references.seconds_per_step() / at_once
 
         def say_minutes(steps: int) -> None:
-            saes = effort.expected_saes * references.share_to_train(steps)
-            _say_minutes(round(saes), steps, step_seconds, scoring_seconds, yes)
+            saes = references.saes_to_train(steps)
+            _say_minutes(saes, steps, step_seconds, scoring_seconds, yes)
 
         say_minutes(effort.first_steps)
         references.find_steps(say_minutes)

@@ -90,12 +90,6 @@ class Effort:
     first_steps: int
     most_steps: int
 
-    @property
-    def expected_saes(self) -> int:
-        """About how many SAEs are trained for as many steps as it takes."""
-        points = len(RATES) * len(self.encoder_scales)
-        return points + EXPECTED_VERTICES * len(self.seeds) + 1
-
 
 FULL = Effort(ENCODER_SCALES, (1, 2, 3), FIRST_STEPS, MOST_STEPS)
 QUICK = Effort(ENCODER_SCALES[:1], (1, 2), FIRST_STEPS // 2, FIRST_STEPS // 2)
@@ -176,10 +170,14 @@ class References:
         )
         return (time.perf_counter() - started_at) / TIMED_STEPS
 
-    def share_to_train(self, steps: int) -> float:
-        """Return the share of the trials of some length that the store lacks."""
-        planned = [self._member(TOPK, trial) for trial in self._points(steps)]
-        return len(self._trainer.lacking(planned)) / len(planned)
+    def saes_to_train(self, steps: int) -> int:
+        """Return about how many SAEs of some length the store lacks."""
+        trials = [self._member(TOPK, trial) for trial in self._points(steps)]
+        count = len(self._trainer.lacking(trials))
+        # A card trains controls last: where they are, so are mostly its vertices.
+        if self._trainer.lacking(self._untrained()):
+            count += EXPECTED_VERTICES * len(self.effort.seeds) + 1
+        return count
 
     def find_steps(self, agree: Callable[[int], None]) -> None:
         """Double the steps of Top-k until R^2 on validation stops rising.
@@ -229,7 +227,7 @@ class References:
 
     def controls(self) -> dict[str, list[Coder]]:
         """Return {control: its SAEs}."""
-        members = [self._member(UNTRAINED, {}, seed) for seed in self.effort.seeds]
+        members = self._untrained()
         members.append(self._member("frozen_decoder", {"steps": self.steps}))
         members.append(self._member("pca", {}))
         coders: dict[str, list[Coder]] = {}
@@ -237,6 +235,9 @@ class References:
             if sae.ok:
                 coders.setdefault(sae.method, []).append(self._trainer.bank.open(sae))
         return coders
+
+    def _untrained(self) -> list[Sae]:
+        return [self._member(UNTRAINED, {}, seed) for seed in self.effort.seeds]
 
     def _points(self, steps: int) -> list[dict[str, Any]]:
         return [

@@ -59,6 +59,7 @@ AT_LOWEST = "at the lowest R2 of the front"
 AT_REACH = "at the highest R2 of the front"
 OUT_OF_REACH = "above the reach of the front"
 NO_FRONT = "no feasible Top-k"
+NO_SCORE = "no Top-k has the score"
 DIVERGED = "a vertex of the front diverged"
 
 
@@ -68,7 +69,7 @@ class FrontPoint:
 
     Attributes:
         read_at: `AT_OWN_R2`, `AT_LOWEST` or `AT_REACH`; or why it is not read,
-            `OUT_OF_REACH`, `NO_FRONT` or `DIVERGED`.
+            `OUT_OF_REACH`, `NO_FRONT`, `NO_SCORE` or `DIVERGED`.
         r2: The R^2 at which it is read, on validation; NaN where it is not.
         reach: The highest R^2 of the front.
         weights: {trial: what its vertex weighs there}, those above 0.
@@ -80,18 +81,19 @@ class FrontPoint:
     weights: Mapping[str, float] = field(default_factory=dict)
 
 
-def rule_beside(firing: float) -> FrontRule:
-    """Return the rule of fronts for Top-k beside an SAE.
+def rule_beside(firing: float, rule: FrontRule) -> FrontRule:
+    """Return a rule of fronts as it is for Top-k beside an SAE.
 
     The rule's share of latents that fire is there so that no method wins by losing
     latents. Beside an SAE that lost more, Top-k may lose as many, and as many more as
     another seed alone may lose.
 
     Args:
-        firing: The share of the SAE's latents that fires on training images.
+        firing: The share of the SAE's latents that fires on training images; NaN where
+            nobody knows.
+        rule: The rule of methods that are compared.
     """
-    rule = FrontRule()
-    if firing >= rule.firing:
+    if isnan(firing) or firing >= rule.firing:
         return rule
     return rule.model_copy(update={"firing": max(0.0, firing - FIRING_BY_SEED)})
 
@@ -109,7 +111,7 @@ def find_point(
     """
     vertices = front.vertices(trials, score, better)
     if vertices.empty:
-        return FrontPoint(NO_FRONT)
+        return FrontPoint(NO_SCORE if trials["feasible"].any() else NO_FRONT)
     vertex_r2 = vertices["r2"].to_numpy(float)
     lowest = float(vertex_r2[-1])
     reach = front.reach(trials)
@@ -264,14 +266,16 @@ def read_cells(
     columns = ["method", "score", "front", "beside_front", *_COUNTS_OF_CELLS]
     if not names.imported or not names.baselines:
         return pd.DataFrame(columns=columns)
-    trials = validation_trials(of_protocol(metrics, rule), rule)
-    trials = trials[trials["method"] == names.baselines[0]]
+    baseline = of_protocol(metrics, rule)
+    baseline = baseline[baseline["method"] == names.baselines[0]]
     tests = read_test_scores(metrics)
     own = metrics[metrics["method"].isin(names.imported) & (metrics["split"] == "val")]
 
     rows = []
     for row, score in itertools.product(own.to_dict("records"), scores):
-        of_cell = trials[(trials[CELL] == [row[name] for name in CELL]).all(axis=1)]
+        in_cell = (baseline[CELL] == [row[name] for name in CELL]).all(axis=1)
+        firing = 1 - row["dead_train"] / row["m"]
+        of_cell = validation_trials(baseline[in_cell], rule_beside(firing, rule))
         if not of_cell[score].notna().any():
             continue
         better = SCORES[score].better

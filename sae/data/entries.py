@@ -8,7 +8,7 @@ equal object of that (:func:`parse`).
 
 import functools
 from types import ModuleType
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, overload
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args, overload
 
 from pydantic import BeforeValidator, Field, ValidationError, create_model
 
@@ -34,6 +34,7 @@ from sae.core.options import (
 from sae.data.artifacts import list_names
 
 Kind = Literal["dataset", "backbone", "annotation"]
+StoredDtype = Literal["float32", "float16"]
 _Model = TypeVar("_Model", bound=Limited)
 # The key of a mapping that names its entry.
 NAMED_BY = {"dataset": "type", "backbone": "loader", "annotation": "source"}
@@ -107,7 +108,10 @@ class FileEntry(Entry):
         return self if hasattr(self.entry_module, "Options") else self.spec
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Name no class, since none of a module stands for it."""
+        """Name no class, since none of a module stands for it.
+
+        What the spec leaves out, such as a label or a family, no job reads.
+        """
         return parse, (self.KIND, self.spec)
 
 
@@ -193,7 +197,7 @@ class NetworkEntry(BackboneEntry):
     )
     precision: Precision | Literal["auto"] = "float32"
     """Of the network; auto: bfloat16 where the processor has it."""
-    dtype: Literal["float32", "float16"] = Field(
+    dtype: StoredDtype = Field(
         "float32", description="Of the embeddings as they are stored."
     )
     batch_size: Count | None = Field(
@@ -304,6 +308,25 @@ def parse(kind: Kind, mapping: dict[str, Any]) -> FileEntry:
     # No job reads the family of a backbone.
     unread = {"family": "unsaid"} if kind == "backbone" else {}
     try:
-        return from_record(class_of_file(kind, name), {**unread, **mapping})
+        entry = from_record(class_of_file(kind, name), {**unread, **mapping})
     except ValidationError as error:
         raise UserError(f"{kind} {name}: {describe_problems(error)}") from None
+    _check_open_entry(kind, name, mapping)
+    return entry
+
+
+def _check_open_entry(kind: Kind, name: str, mapping: dict[str, Any]) -> None:
+    """Check the keys that the library reads where a file of one's own takes any key."""
+    entry_class = class_of_file(kind, name)
+    has_images = kind != "dataset" or issubclass(entry_class, ImageDatasetEntry)
+    if not has_images and "train_share" in mapping:
+        raise UserError(
+            f"dataset {name}: train_share is for datasets of images, since given "
+            "embeddings belong to its rows one by one; leave it out"
+        )
+    dtypes = get_args(StoredDtype)
+    if kind == "backbone" and mapping.get("dtype", dtypes[0]) not in dtypes:
+        raise UserError(
+            f"backbone {name}, key dtype: {mapping['dtype']!r}; write one of "
+            f"{', '.join(dtypes)}"
+        )

@@ -250,7 +250,10 @@ def _dataset_folder(activations: Path, dataset: Path | None) -> Path | None:
     """Return the folder of the dataset of embeddings, where it lies beside them."""
     if dataset is not None:
         return dataset
-    above = activations.absolute().parents  # dataset, activations, results
+    folder_of_splits = activations.absolute()
+    if (activations / "manifest.json").exists():  # It is one split.
+        folder_of_splits = folder_of_splits.parent
+    above = folder_of_splits.parents  # dataset, activations, results
     if len(above) < 3 or activations.suffix == ".npy":
         return None
     folder = above[2] / "datasets" / above[0].name

@@ -118,6 +118,8 @@ def read_of_any(folder: Path, coders: Sequence[Coder]) -> CardFiles:
         raise UserError(
             f"{folder} is the card of another SAE: name the card of one of these"
         )
+    if "least_firing" not in content["references"]:
+        raise UserError(f"{folder} was made by an earlier version: make it again")
     return CardFiles(content, (folder / PLOT).read_bytes())
 
 

@@ -165,6 +165,8 @@ def _sentence(reading: Mapping[str, Any], content: Mapping[str, Any]) -> str:
             f"{name}: not comparable: yours keeps more latents: {_firing(content):.1%} "
             f"fire on training images, and {firing:.1%} at most of any Top-k here."
         )
+    if read_at == cards.NO_SCORE:
+        return f"{name}: not comparable: no Top-k has it on the validation images."
     if read_at == cards.DIVERGED:
         return f"{name}: not comparable: {read_at}."
     if reading["word"] == cards.NOT_COMPARABLE:
@@ -208,7 +210,7 @@ def notes(content: Mapping[str, Any]) -> list[str]:
         )
     said += [
         f"Tuned Top-k: SAEs of {references['m']:,} latents, k = {references['k']}, "
-        f"trained here for {references['steps']} steps: of "
+        f"trained here for {references['steps']} steps, some for fewer or for twice as many: of "
         f"{len(references['trials'])} trials those that are best on validation images, "
         "trained again with other seeds and read on test images. The interval is over "
         "test images, by groups, and these seeds. Level: it lies within .01 of 0.",

@@ -44,6 +44,9 @@ def test_a_front_is_read_at_the_r2_of_the_sae(r2, read_at, weights):
 def test_no_feasible_trial():
     point = card.find_point(TRIALS.assign(feasible=False), "ms", 0.7)
     assert point.read_at == card.NO_FRONT and not point.weights
+    # Trials are feasible, but validation could not measure their score.
+    point = card.find_point(TRIALS.assign(ms=np.nan), "ms", 0.7)
+    assert point.read_at == card.NO_SCORE and not point.weights
 
 
 @pytest.mark.parametrize(
@@ -65,7 +68,7 @@ def test_topk_may_lose_as_many_latents_as_the_sae(firing_of_sae, feasible):
             "firing": [0.67, 0.92, 0.5, 0.95],
         }
     )
-    rule = card.rule_beside(firing_of_sae)
+    rule = card.rule_beside(firing_of_sae, FrontRule())
     assert front.feasible(trials, rule).tolist() == feasible
 
 
@@ -121,7 +124,8 @@ def test_groups_are_left_out_whole():
 def test_saes_made_elsewhere_are_read_at_the_front_of_their_cell():
     cell = {"dataset": "d", "backbone": "b", "k": 4, "status": "ok"}
     own = {**cell, "method": "theirs", "trial": "default", "m": 8, "l0": 4}
-    topk = {**own, "method": "topk", "dead_train": 0}
+    own["dead_train"] = 0
+    topk = {**own, "method": "topk"}
     rows = [
         {**own, "seed": 0, "split": "val", "r2": 0.75, "ms_mean_alive": 0.1},
         {**own, "seed": 0, "split": "test", "r2": 0.74, "ms_mean_alive": 0.6},

@@ -10,11 +10,12 @@ from PIL import Image
 from support.archives import tar, write_artifact
 from support.embeddings import write_split
 
-from sae.core import files
+from sae.core import files, registry
 from sae.core.errors import UserError
 from sae.data import store
 from sae.data.dataset import build, load
 from sae.data.datasets.emoji import neutral
+from sae.data.entries import parse
 from sae.data.splits import balanced_rows, choose_share, grouped_split
 
 
@@ -139,6 +140,22 @@ def test_a_share_of_given_embeddings_is_refused(tmp_path):
     }
     with pytest.raises(UserError, match="train_share: there is no such key"):
         load(spec, None)
+
+
+def test_a_file_that_takes_any_key_does_not_get_those_that_the_library_reads(tmp_path):
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "backbones").mkdir()
+    given = "VERSION = 1\nHAS_IMAGES = False\nREADS_IMAGES = False\n"
+    (tmp_path / "datasets/rows.py").write_text(given)
+    (tmp_path / "backbones/vectors.py").write_text(given)
+    registry.extend(tmp_path)
+    try:
+        with pytest.raises(UserError, match="train_share is for datasets of images"):
+            parse("dataset", {"type": "rows", "train_share": 0.5, "any": 1})
+        with pytest.raises(UserError, match="dtype: 'int8'; write one of float32"):
+            parse("backbone", {"loader": "vectors", "model": "m", "dtype": "int8"})
+    finally:
+        registry.extend(None)
 
 
 def test_balanced_rows():

@@ -164,7 +164,8 @@ def _named_latents(
     )
     named = named.drop_duplicates("name")
     # Datasets take turns.
-    turn = named.groupby([str(cells[cell][0]) for cell in named["cell"]]).cumcount()
+    datasets = named["cell"].map(lambda cell: str(cells[cell][0]))
+    turn = named.groupby(datasets).cumcount()
     named = named.loc[turn.sort_values(kind="stable").index]
 
     rows: list[View] = []

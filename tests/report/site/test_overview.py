@@ -281,16 +281,16 @@ def test_names_come_first_one_each_and_no_two_views_show_one_latent():
             "named_images": [9, 5, 9, 8, 9, 0, 2],
         }
     )
-    cell = ("d", "b", 8)
+    cell = ("images", "b", 8)  # As a dataset is called whose vectors are a .npy file.
     highest = np.arange(70).reshape(7, 10)
     # Three of the first five images of `face` are those of `clock`.
     highest[4, :3] = highest[1, :3]
     sae = start.latent_rows(0, "topk", table, highest)
     views = start.views([sae], NAMES, [], [cell])
     assert [(view.title, view.href, view.named) for view in views] == [
-        ("heart", "#/latent/d/b/8/topk/3", True),
-        ("clock", "#/latent/d/b/8/topk/1", True),
-        ("hand", "#/latent/d/b/8/topk/0", True),
+        ("heart", "#/latent/images/b/8/topk/3", True),
+        ("clock", "#/latent/images/b/8/topk/1", True),
+        ("hand", "#/latent/images/b/8/topk/0", True),
         # The latent of highest MS is `heart`: it has its card.
     ]
     assert views[0].rule == "Precision 0.90 on 8 test images."
