@@ -191,6 +191,7 @@ def test_smoke_gives_the_same_bytes_as_without_slurm(make_checkout, cluster):
         "robustness",
         "probe",
         "probe_embeddings",
+        "heatmaps",
         "gallery",
         "site",
     }
