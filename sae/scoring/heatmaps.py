@@ -266,6 +266,8 @@ def draw(
     Returns:
         The maps of each SAE.
     """
+    if not coders:
+        return []
     highest = [
         highest_images(coder.encode(coder.open_inputs(images.embeddings)))
         for coder in coders

@@ -249,9 +249,9 @@ def red_coder():
 def test_the_step_draws_what_was_chosen_and_joins_its_spread(pictures_of):
     folder = pictures_of(MADE)
     bank = TinyBank(folder / "bank.json")
-    bank.add("topk", coder=red_coder(), judged=True)
+    bank.add("topk", coder=red_coder(), chosen=True)
     bank.add("reg1", coder=red_coder())
-    bank.add("reg2", judged=True, status="diverged")
+    bank.add("reg2", chosen=True, status="diverged")
     stage = folder / "scores/heatmaps"
     arguments = {"most_images": 1, "artifacts": folder}
     heatmaps.run(bank.file, folder / "b", folder / "d", stage, **arguments)
@@ -288,7 +288,7 @@ def test_the_step_draws_what_was_chosen_and_joins_its_spread(pictures_of):
 def test_given_embeddings_have_no_maps_and_the_table_says_why(pictures_of):
     folder = pictures_of(GIVEN)
     bank = TinyBank(folder / "bank.json")
-    bank.add("topk", coder=red_coder(), judged=True)
+    bank.add("topk", coder=red_coder(), chosen=True)
     heatmaps.run(bank.file, folder / "b", folder / "d", folder / "out", most_images=9)
     table = files.read_table(folder / "out/maps.parquet")
     assert len(table) == 0

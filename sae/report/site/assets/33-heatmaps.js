@@ -27,7 +27,8 @@ SITE.loadMaps = async (cell, saeRow, images, latent) => {
 
 /** Return a canvas that darkens a picture where a latent does not fire. */
 function drawMap(values, { height, width, square }, pictureSize) {
-  const canvas = h("canvas.map", { height, width, style: placeOn(pictureSize, square) });
+  const style = placeOn(pictureSize, square);
+  const canvas = h("canvas.map", { height, width, style });
   const context = canvas.getContext("2d");
   const pixels = context.createImageData(width, height);
   values.forEach((value, position) => {
@@ -54,13 +55,15 @@ function placeOn(pictureSize, square) {
   };
 }
 
-/** Say what the heatmaps of a cell are, or why there are none; null if none are asked. */
+/**
+ * Say what the heatmaps of a cell are, or why there are none; null if none are asked.
+ */
 SITE.aboutMaps = ({ where }) => {
   if (!where) return null;
   if (where.missing) return note(`No heatmaps: ${where.missing}.`);
   const grid = `${where.height} x ${where.width} positions`;
   const size = where.enlarged
-    ? ` of pictures enlarged to ${where.enlarged} pixels (the embeddings are of smaller ones)`
+    ? ` of pictures enlarged to ${where.enlarged} pixels (embeddings: of smaller ones)`
     : "";
   return note(`Lit is where it fires, by ${grid}${size}. `, where.exact
     ? `The mean over positions is its activation${where.enlarged ? " there" : ""}.`
