@@ -44,9 +44,7 @@ def main() -> None:
 
     images = test.sample(arguments.pictures)
     paths = images.index["path"].tolist()
-    viewer = heatmaps.viewer_like(
-        test.manifest, open_image(paths[0]), results / "artifacts"
-    )
+    viewer = heatmaps.viewer_like(test.manifest, results / "artifacts")
     size = viewer.enlarged or test.manifest["image_size"]
     _, backbone = load_like(test.manifest, results / "artifacts", size)
     model = backbone.model.eval()

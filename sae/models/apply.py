@@ -350,7 +350,7 @@ def encode(
                 f"{source} is a folder of images: name the SAE's own embeddings with "
                 "--activations"
             )
-        manifest = _read_own_manifest(encoder, sae, activations)
+        manifest = read_own_manifest(encoder, sae, activations)
         image_names = image_paths(source)
         check_output_path(out, sae, *(source / name for name in image_names))
         embeddings = embed_like(
@@ -383,9 +383,14 @@ def encode(
     )
 
 
-def _read_own_manifest(
+def read_own_manifest(
     encoder: Encoder, sae: Path | str, activations: Path | str
 ) -> dict[str, Any]:
+    """Return the manifest of the training embeddings of an SAE.
+
+    Raises:
+        UserError: `activations` holds no embeddings, or others than the SAE's.
+    """
     manifest = files.read_json(
         Path(activations) / "train/manifest.json",
         "manifest of activations",

@@ -12,7 +12,7 @@ from sae.core import files
 from sae.core.errors import UserError
 from sae.core.options import Count, Whole
 from sae.data import archives, pictures
-from sae.models.apply import Encoder, embed_like
+from sae.models.apply import Encoder, embed_like, read_own_manifest
 from sae.models.convert import check_output_path
 from sae.scoring import heatmaps
 
@@ -57,10 +57,10 @@ def where(
     """
     check_output_path(out, sae, image)
     encoder = Encoder(sae, device)
-    dataset = str(encoder.metadata.get("dataset"))
-    folder = activations / dataset / backbone
-    advice = f"embed {dataset} with {backbone}, or name their folder with --activations"
-    manifest = files.read_json(folder / "train/manifest.json", "manifest", advice)
+    dataset = encoder.metadata.get("dataset")
+    if dataset is None:
+        raise UserError(f"{sae} does not say which dataset it was trained on")
+    manifest = read_own_manifest(encoder, sae, activations / str(dataset) / backbone)
     embeddings = embed_like(
         manifest, image.parent, [image.name], artifacts, device, workers=0
     )
@@ -76,7 +76,7 @@ def where(
 
     open_image = pictures.Guard(archives.opener(image.parent))
     picture = open_image(image.name)
-    viewer = heatmaps.viewer_like(manifest, picture, artifacts, device)
+    viewer = heatmaps.viewer_like(manifest, artifacts, device)
     vectors = viewer.vectors([picture]).flatten(1, 2)[0]
     length = float(np.linalg.norm(embeddings[0].astype(np.float64)))
     if viewer.is_exact:

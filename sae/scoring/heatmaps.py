@@ -10,6 +10,7 @@ tokens, a norm after the mean) and of SAEs that standardise each input it is an
 approximation. Maps show the positive part.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -45,8 +46,14 @@ VERSION = 1
 PICTURES = 15  # of a latent, its highest, that have a heatmap
 SPREAD_PICTURES = 10  # of these, those whose spread counts
 LEAST_SIDE = 5  # positions; of a coarser grid pictures are looked at larger
+DOUBLINGS = 2  # at most
 EXACT = 1e-4  # how far a mean may be from an embedding, as a share of its length
 _BATCH = 16
+# Steps of transforms (timm's) that may draw borders around a picture.
+_PADDING = {"ResizeKeepRatio", "CenterCropOrPad", "Pad"}
+_rng = np.random.default_rng(0)
+# Of a picture of one colour all positions are alike, and any mean is exact.
+NOISE = Image.fromarray(_rng.integers(0, 256, (256, 256, 3), np.uint8))
 
 
 class NoPositions(UserError):
@@ -96,37 +103,44 @@ class Viewer:
     Attributes:
         enlarged: the size in pixels at which it looks at them, where that is not the
             size of the embeddings; else None.
-        is_exact: whether the mean over positions is the embedding, by the first
-            picture.
+        is_exact: whether the mean over positions is the embedding, by a picture of
+            noise.
 
     Args:
         load: returns the backbone for an input size in pixels, None its own.
         image_size: that of the embeddings.
-        picture: any of the pictures.
         device: of PyTorch.
 
     Raises:
-        NoPositions: the backbone has none.
+        NoPositions: the backbone has none, or pads pictures.
     """
 
     def __init__(
         self,
         load: Callable[[int | None], Backbone],
         image_size: int | None,
-        picture: Image.Image,
         device: str = "cpu",
     ) -> None:
         self._device = device
         self.enlarged: int | None = None
         self._use(load(image_size))
-        while min(self.vectors([picture]).shape[1:3]) < LEAST_SIDE:
-            self.enlarged = 2 * self._tensors([picture]).shape[-1]
-            self._use(load(self.enlarged))
+        vectors = self._vectors_of_noise()
+        for _ in range(DOUBLINGS):
+            if min(vectors.shape[1:3]) >= LEAST_SIDE:
+                break
+            size = 2 * self._tensors([NOISE]).shape[-1]
+            self._use(load(size))
+            larger = self._vectors_of_noise()
+            if min(larger.shape[1:3]) <= min(vectors.shape[1:3]):
+                # Its grid is the same at any size.
+                self._use(load(self.enlarged or image_size))
+                break
+            self.enlarged = size
+            vectors = larger
 
-        vectors = self.vectors([picture])
         self.height, self.width = vectors.shape[1:3]
         with torch.inference_mode():
-            embedding = self._backbone.model(self._tensors([picture])).cpu()
+            embedding = self._backbone.model(self._tensors([NOISE])).cpu()
         difference = (vectors.mean(dim=(1, 2)) - embedding).norm()
         self.is_exact = bool(difference <= EXACT * embedding.norm())
 
@@ -135,8 +149,17 @@ class Viewer:
             raise NoPositions(
                 "the backbone pools positions by attention, or its loader gives none"
             )
+        steps = getattr(backbone.transform, "transforms", [])
+        if {type(step).__name__ for step in steps} & _PADDING:
+            raise NoPositions("the backbone's transform pads pictures")
         self._backbone = backbone
         backbone.model.eval().to(self._device)
+
+    def _vectors_of_noise(self) -> Float[Tensor, "1 h w d"]:
+        try:
+            return self.vectors([NOISE])
+        except RuntimeError:  # As where there are tokens of the class alone.
+            raise NoPositions("the backbone's features are on no grid") from None
 
     def _tensors(
         self, pictures: Sequence[Image.Image]
@@ -190,7 +213,6 @@ class Viewer:
 
 def viewer_like(
     manifest: dict[str, Any],
-    picture: Image.Image,
     artifacts: Path | str | None,
     device: str = "cpu",
 ) -> Viewer:
@@ -198,7 +220,6 @@ def viewer_like(
 
     Args:
         manifest: that of the embeddings.
-        picture: any of the pictures.
         artifacts: folder of fetched artifacts.
         device: of PyTorch.
 
@@ -212,7 +233,6 @@ def viewer_like(
     return Viewer(
         lambda size: load_like(manifest, artifacts, size)[1],
         manifest["image_size"],
-        picture,
         device,
     )
 
@@ -272,6 +292,7 @@ def draw(
         highest_images(coder.encode(coder.open_inputs(images.embeddings)))
         for coder in coders
     ]
+    on_cpu = [copy.deepcopy(coder).cpu() for coder in coders]
     by_rank = np.concatenate([rows.T for rows in highest], axis=1).ravel()
     looked_at = np.sort(pd.unique(by_rank[by_rank >= 0])[:most_images])
     # (m, 15, positions) of each SAE; NaN where there is no map.
@@ -293,10 +314,10 @@ def draw(
                 # At another input size the embedding is another one.
                 length = float(at_row.mean(dim=0).norm())
             for coder, rows_of_latents, maps in zip(
-                coders, highest, drawn, strict=True
+                on_cpu, highest, drawn, strict=True
             ):
                 latents, ranks = (rows_of_latents == row).nonzero()
-                values = at_positions(coder.cpu(), at_row, length, latents)
+                values = at_positions(coder, at_row, length, latents)
                 maps[latents, ranks] = values.T.clamp(-6e4, 6e4).numpy()
     report_progress(len(looked_at), len(looked_at), "pictures looked at")
     return [_maps(rows, maps) for rows, maps in zip(highest, drawn, strict=True)]
@@ -369,12 +390,11 @@ def run(
     latent_tables = [rows.table([], (*KEY, "latent"))]
     facts: dict[str, Any]
     try:
-        open_image = datasets.reader(spec, artifacts)
-        first_picture = open_image(test.index["path"].iloc[0])
-        viewer = viewer_like(test.manifest, first_picture, artifacts, device)
+        viewer = viewer_like(test.manifest, artifacts, device)
     except NoPositions as error:
         facts = {"missing": str(error)}
     else:
+        open_image = datasets.reader(spec, artifacts)
         coders = [opened_bank.open(sae) for sae in saes]
         facts = viewer.facts(coders)
         for sae, maps in zip(

@@ -132,17 +132,28 @@ def test_the_mean_over_positions_is_the_pre_activation(
 @pytest.mark.parametrize("load", OTHERS.values(), ids=OTHERS)
 def test_other_networks_are_told_to_be_approximations(load, tmp_path, monkeypatch):
     backbone = load(tmp_path, monkeypatch)
-    viewer = heatmaps.Viewer(lambda _: backbone, None, PICTURES[0])
+    viewer = heatmaps.Viewer(lambda _: backbone, None)
     assert not viewer.is_exact
     exact = MEAN_POOLED["timm"](tmp_path, monkeypatch)
-    assert heatmaps.Viewer(lambda _: exact, 160, PICTURES[0]).is_exact
+    assert heatmaps.Viewer(lambda _: exact, 160).is_exact
 
 
 def test_what_attention_pools_has_no_positions(tmp_path, monkeypatch):
     assert of_timm("test_vit3")(tmp_path, monkeypatch).positions is None
     backbone = Backbone(nn.Flatten(), functional.to_tensor)
     with pytest.raises(heatmaps.NoPositions, match="by attention, or its loader"):
-        heatmaps.Viewer(lambda _: backbone, None, PICTURES[0])
+        heatmaps.Viewer(lambda _: backbone, None)
+
+
+def test_a_grid_that_does_not_grow_is_taken_as_it_is():
+    positions = nn.AdaptiveAvgPool2d(2)
+    backbone = Backbone(
+        nn.Sequential(positions, nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+        functional.to_tensor,
+        positions=lambda images: positions(images).permute(0, 2, 3, 1),
+    )
+    facts = heatmaps.Viewer(lambda _: backbone, None).facts()
+    assert (facts["height"], facts["enlarged"], facts["exact"]) == (2, None, True)
 
 
 class Cells(nn.Module):
@@ -177,7 +188,7 @@ def test_maps_show_where_the_colour_is(tmp_path):
     coder = Coder(3, 3, 3)
     coder.fill({"W_enc": torch.eye(3)[:, [0, 2, 1]], "b_enc": torch.zeros(3)})
 
-    viewer = heatmaps.Viewer(load_cells, 16, pictures[0])
+    viewer = heatmaps.Viewer(load_cells, 16)
     # 2 x 2 at 16 pixels, 4 x 4 at 32.
     assert viewer.facts() == {
         "height": 8, "width": 8, "square": None, "enlarged": 64, "exact": True,
@@ -332,7 +343,9 @@ def test_where_prints_the_highest_latents_and_draws_them(
     embedded = np.load(folder / "b/test/embeddings.npy")[:1]
     monkeypatch.setattr(report_where, "embed_like", lambda *_, **__: embedded)
     coder = red_coder()
-    coder.metadata = {"method": "topk", "dataset": "d"}
+    manifest = json.loads((folder / "all/d/b/train/manifest.json").read_text())
+    its_embeddings = manifest["sha256"]["embeddings.npy"]
+    coder.metadata = {"dataset": "d", "embeddings": its_embeddings}
     saefile.save(coder, folder / "sae.safetensors")
     arguments = {
         "sae": folder / "sae.safetensors",

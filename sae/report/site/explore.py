@@ -129,7 +129,9 @@ def explore(
             test.embeddings, coder.d, str(activations), f"what {place} takes"
         )
 
-    maps, facts = _draw_heatmaps(coders, test, viewed, backbone, heatmaps, artifacts)
+    maps, facts = _draw_heatmaps(
+        coders, test, viewed, backbone, heatmaps, artifacts, device
+    )
     shown = []
     metric_rows = []
     # What a metric keeps of the images for all SAEs.
@@ -176,6 +178,7 @@ def _draw_heatmaps(
     backbone: str,
     most_images: int,
     artifacts: Path,
+    device: str,
 ) -> tuple[list[Maps], dict[str, Any] | None]:
     """Return the heatmaps of each SAE, and what they are; none if none are asked."""
     if not backbone:
@@ -191,9 +194,8 @@ def _draw_heatmaps(
             "--backbone looks at pictures, and there are none: name --dataset or "
             "--images"
         )
-    grey = Image.new("RGB", (256, 256), "grey")  # Any will do; the first may be broken.
     try:
-        viewer = viewer_like(images.manifest, grey, artifacts)
+        viewer = viewer_like(images.manifest, artifacts, device)
     except NoPositions as error:
         return [], {"missing": str(error)}
     maps = draw(coders, images, viewer, viewed.open_image, most_images)

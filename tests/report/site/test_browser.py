@@ -375,14 +375,16 @@ def test_the_switch_shows_where_in_its_pictures_a_latent_fires(visit, width):
     switch.select_option(label="where")
     settled(page)
     assert "show=where" in page.url and "with=" in page.url
-    assert "5 x 6 positions. The mean" in page.locator("main").inner_text()
+    assert (
+        "5 x 6 positions. Before what is negative" in page.locator("main").inner_text()
+    )
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
     highest = page.locator("section", has_text="Images that activate it most")
     drawn = highest.first.locator(".strip li").evaluate_all(
         """items => items.slice(0, 15).map((item) => {
             const canvas = item.querySelector("canvas");
-            if (item.querySelector(".bare")) return canvas && "a map of no picture";
+            if (item.querySelector(".unmapped")) return canvas && "pale, with a map";
             const alpha = canvas.getContext("2d").getImageData(0, 0, 6, 5).data;
             const {x, y, width, height} = canvas.getBoundingClientRect();
             const box = item.querySelector(".thumb").getBoundingClientRect();
@@ -394,7 +396,9 @@ def test_the_switch_shows_where_in_its_pictures_a_latent_fires(visit, width):
         })"""
     )
     ranks = [rank for rank, map_ in enumerate(drawn) if map_]
-    assert len(drawn) == 15 and len(ranks) >= 10
+    # Those with an even number have a picture. The others are pale: over a thumbnail,
+    # which has borders, a map would not fit.
+    assert len(drawn) == 15 and 5 <= len(ranks) < 10
     drawn = [drawn[rank] for rank in ranks]
     assert [map_["lit"] for map_ in drawn] == [[rank] for rank in ranks]
     for map_ in drawn:
@@ -403,11 +407,11 @@ def test_the_switch_shows_where_in_its_pictures_a_latent_fires(visit, width):
         side = min(across, down)
         expected = [(across - side) / 2, (down - side) / 2, side, side]
         assert map_["place"] == pytest.approx(expected, abs=0.5)
-    assert {map_["box"][0] > map_["box"][1] for map_ in drawn} == {True, False}
+    assert all(map_["box"][0] > map_["box"][1] for map_ in drawn)
 
     # The address shows the same; the next latent is shown so, too.
     other = visit(page.url.split("index.html")[1], **options)
-    assert other.locator("canvas.map").count() == maps.count() >= 15
+    assert other.locator("canvas.map").count() == maps.count() >= 5
     other.locator("a.button[rel=next]").click()
     other.wait_for_url("**/topk/1?show=where")
     settled(other)

@@ -46,6 +46,10 @@ SITE.thumbnail = (images, image, size = 64, name = null) => {
   return h(isSharp ? "span.thumb.sharp" : "span.thumb", { style }, picture);
 };
 
+/** Say whether an image has a picture that is drawn at a size, not its thumbnail. */
+SITE.hasPictureAt = (images, image, size) =>
+  Boolean(images.pictureSize(image)) && size > images.side;
+
 /**
  * Return one image larger than on the sheets: its picture, in a box of just its size,
  * over which more can be drawn. Where it has no picture, its thumbnail, which is not
@@ -55,7 +59,7 @@ SITE.thumbnail = (images, image, size = 64, name = null) => {
  */
 SITE.picture = (images, image, size) => {
   const stored = images.pictureSize(image);
-  if (!stored || size <= images.side) {
+  if (!SITE.hasPictureAt(images, image, size)) {
     const hasPictures = images.pictureSide > 0;
     const most = hasPictures ? Math.max(64, images.side) : size;
     return SITE.thumbnail(images, image, Math.min(size, most));
@@ -78,10 +82,11 @@ SITE.picture = (images, image, size) => {
  *
  * entries: [{image, value (an activation; may be left out)}], in the order given.
  * size: of an image, in pixels; beyond that of the sheets its picture is shown, if
- * it has one. filters: of the links. mapOf(image): what is drawn over a picture, if
- * anything (`SITE.loadMaps`).
+ * it has one. filters: of the links. mapOf(image): what is drawn over a picture
+ * (`SITE.loadMaps`); an image without that is pale. A thumbnail has borders, over
+ * which no map fits.
  */
-SITE.strip = (cell, images, entries, size = 64, filters = {}, mapOf = () => null) => {
+SITE.strip = (cell, images, entries, size = 64, filters = {}, mapOf = null) => {
   const item = ({ image, value }) => {
     const activation = value === undefined ? "" : `: activation ${threeFigures(value)}`;
     const attributes = {
@@ -90,8 +95,9 @@ SITE.strip = (cell, images, entries, size = 64, filters = {}, mapOf = () => null
       "data-image": image,
     };
     const picture = SITE.picture(images, image, size);
-    const map = images.hasThumbnail(image) && mapOf(image);
+    const map = SITE.hasPictureAt(images, image, size) && mapOf?.(image);
     if (map) picture.append(map);
+    else if (mapOf) picture.classList.add("unmapped");
     return h("li", h("a", attributes, picture));
   };
   return h("ul.strip", entries.map(item));

@@ -66,7 +66,8 @@ SITE.aboutMaps = ({ where }) => {
     ? ` of pictures enlarged to ${where.enlarged} pixels (embeddings: of smaller ones)`
     : "";
   return note(`Lit is where it fires, by ${grid}${size}. `, where.exact
-    ? `The mean over positions is its activation${where.enlarged ? " there" : ""}.`
-    : "An approximation: the mean over positions is not its activation.");
+    ? "Before what is negative is cut off, their mean is its pre-activation. "
+    : "An approximation: their mean is not its pre-activation. ",
+  "Pale pictures have no heatmap.");
 };
 })();

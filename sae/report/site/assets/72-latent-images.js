@@ -69,7 +69,7 @@ function showName({ cell, saeRow, sae, images, latent, firing, conceptMatches })
 }
 
 /** Show images by equal steps of activation, from the highest to 0. */
-function showIntervals({ cell, images, firing, mapOf }) {
+function showIntervals({ cell, images, firing }) {
   if (!firing.length) return null;
   const highest = firing[0].value;
   const intervalOf = ({ value }) =>
@@ -83,7 +83,7 @@ function showIntervals({ cell, images, firing, mapOf }) {
     const shown = SITE.spreadEvenly(inside, MOST_OF_INTERVAL);
     return h("",
       h("h3", `${low} to ${high} `, soft(size)),
-      inside.length > 0 && SITE.strip(cell, images, shown, 52, {}, mapOf));
+      inside.length > 0 && SITE.strip(cell, images, shown, 52));
   });
   return SITE.section("Images by interval of activation",
     note("Does it mean the same where it is weak? "
