@@ -59,7 +59,11 @@ def where(
     encoder = Encoder(sae, device)
     dataset = encoder.metadata.get("dataset")
     if dataset is None:
-        raise UserError(f"{sae} does not say which dataset it was trained on")
+        raise UserError(
+            f"{sae} does not say which dataset it was trained on: name the file that an "
+            "experiment wrote of it (results/NAME/saes/...), or look at its latents with "
+            "`explore --backbone`"
+        )
     manifest = read_own_manifest(encoder, sae, activations / str(dataset) / backbone)
     embeddings = embed_like(
         manifest, image.parent, [image.name], artifacts, device, workers=0
