@@ -614,6 +614,12 @@ def read_array(file: Path, images: Path | None) -> Activations:
         raise UserError(
             f"{images} has {len(paths)} images for the {len(embeddings)} rows of {file}"
         )
+    if images is not None:
+        # Nothing else would show that the rows are in another order.
+        last = len(paths) - 1
+        progress.info(
+            "%s: row 0 is %s, row %d is %s", file, paths[0], last, paths[last]
+        )
     test = alone.data("embeddings", embeddings, None, embeddings.shape[1])
     test.index["image_id"] = paths
     test.index["path"] = paths
