@@ -7,6 +7,9 @@ from sphinx.application import Sphinx
 
 import sae
 
+# Before autodoc, which imports as type checkers do: pydantic cannot make its classes then.
+import sae.data.entries
+
 project = "sae"
 author = "The sae contributors"
 release = sae.__version__
