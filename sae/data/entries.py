@@ -3,7 +3,7 @@
 One class has all that may be written of an entry: what all of its kind have, and the
 options of its own file (:func:`class_with_options`). `sae.config` makes objects of it;
 a job gets one as JSON (:attr:`Entry.spec`), or reads it in a manifest, and makes an
-equal object of that (:func:`parse`).
+object of the same spec (:func:`parse`); labels and families are for the config alone.
 """
 
 import functools

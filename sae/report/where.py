@@ -82,9 +82,7 @@ def where(
     picture = open_image(image.name)
     viewer = heatmaps.viewer_like(manifest, artifacts, device)
     vectors = viewer.vectors([picture]).flatten(1, 2)[0]
-    length = float(np.linalg.norm(embeddings[0].astype(np.float64)))
-    if viewer.is_exact:
-        length = float(vectors.mean(dim=0).norm())
+    length = viewer.length_of(embeddings[0], vectors)
     coder = encoder.coder.cpu()
     values = heatmaps.at_positions(coder, vectors, length, latents.astype(np.int64))
     shown = values.T.clamp_min(0).numpy()

@@ -173,6 +173,17 @@ class Viewer:
         assert self._backbone.positions is not None
         return self._backbone.positions(self._tensors(pictures)).float().cpu()
 
+    def length_of(
+        self, embedding: Float[np.ndarray, " d"], vectors: Float[Tensor, "positions d"]
+    ) -> float:
+        """Return the length by which the vectors of a picture are divided.
+
+        It is that of its embedding, which is another one at another input size.
+        """
+        if self.is_exact:
+            return float(vectors.mean(dim=0).norm())
+        return float(np.linalg.norm(embedding.astype(np.float64)))
+
     @cached_property
     def square(self) -> float | None:
         """The part of a picture that the network sees.
@@ -309,10 +320,7 @@ def draw(
             continue
         vectors = viewer.vectors(list(batch.values())).flatten(1, 2)
         for row, at_row in zip(batch, vectors, strict=True):
-            length = float(np.linalg.norm(images.embeddings[row].astype(np.float64)))
-            if viewer.is_exact:
-                # At another input size the embedding is another one.
-                length = float(at_row.mean(dim=0).norm())
+            length = viewer.length_of(images.embeddings[row], at_row)
             for coder, rows_of_latents, maps in zip(
                 on_cpu, highest, drawn, strict=True
             ):
