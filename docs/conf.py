@@ -10,8 +10,8 @@ import sae
 # Before autodoc, which imports as type checkers do: pydantic cannot make its classes then.
 import sae.data.entries
 
-project = "sae"
-author = "The sae contributors"
+project = "image-sae-bench"
+author = "The contributors to image-sae-bench"
 release = sae.__version__
 extensions = [
     "myst_parser",

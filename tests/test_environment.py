@@ -8,6 +8,7 @@ import yaml
 from conftest import ROOT
 
 import sae
+from sae.steps import FOR_USERS
 
 # {lock: the groups that it covers}; all but the first add to that one.
 LOCKS = {
@@ -103,6 +104,9 @@ def test_ci_and_the_actions_run_targets_of_make_and_nothing_else():
 def test_one_version_everywhere_and_no_placeholders_in_the_citation():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["version"] == sae.__version__
+    readme = (ROOT / "README.md").read_text()
+    assert f"version = {{{sae.__version__}}}" in readme
+    assert f"title = {{{citation['title']}}}" in readme
     assert not re.search(
         r"TODO|FIXME|OWNER|example\.(com|org)|XXX", (ROOT / "CITATION.cff").read_text()
     )
@@ -113,3 +117,20 @@ def test_one_version_everywhere_and_no_placeholders_in_the_citation():
             (ROOT / "CHANGELOG.md").read_text(),
             re.M,
         )
+
+
+def test_pages_that_say_how_to_install_name_the_distribution():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for page in ("README.md", "docs/api.md"):
+        text = (ROOT / page).read_text()
+        assert set(re.findall(r"pip install ([\w-]+)", text)) == {project["name"]}, page
+
+
+def test_what_is_stable_has_every_command_for_users_and_every_public_function():
+    page = (ROOT / "docs/README.md").read_text()
+    section = page.partition("## What is stable\n")[2]
+    rows = dict(re.findall(r"^\| ([^|]+) \| (.+) \|$", section, re.M))
+    named = set(re.findall(r"`([^`]+)`", rows["commands"]))
+    assert named - {"python -m sae", "--help", "make help"} == set(FOR_USERS)
+    functions = re.findall(r"`sae\.(\w+)`", rows["Python"])
+    assert sorted(functions) == sorted(sae.__all__)
