@@ -583,6 +583,7 @@ PAID = {
     "detection": "detection_auc",
     "detection_all": "detection_auc_all",
     "measured": "detection_measured",
+    "rare": "fires_below_10",  # latents that fire on less than 10 test images
     "r2": "r2",
 }
 
@@ -599,8 +600,8 @@ def read_same_saes(experiment: Experiment) -> Tables:
         - pairs_by_lambda: pairs of trials that differ in the penalty alone, with the
           seed of the tuning, for each lambda.
 
-        Both have, of all cells and of each backbone, the difference of each of `PAID`
-        on test, over blocks, with its interval.
+        Both have, of all cells, of each set of `SETS` and of each backbone, the
+        difference of each of `PAID` on test, over blocks, with its interval.
     """
     tests = experiment.metrics[experiment.metrics["split"] == "test"]
     score_of_sae = tests.set_index([*TRIAL, "seed"])[[*PAID.values()]]
@@ -633,12 +634,16 @@ def read_same_saes(experiment: Experiment) -> Tables:
 def over_cells(
     differences: pd.DataFrame, about: list[str], experiment: Experiment
 ) -> pd.DataFrame:
-    """Return means of `PAID` over blocks, of all backbones and of each, for `about`."""
+    """Return means of `PAID` over blocks, of all cells and of parts, for `about`."""
     lines = []
-    parts = {"all": differences, **dict(iter(differences.groupby("backbone")))}
-    for backbone, of_backbone in parts.items():
-        for key, rows in of_backbone.groupby(about):
-            line = {"backbone": backbone, **dict(zip(about, key, strict=True))}
+    parts = {
+        name: differences[differences["dataset"].isin([*datasets])]
+        for name, datasets in sets_of(experiment).items()
+    }
+    parts |= dict(iter(differences.groupby("backbone")))
+    for part, of_part in parts.items():
+        for key, rows in of_part.groupby(about):
+            line = {"part": part, **dict(zip(about, key, strict=True))}
             for name in PAID:
                 by_cell = rows.groupby(CELL)[name].mean()
                 mean, half_width, _ = over_blocks(by_cell, experiment.names)
