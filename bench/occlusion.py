@@ -1,6 +1,6 @@
 """How a heatmap ranks the positions of a picture, beside what hiding them does.
 
-    python bench/occlusion.py results/caltech101 caltech101 dinov2_vit_s14_fast
+    python bench/occlusion.py results/caltech101 caltech101 dinov2_vit_s14
 
 Of 200 test pictures (--pictures), drawn by lot, the latent of Top-k that is highest is looked at.
 Each position in turn is painted with the transform's mean colour. The fall of the
