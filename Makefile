@@ -105,7 +105,7 @@ test-browser: setup .venv/.browser
 	@python -m pip install --quiet -r requirements.lock -r requirements-cluster.lock
 	@touch $@
 
-# What an earlier build left would be put on the web, too.
+# With SITE, a folder, that experiment's site lies beside the pages. What an earlier build left would be put on the web, too.
 docs: setup .venv/.docs
 	@rm -rf docs/_build
 	@python -m sphinx -q -E -W --keep-going -d .cache/docs $(if $(SITE),-A demo=demo/index.html) -c docs . docs/_build
