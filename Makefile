@@ -105,13 +105,17 @@ test-browser: setup .venv/.browser
 	@python -m pip install --quiet -r requirements.lock -r requirements-cluster.lock
 	@touch $@
 
+# With SITE, a folder, that experiment's site lies beside the pages. What an earlier build left would be put on the web, too.
 docs: setup .venv/.docs
-	@python -m sphinx -q -E -W --keep-going -d .cache/docs -c docs . docs/_build
+	@rm -rf docs/_build
+	@python -m sphinx -q -E -W --keep-going -d .cache/docs $(if $(SITE),-A demo=demo/index.html) -c docs . docs/_build
+	@cp docs/_build/README.html docs/_build/index.html
+	@$(if $(SITE),cp -r $(SITE) docs/_build/demo)
+	@python docs/links.py docs/_build
 	@echo "docs/_build/index.html"
 
-pages: docs demo
-	rm -rf docs/_build/demo
-	cp -r results/demo/report docs/_build/demo
+pages: demo
+	@$(MAKE) --no-print-directory docs SITE=results/demo/report
 
 # An earlier build leaves files that a later wheel would take in.
 wheel: setup

@@ -109,7 +109,7 @@ def shell(site: Path, overview: Overview) -> None:
         answer=overview.answer,
         styles=sorted(path.name for path in assets.glob("*.css")),
         scripts=sorted(path.name for path in assets.glob("*.js")),
-        files=(site / "files").exists(),
+        files=sorted(path.name for path in (site / "files").glob("*")),
     )
     (site / "index.html").write_text(page, encoding="utf-8")
     pack.put(site, "overview", vars(overview))

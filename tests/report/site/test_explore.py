@@ -144,7 +144,7 @@ def test_the_images_of_the_embeddings_own_dataset_are_shown(place, caplog):
 
     (method,) = payload(place / "net", "overview")["methods"]
     assert method["id"] == "topk"
-    assert 'href="files/"' not in (place / "net/index.html").read_text()
+    assert 'href="files/' not in (place / "net/index.html").read_text()
 
 
 def test_what_does_not_fit_is_refused(place):
