@@ -244,7 +244,9 @@ def page() -> str:
             for line in compare(setting, means, differences, names):
                 lines.append({**line, "rows": setting.rows})
         table = pd.DataFrame(lines)
-        scores = table.reindex(columns=[*ROW, *SCORES.values(), "rows"]).fillna("-")
+        # Submissions may have no match with concepts.
+        scores = table.reindex(columns=[*ROW, *SCORES.values(), "rows"], fill_value="-")
+        scores = scores.fillna("-")
         prices = table.drop(columns=[*SCORES.values(), "rows"], errors="ignore")
         prices = prices.fillna("-")
         has_price = (prices.drop(columns=ROW) != "-").any(axis="columns")

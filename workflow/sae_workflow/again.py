@@ -40,7 +40,7 @@ from sae_workflow.settings import Cell
 # less in 95 of 100 cases of each kept result (docs/leaderboard.md), and seeds are more
 # than rounding: what differs by more was not made in the way that is said.
 TOLERANCE = {"r2": 0.01, DETECTION: 0.02, "detection_auc_all": 0.02, MS: 0.02}
-LEAST_SHARED = 0.5  # of the submitted SAEs
+LEAST_SHARED = 0.5  # of the submitted rows, one for each SAE and split
 
 
 def main(experiment: str, *cell: str, read: bool = False) -> int | None:
@@ -84,8 +84,8 @@ def main(experiment: str, *cell: str, read: bool = False) -> int | None:
     found = {
         "submission": files.sha256(folder / submission.RECORD),
         "cell": made_cell.wildcards,
-        "saes": comparison["shared"],
-        "submitted_saes": comparison["submitted"],
+        "rows": comparison["shared"],
+        "submitted_rows": comparison["submitted"],
         "largest_difference": largest,
         "commit": commit,
         "machine": submission.machine(config),
@@ -168,7 +168,7 @@ def compare(submitted: pd.DataFrame, made: pd.DataFrame) -> dict[str, Any]:
         made: The same, made again.
 
     Returns:
-        `submitted` and `shared`, numbers of SAEs; and `largest`, {score: the largest
+        `submitted` and `shared`, numbers of rows; and `largest`, {score: the largest
         difference, with the SAE and split that has it, and both values}. A score that
         one side alone has differs by infinity.
     """

@@ -185,10 +185,11 @@ def clean_commit() -> str:
     commit = git("rev-parse", "HEAD")
     changed = git("status", "--porcelain", "--", *CODE).splitlines()
     if changed:
+        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         raise UserError(
-            f"{changed[0][2:].strip()} is not as in commit {commit[:8]} "
-            f"({len(changed)} such files): move what is yours to a folder of "
-            "`extensions` (docs/extending.md), or commit it, and run again"
+            f"the code is not that of commit {commit[:8]}: {changed[0][2:].strip()}"
+            f"{more}; move what is yours to a folder of `extensions` "
+            "(docs/extending.md), or commit it, and run again"
         )
     return commit
 
