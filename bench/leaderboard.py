@@ -25,6 +25,7 @@ from sae.report.fronts import LOOKS, SHOWN_CONTROLS
 from sae.report.markup import markdown, wrapped
 from sae.report.names import Names
 from sae.scoring.front import DETECTION, MS
+from sae.scoring.rows import CELL
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs/results"
@@ -306,12 +307,7 @@ def submissions() -> list[Setting]:
         made_again = submission.made_again(file.parent)
         if made_again is not None:
             rows = MADE_AGAIN
-            cell = " / ".join(map(str, made_again["cell"].values()))
-            largest = made_again["largest_difference"][DETECTION]
-            commits += (
-                f"; cell {cell} made again by commit {made_again['commit'][:8]}, on "
-                f"{made_again['machine']}: detection differs by {largest:.2g} at most"
-            )
+            commits += f"; {say_made_again(made_again)}"
         found.append(
             Setting(
                 record["experiment"],
@@ -324,6 +320,19 @@ def submissions() -> list[Setting]:
             )
         )
     return found
+
+
+def say_made_again(found: dict[str, Any]) -> str:
+    """Return which cell a maintainer made again, and how near it came."""
+    cell = " / ".join(str(found["cell"][name]) for name in CELL)
+    largest = found["largest_difference"]
+    nearness = f"detection differs by {short(f'{largest[DETECTION]:.4f}')} at most"
+    if not any(largest.values()):
+        nearness = "with the same scores"
+    return (
+        f"cell {cell} made again by commit {found['commit'][:8]}, on "
+        f"{found['machine']}: {nearness}"
+    )
 
 
 def read(setting: Setting) -> tuple[pd.DataFrame, pd.DataFrame]:
