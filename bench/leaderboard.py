@@ -177,7 +177,8 @@ SUBMIT = """
 Run an experiment of your own to its end
 ([how](extending.md#your-method-on-the-leaderboard)), on images that others can get,
 from a commit whose code is unchanged: what is yours is in a config and a folder of
-`extensions`. Detection needs backbones of two families; a word such as *better* needs
+`extensions`. Give all methods as many trials, as protocol `fair` does; the page says how
+many they had. Detection needs backbones of two families; a word such as *better* needs
 three blocks. Then
 """
 SUBMIT_COMMAND = "make submit EXPERIMENT=mine CONFIG=mine.yaml"
@@ -258,7 +259,7 @@ def page() -> str:
             "Prices:",
             markdown(prices[has_price]),
         ]
-        if PRICES[LOOKS] not in prices:
+        if PRICES[LOOKS] not in prices and kind != SUBMISSIONS:
             paragraphs.append(wrapped(WITHOUT_LOOKS))
 
     meanings = words.meanings(IntervalRule())

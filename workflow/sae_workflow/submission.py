@@ -195,14 +195,16 @@ def clean_commit() -> str:
 
 
 def machine(config: Config) -> str:
-    """Return the processor of this machine in words, its threads and device."""
+    """Return this machine in words: processor, Python, threads and device."""
     cpu_file = Path("/proc/cpuinfo")
     cpu_lines = cpu_file.read_text().splitlines() if cpu_file.exists() else []
     names = [line for line in cpu_lines if line.startswith("model name")]
     processor = names[0].partition(": ")[2] if names else platform.machine()
     threads = config.compute.threads
     noun = "thread" if threads == 1 else "threads"
-    return f"{processor}, {threads} {noun} a job, device {config.compute.device}"
+    python = f"Python {platform.python_version()}"
+    device = config.compute.device
+    return f"{processor}, {python}, {threads} {noun} a job, device {device}"
 
 
 def used_config(config: Config, raw: dict[str, Any], experiment: str) -> dict[str, Any]:
