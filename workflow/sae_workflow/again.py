@@ -198,11 +198,14 @@ def describe(comparison: dict[str, Any]) -> str:
     shared, submitted = comparison["shared"], comparison["submitted"]
     lines = [f"{shared} of the {submitted} submitted rows of the cell were made here"]
     for score, row in comparison["largest"].items():
-        lines.append(
-            f"{SCORES[score].label}: the largest difference is "
-            f"{row['difference']:.3g} ({row['submitted']:.5g} submitted, "
-            f"{row['made']:.5g} here: {row['sae']})"
-        )
+        line = f"{SCORES[score].label}: no difference in seven digits"
+        if row["difference"]:
+            line = (
+                f"{SCORES[score].label}: differs by {row['difference']:.2g} at most "
+                f"({row['submitted']:.5g} submitted, {row['made']:.5g} here: "
+                f"{row['sae']})"
+            )
+        lines.append(line)
     return "\n".join(lines)
 
 
@@ -240,7 +243,8 @@ def _make(experiment: str, cell: Cell, config_file: Path) -> pd.DataFrame:
     """Run a cell up to its scores, and return these."""
     place = {"experiment": experiment, **cell.wildcards}
     target = paths.STAGE_TABLE.format(**place, stage="score", table="metrics")
-    run_snakemake(target, "--configfile", "config.yaml", str(config_file))
+    files_of_config = ["--configfile", "config.yaml", str(config_file)]
+    run_snakemake(target, *files_of_config, "--logger", "sae")
     return files.read_parquet(target)
 
 
