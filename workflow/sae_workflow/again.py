@@ -198,14 +198,13 @@ def describe(comparison: dict[str, Any]) -> str:
     shared, submitted = comparison["shared"], comparison["submitted"]
     lines = [f"{shared} of the {submitted} submitted rows of the cell were made here"]
     for score, row in comparison["largest"].items():
-        line = f"{SCORES[score].label}: no difference in seven digits"
+        text = "no difference in seven digits"
         if row["difference"]:
-            line = (
-                f"{SCORES[score].label}: differs by {row['difference']:.2g} at most "
-                f"({row['submitted']:.5g} submitted, {row['made']:.5g} here: "
-                f"{row['sae']})"
+            text = (
+                f"differs by {row['difference']:.2g} at most ({row['submitted']:.5g} "
+                f"submitted, {row['made']:.5g} here: {row['sae']})"
             )
-        lines.append(line)
+        lines.append(f"{SCORES[score].label}: {text}")
     return "\n".join(lines)
 
 
