@@ -207,13 +207,14 @@ takes the mark away.
 """
 RULE_IN_WORDS = """
 **What may differ.** On one machine, with as many threads, the scores are the same to
-the bit. Another processor rounds otherwise, and training makes more of it; validation
-may then choose other trials. So half of the SAEs or more must be found again, and in
-each of them R² may differ by {r2}, detection, detection of all latents and MS by {ms}.
-That is what seeds do: in each kept result, three seeds of one trial are nearer to each
-other than this in 95 of 100 cases. It is a coarse sieve for a single SAE. It does not
-say that a difference between methods as small as that was seen twice: the other cells
-were not made again.
+the bit. Another processor rounds otherwise, and training makes more of it, nearly as
+much as of another seed; validation may then choose other trials. So half of the SAEs or
+more must be found again. In each of them R² may differ by {r2}, detection and MS by
+{detection}, detection of all latents by {all}: no three seeds of one trial differ by more in any
+kept result. On the mean over the SAEs of a tuned method none may differ by more than
+{mean}, which this page calls equivalent. That finds rows that were not made as they say;
+it does not make a difference of some thousandths sure, and of the other cells it says
+nothing.
 """
 INCONCLUSIVE_IN_WORDS = (
     "neither. The interval holds what is still possible; it is not corrected, so it may "
@@ -284,14 +285,21 @@ def page() -> str:
         wrapped(BEFORE_AGAIN),
         f"```sh\n{AGAIN_COMMAND}\n```",
         wrapped(WHAT_IS_MADE_AGAIN),
-        wrapped(RULE_IN_WORDS.format(r2=tolerance("r2"), ms=tolerance(MS))),
+        wrapped(
+            RULE_IN_WORDS.format(
+                r2=decimals(again.TOLERANCE["r2"]),
+                detection=decimals(again.TOLERANCE[DETECTION]),
+                all=decimals(again.TOLERANCE["detection_auc_all"]),
+                mean=decimals(again.TOLERANCE_OF_MEAN),
+            )
+        ),
     ]
     return "\n\n".join(paragraphs) + "\n"
 
 
-def tolerance(score: str) -> str:
-    """Return by how much a score may differ that is made again."""
-    return f"{again.TOLERANCE[score]:g}".removeprefix("0")
+def decimals(number: float) -> str:
+    """Return a number below 1 without the 0 before its point."""
+    return f"{number:g}".removeprefix("0")
 
 
 def submissions() -> list[Setting]:
