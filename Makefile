@@ -6,6 +6,7 @@
 # make run EXPERIMENT=NAME   any experiment of the config; with PROFILE=profiles/slurm on a cluster
 # make check EXPERIMENT=NAME  its results, embeddings and datasets against the hashes that were written with them
 # make publish EXPERIMENT=NAME  its chosen SAEs, laid out for the Hugging Face hub in results/NAME/hub; uploads nothing
+# make submit EXPERIMENT=NAME   its rows for the leaderboard: docs/results/NAME, with hashes, config and versions; uploads nothing
 # make sizes  what each folder of results/ takes on the disk
 # make unused what of it no experiment refers to; make prune asks, then deletes just that (YES=1: without asking)
 # CONFIG=mine.yaml with any of these that reads a config: that file laid over config.yaml, or several, CONFIG='a.yaml b.yaml'
@@ -24,6 +25,7 @@
 # make schema   write the schema of config.yaml that editors use, and config/README.md
 # make versions  the code that is not as it was recorded; RECORD='metric probe', or all, records it (docs/reruns.md)
 # make bench  the short form of every comparison (it installs other libraries into .cache/bench): results/bench/
+# make again EXPERIMENT=NAME  one cell of a submission, compared; CELL='DATASET BACKBONE K'; READ=1: its code, which runs here, was read
 # make reference EXPERIMENT=NAME  keep its rows in docs/results/NAME, or in INTO=FOLDER, with the tables and figures they give
 PYTHON ?= python3
 
@@ -42,13 +44,15 @@ EXPERIMENT ?= demo
 INTO ?= docs/results/$(EXPERIMENT)
 PROFILE ?=
 CONFIG ?=
+CELL ?=
+READ ?=
 # The config of a profile would give way to these.
 LAID_OVER = $(if $(CONFIG),--configfile config.yaml $(if $(PROFILE),$(wildcard $(PROFILE)/compute.yaml)) $(CONFIG))
 
 help:
 	@sed -n 's/^# \(make\|CONFIG=\|For those\)/\1/p' Makefile
 
-.PHONY: help demo smoke plan run show check publish sizes unused prune test test-cluster test-libraries test-browser test-wheel coverage wheel pages slurm chromium lint docs schema versions bench reference setup clean
+.PHONY: help demo smoke plan run show check publish submit again sizes unused prune test test-cluster test-libraries test-browser test-wheel coverage wheel pages slurm chromium lint docs schema versions bench reference setup clean
 
 run: setup
 	@python -m sae_workflow.run $(EXPERIMENT) $(LAID_OVER) $(if $(PROFILE),--profile $(PROFILE))
@@ -58,6 +62,12 @@ plan: setup
 
 publish: setup
 	@python -m sae_workflow.publish $(EXPERIMENT) $(CONFIG)
+
+submit: setup
+	@python -m sae_workflow.submission $(EXPERIMENT) $(CONFIG)
+
+again: setup
+	@python -m sae_workflow.again $(EXPERIMENT) $(CELL) $(if $(filter 1,$(READ)),--read)
 
 show: setup
 	@python -m sae_workflow.show $(EXPERIMENT) $(CONFIG)

@@ -3,8 +3,9 @@
 It writes docs/leaderboard.md, and computes nothing: all numbers are of the tables that
 `python bench/reference.py rebuild` and `python bench/contrasts.py` make of kept rows.
 Methods that were tuned and tested together are a *setting*; there is no order between
-methods of two settings. Results that are kept later are another setting of `SETTINGS`,
-under their kind of data.
+methods of two settings. Results of the project's own that are kept later are another
+setting of `SETTINGS`, under their kind of data. Submissions (`make submit`) are found by
+their submission.json, whose hashes are checked.
 """
 
 import re
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-from sae_workflow import settings
+from sae_workflow import again, settings, submission
 
 from sae.comparison import controls, outcomes
 from sae.comparison.intervals import IntervalRule
@@ -24,10 +25,16 @@ from sae.report.fronts import LOOKS, SHOWN_CONTROLS
 from sae.report.markup import markdown, wrapped
 from sae.report.names import Names
 from sae.scoring.front import DETECTION, MS
+from sae.scoring.rows import CELL
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs/results"
 PAGE = ROOT / "docs/leaderboard.md"
+
+# Who made rows, as the table says it.
+OWN = "own run"
+SUBMITTED = "as submitted"
+MADE_AGAIN = "made again"
 
 
 class Setting(NamedTuple):
@@ -40,6 +47,9 @@ class Setting(NamedTuple):
         commits: What made its rows, in words.
         part: Its rows in the tables of `read/`, where parts of an experiment are read
             apart.
+        rows: Who made them, one of `OWN`, `SUBMITTED` and `MADE_AGAIN`.
+        page: The page of its folder that tells of it.
+        labels: How its methods are printed (`Names`); None: as the config says.
     """
 
     name: str
@@ -47,6 +57,9 @@ class Setting(NamedTuple):
     design: str
     commits: str
     part: str | None = None
+    rows: str = OWN
+    page: str = "README.md"
+    labels: dict[str, Any] | None = None
 
 
 # {kind of data: its settings}.
@@ -106,11 +119,15 @@ SCORES = {
 PRICES = {"measured": "latents measured", LOOKS: "detection by looks"}
 ROW = ["setting", "method"]
 
+# The heading of what others sent.
+SUBMISSIONS = "Submissions"
+
 HEAD = """
 Which way of training an SAE is better, at the same reconstruction? These are the kept
 results of the experiments that tune all methods alike, on two datasets or more. `python
 bench/leaderboard.py` writes the page from their tables. A method of yours can [stand
-beside them](extending.md#your-method-on-the-leaderboard).
+beside them](extending.md#your-method-on-the-leaderboard), and you can [submit
+it](#submit-yours).
 """
 HOW_TO_READ = """
 An entry is a method's score minus that of Top-k after the same tuning, at the same R²,
@@ -150,6 +167,55 @@ measured. In *all latents* the others count as .5. *MS*, the Monosemanticity Sco
 alike the images of a latent are. *Match with concepts* (F1 above chance): how well
 latents match the keywords that people gave the images.
 """
+ROWS_IN_WORDS = """
+*Rows* says who made them. *Own run*: an experiment of this project, which nobody else
+has made again. *As submitted*: somebody else sent the rows, and the files are as they
+were sent. *Made again*: besides, a maintainer ran one cell of them, and found what was
+sent.
+"""
+SUBMIT = """
+Run an experiment of your own to its end
+([how](extending.md#your-method-on-the-leaderboard)), on images that others can get,
+from a commit whose code is unchanged: what is yours is in a config and a folder of
+`extensions`. Give all methods as many trials, as protocol `fair` does; the page says how
+many they had. Detection needs backbones of two families; a word such as *better* needs
+three blocks. Then
+"""
+SUBMIT_COMMAND = "make submit EXPERIMENT=mine CONFIG=mine.yaml"
+WHAT_IS_SUBMITTED = """
+writes the folder `docs/results/mine`: the rows of every SAE; the tables made of them;
+`config.yaml`, all that the experiment uses, with what it takes over written out; a copy
+of your extensions; and `submission.json`. That holds the commit, the machine, the
+versions of libraries, and the SHA-256 of each of these files but the tables. Open a
+pull request with the folder and this page. Nobody edits a number by hand.
+"""
+BEFORE_AGAIN = """
+**Read the code first.** What lies in `docs/results/mine/extensions` is a stranger's
+program. `make again` would run it with your rights; it names the files, and does
+nothing until `READ=1` says that you have read them. Look at `config.yaml`, too: it says
+which files and models are opened and fetched. Then, in a checkout of your own,
+"""
+AGAIN_COMMAND = "make again EXPERIMENT=mine READ=1"
+WHAT_IS_MADE_AGAIN = """
+checks the files against their hashes, makes the tables anew from the rows, and runs one
+cell by the submitted config: embeddings, SAEs, scores. It is the cell of the fewest
+training images and the smallest k, or `CELL='DATASET BACKBONE K'`, which the submitter
+cannot know. It prints what differs in code and libraries, and the largest difference of
+each score, and says *made again* or what is not as submitted. If all is well,
+`made_again.json` records it, and this page marks the rows; a later edit of the folder
+takes the mark away.
+"""
+RULE_IN_WORDS = """
+**What may differ.** On one machine, with as many threads, the scores are the same to
+the bit. Another processor rounds otherwise, and training makes more of it, nearly as
+much as of another seed; validation may then choose other trials. So half of the SAEs or
+more must be found again. In each of them R² may differ by {r2}, detection and MS by
+{detection}, detection of all latents by {all}: no three seeds of one trial differ by more in any
+kept result. On the mean over the SAEs of a tuned method none may differ by more than
+{mean}, which this page calls equivalent. That finds rows that were not made as they say;
+it does not make a difference of some thousandths sure, and of the other cells it says
+nothing.
+"""
 INCONCLUSIVE_IN_WORDS = (
     "neither. The interval holds what is still possible; it is not corrected, so it may "
     "leave out 0"
@@ -165,17 +231,27 @@ def page() -> str:
     """Return the text of docs/leaderboard.md."""
     config = settings.read_config(str(ROOT / "config.yaml"))
     paragraphs = ["# Leaderboard", wrapped(HEAD)]
-    for kind, settings_of_kind in SETTINGS.items():
+    settings_by_kind = dict(SETTINGS)
+    if submitted := submissions():
+        settings_by_kind[SUBMISSIONS] = submitted
+    for kind, settings_of_kind in settings_by_kind.items():
         designs = []
         lines = []
         for setting in settings_of_kind:
             means, differences = read(setting)
-            labels = settings.printed_names(config, setting.experiment)
             designs.append(describe(setting, means))
-            lines += compare(setting, means, differences, Names.model_validate(labels))
-        table = pd.DataFrame(lines).fillna("-")
-        scores = table[[*ROW, *SCORES.values()]]
-        prices = table.drop(columns=SCORES.values())
+            labels = setting.labels
+            if labels is None:
+                labels = settings.printed_names(config, setting.experiment)
+            names = Names.model_validate(labels)
+            for line in compare(setting, means, differences, names):
+                lines.append({**line, "rows": setting.rows})
+        table = pd.DataFrame(lines)
+        # Submissions may have no match with concepts.
+        scores = table.reindex(columns=[*ROW, *SCORES.values(), "rows"], fill_value="-")
+        scores = scores.fillna("-")
+        prices = table.drop(columns=[*SCORES.values(), "rows"], errors="ignore")
+        prices = prices.fillna("-")
         has_price = (prices.drop(columns=ROW) != "-").any(axis="columns")
         paragraphs += [
             f"## {kind}",
@@ -184,7 +260,7 @@ def page() -> str:
             "Prices:",
             markdown(prices[has_price]),
         ]
-        if PRICES[LOOKS] not in prices:
+        if PRICES[LOOKS] not in prices and kind != SUBMISSIONS:
             paragraphs.append(wrapped(WITHOUT_LOOKS))
 
     meanings = words.meanings(IntervalRule())
@@ -196,12 +272,76 @@ def page() -> str:
         wrapped(PRICES_IN_WORDS),
         wrapped(LOOKS_IN_WORDS),
         wrapped(TIME),
+        wrapped(ROWS_IN_WORDS),
         "## Scores and words",
         wrapped(SCORES_IN_WORDS),
         "Words are said of detection and MS:",
         "\n".join(wrapped(f"- *{word}*: {when}.") for word, when in meanings.items()),
+        "## Submit yours",
+        wrapped(SUBMIT),
+        f"```sh\n{SUBMIT_COMMAND}\n```",
+        wrapped(WHAT_IS_SUBMITTED),
+        "## How a submission is made again",
+        wrapped(BEFORE_AGAIN),
+        f"```sh\n{AGAIN_COMMAND}\n```",
+        wrapped(WHAT_IS_MADE_AGAIN),
+        wrapped(
+            RULE_IN_WORDS.format(
+                r2=decimals(again.TOLERANCE["r2"]),
+                detection=decimals(again.TOLERANCE[DETECTION]),
+                all=decimals(again.TOLERANCE["detection_auc_all"]),
+                mean=decimals(again.TOLERANCE_OF_MEAN),
+            )
+        ),
     ]
     return "\n\n".join(paragraphs) + "\n"
+
+
+def decimals(number: float) -> str:
+    """Return a number below 1 without the 0 before its point."""
+    return f"{number:g}".removeprefix("0")
+
+
+def submissions() -> list[Setting]:
+    """Return what others sent, in the order of their names.
+
+    Raises:
+        UserError: A file of theirs was altered.
+    """
+    found = []
+    for file in sorted(RESULTS.glob(f"*/{submission.RECORD}")):
+        record = submission.read(file.parent)
+        rows = SUBMITTED
+        commits = f"made by commit {record['commit'][:8]}, on {record['machine']}"
+        made_again = submission.made_again(file.parent)
+        if made_again is not None:
+            rows = MADE_AGAIN
+            commits += f"; {say_made_again(made_again)}"
+        found.append(
+            Setting(
+                record["experiment"],
+                record["experiment"],
+                record["design"],
+                commits,
+                rows=rows,
+                page="tables/fronts.md",
+                labels=record["names"],
+            )
+        )
+    return found
+
+
+def say_made_again(found: dict[str, Any]) -> str:
+    """Return which cell a maintainer made again, and how near it came."""
+    cell = " / ".join(str(found["cell"][name]) for name in CELL)
+    largest = found["largest_difference"]
+    nearness = f"detection differs by {short(f'{largest[DETECTION]:.4f}')} at most"
+    if not any(largest.values()):
+        nearness = "with the same scores"
+    return (
+        f"cell {cell} made again by commit {found['commit'][:8]}, on "
+        f"{found['machine']}: {nearness}"
+    )
 
 
 def read(setting: Setting) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -224,7 +364,7 @@ def describe(setting: Setting, means: pd.DataFrame) -> str:
     if words.speaks_of_others(means):
         speak_of = "other datasets"
     return wrapped(
-        f"- [{setting.name}](results/{setting.experiment}/README.md): "
+        f"- [{setting.name}](results/{setting.experiment}/{setting.page}): "
         f"{setting.design}; {cells_of(of_detection)} cells in "
         f"{means['blocks'].max()} blocks; words speak of {speak_of}. Rows "
         f"{setting.commits}."
