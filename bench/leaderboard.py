@@ -73,6 +73,13 @@ SETTINGS = {
             "m = 512, k = 16, 11 training images a latent; 12 trials a method",
             "made by commit ed184824",
         ),
+        Setting(
+            "photographs, all images",
+            "photographs_all",
+            "the same on CIFAR-10 and Tiny-ImageNet with all their training images "
+            "(45,000 and 84,998), 88 and 166 a latent",
+            "made by commit ed184824",
+        ),
     ],
     "Drawings and small pictures": [
         Setting(
