@@ -12,7 +12,7 @@ from playwright.sync_api import sync_playwright
 
 SITE = Path("results/demo/report/index.html")
 OUT = Path(__file__).with_suffix(".png")
-LATENTS = "#/latents/emoji/efficientnet_lite0_fast/8/reg1?sort=name_precision"
+LATENTS = "#/latents/emoji/efficientnet_lite2_fast/8/reg1?sort=name_precision"
 WIDTH = 1100
 ROWS = 434  # pixels of the table of latents
 COLOURS = 256

@@ -22,7 +22,7 @@ from sae.report.site import latents
 RESULTS = Path("results")
 OUT = Path(__file__).with_suffix(".png")
 IMAGES = 10
-CELL = ("emoji", "efficientnet_lite0_fast", 8)
+CELL = ("emoji", "efficientnet_lite2_fast", 8)
 LATENT = 151
 LABELS = {
     BASELINE: "A latent of Top-k",

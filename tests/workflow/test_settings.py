@@ -75,7 +75,7 @@ def test_a_plan_is_complete_and_survives_json():
     # methods; five listed trials.
     sizes = [(size.trials, size.after) for size in forecast.protocol_sizes(plan)]
     assert sizes == [(10, 2), (5, 0)]
-    assert len(settings.cells(CONFIG, "demo")) == 8
+    assert len(settings.cells(CONFIG, "demo")) == 12
 
 
 @pytest.mark.parametrize("kind", ["dataset", "backbone"])
@@ -132,7 +132,7 @@ def test_a_dataset_may_have_another_k_and_then_has_no_cell_of_the_experiments():
         ("fashion_mnist", 8),
         ("fashion_mnist", 32),
     }
-    assert len(cells) == 6
+    assert len(cells) == 9
     embedded_before = settings.embedded_datasets(CONFIG, "demo")
     assert settings.embedded_datasets(changed, "demo") == embedded_before
 
