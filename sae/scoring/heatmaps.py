@@ -485,6 +485,7 @@ def run(
     out: Path,
     *,
     most_images: int,
+    controls: Sequence[str] = (),
     artifacts: Path = Path("results/artifacts"),
     device: str = "cpu",
 ) -> None:
@@ -501,6 +502,7 @@ def run(
         dataset: folder of the dataset's index.
         out: the folder to write into.
         most_images: so many test images are looked at, at most.
+        controls: methods whose SAEs get none, since no page shows their latents.
         artifacts: folder of fetched artifacts.
         device: of PyTorch: cpu, cuda, cuda:1, mps, or auto for the best there is.
 
@@ -508,7 +510,11 @@ def run(
         UserError: a file is missing or damaged, or an image cannot be read.
     """
     opened_bank = read_bank(bank)
-    saes = [sae for sae in opened_bank.saes if sae.chosen and sae.ok]
+    saes = [
+        sae
+        for sae in opened_bank.saes
+        if sae.chosen and sae.ok and sae.method not in controls
+    ]
     test = store.read(activations / "test")
     spec = files.read_json(dataset / "manifest.json", "manifest of dataset")["spec"]
     key_tables = [rows.table([], (*KEY, "latent", "image", "map"))]

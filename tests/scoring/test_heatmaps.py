@@ -324,8 +324,9 @@ def test_the_step_draws_what_was_chosen_and_joins_its_spread(pictures_of):
     bank.add("topk", coder=red_coder(), chosen=True)
     bank.add("reg1", coder=red_coder())
     bank.add("reg2", chosen=True, status="diverged")
+    bank.add("untrained", coder=red_coder(), chosen=True)
     stage = folder / "scores/heatmaps"
-    arguments = {"most_images": 1, "artifacts": folder}
+    arguments = {"most_images": 1, "controls": ["untrained"], "artifacts": folder}
     heatmaps.run(bank.file, folder / "b", folder / "d", stage, **arguments)
 
     table = files.read_table(stage / "maps.parquet")
