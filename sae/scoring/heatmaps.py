@@ -445,9 +445,10 @@ def draw(
                 drawn[number][is_place] = to_bytes(shown)
                 spreads[number][latents, ranks] = [spread(row) for row in shown]
     report_progress(len(looked_at), len(looked_at), "pictures looked at")
-    for table, maps, of_pictures in zip(tables, drawn, spreads, strict=True):
+    for table, of_pictures in zip(tables, spreads, strict=True):
         is_seen = table["image"].isin(seen).to_numpy()
-        table = table.assign(map=[bytes(row) for row in maps])
+        # Those of one SAE after another are let go of.
+        table = table.assign(map=[bytes(row) for row in drawn.pop(0)])
         of_latents = pd.DataFrame(of_pictures[:, :SPREAD_PICTURES]).mean(axis=1)
         yield Maps(table[is_seen], of_latents.to_numpy())
 
@@ -539,9 +540,9 @@ def run(
             key_tables.append(_keyed(key, maps.table))
             latents = {"latent": range(len(maps.spread)), "spread": maps.spread}
             latent_tables.append(_keyed(key, pd.DataFrame(latents)))
-    table = rows.joined(key_tables).replace_schema_metadata(
-        {"facts": files.dumps(facts)}
-    )
+    # `rows.joined` would copy them all.
+    table = pa.concat_tables(key_tables, promote_options="permissive")
+    table = table.replace_schema_metadata({"facts": files.dumps(facts)})
     files.write_parquet(out / "maps.parquet", table)
     for name in ("metrics", "curves"):
         files.write_parquet(out / f"{name}.parquet", rows.table([]))

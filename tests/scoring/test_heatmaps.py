@@ -113,14 +113,30 @@ def test_the_mean_over_positions_is_the_pre_activation(
     load, input_norm, tmp_path, monkeypatch
 ):
     backbone = load(tmp_path, monkeypatch)
+    check_mean(backbone, input_norm)
+    if load is lite:  # Folded.
+        parts = backbone.folded_positions.modules()
+        assert not any(isinstance(part, nn.BatchNorm2d) for part in parts)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("input_norm", ["none", "unit_l2"])
+def test_the_mean_is_so_with_trained_weights(input_norm, fetched):
+    options = efficientnet_lite.Options(
+        model="tf_efficientnet_lite0", artifacts=["efficientnet_lite0"]
+    )
+    backbone = efficientnet_lite.load(options, fetched("efficientnet_lite0"), 160)
+    check_mean(backbone, input_norm)
+
+
+def check_mean(backbone, input_norm):
     backbone.model.eval()
     images = torch.stack([backbone.transform(picture) for picture in PICTURES])
     with torch.no_grad():
         embeddings = backbone.model(images)
         vectors = backbone.folded_positions(images)
-    if load is lite:  # Folded.
-        parts = backbone.folded_positions.modules()
-        assert not any(isinstance(part, nn.BatchNorm2d) for part in parts)
+    differences = (vectors.mean(dim=(1, 2)) - embeddings).norm(dim=1)
+    assert (differences < 1e-5 * embeddings.norm(dim=1)).all()
     assert min(vectors.shape[1:3]) >= 5
     coder = coder_of(embeddings.shape[1], input_norm)
     # By the formula in the coder's docstring, without its own function.
