@@ -414,6 +414,7 @@ IN_MEMORY: dict[str, Callable[[JobSizes], float]] = {
     "inputs": lambda sizes: sizes.inputs(*SPLITS),
     "codes": lambda sizes: 8 * sizes.images["held out"] * sizes.job.plan.k,
     "largest_sae": lambda sizes: 8 * sizes.m * sizes.d,
+    "chosen_saes": lambda sizes: 8 * sizes.m * sizes.d * sizes.chosen,
     "sae_of_each_method": lambda sizes: (
         8 * sizes.m * sizes.d * len(sizes.job.plan.methods)
     ),
