@@ -212,9 +212,7 @@ class Viewer(Grid):
             )
         self._backbone = backbone
         backbone.model.to(self._device)
-        self._positions = backbone.folded_positions.to(
-            self._device, memory_format=torch.channels_last
-        )
+        self._positions = backbone.folded_positions.to(self._device)
 
     def _vectors_of_noise(self) -> Float[Tensor, "1 h w d"]:
         try:
@@ -226,7 +224,7 @@ class Viewer(Grid):
         self, pictures: Sequence[Image.Image]
     ) -> Float[Tensor, "n 3 height width"]:
         tensors = [self._backbone.transform(picture) for picture in pictures]
-        return torch.stack(tensors).to(self._device, memory_format=torch.channels_last)
+        return torch.stack(tensors).to(self._device)
 
     @torch.inference_mode()
     def vectors(self, pictures: Sequence[Image.Image]) -> Float[Tensor, "n h w d"]:
@@ -332,7 +330,7 @@ def read_positions(
     rounding = np.finfo(np.result_type(np.float16, values.dtype)).eps
     tolerance = max(EXACT, rounding, np.finfo(images.embeddings.dtype).eps)
     is_exact = True
-    for row, vectors in vectors_of(np.unique(checked)).items():
+    for row, vectors in vectors_of(np.unique(checked).tolist()).items():
         embedding = images.embeddings[row].astype(np.float64)
         difference = np.linalg.norm(vectors.double().mean(dim=0).numpy() - embedding)
         is_exact &= bool(difference <= tolerance * np.linalg.norm(embedding))
@@ -421,36 +419,38 @@ def draw(
         for coder in coders
     ]
     looked_at = _pictures_of_most_latents(highest, len(images.index), most_images)
-    # What a picture is drawn for, of each SAE; as bytes, since they may be many.
+    # A row for each map. Maps are held as bytes, since they may be many.
     tables = []
-    drawn = []
-    spreads = []
     for rows_of_latents in highest:
         latents, ranks = np.isin(rows_of_latents, looked_at).nonzero()
-        row_of = rows_of_latents[latents, ranks]
-        tables.append(pd.DataFrame({"latent": latents, "image": row_of}))
-        drawn.append(np.zeros((len(latents), grid.height * grid.width), np.uint8))
-        spreads.append(np.full(rows_of_latents.shape, np.nan))
-    seen = []
+        image = rows_of_latents[latents, ranks]
+        tables.append(pd.DataFrame({"latent": latents, "rank": ranks, "image": image}))
+    maps = [
+        np.zeros((len(table), grid.height * grid.width), np.uint8) for table in tables
+    ]
+    spreads = [np.full(len(table), np.nan) for table in tables]
+    seen: list[int] = []
     for start in range(0, len(looked_at), _BATCH):
         report_progress(start, len(looked_at), "pictures looked at")
-        for row, vectors in vectors_of(looked_at[start : start + _BATCH]).items():
-            seen.append(row)
+        vectors_of_rows = vectors_of(looked_at[start : start + _BATCH].tolist())
+        seen += vectors_of_rows
+        for row, vectors in vectors_of_rows.items():
             length = grid.length_of(images.embeddings[row], vectors)
             for number, coder in enumerate(coders):
-                latents, ranks = (highest[number] == row).nonzero()
+                places = np.flatnonzero(tables[number]["image"] == row)
+                latents = tables[number]["latent"].to_numpy()[places]
                 values = at_positions(coder, vectors, length, latents).T
                 shown = values.clamp_min(0).numpy()
-                is_place = tables[number]["image"].to_numpy() == row
-                drawn[number][is_place] = to_bytes(shown)
-                spreads[number][latents, ranks] = [spread(row) for row in shown]
+                maps[number][places] = to_bytes(shown)
+                spreads[number][places] = [spread(heatmap) for heatmap in shown]
     report_progress(len(looked_at), len(looked_at), "pictures looked at")
-    for table, of_pictures in zip(tables, spreads, strict=True):
-        is_seen = table["image"].isin(seen).to_numpy()
+    for coder, table, of_maps in zip(coders, tables, spreads, strict=True):
+        counts = table["rank"] < SPREAD_PICTURES
+        by_latent = pd.Series(of_maps)[counts].groupby(table["latent"]).mean()
         # Those of one SAE after another are let go of.
-        table = table.assign(map=[bytes(row) for row in drawn.pop(0)])
-        of_latents = pd.DataFrame(of_pictures[:, :SPREAD_PICTURES]).mean(axis=1)
-        yield Maps(table[is_seen], of_latents.to_numpy())
+        table = table.assign(map=[bytes(heatmap) for heatmap in maps.pop(0)])
+        shown_maps = table[table["image"].isin(seen)].drop(columns="rank")
+        yield Maps(shown_maps, by_latent.reindex(range(coder.m)).to_numpy())
 
 
 def _pictures_of_most_latents(
@@ -458,13 +458,13 @@ def _pictures_of_most_latents(
     image_count: int,
     most_images: int,
 ) -> Int[np.ndarray, " looked_at"]:
-    chosen: list[np.ndarray] = []
+    if not highest:
+        return np.zeros(0, int)
+    chosen = []
     for rank in range(PICTURES):
-        of_rank = np.concatenate([rows[:, rank] for rows in highest] or [[]])
-        of_rank = of_rank[of_rank >= 0].astype(int)
-        counts = np.bincount(of_rank, minlength=image_count)
-        by_count = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
-        chosen.append(by_count)
+        of_rank = np.concatenate([rows[:, rank] for rows in highest])
+        counts = np.bincount(of_rank[of_rank >= 0], minlength=image_count)
+        chosen.append(np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)])
     return np.sort(pd.unique(np.concatenate(chosen))[:most_images])
 
 
