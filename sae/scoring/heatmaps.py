@@ -40,7 +40,7 @@ from sae.models.codes import Codes
 from sae.scoring import rows
 from sae.scoring.rows import KEY
 
-VERSION = 1
+VERSION = 2
 PICTURES = 15  # of a latent, its highest, that have a heatmap
 SPREAD_PICTURES = 10  # of these, those whose spread counts
 LEAST_SIDE = 5  # positions; of a coarser grid pictures are looked at larger

@@ -56,7 +56,8 @@ function placeOn(pictureSize, square) {
 }
 
 /**
- * Say what the heatmaps of an SAE are, or why its cell has none; null if none are asked.
+ * Say what the heatmaps of an SAE are, or why its cell has none; null if none are
+ * asked.
  */
 SITE.aboutMaps = ({ where }, saeRow) => {
   if (!where) return null;
