@@ -35,3 +35,26 @@ class Backbone:
     def folded(self) -> torch.nn.Module:
         """The model in eval mode, made faster (`sae.data.folding.fold`)."""
         return folding.fold(self.model.eval().requires_grad_(False))
+
+    @functools.cached_property
+    def folded_positions(self) -> torch.nn.Module:
+        """What `positions` does, as a module, made faster likewise."""
+        assert self.positions is not None
+        module = _Positions(self.model.eval().requires_grad_(False), self.positions)
+        return folding.fold(module)
+
+
+class _Positions(torch.nn.Module):
+    """A function that runs parts of a model, as a module, which can be traced."""
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        positions: Callable[[torch.Tensor], torch.Tensor],
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.positions = positions
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.positions(images)

@@ -10,13 +10,11 @@ tokens, a norm after the mean) and of SAEs that standardise each input it is an
 approximation. Maps show the positive part.
 """
 
-import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -42,13 +40,14 @@ from sae.models.codes import Codes
 from sae.scoring import rows
 from sae.scoring.rows import KEY
 
-VERSION = 1
+VERSION = 2
 PICTURES = 15  # of a latent, its highest, that have a heatmap
 SPREAD_PICTURES = 10  # of these, those whose spread counts
 LEAST_SIDE = 5  # positions; of a coarser grid pictures are looked at larger
 DOUBLINGS = 2  # at most
 EXACT = 1e-4  # how far a mean may be from an embedding, as a share of its length
 _BATCH = 16
+_CHECKED = 100  # images of which given vectors are compared with their embeddings
 # Steps of transforms (timm's) that may draw borders around a picture.
 _PADDING = {"ResizeKeepRatio", "CenterCropOrPad", "Pad"}
 _rng = np.random.default_rng(0)
@@ -69,6 +68,8 @@ def at_positions(
 ) -> Float[Tensor, "positions latents"]:
     """Return the pre-activations of some latents at positions of one picture.
 
+    They are on the CPU.
+
     Args:
         coder: the SAE.
         vectors: (P, d) at the positions, as the backbone gave them.
@@ -78,10 +79,12 @@ def at_positions(
     scale = coder.input_scale
     if coder.input_norm != "none" and length > 0:
         scale /= length
-    x, _, _ = coder.standardise(vectors * scale)
-    weight = coder.W_enc[:, torch.from_numpy(latents)]
-    bias = coder.b_enc[torch.from_numpy(latents)] - coder.b_dec @ weight
-    return x @ weight + bias
+    device = coder.b_dec.device
+    x, _, _ = coder.standardise(vectors.to(device) * scale)
+    places = torch.from_numpy(latents).to(device)
+    weight = coder.W_enc[:, places]
+    bias = coder.b_enc[places] - coder.b_dec @ weight
+    return (x @ weight + bias).cpu()
 
 
 def spread(heatmap: Float[np.ndarray, " positions"]) -> float:
@@ -95,16 +98,69 @@ def spread(heatmap: Float[np.ndarray, " positions"]) -> float:
     return (int(np.argmax(falling >= falling[-1] / 2)) + 1) / len(heatmap)
 
 
-class Viewer:
+@dataclass
+class Grid:
+    """The positions of pictures.
+
+    Attributes:
+        height: how many rows of positions a picture has.
+        width: how many columns.
+        is_exact: whether the mean over positions is the embedding.
+        square: the part of a picture that they cover, a square in the middle, whose
+            side is this share of the picture's shorter side; None: the whole picture.
+        enlarged: the size in pixels of the pictures that were looked at, where that is
+            not the size of the embeddings; else None.
+    """
+
+    height: int
+    width: int
+    is_exact: bool
+    square: float | None = None
+    enlarged: int | None = None
+
+    def length_of(
+        self, embedding: Float[np.ndarray, " d"], vectors: Float[Tensor, "positions d"]
+    ) -> float:
+        """Return the length by which the vectors of a picture are divided.
+
+        It is that of its embedding, which is another one at another input size.
+        """
+        if self.is_exact:
+            return float(vectors.mean(dim=0).norm())
+        return float(np.linalg.norm(embedding.astype(np.float64)))
+
+    def says(self, coder: Coder) -> str:
+        """Return what the maps of an SAE are, in a sentence for people."""
+        grid = f"{self.height} x {self.width} positions"
+        if self.enlarged:
+            grid += f", of pictures at {self.enlarged} pixels"
+        if kind_of(coder, self.is_exact) == "exact":
+            return f"{grid}; their mean is the activation"
+        return f"{grid}; an approximation, their mean is not the activation"
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a page needs to draw the maps, and to say what they are."""
+        return {
+            "height": self.height,
+            "width": self.width,
+            "square": self.square,
+            "enlarged": self.enlarged,
+            "exact": self.is_exact,
+        }
+
+
+def kind_of(coder: Coder, mean_is_embedding: bool) -> Literal["exact", "approximate"]:
+    """Say of an SAE's maps whether their mean is the latent's pre-activation."""
+    # This norm divides each position by another length.
+    is_linear = coder.input_norm != "unit_l2_layernorm"
+    return "exact" if mean_is_embedding and is_linear else "approximate"
+
+
+class Viewer(Grid):
     """A backbone that looks at the positions of pictures.
 
     Where it has fewer than 5 x 5, it looks at pictures of twice the size, or twice that.
-
-    Attributes:
-        enlarged: the size in pixels at which it looks at them, where that is not the
-            size of the embeddings; else None.
-        is_exact: whether the mean over positions is the embedding, by a picture of
-            noise.
+    Whether their mean is the embedding is seen on a picture of noise.
 
     Args:
         load: returns the backbone for an input size in pixels, None its own.
@@ -112,7 +168,7 @@ class Viewer:
         device: of PyTorch.
 
     Raises:
-        NoPositions: the backbone has none, or pads pictures.
+        NoPositions: the backbone has none, or where they lie in a picture is not known.
     """
 
     def __init__(
@@ -122,7 +178,7 @@ class Viewer:
         device: str = "cpu",
     ) -> None:
         self._device = device
-        self.enlarged: int | None = None
+        enlarged = None
         self._use(load(image_size))
         vectors = self._vectors_of_noise()
         for _ in range(DOUBLINGS):
@@ -133,27 +189,30 @@ class Viewer:
             larger = self._vectors_of_noise()
             if min(larger.shape[1:3]) <= min(vectors.shape[1:3]):
                 # Its grid is the same at any size.
-                self._use(load(self.enlarged or image_size))
+                self._use(load(enlarged or image_size))
                 break
-            self.enlarged = size
+            enlarged = size
             vectors = larger
 
-        self.height, self.width = vectors.shape[1:3]
         with torch.inference_mode():
             embedding = self._backbone.model(self._tensors([NOISE])).cpu()
         difference = (vectors.mean(dim=(1, 2)) - embedding).norm()
-        self.is_exact = bool(difference <= EXACT * embedding.norm())
+        super().__init__(
+            height=vectors.shape[1],
+            width=vectors.shape[2],
+            is_exact=bool(difference <= EXACT * embedding.norm()),
+            square=_seen_square(self._backbone.transform),
+            enlarged=enlarged,
+        )
 
     def _use(self, backbone: Backbone) -> None:
         if backbone.positions is None:
             raise NoPositions(
                 "the backbone pools positions by attention, or its loader gives none"
             )
-        steps = getattr(backbone.transform, "transforms", [])
-        if {type(step).__name__ for step in steps} & _PADDING:
-            raise NoPositions("the backbone's transform pads pictures")
         self._backbone = backbone
-        backbone.model.eval().to(self._device)
+        backbone.model.to(self._device)
+        self._positions = backbone.folded_positions.to(self._device)
 
     def _vectors_of_noise(self) -> Float[Tensor, "1 h w d"]:
         try:
@@ -170,56 +229,112 @@ class Viewer:
     @torch.inference_mode()
     def vectors(self, pictures: Sequence[Image.Image]) -> Float[Tensor, "n h w d"]:
         """Return the vectors of some pictures, float32 on the CPU."""
-        assert self._backbone.positions is not None
-        return self._backbone.positions(self._tensors(pictures)).float().cpu()
+        return self._positions(self._tensors(pictures)).float().cpu()
 
-    def length_of(
-        self, embedding: Float[np.ndarray, " d"], vectors: Float[Tensor, "positions d"]
-    ) -> float:
-        """Return the length by which the vectors of a picture are divided.
+    def reader(
+        self, paths: Sequence[str], open_image: Callable[[str], Image.Image]
+    ) -> "VectorsOf":
+        """Return a function from rows to their vectors at positions.
 
-        It is that of its embedding, which is another one at another input size.
+        Args:
+            paths: the picture of each row.
+            open_image: returns the picture of a path.
         """
-        if self.is_exact:
-            return float(vectors.mean(dim=0).norm())
-        return float(np.linalg.norm(embedding.astype(np.float64)))
 
-    @cached_property
-    def square(self) -> float | None:
-        """The part of a picture that the network sees.
+        def vectors_of(rows: Sequence[int]) -> dict[int, Float[Tensor, "positions d"]]:
+            opened = {}
+            for row in rows:
+                with suppress(*pictures.UNREADABLE):
+                    opened[row] = open_image(paths[row])
+            if not opened:
+                return {}
+            vectors = self.vectors(list(opened.values())).flatten(1, 2)
+            return dict(zip(opened, vectors, strict=True))
 
-        It is a square in the middle, whose side is this share of the picture's shorter
-        side; None: the whole picture.
-        """
-        steps = getattr(self._backbone.transform, "transforms", [])
-        resized = [step for step in steps if isinstance(step, Resize)]
-        cropped = [step for step in steps if isinstance(step, CenterCrop)]
-        if not resized or not cropped or not isinstance(resized[0].size, int):
-            return None
-        return min(cropped[0].size) / resized[0].size
+        return vectors_of
 
-    def _is_exact_of(self, coders: Sequence[Coder]) -> bool:
-        norms = {coder.input_norm for coder in coders}
-        return self.is_exact and "unit_l2_layernorm" not in norms
 
-    def says(self, coder: Coder) -> str:
-        """Return what the maps are, in a sentence for people."""
-        grid = f"{self.height} x {self.width} positions"
-        if self.enlarged:
-            grid += f", of pictures at {self.enlarged} pixels"
-        if self._is_exact_of([coder]):
-            return f"{grid}; their mean is the activation"
-        return f"{grid}; an approximation, their mean is not the activation"
+# Returns {row: its vectors at positions}, without rows whose picture cannot be read.
+VectorsOf = Callable[[Sequence[int]], dict[int, Float[Tensor, "positions d"]]]
 
-    def facts(self, coders: Sequence[Coder] = ()) -> dict[str, Any]:
-        """Return what a page needs to draw the maps, and to say what they are."""
-        return {
-            "height": self.height,
-            "width": self.width,
-            "square": self.square,
-            "enlarged": self.enlarged,
-            "exact": self._is_exact_of(coders),
-        }
+
+def _seen_square(transform: Any) -> float | None:
+    """Return what `Grid.square` says, of a backbone's transform.
+
+    Raises:
+        NoPositions: it pads pictures, or squashes them and then cuts off their edge.
+    """
+    steps = getattr(transform, "transforms", [])
+    if {type(step).__name__ for step in steps} & _PADDING:
+        raise NoPositions("the backbone's transform pads pictures")
+    resized = [step.size for step in steps if isinstance(step, Resize)]
+    cropped = [step.size for step in steps if isinstance(step, CenterCrop)]
+    if not resized or not cropped:
+        return None
+    sides = np.ravel(resized[0])
+    if len(sides) == 1:  # Of the shorter side; the other one follows.
+        if max(cropped[0]) > sides[0]:
+            raise NoPositions("the backbone's transform pads pictures")
+        return min(cropped[0]) / int(sides[0])
+    if list(sides) != list(cropped[0]):
+        raise NoPositions(
+            "the backbone's transform squashes pictures, and then cuts off their edge"
+        )
+    return None
+
+
+def read_positions(
+    file: Path, images: Activations, all_images: Activations
+) -> tuple[Grid, VectorsOf]:
+    """Open vectors at positions that were made elsewhere.
+
+    Args:
+        file: a .npy file (N, h, w, d) of `all_images`, which is mapped into memory.
+        images: the images that are looked at, some of `all_images`.
+        all_images: the images whose vectors the file holds, row by row.
+
+    Returns:
+        The grid, and a function from rows of `images` to their vectors. Whether their
+        mean is the embedding is seen on at most 100 images.
+
+    Raises:
+        UserError: the file cannot be read, or holds vectors of other images or of
+            another d; later, a vector is not finite.
+    """
+    values = files.read_array(file)
+    n, d = len(all_images.index), all_images.embeddings.shape[1]
+    fits = values.ndim == 4 and (len(values), values.shape[3]) == (n, d)
+    if not fits or values.dtype.kind != "f" or values.size == 0:
+        raise UserError(
+            f"--positions: {file} holds {values.dtype} of shape {values.shape}; needed: "
+            f"floats of shape ({n}, h, w, {d}), the vectors at h x w positions of each "
+            f"of the {n} images, in the order of their embeddings"
+        )
+    of_file = pd.Index(all_images.index["image_id"]).get_indexer(
+        images.index["image_id"]
+    )
+
+    def vectors_of(rows: Sequence[int]) -> dict[int, Float[Tensor, "positions d"]]:
+        vectors = {}
+        for row in rows:
+            of_row = np.array(values[of_file[row]], dtype=np.float32).reshape(-1, d)
+            if not np.isfinite(of_row).all():
+                raise UserError(
+                    f"--positions: row {of_file[row]} (from 0) of {file} holds NaN, or "
+                    "a value that is not finite in float32"
+                )
+            vectors[row] = torch.from_numpy(of_row)
+        return vectors
+
+    checked = np.linspace(0, len(images.index) - 1, _CHECKED).astype(int)
+    rounding = np.finfo(np.result_type(np.float16, values.dtype)).eps
+    tolerance = max(EXACT, rounding, np.finfo(images.embeddings.dtype).eps)
+    is_exact = True
+    for row, vectors in vectors_of(np.unique(checked).tolist()).items():
+        embedding = images.embeddings[row].astype(np.float64)
+        difference = np.linalg.norm(vectors.double().mean(dim=0).numpy() - embedding)
+        is_exact &= bool(difference <= tolerance * np.linalg.norm(embedding))
+    return Grid(values.shape[1], values.shape[2], is_exact), vectors_of
 
 
 def viewer_like(
@@ -280,74 +395,77 @@ def highest_images(codes: Codes) -> Int[np.ndarray, "latents pictures"]:
 def draw(
     coders: Sequence[Coder],
     images: Activations,
-    viewer: Viewer,
-    open_image: Callable[[str], Image.Image],
+    grid: Grid,
+    vectors_of: VectorsOf,
     most_images: int,
-) -> list[Maps]:
+) -> Iterator[Maps]:
     """Draw heatmaps of the pictures that activate each latent of some SAEs most.
 
     Args:
         coders: SAEs of one backbone's embeddings.
         images: the images whose embeddings they encode.
-        viewer: what looks at the pictures.
-        open_image: returns the picture of a path. One that cannot be read has no map.
+        grid: the positions.
+        vectors_of: returns the vectors of some rows of `images` at these positions.
+            Pictures that it leaves out have no map.
         most_images: so many pictures are looked at, at most: the highest of every
-            latent first, then the second of every latent, and so on.
+            latent first, then the second of every latent, and so on; of these, those
+            that are so of the most latents.
 
     Returns:
-        The maps of each SAE.
+        The maps of each SAE in turn.
     """
-    if not coders:
-        return []
     highest = [
         highest_images(coder.encode(coder.open_inputs(images.embeddings)))
         for coder in coders
     ]
-    on_cpu = [copy.deepcopy(coder).cpu() for coder in coders]
-    by_rank = np.concatenate([rows.T for rows in highest], axis=1).ravel()
-    looked_at = np.sort(pd.unique(by_rank[by_rank >= 0])[:most_images])
-    # (m, 15, positions) of each SAE; NaN where there is no map.
-    positions = viewer.height * viewer.width
-    drawn = [np.full((*rows.shape, positions), np.nan, np.float16) for rows in highest]
-    paths = images.index["path"].to_numpy()
+    looked_at = _pictures_of_most_latents(highest, len(images.index), most_images)
+    # A row for each map. Maps are held as bytes, since they may be many.
+    tables = []
+    for rows_of_latents in highest:
+        latents, ranks = np.isin(rows_of_latents, looked_at).nonzero()
+        image = rows_of_latents[latents, ranks]
+        tables.append(pd.DataFrame({"latent": latents, "rank": ranks, "image": image}))
+    maps = [
+        np.zeros((len(table), grid.height * grid.width), np.uint8) for table in tables
+    ]
+    spreads = [np.full(len(table), np.nan) for table in tables]
+    seen: list[int] = []
     for start in range(0, len(looked_at), _BATCH):
         report_progress(start, len(looked_at), "pictures looked at")
-        batch = {}
-        for row in looked_at[start : start + _BATCH]:
-            with suppress(*pictures.UNREADABLE):
-                batch[row] = open_image(paths[row])
-        if not batch:
-            continue
-        vectors = viewer.vectors(list(batch.values())).flatten(1, 2)
-        for row, at_row in zip(batch, vectors, strict=True):
-            length = viewer.length_of(images.embeddings[row], at_row)
-            for coder, rows_of_latents, maps in zip(
-                on_cpu, highest, drawn, strict=True
-            ):
-                latents, ranks = (rows_of_latents == row).nonzero()
-                values = at_positions(coder, at_row, length, latents)
-                maps[latents, ranks] = values.T.clamp(-6e4, 6e4).numpy()
+        vectors_of_rows = vectors_of(looked_at[start : start + _BATCH].tolist())
+        seen += vectors_of_rows
+        for row, vectors in vectors_of_rows.items():
+            length = grid.length_of(images.embeddings[row], vectors)
+            for number, coder in enumerate(coders):
+                places = np.flatnonzero(tables[number]["image"] == row)
+                latents = tables[number]["latent"].to_numpy()[places]
+                values = at_positions(coder, vectors, length, latents).T
+                shown = values.clamp_min(0).numpy()
+                maps[number][places] = to_bytes(shown)
+                spreads[number][places] = [spread(heatmap) for heatmap in shown]
     report_progress(len(looked_at), len(looked_at), "pictures looked at")
-    return [_maps(rows, maps) for rows, maps in zip(highest, drawn, strict=True)]
+    for coder, table, of_maps in zip(coders, tables, spreads, strict=True):
+        counts = table["rank"] < SPREAD_PICTURES
+        by_latent = pd.Series(of_maps)[counts].groupby(table["latent"]).mean()
+        # Those of one SAE after another are let go of.
+        table = table.assign(map=[bytes(heatmap) for heatmap in maps.pop(0)])
+        shown_maps = table[table["image"].isin(seen)].drop(columns="rank")
+        yield Maps(shown_maps, by_latent.reindex(range(coder.m)).to_numpy())
 
 
-def _maps(
-    highest: Int[np.ndarray, "latents pictures"],
-    drawn: Float[np.ndarray, "latents pictures positions"],
-) -> Maps:
-    latents, ranks = (~np.isnan(drawn[:, :, 0])).nonzero()
-    shown = np.maximum(drawn[latents, ranks].astype(np.float32), 0)
-    table = pd.DataFrame(
-        {
-            "latent": latents,
-            "image": highest[latents, ranks],
-            "map": [bytes(row) for row in to_bytes(shown)],
-        }
-    )
-    spreads = np.full(highest.shape, np.nan)
-    spreads[latents, ranks] = [spread(row) for row in shown]
-    of_latents = pd.DataFrame(spreads[:, :SPREAD_PICTURES]).mean(axis=1)
-    return Maps(table, of_latents.to_numpy())
+def _pictures_of_most_latents(
+    highest: Sequence[Int[np.ndarray, "latents pictures"]],
+    image_count: int,
+    most_images: int,
+) -> Int[np.ndarray, " looked_at"]:
+    if not highest:
+        return np.zeros(0, int)
+    chosen = []
+    for rank in range(PICTURES):
+        of_rank = np.concatenate([rows[:, rank] for rows in highest])
+        counts = np.bincount(of_rank[of_rank >= 0], minlength=image_count)
+        chosen.append(np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)])
+    return np.sort(pd.unique(np.concatenate(chosen))[:most_images])
 
 
 def to_bytes(
@@ -368,6 +486,7 @@ def run(
     out: Path,
     *,
     most_images: int,
+    controls: Sequence[str] = (),
     artifacts: Path = Path("results/artifacts"),
     device: str = "cpu",
 ) -> None:
@@ -384,6 +503,7 @@ def run(
         dataset: folder of the dataset's index.
         out: the folder to write into.
         most_images: so many test images are looked at, at most.
+        controls: methods whose SAEs get none, since no page shows their latents.
         artifacts: folder of fetched artifacts.
         device: of PyTorch: cpu, cuda, cuda:1, mps, or auto for the best there is.
 
@@ -391,7 +511,11 @@ def run(
         UserError: a file is missing or damaged, or an image cannot be read.
     """
     opened_bank = read_bank(bank)
-    saes = [sae for sae in opened_bank.saes if sae.chosen and sae.ok]
+    saes = [
+        sae
+        for sae in opened_bank.saes
+        if sae.chosen and sae.ok and sae.method not in controls
+    ]
     test = store.read(activations / "test")
     spec = files.read_json(dataset / "manifest.json", "manifest of dataset")["spec"]
     key_tables = [rows.table([], (*KEY, "latent", "image", "map"))]
@@ -402,11 +526,13 @@ def run(
     except NoPositions as error:
         facts = {"missing": str(error)}
     else:
-        open_image = datasets.reader(spec, artifacts)
+        facts = viewer.facts()
+        vectors_of = viewer.reader(
+            test.index["path"].to_numpy(), datasets.reader(spec, artifacts)
+        )
         coders = [opened_bank.open(sae) for sae in saes]
-        facts = viewer.facts(coders)
         for sae, maps in zip(
-            saes, draw(coders, test, viewer, open_image, most_images), strict=True
+            saes, draw(coders, test, viewer, vectors_of, most_images), strict=True
         ):
             cell = (opened_bank.dataset, opened_bank.backbone, opened_bank.k)
             values = (*cell, *sae.table_key, "test")
@@ -414,9 +540,9 @@ def run(
             key_tables.append(_keyed(key, maps.table))
             latents = {"latent": range(len(maps.spread)), "spread": maps.spread}
             latent_tables.append(_keyed(key, pd.DataFrame(latents)))
-    table = rows.joined(key_tables).replace_schema_metadata(
-        {"facts": files.dumps(facts)}
-    )
+    # `rows.joined` would copy them all.
+    table = pa.concat_tables(key_tables, promote_options="permissive")
+    table = table.replace_schema_metadata({"facts": files.dumps(facts)})
     files.write_parquet(out / "maps.parquet", table)
     for name in ("metrics", "curves"):
         files.write_parquet(out / f"{name}.parquet", rows.table([]))

@@ -15,7 +15,9 @@ from safetensors.torch import save_file
 from scoring.examples import TinyBank
 from sklearn.datasets import load_sample_images
 from support.embeddings import write_split
+from timm.data.transforms import CenterCropOrPad, ResizeKeepRatio
 from torch import nn
+from torchvision import transforms
 from torchvision.transforms import functional
 
 from sae.core import files
@@ -40,6 +42,10 @@ def lite(tmp_path, monkeypatch):
     """Load EfficientNet-Lite0 with weights drawn by lot."""
     torch.manual_seed(0)
     model = timm.create_model("tf_efficientnet_lite0").eval()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2)
     monkeypatch.setattr(efficientnet_lite, "full_model", lambda *_: model)
     options = efficientnet_lite.Options(
         model="tf_efficientnet_lite0", artifacts=["efficientnet_lite0"]
@@ -107,11 +113,30 @@ def test_the_mean_over_positions_is_the_pre_activation(
     load, input_norm, tmp_path, monkeypatch
 ):
     backbone = load(tmp_path, monkeypatch)
+    check_mean(backbone, input_norm)
+    if load is lite:  # Folded.
+        parts = backbone.folded_positions.modules()
+        assert not any(isinstance(part, nn.BatchNorm2d) for part in parts)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("input_norm", ["none", "unit_l2"])
+def test_the_mean_is_so_with_trained_weights(input_norm, fetched):
+    options = efficientnet_lite.Options(
+        model="tf_efficientnet_lite0", artifacts=["efficientnet_lite0"]
+    )
+    backbone = efficientnet_lite.load(options, fetched("efficientnet_lite0"), 160)
+    check_mean(backbone, input_norm)
+
+
+def check_mean(backbone, input_norm):
     backbone.model.eval()
     images = torch.stack([backbone.transform(picture) for picture in PICTURES])
     with torch.no_grad():
         embeddings = backbone.model(images)
-        vectors = backbone.positions(images)
+        vectors = backbone.folded_positions(images)
+    differences = (vectors.mean(dim=(1, 2)) - embeddings).norm(dim=1)
+    assert (differences < 1e-5 * embeddings.norm(dim=1)).all()
     assert min(vectors.shape[1:3]) >= 5
     coder = coder_of(embeddings.shape[1], input_norm)
     # By the formula in the coder's docstring, without its own function.
@@ -124,8 +149,9 @@ def test_the_mean_over_positions_is_the_pre_activation(
             float(embedding.norm()),
             np.arange(coder.m),
         )
+        tolerance = 1e-5 * max(1, float(expected[picture].detach().abs().max()))
         torch.testing.assert_close(
-            at_positions.mean(dim=0), expected[picture], rtol=1e-5, atol=1e-5
+            at_positions.mean(dim=0), expected[picture], rtol=1e-5, atol=tolerance
         )
 
 
@@ -194,7 +220,8 @@ def test_maps_show_where_the_colour_is(tmp_path):
         "height": 8, "width": 8, "square": None, "enlarged": 64, "exact": True,
     }  # fmt: skip
     images = Activations(embeddings, index, {})
-    (maps,) = heatmaps.draw([coder], images, viewer, pictures.__getitem__, 10)
+    vectors_of = viewer.reader([0, 1], pictures.__getitem__)
+    (maps,) = heatmaps.draw([coder], images, viewer, vectors_of, 10)
     by_pair = {(row.latent, row.image): row.map for row in maps.table.itertuples()}
     assert set(by_pair) == {(0, 0), (0, 1), (1, 0), (1, 1)}
     top_left = np.zeros((8, 8), int)
@@ -208,8 +235,58 @@ def test_maps_show_where_the_colour_is(tmp_path):
     np.testing.assert_allclose(maps.spread, [1 / 8, 1 / 8, np.nan])
 
     # The highest picture of each latent comes first.
-    (fewer,) = heatmaps.draw([coder], images, viewer, pictures.__getitem__, 1)
+    (fewer,) = heatmaps.draw([coder], images, viewer, vectors_of, 1)
     assert fewer.table["image"].tolist() == [0, 0]
+
+
+def test_the_picture_that_is_highest_of_most_latents_is_looked_at_first():
+    embeddings = np.array([[3, 0, 0], [2, 5, 4]], np.float32)
+    coder = Coder(3, 3, 3)
+    coder.fill({"W_enc": torch.eye(3)})
+    images = Activations(embeddings, pd.DataFrame({"path": ["", ""]}), {})
+
+    def vectors_of(rows):
+        return {row: torch.from_numpy(embeddings[[row]]) for row in rows}
+
+    grid = heatmaps.Grid(1, 1, is_exact=True)
+    (maps,) = heatmaps.draw([coder], images, grid, vectors_of, 1)
+    assert maps.table["latent"].tolist() == [0, 1, 2]
+    assert set(maps.table["image"]) == {1}
+    # One that cannot be read has no map.
+    (maps,) = heatmaps.draw([coder], images, grid, lambda _: {}, 2)
+    assert maps.table.empty and np.isnan(maps.spread).all()
+
+
+@pytest.mark.parametrize(
+    ("steps", "square"),
+    [
+        ([transforms.Resize(100), transforms.CenterCrop(80)], 0.8),
+        ([transforms.Resize([100]), transforms.CenterCrop(100)], 1),
+        ([transforms.Resize((90, 90)), transforms.CenterCrop(90)], None),
+        ([transforms.Resize((90, 90))], None),
+        ([transforms.Resize((90, 90)), transforms.CenterCrop(80)], "squashes"),
+        ([transforms.Resize(90), transforms.CenterCrop(100)], "pads"),
+        ([ResizeKeepRatio(90), CenterCropOrPad(90)], "pads"),
+    ],
+)
+def test_what_a_transform_shows_of_a_picture(steps, square):
+    cells = load_cells(None)
+    transform = transforms.Compose([*steps, transforms.ToTensor()])
+    backbone = Backbone(cells.model, transform, positions=cells.positions)
+    if isinstance(square, str):
+        with pytest.raises(heatmaps.NoPositions, match=square):
+            heatmaps.Viewer(lambda _: backbone, None)
+    else:
+        assert heatmaps.Viewer(lambda _: backbone, None).square == square
+
+
+def test_an_sae_that_standardises_inputs_has_approximate_maps_beside_exact_ones():
+    kinds = [
+        heatmaps.kind_of(coder_of(8, input_norm), True)
+        for input_norm in ("unit_l2", "unit_l2_layernorm", "none")
+    ]
+    assert kinds == ["exact", "approximate", "exact"]
+    assert heatmaps.kind_of(coder_of(8, "none"), False) == "approximate"
 
 
 GIVEN = {"loader": "precomputed", "family": "f", "model": "m"}
@@ -263,8 +340,9 @@ def test_the_step_draws_what_was_chosen_and_joins_its_spread(pictures_of):
     bank.add("topk", coder=red_coder(), chosen=True)
     bank.add("reg1", coder=red_coder())
     bank.add("reg2", chosen=True, status="diverged")
+    bank.add("untrained", coder=red_coder(), chosen=True)
     stage = folder / "scores/heatmaps"
-    arguments = {"most_images": 1, "artifacts": folder}
+    arguments = {"most_images": 1, "controls": ["untrained"], "artifacts": folder}
     heatmaps.run(bank.file, folder / "b", folder / "d", stage, **arguments)
 
     table = files.read_table(stage / "maps.parquet")
@@ -319,7 +397,7 @@ def test_a_site_of_any_sae_has_them_too(pictures_of):
     explore(**arguments, out=folder / "with", backbone="b")
     about = payload(folder / "with", "overview")
     assert about["cells"][0]["where"]["height"] == 8
-    assert about["saes"][0]["where"] is True
+    assert about["saes"][0]["where"] == "exact"
     maps = payload(folder / "with", "where/0")
     assert unpacked(maps["image"]).reshape(16, 15)[0].tolist()[:3] == [0, 1, 65535]
     lit = unpacked(maps["maps"]).reshape(16, 15, 8, 8)
@@ -332,6 +410,52 @@ def test_a_site_of_any_sae_has_them_too(pictures_of):
     assert not (folder / "without/data/where").exists()
     with pytest.raises(UserError, match="these embeddings are of b; name the folder"):
         explore(**arguments, out=folder / "other", backbone="c")
+
+
+def test_a_site_takes_positions_that_were_made_elsewhere(pictures_of):
+    folder = pictures_of(GIVEN)
+    saefile.save(red_coder(), folder / "sae.safetensors")
+    embeddings = np.load(folder / "b/test/embeddings.npy")
+    positions = np.zeros((2, 2, 3, 3), np.float32)
+    # All of what is red is in the upper right position.
+    positions[..., 1:] = embeddings[:, None, None, 1:]
+    positions[:, 0, 2, 0] = 6 * embeddings[:, 0]
+    file = folder / "positions.npy"
+    arguments = {
+        "sae": [str(folder / "sae.safetensors")],
+        "activations": folder / "b/test",
+        "images": folder / "photos",
+        "positions": file,
+        "out": folder / "site",
+    }
+
+    def about(positions):
+        np.save(file, positions)
+        explore(**arguments)
+        overview = payload(folder / "site", "overview")
+        return overview["cells"][0]["where"], overview["saes"][0]["where"]
+
+    grid, kind = about(positions)
+    assert (grid["height"], grid["width"], grid["square"]) == (2, 3, None)
+    assert kind == "exact"
+    lit = unpacked(payload(folder / "site", "where/0")["maps"]).reshape(16, 15, 6)
+    assert lit[0, :2].tolist() == [[0, 0, 255, 0, 0, 0]] * 2
+    # What float16 rounds is not held against them.
+    assert about(positions.astype(np.float16))[1] == "exact"
+    assert about(positions * 1.01)[1] == "approximate"
+
+    for wrong, says in [
+        (positions[:1], r"needed: floats of shape \(2, h, w, 3\)"),
+        (positions[..., :2], r"float32 of shape \(2, 2, 3, 2\)"),
+        (positions.astype(int), "holds int64"),
+        (positions * np.nan, "row 0 .* holds NaN"),
+    ]:
+        with pytest.raises(UserError, match=says):
+            about(wrong)
+    with pytest.raises(UserError, match="give one of them"):
+        explore(**arguments, backbone="b")
+    with pytest.raises(UserError, match="there are none: name"):
+        explore(**{**arguments, "images": None})
 
 
 def test_where_prints_the_highest_latents_and_draws_them(

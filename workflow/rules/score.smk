@@ -125,6 +125,11 @@ rule heatmaps:
         meaning=meaning_of("heatmaps"),
         device=COMPUTE.device,
         most=lambda w: cfg.experiments[w.experiment].heatmaps,
+        controls=lambda w: [
+            name
+            for name in cfg.experiments[w.experiment].methods
+            if cfg.methods[name].control
+        ],
         activations=lambda w: paths.ACTIVATIONS.format(**w),
         dataset=lambda w: paths.DATASETS.format(**w),
         artifacts=paths.ARTIFACTS,
@@ -134,7 +139,8 @@ rule heatmaps:
             "heatmaps",
             "--bank {input.bank} --activations {params.activations}"
             " --dataset {params.dataset} --artifacts {params.artifacts}"
-            " --out {params.out} --most-images {params.most} --threads {threads}"
+            " --out {params.out} --most-images {params.most}"
+            " --controls {params.controls} --threads {threads}"
             " --device {params.device}",
         )
 

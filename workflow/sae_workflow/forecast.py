@@ -323,8 +323,8 @@ class JobSizes:
         most_images = self.config.experiments[self.at.experiment].heatmaps
         share = min(1, most_images / self.images["test"])
         share *= self.images["test"] / self.images["all"]
-        # In float32, without what makes embedding fast: about thrice its time.
-        return 3 * share * self.embedding()
+        # In float32, and where the grid is coarse in pictures of twice the size.
+        return 4 * share * self.embedding()
 
     def training(self) -> float:
         """Return what it takes to train the SAEs of a cell, and to encode validation."""
@@ -414,6 +414,7 @@ IN_MEMORY: dict[str, Callable[[JobSizes], float]] = {
     "inputs": lambda sizes: sizes.inputs(*SPLITS),
     "codes": lambda sizes: 8 * sizes.images["held out"] * sizes.job.plan.k,
     "largest_sae": lambda sizes: 8 * sizes.m * sizes.d,
+    "chosen_saes": lambda sizes: 8 * sizes.m * sizes.d * sizes.chosen,
     "sae_of_each_method": lambda sizes: (
         8 * sizes.m * sizes.d * len(sizes.job.plan.methods)
     ),

@@ -127,6 +127,7 @@ def load(
     )
 
     def positions(images: torch.Tensor) -> torch.Tensor:
-        return trunk[:3](images).permute(0, 2, 3, 1)
+        features = model.blocks(model.bn1(model.conv_stem(images)))
+        return features.permute(0, 2, 3, 1)
 
     return Backbone(trunk, preprocessing(model, image_size), positions=positions)

@@ -19,6 +19,7 @@ from sae.models.coder import Coder
 from sae.report.site import heatmaps, images, latents, pack, start, trials
 from sae.report.site.concepts import ShownConcepts, is_matched, stands_for_payload
 from sae.report.site.overview import Overview
+from sae.scoring.heatmaps import kind_of
 
 HERE = Path(__file__).parent
 PACKAGES = (
@@ -54,10 +55,15 @@ class ShownSae:
     is_chosen: bool = True
     maps: pd.DataFrame | None = None
 
-    @property
-    def has_maps(self) -> bool:
-        """Whether there is a heatmap of any of its latents."""
-        return self.maps is not None and len(self.maps) > 0
+    def kind_of_maps(self, facts: dict[str, Any] | None) -> str | None:
+        """Return whether its heatmaps are exact or approximate; None without any.
+
+        Args:
+            facts: Those of the cell's grid (`sae.scoring.heatmaps.Grid`).
+        """
+        if facts is None or self.maps is None or self.maps.empty:
+            return None
+        return kind_of(self.coder, facts["exact"])
 
 
 @dataclass

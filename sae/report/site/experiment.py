@@ -213,7 +213,7 @@ class _Experiment:
         heatmaps, facts = self._read_heatmaps(cell)
         for sae in shown:
             sae.maps = cells.rows_of_sae(heatmaps, saes[sae.method])
-            self._sae_rows[sae.number]["where"] = sae.has_maps
+            self._sae_rows[sae.number]["where"] = sae.kind_of_maps(facts)
         added = build.add_cell(
             site,
             cell,

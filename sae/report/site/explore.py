@@ -44,7 +44,13 @@ from sae.report.site.concepts import (
 )
 from sae.report.site.overview import Overview
 from sae.scoring import alone
-from sae.scoring.heatmaps import Maps, NoPositions, draw, viewer_like
+from sae.scoring.heatmaps import (
+    Maps,
+    NoPositions,
+    draw,
+    read_positions,
+    viewer_like,
+)
 from sae.scoring.metrics import concepts as concepts_metric
 from sae.scoring.rows import CELL
 from sae.scoring.stage import options_of
@@ -68,6 +74,7 @@ def explore(
     images: Path | None = None,
     concepts: Path | None = None,
     backbone: str = "",
+    positions: Path | None = None,
     heatmaps: Count = 2000,
     card: Path | None = None,
     device: str = "cpu",
@@ -98,6 +105,9 @@ def explore(
         backbone: the backbone of the embeddings, by its name in the config, for
             heatmaps of where in pictures latents fire; the embeddings are a folder
             that it made.
+        positions: instead, for embeddings that were made elsewhere: a .npy file
+            (N, h, w, d) of vectors at h x w positions of each of their N images, all of
+            a picture from its upper left to its lower right.
         heatmaps: so many pictures get heatmaps, at most.
         card: a folder that `python -m sae card` wrote of one of them; the site begins
             with it.
@@ -130,7 +140,7 @@ def explore(
         )
 
     maps, facts = _draw_heatmaps(
-        coders, test, viewed, backbone, heatmaps, artifacts, device
+        coders, test, viewed, backbone, positions, heatmaps, artifacts, device
     )
     shown = []
     metric_rows = []
@@ -176,30 +186,41 @@ def _draw_heatmaps(
     images: Activations,
     viewed: "ViewedImages",
     backbone: str,
+    positions: Path | None,
     most_images: int,
     artifacts: Path,
     device: str,
 ) -> tuple[list[Maps], dict[str, Any] | None]:
     """Return the heatmaps of each SAE, and what they are; none if none are asked."""
-    if not backbone:
+    if not backbone and positions is None:
         return [], None
+    if backbone and positions is not None:
+        raise UserError(
+            "--backbone and --positions both say what is at positions of pictures: "
+            "give one of them"
+        )
+    if viewed.open_image is None:
+        raise UserError(
+            "heatmaps lie over pictures, and there are none: name --dataset or --images"
+        )
+    if positions is not None:
+        grid, vectors_of = read_positions(positions, images, viewed.test)
+        maps = draw(coders, images, grid, vectors_of, most_images)
+        return list(maps), grid.facts()
+
     name = images.manifest["backbone"]["name"]
     if backbone != name:
         raise UserError(
             f"--backbone {backbone}: these embeddings are of {name}; name the folder of "
             f"embeddings that {backbone} made"
         )
-    if viewed.open_image is None:
-        raise UserError(
-            "--backbone looks at pictures, and there are none: name --dataset or "
-            "--images"
-        )
     try:
         viewer = viewer_like(images.manifest, artifacts, device)
     except NoPositions as error:
         return [], {"missing": str(error)}
-    maps = draw(coders, images, viewer, viewed.open_image, most_images)
-    return maps, viewer.facts(coders)
+    vectors_of = viewer.reader(images.index["path"].to_numpy(), viewed.open_image)
+    maps = draw(coders, images, viewer, vectors_of, most_images)
+    return list(maps), viewer.facts()
 
 
 def _check_out(out: Path) -> None:
@@ -428,9 +449,8 @@ def compose(
     (backbone,) = names.backbones
     cell = (dataset, backbone, shown[0].coder.k)
     methods = [sae.method for sae in shown]
-    contents = _overview(out.name, names, cell, shown, metrics, test)
+    contents = _overview(out.name, names, cell, shown, metrics, test, heatmaps)
     contents.cells[0]["concepts"] = concepts is not None
-    contents.cells[0]["where"] = heatmaps
     with build.folder(out) as site:
         added = build.add_cell(site, cell, shown, test, methods, concepts=concepts)
         unreadable = site_images.write(
@@ -492,6 +512,7 @@ def _overview(
     shown: Sequence[ShownSae],
     metrics: pd.DataFrame,
     test: Activations,
+    heatmaps: dict[str, Any] | None,
 ) -> Overview:
     """Return the overview, but for `start` and `provenance`."""
     dataset, backbone, k = cell
@@ -527,6 +548,7 @@ def _overview(
         "d": test.embeddings.shape[1],
         "images": 0,
         "concepts": False,
+        "where": heatmaps,
         "judge": None,
         "saes": list(range(len(shown))),
         "chance": {"ms": metrics["ms_floor"].iloc[0]},
@@ -540,7 +562,7 @@ def _overview(
             "alive": int((sae.table["n_active"] > 0).sum()),
             "m": sae.coder.m,
             "scores": row,
-            "where": sae.has_maps,
+            "where": sae.kind_of_maps(heatmaps),
         }
         for number, (sae, row) in enumerate(zip(shown, scores, strict=True))
     ]

@@ -809,7 +809,7 @@ def write(
                 "detection_auc": None if cell else 0.7,
             },
             "chosen": n != 1,
-            "where": n == 0,
+            "where": "exact" if n == 0 else None,
         }
         for n, (cell, method) in enumerate([(0, 0), (0, 1), (1, 0)])
     ]

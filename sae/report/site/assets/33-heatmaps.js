@@ -56,18 +56,19 @@ function placeOn(pictureSize, square) {
 }
 
 /**
- * Say what the heatmaps of a cell are, or why there are none; null if none are asked.
+ * Say what the heatmaps of an SAE are, or why its cell has none; null if none are
+ * asked.
  */
-SITE.aboutMaps = ({ where }) => {
+SITE.aboutMaps = ({ where }, saeRow) => {
   if (!where) return null;
   if (where.missing) return note(`No heatmaps: ${where.missing}.`);
   const grid = `${where.height} x ${where.width} positions`;
   const size = where.enlarged
     ? ` of pictures enlarged to ${where.enlarged} pixels (embeddings: of smaller ones)`
     : "";
-  return note(`Lit is where it fires, by ${grid}${size}. `, where.exact
+  return note(`Lit is where it fires, by ${grid}${size}. `, saeRow.where === "exact"
     ? "Before what is negative is cut off, their mean is its pre-activation. "
     : "An approximation: their mean is not its pre-activation. ",
-  "Pale pictures have no heatmap.");
+  "Pale pictures have no heatmap; of one that is all dark no position is positive.");
 };
 })();

@@ -42,7 +42,7 @@ async function showLatent({ parts, query }) {
     note(name !== null && [numberedName, ", "], SITE.cellName(cell)),
     stepsBar(context),
     SITE.latentFacts(sae, latent, images),
-    (isWhere || cell.where?.missing) && SITE.aboutMaps(cell),
+    (isWhere || cell.where?.missing) && SITE.aboutMaps(cell, saeRow),
     firing.length === 0 && SITE.words("dead"),
     await Promise.all(SITE.sectionsOf("latent", context)),
     SITE.credit(images));
