@@ -46,6 +46,7 @@ PROFILE ?=
 CONFIG ?=
 CELL ?=
 READ ?=
+SITE =
 # The config of a profile would give way to these.
 LAID_OVER = $(if $(CONFIG),--configfile config.yaml $(if $(PROFILE),$(wildcard $(PROFILE)/compute.yaml)) $(CONFIG))
 

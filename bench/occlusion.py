@@ -37,7 +37,9 @@ def main() -> None:
     cell = f"{arguments.dataset}/{arguments.backbone}"
     (bank_file,) = arguments.experiment.glob(f"saes/{cell}/*/bank.json")
     bank = read_bank(bank_file)
-    coder = bank.open(next(sae for sae in bank.saes if sae.method == "topk"))
+    coder = bank.open(
+        next(sae for sae in bank.saes if sae.method == "topk" and sae.chosen)
+    )
     test = store.read(results / f"activations/{cell}/test")
     manifest = files.read_json(results / f"datasets/{arguments.dataset}/manifest.json")
     open_image = datasets.reader(manifest["spec"], results / "artifacts")

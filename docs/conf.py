@@ -22,7 +22,7 @@ extensions = [
 # The source is the whole repository, so that links between its files are links here too.
 root_doc = "README"
 include_patterns = ["*.md", "docs/**.md", "config/*.md"]
-exclude_patterns = ["docs/_*"]
+exclude_patterns = ["docs/_*", "docs/results/*/extensions"]
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 # Written out, types such as ArrayLike fill the page; the docstrings say shapes, and a link leads to the source.

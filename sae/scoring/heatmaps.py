@@ -269,18 +269,21 @@ def _seen_square(transform: Any) -> float | None:
         raise NoPositions("the backbone's transform pads pictures")
     resized = [step.size for step in steps if isinstance(step, Resize)]
     cropped = [step.size for step in steps if isinstance(step, CenterCrop)]
-    if not resized or not cropped:
+    if not cropped:
         return None
-    sides = np.ravel(resized[0])
-    if len(sides) == 1:  # Of the shorter side; the other one follows.
-        if max(cropped[0]) > sides[0]:
-            raise NoPositions("the backbone's transform pads pictures")
-        return min(cropped[0]) / int(sides[0])
-    if list(sides) != list(cropped[0]):
+    sides = np.ravel(resized[0]) if resized else []
+    if list(sides) == list(cropped[0]):
+        return None
+    if len(sides) == 2:
         raise NoPositions(
             "the backbone's transform squashes pictures, and then cuts off their edge"
         )
-    return None
+    if len(sides) == 0 or len(set(cropped[0])) > 1:
+        raise NoPositions("the backbone's transform shows no square of a known size")
+    # Of the shorter side; the other one follows.
+    if max(cropped[0]) > sides[0]:
+        raise NoPositions("the backbone's transform pads pictures")
+    return cropped[0][0] / int(sides[0])
 
 
 def read_positions(
@@ -330,7 +333,8 @@ def read_positions(
     rounding = np.finfo(np.result_type(np.float16, values.dtype)).eps
     tolerance = max(EXACT, rounding, np.finfo(images.embeddings.dtype).eps)
     is_exact = True
-    for row, vectors in vectors_of(np.unique(checked).tolist()).items():
+    for row in np.unique(checked).tolist():
+        vectors = vectors_of([row])[row]
         embedding = images.embeddings[row].astype(np.float64)
         difference = np.linalg.norm(vectors.double().mean(dim=0).numpy() - embedding)
         is_exact &= bool(difference <= tolerance * np.linalg.norm(embedding))

@@ -266,6 +266,8 @@ def test_the_picture_that_is_highest_of_most_latents_is_looked_at_first():
         ([transforms.Resize((90, 90))], None),
         ([transforms.Resize((90, 90)), transforms.CenterCrop(80)], "squashes"),
         ([transforms.Resize(90), transforms.CenterCrop(100)], "pads"),
+        ([transforms.CenterCrop(90)], "no square"),
+        ([transforms.Resize(100), transforms.CenterCrop((60, 90))], "no square"),
         ([ResizeKeepRatio(90), CenterCropOrPad(90)], "pads"),
     ],
 )
