@@ -201,7 +201,9 @@ def _say_minutes(
         UserError: It takes more than half an hour, and nobody agreed.
     """
     minutes = (saes * steps * step_seconds + other_seconds) / 60
-    work = f"training about {saes} SAEs to compare it with, each for {steps} steps or "
+    work = (
+        f"training {saes} SAEs or more to compare it with, each for {steps} steps or "
+    )
     work += "more, and scoring them"
     if saes == 0:
         work = "scoring; the trials of Top-k are in the store"

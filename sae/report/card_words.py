@@ -210,7 +210,7 @@ def notes(content: Mapping[str, Any]) -> list[str]:
         )
     said += [
         f"Tuned Top-k: SAEs of {references['m']:,} latents, k = {references['k']}, "
-        f"trained here for {references['steps']} steps, some for fewer or for twice as many: of "
+        f"trained here for {references['steps']} steps, some for other lengths: of "
         f"{len(references['trials'])} trials those that are best on validation images, "
         "trained again with other seeds and read on test images. The interval is over "
         "test images, by groups, and these seeds. Level: it lies within .01 of 0.",

@@ -94,7 +94,8 @@ def where(
         activation = f"{activation_of.get(number, 0):.3g}"
         spread = heatmaps.spread(shown[place])
         name = name_of.get(int(number), "")
-        titles.append(f"latent {number}: {activation} {name}".rstrip())
+        called = f" ({name})" if name else ""
+        titles.append(f"latent {number}{called}: {activation}")
         print(
             f"{titles[-1]:<40} half of it in {100 * spread:.0f} % of the positions"
             if spread == spread

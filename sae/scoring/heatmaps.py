@@ -271,8 +271,8 @@ def _seen_square(transform: Any) -> float | None:
     cropped = [step.size for step in steps if isinstance(step, CenterCrop)]
     if not cropped:
         return None
-    sides = np.ravel(resized[0]) if resized else []
-    if list(sides) == list(cropped[0]):
+    sides = np.ravel(resized[0]).tolist() if resized else []
+    if sides == list(cropped[0]):
         return None
     if len(sides) == 2:
         raise NoPositions(
@@ -283,7 +283,7 @@ def _seen_square(transform: Any) -> float | None:
     # Of the shorter side; the other one follows.
     if max(cropped[0]) > sides[0]:
         raise NoPositions("the backbone's transform pads pictures")
-    return cropped[0][0] / int(sides[0])
+    return cropped[0][0] / sides[0]
 
 
 def read_positions(

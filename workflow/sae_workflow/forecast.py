@@ -577,9 +577,9 @@ def small_training(config: Config, experiment: str) -> Iterator[str]:
                 yield (
                     f"dataset {dataset}: {train_images / recipe.m:.1f} training images "
                     f"a latent (m = {recipe.m}) and {step_count} steps of training: "
-                    f"with less than {FEWEST_IMAGES} and {FEWEST_STEPS} latents die "
-                    "and methods hardly differ; take a smaller m, more `steps` "
-                    "(docs/data.md)"
+                    f"below {FEWEST_IMAGES} images a latent, or {FEWEST_STEPS} steps, "
+                    "latents die and methods hardly differ; take a smaller m, more "
+                    "`steps` (docs/data.md)"
                 )
 
 
@@ -647,7 +647,8 @@ def _describe_disk(
         )
     yield from unknown
     free = shutil.disk_usage(".").free
-    yield f"  total {total / 1e9:,.2f} GB; free here {free / 1e9:,.2f} GB"
+    lacking = f": {(total - free) / 1e9:,.2f} GB too little" if total > free else ""
+    yield f"  total {total / 1e9:,.2f} GB; free here {free / 1e9:,.2f} GB{lacking}"
 
 
 def _describe_hours(config: Config, experiment: str) -> Iterator[str]:
@@ -677,8 +678,13 @@ def _describe_hours(config: Config, experiment: str) -> Iterator[str]:
     text = f"{hours:,.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"
     if hours > 48:
         text = f"{hours / 24:,.0f} days"
-    assumed = "" if on_cpu else ", of which those of a GPU are assumed"
-    yield f"  Here: about {text}, by the rates in {settings.COSTS}{assumed}."
+    if on_cpu:
+        yield f"  Here: about {text}, by the rates in {settings.COSTS}."
+        return
+    yield (
+        f"  On one GPU, a job after the other: about {text}, by the rates in "
+        f"{settings.COSTS},\n  of which those of a GPU are assumed."
+    )
 
 
 def _hours_text(hours: float) -> str:

@@ -152,18 +152,23 @@ def _price(methods: list[str], effects: pd.DataFrame, score: str, names: Names) 
     parts = []
     for method in methods:
         losses = []
+        has_interval = False
         for priced_score in OWN_FRONTS:
             if (method, priced_score) not in effects.index:
                 continue
             row = effects.loc[(method, priced_score)]
+            has_interval |= bool(pd.notna(row["high"]))
             if row["high"] < 0:
                 effect = published.interval(row["effect"], row["low"], row["high"])
                 losses.append(f"{SCORES[priced_score].label} ({effect})")
-        lost = " and in ".join(losses) or "no score (no interval lies below 0)"
+        lost = "loses in no score (no interval lies below 0)"
+        if losses:
+            lost = f"loses in {' and in '.join(losses)}"
+        elif not has_interval:
+            lost = "has too few blocks to say in which scores it loses"
         r2_difference = published.signed(effects.loc[(method, score), "r2_difference"])
         parts.append(
-            f"{names.method(method)} loses in {lost}, and its R² differs by "
-            f"{r2_difference}"
+            f"{names.method(method)} {lost}, and its R² differs by {r2_difference}"
         )
     price = f"What it costs: {'; '.join(parts)}."
 

@@ -212,7 +212,8 @@ def _draw_heatmaps(
     if backbone != name:
         raise UserError(
             f"--backbone {backbone}: these embeddings are of {name}; name the folder of "
-            f"embeddings that {backbone} made"
+            f"embeddings that {backbone} made (results/activations/DATASET/{backbone}), "
+            "or give --positions"
         )
     try:
         viewer = viewer_like(images.manifest, artifacts, device)

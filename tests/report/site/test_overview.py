@@ -205,8 +205,8 @@ def test_what_is_not_comparable_says_why_and_has_no_effect_at_the_same_r2():
         "comparable (1 block, too few; mean of 1 cell: +0.012).",
         "Reg. 2 beside Baseline at the same R²: detection is not comparable (out of "
         "reach in 2 of 4 cells).",
-        "What it costs: Reg. 1 loses in no score (no interval lies below 0), and its "
-        "R² differs by -0.002.",
+        "What it costs: Reg. 1 has too few blocks to say in which scores it loses, and "
+        "its R² differs by -0.002.",
     ]
     places = overview.Places([], NAMES.methods)
     leaderboard = overview.leaderboard_rows(
