@@ -64,7 +64,14 @@ def where(
             "experiment wrote of it (results/NAME/saes/...), or look at its latents with "
             "`explore --backbone`"
         )
-    manifest = read_own_manifest(encoder, sae, activations / str(dataset) / backbone)
+    folder = activations / str(dataset) / backbone
+    if not folder.exists():
+        raise UserError(
+            f"{folder} does not exist: this looks at a picture as the embeddings of "
+            f"{dataset} were made. Run it in the checkout of the experiment, or name "
+            "--activations; --backbone is one whose folder lies there"
+        )
+    manifest = read_own_manifest(encoder, sae, folder)
     embeddings = embed_like(
         manifest, image.parent, [image.name], artifacts, device, workers=0
     )
