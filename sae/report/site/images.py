@@ -151,11 +151,14 @@ def write(
             thumbnails[row] = image
 
     side = max((max(image.size) for image in thumbnails.values()), default=0)
+    sizes = {image.size for image in thumbnails.values()}
+    fill_squares = sizes == {(side, side)}
     rows_on_sheets = sorted(thumbnails)
     sheet_starts = range(0, len(thumbnails), ACROSS**2)
     for sheet_number, start in enumerate(sheet_starts):
         rows_on_sheet = rows_on_sheets[start : start + ACROSS**2]
-        sheet = _sheet([thumbnails[row] for row in rows_on_sheet], side)
+        shown = [thumbnails[row] for row in rows_on_sheet]
+        sheet = _sheet(shown, side, fill_squares)
         sheet_file = folder / "data/images" / f"{number}-{sheet_number}.webp"
         sheet.save(sheet_file, quality=QUALITY)
 
@@ -168,6 +171,7 @@ def write(
         "label": pack.index(image_classes, len(class_names)),
         "classes": [printed(name) for name in class_names],
         "side": side,
+        "fillSquares": fill_squares,
         "sheets": len(sheet_starts),
         "place": pack.packed(places, "u32"),
         "pictures": {
@@ -190,9 +194,10 @@ def _most_shown_first(
     return pd.unique(np.append(by_rank[np.isin(by_rank, rows)], by_lot))
 
 
-def _sheet(thumbnails: list[Image.Image], side: int) -> Image.Image:
+def _sheet(
+    thumbnails: list[Image.Image], side: int, fill_squares: bool
+) -> Image.Image:
     # What they leave free is transparent.
-    fill_squares = all(image.size == (side, side) for image in thumbnails)
     mode = "RGB" if fill_squares else "RGBA"
     row_count = -(-len(thumbnails) // ACROSS)
     sheet = Image.new(mode, (ACROSS * side, row_count * side))

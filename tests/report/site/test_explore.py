@@ -82,6 +82,7 @@ def test_any_sae_has_a_site(place):
     shown = payload(place / "site", "images/0")
     assert shown["ids"][:2] == ["0/00.png", "0/02.png"]
     assert shown["side"] == 64 and shown["sheets"] == 1
+    assert shown["fillSquares"] is False
     assert unpacked(shown["place"]).tolist() == [*range(39), 2**32 - 1]
     assert shown["classes"] == []
     assert "1/39.png" in about["provenance"]["left_out"][0]
@@ -132,7 +133,8 @@ def test_the_images_of_the_embeddings_own_dataset_are_shown(place, caplog):
         write_split(folder / "test", [x], index, made_by)
         with caplog.at_level("INFO", "sae.progress"):
             explore(sae=saes, activations=folder, out=place / name)
-        assert payload(place / name, "images/0")["sheets"] == sheets
+        shown = payload(place / name, "images/0")
+        assert (shown["sheets"], shown["fillSquares"]) == (sheets, bool(sheets))
         assert ("without images" in caplog.text) == (not sheets)
     # A dataset that has no pictures.
     folder = place / "results/datasets/pictures"

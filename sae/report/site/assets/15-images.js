@@ -19,6 +19,7 @@ SITE.isNone = (array, value) =>
  *   isLabelled: whether they have classes.
  *   idOf(image), classOf(image): names; the class is null where an image has none.
  *   hasThumbnail(image).
+ *   fillSquares: whether all thumbnails are square, without borders.
  *   pictureSize(image): {width, height} of its picture, in pixels; null without one.
  *   pictureSide: the longest side of any picture, in pixels; 0 where there are none.
  *   conceptNames: of the concepts that count, or null where there are none.

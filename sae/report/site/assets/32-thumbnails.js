@@ -83,8 +83,8 @@ SITE.picture = (images, image, size) => {
  * entries: [{image, value (an activation; may be left out)}], in the order given.
  * size: of an image, in pixels; beyond that of the sheets its picture is shown, if
  * it has one. filters: of the links. mapOf(image): what is drawn over a picture
- * (`SITE.loadMaps`); an image without that is pale. A thumbnail has borders, over
- * which no map fits.
+ * (`SITE.loadMaps`); an image without that is pale. Over thumbnails with borders no map
+ * fits.
  */
 SITE.strip = (cell, images, entries, size = 64, filters = {}, mapOf = null) => {
   const item = ({ image, value }) => {
@@ -95,7 +95,8 @@ SITE.strip = (cell, images, entries, size = 64, filters = {}, mapOf = null) => {
       "data-image": image,
     };
     const picture = SITE.picture(images, image, size);
-    const map = SITE.hasPictureAt(images, image, size) && mapOf?.(image);
+    const isWhole = images.fillSquares || SITE.hasPictureAt(images, image, size);
+    const map = isWhole && mapOf?.(image);
     if (map) picture.append(map);
     else if (mapOf) picture.classList.add("unmapped");
     return h("li", h("a", attributes, picture));
