@@ -194,9 +194,7 @@ def _most_shown_first(
     return pd.unique(np.append(by_rank[np.isin(by_rank, rows)], by_lot))
 
 
-def _sheet(
-    thumbnails: list[Image.Image], side: int, fill_squares: bool
-) -> Image.Image:
+def _sheet(thumbnails: list[Image.Image], side: int, fill_squares: bool) -> Image.Image:
     # What they leave free is transparent.
     mode = "RGB" if fill_squares else "RGBA"
     row_count = -(-len(thumbnails) // ACROSS)
