@@ -218,9 +218,11 @@ def read(folder: Path) -> Submission:
     for name in expected:
         files.check_sum(folder / name, record.sha256[name], record_file, advice)
     made_by = files.read_json(folder / leaderboard.MADE_BY)
-    for name in (record.experiment, made_by.get("experiment")):
-        if name != folder.name:
-            raise UserError(f"{folder} has rows or a record of {name!r}: {advice}")
+    for experiment in (record.experiment, made_by.get("experiment")):
+        if experiment != folder.name:
+            raise UserError(
+                f"{folder} has rows or a record of {experiment!r}: {advice}"
+            )
     _refuse_config(folder)
     return record
 
