@@ -225,7 +225,8 @@ more must be found again, of each tuned method, on each split, with each seed. I
 of them R² may differ by {r2}, detection and MS by {detection}, detection of all latents by {all}:
 no three seeds of one trial differ by more in any kept result. On the mean over a tuned
 method's SAEs on a split none may differ by more than {mean}, which this page calls
-equivalent. That finds rows that were not made as they say; it does not make a
+equivalent. A method's difference from Top-k, of detection and MS in the cell, may
+differ by {effect}, since those of three seeds do not differ by more either. That finds rows that were not made as they say; it does not make a
 difference of some thousandths sure, and of the other cells it says nothing.
 """
 INCONCLUSIVE_IN_WORDS = (
@@ -303,6 +304,7 @@ def page() -> str:
                 detection=decimals(again.TOLERANCE[DETECTION]),
                 all=decimals(again.TOLERANCE["detection_auc_all"]),
                 mean=decimals(again.TOLERANCE_OF_MEAN),
+                effect=decimals(again.TOLERANCE_OF_EFFECT),
             )
         ),
     ]

@@ -13,6 +13,7 @@ from sae_workflow import again, settings, submission
 from support.errors import refused_naming
 
 from bench import leaderboard
+from sae.comparison import fronts
 from sae.comparison import leaderboard as result_rows
 from sae.comparison.scores import SCORES, across_groups
 from sae.core import files
@@ -371,6 +372,28 @@ def test_forged_test_rows_under_other_names_are_refused(cell, seeds, methods):
         assert any(f"{method} on test, seed 5" in line for line in problems)
 
 
+def test_one_more_trial_of_another_name_that_changes_the_row_is_refused(cell):
+    """Half of the SAEs may be of other names, so a forger adds one that is best."""
+    made_by = result_rows.read(ROOT / "docs/results/fair").made_by
+    assert again.refusals_of_effects(cell, cell, made_by) == []
+    of_method = cell[cell["method"] == "reg1"]
+    fresh = of_method[of_method["seed"] > 0]
+    trial = fresh.loc[fresh["r2"].idxmax(), "trial"]
+    added = of_method[of_method["trial"] == trial].copy()
+    added["trial"] += "_"
+    added["detection_auc"] += 0.1
+    added["r2"] += 0.01
+    forged = pd.concat([cell, added], ignore_index=True)
+    assert again.refusals(again.compare(forged, cell, TUNED)) == []
+    (line,) = again.refusals_of_effects(forged, cell, made_by)
+    assert "detection: reg1" in line
+    (line,) = again.refusals_of_effects(cell, forged, made_by)
+    # One that no side compares is no difference; one that one side compares is.
+    without = cell[cell["method"] != "reg2"]
+    lines = again.refusals_of_effects(without, cell, made_by)
+    assert len(lines) == 2 and all("reg2" in line for line in lines)
+
+
 def test_half_of_the_saes_are_found_again(cell):
     """One side has 10 trials of Reg. 1 at the tuning seed, the other some of them."""
     rows = cell[(cell["method"] == "reg1") & (cell["seed"] == 0)]
@@ -450,3 +473,19 @@ def test_seeds_of_kept_results_differ_by_no_more_than_is_tolerated(experiment):
         ranges = of_trial.max() - of_trial.min()
         assert len(ranges) > 150
         assert ranges.max() <= tolerance
+
+
+@pytest.mark.parametrize("experiment", ["fair", "photographs", "rivals"])
+def test_seeds_of_kept_results_have_effects_within_what_is_tolerated(experiment):
+    metrics, made_by = result_rows.read(ROOT / "docs/results" / experiment)
+    rule = made_by.fronts
+    metrics = across_groups(fronts.of_protocol(metrics, rule))
+    effects = fronts.effects(metrics, made_by.methods.tuned, rule)
+    effects = effects[effects["reading"] == fronts.VALIDATION]
+    effects = effects[effects["score"].isin(["detection_auc", "ms"])]
+    of_cell = effects[effects["width"] == rule.widths[0]].groupby(
+        [*CELL, "method", "score"]
+    )["effect"]
+    ranges = of_cell.max() - of_cell.min()
+    assert len(ranges) > 40
+    assert ranges.max() <= again.TOLERANCE_OF_EFFECT

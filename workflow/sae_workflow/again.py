@@ -9,9 +9,10 @@ scores are compared with the submitted ones. On one machine they are the same to
 bit. On another one floats differ, so that validation may choose other trials: half of
 the SAEs at least must be the same, of each method that is tuned, on each split and with
 each seed; and their scores differ by no more than `TOLERANCE`, the means of methods on
-a split by no more than `TOLERANCE_OF_MEAN`. The tables are made anew from the rows in
-any case. If all is well, made_again.json says what was made, and `python
-bench/leaderboard.py` marks the rows.
+a split by no more than `TOLERANCE_OF_MEAN`, what the leaderboard averages over cells by
+no more than `TOLERANCE_OF_EFFECT`. The tables are made anew from the rows in any case.
+If all is well, made_again.json says what was made, and `python bench/leaderboard.py`
+marks the rows.
 
 Entries of somebody else's are code, which runs here: they are named, and nothing starts
 before `--read` says that they were read.
@@ -28,7 +29,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sae.comparison import leaderboard
+from sae.comparison import fronts, leaderboard
 from sae.comparison.outcomes import NEGLIGIBLE
 from sae.comparison.scores import SCORES, across_groups
 from sae.config.extends import write_out_sections
@@ -53,6 +54,10 @@ TOLERANCE = {"r2": 0.02, DETECTION: 0.03, "detection_auc_all": 0.04, MS: 0.03}
 # And by how much the mean over the SAEs of a method that is tuned, on a split: what the
 # leaderboard calls equivalent. A control has too few SAEs for it.
 TOLERANCE_OF_MEAN = NEGLIGIBLE
+# And by how much the difference from the baseline, which the leaderboard averages over
+# cells. An SAE that was not trained here is seen in nothing else. No three seeds give
+# differences in a cell that are further apart in any kept result.
+TOLERANCE_OF_EFFECT = 0.02
 # Of a tuned method's SAEs on a split and with a seed, of the submitted ones and of those
 # that were made here: new seeds on test are few, and are what the leaderboard reads.
 LEAST_SHARED = 0.5
@@ -95,9 +100,11 @@ def main(experiment: str, *cell: str, read: bool = False) -> int | None:
     made = _make(experiment, made_cell, config_file)
     submission.make_tables("rebuild", folder, "--config", config_file)
     is_of_cell = (rows.metrics[CELL] == list(made_cell.wildcards.values())).all(axis=1)
-    comparison = compare(rows.metrics[is_of_cell], made, rows.made_by.methods.tuned)
+    submitted = rows.metrics[is_of_cell]
+    comparison = compare(submitted, made, rows.made_by.methods.tuned)
     say(describe(comparison))
     problems = refusals(comparison)
+    problems += refusals_of_effects(submitted, made, rows.made_by)
     images = files.read_json(paths.DATASET.format(dataset=made_cell.dataset))["images"]
     said = record.training_images[made_cell.dataset]
     if said != images["train"]:
@@ -146,7 +153,7 @@ def refuse_other_claims(
         UserError: names what differs.
     """
     experiment = record.experiment
-    advice = f"check out its commit ({record.commit}) if that is an older one, else refuse it"
+    advice = f"check out its commit, {record.commit[:8]}, if it is an older one"
     differing = READING & {*submission.differing_parts(config, experiment, folder)}
     if differing:
         raise UserError(
@@ -354,6 +361,43 @@ def refusals(comparison: dict[str, Any]) -> list[str]:
                 f"{abs(row['mean']):.3g}, more than {TOLERANCE_OF_MEAN}"
             )
     return lines
+
+
+def refusals_of_effects(
+    submitted: pd.DataFrame, made: pd.DataFrame, made_by: leaderboard.MadeBy
+) -> list[str]:
+    """Return which methods differ from their baseline otherwise than was submitted.
+
+    Args:
+        submitted: Tidy metrics of a cell.
+        made: The same, made again.
+        made_by: What made them.
+    """
+    effects = pd.DataFrame(
+        {
+            "submitted": _effects(submitted, made_by),
+            "made": _effects(made, made_by),
+        }
+    )
+    difference = (effects["submitted"] - effects["made"]).abs()
+    is_other = difference > TOLERANCE_OF_EFFECT
+    is_other |= effects["submitted"].isna() != effects["made"].isna()
+    return [
+        f"{SCORES[score].label}: {method} differs from its baseline by "
+        f"{row['submitted']:+.3f} as submitted and by {row['made']:+.3f} here"
+        for (method, score), row in effects[is_other].iterrows()
+    ]
+
+
+def _effects(metrics: pd.DataFrame, made_by: leaderboard.MadeBy) -> pd.Series:
+    """Return the effects of a cell that the leaderboard averages."""
+    rule = made_by.fronts
+    metrics = across_groups(fronts.of_protocol(metrics, rule))
+    table = fronts.by_cell(fronts.effects(metrics, made_by.methods.tuned, rule))
+    is_shown = table["score"].isin([DETECTION, MS])
+    is_shown &= table["width"] == rule.widths[0]
+    is_shown &= table["reading"] == fronts.VALIDATION
+    return table[is_shown].set_index(["method", "score"])["effect"]
 
 
 def _refuse_unread(folder: Path, read: bool) -> None:
