@@ -226,8 +226,9 @@ of them R² may differ by {r2}, detection and MS by {detection}, detection of al
 no three seeds of one trial differ by more in any kept result. On the mean over a tuned
 method's SAEs on a split none may differ by more than {mean}, which this page calls
 equivalent. A method's difference from Top-k, of detection and MS in the cell, may
-differ by {effect}, since those of three seeds do not differ by more either. That finds rows that were not made as they say; it does not make a
-difference of some thousandths sure, and of the other cells it says nothing.
+differ by {effect}, since those of three seeds do not differ by more either. That finds
+rows that were not made as they say; it does not make a difference of some thousandths
+sure, and of the other cells it says nothing.
 """
 INCONCLUSIVE_IN_WORDS = (
     "neither. The interval holds what is still possible; it is not corrected, so it may "
