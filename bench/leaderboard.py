@@ -49,7 +49,7 @@ class Setting(NamedTuple):
             apart.
         rows: Who made them, one of `OWN`, `SUBMITTED` and `MADE_AGAIN`.
         page: The page of its folder that tells of it.
-        labels: How its methods are printed (`Names`); None: as the config says.
+        names: How its methods are printed; None: as the config says.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Setting(NamedTuple):
     part: str | None = None
     rows: str = OWN
     page: str = "README.md"
-    labels: dict[str, Any] | None = None
+    names: Names | None = None
 
 
 # {kind of data: its settings}.
@@ -194,34 +194,41 @@ writes the folder `docs/results/mine`: the rows of every SAE; the tables made of
 `config.yaml`, all that the experiment uses, with what it takes over written out; a copy
 of your extensions; and `submission.json`. That holds the commit, the machine, the
 versions of libraries, and the SHA-256 of each of these files but the tables. Open a
-pull request with the folder and this page. Nobody edits a number by hand.
+pull request with the folder and this page. Nobody edits a number by hand. `mine` is no
+experiment of the project, and nothing in the folder is a link.
 """
 BEFORE_AGAIN = """
-**Read the code first.** What lies in `docs/results/mine/extensions` is a stranger's
-program. `make again` would run it with your rights; it names the files, and does
-nothing until `READ=1` says that you have read them. Look at `config.yaml`, too: it says
-which files and models are opened and fetched. Then, in a checkout of your own,
+**Read the code first.** Besides this page, the pull request changes
+`docs/results/mine` alone, and has no `made_again.json`: `git diff --stat main...` lists
+its files. What lies in `docs/results/mine/extensions` is a stranger's program. `make
+again` would run it with your rights; it names the files, and does nothing until
+`READ=1` says that you have read them. Do not run the tests before that, either: they
+make tables by the submitted config. Look at `config.yaml`, too: it says which files and
+models are opened and fetched. Then, in a checkout of your own,
 """
 AGAIN_COMMAND = "make again EXPERIMENT=mine READ=1"
 WHAT_IS_MADE_AGAIN = """
 checks the files against their hashes, makes the tables anew from the rows, and runs one
 cell by the submitted config: embeddings, SAEs, scores. It is the cell of the fewest
 training images and the smallest k, or `CELL='DATASET BACKBONE K'`, which the submitter
-cannot know. It prints what differs in code and libraries, and the largest difference of
-each score, and says *made again* or what is not as submitted. If all is well,
-`made_again.json` records it, and this page marks the rows; a later edit of the folder
-takes the mark away.
+cannot know. It prints which entries the submitter added or defines otherwise, what
+differs in code and libraries, and the largest difference of each score, and says *made
+again* or what is not as submitted. If all is well, `made_again.json` records it, and
+this page marks the rows; a later edit of the folder, tables included, takes the mark
+away.
 """
 RULE_IN_WORDS = """
 **What may differ.** On one machine, with as many threads, the scores are the same to
 the bit. Another processor rounds otherwise, and training makes more of it, nearly as
 much as of another seed; validation may then choose other trials. So half of the SAEs or
-more must be found again. In each of them R² may differ by {r2}, detection and MS by
-{detection}, detection of all latents by {all}: no three seeds of one trial differ by more in any
-kept result. On the mean over the SAEs of a tuned method none may differ by more than
-{mean}, which this page calls equivalent. That finds rows that were not made as they say;
-it does not make a difference of some thousandths sure, and of the other cells it says
-nothing.
+more must be found again, of each tuned method, on each split, with each seed. In each
+of them R² may differ by {r2}, detection and MS by {detection}, detection of all latents by {all}:
+no three seeds of one trial differ by more in any kept result. On the mean over a tuned
+method's SAEs on a split none may differ by more than {mean}, which this page calls
+equivalent. A method's difference from Top-k, of detection and MS in the cell, may
+differ by {effect}, since those of three seeds do not differ by more either. That finds
+rows that were not made as they say; it does not make a difference of some thousandths
+sure, and of the other cells it says nothing.
 """
 INCONCLUSIVE_IN_WORDS = (
     "neither. The interval holds what is still possible; it is not corrected, so it may "
@@ -247,10 +254,10 @@ def page() -> str:
         for setting in settings_of_kind:
             means, differences = read(setting)
             designs.append(describe(setting, means))
-            labels = setting.labels
-            if labels is None:
+            names = setting.names
+            if names is None:
                 labels = settings.printed_names(config, setting.experiment)
-            names = Names.model_validate(labels)
+                names = Names.model_validate(labels)
             for line in compare(setting, means, differences, names):
                 lines.append({**line, "rows": setting.rows})
         table = pd.DataFrame(lines)
@@ -298,6 +305,7 @@ def page() -> str:
                 detection=decimals(again.TOLERANCE[DETECTION]),
                 all=decimals(again.TOLERANCE["detection_auc_all"]),
                 mean=decimals(again.TOLERANCE_OF_MEAN),
+                effect=decimals(again.TOLERANCE_OF_EFFECT),
             )
         ),
     ]
@@ -319,20 +327,20 @@ def submissions() -> list[Setting]:
     for file in sorted(RESULTS.glob(f"*/{submission.RECORD}")):
         record = submission.read(file.parent)
         rows = SUBMITTED
-        commits = f"made by commit {record['commit'][:8]}, on {record['machine']}"
+        commits = f"made by commit {record.commit[:8]}, on {record.machine}"
         made_again = submission.made_again(file.parent)
         if made_again is not None:
             rows = MADE_AGAIN
             commits += f"; {say_made_again(made_again)}"
         found.append(
             Setting(
-                record["experiment"],
-                record["experiment"],
-                record["design"],
+                record.experiment,
+                record.experiment,
+                record.design,
                 commits,
                 rows=rows,
                 page="tables/fronts.md",
-                labels=record["names"],
+                names=record.names,
             )
         )
     return found

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 
+import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT
@@ -12,8 +13,11 @@ from sae_workflow import again, settings, submission
 from support.errors import refused_naming
 
 from bench import leaderboard
+from sae.comparison import fronts
+from sae.comparison import leaderboard as result_rows
 from sae.comparison.scores import SCORES, across_groups
 from sae.core import files
+from sae.report.names import Names
 from sae.scoring.rows import CELL, KEY, read_metrics
 
 MACHINE = "a processor, 1 thread a job, device cpu"
@@ -47,33 +51,46 @@ def test_a_submitted_config_means_the_same_over_another_config(experiment):
 @pytest.fixture
 def submitted(tmp_path, monkeypatch):
     """Return the folder of a submission: the rows of `fair`, and a penalty."""
-    monkeypatch.setattr(leaderboard, "RESULTS", tmp_path)
+    monkeypatch.setattr(leaderboard, "RESULTS", tmp_path / "docs/results")
     monkeypatch.setattr(leaderboard, "SETTINGS", {})
-    folder = tmp_path / "mine"
+    folder = tmp_path / "docs/results/mine"
     shutil.copytree(ROOT / "docs/results/fair", folder)
+    made_by = files.read_json(folder / "made_by.json")
+    files.write_json(folder / "made_by.json", {**made_by, "experiment": "mine"})
     penalty = folder / "extensions/penalties/mine.py"
     penalty.parent.mkdir(parents=True)
     penalty.write_text("raise SystemExit('this was run')\n")
     (folder / "config.yaml").write_text("extensions: docs/results/mine/extensions\n")
-    names = ["metrics.parquet", "config.yaml", "extensions/penalties/mine.py"]
     config = settings.read_config(ROOT / "config.yaml")
     record = {
         "experiment": "mine",
         "design": "a design",
         "names": settings.printed_names(config, "fair"),
         "training_images": {},
-        "commit": "0123456789",
+        "commit": "0123456789" * 4,
         "machine": MACHINE,
         "versions": {},
-        "sha256": {name: files.sha256(folder / name) for name in names},
     }
-    files.write_json(folder / "submission.json", record)
+    seal(folder, record)
     return folder
+
+
+HASHED = (
+    *("metrics.parquet", "curves.parquet", "latents.parquet", "made_by.json"),
+    *("config.yaml", "extensions/penalties/mine.py"),
+)
+
+
+def seal(folder, record, names=HASHED):
+    """Write a record with hashes of the files as they are, as a forger would."""
+    sums = {name: files.sha256(folder / name) for name in names}
+    files.write_json(folder / "submission.json", {**record, "sha256": sums})
 
 
 def record_made_again(folder):
     found = {
         "submission": files.sha256(folder / "submission.json"),
+        "tables": submission.sums_of_tables(folder),
         "cell": {"dataset": "emoji", "backbone": "lite", "k": 32},
         "largest_difference": {"detection_auc": 0.0021},
         "commit": "abcdef0123",
@@ -98,6 +115,14 @@ def test_the_leaderboard_says_whether_rows_were_made_again(submitted):
     words = " ".join(page.split())
     assert "emoji / lite / 32" in words and "by .0021 at" in words
 
+    # A table is not the one that was made of the rows.
+    table = submitted / "tables/front_means.csv"
+    text = table.read_text()
+    table.write_text(text.replace("inconclusive", "better"))
+    assert marks_of(leaderboard.page()) == {"as submitted"}
+    table.write_text(text)
+    assert marks_of(leaderboard.page()) == {"made again"}
+
     # What was made again was another submission.
     record = files.read_json(submitted / "submission.json")
     files.write_json(submitted / "submission.json", {**record, "design": "another"})
@@ -117,13 +142,177 @@ def test_altered_and_added_files_of_a_submission_are_refused(submitted):
     with refused_naming(str(added), "submission.json"):
         submission.read(submitted)
     added.unlink()
-    assert submission.read(submitted)["experiment"] == "mine"
+    assert submission.read(submitted).experiment == "mine"
+
+
+@pytest.mark.parametrize("missing", HASHED)
+def test_a_record_has_a_hash_of_every_file(submitted, missing):
+    record = files.read_json(submitted / "submission.json")
+    seal(submitted, record, [name for name in HASHED if name != missing])
+    with refused_naming(str(submitted / missing), "submission.json"):
+        submission.read(submitted)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("sha256", None),
+        ("design", "a | b"),
+        ("design", "a\n## b"),
+        ("machine", "<script>"),
+        ("commit", "main"),
+        ("names", {"methods": {"topk": {"label": "a | b"}}}),
+    ],
+)
+def test_a_record_that_is_not_right_is_refused(submitted, key, value):
+    record = files.read_json(submitted / "submission.json")
+    files.write_json(submitted / "submission.json", {**record, key: value})
+    part = "label" if key == "names" else key
+    with refused_naming("submission.json", part, "submit again"):
+        submission.read(submitted)
+
+
+@pytest.mark.parametrize("file", ["submission.json", "made_by.json"])
+def test_a_folder_has_rows_and_record_of_its_own_name(submitted, file):
+    # Else the page would show the numbers of one under the mark of the other.
+    content = files.read_json(submitted / file)
+    files.write_json(submitted / file, {**content, "experiment": "photographs"})
+    if file == "made_by.json":
+        seal(submitted, files.read_json(submitted / "submission.json"))
+    with refused_naming(str(submitted), "photographs"):
+        submission.read(submitted)
 
 
 def test_code_of_others_does_not_run_before_somebody_read_it(submitted, monkeypatch):
-    monkeypatch.setattr(submission, "KEPT", submitted.parent)
+    monkeypatch.chdir(submitted.parents[2])
+    shutil.copy(ROOT / "config.yaml", ".")
     with refused_naming("extensions/penalties/mine.py", "READ=1"):
         again.main("mine")
+    with refused_naming("docs/results/yours", "no submission"):
+        again.main("yours")
+
+
+def test_code_of_others_lies_where_it_is_hashed_and_named(submitted):
+    penalty = submitted / "extensions/penalties/mine.py"
+    elsewhere = submitted.parents[2] / "elsewhere"
+    shutil.move(submitted / "extensions", elsewhere)
+    (submitted / "extensions").symlink_to(elsewhere)
+    assert penalty.exists()
+    with refused_naming(str(submitted / "extensions"), "link"):
+        submission.read(submitted)
+    (submitted / "extensions").unlink()
+    shutil.move(elsewhere, submitted / "extensions")
+    (penalty.parent / "_helper.py").symlink_to("/nowhere")
+    with refused_naming("_helper.py", "link"):
+        submission.read(submitted)
+    (penalty.parent / "_helper.py").unlink()
+    submission.read(submitted)
+
+    record = files.read_json(submitted / "submission.json")
+    for key, text in (
+        ("extensions", "extensions: docs/results/mine/tables"),
+        ("extensions", "extensions: docs/results/mine/extensions/../tables"),
+        ("compute", "compute: {threads: 1, shared: [/theirs]}"),
+        ("compute", "compute: [shared]"),
+    ):
+        (submitted / "config.yaml").write_text(text)
+        seal(submitted, record)
+        with refused_naming(str(submitted / "config.yaml"), key):
+            submission.read(submitted)
+
+
+def test_a_submission_has_no_name_of_the_project(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    for name in ("demo", "photographs"):  # Of config.yaml and config/experiments.
+        with refused_naming(name, "another name"):
+            submission.write(name)
+
+
+def test_entries_that_the_submitter_defines_otherwise_are_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    config, raw, _ = settings.read_files("config.yaml")
+    used = submission.used_config(config, raw, "fair")
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(used))
+    assert again.differing_entries(file) == []
+
+    recipe = config.experiments["fair"].training
+    used["methods"]["topk"]["lr"] = 0.7
+    used["training"][recipe]["steps"] = 1
+    used["metrics"]["detection"] = {"draws": 1}
+    used["claims"]["confidence"] = 0.5
+    used["backbones"]["mine"] = {"name": "another"}
+    file.write_text(yaml.safe_dump(used))
+    assert again.differing_entries(file) == [
+        "methods that the submitter defines otherwise: topk",
+        f"training that the submitter defines otherwise: {recipe}",
+        "backbones of the submitter's own: mine",
+        "metrics that the submitter defines otherwise: detection",
+        "claims that the submitter defines otherwise: confidence",
+    ]
+
+
+@pytest.fixture
+def claimed(tmp_path):
+    """Return what is said of the rows of `fair`: config, record, rows and folder."""
+    folder = tmp_path / "fair"
+    folder.mkdir()
+    for name in ("metrics.parquet", "made_by.json"):
+        shutil.copy(ROOT / "docs/results/fair" / name, folder)
+    config = settings.read_config(ROOT / "config.yaml")
+    rows = result_rows.read(folder)
+    # Kept ones are older than `families`.
+    reading = {
+        name: part
+        for name, part in settings.made_by(config, "fair").items()
+        if name in again.READING
+    }
+    made_by = files.read_json(folder / "made_by.json")
+    files.write_json(folder / "made_by.json", {**made_by, **reading})
+    images = {name: 9 for name in config.experiments["fair"].datasets}
+    record = submission.Submission(
+        experiment="fair",
+        design=submission.design(config, "fair", rows, images),
+        names=Names.model_validate(settings.printed_names(config, "fair")),
+        training_images=images,
+        commit="0" * 40,
+        machine=MACHINE,
+        versions={},
+        sha256={},
+    )
+    return config, record, rows, folder
+
+
+def test_rows_and_words_are_those_of_the_config(claimed):
+    config, record, rows, folder = claimed
+    again.refuse_other_claims(*claimed)
+
+    for changed in (
+        {"design": record.design.replace("trials", "or more trials")},
+        {"names": Names()},
+        {"training_images": {"emoji": 9}},
+    ):
+        other = record.model_copy(update=changed)
+        with refused_naming("submission.json", *changed):
+            again.refuse_other_claims(config, other, rows, folder)
+
+    metrics = rows.metrics
+    twice = rows._replace(metrics=pd.concat([metrics, metrics[:1]]))
+    with refused_naming("metrics.parquet", "twice"):
+        again.refuse_other_claims(config, record, twice, folder)
+    # Cells where a method does badly would be left out.
+    fewer = rows._replace(metrics=metrics[metrics["k"] == 32])
+    design = submission.design(config, "fair", fewer, record.training_images)
+    of_fewer = record.model_copy(update={"design": design})
+    with refused_naming("metrics.parquet", "other cells", "/ 16"):
+        again.refuse_other_claims(config, of_fewer, fewer, folder)
+
+    made_by = files.read_json(folder / "made_by.json")
+    methods = copy.deepcopy(made_by["methods"])
+    methods["methods"]["reg1"]["control"] = True
+    files.write_json(folder / "made_by.json", {**made_by, "methods": methods})
+    with refused_naming("made_by.json", "methods"):
+        again.refuse_other_claims(*claimed)
 
 
 @pytest.fixture
@@ -160,18 +349,71 @@ def test_the_mean_of_a_method_may_differ_by_less_than_one_sae(cell):
         ("untrained", 0.012, False),  # One SAE has no mean.
     ):
         forged = cell.copy()
-        forged.loc[forged["method"] == method, "detection_auc"] += change
+        # The leaderboard reads test. Over both splits it would be half as much.
+        is_forged = (forged["method"] == method) & (forged["split"] == "test")
+        forged.loc[is_forged, "detection_auc"] += change
         problems = again.refusals(again.compare(forged, cell, TUNED))
         assert len(problems) == is_refused
-        assert all(method in line for line in problems)
+        assert all(f"{method} on test" in line for line in problems)
 
 
-def test_a_cell_of_other_saes_is_not_made_again(cell):
-    trials = cell["trial"].unique()
-    few = cell[cell["trial"].isin(trials[: len(trials) // 4])]
-    (line,) = again.refusals(again.compare(cell, few, TUNED))
-    assert f"{len(few)} of {len(cell)}" in line
+@pytest.mark.parametrize("seeds", [(0, 3, 4, 5), (3, 4, 5)])
+@pytest.mark.parametrize("methods", [TUNED, ("reg2",)])
+def test_forged_test_rows_under_other_names_are_refused(cell, seeds, methods):
+    # A name that is not made here is compared with nothing.
+    is_forged = (cell["split"] == "test") & cell["method"].isin(methods)
+    is_forged &= cell["seed"].isin(seeds)
+    forged = cell.copy()
+    forged.loc[is_forged, "trial"] += "_"
+    forged.loc[is_forged, "detection_auc"] += 0.2
+    problems = again.refusals(again.compare(forged, cell, TUNED))
+    assert len(problems) == len(methods) * len(seeds)
+    for method in methods:
+        assert any(f"{method} on test, seed 5" in line for line in problems)
+
+
+def test_one_more_trial_of_another_name_that_changes_the_row_is_refused(cell):
+    """Half of the SAEs may be of other names, so a forger adds one that is best."""
+    made_by = result_rows.read(ROOT / "docs/results/fair").made_by
+    assert again.refusals_of_effects(cell, cell, made_by) == []
+    of_method = cell[cell["method"] == "reg1"]
+    fresh = of_method[of_method["seed"] > 0]
+    trial = fresh.loc[fresh["r2"].idxmax(), "trial"]
+    added = of_method[of_method["trial"] == trial].copy()
+    added["trial"] += "_"
+    added["detection_auc"] += 0.1
+    added["r2"] += 0.01
+    forged = pd.concat([cell, added], ignore_index=True)
+    assert again.refusals(again.compare(forged, cell, TUNED)) == []
+    (line,) = again.refusals_of_effects(forged, cell, made_by)
+    assert "detection: reg1" in line
+    (line,) = again.refusals_of_effects(cell, forged, made_by)
+    # One that no side compares is no difference; one that one side compares is.
+    without = cell[cell["method"] != "reg2"]
+    lines = again.refusals_of_effects(without, cell, made_by)
+    assert len(lines) == 2 and all("reg2" in line for line in lines)
+
+
+def test_half_of_the_saes_are_found_again(cell):
+    """One side has 10 trials of Reg. 1 at the tuning seed, the other some of them."""
+    rows = cell[(cell["method"] == "reg1") & (cell["seed"] == 0)]
+    trials = sorted(rows["trial"].unique())[:10]
+    ten = rows[rows["trial"].isin(trials)]
+    for count, is_refused in ((5, False), (4, True)):
+        some = ten[ten["trial"].isin(trials[:count])]
+        for submitted, made in ((ten, some), (some, ten)):
+            comparison = again.compare(submitted, made, TUNED)
+            assert bool(again.refusals(comparison)) == is_refused
+    assert "12 that were made here were not submitted" in again.describe(comparison)
+
+
+def test_a_cell_that_says_nothing_is_not_made_again(cell):
     assert again.refusals(again.compare(cell, cell[:0], TUNED))
+    (line,) = again.refusals(again.compare(cell, cell, []))
+    assert "CELL=" in line
+    without = cell.assign(detection_auc=float("nan"))
+    (line,) = again.refusals(again.compare(without, without, TUNED))
+    assert "detection" in line and "CELL=" in line
 
 
 def test_the_smallest_cell_is_made_again_if_none_is_named():
@@ -231,3 +473,19 @@ def test_seeds_of_kept_results_differ_by_no_more_than_is_tolerated(experiment):
         ranges = of_trial.max() - of_trial.min()
         assert len(ranges) > 150
         assert ranges.max() <= tolerance
+
+
+@pytest.mark.parametrize("experiment", ["fair", "photographs", "rivals"])
+def test_seeds_of_kept_results_have_effects_within_what_is_tolerated(experiment):
+    metrics, made_by = result_rows.read(ROOT / "docs/results" / experiment)
+    rule = made_by.fronts
+    metrics = across_groups(fronts.of_protocol(metrics, rule))
+    effects = fronts.effects(metrics, made_by.methods.tuned, rule)
+    effects = effects[effects["reading"] == fronts.VALIDATION]
+    effects = effects[effects["score"].isin(["detection_auc", "ms"])]
+    of_cell = effects[effects["width"] == rule.widths[0]].groupby(
+        [*CELL, "method", "score"]
+    )["effect"]
+    ranges = of_cell.max() - of_cell.min()
+    assert len(ranges) > 40
+    assert ranges.max() <= again.TOLERANCE_OF_EFFECT

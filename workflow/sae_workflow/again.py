@@ -7,10 +7,12 @@ The files are checked against their hashes; the cell (dataset, backbone, k) is r
 by the submitted config, by default that of the fewest training images; and each SAE's
 scores are compared with the submitted ones. On one machine they are the same to the
 bit. On another one floats differ, so that validation may choose other trials: half of
-the SAEs at least must be the same, and their scores differ by no more than `TOLERANCE`,
-the means of methods by no more than `TOLERANCE_OF_MEAN`. The tables are made anew from
-the rows in any case. If all is well, made_again.json says what was made, and `python
-bench/leaderboard.py` marks the rows.
+the SAEs at least must be the same, of each method that is tuned, on each split and with
+each seed; and their scores differ by no more than `TOLERANCE`, the means of methods on
+a split by no more than `TOLERANCE_OF_MEAN`, what the leaderboard averages over cells by
+no more than `TOLERANCE_OF_EFFECT`. The tables are made anew from the rows in any case.
+If all is well, made_again.json says what was made, and `python bench/leaderboard.py`
+marks the rows.
 
 Entries of somebody else's are code, which runs here: they are named, and nothing starts
 before `--read` says that they were read.
@@ -18,37 +20,51 @@ before `--read` says that they were read.
 Snakemake lacks it: it runs jobs again, and does not compare what comes out.
 """
 
+import json
+import shutil
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
-from sae.comparison import leaderboard
+from sae.comparison import fronts, leaderboard
 from sae.comparison.outcomes import NEGLIGIBLE
 from sae.comparison.scores import SCORES, across_groups
+from sae.config.extends import write_out_sections
 from sae.config.models import Config
+from sae.config.problems import Problems
+from sae.config.yaml_file import parse_file
 from sae.core import files, paths
 from sae.core.errors import UserError, describe_unknown
-from sae.core.options import from_record
+from sae.report.names import Names
 from sae.report.site.build import versions
 from sae.scoring.front import DETECTION, MS
-from sae.scoring.rows import CELL, KEY, read_metrics
+from sae.scoring.rows import CELL, KEY
 from sae_workflow import settings, submission
 from sae_workflow.command_line import run_command, say
-from sae_workflow.run import run_snakemake
+from sae_workflow.run import free_the_folder, run_snakemake
 from sae_workflow.settings import Cell
 
 # {score: by how much that of an SAE may differ}. Another processor rounds otherwise,
 # which training makes nearly as much of as of another seed. No three seeds of one trial
 # differ by more in any kept result.
 TOLERANCE = {"r2": 0.02, DETECTION: 0.03, "detection_auc_all": 0.04, MS: 0.03}
-# And by how much the mean over the SAEs of a method that is tuned: what the leaderboard
-# calls equivalent. A control has too few SAEs for it.
+# And by how much the mean over the SAEs of a method that is tuned, on a split: what the
+# leaderboard calls equivalent. A control has too few SAEs for it.
 TOLERANCE_OF_MEAN = NEGLIGIBLE
-LEAST_SHARED = 0.5  # of the submitted rows, one for each SAE and split
+# And by how much the difference from the baseline, which the leaderboard averages over
+# cells. An SAE that was not trained here is seen in nothing else. No three seeds give
+# differences in a cell that are further apart in any kept result.
+TOLERANCE_OF_EFFECT = 0.02
+# Of a tuned method's SAEs on a split and with a seed, of the submitted ones and of those
+# that were made here: new seeds on test are few, and are what the leaderboard reads.
+LEAST_SHARED = 0.5
+GROUP = ["method", "split", "seed"]
+# What of made_by.json decides on how rows are read, and not on how they were made.
+READING = {"methods", "fronts", "intervals", "families"}
+SECTIONS = ("methods", "training", "datasets", "backbones", "metrics", "protocols")
 
 
 def main(experiment: str, *cell: str, read: bool = False) -> int | None:
@@ -59,6 +75,7 @@ def main(experiment: str, *cell: str, read: bool = False) -> int | None:
     """
     folder = submission.KEPT / experiment
     record = submission.read(folder)
+    submission.refuse_name_of_the_project(experiment)
     _refuse_unread(folder, read)
     metrics_file = Path(paths.METRICS.format(experiment=experiment))
     if metrics_file.exists():
@@ -67,25 +84,33 @@ def main(experiment: str, *cell: str, read: bool = False) -> int | None:
             "them again in another one"
         )
     commit = submission.clean_commit()
+    # What came with the submission, and code that was compiled elsewhere.
+    (folder / submission.MADE_AGAIN).unlink(missing_ok=True)
+    for cache in folder.rglob("__pycache__"):
+        shutil.rmtree(cache)
+
     config_file = folder / submission.CONFIG
     config = settings.read_config("config.yaml", config_file)
-    made_cell = choose_cell(config, experiment, record["training_images"], cell)
-    for line in differences_of_checkout(config, experiment, folder, record, commit):
+    rows = leaderboard.read(folder)
+    refuse_other_claims(config, record, rows, folder)
+    made_cell = choose_cell(config, experiment, record.training_images, cell)
+    for line in differences_of_checkout(config, folder, record, commit):
         say(line)
 
     made = _make(experiment, made_cell, config_file)
     submission.make_tables("rebuild", folder, "--config", config_file)
-    submitted = read_metrics(folder / "metrics.parquet")
-    is_of_cell = (submitted[CELL] == list(made_cell.wildcards.values())).all(axis=1)
-    tuned = from_record(
-        leaderboard.MadeBy, files.read_json(folder / leaderboard.MADE_BY)
-    ).methods.tuned
-    comparison = compare(submitted[is_of_cell], made, tuned)
+    is_of_cell = (rows.metrics[CELL] == list(made_cell.wildcards.values())).all(axis=1)
+    submitted = rows.metrics[is_of_cell]
+    comparison = compare(submitted, made, rows.made_by.methods.tuned)
     say(describe(comparison))
     problems = refusals(comparison)
+    problems += refusals_of_effects(submitted, made, rows.made_by)
+    images = files.read_json(paths.DATASET.format(dataset=made_cell.dataset))["images"]
+    said = record.training_images[made_cell.dataset]
+    if said != images["train"]:
+        problems.append(f"{said} training images were said, here are {images['train']}")
     cell_name = " / ".join(map(str, made_cell.wildcards.values()))
     if problems:
-        (folder / submission.MADE_AGAIN).unlink(missing_ok=True)
         for line in problems:
             say(f"{experiment}, {cell_name}: {line}")
         say("not made again: the rows stay as submitted")
@@ -94,6 +119,7 @@ def main(experiment: str, *cell: str, read: bool = False) -> int | None:
     largest = {score: row["difference"] for score, row in comparison["largest"].items()}
     found = {
         "submission": files.sha256(folder / submission.RECORD),
+        "tables": submission.sums_of_tables(folder),
         "cell": made_cell.wildcards,
         "rows": comparison["shared"],
         "submitted_rows": comparison["submitted"],
@@ -107,6 +133,61 @@ def main(experiment: str, *cell: str, read: bool = False) -> int | None:
         f"made again: {experiment}, {cell_name}. `python bench/leaderboard.py` marks it"
     )
     return None
+
+
+def refuse_other_claims(
+    config: Config,
+    record: submission.Submission,
+    rows: leaderboard.ExperimentRows,
+    folder: Path,
+) -> None:
+    """Refuse a submission whose rows or words are not what its config gives.
+
+    Args:
+        config: The config with that of the submission laid over it.
+        record: What the submission says of itself.
+        rows: Its rows, and what made them.
+        folder: Its folder.
+
+    Raises:
+        UserError: names what differs.
+    """
+    experiment = record.experiment
+    advice = f"check out its commit, {record.commit[:8]}, if it is an older one"
+    differing = READING & {*submission.differing_parts(config, experiment, folder)}
+    if differing:
+        raise UserError(
+            f"{folder / leaderboard.MADE_BY} has other {', '.join(sorted(differing))} "
+            f"than its config gives: {advice}"
+        )
+    spec = config.experiments[experiment]
+    if record.training_images.keys() != {*spec.datasets}:
+        raise UserError(
+            f"{folder / submission.RECORD}: training_images: these are not of the "
+            f"config's datasets, {', '.join(spec.datasets)}"
+        )
+    design = submission.design(config, experiment, rows, record.training_images)
+    names = Names.model_validate(settings.printed_names(config, experiment))
+    for key, value in {"design": design, "names": names}.items():
+        if getattr(record, key) != value:
+            raise UserError(
+                f"{folder / submission.RECORD}: {key}: its config and rows give another "
+                f"one, {value}: {advice}"
+            )
+    twice = rows.metrics[rows.metrics.duplicated(KEY)]
+    if len(twice):
+        row = " / ".join(map(str, twice[KEY].iloc[0]))
+        raise UserError(f"{folder}: metrics.parquet has rows twice, such as {row}")
+    cells = {
+        tuple(cell.wildcards.values()) for cell in settings.cells(config, experiment)
+    }
+    differing_cells = cells ^ {*rows.metrics[CELL].itertuples(index=False, name=None)}
+    if differing_cells:
+        cell = " / ".join(map(str, min(differing_cells)))
+        raise UserError(
+            f"{folder}: its metrics.parquet and its config have other cells, such as "
+            f"{cell}"
+        )
 
 
 def choose_cell(
@@ -134,40 +215,53 @@ def choose_cell(
 
 
 def differences_of_checkout(
-    config: Config,
-    experiment: str,
-    folder: Path,
-    record: dict[str, Any],
-    commit: str,
+    config: Config, folder: Path, record: submission.Submission, commit: str
 ) -> list[str]:
     """Return lines on what may be looked at: entries, code and libraries that differ.
 
     Args:
         config: The config with that of the submission laid over it.
-        experiment: The experiment.
         folder: The submission's.
         record: What it says of itself.
         commit: Of this checkout.
     """
-    lines = []
-    usual, _ = settings.merge_config_files("config.yaml")
-    submitted = yaml.safe_load((folder / submission.CONFIG).read_text("utf-8"))
-    for section in ("methods", "datasets", "backbones", "metrics", "protocols"):
-        new = [name for name in submitted[section] if name not in usual[section]]
-        if new:
-            lines.append(f"{section} of the submitter's own: {', '.join(new)}")
-    if record["commit"] != commit:
-        lines.append(f"commit: {record['commit'][:8]}, here {commit[:8]}")
-    differing = submission.differing_parts(config, experiment, folder)
+    lines = differing_entries(folder / submission.CONFIG)
+    if record.commit != commit:
+        lines.append(f"commit: {record.commit[:8]}, here {commit[:8]}")
+    differing = submission.differing_parts(config, record.experiment, folder)
     if differing:
         lines.append(
             f"made_by.json differs here in {', '.join(differing)}: check out the "
             "submission's commit if the scores differ"
         )
     here = versions()
-    for package, version in record["versions"].items():
+    for package, version in record.versions.items():
         if here.get(package) != version:
             lines.append(f"{package}: {version}, here {here.get(package)}")
+    return lines
+
+
+def differing_entries(config_file: Path) -> list[str]:
+    """Return lines on a submitted config's entries that are not the project's."""
+    raw, _ = settings.merge_config_files("config.yaml")
+    # As a submitted config has them.
+    usual = json.loads(json.dumps(write_out_sections(raw, Problems())))
+    submitted = parse_file(config_file)
+    lines = []
+    for section in (*SECTIONS, "claims"):
+        entries = submitted.get(section) or {}
+        new = [name for name in entries if name not in usual[section]]
+        other = [
+            name
+            for name, entry in entries.items()
+            if name in usual[section] and entry != usual[section][name]
+        ]
+        if new:
+            lines.append(f"{section} of the submitter's own: {', '.join(new)}")
+        if other:
+            lines.append(
+                f"{section} that the submitter defines otherwise: {', '.join(other)}"
+            )
     return lines
 
 
@@ -182,14 +276,18 @@ def compare(
         tuned: The methods that have several trials.
 
     Returns:
-        `submitted` and `shared`, numbers of rows; and `largest`, {score: the largest
+        `submitted`, `made` and `shared`, numbers of rows; `counts`, the same of each
+        `GROUP` of the tuned methods, as a table; and `largest`, {score: the largest
         difference, with the SAE and split that has it, both values, and the largest
-        mean difference of a tuned method}. A score that one side alone has differs by
-        infinity.
+        mean difference of a tuned method on a split}. A score that one side alone has
+        differs by infinity.
     """
     submitted = across_groups(submitted).set_index(KEY)
     made = across_groups(made).set_index(KEY)
     shared = submitted.index.intersection(made.index)
+    rows = {"submitted": submitted, "made": made, "shared": submitted.loc[shared]}
+    counts = pd.DataFrame({name: of.groupby(GROUP).size() for name, of in rows.items()})
+    is_tuned = counts.index.get_level_values("method").isin(tuned)
     largest = {}
     for score in TOLERANCE:
         # Kept are seven digits.
@@ -200,24 +298,31 @@ def compare(
         differences[theirs.isna() != ours.isna()] = np.inf
         if differences.notna().any():
             place = differences.idxmax()
-            means = signed.groupby("method").mean()
-            means = means[means.index.isin(tuned)].dropna()
+            means = signed.groupby(["method", "split"]).mean().dropna()
+            means = means[means.index.get_level_values("method").isin(tuned)]
             method = means.abs().idxmax() if len(means) else None
             largest[score] = {
                 "difference": float(differences[place]),
                 "sae": " / ".join(map(str, place)),
                 "submitted": float(theirs[place]),
                 "made": float(ours[place]),
-                "method": method,
+                "method": None if method is None else " on ".join(method),
                 "mean": 0.0 if method is None else float(means[method]),
             }
-    return {"submitted": len(submitted), "shared": len(shared), "largest": largest}
+    return {
+        **{name: len(of) for name, of in rows.items()},
+        "counts": counts[is_tuned].fillna(0).astype(int),
+        "largest": largest,
+    }
 
 
 def describe(comparison: dict[str, Any]) -> str:
     """Return the largest difference of each score, as lines."""
     shared, submitted = comparison["shared"], comparison["submitted"]
-    lines = [f"{shared} of the {submitted} submitted rows of the cell were made here"]
+    lines = [
+        f"{shared} of the {submitted} submitted rows of the cell were made here; "
+        f"{comparison['made'] - shared} that were made here were not submitted"
+    ]
     for score, row in comparison["largest"].items():
         text = "no difference in seven digits"
         if row["difference"]:
@@ -233,9 +338,17 @@ def describe(comparison: dict[str, Any]) -> str:
 def refusals(comparison: dict[str, Any]) -> list[str]:
     """Return why a cell is not what was submitted; nothing if it is."""
     lines = []
-    shared, submitted = comparison["shared"], comparison["submitted"]
-    if shared < LEAST_SHARED * submitted or not submitted:
-        lines.append(f"{shared} of {submitted} rows are of SAEs that were trained here")
+    counts = comparison["counts"]
+    if counts.empty:
+        lines.append("it has no method that is tuned: name another one with CELL=")
+    if DETECTION not in comparison["largest"]:
+        lines.append("it has no detection: name another one with CELL=")
+    needed = LEAST_SHARED * counts[["submitted", "made"]].max(axis="columns")
+    for (method, split, seed), row in counts[counts["shared"] < needed].iterrows():
+        lines.append(
+            f"{method} on {split}, seed {seed}: {row['submitted']} SAEs were submitted "
+            f"and {row['made']} made here, of which {row['shared']} are the same"
+        )
     for score, row in comparison["largest"].items():
         if row["difference"] > TOLERANCE[score]:
             lines.append(
@@ -248,6 +361,43 @@ def refusals(comparison: dict[str, Any]) -> list[str]:
                 f"{abs(row['mean']):.3g}, more than {TOLERANCE_OF_MEAN}"
             )
     return lines
+
+
+def refusals_of_effects(
+    submitted: pd.DataFrame, made: pd.DataFrame, made_by: leaderboard.MadeBy
+) -> list[str]:
+    """Return which methods differ from their baseline otherwise than was submitted.
+
+    Args:
+        submitted: Tidy metrics of a cell.
+        made: The same, made again.
+        made_by: What made them.
+    """
+    effects = pd.DataFrame(
+        {
+            "submitted": _effects(submitted, made_by),
+            "made": _effects(made, made_by),
+        }
+    )
+    difference = (effects["submitted"] - effects["made"]).abs()
+    is_other = difference > TOLERANCE_OF_EFFECT
+    is_other |= effects["submitted"].isna() != effects["made"].isna()
+    return [
+        f"{SCORES[score].label}: {method} differs from its baseline by "
+        f"{row['submitted']:+.3f} as submitted and by {row['made']:+.3f} here"
+        for (method, score), row in effects[is_other].iterrows()
+    ]
+
+
+def _effects(metrics: pd.DataFrame, made_by: leaderboard.MadeBy) -> pd.Series:
+    """Return the effects of a cell that the leaderboard averages."""
+    rule = made_by.fronts
+    metrics = across_groups(fronts.of_protocol(metrics, rule))
+    table = fronts.by_cell(fronts.effects(metrics, made_by.methods.tuned, rule))
+    is_shown = table["score"].isin([DETECTION, MS])
+    is_shown &= table["width"] == rule.widths[0]
+    is_shown &= table["reading"] == fronts.VALIDATION
+    return table[is_shown].set_index(["method", "score"])["effect"]
 
 
 def _refuse_unread(folder: Path, read: bool) -> None:
@@ -267,9 +417,10 @@ def _refuse_unread(folder: Path, read: bool) -> None:
 
 def _make(experiment: str, cell: Cell, config_file: Path) -> pd.DataFrame:
     """Run a cell up to its scores, and return these."""
+    files_of_config = ["--configfile", "config.yaml", str(config_file)]
+    free_the_folder(files_of_config)
     place = {"experiment": experiment, **cell.wildcards}
     target = paths.STAGE_TABLE.format(**place, stage="score", table="metrics")
-    files_of_config = ["--configfile", "config.yaml", str(config_file)]
     run_snakemake(target, *files_of_config, "--logger", "sae")
     return files.read_parquet(target)
 

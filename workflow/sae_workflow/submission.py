@@ -17,17 +17,21 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
 import yaml
+from pydantic import ValidationError
 
 from sae.comparison import fronts, leaderboard
 from sae.config.extends import write_out_sections
 from sae.config.models import Config
 from sae.config.problems import Problems
+from sae.config.yaml_file import parse_file
 from sae.core import files, paths
 from sae.core.errors import UserError
+from sae.core.options import Count, Name, Options, describe_problems, from_record, like
+from sae.report.names import Names
 from sae.report.site.build import versions
 from sae.scoring.front import DETECTION
 from sae.scoring.rows import CELL
@@ -43,12 +47,44 @@ EXTENSIONS = "extensions"
 MADE_AGAIN = "made_again.json"
 ROWS = ("metrics.parquet", "curves.parquet", "latents.parquet", leaderboard.MADE_BY)
 # What can change a number, and is not in the config that is submitted.
-CODE = ("Snakefile", "sae", "workflow", "requirements.lock")
+CODE = ("Snakefile", "sae", "workflow", "bench", "requirements.lock")
+# What of a config's `compute` decides on the bits of scores.
+COMPUTE = {"threads", "embed_batch_size"}
+
+# What a page prints as it stands.
+Line = Annotated[
+    str, like(r"[^|<\x00-\x1f\x7f\x85\u2028\u2029]*", "write one line without | and <")
+]
+
+
+class Submission(Options):
+    """What a submission says of itself.
+
+    Attributes:
+        experiment: Its name, and that of its folder.
+        design: What it compared, in words.
+        names: How its methods, datasets and backbones are printed.
+        training_images: {dataset: how many training images it has}.
+        commit: What made its rows.
+        machine: What it ran on, in words.
+        versions: {library: its version}.
+        sha256: {file of its folder: SHA-256}, of all but tables.
+    """
+
+    experiment: Name
+    design: Line
+    names: Names
+    training_images: dict[str, Count]
+    commit: Annotated[str, like("[0-9a-f]{40}", "write all 40 digits of a commit")]
+    machine: Line
+    versions: dict[str, str]
+    sha256: dict[str, str]
 
 
 def main(experiment: str, *overlays: str) -> None:
     """Submit an experiment, and say what to do next."""
     folder = write(experiment, *overlays)
+    read(folder)
     say(
         f"{folder}: rows, tables, config and hashes of {experiment}. "
         "`python bench/leaderboard.py` shows them on docs/leaderboard.md, as "
@@ -68,9 +104,10 @@ def write(experiment: str, *overlays: str) -> Path:
 
     Raises:
         UserError: the code differs from its commit; the experiment is not finished, or
-            was run with another config or other code; a file is damaged; there is no
-            detection; or the project itself has results of this name.
+            was run with another config or other code; a file is damaged; nothing is
+            compared by detection; or the project itself has this name.
     """
+    refuse_name_of_the_project(experiment)
     config, raw, left_out = settings.read_files("config.yaml", *overlays)
     settings.warn_of_left_out(left_out)
     missing_inputs.refuse_unknown_experiment(config, experiment)
@@ -96,7 +133,15 @@ def write(experiment: str, *overlays: str) -> Path:
 
     with files.atomic_directory(folder, replace=True) as temporary:
         make_tables("keep", results, temporary, "--config", *overlays)
+        means = pd.read_csv(temporary / "tables/front_means.csv")
+        if DETECTION not in [*means["score"]]:
+            raise UserError(
+                f"{experiment} compares no method with another by detection, so the "
+                "leaderboard has no row for it: give two methods several trials each "
+                "(protocol `fair`)"
+            )
         if config.extensions:
+            _refuse_links(Path(config.extensions))
             shutil.copytree(
                 config.extensions,
                 temporary / EXTENSIONS,
@@ -105,10 +150,6 @@ def write(experiment: str, *overlays: str) -> Path:
         used = used_config(config, raw, experiment)
         text = yaml.safe_dump(used, sort_keys=False, default_flow_style=None, width=100)
         files.write_text(temporary / CONFIG, text)
-        sums = {
-            name: files.sha256(temporary / name)
-            for name in [*ROWS, CONFIG, *_files_of_extensions(temporary)]
-        }
         record = {
             "experiment": experiment,
             "design": design(config, experiment, rows, images),
@@ -117,38 +158,115 @@ def write(experiment: str, *overlays: str) -> Path:
             "commit": commit,
             "machine": machine(config),
             "versions": versions(),
-            "sha256": sums,
+            "sha256": {
+                name: files.sha256(temporary / name)
+                for name in _files_with_hashes(temporary)
+            },
         }
         files.write_json(temporary / RECORD, record)
     return folder
 
 
-def read(folder: Path) -> dict[str, Any]:
+def refuse_name_of_the_project(experiment: str) -> None:
+    """Raise a `UserError` if config.yaml or config/experiments has an experiment."""
+    usual, _ = settings.merge_config_files("config.yaml")
+    if experiment in usual["experiments"]:
+        raise UserError(
+            f"{experiment} is an experiment of the project: give yours another name, "
+            "in a file of your own (CONFIG=mine.yaml)"
+        )
+
+
+def read(folder: Path) -> Submission:
     """Return what a submission says of itself, after a check of its files.
 
+    None of its code runs.
+
     Raises:
-        UserError: a file is missing, was altered or was added.
+        UserError: a file is missing, was altered or was added, or is a link; the record
+            is not right or of another experiment; or the config asks for more than
+            its own rows need.
     """
     advice = "submit again (`make submit`), and edit nothing by hand"
-    record = files.read_json(folder / RECORD, "submission", advice)
-    for name, sha256 in record["sha256"].items():
-        files.check_sum(folder / name, sha256, folder / RECORD, advice)
-    for name in _files_of_extensions(folder):
-        if name not in record["sha256"]:
+    record_file = folder / RECORD
+    if not record_file.exists():
+        raise UserError(f"{folder} is no submission: it has no {RECORD}")
+    _refuse_links(folder)
+    try:
+        content = files.read_json(record_file, "submission", advice)
+        record = from_record(Submission, content)
+    except ValidationError as error:
+        problems = describe_problems(error)
+        raise UserError(f"{record_file} is not right: {problems}; {advice}") from None
+    names = record.names
+    labels = [method.label for method in names.methods.values()]
+    labels += [*names.datasets.values(), *names.backbones.values()]
+    for label in labels:
+        if label and not {"|", "<", "\n", "\r"}.isdisjoint(label):
             raise UserError(
-                f"{folder / name} is not in {folder / RECORD}: delete it, or {advice}"
+                f"{record_file}: label {label!r}: write one line without | and <, and "
+                "submit again"
             )
+
+    expected = _files_with_hashes(folder)
+    differing = sorted(record.sha256.keys() ^ {*expected})
+    if differing:
+        raise UserError(
+            f"{folder / differing[0]} has a hash in {record_file} or is in the folder, "
+            f"and not both: {advice}"
+        )
+    for name in expected:
+        files.check_sum(folder / name, record.sha256[name], record_file, advice)
+    made_by = files.read_json(folder / leaderboard.MADE_BY)
+    for experiment in (record.experiment, made_by.get("experiment")):
+        if experiment != folder.name:
+            raise UserError(
+                f"{folder} has rows or a record of {experiment!r}: {advice}"
+            )
+    _refuse_config(folder)
     return record
 
 
+def _refuse_links(folder: Path) -> None:
+    """Refuse links, which would lead to files that nobody hashed or read."""
+    for path in [folder, *folder.rglob("*")]:
+        if path.is_symlink():
+            raise UserError(f"{path} is a link: put what it leads to in its place")
+
+
+def _refuse_config(folder: Path) -> None:
+    """Refuse a submitted config that says where code or finished SAEs lie."""
+    config = parse_file(folder / CONFIG)
+    own = (KEPT / folder.name / EXTENSIONS).as_posix()
+    extensions = config.get("extensions")
+    if extensions not in (None, own):
+        raise UserError(
+            f"{folder / CONFIG}: config key extensions: {extensions!r}, where a "
+            f"submission has {own}, or nothing"
+        )
+    compute = config.get("compute", {})
+    if not isinstance(compute, dict) or compute.keys() - COMPUTE:
+        raise UserError(
+            f"{folder / CONFIG}: config key compute: a submission has "
+            f"{' and '.join(sorted(COMPUTE))} alone"
+        )
+
+
 def made_again(folder: Path) -> dict[str, Any] | None:
-    """Return what `sae_workflow.again` found; None if it was of another submission."""
+    """Return what `sae_workflow.again` found; None if of other rows or tables."""
     file = folder / MADE_AGAIN
     if not file.exists():
         return None
     found = files.read_json(file, "record of what was made again")
-    is_of_this = found["submission"] == files.sha256(folder / RECORD)
-    return found if is_of_this else None
+    is_of_these = found["submission"] == files.sha256(folder / RECORD) and found[
+        "tables"
+    ] == sums_of_tables(folder)
+    return found if is_of_these else None
+
+
+def sums_of_tables(folder: Path) -> dict[str, str]:
+    """Return {table of a submission: SHA-256}."""
+    return {name: files.sha256(folder / name) for name in _files_in(folder, "tables")}
 
 
 def make_tables(action: str, *words: str | Path) -> None:
@@ -242,8 +360,7 @@ def used_config(config: Config, raw: dict[str, Any], experiment: str) -> dict[st
         used[section] = {name: written_out[section][name] for name in names}
     used["metrics"] = raw["metrics"]
     used["claims"] = raw["claims"]
-    decides_on_bits = {"threads", "embed_batch_size"}
-    used["compute"] = config.compute.model_dump(include=decides_on_bits)
+    used["compute"] = config.compute.model_dump(include=COMPUTE)
     # Nothing stands there twice, which YAML would join.
     return json.loads(json.dumps(used))
 
@@ -323,11 +440,16 @@ def differing_parts(config: Config, experiment: str, folder: Path) -> list[str]:
     return [name for name in planned if planned[name] != made_by.get(name)]
 
 
-def _files_of_extensions(folder: Path) -> list[str]:
-    """Return the files in a submission's copy of entries, relative to its folder."""
+def _files_with_hashes(folder: Path) -> list[str]:
+    """Return the files that a submission's record must have, and no others."""
+    return [*ROWS, CONFIG, *_files_in(folder, EXTENSIONS)]
+
+
+def _files_in(folder: Path, name: str) -> list[str]:
+    """Return the files in a folder of a submission, relative to the latter's."""
     return sorted(
         file.relative_to(folder).as_posix()
-        for file in (folder / EXTENSIONS).rglob("*")
+        for file in (folder / name).rglob("*")
         if file.is_file() and "__pycache__" not in file.parts
     )
 
