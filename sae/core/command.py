@@ -85,6 +85,8 @@ def add_options(parser: ArgumentParser, function: Callable[..., Any]) -> None:
             settings["required"] = True
         else:
             settings["default"] = parameter.default
+            if _is_telling(parameter.default) and "default" not in description:
+                settings["help"] += " (default: %(default)s)"
         name = _SUFFIX.sub("", parameter.name).replace("_", "-")
         if value_type is bool and parameter.default is False:
             parser.add_argument(
@@ -97,6 +99,13 @@ def add_options(parser: ArgumentParser, function: Callable[..., Any]) -> None:
         parser.add_argument(
             f"--{name}", dest=parameter.name, metavar=name.upper(), **settings
         )
+
+
+def _is_telling(default: Any) -> bool:
+    """Return whether a default says more than that there is nothing."""
+    if default is False or default == "":
+        return False
+    return isinstance(default, str | int | float | Path)
 
 
 def word_parser(value_type: Any) -> Callable[[str], Any]:

@@ -23,7 +23,6 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms import CenterCrop, Resize
 
 from sae.bank.read import read as read_bank
 from sae.core import files
@@ -265,10 +264,13 @@ def _seen_square(transform: Any) -> float | None:
         NoPositions: it pads pictures, or squashes them and then cuts off their edge.
     """
     steps = getattr(transform, "transforms", [])
-    if {type(step).__name__ for step in steps} & _PADDING:
+    # By their names: importing torchvision takes longer than PyTorch.
+    names = [type(step).__name__ for step in steps]
+    if _PADDING & {*names}:
         raise NoPositions("the backbone's transform pads pictures")
-    resized = [step.size for step in steps if isinstance(step, Resize)]
-    cropped = [step.size for step in steps if isinstance(step, CenterCrop)]
+    named_steps = list(zip(names, steps, strict=True))
+    resized = [step.size for name, step in named_steps if name == "Resize"]
+    cropped = [step.size for name, step in named_steps if name == "CenterCrop"]
     if not cropped:
         return None
     sides = np.ravel(resized[0]).tolist() if resized else []

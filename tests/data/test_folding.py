@@ -2,6 +2,10 @@
 
 import copy
 import logging
+import os
+import platform
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -243,6 +247,19 @@ def test_a_processor_that_emulates_bfloat16_does_not_have_it(monkeypatch):
         torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation
     )
     assert asks("cpu") is True and not asks("cuda") and not asks("mps")
+
+
+@pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "AMD64"), reason="asks x86 processors"
+)
+def test_auto_is_float32_on_a_processor_that_is_told_to_have_avx2_alone():
+    """Products in bfloat16 are hundreds of times slower there."""
+    asks = "from sae.data.folding import has_bfloat16; print(has_bfloat16('cpu'))"
+    environment = {**os.environ, "ATEN_CPU_CAPABILITY": "avx2"}
+    answer = subprocess.check_output(
+        [sys.executable, "-c", asks], env=environment, text=True
+    )
+    assert answer == "False\n"
 
 
 def test_batches_before_a_broken_image_are_kept(photographs):

@@ -145,7 +145,7 @@ def test_a_run_says_little_and_an_error_once(make_checkout):
 
     code, lines = run()
     assert code == 0, lines
-    assert "embed: 1 jobs done" in "\n".join(lines) and len(lines) < 8, lines
+    assert "embed: 1 job done" in "\n".join(lines) and len(lines) < 8, lines
     assert not any(checkout.folder.rglob("*.progress.json"))
     log = checkout.folder / "results/logs/embed/digits/tiny.log"
     assert "500 images" in log.read_text()

@@ -199,7 +199,7 @@ class RunProgress:
     def headline(self) -> str:
         """Return one line: how many jobs are done, the time, what is left of it."""
         parts = [
-            f"{self.done_counts.total()} of {self.job_counts.total()} jobs",
+            f"{self.done_counts.total()} of {count_jobs(self.job_counts.total())}",
             format_duration(self.seconds),
         ]
         if self.failed:
@@ -221,6 +221,11 @@ class RunProgress:
         if len(jobs) > 2:
             text += f" and {len(jobs) - 2} more"
         return text
+
+
+def count_jobs(count: int) -> str:
+    """Return how many jobs there are, such as "1 job" or "2 jobs"."""
+    return "1 job" if count == 1 else f"{count} jobs"
 
 
 def format_duration(seconds: float) -> str:
