@@ -7,7 +7,7 @@ from scoring.examples import coder as make_coder
 
 import sae
 from sae.core.errors import UserError
-from sae.models import apply, convert, saefile
+from sae.models import apply, coder, convert, saefile
 from sae.models.apply import Encoder
 from sae.models.coder import Coder
 from sae.models.codes import Codes
@@ -32,7 +32,9 @@ def make_encoder(input_norm, scale=2.62):
 @pytest.mark.parametrize("input_norm", saefile.NORMS)
 @pytest.mark.parametrize("k", [None, 2])
 def test_a_reconstruction_is_in_the_space_of_what_was_given(input_norm, k, monkeypatch):
-    monkeypatch.setattr(apply, "CHUNK", 7)  # Several chunks, the last one short.
+    # Several chunks, the last one short.
+    for module in (apply, coder):
+        monkeypatch.setattr(module, "CHUNK", 7)
     encoder = make_encoder(input_norm)
     x = random_embeddings()
 

@@ -110,9 +110,7 @@ def test_where_a_fit_starts_does_not_decide_where_it_ends(problem):
     cold = softmax_solver.fit(on_device, y, 5, 100.0, 0.001, 5000)
     # Not farther: in float32 a fit that starts at saturated probabilities may stall
     # short of 0.001.
-    away = 2 * torch.randn(
-        cold.weights.shape, generator=torch.Generator().manual_seed(0)
-    )
+    away = torch.randn(cold.weights.shape, generator=torch.Generator().manual_seed(0))
     far = softmax_solver.SoftmaxFit(away, True, 0)
     for start in (softmax_solver.fit(on_device, y, 5, 1.0, 0.001, 5000), far):
         warm = softmax_solver.fit(on_device, y, 5, 100.0, 0.001, 5000, start)

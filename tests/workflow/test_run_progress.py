@@ -124,6 +124,13 @@ def test_a_failed_job_is_told_in_its_own_words(tmp_path, log, lines):
     assert run_progress.error_in_logs(logs) == lines
 
 
+@pytest.mark.parametrize(
+    "kind", ["Error:", "WorkflowError:", 'IndexError in file "Snakefile", line 3:']
+)
+def test_what_snakemake_says_of_an_error_is_told_without_its_kind(kind):
+    assert run_progress.plain_message(f"{kind}\nno such key\n") == "no such key"
+
+
 def test_a_shell_that_a_signal_to_stop_ends_is_told_of_once():
     # The shell of a job may get Ctrl-C before it can wait for its Python, and before
     # this process gets it.

@@ -271,7 +271,7 @@ def plain_message(message: str) -> str:
     lines = [
         line for line in message.strip().splitlines() if not line.startswith('  File "')
     ]
-    if lines and re.match(r"\w+(Exception|Error)( in .*)?:$", lines[0]):
+    if lines and re.match(r"\w*(Exception|Error)( in .*)?:$", lines[0]):
         lines = lines[1:]
     return "\n".join(lines)
 
