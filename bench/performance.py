@@ -186,7 +186,7 @@ def time_steps(run: Run) -> list[Comparison]:
     n, d, m, k, rounds = STEPS[run.size]
     numbers = [str(number) for number in (n, d, m, k, run.threads)]
     peers = ["topk float32 former"] if run.size == TINY else [*workers.OTHERS]
-    # Where the processor emulates bfloat16, a step takes minutes.
+    # Emulated, a step may take minutes.
     precisions = ["float32", "bfloat16"] if has_bfloat16("cpu") else ["float32"]
     goals = {
         f"{method} {precision}": goal
@@ -274,7 +274,7 @@ FIT_SHAPES = {
 FORMER = "ours, former recipe"
 OUR_FITS = {
     "ours": "topk float32",
-    "ours, bfloat16": "topk bfloat16",
+    **({"ours, bfloat16": "topk bfloat16"} if has_bfloat16("cpu") else {}),
     FORMER: "topk float32 former",
 }
 MOST_DEAD = 0.1
@@ -405,8 +405,10 @@ def draw_curves(
     """
     from sae.report import style
 
-    libraries = list(shapes[0][1])
-    colors = dict(zip(libraries, ("k", "C3", "k", "C0", "C1", "C2"), strict=False))
+    own_colors = {"ours": "k", "ours, bfloat16": "C3", FORMER: "k"}
+    others = [name for name in shapes[0][1] if name not in OUR_FITS]
+    colors = {name: own_colors[name] for name in OUR_FITS}
+    colors |= {name: f"C{place}" for place, name in enumerate(others)}
     line_styles = {name: ":" if name == FORMER else "-" for name in colors}
     with style.plt.rc_context(style.RC):
         size = (style.WIDTH, 3.2)

@@ -117,7 +117,7 @@ def _add_own_options(
             "--threads",
             type=command.word_parser(Count),
             default=1,
-            help="CPU threads of torch; results depend on it",
+            help="CPU threads of torch; results depend on it (default: %(default)s)",
         )
 
 

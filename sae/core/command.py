@@ -85,7 +85,7 @@ def add_options(parser: ArgumentParser, function: Callable[..., Any]) -> None:
             settings["required"] = True
         else:
             settings["default"] = parameter.default
-            if _is_telling(parameter.default) and "default" not in description:
+            if _is_shown(parameter.default) and "default" not in description:
                 settings["help"] += " (default: %(default)s)"
         name = _SUFFIX.sub("", parameter.name).replace("_", "-")
         if value_type is bool and parameter.default is False:
@@ -101,8 +101,8 @@ def add_options(parser: ArgumentParser, function: Callable[..., Any]) -> None:
         )
 
 
-def _is_telling(default: Any) -> bool:
-    """Return whether a default says more than that there is nothing."""
+def _is_shown(default: Any) -> bool:
+    """Return whether help shows a default: a number, a path, a text that is not empty."""
     if default is False or default == "":
         return False
     return isinstance(default, str | int | float | Path)

@@ -263,14 +263,14 @@ def _seen_square(transform: Any) -> float | None:
     Raises:
         NoPositions: it pads pictures, or squashes them and then cuts off their edge.
     """
+    # Here, since a site, which only shows maps, would wait for it.
+    from torchvision.transforms import CenterCrop, Resize
+
     steps = getattr(transform, "transforms", [])
-    # By their names: importing torchvision takes longer than PyTorch.
-    names = [type(step).__name__ for step in steps]
-    if _PADDING & {*names}:
+    if {type(step).__name__ for step in steps} & _PADDING:
         raise NoPositions("the backbone's transform pads pictures")
-    named_steps = list(zip(names, steps, strict=True))
-    resized = [step.size for name, step in named_steps if name == "Resize"]
-    cropped = [step.size for name, step in named_steps if name == "CenterCrop"]
+    resized = [step.size for step in steps if isinstance(step, Resize)]
+    cropped = [step.size for step in steps if isinstance(step, CenterCrop)]
     if not cropped:
         return None
     sides = np.ravel(resized[0]).tolist() if resized else []

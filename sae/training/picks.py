@@ -55,8 +55,10 @@ class _Places:
         # latent are summed in order.
         narrow_int = torch.short if self.m < 2**15 else torch.int
         latents = self.indices.reshape(-1).to(narrow_int)
-        if latents.device.type == "cpu" and narrow_int == torch.short:
-            # Of fewer than 32,768 integers PyTorch's sort takes ten times as long.
+        is_few = len(latents) < 2**15
+        if latents.device.type == "cpu" and narrow_int == torch.short and is_few:
+            # NumPy sorts 16-bit integers by radix; PyTorch does so from 32,768 of them
+            # on, and takes ten times as long for fewer.
             places = torch.from_numpy(np.argsort(latents.numpy(), kind="stable"))
         else:
             places = torch.argsort(latents, stable=True)

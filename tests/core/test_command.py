@@ -63,6 +63,15 @@ def called(*words):
 NEEDED = ["it", "--settings", '{"name": "a", "k": 2}', "--store", "s", "--bank", "b"]
 
 
+def test_help_says_defaults_that_say_something():
+    form = argparse.ArgumentParser()
+    command.add_options(form, work)
+    text_of_option = {action.dest: action.help for action in form._actions}
+    assert text_of_option["k"].endswith("(default: %(default)s)")
+    assert "default" not in text_of_option["others"]
+    assert "(default: 1)" in form.format_help()
+
+
 def test_words_become_the_values_of_parameters_and_of_a_dataclass_fields():
     assert called(*NEEDED) == (
         "it",

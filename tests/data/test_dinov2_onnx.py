@@ -12,6 +12,7 @@ import pytest
 import timm
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 from support.errors import refused_naming
 from torch.nn import functional as F
 
@@ -24,6 +25,7 @@ D = 6
 SPEC = dinov2_onnx.Options(
     model="vit_small_patch14_dinov2", artifacts=["dinov2_vit_s14"]
 )
+TIMM = timm.create_model
 ORACLE = "onnxruntime==1.32.0"
 CLASS_TOKEN = "/backbone/layernorm/Add_1_output_0"
 RUN = """
@@ -162,7 +164,32 @@ def test_every_tensor_gets_its_place(tmp_path):
     )
 
 
-def test_a_file_of_another_width_or_a_size_between_patches_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    "asked, at_most, seen",
+    [(64, None, 56), (96, 98, 84), (224, 98, 98), (None, 98, 98)],
+)
+def test_pictures_are_scaled_to_whole_patches(
+    tmp_path, monkeypatch, asked, at_most, seen
+):
+    file = tmp_path / "dinov2_vit_s14/tiny.onnx"
+    file.parent.mkdir()
+    write(file, file_of(2))
+    files.write_json(
+        file.parent / "artifact.json", {"files": {file.name: files.sha256(file)}}
+    )
+
+    def create_model(name, img_size, **_options):
+        return TIMM(name, depth=2, embed_dim=D, num_heads=2, img_size=img_size)
+
+    monkeypatch.setattr(dinov2_onnx.timm, "create_model", create_model)
+    spec = SPEC.model_copy(update={"max_image_size": at_most})
+    backbone = dinov2_onnx.load(spec, tmp_path, asked)
+    pixels = backbone.transform(Image.new("RGB", (200, 100)))
+    assert pixels.shape == (3, seen, seen)
+    assert backbone.model.patch_embed.grid_size == (seen // 14, seen // 14)
+
+
+def test_a_file_of_another_width_or_a_size_without_a_patch_is_refused(tmp_path):
     file = tmp_path / "dinov2_vit_s14/tiny.onnx"
     file.parent.mkdir()
     write(file, file_of(12))
@@ -171,10 +198,8 @@ def test_a_file_of_another_width_or_a_size_between_patches_is_refused(tmp_path):
     )
     with refused_naming("tiny.onnx", "vit_small_patch14_dinov2", "size mismatch"):
         dinov2_onnx.load(SPEC, tmp_path, 98)
-    with pytest.raises(
-        UserError, match=r"image_size 96 is no multiple of 14, .* such as 98"
-    ):
-        dinov2_onnx.load(SPEC, tmp_path, 96)
+    with pytest.raises(UserError, match="image_size 8 is less than a patch, 14 pixels"):
+        dinov2_onnx.load(SPEC, tmp_path, 8)
 
 
 @pytest.mark.slow

@@ -252,7 +252,7 @@ def test_a_processor_that_emulates_bfloat16_does_not_have_it(monkeypatch):
 @pytest.mark.skipif(
     platform.machine() not in ("x86_64", "AMD64"), reason="asks x86 processors"
 )
-def test_auto_is_float32_on_a_processor_that_is_told_to_have_avx2_alone():
+def test_a_processor_that_is_told_to_have_avx2_alone_has_no_bfloat16():
     """Products in bfloat16 are hundreds of times slower there."""
     asks = "from sae.data.folding import has_bfloat16; print(has_bfloat16('cpu'))"
     environment = {**os.environ, "ATEN_CPU_CAPABILITY": "avx2"}

@@ -7,7 +7,8 @@ from scoring.examples import coder as make_coder
 
 import sae
 from sae.core.errors import UserError
-from sae.models import apply, coder, convert, saefile
+from sae.models import apply, convert, saefile
+from sae.models import coder as coders
 from sae.models.apply import Encoder
 from sae.models.coder import Coder
 from sae.models.codes import Codes
@@ -32,8 +33,9 @@ def make_encoder(input_norm, scale=2.62):
 @pytest.mark.parametrize("input_norm", saefile.NORMS)
 @pytest.mark.parametrize("k", [None, 2])
 def test_a_reconstruction_is_in_the_space_of_what_was_given(input_norm, k, monkeypatch):
-    # Several chunks, the last one short.
-    for module in (apply, coder):
+    # Several chunks, the last one short. Both cut alike: products of other sizes need
+    # not be equal to the bit.
+    for module in (apply, coders):
         monkeypatch.setattr(module, "CHUNK", 7)
     encoder = make_encoder(input_norm)
     x = random_embeddings()

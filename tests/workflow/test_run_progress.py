@@ -125,7 +125,13 @@ def test_a_failed_job_is_told_in_its_own_words(tmp_path, log, lines):
 
 
 @pytest.mark.parametrize(
-    "kind", ["Error:", "WorkflowError:", 'IndexError in file "Snakefile", line 3:']
+    "kind",
+    [
+        "Error:",
+        "WorkflowError:",
+        'IndexError in file "Snakefile", line 3:',
+        'InputFunctionException in rule train in file "Snakefile", line 3:\nError:\n ',
+    ],
 )
 def test_what_snakemake_says_of_an_error_is_told_without_its_kind(kind):
     assert run_progress.plain_message(f"{kind}\nno such key\n") == "no such key"

@@ -199,7 +199,7 @@ class RunProgress:
     def headline(self) -> str:
         """Return one line: how many jobs are done, the time, what is left of it."""
         parts = [
-            f"{self.done_counts.total()} of {count_jobs(self.job_counts.total())}",
+            f"{self.done_counts.total()} of {format_job_count(self.job_counts.total())}",
             format_duration(self.seconds),
         ]
         if self.failed:
@@ -223,8 +223,8 @@ class RunProgress:
         return text
 
 
-def count_jobs(count: int) -> str:
-    """Return how many jobs there are, such as "1 job" or "2 jobs"."""
+def format_job_count(count: int) -> str:
+    """Return a number of jobs in words, such as "1 job" or "2 jobs"."""
     return "1 job" if count == 1 else f"{count} jobs"
 
 
@@ -271,9 +271,12 @@ def plain_message(message: str) -> str:
     lines = [
         line for line in message.strip().splitlines() if not line.startswith('  File "')
     ]
-    if lines and re.match(r"\w*(Exception|Error)( in .*)?:$", lines[0]):
+    if lines and re.match(r"\w+(Exception|Error)( in .*)?:$", lines[0]):
         lines = lines[1:]
-    return "\n".join(lines)
+    # A class may be called just that, and some messages begin with it.
+    if lines[:1] == ["Error:"]:
+        lines = lines[1:]
+    return "\n".join(lines).strip()
 
 
 def repeats_job_error(message: str) -> bool:

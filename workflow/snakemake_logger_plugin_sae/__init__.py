@@ -142,15 +142,18 @@ class LogHandler(LogHandlerBase):
         counts = ", ".join(
             f"{count} {bar}" for bar, count in self._run.job_counts.items()
         )
-        jobs = run_progress.count_jobs(self._run.job_counts.total())
-        self._print_where_nothing_is_drawn(f"{self._run.name}: {jobs} ({counts})")
+        job_count = run_progress.format_job_count(self._run.job_counts.total())
+        self._print_where_nothing_is_drawn(f"{self._run.name}: {job_count} ({counts})")
 
     def _show_end(self, record: Any) -> None:
         full_bar = self._run.note_end(record.job_id)
         if full_bar is not None:
-            jobs = run_progress.count_jobs(self._run.done_counts[full_bar])
+            done_count = self._run.done_counts[full_bar]
+            job_count = run_progress.format_job_count(done_count)
             duration = run_progress.format_duration(self._run.seconds)
-            self._print_where_nothing_is_drawn(f"{full_bar}: {jobs} done, {duration}")
+            self._print_where_nothing_is_drawn(
+                f"{full_bar}: {job_count} done, {duration}"
+            )
         if self._run.shows_first_cell and not self._has_told_of_first_cell:
             self._has_told_of_first_cell = True
             command = f"make show EXPERIMENT={self._run.name}"

@@ -24,6 +24,7 @@ from sae.data.backbones import _hub
 from sae.data.backbones.timm import positions_of, preprocessing
 
 VERSION = 1
+PATCH = 14  # pixels, the side of a patch
 # {pattern in timm's names: what transformers has in its place}
 _NAMES = {
     r"^cls_token": "embeddings.cls_token",
@@ -45,6 +46,8 @@ class Options(options.Options):
     """The network, by timm's name."""
     artifacts: options.OneArtifact
     """The artifact with the network as an ONNX file."""
+    max_image_size: options.Count | None = options.later(None)
+    """Pixels of larger pictures, and of those whose dataset says no size."""
 
 
 def tensors(file: str | Path) -> dict[str, torch.Tensor]:
@@ -119,22 +122,25 @@ def load(
 ) -> Backbone:
     """Load the model, whose output is the class token; see `sae.data.backbones`.
 
+    Pictures are scaled to the whole patches, of 14 pixels, that fit into `image_size`.
+
     Raises:
-        UserError: `image_size` is no multiple of the patches' side, or :func:`rename`
-            does.
+        UserError: no patch fits, or :func:`rename` does.
     """
+    if spec.max_image_size:
+        image_size = min(image_size or spec.max_image_size, spec.max_image_size)
+    if image_size:
+        if image_size < PATCH:
+            raise UserError(
+                f"image_size {image_size} is less than a patch, {PATCH} pixels: give "
+                "this backbone an `image_size` of its own, such as 98"
+            )
+        # timm would leave out the pixels beyond the last whole patch.
+        image_size -= image_size % PATCH
     # Random weights take seconds to draw, and none of them would be left.
     model: Any = timm.create_model(
         spec.model, img_size=image_size, num_classes=0, weight_init="skip"
     )
-    side = model.patch_embed.patch_size[0]
-    if image_size and image_size % side:
-        # timm would leave out the pixels beyond the last whole patch.
-        raise UserError(
-            f"image_size {image_size} is no multiple of {side}, the side of its "
-            "patches in pixels: give this backbone an `image_size` of its own, such as "
-            f"{side * -(-image_size // side)}"
-        )
     path = artifacts.only_file(artifacts_root, *spec.artifacts)
     with _hub.loading(str(path), spec.model):
         model.load_state_dict(rename(tensors(path), model))
