@@ -30,6 +30,7 @@ REQUIREMENTS = {
     "dictionary-learning": "dictionary-learning==0.1.0",
     "sae-lens": "sae-lens==6.54.0",
 }
+ANSWERS = sys.stdout
 EVERY = 10  # steps between looks at the validation FVU
 # The share of steps, at the end, over which lr falls to 0, whoever trains.
 DECAY = 0.2
@@ -232,13 +233,10 @@ def time_steps(library: str, *numbers: str) -> None:
 
 def time_each_line(work: Callable[[], object]) -> None:
     """Work for each line on stdin, and print the seconds that it took."""
-    # Libraries greet on stdout.
-    answers = sys.stdout
-    sys.stdout = sys.stderr
     for _ in sys.stdin:
         started = time.perf_counter()
         work()
-        print(time.perf_counter() - started, file=answers, flush=True)
+        print(time.perf_counter() - started, file=ANSWERS, flush=True)
 
 
 def fit(library: str, embeddings_file: str, *numbers: str) -> None:
@@ -252,9 +250,6 @@ def fit(library: str, embeddings_file: str, *numbers: str) -> None:
     m, k, threads, batch_size, steps = map(int, numbers[:-1])
     peak_rate = float(numbers[-1])
     torch.set_num_threads(threads)
-    # Libraries greet on stdout.
-    answers = sys.stdout
-    sys.stdout = sys.stderr
     splits = torch.load(embeddings_file)
     train = splits["train"]
     val = splits["val"]
@@ -288,7 +283,7 @@ def fit(library: str, embeddings_file: str, *numbers: str) -> None:
     with torch.no_grad():
         parts = [trainer.fires(part) for part in train.split(2048)]
     dead = 1 - torch.stack(parts).any(dim=0).float().mean().item()
-    print(json.dumps({"curve": curve, "dead": dead}), file=answers, flush=True)
+    print(json.dumps({"curve": curve, "dead": dead}), file=ANSWERS, flush=True)
 
 
 def embed(loop: str, model_name: str, *words: str) -> None:
@@ -349,4 +344,6 @@ def embed(loop: str, model_name: str, *words: str) -> None:
 KINDS: dict[str, Callable[..., None]] = {"step": time_steps, "fit": fit, "embed": embed}
 
 if __name__ == "__main__":
+    # Libraries greet on stdout, some when they are imported.
+    sys.stdout = sys.stderr
     KINDS[sys.argv[1]](*sys.argv[2:])

@@ -6,6 +6,7 @@ decoder for saliency. Its weights are mapped to timm's `vit_small_patch14_dinov2
 nothing else of the file is used. The embedding is the class token after the final norm.
 """
 
+import math
 import re
 from pathlib import Path
 from typing import Any, Literal
@@ -122,21 +123,16 @@ def load(
 ) -> Backbone:
     """Load the model, whose output is the class token; see `sae.data.backbones`.
 
-    Pictures are scaled to the whole patches, of 14 pixels, that fit into `image_size`.
+    Pictures are scaled to `image_size` or, where that is no multiple of 14, to the next
+    one: timm would leave out what lies beyond the last whole patch.
 
     Raises:
-        UserError: no patch fits, or :func:`rename` does.
+        UserError: as :func:`rename`.
     """
     if spec.max_image_size:
         image_size = min(image_size or spec.max_image_size, spec.max_image_size)
     if image_size:
-        if image_size < PATCH:
-            raise UserError(
-                f"image_size {image_size} is less than a patch, {PATCH} pixels: give "
-                "this backbone an `image_size` of its own, such as 98"
-            )
-        # timm would leave out the pixels beyond the last whole patch.
-        image_size -= image_size % PATCH
+        image_size = PATCH * math.ceil(image_size / PATCH)
     # Random weights take seconds to draw, and none of them would be left.
     model: Any = timm.create_model(
         spec.model, img_size=image_size, num_classes=0, weight_init="skip"
