@@ -186,8 +186,11 @@ def time_steps(run: Run) -> list[Comparison]:
     n, d, m, k, rounds = STEPS[run.size]
     numbers = [str(number) for number in (n, d, m, k, run.threads)]
     peers = ["topk float32 former"] if run.size == TINY else [*workers.OTHERS]
-    # Emulated, a step may take minutes.
-    precisions = ["float32", "bfloat16"] if has_bfloat16("cpu") else ["float32"]
+    precisions = ["float32", "bfloat16"]
+    if not has_bfloat16("cpu"):
+        # Emulated, a step may take minutes.
+        precisions.remove("bfloat16")
+        peers = [name for name in peers if "autocast" not in name]
     goals = {
         f"{method} {precision}": goal
         for precision in precisions
