@@ -67,7 +67,8 @@ class Extraction:
         dataset: the dataset's entry in the config.
         backbone: the backbone's entry; `precision: auto` is what it stands for here.
         batch_size: images in one forward pass.
-        image_size: the input size in pixels; None: the model's own.
+        image_size: the input size in pixels that the loader is asked for; None: the
+            model's own.
         precision: of the network.
         folder: where the work lies until it is finished, and its finished splits for
             good. The key in its name hashes all that an embedding depends on, except

@@ -190,7 +190,8 @@ class Viewer(Grid):
                 # Its grid is the same at any size.
                 self._use(load(enlarged or image_size))
                 break
-            enlarged = size
+            # A backbone may see fewer pixels than are asked for.
+            enlarged = self._tensors([NOISE]).shape[-1]
             vectors = larger
 
         with torch.inference_mode():

@@ -307,7 +307,7 @@ class JobSizes:
         image_count = self.images["all"] / shard_count
         spec = self.config.datasets[self.at.dataset].spec
         pixels = self.backbone.get("image_size") or spec.get("image_size") or 224
-        pixels = min(pixels, self.backbone.get("max_image_size") or pixels)
+        pixels = min(pixels, self.backbone.get("max_image_size", pixels))
         measured = self.backbone.get("images_per_core_second")
         if measured and not self.has_gpu:
             nearest = min(measured, key=lambda size: abs(size - pixels))

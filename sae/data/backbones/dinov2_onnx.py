@@ -48,7 +48,7 @@ class Options(options.Options):
     artifacts: options.OneArtifact
     """The artifact with the network as an ONNX file."""
     max_image_size: options.Count | None = options.later(None)
-    """Pixels of larger pictures, and of those whose dataset says no size."""
+    """Pixels at most, whatever entry and dataset say, and where both say none."""
 
 
 def tensors(file: str | Path) -> dict[str, torch.Tensor]:
@@ -129,10 +129,11 @@ def load(
     Raises:
         UserError: as :func:`rename`.
     """
-    if spec.max_image_size:
-        image_size = min(image_size or spec.max_image_size, spec.max_image_size)
     if image_size:
         image_size = PATCH * math.ceil(image_size / PATCH)
+    if spec.max_image_size:
+        largest = PATCH * max(spec.max_image_size // PATCH, 1)
+        image_size = min(image_size or largest, largest)
     # Random weights take seconds to draw, and none of them would be left.
     model: Any = timm.create_model(
         spec.model, img_size=image_size, num_classes=0, weight_init="skip"
