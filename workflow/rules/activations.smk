@@ -10,6 +10,7 @@ rule dataset:
         manifest=paths.DATASET,
     log:
         f"{paths.LOGS}/dataset/{{dataset}}.log",
+    priority: EMBEDDINGS_FIRST
     conda:
         ENVIRONMENT
     threads: max(1, COMPUTE.decode_workers)
@@ -100,6 +101,7 @@ rule embed_shard:
         temp(touch(paths.SHARD)),
     log:
         f"{paths.LOGS}/embed/{{dataset}}/{{backbone}}/{{shard}}-of-{{shards}}.log",
+    priority: EMBEDDINGS_FIRST
     conda:
         ENVIRONMENT
     threads: COMPUTE.threads + COMPUTE.decode_workers
@@ -127,6 +129,7 @@ rule embed:
         ),
     log:
         f"{paths.LOGS}/embed/{{dataset}}/{{backbone}}.log",
+    priority: EMBEDDINGS_FIRST
     conda:
         ENVIRONMENT
     threads: COMPUTE.threads + COMPUTE.decode_workers

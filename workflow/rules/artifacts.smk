@@ -17,6 +17,7 @@ rule artifact:
         paths.ARTIFACT,
     log:
         f"{paths.LOGS}/artifact/{{artifact}}.log",
+    priority: EMBEDDINGS_FIRST
     retries: 1
     conda:
         ENVIRONMENT
@@ -39,6 +40,7 @@ rule weights:
         paths.WEIGHTS,
     log:
         f"{paths.LOGS}/weights/{{backbone}}.log",
+    priority: EMBEDDINGS_FIRST
     retries: 1
     conda:
         ENVIRONMENT
@@ -82,6 +84,7 @@ rule download:
         paths.DOWNLOAD,
     log:
         f"{paths.LOGS}/download/{{dataset}}.log",
+    priority: EMBEDDINGS_FIRST
     retries: 1
     conda:
         ENVIRONMENT
