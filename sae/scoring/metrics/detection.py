@@ -209,6 +209,9 @@ def choose_shown_images(
         The images of each draw.
     """
     image_count = train_codes.shape[0]
+    if groups is not None:
+        # Each latent sorts them, and numbers sort faster than names.
+        groups = np.unique(groups, return_inverse=True)[1]
     firing_images: list[np.ndarray] = []
     draws: list[ShownImages] = []
     for draw in range(options.draws):
