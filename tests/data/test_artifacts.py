@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import http.server
 import shutil
+import socket
 import subprocess
 import tarfile
 import threading
@@ -90,6 +91,19 @@ def test_when_all_fail_each_source_is_named_with_its_reason(server, tmp_path):
     )
     assert "torchvision NoSuchDataset" in text and "npm ./no-such-folder@@" in text
     assert not list((tmp_path / "store/thing").iterdir())
+
+
+def test_a_server_that_falls_silent_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr("sae.data.fetch.MOST_SILENCE", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        mirrors = "torchvision.datasets.FashionMNIST.mirrors"
+        monkeypatch.setattr(mirrors, [f"{address}/"])
+        with pytest.raises(UserError, match=r"torchvision FashionMNIST: .*timed out"):
+            fetch("thing", spec({"torchvision": "FashionMNIST"}), tmp_path)
+        with pytest.raises(UserError, match=r"`git` failed: .*too slow"):
+            fetch("thing", git_spec(address, "0" * 40), tmp_path)
+    assert socket.getdefaulttimeout() is None
 
 
 def test_a_file_with_another_hash_is_an_error_that_shows_both(tmp_path):

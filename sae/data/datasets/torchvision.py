@@ -22,6 +22,7 @@ from sae.core import files, options
 from sae.core.errors import UserError, did_you_mean, in_one_line
 from sae.data import indexing
 from sae.data.dataset import Dataset
+from sae.data.fetch import give_up_on_silence
 from sae.data.pictures import UNREADABLE
 
 # What torchvision's classes raise on files that they do not expect, or cannot do.
@@ -204,7 +205,10 @@ def _fetch(
     # has them since 3.11.4.
     if hasattr(tarfile, "data_filter"):
         tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)
-    with files.scratch_directory(folder / "download") as scratch:
+    with (
+        files.scratch_directory(folder / "download") as scratch,
+        give_up_on_silence(),
+    ):
         dataset_class(scratch, **keywords, download=True)
         _move(scratch, folder)
 
