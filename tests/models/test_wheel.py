@@ -19,7 +19,8 @@ from sae.models import saefile
 from sae.models.coder import Coder
 from sae.models.inputs import unit_rows
 
-pytestmark = pytest.mark.libraries
+# It installs all anew, by a network that may be slow.
+pytestmark = [pytest.mark.libraries, pytest.mark.timeout(3600)]
 USE = """
 import importlib.metadata, importlib.util, json, sys
 import numpy as np

@@ -124,7 +124,8 @@ def test_a_site_is_opened_or_named(tmp_path, monkeypatch, capsys):
 
 def test_the_first_cell_is_made_first(monkeypatch):
     monkeypatch.chdir(ROOT)
-    bank = "results/smoke/saes/fashion_mnist_smoke/efficientnet_lite0/k8/bank.json"
+    folder = "results/smoke/scores/fashion_mnist_smoke/efficientnet_lite0/k8"
+    scores = f"{folder}/score/metrics.parquet"
 
-    assert run.first_cell_first("smoke", []) == ["--prioritize", bank]
+    assert run.first_cell_first("smoke", []) == ["--prioritize", scores]
     assert run.first_cell_first("no_such_experiment", []) == []

@@ -10,7 +10,6 @@ rule dataset:
         manifest=paths.DATASET,
     log:
         f"{paths.LOGS}/dataset/{{dataset}}.log",
-    priority: EMBEDDINGS_FIRST
     conda:
         ENVIRONMENT
     threads: max(1, COMPUTE.decode_workers)
@@ -101,7 +100,6 @@ rule embed_shard:
         temp(touch(paths.SHARD)),
     log:
         f"{paths.LOGS}/embed/{{dataset}}/{{backbone}}/{{shard}}-of-{{shards}}.log",
-    priority: EMBEDDINGS_FIRST
     conda:
         ENVIRONMENT
     threads: COMPUTE.threads + COMPUTE.decode_workers
@@ -129,7 +127,6 @@ rule embed:
         ),
     log:
         f"{paths.LOGS}/embed/{{dataset}}/{{backbone}}.log",
-    priority: EMBEDDINGS_FIRST
     conda:
         ENVIRONMENT
     threads: COMPUTE.threads + COMPUTE.decode_workers

@@ -17,7 +17,6 @@ rule artifact:
         paths.ARTIFACT,
     log:
         f"{paths.LOGS}/artifact/{{artifact}}.log",
-    priority: EMBEDDINGS_FIRST
     retries: 1
     conda:
         ENVIRONMENT
@@ -40,7 +39,6 @@ rule weights:
         paths.WEIGHTS,
     log:
         f"{paths.LOGS}/weights/{{backbone}}.log",
-    priority: EMBEDDINGS_FIRST
     retries: 1
     conda:
         ENVIRONMENT
@@ -84,7 +82,6 @@ rule download:
         paths.DOWNLOAD,
     log:
         f"{paths.LOGS}/download/{{dataset}}.log",
-    priority: EMBEDDINGS_FIRST
     retries: 1
     conda:
         ENVIRONMENT

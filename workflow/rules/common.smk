@@ -19,9 +19,6 @@ from sae_workflow.stages import STAGES, Job
 
 ENVIRONMENT = "../../environment.yml"
 COMPUTE = cfg.compute
-# The priority of what embeddings are made of and by: every score waits for those of all
-# backbones of its dataset, which judge it. Without, the largest inputs come first.
-EMBEDDINGS_FIRST = 1
 
 
 wildcard_constraints:

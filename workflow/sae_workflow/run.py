@@ -54,9 +54,11 @@ def main(experiment: str, *options: str) -> None:
 
 
 def first_cell_first(experiment: str, options: Sequence[str]) -> list[str]:
-    """Return the option of Snakemake that has the first cell's SAEs made first.
+    """Return the option of Snakemake that has the first cell made and scored first.
 
-    `make show` shows their latents while the rest is made.
+    `make show` shows it while the rest is made. Its scores wait for the embeddings of
+    all backbones of its dataset, which judge it. Without the option these would come
+    last: Snakemake starts with the jobs that read most.
 
     Args:
         experiment: The name of an experiment.
@@ -70,8 +72,10 @@ def first_cell_first(experiment: str, options: Sequence[str]) -> list[str]:
         cell = settings.cells(config, experiment)[0]
     except (UserError, KeyError):
         return []
-    bank = paths.BANK.format(experiment=experiment, **cell.wildcards)
-    return ["--prioritize", bank]
+    scores = paths.STAGE_TABLE.format(
+        experiment=experiment, **cell.wildcards, stage="score", table="metrics"
+    )
+    return ["--prioritize", scores]
 
 
 def check_configfiles(options: Sequence[str]) -> None:
