@@ -326,7 +326,7 @@ def _from_torchvision(source: Source, scratch: Path, _file_names: list[str]) -> 
 
 @contextmanager
 def give_up_on_silence() -> Iterator[None]:
-    """While this is held, downloads by urllib fail after `MOST_SILENCE`."""
+    """While this is held, downloads by urllib fail after `MOST_SILENCE` seconds."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(MOST_SILENCE)
     try:
