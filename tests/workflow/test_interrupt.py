@@ -215,3 +215,25 @@ sys.meta_path.insert(0, Finder)
     )
     assert process.returncode == 128 + number, process.stderr
     assert len(process.stderr.splitlines()) == 1 and "stop" in process.stderr
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_while_python_ends_leaves_the_exit_code(first):
+    # What a module holds is finalized after Python has dropped its handlers.
+    script = f"""
+import os, signal
+from sae_workflow import stop_signals
+class Finalized:
+    def __del__(self, kill=os.kill, own=os.getpid(), number=signal.SIGINT):
+        kill(own, number)
+held_to_the_end = Finalized()
+stop_signals.stop_in_one_line()
+os.kill(os.getpid(), {first:d})
+"""
+    process = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        preexec_fn=with_default_signals,
+        text=True,
+    )
+    assert process.returncode == 128 + first, process.stderr

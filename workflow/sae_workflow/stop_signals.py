@@ -6,6 +6,7 @@ Snakemake lacks it: it would end in tracebacks, or wait for all jobs at work.
 """
 
 import _thread
+import atexit
 import os
 import signal
 import time
@@ -60,6 +61,9 @@ def stop_in_one_line() -> None:
             with suppress(ValueError):
                 signal.signal(number, stop)
                 _handlers[number] = stop
+                # Python drops its own handlers while it ends: a second Ctrl-C would
+                # kill it then, and take the place of its exit code.
+                atexit.register(signal.signal, number, signal.SIG_IGN)
     faults.hold_back(False, *STOP_SIGNALS)
 
 
