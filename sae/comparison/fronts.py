@@ -91,11 +91,11 @@ class Effect:
     Attributes:
         front: The score whose front gave vertices and weights.
         reading: `VALIDATION` or `EQUAL_TEST_R2`.
-        status: "ok"; "infeasible" if the method or its baseline has no feasible trial;
-            "out of reach" if the method ends too far below the floor; "seeds missing"
-            if vertices lack fresh seeds that others of the cell have; "diverged" if no
-            seed is left of one side; "not measured" if a vertex lacks the score on
-            test. All but "ok" have no effect.
+        status: "ok"; "infeasible" if the method has no feasible trial, "baseline
+            infeasible" if its baseline has none; "out of reach" if the method ends too
+            far below the floor; "seeds missing" if vertices lack fresh seeds that
+            others of the cell have; "diverged" if no seed is left of one side; "not
+            measured" if a vertex lacks the score on test. All but "ok" have no effect.
         effect: The difference on test, signed so that more is better.
         level: The baseline's score in the same reading.
         best_r2: R*, on validation.
@@ -413,7 +413,9 @@ class _FrontPair:
             yield self.row(width, status="not measured")
 
     def problem(self) -> str | None:
-        if not len(self.method_front.r2) or not len(self.baseline_front.r2):
+        if not len(self.baseline_front.r2):
+            return "baseline infeasible"
+        if not len(self.method_front.r2):
             return "infeasible"
         if self.reach < self.floor - TOLERANCE:
             return "out of reach"

@@ -63,6 +63,7 @@ OUT_OF_REACH = "out of reach"
 TOO_FEW = "too few blocks"
 REASONS = {  # by the status of cells; of cells without an effect the most frequent one
     "infeasible": "no feasible trial",
+    "baseline infeasible": "no feasible trial of its baseline",
     "seeds missing": "fresh seeds missing",
     "diverged": "all seeds diverged",
     "not measured": "not measured",

@@ -210,7 +210,7 @@ def test_what_is_not_feasible_is_on_no_front():
         assert row["status"] == "infeasible" and np.isnan(row["effect"])
     none = trial_rows("topk", slow, a=silent, b=silent)
     row = only_row(read_effects(none, trial_rows("reg", METHOD)))
-    assert row["status"] == "infeasible" and np.isnan(row["best_r2"])
+    assert row["status"] == "baseline infeasible" and np.isnan(row["best_r2"])
 
 
 def test_r_star_is_one_value_whatever_the_score():
