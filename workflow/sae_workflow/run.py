@@ -162,10 +162,12 @@ def run_snakemake(*arguments: str) -> None:
     faults.hold_back(False, *stop_signals.STOP_SIGNALS)
     code = process.wait()
 
-    if received_signals:  # Snakemake said so: a further one has nothing to add.
+    if not received_signals:
+        for number, handler in handlers_before.items():
+            signal.signal(number, handler)
+    # One may have come just now. A further one has nothing to add.
+    if received_signals:
         sys.exit(128 + received_signals[0])
-    for number, handler in handlers_before.items():
-        signal.signal(number, handler)
     if code:
         sys.exit(code)
 
