@@ -165,7 +165,7 @@ def run_snakemake(*arguments: str) -> None:
     if not received_signals:
         for number, handler in handlers_before.items():
             signal.signal(number, handler)
-    # One may have come just now. A further one has nothing to add.
+    # Also of one that came in the loop. The handlers stay: a further one does nothing.
     if received_signals:
         sys.exit(128 + received_signals[0])
     if code:
