@@ -311,14 +311,10 @@ def read_json(
     return content
 
 
-def walk(
-    folder: str | Path, follow_links: bool = True
-) -> Iterator[tuple[str, list[str], list[str]]]:
+def walk(folder: str | Path) -> Iterator[tuple[str, list[str], list[str]]]:
     """Yield what `os.walk` does; no folder is left out without a word.
 
-    Args:
-        folder: Where it begins.
-        follow_links: Whether links to folders are followed.
+    Links to folders are followed.
 
     Raises:
         UserError: A folder cannot be read.
@@ -330,7 +326,7 @@ def walk(
             "readable, or move it elsewhere"
         ) from error
 
-    return os.walk(folder, onerror=refuse, followlinks=follow_links)
+    return os.walk(folder, onerror=refuse, followlinks=True)
 
 
 def regular(path: str | Path) -> str | Path:

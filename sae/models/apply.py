@@ -14,10 +14,11 @@ from sae.core import arguments, files
 from sae.core.display import Shown
 from sae.core.errors import UserError
 from sae.core.options import Count, Precision, Whole
-from sae.data import archives, backbone_entries, pictures, store
+from sae.data import archives, backbone_entries, folders, pictures, store
 from sae.data.backbone import Backbone
 from sae.data.entries import NetworkEntry, parse
 from sae.data.forward import embed_images
+from sae.data.omissions import Omissions
 from sae.models import inputs, saefile
 from sae.models.coder import Coder, TopK
 from sae.models.codes import Codes
@@ -412,15 +413,23 @@ def read_own_manifest(
 def image_paths(folder: Path) -> list[str]:
     """Return the images in a folder and below, relative to it, sorted.
 
+    They are those that a dataset of type `image_folder` has; what is left out is said.
+
     Raises:
-        UserError: there is none, or a folder cannot be read.
+        UserError: there is none, a folder cannot be read, or a link leads to a folder
+            that it lies in.
     """
-    paths = sorted(
-        Path(place, name).relative_to(folder).as_posix()
-        for place, _, names in files.walk(folder, follow_links=False)
-        for name in names
-        if Path(name).suffix.lower() in pictures.ENDINGS and Path(place, name).is_file()
-    )
+    omissions = Omissions()
+    paths = []
+    for place, names in folders.walk(folder, folder, omissions):
+        for name in names:
+            path = (place / name).relative_to(folder).as_posix()
+            if folders.is_picture(name):
+                paths.append(path)
+            else:
+                folders.note_no_picture(path, omissions)
+    omissions.tell(f"image folder {folder}")
+    paths.sort()
     if not paths:
         raise UserError(
             f"no image in {folder}; endings looked for: {', '.join(pictures.ENDINGS)}"

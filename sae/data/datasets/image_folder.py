@@ -15,7 +15,7 @@ from pydantic import model_validator
 
 from sae.core import files, options
 from sae.core.errors import UserError
-from sae.data import indexing, pictures
+from sae.data import folders, indexing, pictures
 from sae.data.dataset import Dataset
 from sae.data.indexing import reader
 from sae.data.omissions import Omissions
@@ -27,15 +27,6 @@ VERSION = 1
 # called train; that folder holds pictures, not class folders.
 _TRAIN_NAMES = {"train", "training"}
 _OTHER_SPLIT_NAMES = {"val", "valid", "validation", "dev", "test", "testing"}
-# Folders that programs leave behind, besides hidden ones: unpacked archives of macOS,
-# thumbnails of a Synology, and what Windows and Linux keep on a disk.
-_NO_CLASSES = {
-    "__MACOSX",
-    "@eaDir",
-    "$RECYCLE.BIN",
-    "System Volume Information",
-    "lost+found",
-}
 
 
 class Options(options.Options):
@@ -80,8 +71,8 @@ def check_early(spec: Options) -> None:
         )
     _check_splits(spec)
     for place in _split_folders(spec).values():
-        _, folders, _ = next(files.walk(place))
-        classes = sorted(name for name in folders if not _is_left_behind(name))
+        _, names, _ = next(files.walk(place))
+        classes = sorted(name for name in names if not folders.is_left_behind(name))
         _refuse_empty(
             place, {name: _may_have_pictures(place / name) for name in classes}
         )
@@ -168,18 +159,9 @@ def _folders_for_splits(root: Path) -> list[str]:
     ]
 
 
-def _is_picture(name: str) -> bool:
-    return name.lower().endswith(pictures.ENDINGS)
-
-
-def _is_left_behind(name: str) -> bool:
-    """Say whether a file or folder is a program's, not the dataset's."""
-    return name.startswith(".") or name in _NO_CLASSES
-
-
 def _may_have_pictures(folder: Path) -> bool:
-    _, folders, names = next(files.walk(folder))
-    return bool(folders) or any(_is_picture(name) for name in names)
+    _, subfolders, names = next(files.walk(folder))
+    return bool(subfolders) or any(folders.is_picture(name) for name in names)
 
 
 def _refuse_empty(place: Path, has_pictures: Mapping[str, bool]) -> None:
@@ -256,8 +238,8 @@ def _pictures_by_class(
     pictures_of_class: dict[str, list[str]] = {}
     no_pictures: list[str] = []
     for name, paths in _files_by_class(place, root, omissions).items():
-        pictures_of_class[name] = [file for file in paths if _is_picture(file)]
-        no_pictures += [file for file in paths if not _is_picture(file)]
+        pictures_of_class[name] = [file for file in paths if folders.is_picture(file)]
+        no_pictures += [file for file in paths if not folders.is_picture(file)]
     beside = pictures_of_class.pop("", [])
     if beside:
         raise UserError(
@@ -270,7 +252,7 @@ def _pictures_by_class(
 
     below_root = "" if place == root else f"{place.name}/"
     for file in no_pictures:
-        omissions.add("files that are no picture by their ending", below_root + file)
+        folders.note_no_picture(below_root + file, omissions)
     return {
         name: [below_root + file for file in paths]
         for name, paths in pictures_of_class.items()
@@ -283,33 +265,14 @@ def _files_by_class(
     """Return {class: its files below the split's folder}; "" has those of no class."""
     # {class: [(a folder of it, its files)]}
     folders_of_class: dict[str, list[tuple[str, list[str]]]] = {}
-    for folder, subfolders, names in files.walk(place):
-        left_behind = sorted(filter(_is_left_behind, subfolders + names))
-        for name in left_behind:
-            path = Path(folder, name).relative_to(root).as_posix()
-            omissions.add("hidden files and folders, and those of programs,", path)
-        subfolders[:] = [name for name in subfolders if name not in left_behind]
-        for subfolder in subfolders:
-            _refuse_circle(Path(folder, subfolder))
-        parts = Path(folder).relative_to(place).parts
+    for folder, names in folders.walk(place, root, omissions):
+        parts = folder.relative_to(place).parts
         prefix = "".join(f"{part}/" for part in parts)
-        paths = [prefix + name for name in sorted(names) if name not in left_behind]
+        paths = [prefix + name for name in names]
         class_name = unicodedata.normalize("NFC", parts[0]) if parts else ""
-        folders_of_class.setdefault(class_name, []).append((folder, paths))
+        folders_of_class.setdefault(class_name, []).append((str(folder), paths))
 
     files_of_class = {}
-    for name, folders in sorted(folders_of_class.items()):
-        files_of_class[name] = [path for _, paths in sorted(folders) for path in paths]
+    for name, of_class in sorted(folders_of_class.items()):
+        files_of_class[name] = [path for _, paths in sorted(of_class) for path in paths]
     return files_of_class
-
-
-def _refuse_circle(folder: Path) -> None:
-    """Refuse a link to a folder that it lies in."""
-    if not folder.is_symlink():
-        return
-    target = folder.resolve()
-    if any(parent.resolve().is_relative_to(target) for parent in folder.parents):
-        raise UserError(
-            f"image folder: the link {str(folder)!r} leads to a folder that it lies "
-            "in: remove it"
-        )
