@@ -41,6 +41,8 @@ MADE_BY = "made_by.json"
 GONE = ("concepts_named",)
 # Each run has those of its own datasets.
 PARTS_OF_DATASETS = ("by_dataset", "cells", "columns", "families", "pictures")
+# Folders that are written anew as a whole.
+REBUILT = ("tables", "figures")
 LEFT_OUT = ("fronts.csv", "leaderboard.csv", "leaderboard.md")
 # A figure with the fronts of more cells cannot be read on a page.
 MOST_CELLS = 12
@@ -78,13 +80,20 @@ def keep(results: Path, into: Path, overlays: list[str]) -> None:
     """Copy the rows of an experiment.
 
     Rows of cells that are not among the results stay, if they were made in the same
-    way; else the program ends.
+    way; else the program ends. So it does where tables or figures lie there that are
+    none of results that are kept.
 
     Args:
         results: The folder of the experiment.
         into: The folder to keep them in.
         overlays: Files laid over config.yaml.
     """
+    for kind in REBUILT:
+        if (into / kind).exists() and not (into / MADE_BY).exists():
+            raise SystemExit(
+                f"{into / kind} would be deleted, and {into} keeps no results: name "
+                "another folder"
+            )
     made_by = files.read_json(results / MADE_BY)
     rows = {name: read_rows(results / name) for name in ROWS}
     rows["metrics.parquet"] = shorten_scores(rows["metrics.parquet"])
@@ -266,7 +275,7 @@ def rebuild(folder: Path, overlays: list[str], all_cells: bool = False) -> None:
                 copy_drawn_rows(folder, gallery_cell, drawn)
             plot.plot(name, drawn, names, scratch_folder / "figures")
 
-        for kind in ("tables", "figures"):
+        for kind in REBUILT:
             shutil.rmtree(folder / kind, ignore_errors=True)
         for path in scratch_folder.rglob("*"):
             if path.suffix in (".csv", ".md", ".png") and path.name not in LEFT_OUT:

@@ -116,10 +116,7 @@ def atomic_directory(path: str | Path, *, replace: bool = False) -> Iterator[Pat
         )
     with scratch_directory(path) as temporary:
         yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                _sync(file)
-
+        sync_below(temporary)
         if replace and path.exists():
             with _temporary_path(path.with_name(f"{path.name}.old")) as old:
                 os.rename(path, old)
@@ -224,6 +221,13 @@ def link_or_copy(
                 link(file, temporary)
             except OSError:
                 shutil.copyfile(file, temporary)
+
+
+def sync_below(folder: Path) -> None:
+    """Let the bytes of all files in a folder, and below, reach the disk."""
+    for file in folder.rglob("*"):
+        if file.is_file():
+            _sync(file)
 
 
 def _sync(file: Path) -> None:

@@ -10,6 +10,8 @@ ARTIFACTS = f"{RESULTS}/artifacts"
 ARTIFACT = f"{ARTIFACTS}/{{artifact}}/artifact.json"
 WEIGHTS = f"{RESULTS}/weights/{{backbone}}.json"
 IMPORTED = f"{RESULTS}/imported/{{method}}.safetensors"
+# Undeclared: its hash, beside it (`sae.core.outputs`).
+IMPORTED_SUMS = f"{IMPORTED}.sums.json"
 
 DATASETS = f"{RESULTS}/datasets/{{dataset}}"
 DOWNLOAD = f"{DATASETS}/download.json"

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 
-from sae.core import arguments, files
+from sae.core import arguments, files, outputs
 from sae.core.display import Shown
 from sae.core.errors import UserError
 from sae.core.options import Count, Precision, Whole
@@ -26,6 +26,8 @@ from sae.models.convert import check_output_path
 from sae.models.sizes import CHUNK
 
 progress = logging.getLogger("sae.progress")
+# Of what `encode` writes.
+SUFFIX = ".parquet"
 # Rows whose numbers are checked at once.
 _ROWS_CHECKED = 16_384
 
@@ -327,7 +329,7 @@ def encode(
     Args:
         sae: sae.safetensors.
         source: a `.npy` file of embeddings (N, d), or a folder of images.
-        out: the file to write.
+        out: the file to write, FILE.parquet.
         device: of PyTorch: cpu, cuda, cuda:1, mps, or auto for the best there is.
         activations: for images, the folder of the splits that the SAE was trained on:
             it records which backbone and input size made its embeddings, and the images
@@ -353,12 +355,13 @@ def encode(
             )
         manifest = read_own_manifest(encoder, sae, activations)
         image_names = image_paths(source)
-        check_output_path(out, sae, *(source / name for name in image_names))
+        given = [sae, *(source / name for name in image_names)]
+        check_output_path(out, *given, suffix=SUFFIX)
         embeddings = embed_like(
             manifest, source, image_names, artifacts_root, device, workers
         )
     else:
-        check_output_path(out, sae, source)
+        check_output_path(out, sae, source, suffix=SUFFIX)
         if not source.exists():
             raise UserError(
                 f"{source} does not exist; name a folder of images, or an array saved "
@@ -373,7 +376,8 @@ def encode(
         columns["path"] = np.array(image_names, dtype=object)[row_numbers]
     columns["latent"] = codes.indices
     columns["activation"] = codes.values
-    files.write_parquet(out, pd.DataFrame(columns))
+    with outputs.replacing_file(Path(out)) as temporary:
+        files.write_parquet(temporary, pd.DataFrame(columns))
     progress.info(
         "%s: %s activations on %s %s of %s",
         out,

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae.core import arguments, files, registry
+from sae.core import arguments, files, outputs, registry
 from sae.core.errors import UserError
 from sae.models import checkpoints, saefile
 from sae.models.checkpoints import Options
@@ -104,7 +104,7 @@ def import_(
             f"; codes and reconstructions of embeddings of {check} are the format's own"
         )
 
-    with files.atomic_file(out) as temporary:
+    with outputs.replacing_file(out) as temporary:
         saefile.save(coder, temporary)
 
     kind = "Top-k" if isinstance(coder.select, TopK) else "thresholds"
@@ -182,16 +182,19 @@ def _detect_format(checkpoint: checkpoints.Checkpoint) -> str:
     return fitting[0]
 
 
-def check_output_path(out: Path | str, *files_read: Path | str) -> None:
+def check_output_path(
+    out: Path | str, *files_read: Path | str, suffix: str = ""
+) -> None:
     """Check that a file can be written, before the work is done.
 
     Args:
         out: the file to write.
         files_read: what the work reads, none of which may be replaced.
+        suffix: the one that its name may have, where one form is written alone.
 
     Raises:
-        UserError: `out` is no file that can be replaced, is one of these files, or
-            cannot be written.
+        UserError: `out` is no file that can be replaced, is one of these files or one
+            that the command did not write, has another suffix, or cannot be written.
     """
     out = Path(out)
     with files.refusing_unwritable(out):
@@ -205,7 +208,13 @@ def check_output_path(out: Path | str, *files_read: Path | str) -> None:
                 f"{out} is what was given to read, and would be replaced: name another "
                 "file to write"
             )
+        if suffix and out.suffix.lower() not in ("", suffix):
+            raise UserError(
+                f"{out} ends in {out.suffix}, and {suffix} alone is written: name "
+                f"{out.with_suffix(suffix)}"
+            )
         files.check_replaceable(out)
+        outputs.check_file(out)
         with files.scratch_directory(out):
             pass
 

@@ -16,7 +16,7 @@ from sae.cards.images import (
     split_one_set,
 )
 from sae.cards.make import check_is_pooled, make_card
-from sae.core import files
+from sae.core import files, outputs
 from sae.core.errors import UserError
 from sae.core.options import Count
 from sae.data import concepts as annotated
@@ -36,6 +36,7 @@ from sae.report.card_words import lines
 from sae.report.site.explore import ViewedImages, read_viewed_images
 
 progress = logging.getLogger("sae.progress")
+COMMAND = "card"
 LOOKS_SIDE = 8
 
 
@@ -70,7 +71,8 @@ def card(
         activations: embeddings that it is judged on: a folder of the splits train, val
             and test, or one set (the folder of one split, or a .npy file (N, d)), which
             is split by a seed.
-        out: the folder to write.
+        out: the folder to write; of what is there, files that this command wrote are
+            replaced, and all others stay.
         judge: embeddings of the same images by other backbones, in the same form, for
             detection.
         images: a folder of images: paths are those of the embeddings' index; of a .npy
@@ -96,7 +98,8 @@ def card(
             or groups are too few or differ in number, or it would take too long.
     """
     out = out.absolute()
-    _check_out(out)
+    names = [card_page.PAGE, card_page.PLOT, card_page.JSON]
+    outputs.check_folder(out, COMMAND, names)
     coder = convert.load(sae, options=options)
     check_is_pooled(coder, pooled)
     viewed = read_viewed_images(activations, dataset, artifacts, images)
@@ -124,23 +127,9 @@ def card(
         device=device,
     )
     print("\n".join(lines(made.content)))
-    with files.atomic_directory(out, replace=True) as folder:
+    with outputs.replacing_folder(out, COMMAND, card_page.JSON) as folder:
         card_page.write(made, folder, Path(sae).name)
     progress.info("%s: open it in a browser", out / card_page.PAGE)
-
-
-def _check_out(out: Path) -> None:
-    own = {card_page.JSON, card_page.PLOT, card_page.PAGE}
-    is_free = not out.exists()
-    if out.is_dir():
-        is_free = {path.name for path in out.iterdir()} <= own
-    if not is_free:
-        raise UserError(
-            f"{out} is there, and holds other files than a card: name another folder "
-            "with --out"
-        )
-    with files.refusing_unwritable(out), files.scratch_directory(out):
-        pass
 
 
 # -- embeddings, judges, pictures and keywords

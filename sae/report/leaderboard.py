@@ -5,10 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sae.comparison import leaderboard
-from sae.core import files
+from sae.core import files, outputs
 from sae.core.errors import UserError
 from sae.report import fronts
 from sae.report.names import Names
+
+COMMAND = "leaderboard"
+PAGE = "leaderboard.md"
 
 
 def write(results: Sequence[Path], /, *, out: Path | None = None) -> None:
@@ -22,14 +25,18 @@ def write(results: Sequence[Path], /, *, out: Path | None = None) -> None:
         out: A folder to write leaderboard.csv and leaderboard.md into, too.
 
     Raises:
-        UserError: a folder lacks a file, or no rows are left to compare.
+        UserError: a folder lacks a file, or no rows are left to compare; `out` holds
+            other files of these names.
     """
+    if out is not None:
+        outputs.check_folder(out, COMMAND, [f"{COMMAND}.csv", PAGE])
     texts = render([Path(folder) for folder in results])
-    print(texts["leaderboard.md"])
+    print(texts[PAGE])
     if out is None:
         return
-    for name, text in texts.items():
-        files.write_text(Path(out) / name, text)
+    with outputs.replacing_folder(out, COMMAND, PAGE) as folder:
+        for name, text in texts.items():
+            files.write_text(folder / name, text)
 
 
 def render(results: Sequence[Path]) -> dict[str, str]:
@@ -68,5 +75,5 @@ def render(results: Sequence[Path]) -> dict[str, str]:
     paragraphs = ["# Leaderboard", page[0], *omissions, *page[1:]]
     return {
         "leaderboard.csv": means.to_csv(index=False, lineterminator="\n"),
-        "leaderboard.md": "\n\n".join(paragraphs) + "\n",
+        PAGE: "\n\n".join(paragraphs) + "\n",
     }

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sae.comparison import ratings
-from sae.core import files
+from sae.core import files, outputs, paths
 from sae.core.errors import UserError
 from sae.core.options import describe_problems
 from sae.report import markup, style
@@ -26,6 +26,10 @@ from sae.report.site.trials import (
     payload_hash,
 )
 
+COMMAND = "judged"
+PAGE = "judged.md"
+TABLES = ("shares", "correlations", "answers")
+FIGURE = "psychometric"
 FEWEST_CAUGHT = 5  # catch trials, of `CATCH_TRIALS`, in which a rater must be right
 # Answers that count, for a rater to be counted: half of what a session asks. On few
 # images it asks less than ten of a method.
@@ -132,8 +136,12 @@ def rated(site: Path, answers: Sequence[Path], /, *, out: Path | None = None) ->
 
     Raises:
         UserError: a file is damaged, of another site or an older version, or holds an
-            answer twice; no rater counts.
+            answer twice; no rater counts; `out` holds other files of these names.
     """
+    if out is not None:
+        figure_names = [f"{FIGURE}.{suffix}" for suffix in paths.FIGURE_SUFFIXES]
+        table_names = [f"{name}.csv" for name in TABLES]
+        outputs.check_folder(out, COMMAND, [PAGE, *table_names, *figure_names])
     of_site = read_ratings(Path(site), [Path(file) for file in answers])
     looks = {
         row["id"]: {**row, "label": printed(row["label"])}
@@ -149,7 +157,6 @@ def rated(site: Path, answers: Sequence[Path], /, *, out: Path | None = None) ->
     print(page)
     if out is None:
         return
-    files.write_text(out / "judged.md", page + "\n")
     answers_to_write = of_site.answers
     # Raters choose their alias, which a spreadsheet must not take for a formula.
     answers_to_write = answers_to_write.assign(
@@ -157,16 +164,14 @@ def rated(site: Path, answers: Sequence[Path], /, *, out: Path | None = None) ->
             r"^(?=[=+\-@\t\r])", "'", regex=True
         )
     )
-    tables = {
-        "shares": shares,
-        "correlations": correlations,
-        "answers": answers_to_write,
-    }
-    for name, table in tables.items():
-        text = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-        files.write_text(out / f"{name}.csv", text)
+    tables = zip(TABLES, [shares, correlations, answers_to_write], strict=True)
     figure = draw_psychometric(of_site, looks)
-    style.save(figure, out, "psychometric")
+    with outputs.replacing_folder(out, COMMAND, PAGE) as folder:
+        files.write_text(folder / PAGE, page + "\n")
+        for name, table in tables:
+            text = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+            files.write_text(folder / f"{name}.csv", text)
+        style.save(figure, folder, FIGURE)
 
 
 # -- reading

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
 
-from sae.core import files
+from sae.core import files, outputs
 from sae.core.errors import UserError
 from sae.core.options import Count, Whole
 from sae.data import archives, pictures
@@ -44,7 +44,7 @@ def where(
         image: a picture.
         latent: show this latent alone.
         most: show so many at most.
-        out: the PNG to write.
+        out: the PNG to write, FILE.png.
         activations: the folder of all embeddings: its DATASET/BACKBONE, where DATASET is
             the one that the SAE was trained on, says how a picture is embedded.
         artifacts: folder of fetched artifacts, of which the backbone's weights may be
@@ -55,7 +55,7 @@ def where(
         UserError: a file is missing or is not right, there is no such latent, or the
             backbone has no positions.
     """
-    check_output_path(out, sae, image)
+    check_output_path(out, sae, image, suffix=".png")
     encoder = Encoder(sae, device)
     dataset = encoder.metadata.get("dataset")
     if dataset is None:
@@ -110,7 +110,7 @@ def where(
         )
     maps = as_bytes.reshape(-1, viewer.height, viewer.width)
     sheet = _sheet(picture, maps, titles, viewer.square)
-    with files.atomic_file(out) as temporary:
+    with outputs.replacing_file(out) as temporary:
         sheet.save(temporary, format="PNG")
     print(f"{out}: {viewer.says(coder)}")
 

@@ -184,10 +184,16 @@ def test_the_command_writes_a_card_with_which_a_site_begins(tmp_path, quickly, c
     page = (tmp_path / "card/index.html").read_text()
     assert "<svg" in page and "drawn by lot" in page and "best names" not in page
 
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/plot.svg").write_text("mine")
+    (tmp_path / "linked").symlink_to("card")
+    for out, message in (("mine", "plot.svg was not written"), ("linked", "a link")):
+        with pytest.raises(UserError, match=message):
+            card(**{**arguments, "sae": "nowhere"}, out=tmp_path / out)
+    assert (tmp_path / "mine/plot.svg").read_text() == "mine"
     (tmp_path / "card/notes.txt").write_text("mine")
-    with pytest.raises(UserError, match="holds other files than a card"):
-        card(**arguments, out=tmp_path / "card")
-    (tmp_path / "card/notes.txt").unlink()
+    card(**arguments, out=tmp_path / "card")
+    assert (tmp_path / "card/notes.txt").read_text() == "mine"
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         np.save(tmp_path / folder / "judge.npy", x[:, 1:])

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from support.errors import assert_names
+from support.errors import assert_names, refused_naming
 
 from sae.comparison import fronts, intervals, leaderboard, outcomes
 from sae.core import files
@@ -131,7 +131,12 @@ def test_my_methods_stand_beside_the_stored_ones(two_folders, tmp_path, capsys):
     leaderboard_page.write(folders, out=tmp_path / "out")
     printed = capsys.readouterr().out
     assert "stored/mine" in printed
-    assert printed == (tmp_path / "out/leaderboard.md").read_text() + "\n"
+    page = tmp_path / "out/leaderboard.md"
+    assert printed == page.read_text() + "\n"
+    page.write_text("mine")
+    with refused_naming(str(page)):
+        leaderboard_page.write(folders, out=tmp_path / "out")
+    assert page.read_text() == "mine" and not capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

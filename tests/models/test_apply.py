@@ -242,8 +242,22 @@ def test_what_was_given_is_not_replaced(trained, run_encode, tmp_path):
     for out, message in (
         (x, "x.npy is what was given to read, and would be replaced"),
         (sae_file, "is what was given to read"),
+        (tmp_path / "codes.csv", "ends in .csv, and .parquet .*codes.parquet"),
     ):
         check_refusal(run_encode(sae_file, x, out), message)
+
+
+def test_only_what_encode_wrote_is_replaced(trained, run_encode, tmp_path):
+    x = tmp_path / "x.npy"
+    np.save(x, FLOATS)
+    out = tmp_path / "codes.parquet"
+    for _ in range(2):
+        assert run_encode(trained.files["topk"], x, out)[0] == 0
+    files.check_sums(tmp_path / "codes.parquet.sums.json")
+    for file in (out, tmp_path / "mine.parquet"):
+        file.write_text("mine")
+        check_refusal(run_encode(trained.files["topk"], x, file), str(file))
+        assert file.read_text() == "mine"
 
 
 def test_embeddings_that_the_sae_was_not_trained_on_are_refused(

@@ -84,6 +84,12 @@ def test_the_command_writes_a_file_that_encodes(tmp_path, caplog):
             codes.matrix().sum(axis=1).A1, largest.sum(dim=1), rtol=1e-4
         )
 
+    # It is replaced as long as it is what was written.
+    assert main(command[:4]) == 0
+    out.write_bytes(b"mine")
+    assert main(command[:4]) == 1
+    assert f"{out} was changed since" in caplog.text and out.read_bytes() == b"mine"
+
 
 @pytest.mark.parametrize("threshold", [None, 0.05])
 def test_a_file_of_this_project_stays_what_it_is(threshold, tmp_path):

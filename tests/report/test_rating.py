@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse
+from support.errors import refused_naming
 
 from sae.core.errors import UserError
 from sae.report import rating
@@ -133,6 +134,10 @@ def test_answers_are_counted(site, study, tmp_path, capsys):
         "answers.csv",
         "psychometric.png",
     } < written
+    (tmp_path / "out/answers.csv").write_text("mine")
+    with refused_naming("answers.csv"):
+        rating.rated(site, paths, out=tmp_path / "out")
+    assert (tmp_path / "out/answers.csv").read_text() == "mine"
 
 
 def altered(content):

@@ -95,6 +95,9 @@ def test_cells_that_ran_apart_are_kept_side_by_side(tmp_path):
         "emoji_vendors", "the config's experiment lacks", "--config", error=SystemExit
     ):
         reference.keep(tmp_path / "16", into, [])
+    (tmp_path / "paper/figures").mkdir(parents=True)
+    with refused_naming("paper/figures", "name", error=SystemExit):
+        reference.keep(tmp_path / "64", tmp_path / "paper", [])
 
 
 def test_of_many_cells_a_page_shows_the_fronts_of_one(tmp_path):

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from scoring.examples import TinyBank
 from sklearn.datasets import load_sample_images
 from support.embeddings import write_split
+from support.errors import refused_naming
 from timm.data.transforms import CenterCropOrPad, ResizeKeepRatio
 from torch import nn
 from torchvision import transforms
@@ -494,3 +495,8 @@ def test_where_prints_the_highest_latents_and_draws_them(
         report_where.where(**arguments, latent=16)
     report_where.where(**arguments, latent=9)
     assert "latent 9: 0 " in capsys.readouterr().out
+    for name in ("mine.png", "mine.jpg"):
+        (folder / name).write_text("mine")
+        with refused_naming(name, "name"):
+            report_where.where(**{**arguments, "out": folder / name})
+        assert (folder / name).read_text() == "mine"

@@ -48,6 +48,51 @@ def test_a_submitted_config_means_the_same_over_another_config(experiment):
     assert settings.made_by(config, experiment) == made_by
 
 
+def test_a_submission_replaces_only_what_was_submitted(tmp_path, monkeypatch):
+    """The rows of `fair` stand for those of a run."""
+    (tmp_path / "mine.yaml").write_text("experiments: {mine: {extends: fair}}")
+    fair = ROOT / "docs/results/fair"
+    made_by = files.read_json(fair / "made_by.json")
+    (tmp_path / "dataset.json").write_text("{}")
+    files.write_json(tmp_path / "dataset.json", {"images": {"train": 10}})
+    rows = result_rows.read(fair)
+
+    def keep(action, results, into, *words):
+        shutil.copytree(fair / "tables", into / "tables")
+        for name in submission.ROWS[:3]:
+            shutil.copy(fair / name, into)
+        files.write_json(into / "made_by.json", {**made_by, "experiment": "mine"})
+
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(submission, "KEPT", tmp_path / "results")
+    monkeypatch.setattr(submission, "make_tables", keep)
+    monkeypatch.setattr(submission, "clean_commit", lambda: "0" * 40)
+    monkeypatch.setattr(submission, "_refuse_unfinished", lambda *_: None)
+    monkeypatch.setattr(submission.leaderboard, "read", lambda _: rows)
+    monkeypatch.setattr(submission.paths, "DATASET", str(tmp_path / "dataset.json"))
+
+    folder = submission.write("mine", str(tmp_path / "mine.yaml"))
+    (folder / "README.md").write_text("mine")
+    (folder / "figures").mkdir()
+    (folder / "figures/mine.png").write_text("mine")
+    before = {path for path in folder.rglob("*") if path.is_file()}
+    assert submission.write("mine", str(tmp_path / "mine.yaml")) == folder
+    assert {path for path in folder.rglob("*") if path.is_file()} == before
+    files.check_sums(folder / "submit.sums.json")
+
+    table = folder / "tables/front_means.csv"
+    table.write_text("edited")
+    monkeypatch.setattr(submission, "clean_commit", None)  # No work is done.
+    with refused_naming(str(table), "changed"):
+        submission.write("mine", str(tmp_path / "mine.yaml"))
+    assert table.read_text() == "edited"
+    shutil.rmtree(folder)
+    (folder / "extensions").mkdir(parents=True)
+    (folder / "extensions/mine.py").write_text("mine")
+    with refused_naming("extensions/mine.py"):
+        submission.write("mine", str(tmp_path / "mine.yaml"))
+
+
 @pytest.fixture
 def submitted(tmp_path, monkeypatch):
     """Return the folder of a submission: the rows of `fair`, and a penalty."""

@@ -30,6 +30,7 @@ UNITS = {
     _ARTIFACT_FOLDER: "no experiment uses this artifact",
     paths.WEIGHTS: "no experiment uses this backbone",
     paths.IMPORTED: "no experiment has this method",
+    paths.IMPORTED_SUMS: "no experiment has this method",
     paths.DATASETS: "no experiment uses this dataset",
     paths.ACTIVATIONS: "no experiment has this dataset with this backbone",
     _FIRST_LOOK_FOLDER: "the experiment has its report",
@@ -226,6 +227,7 @@ def _paths_of(config: Config, experiment: str) -> Iterator[str]:
         yield _ARTIFACT_FOLDER.format(artifact=artifact)
     for method in settings.imported_methods(config, experiment):
         yield paths.IMPORTED.format(method=method)
+        yield paths.IMPORTED_SUMS.format(method=method)
     # Once there is a report, nothing shows it any more.
     if not Path(paths.SITE.format(experiment=experiment)).exists():
         yield _FIRST_LOOK_FOLDER.format(experiment=experiment)

@@ -28,7 +28,7 @@ from sae.config.extends import write_out_sections
 from sae.config.models import Config
 from sae.config.problems import Problems
 from sae.config.yaml_file import parse_file
-from sae.core import files, paths
+from sae.core import files, outputs, paths
 from sae.core.errors import UserError
 from sae.core.options import Count, Name, Options, describe_problems, from_record, like
 from sae.report.names import Names
@@ -40,6 +40,7 @@ from sae_workflow.command_line import run_command, say
 
 # Where results are kept, a folder for each.
 KEPT = Path("docs/results")
+COMMAND = "submit"
 RECORD = "submission.json"
 CONFIG = "config.yaml"
 EXTENSIONS = "extensions"
@@ -95,6 +96,8 @@ def main(experiment: str, *overlays: str) -> None:
 def write(experiment: str, *overlays: str) -> Path:
     """Write the folder of a submission; an earlier one of the same name goes.
 
+    Other files in it stay, such as a page about it.
+
     Args:
         experiment: The name of an experiment that was run here to its end.
         overlays: The files laid over config.yaml with which it was run.
@@ -105,17 +108,16 @@ def write(experiment: str, *overlays: str) -> Path:
     Raises:
         UserError: the code differs from its commit; the experiment is not finished, or
             was run with another config or other code; a file is damaged; nothing is
-            compared by detection; or the project itself has this name.
+            compared by detection; the project itself has this name; or the folder
+            holds other files of these names.
     """
     refuse_name_of_the_project(experiment)
     config, raw, left_out = settings.read_files("config.yaml", *overlays)
     settings.warn_of_left_out(left_out)
     missing_inputs.refuse_unknown_experiment(config, experiment)
     folder = KEPT / experiment
-    if folder.exists() and not (folder / RECORD).exists():
-        raise UserError(
-            f"{folder} holds results of the project: give your experiment another name"
-        )
+    names = [*ROWS, CONFIG, RECORD, *_files_in(folder, EXTENSIONS)]
+    outputs.check_folder(folder, COMMAND, names)
     commit = clean_commit()
     _refuse_unfinished(config, experiment)
 
@@ -131,7 +133,7 @@ def write(experiment: str, *overlays: str) -> Path:
         for name in config.experiments[experiment].datasets
     }
 
-    with files.atomic_directory(folder, replace=True) as temporary:
+    with outputs.replacing_folder(folder, COMMAND, RECORD) as temporary:
         make_tables("keep", results, temporary, "--config", *overlays)
         means = pd.read_csv(temporary / "tables/front_means.csv")
         if DETECTION not in [*means["score"]]:

@@ -22,6 +22,9 @@ from sae.report.site.overview import Overview
 from sae.scoring.heatmaps import kind_of
 
 HERE = Path(__file__).parent
+PAGE = "index.html"
+# What every site has, and folders of which each has some files.
+NAMES = (PAGE, "data/overview.js", "data/cells/0.js", "assets/style.css")
 PACKAGES = (
     "torch",
     "torchvision",
@@ -90,10 +93,9 @@ class AddedCell:
 def folder(out: Path) -> Iterator[Path]:
     """Yield a new folder, which becomes `out` as a whole, with the hashes of its files.
 
-    What was at `out` goes.
+    What was at `out` goes: it is the workflow's own.
     """
     with files.atomic_directory(out, replace=True) as temporary:
-        (temporary / "data/images").mkdir(parents=True)
         yield temporary
         site_files = sorted(path for path in temporary.rglob("*") if path.is_file())
         files.write_sums(temporary / "index.sums.json", site_files)
@@ -117,7 +119,7 @@ def shell(site: Path, overview: Overview) -> None:
         scripts=sorted(path.name for path in assets.glob("*.js")),
         files=sorted(path.name for path in (site / "files").glob("*")),
     )
-    (site / "index.html").write_text(page, encoding="utf-8")
+    (site / PAGE).write_text(page, encoding="utf-8")
     pack.put(site, "overview", vars(overview))
 
 

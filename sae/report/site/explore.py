@@ -18,7 +18,7 @@ from PIL import Image
 from sae.bank.plan import Method
 from sae.comparison import fronts
 from sae.comparison.scores import across_groups
-from sae.core import files, registry
+from sae.core import files, outputs, registry
 from sae.core.errors import UserError
 from sae.core.options import Count
 from sae.data import archives, pictures, store
@@ -57,6 +57,7 @@ from sae.scoring.stage import options_of
 from sae.scoring.subject import PerLatent, Subject
 
 progress = logging.getLogger("sae.progress")
+COMMAND = "explore"
 METRICS = ("reconstruction", "monosemanticity", "purity", "density")
 TRIAL = "as given"
 
@@ -88,7 +89,8 @@ def explore(
             this project or another library.
         activations: embeddings that they are looked at on: a folder of splits, of which
             test is taken, the folder of one split, or a .npy file (N, d).
-        out: the folder to write; a site that is there is replaced.
+        out: the folder to write; of what is there, files that this command wrote are
+            replaced, and all others stay.
         method: a name for each SAE; by default those of their files.
         dataset: the folder of the dataset's index, results/datasets/NAME, whose images
             are shown; by default the one that belongs to the embeddings, if it lies
@@ -115,15 +117,12 @@ def explore(
 
     Raises:
         UserError: an SAE or the embeddings cannot be read or do not fit each other,
-            names or images are too few, or `out` holds something else; a row of
-            `concepts` is not right, or none of its concepts counts.
+            names or images are too few, or `out` holds other files of these names; a
+            row of `concepts` is not right, or none of its concepts counts.
     """
-    _check_out(out)
+    outputs.check_folder(out, COMMAND, build.NAMES)
     if not sae:
         raise UserError("--sae names no SAE: give one file or folder or more")
-    # Before anything is computed.
-    with files.refusing_unwritable(out), files.scratch_directory(out):
-        pass
     coders = [convert.load(place).to(device) for place in sae]
     made_card = None if card is None else card_page.read_of_any(card, coders)
     methods = _method_names(sae, coders, method)
@@ -222,16 +221,6 @@ def _draw_heatmaps(
     vectors_of = viewer.reader(images.index["path"].to_numpy(), viewed.open_image)
     maps = draw(coders, images, viewer, vectors_of, most_images)
     return list(maps), viewer.facts()
-
-
-def _check_out(out: Path) -> None:
-    """Refuse a folder that holds something else than a site."""
-    if not out.exists() or (out / "data/overview.js").exists():
-        return
-    if not out.is_dir() or any(out.iterdir()):
-        raise UserError(
-            f"{out} is there and is no site: name another folder with --out"
-        )
 
 
 # -- the SAEs
@@ -452,7 +441,7 @@ def compose(
     methods = [sae.method for sae in shown]
     contents = _overview(out.name, names, cell, shown, metrics, test, heatmaps)
     contents.cells[0]["concepts"] = concepts is not None
-    with build.folder(out) as site:
+    with outputs.replacing_folder(out, COMMAND, build.PAGE) as site:
         added = build.add_cell(site, cell, shown, test, methods, concepts=concepts)
         unreadable = site_images.write(
             site,

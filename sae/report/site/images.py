@@ -121,6 +121,7 @@ def write(
     Returns:
         The names of the images that could not be read.
     """
+    (folder / "data/images").mkdir(parents=True, exist_ok=True)
     image_names = [printed(str(name)) for name in index["image_id"]]
     thumbnails: dict[int, Image.Image] = {}
     unreadable_rows: list[int] = []

@@ -90,12 +90,18 @@ def test_any_sae_has_a_site(place):
     assert sheet.size == (16 * 64, 3 * 64)
 
     site_files = bytes_of(place / "site")
-    files.check_sums(place / "site/index.sums.json")
-    sums = files.read_json(place / "site/index.sums.json")
-    assert set(sums) == set(site_files) - {"index.sums.json"}
+    files.check_sums(place / "site/explore.sums.json")
+    sums = files.read_json(place / "site/explore.sums.json")
+    assert set(sums) == set(site_files) - {"explore.sums.json"}
+    # What it wrote is replaced, and all else stays.
+    (place / "site/.git").mkdir()
+    (place / "site/.git/HEAD").write_text("ref")
+    (place / "site/data/notes.txt").write_text("mine")
+    explore(**{**arguments, "sae": arguments["sae"][:1]})
+    assert not (place / "site/data/saes/1.js").exists()
     explore(**arguments)
-    assert bytes_of(place / "site") == site_files
-    # What was there is gone, as a whole.
+    mine = {".git/HEAD": b"ref", "data/notes.txt": b"mine"}
+    assert bytes_of(place / "site") == site_files | mine
     assert sorted(path.name for path in place.glob("*site*")) == ["site"]
 
 
@@ -153,9 +159,11 @@ def test_what_does_not_fit_is_refused(place):
     saes = [str(place / "sae0.safetensors")]
     x = place / "x.npy"
     (place / "mine").mkdir()
-    (place / "mine/thesis.txt").write_text("all of it")
+    (place / "mine/index.html").write_text("all of it")
+    (place / "linked").symlink_to("mine")
     for changed, message in (
-        ({"out": place / "mine"}, "mine is there and is no site"),
+        ({"out": place / "mine"}, "index.html was not written by this command"),
+        ({"out": place / "linked", "sae": []}, "linked is a link or no folder"),
         ({"method": ["a", "b"]}, "1 SAEs have 2 different names"),
         ({"sae": saes * 2, "method": ["a", "a"]}, "2 SAEs have 1 different names"),
         ({"sae": []}, "give one file or folder or more"),
@@ -165,7 +173,8 @@ def test_what_does_not_fit_is_refused(place):
         arguments = {"sae": saes, "activations": x, "out": place / "site"}
         with pytest.raises(UserError, match=message):
             explore(**(arguments | changed))
-    assert (place / "mine/thesis.txt").exists() and not (place / "site").exists()
+    assert bytes_of(place / "mine") == {"index.html": b"all of it"}
+    assert not (place / "site").exists()
     np.save(x, np.random.default_rng(0).normal(size=(N, D + 1)).astype(np.float32))
     with pytest.raises(UserError, match=r"sae0.safetensors takes"):
         explore(sae=saes, activations=x, out=place / "site")
