@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
 from sae.cards.images import LEAST_TEST_GROUPS, CardImages, check_group_count
 from sae.cards.latents import CardLatents, choose_latents
@@ -29,7 +30,7 @@ from sae.comparison.scores import SCORES, across_groups
 from sae.core import workers
 from sae.core.errors import UserError
 from sae.models.coder import Coder
-from sae.models.inputs import Inputs, total_variance
+from sae.models.inputs import Inputs, rows_differ, total_variance
 from sae.scoring import front
 from sae.scoring.metrics.concepts import group_numbers
 
@@ -217,23 +218,41 @@ def _say_minutes(
 
 
 def _check_r2(coder: Coder, images: CardImages) -> None:
-    """Refuse an SAE that was trained on something else."""
+    """Refuse an SAE that was trained on something else, or is dead."""
     embeddings = images.splits["val"].embeddings
+    own_inputs = Inputs(embeddings, coder.input_norm, 1.0, "cpu")
+    if not rows_differ(own_inputs, total_variance(own_inputs)):
+        raise UserError(
+            "R2 cannot be measured on validation: its images "
+            f"({len(embeddings)}) have one embedding; give it images that differ"
+        )
     r2 = r2_on(coder, embeddings)
     if r2 > 0:
         return
+    is_silent = not _fires(coder, embeddings)
     tried = {}
     own_space = (coder.input_norm, coder.input_scale)
     for norm in NORMS:
         variance = total_variance(Inputs(embeddings, norm, 1.0, "cpu"))
         for scale in (1.0, variance**-0.5, coder.d**0.5):
             coder.input_norm, coder.input_scale = norm, scale
-            tried[norm, scale] = r2_on(coder, embeddings)
+            # A constant reconstruction may look better than the mean in LayerNorm.
+            if _fires(coder, embeddings):
+                tried[norm, scale] = r2_on(coder, embeddings)
     coder.input_norm, coder.input_scale = own_space
+    (norm, scale), best = max(
+        tried.items(), key=lambda item: item[1], default=(own_space, r2)
+    )
+    if is_silent and best <= 0:
+        raise UserError(
+            f"no latent of this SAE fires on any of {len(embeddings)} validation "
+            f"images with input_norm {own_space[0]}, input_scale {own_space[1]:.6g}, "
+            "and no other input space helps: all are dead, and nothing can be said of "
+            "it; train it anew"
+        )
     texts = [
         f"{norm} x {scale:.3g}: {value:.3g}" for (norm, scale), value in tried.items()
     ]
-    (norm, scale), best = max(tried.items(), key=lambda item: item[1])
     advice = (
         "none of these: it was trained on something else, perhaps on another backbone, "
         "or before other steps of preprocessing"
@@ -250,6 +269,11 @@ def _check_r2(coder: Coder, images: CardImages) -> None:
         f"Tried as well, norm x scale: {'; '.join(texts)}. {advice[0].upper()}"
         f"{advice[1:]}"
     )
+
+
+def _fires(coder: Coder, embeddings: Float[np.ndarray, "images dim"]) -> bool:
+    """Return whether any latent fires on any of some images."""
+    return bool((coder.encode(coder.open_inputs(embeddings)).values > 0).any())
 
 
 def _firing(on_val: Mapping[str, Any]) -> float:

@@ -396,6 +396,11 @@ def read_own_manifest(
     Raises:
         UserError: `activations` holds no embeddings, or others than the SAE's.
     """
+    if not Path(activations).is_dir():
+        raise UserError(
+            f"{activations} is no folder of embeddings: name the one that holds the "
+            "splits which the SAE was trained on"
+        )
     manifest = files.read_json(
         Path(activations) / "train/manifest.json",
         "manifest of activations",

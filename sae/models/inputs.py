@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sae.core.errors import UserError
 from sae.models.sizes import RESIDENT
 
 VERSION = 1
@@ -204,7 +205,12 @@ def total_variance(x: "np.ndarray | Tensor | Inputs") -> float:
     Args:
         x: (N, d), N at least 1: an array, tensor or `Inputs`, of which a chunk is held
             at a time. The mean E is over these N rows.
+
+    Raises:
+        UserError: there are no rows.
     """
+    if len(x) == 0:
+        raise UserError("no rows have no variance: give (N, d), N at least 1")
     row_count = 0
     mean = 0.0  # (d,) after the first chunk
     squares = 0.0  # sum over rows of || x - mean ||^2

@@ -33,7 +33,11 @@ from sae.models.apply import check_embeddings
 from sae.models.checkpoints import Options
 from sae.report import card_page
 from sae.report.card_words import lines
-from sae.report.site.explore import ViewedImages, read_viewed_images
+from sae.report.site.explore import (
+    ViewedImages,
+    check_given,
+    read_viewed_images,
+)
 
 progress = logging.getLogger("sae.progress")
 COMMAND = "card"
@@ -100,6 +104,7 @@ def card(
     out = out.absolute()
     names = [card_page.PAGE, card_page.PLOT, card_page.JSON]
     outputs.check_folder(out, COMMAND, names)
+    check_given([activations, *judge, *([] if train is None else [train])], concepts)
     coder = convert.load(sae, options=options)
     check_is_pooled(coder, pooled)
     viewed = read_viewed_images(activations, dataset, artifacts, images)

@@ -74,7 +74,15 @@ def at_positions(
         vectors: (P, d) at the positions, as the backbone gave them.
         length: the l2 norm of the picture's embedding.
         latents: which.
+
+    Raises:
+        UserError: the vectors are of another shape.
     """
+    if vectors.ndim != 2 or vectors.shape[1] != coder.d:
+        raise UserError(
+            f"vectors at positions are of shape {tuple(vectors.shape)}; this SAE takes "
+            f"(P, {coder.d})"
+        )
     scale = coder.input_scale
     if coder.input_norm != "none" and length > 0:
         scale /= length

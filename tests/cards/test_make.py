@@ -241,6 +241,42 @@ def test_errors(tmp_path, quickly):
         sae.card(coder, x, store=store)
 
 
+def test_what_is_wrong_is_not_taken_for_another_training(tmp_path):
+    x, _ = generate()
+    dead = half_trained(x)
+    with torch.no_grad():
+        dead.b_enc[:] = -1000.0
+    with pytest.raises(UserError, match="all are dead"):
+        sae.card(dead, x, store=tmp_path)
+    split = np.where(np.arange(N) % 2 == 0, "train", "test")
+    split[7] = "val"
+    with pytest.raises(UserError, match=r"its images \(1\) have one embedding"):
+        sae.card(half_trained(x), x, split=split, store=tmp_path)
+
+
+def test_a_path_that_is_wrong_is_named_before_any_work(tmp_path):
+    (tmp_path / "e.csv").write_text("1,2\n")
+    np.save(tmp_path / "x.npy", generate()[0])
+    for command, named in (
+        ({"activations": "e.csv"}, "e.csv is neither a folder"),
+        ({"judge": ["x.npy", "e.csv"]}, "e.csv is neither a folder"),
+        ({"train": "gone"}, "gone is neither a folder"),
+        ({"concepts": "gone.csv"}, "concepts .*gone.csv is no file"),
+    ):
+        arguments = {"activations": "x.npy", **command}
+        places = {
+            name: [tmp_path / one for one in place]
+            if isinstance(place, list)
+            else tmp_path / place
+            for name, place in arguments.items()
+        }
+        with pytest.raises(UserError, match=named):
+            card(sae="nowhere", out=tmp_path / "out", **places)
+        if command.keys() <= {"activations", "concepts"}:
+            with pytest.raises(UserError, match=named):
+                explore(sae=["nowhere"], out=tmp_path / "out", **places)
+
+
 def test_an_sae_of_patch_tokens_needs_a_word(tmp_path):
     x, _ = generate()
     coder = half_trained(x)

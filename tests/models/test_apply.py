@@ -285,6 +285,11 @@ def test_embeddings_that_the_sae_was_not_trained_on_are_refused(
         run_encode(sae_file, images, out, "--activations", digits),
         "manifest of activations .* does not exist",
     )
+    (tmp_path / "e.csv").write_text("1,2")
+    check_refusal(
+        run_encode(sae_file, images, out, "--activations", tmp_path / "e.csv"),
+        "e.csv is no folder of embeddings",
+    )
     assert not out.exists()
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from support.errors import refused_naming
 
 from sae.models import inputs
 
@@ -25,6 +26,8 @@ def test_prepare_and_total_variance_equal_numpy_across_chunks(dtype, monkeypatch
     assert inputs.total_variance(expected) == pytest.approx(
         expected.var(axis=0).sum(), rel=1e-12
     )
+    with refused_naming("N at least 1"):
+        inputs.total_variance(expected[:0])
 
 
 @pytest.mark.parametrize("norm", ["none", "unit_l2"])

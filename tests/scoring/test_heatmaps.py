@@ -461,6 +461,11 @@ def test_a_site_takes_positions_that_were_made_elsewhere(pictures_of):
         explore(**{**arguments, "images": None})
 
 
+def test_vectors_of_another_shape_are_named():
+    with refused_naming("(5, 4)", "(P, 3)"):
+        heatmaps.at_positions(red_coder(), torch.ones(5, 4), 1.0, np.array([0]))
+
+
 def test_where_prints_the_highest_latents_and_draws_them(
     pictures_of, monkeypatch, capsys
 ):

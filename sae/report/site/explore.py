@@ -121,6 +121,7 @@ def explore(
             row of `concepts` is not right, or none of its concepts counts.
     """
     outputs.check_folder(out, COMMAND, build.NAMES)
+    check_given([activations], concepts)
     if not sae:
         raise UserError("--sae names no SAE: give one file or folder or more")
     coders = [convert.load(place).to(device) for place in sae]
@@ -577,6 +578,25 @@ def _sentences_left_out(unreadable: Sequence[str]) -> list[str]:
 
 
 # -- embeddings and images
+
+
+def check_given(embeddings: Sequence[Path], concepts: Path | None) -> None:
+    """Refuse paths of embeddings and keywords at which there are none.
+
+    Raises:
+        UserError: one of `embeddings` is neither a folder nor a .npy file, or
+            `concepts` is no file.
+    """
+    for place in embeddings:
+        if place.suffix != ".npy" and not place.is_dir():
+            raise UserError(
+                f"{place} is neither a folder of embeddings nor a .npy file of them "
+                "(N, d): name one"
+            )
+    if concepts is not None and (concepts.is_dir() or not concepts.exists()):
+        raise UserError(
+            f"concepts {concepts} is no file: name a CSV with the columns image,concept"
+        )
 
 
 @dataclass(frozen=True)
