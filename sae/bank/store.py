@@ -97,14 +97,12 @@ def intact_sae(sae: Sae, folder: Path) -> Sae | None:
         another key.
     """
     try:
-        result = files.read_json(folder / RESULT_FILE, "result of SAE")
+        result = read_result(folder / RESULT_FILE)
         seals.read_sealed(folder / LOG_FILE)
         if result["sha256"] is not None:
             files.check_sum(folder / SAE_FILE, result["sha256"], folder / RESULT_FILE)
     except UserError as error:
         log.debug("%s", error)
-        return None
-    if store_key(result["made_by"]) != folder.name:
         return None
 
     return replace(
@@ -114,6 +112,20 @@ def intact_sae(sae: Sae, folder: Path) -> Sae | None:
         step=result["step"],
         sha256=result["sha256"],
     )
+
+
+def read_result(file: Path) -> dict[str, Any]:
+    """Return what the store says of an SAE.
+
+    Raises:
+        UserError: The file is missing or altered, or belongs to an SAE of another key.
+    """
+    result = files.read_json(file, "result of SAE")
+    if store_key(result["made_by"]) != file.parent.name:
+        raise UserError(
+            f"result of SAE {file} is of another SAE: delete its folder and run again"
+        )
+    return result
 
 
 def link_sae(stored_folder: Path, bank_path: Path) -> None:

@@ -131,7 +131,7 @@ def experiment(jobs: list[dict], seed: int, count: int) -> list[dict]:
             opened.write(damaged)
         outcomes = []
         folder = file.parts[1]
-        is_checked = folder == "tiny" or (
+        is_checked = folder in ("tiny", "store", "datasets") or (
             folder == "activations" and "finished" not in file.parts
         )
         if is_checked:

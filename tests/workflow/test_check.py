@@ -3,12 +3,16 @@
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT
 from sae_workflow import check, expected_files, recorded_configs, settings
 
+from sae.bank import store
 from sae.config.yaml_file import parse_file
+from sae.core import files, paths
+from sae.data.splits import SPLITS
 
 
 @pytest.fixture
@@ -76,3 +80,66 @@ def test_the_record_of_an_experiment_of_fewer_k_is_read_again(tmp_path, monkeypa
     assert record.configfiles == ["mine.yaml"] and experiment.k == [8]
     # What it took over about k = 32 is not in the record.
     assert set(experiment.sweep["reg1"]["lambda"]) == {"k8"}
+
+
+@pytest.fixture
+def checked(tmp_path, monkeypatch):
+    """Return the files of an experiment `mine` of one cell and one SAE, by hand."""
+    monkeypatch.chdir(tmp_path)
+    cell = {"experiment": "mine", "dataset": "d", "backbone": "b", "k": 4}
+    table = pd.DataFrame({"image_id": ["a"]})
+
+    def write_listed(manifest, *names):
+        folder = Path(manifest).parent
+        for name in names:
+            files.write_parquet(folder / name, table)
+        return {name: files.sha256(folder / name) for name in names}
+
+    for split in SPLITS:
+        manifest = paths.EMBEDDINGS_MANIFEST.format(**cell, split=split)
+        sums = write_listed(manifest, "embeddings.npy", "index.parquet")
+        files.write_json(manifest, {"sha256": sums})
+    dataset = paths.DATASET.format(**cell)
+    sums = write_listed(dataset, "index.parquet")
+    files.write_json(dataset, {"sha256": sums["index.parquet"]})
+    concepts = paths.CONCEPTS.format(**cell)
+    sums = write_listed(concepts, "concepts.parquet", "attributes.parquet")
+    files.write_json(concepts, {"sha256": sums})
+
+    made_by = {"settings": {"k": 4}}
+    stored = Path(paths.STORE) / store.store_key(made_by)
+    result = stored / store.RESULT_FILE
+    sums = write_listed(result, store.SAE_FILE, store.LOG_FILE)
+    sha256 = sums[store.SAE_FILE]
+    files.write_json(result, {"made_by": made_by, "sha256": sha256})
+    bank = Path(paths.BANK.format(**cell))
+    entry = {"path": "sae.safetensors", "sha256": sha256, "key": stored.name}
+    files.write_json(bank, {**cell, "saes": [entry]})
+    store.link_sae(stored, bank.parent / entry["path"])
+    assert check.Check("mine").problems == []
+    return [
+        file
+        for file in Path("results").rglob("*")
+        if file.is_file() and not file.is_symlink()
+    ]
+
+
+def test_a_damaged_byte_of_any_file_is_seen(checked):
+    for file in checked:
+        content = file.read_bytes()
+        for place in (len(content) // 3, len(content) - 1):
+            damaged = bytearray(content)
+            damaged[place] ^= 1
+            file.write_bytes(damaged)
+            problems = check.Check("mine").problems
+            assert any(file.name in line for line in problems), (file, place)
+        file.write_bytes(content)
+    assert check.Check("mine").problems == []
+
+
+def test_what_the_store_says_of_another_sae_is_seen(checked):
+    (result,) = (file for file in checked if file.name == store.RESULT_FILE)
+    content = files.read_json(result)
+    files.write_json(result, {**content, "made_by": {"settings": {"k": 8}}})
+    (problem,) = check.Check("mine").problems
+    assert str(result) in problem and "another SAE" in problem

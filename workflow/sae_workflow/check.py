@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sae.bank import store
 from sae.core import files, paths, seals
 from sae.core.errors import UserError
 from sae.data.splits import SPLITS
@@ -32,8 +33,9 @@ class Check:
     """All files of an experiment, checked.
 
     These are the files below results/{experiment} that hold a seal or that a list of
-    sums names, the SAEs of its banks with their logs, the embeddings and datasets that
-    those were made of, and all other embeddings that its metrics read. Once there are
+    sums names, the SAEs of its banks with their logs and what the store says of them,
+    the embeddings and datasets that those were made of, with what people call their
+    images, and all other embeddings that its metrics read. Once there are
     metrics, its banks are those of the metrics: an earlier config may have left others.
 
     Attributes:
@@ -90,6 +92,9 @@ class Check:
             file, bank = banks[cell]
             saes = [entry for entry in bank["saes"] if entry["path"]]
             self._check_listed(file, {sae["path"]: sae["sha256"] for sae in saes})
+            for entry in bank["saes"]:
+                stored_folder = Path(paths.STORE) / entry["key"]
+                self._try(store.read_result, stored_folder / store.RESULT_FILE)
 
         pairs.update((dataset, backbone) for dataset, backbone, _ in cells)
         for dataset, backbone in sorted(pairs):
@@ -100,10 +105,17 @@ class Check:
                 if manifest:
                     self._check_listed(file, manifest["sha256"])
         for dataset in sorted({dataset for dataset, _, _ in cells}):
-            file = Path(paths.DATASET.format(dataset=dataset))
-            manifest = self._try(files.read_json, file)
-            if manifest:
-                self._check_listed(file, {"index.parquet": manifest["sha256"]})
+            self._check_dataset(dataset)
+
+    def _check_dataset(self, dataset: str) -> None:
+        file = Path(paths.DATASET.format(dataset=dataset))
+        manifest = self._try(files.read_json, file)
+        if manifest:
+            self._check_listed(file, {"index.parquet": manifest["sha256"]})
+        file = Path(paths.CONCEPTS.format(dataset=dataset))
+        concepts = self._try(files.read_json, file) if file.exists() else None
+        if concepts:
+            self._check_listed(file, concepts["sha256"])
 
     def _check_listed(self, source: Path, sha256_of_name: dict[str, str]) -> None:
         """Check each file that a sealed file lists, by its path relative to that."""
