@@ -5,6 +5,7 @@ metrics.csv and `sae.score` have of it on the same images.
 """
 
 import hashlib
+import logging
 from collections.abc import Callable, Hashable, Mapping
 from functools import cached_property, partial
 from math import isnan
@@ -23,6 +24,8 @@ from sae.scoring.metrics._residuals import score_reconstruction
 from sae.scoring.metrics.detection import MOST_TRAIN
 from sae.scoring.stage import options_of
 from sae.scoring.subject import PerLatent, Subject
+
+log = logging.getLogger(__name__)
 
 # What is read on test alone.
 ON_TEST = ("looks", "names", "latents")
@@ -83,21 +86,13 @@ class Measured:
         return self._once(f"without{fold}", lambda: self._compute_without(fold))
 
     def _once(self, part: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        if part in self._computed:
-            return self._computed[part]
-        file = None if self._folder is None else self._folder / f"{part}.json"
-        if file is not None and file.exists():
-            kept = files.read_json(file, "scores of a reference")
-            self._computed[part] = {
-                name: np.nan if value is None else value
-                for name, value in kept["scores"].items()
-            }
-            return self._computed[part]
-        scores = compute()
-        self._computed[part] = scores
-        if file is not None:
-            files.write_json(file, {"scores": without_nan(scores)})
-        return scores
+        if part not in self._computed:
+            self._computed[part] = (
+                compute()
+                if self._folder is None
+                else _read_or_compute(self._folder / f"{part}.json", compute)
+            )
+        return self._computed[part]
 
     def _compute_without(self, fold: int) -> dict[str, Any]:
         subject = self._images.fold_subject(self.coder, fold)
@@ -223,6 +218,24 @@ def share_training_codes(source: Subject, target: Subject) -> None:
         if at_most is None or at_most < count:
             make = partial(source.codes, "train", at_most)
             target.once(("codes", "train", at_most), make)
+
+
+def _read_or_compute(
+    file: Path, compute: Callable[[], dict[str, Any]]
+) -> dict[str, Any]:
+    # The file says whose it is: that of another SAE could lie in its place.
+    of = f"{file.parent.name}/{file.name}"
+    if file.exists():
+        kept = files.read_json(file, "scores of a reference")
+        if kept.get("of") == of:
+            return {
+                name: np.nan if value is None else value
+                for name, value in kept["scores"].items()
+            }
+        log.warning("%s does not say that it is of this SAE; computed again", file)
+    scores = compute()
+    files.write_json(file, {"of": of, "scores": without_nan(scores)})
+    return scores
 
 
 def _score_by(

@@ -99,6 +99,17 @@ def test_a_card_has_the_scores_of_the_metrics(tmp_path, quickly):
     assert sae.card(coder, x, **arguments) == content
     assert sorted(path.name for path in (tmp_path / "store/store").iterdir()) == kept
 
+    # Scores that lie in the place of another SAE's, or part's, are not taken for them.
+    scores = sorted((tmp_path / "store/scores").glob("*/test.json"))
+    was = [file.read_bytes() for file in scores]
+    for file, of_another in zip(scores, [*was[1:], was[0]], strict=True):
+        file.write_bytes(of_another)
+    scores[0].write_bytes(
+        next((tmp_path / "store").rglob("without0.json")).read_bytes()
+    )
+    assert sae.card(coder, x, **arguments) == content
+    assert [file.read_bytes() for file in scores] == was
+
 
 def write_splits(folder, name, x, split):
     """Write embeddings as the store has them, in the splits train, val and test."""
