@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from sae.comparison import fronts, outcomes
 from sae.comparison.intervals import IntervalRule
@@ -20,7 +20,7 @@ from sae.comparison.methods import Methods
 from sae.comparison.scores import COMPARED, SCORES, across_groups
 from sae.core import files
 from sae.core.errors import UserError
-from sae.core.options import Options, from_record, later
+from sae.core.options import Options, describe_problems, from_record, later
 from sae.scoring.rows import CELL, read_metrics
 
 MADE_BY = "made_by.json"
@@ -101,8 +101,12 @@ def read(folder: Path) -> ExperimentRows:
     Raises:
         UserError: The folder lacks a file, or one is damaged or of an older version.
     """
-    record = files.read_json(folder / MADE_BY, "record of what made these results")
-    made_by = from_record(MadeBy, record)
+    file = folder / MADE_BY
+    record = files.read_json(file, "record of what made these results")
+    try:
+        made_by = from_record(MadeBy, record)
+    except ValidationError as error:
+        raise UserError(f"{file} is not right: {describe_problems(error)}") from None
     parquet = folder / "metrics.parquet"
     if parquet.exists():
         return ExperimentRows(read_metrics(parquet), made_by)

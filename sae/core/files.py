@@ -308,10 +308,16 @@ def read_json(
         advice: How error messages end.
 
     Raises:
-        UserError: The file is missing or was altered.
+        UserError: The file is missing, was altered, or holds no JSON object.
     """
-    content = json.loads(seals.read_sealed(path, what, advice))
-    del content["seal"]
+    sealed_content = seals.read_sealed(path, what, advice)
+    try:
+        content = json.loads(sealed_content)
+        del content["seal"]
+    except (ValueError, TypeError, KeyError):
+        raise UserError(
+            f"{what} {path} is no JSON object with a seal; {advice}"
+        ) from None
     return content
 
 

@@ -8,6 +8,7 @@ from sae.comparison import leaderboard
 from sae.core import files, outputs
 from sae.core.errors import UserError
 from sae.report import fronts
+from sae.report.markup import prose
 from sae.report.names import Names
 
 COMMAND = "leaderboard"
@@ -72,7 +73,7 @@ def render(results: Sequence[Path]) -> dict[str, str]:
     names = Names.model_validate({"methods": methods})
     rules = experiments[0].made_by
     page = fronts.page(means, names, rules.fronts, rules.intervals)
-    paragraphs = ["# Leaderboard", page[0], *omissions, *page[1:]]
+    paragraphs = ["# Leaderboard", page[0], *map(prose, omissions), *page[1:]]
     return {
         "leaderboard.csv": means.to_csv(index=False, lineterminator="\n"),
         PAGE: "\n\n".join(paragraphs) + "\n",

@@ -18,6 +18,8 @@ _ENTITIES = {
 }
 # What would begin a heading, a quotation, a list or a line at the start of a paragraph.
 _AT_START = re.compile(r"(\d*)([#>+=.)-])")
+# And on a later line of it. A % begins a comment.
+_AT_LINE_START = re.compile(r"(?<=\n)( *\d*)([>%]|[#+=.)-](?=[#=-]*(?:\s|$)))")
 # An escape, an entity or a span of code, as they stand in a paragraph of markdown.
 _ESCAPED = re.compile(
     r"\\(?P<sign>[!-/:-@[-`{-~])|&(?P<entity>lt|amp);|`(?P<code>[^`]*)`"
@@ -76,13 +78,14 @@ def column_key_in_line(meanings: Mapping[str, str]) -> str:
 
 
 def _filled(text: str, indent: str) -> str:
-    return textwrap.fill(
+    lines = textwrap.fill(
         text,
         WIDTH,
         subsequent_indent=indent,
         break_long_words=False,
         break_on_hyphens=False,
     )
+    return _AT_LINE_START.sub(r"\1\\\2", lines)
 
 
 def prose(text: str) -> str:
