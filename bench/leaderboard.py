@@ -18,11 +18,11 @@ from sae_workflow import again, settings, submission
 
 from sae.comparison import controls, outcomes
 from sae.comparison.intervals import IntervalRule
-from sae.comparison.published import interval
+from sae.comparison.published import interval, plain
 from sae.core import files
 from sae.report import outcomes as words
 from sae.report.fronts import LOOKS, SHOWN_CONTROLS
-from sae.report.markup import markdown, wrapped
+from sae.report.markup import markdown, prose, wrapped
 from sae.report.names import Names
 from sae.scoring.front import DETECTION, MS
 from sae.scoring.rows import CELL
@@ -178,7 +178,7 @@ ROWS_IN_WORDS = """
 *Rows* says who made them. *Own run*: an experiment of this project, which nobody else
 has made again. *As submitted*: somebody else sent the rows, and the files are as they
 were sent. *Made again*: besides, a maintainer ran one cell of them, and found what was
-sent.
+sent, [to the bit or within tolerances](#how-a-submission-is-made-again).
 """
 SUBMIT = """
 Run an experiment of your own to its end
@@ -198,10 +198,13 @@ pull request with the folder and this page. Nobody edits a number by hand. `mine
 experiment of the project, and nothing in the folder is a link. What you put beside
 these files, such as a page, stays when you submit again: `submit.sums.json` lists what
 is replaced.
+experiment of the project, and nothing in the folder is a link. The command warns of
+what others cannot repeat or compare: places on your machine, backbones whose precision
+hangs on the processor (`..._fast`), unequal numbers of trials, no method of yours.
 """
 BEFORE_AGAIN = """
-**Read the code first.** Besides this page, the pull request changes
-`docs/results/mine` alone, and has no `made_again.json`: `git diff --stat main...` lists
+**Read the code first.** Besides this page, the pull request changes `docs/results/mine`
+alone, and brings no `mine.made_again.json` beside it: `git diff --stat main...` lists
 its files. What lies in `docs/results/mine/extensions` is a stranger's program. `make
 again` would run it with your rights; it names the files, and does nothing until
 `READ=1` says that you have read them. Do not run the tests before that, either: they
@@ -214,23 +217,27 @@ checks the files against their hashes, makes the tables anew from the rows, and 
 cell by the submitted config: embeddings, SAEs, scores. It is the cell of the fewest
 training images and the smallest k, or `CELL='DATASET BACKBONE K'`, which the submitter
 cannot know. It prints which entries the submitter added or defines otherwise, what
-differs in code and libraries, and the largest difference of each score, and says *made
-again* or what is not as submitted. If all is well, `made_again.json` records it, and
-this page marks the rows; a later edit of the folder, tables included, takes the mark
-away.
+differs in code, machine and libraries, and the largest difference of each score, and
+says *made again* or what is not as submitted. If all is well,
+`docs/results/mine.made_again.json`, beside the submitter's folder, records it, and this
+page marks the rows; a later edit of the folder, tables included, takes the mark away.
+Nothing in the folder is taken for the record. It is a maintainer's word and no
+signature, and proves that one cell came out so once; of the other cells it says
+nothing.
 """
 RULE_IN_WORDS = """
-**What may differ.** On one machine, with as many threads, the scores are the same to
-the bit. Another processor rounds otherwise, and training makes more of it, nearly as
-much as of another seed; validation may then choose other trials. So half of the SAEs or
-more must be found again, of each tuned method, on each split, with each seed. In each
-of them R² may differ by {r2}, detection and MS by {detection}, detection of all latents by {all}:
-no three seeds of one trial differ by more in any kept result. On the mean over a tuned
-method's SAEs on a split none may differ by more than {mean}, which this page calls
-equivalent. A method's difference from Top-k, of detection and MS in the cell, may
-differ by {effect}, since those of three seeds do not differ by more either. That finds
-rows that were not made as they say; it does not make a difference of some thousandths
-sure, and of the other cells it says nothing.
+**What may differ.** Where the code, the processor, Python, threads, device and
+libraries are those that the submission names, nothing: every score of the cell is the
+same to the bit. Whether it names its own nobody can check. Another processor rounds
+otherwise, and training makes more of it, nearly as much as of another seed; validation
+may then choose other trials. So half of the SAEs or more must be found again, of each
+tuned method, on each split, with each seed. In each of them R² may differ by {r2},
+detection and MS by {detection}, detection of all latents by {all}: no three seeds of
+one trial differ by more in any kept result. On the mean over a tuned method's SAEs on a
+split none may differ by more than {mean}, which this page calls equivalent. A method's
+difference from Top-k, of detection and MS in the cell, may differ by {effect}, since
+those of three seeds do not differ by more either. That finds rows that were not made as
+they say; it does not make a difference of some thousandths sure.
 """
 INCONCLUSIVE_IN_WORDS = (
     "neither. The interval holds what is still possible; it is not corrected, so it may "
@@ -329,7 +336,7 @@ def submissions() -> list[Setting]:
     for file in sorted(RESULTS.glob(f"*/{submission.RECORD}")):
         record = submission.read(file.parent)
         rows = SUBMITTED
-        commits = f"made by commit {record.commit[:8]}, on {record.machine}"
+        commits = f"made by commit {record.commit[:8]}, on {prose(record.machine)}"
         made_again = submission.made_again(file.parent)
         if made_again is not None:
             rows = MADE_AGAIN
@@ -338,7 +345,7 @@ def submissions() -> list[Setting]:
             Setting(
                 record.experiment,
                 record.experiment,
-                record.design,
+                prose(record.design),
                 commits,
                 rows=rows,
                 page="tables/fronts.md",
@@ -351,13 +358,13 @@ def submissions() -> list[Setting]:
 def say_made_again(found: dict[str, Any]) -> str:
     """Return which cell a maintainer made again, and how near it came."""
     cell = " / ".join(str(found["cell"][name]) for name in CELL)
-    largest = found["largest_difference"]
-    nearness = f"detection differs by {short(f'{largest[DETECTION]:.4f}')} at most"
-    if not any(largest.values()):
-        nearness = "with the same scores"
+    largest = short(f"{found['largest_difference'][DETECTION]:.4f}")
+    nearness = f"{found['rule']}, detection differs by {largest} at most"
+    if found["rule"] == again.TO_THE_BIT:
+        nearness = f"the same {found['rule']}"
     return (
         f"cell {cell} made again by commit {found['commit'][:8]}, on "
-        f"{found['machine']}: {nearness}"
+        f"{prose(found['machine'])}: {nearness}"
     )
 
 
@@ -383,7 +390,7 @@ def describe(setting: Setting, means: pd.DataFrame) -> str:
     return wrapped(
         f"- [{setting.name}](results/{setting.experiment}/{setting.page}): "
         f"{setting.design}; {cells_of(of_detection)} cells in "
-        f"{means['blocks'].max()} blocks; words speak of {speak_of}. Rows "
+        f"{int(means['blocks'].max())} blocks; words speak of {speak_of}. Rows "
         f"{setting.commits}."
     )
 
@@ -427,7 +434,7 @@ def compare(
     by_cells = means.sort_values("cells", ascending=False, kind="stable")
     levels = by_cells.groupby("score")["level"].first()
     baseline = {
-        heading: short(f"{levels[score]:.3f}")
+        heading: short(plain(levels[score]))
         for score, heading in headings.items()
         if score in levels
     }

@@ -1,5 +1,7 @@
 """docs/leaderboard.md: it is what the kept tables give, in order, with their words."""
 
+from math import nan
+
 import pandas as pd
 import pytest
 from conftest import ROOT
@@ -92,3 +94,23 @@ def test_a_line_has_the_prices_and_no_other_score(lines):
         "R²": ".000",
         "cells up": "4 of 4",
     }
+
+
+def test_a_score_that_no_method_has_is_a_dash():
+    row = {
+        "score": "detection_auc",
+        "outcome": "not comparable",
+        "reason": "infeasible",
+    }
+    row |= dict.fromkeys(("effect", "low", "high", "level", "r2_difference"), nan)
+    row |= {"cells": 0, "up": 0, "out_of_reach": 0, "infeasible": 4, "method": "a"}
+    control = {"control": "u", "score": "detection_auc"}
+    control |= dict.fromkeys(("difference", "low", "high"), nan)
+    lines = leaderboard.compare(
+        leaderboard.Setting("mine", "mine", "", ""),
+        pd.DataFrame([row, row | {"score": "ms", "outcome": nan}]),
+        pd.DataFrame([control]),
+        Names.model_validate({"methods": {"a": {}, "u": {"control": True}}}),
+    )
+    texts = [text for line in lines for text in line.values()]
+    assert "-" in texts and not [text for text in texts if "nan" in text]

@@ -4,11 +4,13 @@ import copy
 import re
 import shutil
 import subprocess
+from html import unescape
 
 import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT
+from markdown_it import MarkdownIt
 from sae_workflow import again, settings, submission
 from support.errors import refused_naming
 
@@ -16,8 +18,10 @@ from bench import leaderboard
 from sae.comparison import fronts
 from sae.comparison import leaderboard as result_rows
 from sae.comparison.scores import SCORES, across_groups
-from sae.core import files
+from sae.core import files, paths, seals
+from sae.report import leaderboard as joined_leaderboard
 from sae.report.names import Names
+from sae.report.site.build import versions
 from sae.scoring.rows import CELL, KEY, read_metrics
 
 MACHINE = "a processor, 1 thread a job, device cpu"
@@ -132,16 +136,17 @@ def seal(folder, record, names=HASHED):
     files.write_json(folder / "submission.json", {**record, "sha256": sums})
 
 
-def record_made_again(folder):
+def record_made_again(folder, file=None, rule=again.WITHIN_TOLERANCES):
     found = {
         "submission": files.sha256(folder / "submission.json"),
         "tables": submission.sums_of_tables(folder),
         "cell": {"dataset": "emoji", "backbone": "lite", "k": 32},
+        "rule": rule,
         "largest_difference": {"detection_auc": 0.0021},
         "commit": "abcdef0123",
         "machine": MACHINE,
     }
-    files.write_json(folder / "made_again.json", found)
+    files.write_json(file or submission.record_of_again(folder), found)
 
 
 def marks_of(page):
@@ -154,11 +159,19 @@ def test_the_leaderboard_says_whether_rows_were_made_again(submitted):
     page = leaderboard.page()
     assert "## Submissions" in page
     assert marks_of(page) == {"as submitted"}
+    # What a submitter wrote is no maintainer's word.
+    record_made_again(submitted, submitted / "made_again.json")
+    assert marks_of(leaderboard.page()) == {"as submitted"}
     record_made_again(submitted)
     page = leaderboard.page()
     assert marks_of(page) == {"made again"}
     words = " ".join(page.split())
-    assert "emoji / lite / 32" in words and "by .0021 at" in words
+    assert "emoji / lite / 32" in words
+    assert "within tolerances, detection differs by .0021 at most" in words
+    record_made_again(submitted, rule=again.TO_THE_BIT)
+    assert "1 thread a job, device cpu: the same to the bit" in " ".join(
+        leaderboard.page().split()
+    )
 
     # A table is not the one that was made of the rows.
     table = submitted / "tables/front_means.csv"
@@ -202,19 +215,36 @@ def test_a_record_has_a_hash_of_every_file(submitted, missing):
     ("key", "value"),
     [
         ("sha256", None),
-        ("design", "a | b"),
         ("design", "a\n## b"),
-        ("machine", "<script>"),
+        ("machine", "\x1b[2J"),
+        ("versions", {"torch": "\x1b[2J"}),
         ("commit", "main"),
-        ("names", {"methods": {"topk": {"label": "a | b"}}}),
     ],
 )
 def test_a_record_that_is_not_right_is_refused(submitted, key, value):
     record = files.read_json(submitted / "submission.json")
     files.write_json(submitted / "submission.json", {**record, key: value})
-    part = "label" if key == "names" else key
-    with refused_naming("submission.json", part, "submit again"):
+    with refused_naming("submission.json", key, "submit again"):
         submission.read(submitted)
+
+
+def test_what_a_submission_says_is_text_on_the_page(submitted):
+    record = files.read_json(submitted / "submission.json")
+    hostile = "<b>a</b> [b](c) | `d` *e* " + "# > - + 1. % " * 20
+    record["names"]["methods"]["reg1"]["label"] = hostile
+    record |= {"design": hostile, "machine": hostile}
+    files.write_json(submitted / "submission.json", record)
+    page = leaderboard.page()
+    html = MarkdownIt("commonmark").enable("table").render(page)
+    submissions = html[html.index("Submissions</h2>") : html.index("<h2>How to read")]
+    printed = " ".join(unescape(re.sub(r"<.*?>", "", submissions)).split())
+    assert (
+        printed.count(" ".join(hostile.split())) == 4
+    )  # Its design, machine, 2 tables
+    tags = set(re.findall(r"<(\w+)", submissions))
+    of_tables = {"table", "thead", "tbody", "tr", "th", "td"}
+    assert tags == {"ul", "li", "a", "p", *of_tables}
+    assert submissions.count("<a ") == submissions.count("<li") == 1
 
 
 @pytest.mark.parametrize("file", ["submission.json", "made_by.json"])
@@ -235,6 +265,10 @@ def test_code_of_others_does_not_run_before_somebody_read_it(submitted, monkeypa
         again.main("mine")
     with refused_naming("docs/results/yours", "no submission"):
         again.main("yours")
+    with refused_naming("'../results/mine'", "a to z"):
+        again.main("../results/mine")
+    with refused_naming("'../results/mine'", "a to z"):
+        submission.write("../results/mine")
 
 
 def test_code_of_others_lies_where_it_is_hashed_and_named(submitted):
@@ -360,12 +394,184 @@ def test_rows_and_words_are_those_of_the_config(claimed):
         again.refuse_other_claims(*claimed)
 
 
+MADE_CELL = ["fashion_mnist_13k", "dinov2_vit_s14", 32]
+
+
 @pytest.fixture
 def cell():
     """Return the rows of a cell of `fair`."""
     rows = read_metrics(ROOT / "docs/results/fair/metrics.parquet")
-    is_of_cell = rows[CELL] == ["fashion_mnist_13k", "dinov2_vit_s14", 32]
-    return rows[is_of_cell.all(axis=1)]
+    return rows[(rows[CELL] == MADE_CELL).all(axis=1)]
+
+
+@pytest.fixture
+def checkout(submitted, monkeypatch, cell):
+    """Return the folder of a submission in a checkout that makes a cell again.
+
+    It has the machine, versions and code of the submission, and gives its rows.
+    """
+    monkeypatch.chdir(submitted.parents[2])
+    shutil.copy(ROOT / "config.yaml", ".")
+    config, raw, _ = settings.read_files(ROOT / "config.yaml")
+    used = submission.used_config(config, raw, "fair")
+    used["experiments"] = {"mine": used["experiments"]["fair"]}
+    (submitted / "config.yaml").write_text(yaml.safe_dump(used))
+    config = settings.read_config("config.yaml", submitted / "config.yaml")
+    made_by = settings.made_by(config, "mine")
+    reading = {name: made_by[name] for name in again.READING}
+    kept = files.read_json(submitted / "made_by.json")
+    files.write_json(submitted / "made_by.json", {**kept, **reading})
+    images = {name: 9 for name in config.experiments["mine"].datasets}
+    for name in images:
+        manifest = {"images": {"train": 9}}
+        files.write_json(paths.DATASET.format(dataset=name), manifest)
+    rows = result_rows.read(submitted)
+    record = files.read_json(submitted / "submission.json") | {
+        "design": submission.design(config, "mine", rows, images),
+        "names": settings.printed_names(config, "mine"),
+        "training_images": images,
+        "machine": submission.machine(config),
+        "versions": versions(),
+    }
+    seal(submitted, record)
+    # A run has more digits than are kept, and lacks what later stages give.
+    scores = cell.select_dtypes("float64").astype("float32").astype("float64")
+    made = cell.assign(**scores * (1 + 1e-9)).drop(columns=["probe_auc"])
+    monkeypatch.setattr(again, "_make", lambda *_: made)
+    monkeypatch.setattr(submission, "make_tables", lambda *_: None)
+    monkeypatch.setattr(submission, "clean_commit", lambda: "1" * 40)
+    monkeypatch.setattr(submission, "is_code_of", lambda commit: True)
+    return submitted
+
+
+def make_again(folder):
+    """Make the cell again; return the exit code and the record, if there is one."""
+    code = again.main(folder.name, *map(str, MADE_CELL), read=True)
+    return code, submission.made_again(folder)
+
+
+def test_on_the_same_machine_a_cell_is_the_same_to_the_bit(checkout, capsys):
+    record_made_again(checkout, rule="by the submitter")
+    code, found = make_again(checkout)
+    assert code is None and found["rule"] == again.TO_THE_BIT
+
+    metrics = files.read_parquet(checkout / "metrics.parquet")
+    raised = (metrics["method"] == "reg1") & metrics["detection_auc"].notna()
+    metrics.loc[raised, "detection_auc"] += 0.009
+    files.write_parquet(checkout / "metrics.parquet", metrics)
+    record = files.read_json(checkout / "submission.json")
+    seal(checkout, record)
+    capsys.readouterr()
+    assert make_again(checkout) == (1, None)
+    printed = capsys.readouterr().out
+    assert "compared to the bit" in printed and "detection_auc is other in" in printed
+
+    # Another machine rounds otherwise.
+    seal(checkout, {**record, "machine": MACHINE})
+    capsys.readouterr()
+    code, found = make_again(checkout)
+    assert code is None and found["rule"] == again.WITHIN_TOLERANCES
+    printed = capsys.readouterr().out
+    assert "compared within tolerances" in printed and f"machine: {MACHINE}" in printed
+
+
+def test_what_decides_on_the_bits_is_code_machine_and_versions(checkout, monkeypatch):
+    record = submission.read(checkout)
+    here = "2" * 40, record.machine
+    assert again.differences_of_origin(record, *here) == []
+    (line,) = again.differences_of_origin(record, here[0], MACHINE)
+    assert "machine" in line
+    for changed in ({**record.versions, "torch": "0"}, {}):
+        other = record.model_copy(update={"versions": changed})
+        assert any(
+            "torch" in line for line in again.differences_of_origin(other, *here)
+        )
+    monkeypatch.setattr(submission, "is_code_of", lambda commit: False)
+    (line,) = again.differences_of_origin(record, *here)
+    assert record.commit[:8] in line and "22222222" in line
+
+
+def test_scores_that_are_the_same_to_the_bit_have_rows_and_columns_of_both(cell):
+    assert again.unequal_scores(cell, cell) == []
+    for submitted, made in ((cell[1:], cell), (cell, cell[1:])):
+        (line,) = again.unequal_scores(submitted, made)
+        assert "1 rows" in line and " / ".join(map(str, cell[KEY].iloc[0])) in line
+    (line,) = again.unequal_scores(cell.drop(columns=["l0"]), cell)
+    assert line.startswith("l0 ")
+    assert again.unequal_scores(cell, cell.drop(columns=["l0"])) == []
+
+
+def test_malformed_parts_of_a_submission_are_refused(checkout):
+    record = files.read_json(checkout / "submission.json")
+    kept = {name: (checkout / name).read_bytes() for name in HASHED}
+    made_by = files.read_json(checkout / "made_by.json")
+
+    def refused(name, write, *parts):
+        write(checkout / name)
+        seal(checkout, record)
+        with refused_naming(*parts):
+            make_again(checkout)
+        (checkout / name).write_bytes(kept[name])
+
+    rows = files.read_parquet(checkout / "metrics.parquet")
+    no_rows = [rows[:0], rows[rows["split"] == "test"], rows[rows["method"] == "raw"]]
+    for some in no_rows:
+        refused(
+            "metrics.parquet",
+            lambda file, some=some: files.write_parquet(file, some),
+            "mine has no rows",
+        )
+    for text in ("{}", "experiments: {}"):
+        refused(
+            "config.yaml",
+            lambda file, text=text: file.write_text(text),
+            "docs/results/mine/config.yaml",
+            "mine",
+        )
+    for key in made_by.keys() - {"experiment", "by_dataset", "cells", "columns"}:
+        refused(
+            "made_by.json",
+            lambda file, key=key: files.write_json(file, {**made_by, key: 3}),
+            "docs/results/mine/made_by.json",
+            key,
+        )
+
+    def write_list(file):
+        file.write_text(f'["{seals.BLANK}"]')
+        seals.seal_file(file)
+
+    refused("made_by.json", write_list, "made_by.json", "no JSON object")
+
+
+def test_what_made_rows_is_text_on_a_page(submitted):
+    made_by = files.read_json(submitted / "made_by.json")
+    made_by["versions"]["training loop"] = "<b>[x](y)"
+    files.write_json(submitted / "made_by.json", made_by)
+    rows = files.read_parquet(submitted / "metrics.parquet")
+    files.write_parquet(submitted / "metrics.parquet", rows[1:])
+    fair = ROOT / "docs/results/fair"
+    page = joined_leaderboard.render([fair, submitted])["leaderboard.md"]
+    assert r"&lt;b>[x\](y)" in page and "<b>" not in page
+
+
+def test_a_submitter_is_told_what_others_cannot_repeat_or_compare(tmp_path):
+    config, raw, _ = settings.read_files(ROOT / "config.yaml")
+    used = submission.used_config(config, raw, "fair")
+    rows = result_rows.read(ROOT / "docs/results/fair")
+    (line,) = submission.doubts(used, rows)
+    assert "project's own" in line
+    used["methods"]["reg1"]["penalty"] = "mine"
+    assert submission.doubts(used, rows) == []
+
+    of_reg1 = rows.metrics.query("method == 'reg1' and protocol == 'fair'")
+    fewer = rows.metrics[rows.metrics["trial"] != of_reg1["trial"].iloc[0]]
+    (line,) = submission.doubts(used, rows._replace(metrics=fewer))
+    assert "reg1 11 to 12" in line and "topk 12" in line
+    used["datasets"]["emoji_vendors_split1"]["root"] = str(tmp_path)
+    used["backbones"]["dinov2_vit_s14"]["precision"] = "auto"
+    place, fast = submission.doubts(used, rows)
+    assert f"datasets.emoji_vendors_split1.root: {tmp_path}" in place
+    assert fast.startswith("dinov2_vit_s14")
 
 
 TUNED = ("topk", "reg1", "reg2")

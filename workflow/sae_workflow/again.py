@@ -5,14 +5,15 @@
 
 The files are checked against their hashes; the cell (dataset, backbone, k) is run here
 by the submitted config, by default that of the fewest training images; and each SAE's
-scores are compared with the submitted ones. On one machine they are the same to the
-bit. On another one floats differ, so that validation may choose other trials: half of
-the SAEs at least must be the same, of each method that is tuned, on each split and with
-each seed; and their scores differ by no more than `TOLERANCE`, the means of methods on
-a split by no more than `TOLERANCE_OF_MEAN`, what the leaderboard averages over cells by
-no more than `TOLERANCE_OF_EFFECT`. The tables are made anew from the rows in any case.
-If all is well, made_again.json says what was made, and `python bench/leaderboard.py`
-marks the rows.
+scores are compared with the submitted ones. Where code, machine, threads and versions
+are those of the submission, they must be the same to the bit. Elsewhere floats differ,
+so that validation may choose other trials: half of the SAEs at least must be the same,
+of each method that is tuned, on each split and with each seed; and their scores differ
+by no more than `TOLERANCE`, the means of methods on a split by no more than
+`TOLERANCE_OF_MEAN`, what the leaderboard averages over cells by no more than
+`TOLERANCE_OF_EFFECT`. The tables are made anew from the rows in any case.
+If all is well, docs/results/mine.made_again.json says what was made and by which of the
+two rules, and `python bench/leaderboard.py` marks the rows.
 
 Entries of somebody else's are code, which runs here: they are named, and nothing starts
 before `--read` says that they were read.
@@ -62,6 +63,9 @@ TOLERANCE_OF_EFFECT = 0.02
 # that were made here: new seeds on test are few, and are what the leaderboard reads.
 LEAST_SHARED = 0.5
 GROUP = ["method", "split", "seed"]
+# How a cell is compared: to the bit where all that decides on the bits is the same.
+TO_THE_BIT = "to the bit"
+WITHIN_TOLERANCES = "within tolerances"
 # What of made_by.json decides on how rows are read, and not on how they were made.
 READING = {"methods", "fronts", "intervals", "families"}
 SECTIONS = ("methods", "training", "datasets", "backbones", "metrics", "protocols")
@@ -73,9 +77,9 @@ def main(experiment: str, *cell: str, read: bool = False) -> int | None:
     Returns:
         None if it is, else 1.
     """
+    submission.check_name(experiment)
     folder = submission.KEPT / experiment
     record = submission.read(folder)
-    submission.refuse_name_of_the_project(experiment)
     _refuse_unread(folder, read)
     metrics_file = Path(paths.METRICS.format(experiment=experiment))
     if metrics_file.exists():
@@ -84,17 +88,21 @@ def main(experiment: str, *cell: str, read: bool = False) -> int | None:
             "them again in another one"
         )
     commit = submission.clean_commit()
-    # What came with the submission, and code that was compiled elsewhere.
-    (folder / submission.MADE_AGAIN).unlink(missing_ok=True)
+    submission.record_of_again(folder).unlink(missing_ok=True)
+    # Code that was compiled elsewhere.
     for cache in folder.rglob("__pycache__"):
         shutil.rmtree(cache)
 
     config_file = folder / submission.CONFIG
     config = settings.read_config("config.yaml", config_file)
+    if experiment not in config.experiments:
+        raise UserError(f"{config_file} has no experiment {experiment}: submit again")
     rows = leaderboard.read(folder)
     refuse_other_claims(config, record, rows, folder)
     made_cell = choose_cell(config, experiment, record.training_images, cell)
-    for line in differences_of_checkout(config, folder, record, commit):
+    machine = submission.machine(config)
+    differing = differences_of_origin(record, commit, machine)
+    for line in differences_of_config(config, folder) + differing:
         say(line)
 
     made = _make(experiment, made_cell, config_file)
@@ -105,6 +113,11 @@ def main(experiment: str, *cell: str, read: bool = False) -> int | None:
     say(describe(comparison))
     problems = refusals(comparison)
     problems += refusals_of_effects(submitted, made, rows.made_by)
+    rule = WITHIN_TOLERANCES
+    if not differing:
+        rule = TO_THE_BIT
+        problems += unequal_scores(submitted, made)
+    say(f"compared {rule}")
     images = files.read_json(paths.DATASET.format(dataset=made_cell.dataset))["images"]
     said = record.training_images[made_cell.dataset]
     if said != images["train"]:
@@ -123,12 +136,13 @@ def main(experiment: str, *cell: str, read: bool = False) -> int | None:
         "cell": made_cell.wildcards,
         "rows": comparison["shared"],
         "submitted_rows": comparison["submitted"],
+        "rule": rule,
         "largest_difference": largest,
         "commit": commit,
-        "machine": submission.machine(config),
+        "machine": machine,
         "versions": versions(),
     }
-    files.write_json(folder / submission.MADE_AGAIN, found)
+    files.write_json(submission.record_of_again(folder), found)
     say(
         f"made again: {experiment}, {cell_name}. `python bench/leaderboard.py` marks it"
     )
@@ -214,30 +228,42 @@ def choose_cell(
     return cell_by_name[name]
 
 
-def differences_of_checkout(
-    config: Config, folder: Path, record: submission.Submission, commit: str
-) -> list[str]:
-    """Return lines on what may be looked at: entries, code and libraries that differ.
+def differences_of_config(config: Config, folder: Path) -> list[str]:
+    """Return lines on what may be looked at: entries, and what made the rows.
 
     Args:
         config: The config with that of the submission laid over it.
         folder: The submission's.
-        record: What it says of itself.
-        commit: Of this checkout.
     """
     lines = differing_entries(folder / submission.CONFIG)
-    if record.commit != commit:
-        lines.append(f"commit: {record.commit[:8]}, here {commit[:8]}")
-    differing = submission.differing_parts(config, record.experiment, folder)
+    differing = submission.differing_parts(config, folder.name, folder)
     if differing:
         lines.append(
             f"made_by.json differs here in {', '.join(differing)}: check out the "
             "submission's commit if the scores differ"
         )
-    here = versions()
-    for package, version in record.versions.items():
-        if here.get(package) != version:
-            lines.append(f"{package}: {version}, here {here.get(package)}")
+    return lines
+
+
+def differences_of_origin(
+    record: submission.Submission, commit: str, machine: str
+) -> list[str]:
+    """Return a line for each of code, machine and libraries that differs.
+
+    Args:
+        record: What a submission says of itself.
+        commit: Of this checkout.
+        machine: This one, in words.
+    """
+    said = {**record.versions, "machine": record.machine}
+    here = {**versions(), "machine": machine}
+    lines = [
+        f"{name}: {said.get(name)}, here {here.get(name)}"
+        for name in said | here
+        if said.get(name) != here.get(name)
+    ]
+    if not submission.is_code_of(record.commit):
+        lines.append(f"code: of commit {record.commit[:8]}, here of {commit[:8]}")
     return lines
 
 
@@ -359,6 +385,37 @@ def refusals(comparison: dict[str, Any]) -> list[str]:
             lines.append(
                 f"{SCORES[score].label}: the mean of {row['method']} differs by "
                 f"{abs(row['mean']):.3g}, more than {TOLERANCE_OF_MEAN}"
+            )
+    return lines
+
+
+def unequal_scores(submitted: pd.DataFrame, made: pd.DataFrame) -> list[str]:
+    """Return what differs at all of rows that were made alike, a line a column.
+
+    Args:
+        submitted: Tidy metrics of a cell.
+        made: The same, made again, without the columns of later stages.
+    """
+    ours = made.set_index(KEY)
+    theirs = submitted.set_index(KEY)
+    alone = theirs.index.symmetric_difference(ours.index)
+    if len(alone):
+        row = " / ".join(map(str, alone[0]))
+        return [f"{len(alone)} rows are on one side alone, such as {row}"]
+    theirs = theirs.reindex(index=ours.index, columns=ours.columns)
+    lines = []
+    for name in ours:
+        values = pd.DataFrame({"submitted": theirs[name], "made": ours[name]})
+        if ours[name].dtype.kind == "f":
+            values = values.astype("float32")  # Kept are seven digits.
+        is_other = values["submitted"] != values["made"]
+        other = values[is_other & values.notna().any(axis="columns")]
+        if len(other):
+            row = other.iloc[0]
+            lines.append(
+                f"{name} is other in {len(other)} of {len(values)} rows, such as "
+                f"{row['submitted']} submitted, {row['made']} here: "
+                f"{' / '.join(map(str, other.index[0]))}"
             )
     return lines
 

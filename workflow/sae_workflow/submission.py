@@ -12,10 +12,13 @@ Snakemake lacks it: its reports and archives are of a run, and name no commit.
 """
 
 import json
+import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,7 +33,16 @@ from sae.config.problems import Problems
 from sae.config.yaml_file import parse_file
 from sae.core import files, outputs, paths
 from sae.core.errors import UserError
-from sae.core.options import Count, Name, Options, describe_problems, from_record, like
+from sae.core.options import (
+    NAME,
+    NAMES,
+    Count,
+    Name,
+    Options,
+    describe_problems,
+    from_record,
+    like,
+)
 from sae.report.names import Names
 from sae.report.site.build import versions
 from sae.scoring.front import DETECTION
@@ -44,17 +56,15 @@ COMMAND = "submit"
 RECORD = "submission.json"
 CONFIG = "config.yaml"
 EXTENSIONS = "extensions"
-# What says that a cell of it was made again.
-MADE_AGAIN = "made_again.json"
 ROWS = ("metrics.parquet", "curves.parquet", "latents.parquet", leaderboard.MADE_BY)
 # What can change a number, and is not in the config that is submitted.
 CODE = ("Snakefile", "sae", "workflow", "bench", "requirements.lock")
 # What of a config's `compute` decides on the bits of scores.
 COMPUTE = {"threads", "embed_batch_size"}
 
-# What a page prints as it stands.
+# What a page prints, and a terminal.
 Line = Annotated[
-    str, like(r"[^|<\x00-\x1f\x7f\x85\u2028\u2029]*", "write one line without | and <")
+    str, like(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]*", "write one line of plain text")
 ]
 
 
@@ -78,7 +88,7 @@ class Submission(Options):
     training_images: dict[str, Count]
     commit: Annotated[str, like("[0-9a-f]{40}", "write all 40 digits of a commit")]
     machine: Line
-    versions: dict[str, str]
+    versions: dict[Line, Line]
     sha256: dict[str, str]
 
 
@@ -111,7 +121,7 @@ def write(experiment: str, *overlays: str) -> Path:
             compared by detection; the project itself has this name; or the folder
             holds other files of these names.
     """
-    refuse_name_of_the_project(experiment)
+    check_name(experiment)
     config, raw, left_out = settings.read_files("config.yaml", *overlays)
     settings.warn_of_left_out(left_out)
     missing_inputs.refuse_unknown_experiment(config, experiment)
@@ -166,11 +176,65 @@ def write(experiment: str, *overlays: str) -> Path:
             },
         }
         files.write_json(temporary / RECORD, record)
+    for line in doubts(used, rows):
+        say(f"warning: {line}", sys.stderr)
     return folder
 
 
-def refuse_name_of_the_project(experiment: str) -> None:
-    """Raise a `UserError` if config.yaml or config/experiments has an experiment."""
+def doubts(used: dict[str, Any], rows: leaderboard.ExperimentRows) -> list[str]:
+    """Return what of a submission others cannot repeat or compare, a line each.
+
+    Args:
+        used: The config that is submitted.
+        rows: Its rows.
+    """
+    lines = [
+        f"{key}: {text} is a place on this machine: say in the experiment's "
+        "`description` where others get what lies there"
+        for section in ("datasets", "backbones", "methods")
+        for key, text in _texts(used[section], section)
+        if text.startswith(("/", "~")) or os.path.exists(text)
+    ]
+    fast = [
+        name
+        for name, backbone in used["backbones"].items()
+        if backbone.get("precision") == "auto"
+    ]
+    if fast:
+        lines.append(
+            f"{_join(fast)}: embeddings are of another precision on other processors "
+            "(precision: auto), so that nobody can compare them: name backbones "
+            "without it"
+        )
+    trials = _trial_counts(rows)
+    if trials.groupby(CELL).nunique().max() > 1:
+        by_method = trials.groupby("method").agg(_range)
+        counts = _join([f"{name} {count}" for name, count in by_method.items()])
+        lines.append(
+            f"methods have unequal numbers of trials ({counts}), and more of them find "
+            "a better one: give all as many, as protocol `fair` does"
+        )
+    usual, _ = settings.merge_config_files("config.yaml")
+    of_project = write_out_sections(usual, Problems())["methods"]
+    if all(of_project.get(name) == entry for name, entry in used["methods"].items()):
+        lines.append("all methods are the project's own: no row will be of a new one")
+    return lines
+
+
+def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
+    """Yield each text in a part of a config, with its key."""
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, dict | list):
+        parts = value.items() if isinstance(value, dict) else enumerate(value)
+        for name, part in parts:
+            yield from _texts(part, f"{key}.{name}")
+
+
+def check_name(experiment: str) -> None:
+    """Raise a `UserError` if it is no name, or that of an experiment of the project."""
+    if not re.fullmatch(NAME, experiment):
+        raise UserError(f"{experiment!r} is no name of an experiment: {NAMES}")
     usual, _ = settings.merge_config_files("config.yaml")
     if experiment in usual["experiments"]:
         raise UserError(
@@ -200,15 +264,6 @@ def read(folder: Path) -> Submission:
     except ValidationError as error:
         problems = describe_problems(error)
         raise UserError(f"{record_file} is not right: {problems}; {advice}") from None
-    names = record.names
-    labels = [method.label for method in names.methods.values()]
-    labels += [*names.datasets.values(), *names.backbones.values()]
-    for label in labels:
-        if label and not {"|", "<", "\n", "\r"}.isdisjoint(label):
-            raise UserError(
-                f"{record_file}: label {label!r}: write one line without | and <, and "
-                "submit again"
-            )
 
     expected = _files_with_hashes(folder)
     differing = sorted(record.sha256.keys() ^ {*expected})
@@ -254,9 +309,17 @@ def _refuse_config(folder: Path) -> None:
         )
 
 
+def record_of_again(folder: Path) -> Path:
+    """Return where a maintainer's `make again` records what it found of a submission.
+
+    It lies beside the folder: what is in that, anybody may have written.
+    """
+    return folder.with_name(f"{folder.name}.made_again.json")
+
+
 def made_again(folder: Path) -> dict[str, Any] | None:
     """Return what `sae_workflow.again` found; None if of other rows or tables."""
-    file = folder / MADE_AGAIN
+    file = record_of_again(folder)
     if not file.exists():
         return None
     found = files.read_json(file, "record of what was made again")
@@ -312,6 +375,12 @@ def clean_commit() -> str:
             "(docs/extending.md), or commit it, and run again"
         )
     return commit
+
+
+def is_code_of(commit: str) -> bool:
+    """Return whether the code here is that of a commit, which may be an earlier one."""
+    command = ["git", "diff", "--quiet", commit, "--", *CODE]
+    return subprocess.run(command, capture_output=True).returncode == 0
 
 
 def machine(config: Config) -> str:
@@ -389,9 +458,10 @@ def design(
     backbones = [
         names["backbones"][name] for name in config.experiments[experiment].backbones
     ]
-    metrics = fronts.of_protocol(rows.metrics, rows.made_by.fronts)
-    metrics = metrics[metrics["method"].isin(rows.made_by.methods.tuned)]
-    trials = metrics.groupby([*CELL, "method"])["trial"].nunique()
+    metrics = _tuned_rows(rows)
+    trials = _trial_counts(rows)
+    if trials.empty:
+        raise UserError(f"{experiment} has no rows of methods that are tuned")
     description = config.experiments[experiment].description
     parts = [
         *([description.rstrip(".")] if description else []),
@@ -401,6 +471,17 @@ def design(
         f"{_range(trials)} trials a method",
     ]
     return "; ".join(parts)
+
+
+def _tuned_rows(rows: leaderboard.ExperimentRows) -> pd.DataFrame:
+    metrics = fronts.of_protocol(rows.metrics, rows.made_by.fronts)
+    return metrics[metrics["method"].isin(rows.made_by.methods.tuned)]
+
+
+def _trial_counts(rows: leaderboard.ExperimentRows) -> pd.Series:
+    """Count the trials that stand on fronts, of each tuned method in each cell."""
+    trials = fronts.validation_trials(_tuned_rows(rows), rows.made_by.fronts)
+    return trials.groupby([*CELL, "method"])["trial"].nunique()
 
 
 def _join(words: list[str]) -> str:
