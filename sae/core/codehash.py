@@ -38,8 +38,6 @@ _ERRORS = "sae.core.errors"
 # Libraries whose import is not hashed. Of what they are used for, loggers and
 # `warnings.warn` are left out as well.
 _FOR_MESSAGES = ("logging", "warnings")
-# Files of extensions that are hashed as code, or hold notes or a configuration.
-_NO_DATA = (".py", ".pyc", ".md", ".yaml", ".yml")
 
 # {(module, package of extensions at that time): hash of what the module means}. A new
 # package (`registry.extend`) may have other modules of the same names.
@@ -49,8 +47,8 @@ _module_hashes: dict[tuple[str, ModuleType | None], str] = {}
 def code_hash(*module_names: str) -> str:
     """Return a hash of what modules mean, and of what they import from the project.
 
-    If one of them is an extension, the hash also covers the data files in the folder of
-    extensions: those that are neither Python, notes nor configuration.
+    If one of them is an extension, the hash also covers the folder of extensions, of
+    whatever kind its files are, but for other entries: these are read as modules alone.
 
     Args:
         module_names: Dotted names, such as "sae.scoring.metrics.probe".
@@ -65,7 +63,7 @@ def code_hash(*module_names: str) -> str:
     hashes: list[Any] = [_hash_module(name, importers=()) for name in module_names]
     if any(_package(name) == registry.EXTENSIONS for name in module_names):
         extensions_folder = registry.roots()[registry.EXTENSIONS]
-        hashes.append(_hash_data_files(extensions_folder))
+        hashes += _hash_beside_entries(extensions_folder)
     return sha256_text(dumps(hashes))[:16]
 
 
@@ -434,21 +432,48 @@ def _is_docstring(node: Any) -> bool:
     )
 
 
-def _hash_data_files(folder: Path) -> dict[str, str]:
-    """Return {path below the folder: SHA-256} of its data files."""
-    # These are not hidden, and neither Python, notes nor a configuration laid over
-    # another.
-    hashes = {}
+def _hash_beside_entries(folder: Path) -> list[Any]:
+    """Return the hashes of all files of the folder of extensions but its entries.
+
+    An entry may read any of them in a way that no import shows. Hidden files do not
+    count, nor what Python and editors leave: `__pycache__`, `mine.py~`.
+    """
+    hash_of_file = {}
+    module_hashes = set()
     for file in sorted(folder.rglob("*")):
         path = file.relative_to(folder)
         is_hidden = any(part.startswith(".") for part in path.parts)
-        if is_hidden or path.suffix in _NO_DATA or not file.is_file():
+        is_left = "__pycache__" in path.parts or path.name.endswith("~")
+        if is_hidden or is_left or registry.is_entry(path) or not file.is_file():
             continue
-        stat = file.stat()
-        hashes[path.as_posix()] = _hash_file(
-            file, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size
-        )
-    return hashes
+        module_hash = _hash_helper(file, path)
+        if module_hash is not None:
+            module_hashes.add(module_hash)
+        else:
+            stat = file.stat()
+            hash_of_file[path.as_posix()] = _hash_file(
+                file, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size
+            )
+    return [hash_of_file, *sorted(module_hashes)]
+
+
+def _hash_helper(file: Path, path: Path) -> str | None:
+    """Return the hash of what a file means; None if it is no module that can be read.
+
+    Args:
+        file: The file.
+        path: Its path below the folder of extensions.
+    """
+    names = [*path.parent.parts, path.stem]
+    if path.name == "__init__.py":
+        names.pop()
+    module = ".".join((registry.EXTENSIONS, *names))
+    if registry.locate(module) != file:
+        return None
+    try:
+        return _hash_module(module, importers=())
+    except (UserError, ValueError):  # It is not valid Python, or imports itself.
+        return None
 
 
 @functools.cache

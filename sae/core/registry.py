@@ -81,7 +81,7 @@ def extend(folder: str | Path | None) -> None:
     Raises:
         UserError: The folder does not exist, a folder in it has the name of a kind
             where that of its entries is meant, or a file in it has the name of an entry
-            of the project.
+            of the project, or of a package beside it.
     """
     for module in list(sys.modules):
         if module.split(".")[0] == EXTENSIONS:
@@ -112,6 +112,13 @@ def _check_folder_of_kind(extensions_folder: Path, kind: str) -> None:
         )
 
     folder = extensions_folder / _folder_name(kind)
+    for name in _entries_in(folder):
+        package = folder / name / "__init__.py"
+        if package.exists():
+            raise UserError(
+                f"extensions: {package} has the name of {name}.py beside its folder, "
+                "and Python imports one of the two alone; rename the folder or the file"
+            )
     names_in_both = set(_library_entries(kind)) & set(_entries_in(folder))
     if names_in_both:
         file = folder / f"{min(names_in_both)}.py"
@@ -335,6 +342,17 @@ def roots() -> dict[str, Path]:
 def _folder_name(kind: str) -> str:
     """Return the name of the folder with the entries of a kind, such as "penalties"."""
     return PACKAGES[kind].rpartition(".")[2]
+
+
+def is_entry(path: Path) -> bool:
+    """Tell whether a file, by its path below the folder of extensions, is an entry."""
+    folders = {_folder_name(kind) for kind in PACKAGES}
+    return (
+        len(path.parts) == 2
+        and path.parts[0] in folders
+        and path.suffix == ".py"
+        and not path.name.startswith("_")
+    )
 
 
 @functools.cache

@@ -16,7 +16,7 @@ FILES = {
     "penalties/mine.py": MINE,
     "helper.py": "def h(x):\n    return -x\n",
     "sub/one.py": 'def f(x):\n    """Doc."""\n    return 2 * x\n',
-    "sub/two.py": "from . import one\nfrom ..helper import h\n",
+    "objectives/theirs.py": "from ..helper import h\n",
     "other.py": "VALUE = 1\n",
 }
 
@@ -53,11 +53,12 @@ SAME = {
     "comments, docstrings, layout": {
         "sub/one.py": 'def f(x):\n    "Other."\n\n    # Said.\n    return (2\n  * x)\n'
     },
-    "a file that is not imported": {
-        "other.py": "VALUE = 2\n",
-        "sub/two.py": None,
+    "other entries": {
+        "objectives/theirs.py": None,
         "penalties/next.py": "X = 1\n",
+        "metrics/next.py": "not Python",
     },
+    "comments of what is not imported": {"other.py": "VALUE = 1  # Said.\n"},
     "the order of imports": {
         "penalties/mine.py": "\n".join(IMPORTS.split("\n")[::-1])
         + MINE.removeprefix(IMPORTS)
@@ -81,7 +82,12 @@ SAME = {
             "sae_extensions", ".."
         )
     },
-    "hidden files": {".git/HEAD": "ref", "penalties/.notes.txt": "x"},
+    "hidden files, and what Python and editors leave": {
+        ".git/HEAD": "ref",
+        "penalties/.mine.py.swp": "x",
+        "penalties/mine.py~": "x",
+        "penalties/__pycache__/mine.cpython-311.pyc": "x",
+    },
 }
 OTHER = {
     "an imported function": {"sub/one.py": "def f(x):\n    return 3 * x\n"},
@@ -92,6 +98,13 @@ OTHER = {
     },
     "a number that becomes text": {"penalties/mine.py": MINE.replace("+ 1", "+ '1'")},
     "a file that is not Python": {"penalties/weights.json": "[1]"},
+    "YAML, as a table of weights": {"weights.yaml": "a: 1"},
+    "notes, which an entry may read": {"penalties/words.md": "cat"},
+    "compiled Python beside its source": {"helper.pyc": "x"},
+    "a module that no import shows": {"other.py": "VALUE = 2\n"},
+    "a helper of the entries": {"penalties/_near.py": "VALUE = 2\n"},
+    "a module that nothing can import": {"a.b.py": "VALUE = 2\n"},
+    "a template that is no Python": {"template.py": "{{ name }} = "},
     "a function's name": {
         "penalties/mine.py": MINE.replace("f(x)", "e(x)").replace(
             "import f", "import e"

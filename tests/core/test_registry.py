@@ -220,8 +220,11 @@ def test_a_folder_that_is_not_there_or_shadows_an_entry_is_refused(extend, tmp_p
             UserError, match=f"/{kind} is no kind of entry; did you mean {meant}\\?"
         ):
             extend({f"{kind}/mine.py": "", "penalties/other.py": ""})
+    with refused_naming("penalties/mine/__init__.py", "mine.py", "rename"):
+        extend({"penalties/mine.py": "", "penalties/mine/__init__.py": ""})
     assert "mine" not in registry.names("dataset")
     extend({"penalties_of_mine/mine.py": "", "data/mine.py": ""})
+    extend({"penalties/mine.py": "", "penalties/mine/weights.json": ""})
 
 
 def test_a_folder_is_no_entry(extend):
