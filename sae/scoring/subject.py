@@ -18,6 +18,7 @@ from torch import Tensor
 from sae.core import guard
 from sae.core.errors import UserError
 from sae.core.options import Options
+from sae.core.seeding import seeded
 from sae.data.concepts import SplitConcepts
 from sae.data.store import Activations
 from sae.models.coder import Coder
@@ -127,8 +128,10 @@ class Subject:
             UserError: the metric changed what others read too, or how they compute.
         """
         process_before = _process_settings()
+        metric = module.__name__.rpartition(".")[2]
         try:
-            scores = module.score(self, split, options)
+            with seeded(f"metric {metric}, {split}"):
+                scores = module.score(self, split, options)
         except ValueError as error:
             # What NumPy and scipy say of an array that cannot be written.
             if "read-only" not in str(error):
@@ -282,7 +285,9 @@ def _keep(
 ) -> T:
     """Return what a cache holds under a key; make and guard it if there is nothing."""
     if key not in cache:
-        cache[key] = make()
+        # Who asks first may draw for all, and then draws on as those do who ask later.
+        with seeded(f"kept as {key}"):
+            cache[key] = make()
         _guard(guarded, f"what is kept as {key}", cache[key])
     return cache[key]
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.optim.adam import adam
 
 from sae.core.errors import UserError
+from sae.core.seeding import seeded
 from sae.models import inputs
 from sae.models.coder import Coder
 from sae.training.recipe import Settings
@@ -90,9 +91,22 @@ def train(
             times the variance.
         UserError: an entry is not of its form.
     """
-    image_count, d = x.shape
     if input_moments is None:
         input_moments = moments(x, settings.input_norm)
+    # By the seed alone: an entry that draws differs between trials in nothing else.
+    with seeded(f"training, seed {settings.seed}"):
+        return _train(x, settings, objective, penalty, progress, input_moments)
+
+
+def _train(
+    x: Float[Tensor, "images dims"] | inputs.Inputs,
+    settings: Settings,
+    objective: ModuleType,
+    penalty: ModuleType | None,
+    progress: Callable[[LogRow], None] | None,
+    input_moments: Moments,
+) -> tuple[Coder, list[LogRow]]:
+    image_count, d = x.shape
 
     coder = Coder(
         d, settings.m, settings.k, input_norm=settings.input_norm, tied=settings.tied

@@ -4,6 +4,7 @@ What is wrong with it is said in one line.
 """
 
 import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +20,12 @@ from support.errors import refused_naming
 import sae
 from sae.core import files, registry
 from sae.core.errors import UserError
+from sae.data import store
 from sae.scoring import rows
 from sae.scoring.collect import collect
 
 HEAD = {"STAGE": "score", "SPLITS": ("val", "test"), "READS": ()}
-IMPORTS = "import numpy as np\nfrom sae.scoring.subject import Curve, PerLatent\n"
+IMPORTS = "import random\nimport numpy as np\nimport torch\nfrom sae.scoring.subject import Curve, PerLatent\n"
 
 
 @pytest.fixture
@@ -89,6 +91,28 @@ def test_two_metrics_of_two_stages_do_not_give_scores_of_one_name(
     cell.run("probe", metrics)
     with pytest.raises(UserError, match="metrics first and second both give 'mine'"):
         collect([cell.scores], stages_of(cell.scores), [], tmp_path / "out")
+
+
+def test_a_metric_that_draws_gives_the_same_whatever_is_computed_before(
+    cell, write_metrics
+):
+    kept = "subject.once_for_all('kept', lambda: torch.rand(3).sum().item())"
+    drawn = "random.random() + np.random.random() + torch.rand(()).item()"
+    metrics = write_metrics(mine=f"{{'kept': {kept}, 'drawn': {drawn}}}")
+
+    def scores():
+        shutil.rmtree(cell.scores, ignore_errors=True)
+        table = cell.run(metrics=metrics)["metrics"].dropna(subset="drawn")
+        return table.set_index(["trial", "split"])[["kept", "drawn"]].sort_index()
+
+    first = scores()
+    cell.bank.saes.reverse()
+    cell.bank.write()
+    pd.testing.assert_frame_equal(scores(), first, check_exact=True)
+
+    embeddings = store.read(cell.folder / "own/test").embeddings
+    alone = sae.score(coder(0), embeddings, metrics=["mine"])
+    assert alone == first.loc[("default", "test")].to_dict()
 
 
 def test_a_score_a_curve_and_a_column_of_latents_may_share_a_name(cell, write_metrics):

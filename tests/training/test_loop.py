@@ -1,6 +1,7 @@
 """The loop of training: its batches, schedule, log and checks for divergence."""
 
 import pathlib
+import random
 import subprocess
 import sys
 import types
@@ -13,6 +14,7 @@ from training.common import REG1, REG2, data, entries, settings
 
 from sae.core.errors import UserError
 from sae.core.options import Options
+from sae.core.seeding import seeded
 from sae.models import inputs, saefile
 from sae.models.coder import Coder
 from sae.training.loop import (
@@ -328,6 +330,37 @@ def test_a_penalty_sees_its_options_the_step_and_what_was_selected():
     assert first.a.shape == (16, 24)
     assert first.mask.tolist() == [1.0] * 24
     assert first.picks.values.shape == (16, 3)
+
+
+def draw():
+    """Draw a number from each generator that a process has."""
+    return random.random(), np.random.random(), torch.rand(()).item()  # noqa: NPY002
+
+
+def test_an_entry_draws_by_the_seed_whatever_was_drawn_before():
+    draws = []
+
+    def penalty(batch):
+        draws.append(draw())
+        return sum(draws[-1]) * batch.a.sum(dim=1)
+
+    entry = types.ModuleType("sae_extensions.penalties.mine")
+    entry.__file__ = "penalties/mine.py"
+    entry.penalty = penalty
+
+    def draws_of(**change):
+        draws.clear()
+        s = settings(penalty="mine", mask="all", **{"lam": 0.1} | change)
+        return train(data(), s, topk, entry)[1], [*draws]
+
+    with seeded("a caller"):
+        drawn_without_training = draw()
+    with seeded("a caller"):
+        first = draws_of()
+        assert draw() == drawn_without_training
+    assert draws_of() == first
+    assert draws_of(lam=0.2)[1] == first[1] != draws_of(seed=1)[1]
+    assert len(set(first[1])) == 16
 
 
 @pytest.mark.parametrize(
