@@ -70,6 +70,7 @@ def card(
     trained_on = None
     if train is not None:
         trained_on = alone.data("train", train, None, coder.d, coder.input_norm)
+    alone.check_order("split", split)
     keywords = None
     if concepts is not None:
         keywords = alone.keyword_lists("concepts", concepts, len(images.index))

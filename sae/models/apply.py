@@ -53,8 +53,8 @@ class Encoder(Shown):
             used.
 
     Raises:
-        UserError: `sae` is neither, there is no such device, or what
-            :func:`sae.models.saefile.load` raises.
+        UserError: `sae` is neither, a coder is not of float32, there is no such
+            device, or what :func:`sae.models.saefile.load` raises.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class Encoder(Shown):
             )
         device_name = arguments.device_name(device)
         coder = sae if isinstance(sae, Coder) else saefile.load(sae)
+        saefile.check_coder(coder)
         self.coder = coder.to(device_name)
         self.metadata = coder.metadata
 
@@ -234,16 +235,16 @@ def coder_of(sae: Any, function: str) -> Coder:
         function: what error messages call the function that it was given to.
 
     Raises:
-        UserError: it is neither an Encoder nor a coder.
+        UserError: it is neither an Encoder nor a coder, or not of float32.
     """
-    if isinstance(sae, Encoder):
-        return sae.coder
-    if isinstance(sae, Coder):
-        return sae
-    raise UserError(
-        f"{function} takes an SAE, not {type(sae).__name__}: open a file with "
-        "sae.load(path)"
-    )
+    coder = sae.coder if isinstance(sae, Encoder) else sae
+    if not isinstance(coder, Coder):
+        raise UserError(
+            f"{function} takes an SAE, not {type(sae).__name__}: open a file with "
+            "sae.load(path)"
+        )
+    saefile.check_coder(coder)
+    return coder
 
 
 def check_embeddings(

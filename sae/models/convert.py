@@ -334,10 +334,10 @@ def export(coder: Coder, format: str, folder: Path | str) -> None:
         folder: the folder to write.
 
     Raises:
-        UserError: `coder` is no coder; the folder is there or cannot be made, or the
-            format cannot hold this SAE.
+        UserError: as :func:`sae.models.saefile.check_savable`; the folder is there or
+            cannot be made, or the format cannot hold this SAE.
     """
-    saefile.check_coder(coder)
+    saefile.check_savable(coder)
     folder = arguments.file_path("folder", folder)
     if folder.exists():
         raise UserError(f"{folder} is there already; name another folder")

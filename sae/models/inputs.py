@@ -13,6 +13,7 @@ from sae.core.errors import UserError
 from sae.models.sizes import RESIDENT
 
 VERSION = 1
+NORMS = ("none", "unit_l2", "unit_l2_layernorm")
 # Rows whose variance is computed at once.
 _CHUNK = 16_384
 # Values that are normalised at once, in float64. More of them leave the cache, and
@@ -150,7 +151,11 @@ def prepare(
 
     Returns:
         (N, d) float32 tensor on `device`.
+
+    Raises:
+        UserError: there is no such norm.
     """
+    _check_norm(input_norm)
     prepared = torch.empty(embeddings.shape, dtype=torch.float32, device=device)
     chunk_rows = max(1, _IN_CACHE // embeddings.shape[1])
     for start in range(0, len(embeddings), chunk_rows):
@@ -180,11 +185,20 @@ def undo(
 
     Returns:
         (N, d) float32.
+
+    Raises:
+        UserError: there is no such norm.
     """
+    _check_norm(input_norm)
     raw = np.asarray(reconstructions, dtype=np.float64) / input_scale
     if input_norm != "none":
         raw *= _row_lengths(np.asarray(embeddings, dtype=np.float64))
     return raw.astype(np.float32)
+
+
+def _check_norm(input_norm: str) -> None:
+    if input_norm not in NORMS:
+        raise UserError(f"input_norm is {input_norm!r}; give {', '.join(NORMS)}")
 
 
 def unit_rows(x: Float[np.ndarray, "samples d"]) -> Float[np.ndarray, "samples d"]:

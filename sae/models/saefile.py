@@ -14,8 +14,8 @@ from sae.core import files, seals
 from sae.core.arguments import file_path
 from sae.core.errors import UserError, in_one_line
 from sae.models.coder import Coder, Threshold, TopK
+from sae.models.inputs import NORMS
 
-NORMS = ("none", "unit_l2", "unit_l2_layernorm")
 TENSORS = ("W_enc", "b_enc", "W_dec", "b_dec")
 
 
@@ -28,18 +28,13 @@ def save(coder: Coder, path: Path | str) -> None:
     one key as sorted JSON, since the format writes several keys in random order.
 
     Raises:
-        UserError: `coder` is no coder, or `path` no path of a file that can be made.
+        UserError: as :func:`check_savable`, or `path` is no path of a file that can be
+            made.
     """
-    check_coder(coder)
+    check_savable(coder)
     path = file_path("path", path)
     tensors = coder.tensors()
-    metadata = coder.metadata | {
-        "select": "threshold" if "theta" in tensors else "topk",
-        "k": coder.k,
-        "input_norm": coder.input_norm,
-        "input_scale": coder.input_scale,
-        "seal": seals.BLANK,
-    }
+    metadata = _all_metadata(coder) | {"seal": seals.BLANK}
     header = {"sae": json.dumps(metadata, sort_keys=True, allow_nan=False)}
     # Not by `save_file`: it closes the file to others, with whom a store may be shared.
     try:
@@ -52,17 +47,79 @@ def save(coder: Coder, path: Path | str) -> None:
     seals.seal_file(path)
 
 
+def _all_metadata(coder: Coder) -> dict[str, Any]:
+    return coder.metadata | {
+        "select": "threshold" if isinstance(coder.select, Threshold) else "topk",
+        "k": coder.k,
+        "input_norm": coder.input_norm,
+        "input_scale": coder.input_scale,
+    }
+
+
 def check_coder(coder: Any) -> None:
-    """Check that what a user passes as a coder is one.
+    """Check that what a user passes as a coder is one that can be used.
 
     Raises:
-        UserError: it is no coder.
+        UserError: it is no coder, or its weights are not of float32.
     """
     if not isinstance(coder, Coder):
         raise UserError(
             f"coder is {type(coder).__name__}; give a sae.models.coder.Coder, which "
             "an Encoder has as its attribute coder"
         )
+    for name, tensor in coder.state_dict().items():
+        if tensor.dtype != torch.float32:
+            raise UserError(
+                f"{name} of the SAE is {tensor.dtype}, and SAEs work in float32 here: "
+                "call coder.float() before"
+            )
+
+
+def check_savable(coder: Any) -> None:
+    """Check that a file of a coder would be read as the same SAE.
+
+    Raises:
+        UserError: it is no coder; its selection is of another class or k than a file
+            says; a tensor or setting is not right; or JSON cannot hold its metadata.
+    """
+    check_coder(coder)
+    select = coder.select
+    if type(select) not in (TopK, Threshold):
+        raise UserError(
+            f"the SAE selects by {type(select).__name__}, and a file holds TopK or "
+            "Threshold: set coder.select to one of them"
+        )
+    if isinstance(select, TopK) and select.k != coder.k:
+        raise UserError(
+            f"the SAE has k = {coder.k} and select = TopK({select.k}), and a file has "
+            "one k: set coder.k or coder.select"
+        )
+
+    metadata = _all_metadata(coder)
+    for name, value in metadata.items():
+        try:
+            json.dumps({name: value}, sort_keys=True, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise UserError(
+                f"{name!r} in the metadata of the SAE cannot be saved "
+                f"({in_one_line(error)}): give texts, finite numbers, and lists and "
+                "dicts of them"
+            ) from None
+
+    tensors = coder.tensors()
+    try:
+        _check_shapes(tensors, coder.d, coder.m)
+        _check_settings(json.loads(json.dumps(metadata)), coder.m)
+    except ValueError as error:
+        raise UserError(f"the SAE cannot be saved: {error}") from None
+    for name, tensor in tensors.items():
+        # A latent with an infinite threshold never fires.
+        is_broken = tensor.isnan() if name == "theta" else ~tensor.isfinite()
+        if is_broken.any():
+            raise UserError(
+                f"the SAE cannot be saved: {name} holds NaN or an infinite number, as "
+                "after a training that diverged"
+            )
 
 
 def load(path: Path | str) -> Coder:

@@ -327,6 +327,27 @@ def _read_concepts(
     )
 
 
+def check_order(name: str, values: Any) -> None:
+    """Refuse a Series whose index says that it is in another order than its rows.
+
+    Raises:
+        UserError: its index is 0 to N - 1 in another order.
+    """
+    if not isinstance(values, pd.Series):
+        return
+    count = len(values)
+    is_reordered = (
+        not values.index.is_monotonic_increasing
+        and values.index.sort_values().equals(pd.RangeIndex(count))
+    )
+    if is_reordered:
+        raise UserError(
+            f"{name} is a Series whose index is 0 to {count - 1} in another order, "
+            "which is not heeded: bring it into the order of the embeddings, and give "
+            ".to_numpy()"
+        )
+
+
 def keyword_lists(argument: str, keywords: Any, row_count: int) -> list[list[str]]:
     """Return the keywords of each image as lists, after a check.
 
@@ -336,6 +357,7 @@ def keyword_lists(argument: str, keywords: Any, row_count: int) -> list[list[str
     advice = "give a list of keywords for each image, [['cat', 'animal'], [], ...]"
     if isinstance(keywords, str | Mapping) or not isinstance(keywords, Iterable):
         raise UserError(f"{argument} is {reprlib.repr(keywords)}; {advice}")
+    check_order(argument, keywords)
     by_image = list(keywords)
     if len(by_image) != row_count:
         raise UserError(
@@ -420,17 +442,7 @@ def _number(
             f"{name} are of shape {column.shape} for {row_count} embeddings; give one "
             "for each"
         )
-    if isinstance(values, pd.Series):
-        is_reordered = (
-            not values.index.is_monotonic_increasing
-            and values.index.sort_values().equals(pd.RangeIndex(row_count))
-        )
-        if is_reordered:
-            raise UserError(
-                f"{name} are a Series whose index is 0 to {row_count - 1} in another "
-                "order, which is not heeded: bring them into the order of the "
-                "embeddings, and give .to_numpy()"
-            )
+    check_order(name, values)
     is_missing = pd.isna(column)
     if is_missing.any():
         raise UserError(

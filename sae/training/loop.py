@@ -89,8 +89,10 @@ def train(
     Raises:
         Diverged: the loss is not finite, or the reconstruction error is `DIVERGED_AT`
             times the variance.
-        UserError: an entry is not of its form.
+        UserError: the inputs or an entry are not of their form, or the settings name a
+            penalty whose module is not given.
     """
+    check_inputs(x)
     if input_moments is None:
         input_moments = moments(x, settings.input_norm)
     # By the seed alone: an entry that draws differs between trials in nothing else.
@@ -168,6 +170,26 @@ def _train(
                 progress(row)
 
     return finish(objective_at_work, x), rows
+
+
+def check_inputs(x: Any) -> None:
+    """Check that inputs are prepared ones.
+
+    Raises:
+        UserError: they are not.
+    """
+    is_float32 = isinstance(x, Tensor) and x.dtype == torch.float32
+    if not (is_float32 or isinstance(x, inputs.Inputs)):
+        problem = f"not {describe_value(x)}"
+    elif len(x.shape) != 2 or 0 in x.shape:
+        problem = f"and these are of shape {tuple(x.shape)}"
+    else:
+        return
+    raise UserError(
+        f"the loop trains on prepared inputs, float32 of shape (N, d), {problem}: "
+        "sae.models.inputs.open_inputs makes them of embeddings, and sae.train asks "
+        "for embeddings alone"
+    )
 
 
 def finish(objective: Objective, x: Tensor | inputs.Inputs) -> Coder:

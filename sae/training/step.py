@@ -247,8 +247,15 @@ class Objective:
         """Put the entry, and perhaps a penalty, to work on a coder.
 
         Raises:
-            UserError: the settings have no weight or no mask for the penalty.
+            UserError: the settings have no weight or no mask for the penalty, or name
+                one that is not given.
         """
+        if penalty is None and settings.penalty is not None:
+            raise UserError(
+                f"the settings name the penalty {settings.penalty}, and its module is "
+                "not given: give sae.core.registry.load('penalty', "
+                f"{settings.penalty!r}), or train by sae.train(penalty=...)"
+            )
         self.coder = coder
         self.settings = settings
         self.options = options

@@ -6,6 +6,7 @@ import pytest
 import torch
 from scoring.examples import TinyBank
 from support.embeddings import write_split
+from support.errors import refused_naming
 
 import sae
 from sae.cards import make as making
@@ -240,6 +241,9 @@ def test_errors(tmp_path, quickly):
         sae.card(coder, x, concepts=["part"] * N, store=store)
     with pytest.raises(UserError, match="are of 10 groups, and a card needs 50"):
         sae.card(coder, x, groups=np.arange(N) // 60, store=store)
+    of_image = pd.Series(np.resize(["train", "val", "test"], N)).iloc[::-1]
+    with refused_naming("split", "in another order", ".to_numpy()"):
+        sae.card(coder, x, split=of_image, store=store)
     few_in_test = np.minimum(np.arange(N) // 2, 299 - 9)
     split = np.where(few_in_test % 2 == 0, "train", "val")
     split[few_in_test >= 282] = "test"

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from support.errors import refused_naming
 
 from sae.core import seals
 from sae.core.errors import UserError
 from sae.models import coder as coders
-from sae.models import saefile
+from sae.models import convert, saefile
 from sae.models.coder import Coder, Threshold, TopK
 
 N, D, M, K = 50, 6, 20, 4
@@ -226,6 +227,33 @@ def test_a_file_holds_all_of_a_coder(threshold, tmp_path):
     np.testing.assert_allclose(codes.values, expected.values, rtol=1e-6)
     saefile.save(loaded, tmp_path / "c")
     assert (tmp_path / "a").read_bytes() == (tmp_path / "c").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        ({"select": TopK(2)}, ["k = 4", "TopK(2)"]),
+        ({"select": torch.nn.Identity()}, ["Identity", "TopK or Threshold"]),
+        ({"k": 0, "select": TopK(0)}, ["k = 0"]),
+        ({"input_norm": "foo"}, ["input_norm", "'foo'"]),
+        ({"metadata": {"a": [float("nan")]}}, ["'a' in the metadata"]),
+        ({"metadata": {"a": object()}}, ["'a' in the metadata", "object"]),
+        ({"b_dec": torch.nn.Parameter(torch.tensor([np.nan] * D))}, ["b_dec", "NaN"]),
+        ({"b_dec": torch.nn.Parameter(torch.zeros(D + 1))}, ["b_dec", "(7,)"]),
+        ({"W_dec": torch.nn.Parameter(torch.zeros(M, D).half())}, ["W_dec", "float16"]),
+    ],
+)
+def test_what_a_file_would_give_back_as_another_sae_is_not_saved(
+    change, parts, tmp_path
+):
+    coder = make_coder()
+    for name, value in change.items():
+        setattr(coder, name, value)
+    with refused_naming(*parts):
+        saefile.save(coder, tmp_path / "sae.safetensors")
+    with refused_naming(*parts):
+        convert.export(coder, "saelens", tmp_path / "exported")
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_is_no_sae_file_is_said_and_nobody_is_told_to_delete_it(tmp_path):

@@ -30,6 +30,14 @@ def test_prepare_and_total_variance_equal_numpy_across_chunks(dtype, monkeypatch
         inputs.total_variance(expected[:0])
 
 
+def test_a_norm_that_there_is_not_is_refused():
+    rows = np.ones((3, 2), np.float32)
+    with refused_naming("'foo'", "unit_l2_layernorm"):
+        inputs.prepare(rows, "foo")
+    with refused_naming("'foo'", "unit_l2_layernorm"):
+        inputs.undo(rows, rows, "foo")
+
+
 @pytest.mark.parametrize("norm", ["none", "unit_l2"])
 def test_inputs_that_stay_on_disk_are_the_prepared_ones(norm, tmp_path, monkeypatch):
     stored = np.random.default_rng(0).normal(size=(50, 6)).astype(np.float16)

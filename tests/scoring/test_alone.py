@@ -91,6 +91,8 @@ def test_what_is_given_decides_which_columns_come_back(tmp_path):
             {"sae": "sae.safetensors"},
             r"takes an SAE, not str: open a file with sae\.load\(path\)",
         ),
+        ({"sae": coder(0).half()}, "is torch.float16, .* call coder.float"),
+        ({"sae": coder(0).double()}, "is torch.float64, .* call coder.float"),
         (
             {"embeddings": np.zeros((5, 9), np.float32)},
             r"shape \(5, 9\); needed: embeddings, floats of shape \(N, 6\)",
@@ -177,6 +179,14 @@ def test_held_out_rows_that_are_training_rows_are_counted(recwarn):
         (
             {"labels": pd.Series(range(9)).iloc[::-1]},
             ["labels", "in another order", ".to_numpy()"],
+        ),
+        (
+            {
+                "train": OTHER_ROWS,
+                "train_concepts": [["a"]] * 9,
+                "concepts": pd.Series([["a"]] * 9).iloc[::-1],
+            },
+            ["concepts", "in another order", ".to_numpy()"],
         ),
     ],
 )

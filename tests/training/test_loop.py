@@ -52,6 +52,21 @@ def test_inputs_on_disk_train_the_same_sae(objective, monkeypatch):
     assert rows_in_memory == rows_on_disk
 
 
+@pytest.mark.parametrize(
+    ("x", "part"),
+    [
+        (data().numpy(), "not ndarray"),
+        (data().half(), "torch.float16"),
+        (data().double(), "torch.float64"),
+        (data()[0], "(8,)"),
+        (data()[:0], "(0, 8)"),
+    ],
+)
+def test_what_are_no_prepared_inputs_is_refused(x, part):
+    with refused_naming("prepared inputs", part, "sae.train"):
+        train_by(x, settings())
+
+
 def test_every_epoch_is_a_fresh_permutation():
     rows_by_epoch = {}
     for epoch, rows in batches(10, 3, 14, seed=5):

@@ -176,6 +176,12 @@ def test_a_penalty_has_a_lambda_and_a_mask(missing):
         topk.Objective(Coder(8, s.m, s.k), s, Options(), off_support_l1)
 
 
+def test_a_penalty_that_the_settings_name_is_not_left_out():
+    s = settings(**REG1)
+    with refused_naming("penalty off_support_l1", "not given", "sae.train"):
+        topk.Objective(Coder(8, s.m, s.k), s, Options())
+
+
 def test_picks_of_one_sample_are_not_taken_for_all():
     class OfOne(step.Objective):
         def pick(self, a):
