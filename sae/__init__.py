@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 
     from sae.cards.alone import card
     from sae.models.apply import Encoder
+    from sae.models.coder import Coder
     from sae.scoring.alone import score
+    from sae.training.alone import train
 
-__all__ = ["card", "load", "score"]
+__all__ = ["card", "export", "load", "save", "score", "train"]
 __version__ = "1.0.0"
 
 
@@ -46,8 +48,47 @@ def load(path: "Path | str", device: "str | torch.device" = "cpu") -> "Encoder":
     return Encoder(path, device)
 
 
+def save(sae: "Encoder | Coder", path: "Path | str") -> None:
+    """Write an SAE to a file, which `sae.load` opens.
+
+    Args:
+        sae: what `sae.train` or `sae.load` returns.
+        path: the file, `sae.safetensors`; one that is there is replaced.
+
+    Raises:
+        UserError: there is no such folder; or the file would give back another SAE, as
+            one whose weights hold NaN.
+    """
+    from sae.models.apply import coder_of
+    from sae.models.saefile import save
+
+    save(coder_of(sae, "sae.save"), path)
+
+
+def export(sae: "Encoder | Coder", format: str, folder: "Path | str") -> None:
+    """Write an SAE for another library.
+
+    Args:
+        sae: what `sae.train` or `sae.load` returns.
+        format: the library: saelens, dictionary_learning, sparsify or overcomplete.
+        folder: the folder to write, which must not exist.
+
+    Raises:
+        UserError: the folder is there or cannot be made, or the format cannot hold this
+            SAE.
+    """
+    from sae.models.apply import coder_of
+    from sae.models.convert import export
+
+    export(coder_of(sae, "sae.export"), format, folder)
+
+
 # {function: its module}; imported when somebody first asks for it.
-_FUNCTIONS = {"card": "sae.cards.alone", "score": "sae.scoring.alone"}
+_FUNCTIONS = {
+    "card": "sae.cards.alone",
+    "score": "sae.scoring.alone",
+    "train": "sae.training.alone",
+}
 
 
 def __getattr__(name: str) -> Any:

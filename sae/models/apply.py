@@ -276,7 +276,7 @@ def check_embeddings(
     is_right = (
         array.dtype.kind == "f"
         and array.ndim == 2
-        and len(array) > 0
+        and array.size > 0
         and d in (None, array.shape[1])
     )
     if not is_right:

@@ -1,4 +1,4 @@
-"""The Python that README.md and docs/other_saes.md show runs.
+"""The Python that README.md and some pages of docs/ show runs.
 
 It runs on small files of the names that it reads.
 """
@@ -17,7 +17,7 @@ from sae.models import convert, saefile
 
 BLOCKS = [
     pytest.param(code, id=f"{page} {number}")
-    for page in ("README.md", "docs/other_saes.md")
+    for page in ("README.md", "docs/api_train.md", "docs/other_saes.md")
     for number, code in enumerate(
         re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.S | re.M)
     )
