@@ -133,6 +133,22 @@ def test_rare_concepts_and_concepts_that_are_one_do_not_count():
     assert task.names == ["concept 0", "concept 3"]
 
 
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_keyword_that_every_image_has_gives_nothing(split):
+    concepts = annotated()
+    subject = FakeSubject(latents_that_are(concepts), concepts)
+    expected = metric.score(subject, "test", metric.Options())
+    for name, annotations in concepts.items():
+        every = np.ones((IMAGES[name], 1))
+        every[: 0 if name == split else 40] = 0
+        holds = scipy.sparse.hstack([annotations.holds, every]).tocsr()
+        names = [*annotations.names, "picture"]
+        concepts[name] = SplitConcepts(names, holds, annotations.attributes)
+    scores = metric.score(subject, "test", metric.Options())
+    assert scores["concepts_count"] == expected["concepts_count"] == 6
+    assert scores["concepts_f1"] == expected["concepts_f1"]
+
+
 def test_without_annotations_there_is_no_score():
     subject = FakeSubject({}, {})
     assert metric.score(subject, "test", metric.Options()) == {}

@@ -381,7 +381,8 @@ def read_named_images(
             f"none of the concepts of {concepts} counts: a concept needs "
             f"{options.least_train} of {len(train.index)} training images and "
             f"{options.least_split} of {len(test.index)} test images, in "
-            f"{options.least_train_groups} and {options.least_split_groups} groups"
+            f"{options.least_train_groups} and {options.least_split_groups} groups, "
+            "and in each an image without it"
         )
     concepts_by_split = {
         split: annotated.of_images(annotations, images.index["image_id"])

@@ -2,8 +2,9 @@
 
 Keywords and attributes are the dataset's (`sae.data.concepts`). Latents are chosen for
 a concept on training images and scored on the split (`sae.scoring.concept_matching`;
-kin to arXiv:2606.24716). A concept counts with enough images and groups in both splits;
-of concepts that hold for the same images one counts.
+kin to arXiv:2606.24716). A concept counts with enough images and groups in both splits,
+and with an image in each that it does not hold for; of concepts that hold for the same
+images one counts.
 
 `concepts_match`: the mean over concepts of F1 minus chance. `concepts_f1`,
 `concepts_chance`: its two parts; chance moves keywords between whole groups in both
@@ -33,7 +34,7 @@ from sae.scoring import concept_matching as matching
 from sae.scoring.concept_matching import ChosenLatents
 from sae.scoring.subject import PerLatent, Scores, Subject
 
-VERSION = 2
+VERSION = 3
 STAGE = "score"
 SPLITS = ("val", "test")
 READS = ("train", "concepts")
@@ -298,15 +299,20 @@ def counts_enough(
     least_images: int,
     least_groups: int,
 ) -> np.ndarray:
-    """Return (concepts,) bool: whether a concept holds for enough images and groups."""
+    """Return (concepts,) bool: whether a concept holds for enough images and groups.
+
+    One that holds for every image says nothing of any latent.
+    """
     columns = holds.tocsc()
     images_of_concept = np.diff(columns.indptr)
     groups_of_concept = [
         len(np.unique(groups[columns.indices[start:stop]]))
         for start, stop in zip(columns.indptr, columns.indptr[1:], strict=False)
     ]
-    return (images_of_concept >= least_images) & (
-        np.array(groups_of_concept, dtype=np.int64) >= least_groups
+    return (
+        (images_of_concept >= least_images)
+        & (images_of_concept < columns.shape[0])
+        & (np.array(groups_of_concept, dtype=np.int64) >= least_groups)
     )
 
 

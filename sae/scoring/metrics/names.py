@@ -32,7 +32,7 @@ from sae.scoring.metrics import concepts
 from sae.scoring.metrics.concepts import Side
 from sae.scoring.subject import PerLatent, Scores, Subject
 
-VERSION = 1
+VERSION = 2
 STAGE = "chosen"
 SPLITS = ("test",)
 READS = ("train", "concepts")
