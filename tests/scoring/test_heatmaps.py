@@ -33,7 +33,7 @@ from sae.models import saefile
 from sae.models.coder import Coder
 from sae.report import where as report_where
 from sae.report.site.explore import explore
-from sae.scoring import heatmaps, rows
+from sae.scoring import alone, heatmaps, rows
 from sae.scoring.collect import _join_latents
 
 PICTURES = [Image.fromarray(image) for image in load_sample_images().images]
@@ -464,6 +464,37 @@ def test_a_site_takes_positions_that_were_made_elsewhere(pictures_of):
 def test_vectors_of_another_shape_are_named():
     with refused_naming("(5, 4)", "(P, 3)"):
         heatmaps.at_positions(red_coder(), torch.ones(5, 4), 1.0, np.array([0]))
+
+
+def read_given(tmp_path, embeddings, vectors):
+    """Read vectors at positions of images that are their rows."""
+    np.save(tmp_path / "positions.npy", vectors.astype(np.float32))
+    images = alone.data("x", embeddings, None, embeddings.shape[1])
+    return heatmaps.read_positions(tmp_path / "positions.npy", images, images)[0]
+
+
+def test_positions_of_other_pictures_are_refused(tmp_path):
+    generator = np.random.default_rng(0)
+    embeddings = generator.normal(size=(400, 8)).astype(np.float32) + 2
+    spread = generator.normal(size=(400, 2, 3, 8))
+    spread -= spread.mean(axis=(1, 2), keepdims=True)
+    exact = embeddings[:, None, None] + spread
+    assert read_given(tmp_path, embeddings, exact).is_exact
+    for order in (np.arange(400)[::-1], np.roll(np.arange(400), 1)):
+        with pytest.raises(
+            UserError, match=f"has for 0 is the embedding of {order[0]}:"
+        ):
+            read_given(tmp_path, embeddings, exact[order])
+
+    # Something follows the mean, or the class token is the embedding.
+    bent = np.tanh(exact)
+    assert not read_given(tmp_path, embeddings, bent).is_exact
+    noise = generator.normal(size=exact.shape)
+    for vectors in (bent[::-1], bent[generator.permutation(400)], noise):
+        with pytest.raises(
+            UserError, match=r"in \d\d% of pairs, where chance gives 50%"
+        ):
+            read_given(tmp_path, embeddings, vectors)
 
 
 def test_where_prints_the_highest_latents_and_draws_them(
