@@ -13,6 +13,7 @@ from sae.cards.make import check_is_pooled, make_card
 from sae.models.apply import Encoder, coder_of
 from sae.models.coder import Coder
 from sae.scoring import alone
+from sae.scoring.judges import named_judges
 
 
 def card(
@@ -76,7 +77,7 @@ def card(
         keywords = alone.keyword_lists("concepts", concepts, len(images.index))
     card_images = split_one_set(
         images,
-        judges or {},
+        named_judges("judges", judges),
         split=split,
         keywords=keywords,
         trained_on=trained_on,

@@ -20,7 +20,7 @@ from sae.data.dataset import OpenImage
 from sae.data.parts import PartialArray
 from sae.data.splits import SPLITS, grouped_split
 from sae.data.store import Activations
-from sae.models.apply import check_embeddings
+from sae.scoring.judges import check_judges
 from sae.scoring.metrics.concepts import group_numbers, take_rows
 
 # Of the groups of one set of images.
@@ -190,10 +190,9 @@ def split_one_set(
     """
     count = len(images.index)
     check_row_count(count, "embeddings")
-    judges = {
-        name: check_judge(name, values, images.embeddings)
-        for name, values in judges.items()
-    }
+    named = {f"judge {name}": values for name, values in judges.items()}
+    checked = check_judges(named, images.embeddings)
+    judges = dict(zip(judges, checked.values(), strict=True))
     notes = []
     if split is None:
         least_groups = round(LEAST_TEST_GROUPS / SHARES["test"])
@@ -228,26 +227,6 @@ def split_one_set(
         trained_on=trained_on,
         notes=notes,
     )
-
-
-def check_judge(name: str, values: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """Return a judge's embeddings, if they are of the same images and not `own`.
-
-    Raises:
-        UserError: they have another number of rows, or are equal to `own`.
-    """
-    values = check_embeddings(values, None, f"judge {name}")
-    if len(values) != len(own):
-        raise UserError(
-            f"judge {name} has {len(values)} rows for {len(own)} embeddings: give its "
-            "embeddings of the same images, in the same order"
-        )
-    if values.shape == own.shape and np.array_equal(values, own):
-        raise UserError(
-            f"judge {name} has the embeddings that the SAE takes: a judge is another "
-            "backbone"
-        )
-    return values
 
 
 def training_folder(images: CardImages, root: Path) -> Path:

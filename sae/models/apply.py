@@ -312,6 +312,32 @@ def check_embeddings(
     return array
 
 
+def check_variance(
+    name: str, embeddings: Float[np.ndarray, "images dim"], norm: str = "none"
+) -> None:
+    """Refuse embeddings whose rows are all the same.
+
+    Args:
+        name: what the message calls them.
+        embeddings: (N, d).
+        norm: one that they get before.
+
+    Raises:
+        UserError: they are.
+    """
+    x = inputs.Inputs(embeddings, norm, 1.0, "cpu")
+    if inputs.rows_differ(x, inputs.total_variance(x)):
+        return
+    reason = "it has one row"
+    if len(embeddings) > 1:
+        after = "" if norm == "none" else f" after the norm {norm}"
+        reason = f"all its rows are the same{after}"
+    raise UserError(
+        f"{name} has no variance to explain ({reason}); give the embeddings of several "
+        "images"
+    )
+
+
 def encode(
     sae: Path | str,
     source: Path | str,

@@ -9,12 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sae.cards.images import (
-    CardImages,
-    check_judge,
-    check_row_count,
-    split_one_set,
-)
+from sae.cards.images import CardImages, check_row_count, split_one_set
 from sae.cards.make import check_is_pooled, make_card
 from sae.core import files, outputs
 from sae.core.errors import UserError
@@ -38,6 +33,7 @@ from sae.report.site.explore import (
     check_given,
     read_viewed_images,
 )
+from sae.scoring.judges import check_judges
 
 progress = logging.getLogger("sae.progress")
 COMMAND = "card"
@@ -149,9 +145,15 @@ def _images_of_splits(
     splits = {split: store.read(folder / split) for split in SPLITS}
     count = sum(len(part.index) for part in splits.values())
     check_row_count(count, str(folder))
+    by_name = _by_name(_judge_of_splits(place, splits) for place in judges)
+    for split, own in splits.items():
+        judges_of_split = {
+            f"judge {name}": parts[split] for name, parts in by_name.items()
+        }
+        check_judges(judges_of_split, own.embeddings)
     return CardImages(
         splits,
-        judges=_by_name(_judge_of_splits(place, splits) for place in judges),
+        judges=by_name,
         looks=_looks_of_splits(folder, splits, viewed.open_image),
         concepts=_concepts_of(keywords, splits),
         folder=folder,
@@ -208,7 +210,6 @@ def _judge_of_splits(
         )
     read = {split: store.read(place / split) for split in SPLITS}
     for split, own in splits.items():
-        check_judge(str(place), read[split].embeddings, own.embeddings)
         _check_same_images(place, read[split], own)
     name = read["test"].manifest["backbone"]["name"]
     return name, {split: part.embeddings for split, part in read.items()}
@@ -218,7 +219,6 @@ def _judge_of_one_set(place: Path, own: Activations) -> tuple[str, np.ndarray]:
     if place.suffix == ".npy":
         return place.stem, files.read_array(place)
     judge = store.read(place)
-    check_judge(str(place), judge.embeddings, own.embeddings)
     _check_same_images(place, judge, own)
     return judge.manifest["backbone"]["name"], judge.embeddings
 

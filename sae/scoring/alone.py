@@ -15,11 +15,11 @@ from sae.core import registry
 from sae.core.errors import UserError
 from sae.data.concepts import SplitConcepts, from_keywords
 from sae.data.store import Activations
-from sae.models.apply import Encoder, check_embeddings, coder_of
+from sae.models.apply import Encoder, check_embeddings, check_variance, coder_of
 from sae.models.coder import Coder
 from sae.models.convert import describe_doubt
-from sae.models.inputs import Inputs, rows_differ, total_variance
 from sae.scoring import rows
+from sae.scoring.judges import check_judges, named_judges
 from sae.scoring.stage import checked_scores, options_of
 from sae.scoring.subject import Curve, PerLatent, Subject
 
@@ -249,34 +249,18 @@ def _plain(value: Any) -> Any:
 
 def _read_judges(
     splits: Mapping[str, Activations],
-    judges: Mapping[str, Mapping[str, np.ndarray] | None],
+    judges: Mapping[str, Any],
 ) -> dict[str, dict[str, np.ndarray]]:
     """Check `judges` and `train_judges`, which are "test" and "train" here."""
     embeddings: dict[str, dict[str, np.ndarray]] = {}
     for split, argument in (("test", "judges"), ("train", "train_judges")):
-        of_split = judges[split]
-        if of_split is None:
-            continue
-        if not isinstance(of_split, Mapping) or not all(
-            isinstance(backbone, str) and backbone for backbone in of_split
-        ):
-            raise UserError(
-                f"{argument} must be a mapping {{name of a backbone: its embeddings "
-                "(N, d')}"
-            )
-        row_count = len(splits[split].index) if split in splits else 0
-        for backbone, values in of_split.items():
-            name = f"{argument}[{backbone!r}]"
-            checked = check_embeddings(values, None, name)
-            embeddings.setdefault(backbone, {})[split] = checked
-            if len(checked) != row_count:
-                raise UserError(
-                    f"{name} has {len(checked)} rows for {row_count} embeddings; give "
-                    "the same images"
-                )
-            _check_variance(name, checked)
+        of_split = named_judges(argument, judges[split])
+        own = splits[split].embeddings if split in splits else np.empty((0, 0))
+        named = {f"{argument}[{name!r}]": values for name, values in of_split.items()}
+        checked = check_judges(named, own)
+        for backbone, values in zip(of_split, checked.values(), strict=True):
+            embeddings.setdefault(backbone, {})[split] = values
 
-    _refuse_equal_judges(splits["test"].embeddings, embeddings)
     if judges["train"]:
         for backbone, by_split in embeddings.items():
             if len(by_split) < len(judges):
@@ -285,21 +269,6 @@ def _read_judges(
                     f"{backbone} is in one of them alone"
                 )
     return embeddings
-
-
-def _refuse_equal_judges(
-    own: Float[np.ndarray, "images dim"],
-    judges: Mapping[str, Mapping[str, np.ndarray]],
-) -> None:
-    seen = {"embeddings": own}
-    for backbone, by_split in judges.items():
-        for name, embeddings in seen.items():
-            if np.array_equal(by_split.get("test", ()), embeddings):
-                raise UserError(
-                    f"judges[{backbone!r}] is equal to {name}: a judge is another "
-                    "backbone; leave it out"
-                )
-        seen[f"judges[{backbone!r}]"] = by_split.get("test", np.empty(0))
 
 
 def _read_concepts(
@@ -376,22 +345,6 @@ def keyword_lists(argument: str, keywords: Any, row_count: int) -> list[list[str
     return lists
 
 
-def _check_variance(
-    name: str, embeddings: Float[np.ndarray, "images dim"], norm: str = "none"
-) -> None:
-    x = Inputs(embeddings, norm, 1.0, "cpu")
-    if rows_differ(x, total_variance(x)):
-        return
-    reason = "it has one row"
-    if len(embeddings) > 1:
-        after = "" if norm == "none" else f" after the norm {norm}"
-        reason = f"all its rows are the same{after}"
-    raise UserError(
-        f"{name} has no variance to explain ({reason}); give the embeddings of several "
-        "images"
-    )
-
-
 def data(
     name: str, embeddings: Any, groups: Any, d: int, norm: str = "none"
 ) -> Activations:
@@ -409,7 +362,7 @@ def data(
         UserError: they are of another form, or have no variance.
     """
     embeddings = check_embeddings(embeddings, d, name).astype(np.float32, copy=False)
-    _check_variance(name, embeddings, norm)
+    check_variance(name, embeddings, norm)
 
     row_count = len(embeddings)
     number = np.arange(row_count)

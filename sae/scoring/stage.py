@@ -34,6 +34,7 @@ from sae.data import concepts, store
 from sae.data.splits import SPLITS
 from sae.models.coder import Coder
 from sae.scoring import rows
+from sae.scoring.judges import check_judge
 from sae.scoring.rows import KEY
 from sae.scoring.rowstore import MetricScores, RowStore, Scalar
 from sae.scoring.subject import Curve, PerLatent, Subject
@@ -387,7 +388,24 @@ class Scorer:
                 folder = splits_folder / split
                 embeddings[backbone][split], manifest = store.open_embeddings(folder)
                 _check_same_images(folder, manifest, self._activations[split])
+                # One split shows whether it may judge.
+                own = self._activations[split]
+                if len(embeddings[backbone]) == 1 and self._is_judge(backbone, own):
+                    judge = embeddings[backbone][split]
+                    check_judge(str(folder), judge, own.embeddings)
         return embeddings
+
+    def _is_judge(self, backbone: str, own: store.Activations) -> bool:
+        """Say whether a backbone is of another family, and not a metric's own."""
+        families: dict[str, str] = {}
+        for options in self._options.values():
+            families |= getattr(options, "families", None) or {}
+        own_name = own.manifest["backbone"]["name"]
+        of_own_family = families.get(backbone, backbone) == families.get(
+            own_name, own_name
+        )
+        named_by_any = set().union(*self._named_backbones.values())
+        return not of_own_family and backbone not in named_by_any
 
 
 class _TableRows:

@@ -292,6 +292,33 @@ def test_a_path_that_is_wrong_is_named_before_any_work(tmp_path):
                 explore(sae=["nowhere"], out=tmp_path / "out", **places)
 
 
+def test_a_judge_that_judges_nothing_is_refused(tmp_path, quickly):
+    x, _ = generate()
+    coder = half_trained(x)
+    store = tmp_path / "store"
+    for judge, says in [
+        (np.zeros((N, 5), np.float32), "judge j has no variance"),
+        ((x * 2 + 1).astype(np.float16), "judge j is a copy of the SAE's own"),
+    ]:
+        with pytest.raises(UserError, match=says):
+            sae.card(coder, x, judges={"j": judge}, store=store)
+    with pytest.raises(UserError, match="judges must be a mapping"):
+        sae.card(coder, x, judges=generate(dim=6)[0], store=store)
+
+    split = np.repeat(np.resize(["train", "train", "train", "val", "test"], N // 2), 2)
+    write_splits(tmp_path, "own", x, split)
+    write_splits(tmp_path, "constant", np.ones((N, 5), np.float32), split)
+    saefile.save(coder, tmp_path / "sae.safetensors")
+    with pytest.raises(UserError, match="judge constant has no variance"):
+        card(
+            sae=str(tmp_path / "sae.safetensors"),
+            activations=tmp_path / "own",
+            judge=[tmp_path / "constant"],
+            store_dir=store,
+            out=tmp_path / "card",
+        )
+
+
 def test_an_sae_of_patch_tokens_needs_a_word(tmp_path):
     x, _ = generate()
     coder = half_trained(x)

@@ -171,7 +171,10 @@ def test_held_out_rows_that_are_training_rows_are_counted(recwarn):
 @pytest.mark.parametrize(
     ("more", "parts"),
     [
-        ({"judges": {"j": TEST_ROWS}}, ["judges['j'] is equal to embeddings"]),
+        (
+            {"judges": {"j": TEST_ROWS}},
+            ["judges['j'] is a copy of the SAE's own embeddings"],
+        ),
         (
             {"judges": {"j": OTHER_ROWS, "k": OTHER_ROWS.astype(np.float64)}},
             ["judges['k'] is equal to judges['j']"],
