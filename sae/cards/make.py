@@ -4,7 +4,7 @@ import itertools
 import logging
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import isnan, nan
 from pathlib import Path
 from typing import Any
@@ -33,11 +33,13 @@ from sae.models.coder import Coder
 from sae.models.inputs import Inputs, rows_differ, total_variance
 from sae.scoring import front
 from sae.scoring.metrics.concepts import group_numbers
+from sae.scoring.metrics.detection import CHANCE
 
 progress = logging.getLogger("sae.progress")
 
+DETECTION = "detection_auc"
 # The scores that have a front of their own, of which a word is said.
-COMPARED = ("detection_auc", "ms", "concepts_match")
+COMPARED = (DETECTION, "ms", "concepts_match")
 # Those that are shown at the vertices of the first of these that there is.
 BESIDE = ("detection_looks", "names_share")
 # What all scores of a card take, as a multiple of the SAE's on validation.
@@ -157,6 +159,14 @@ def make_card(
         progress.info("scores of %d of %d SAEs", number, len(scored))
         sae.on_test()
     readings = _all_readings(yours, points, at_vertices, controls)
+    judges_at_chance = _find_judges_at_chance(trials, tuned, images.judges)
+    if judges_at_chance:
+        readings = [
+            replace(reading, word=cards.NO_VERDICT)
+            if reading.score == DETECTION
+            else reading
+            for reading in readings
+        ]
     latents = choose_latents(yours, images.splits["test"])
     content = {
         "sae": _about_sae(coder),
@@ -172,6 +182,7 @@ def make_card(
         },
         "scores": _sizes_and_r2(yours, trials, controls),
         "readings": [_as_dict(reading) for reading in readings],
+        "judges_at_chance": judges_at_chance,
         "fronts": _fronts(trials, tuned, at_vertices, readings),
         "controls": {
             method: {score: _mean(saes, score) for score in ("r2", *COMPARED, *BESIDE)}
@@ -313,6 +324,24 @@ def _points(trials: pd.DataFrame, on_val: Mapping[str, Any]) -> dict[str, FrontP
         )
         for score in measured
     }
+
+
+def _find_judges_at_chance(
+    trials: pd.DataFrame, tuned: Mapping[str, Measured], judges: Iterable[str]
+) -> list[str]:
+    """Return the judges by which even the best Top-k may be at chance on test."""
+    if trials[DETECTION].isna().all():
+        return []
+    best = tuned[trials.loc[trials[DETECTION].idxmax(), "trial"]]
+    at_chance = []
+    for judge in judges:
+        of_all, *without_fold = (
+            value_of(scores, DETECTION) for scores in best.detection_by(judge)
+        )
+        low, _ = cards.interval(of_all, without_fold, 0.0)
+        if low <= CHANCE:
+            at_chance.append(judge)
+    return at_chance
 
 
 def _all_readings(

@@ -85,6 +85,22 @@ class Measured:
         """Return the scores of `IN_FOLDS` with some of the test images left out."""
         return self._once(f"without{fold}", lambda: self._compute_without(fold))
 
+    def detection_by(self, judge: str) -> list[dict[str, Any]]:
+        """Return detection on test by one judge: of all images, then without each fold.
+
+        It is that of `IN_FOLDS`, of one draw.
+        """
+        module = registry.load("metric", "detection")
+        options = registry.head("metric", "detection").options(**IN_FOLDS["detection"])
+        subjects = [self.subject]
+        for fold in range(int(self._images.folds.max()) + 1):
+            subjects.append(self._images.fold_subject(self.coder, fold))
+            share_training_codes(self.subject, subjects[-1])
+        return [
+            module.score(subject.limited({"train", "test", judge}), "test", options)
+            for subject in subjects
+        ]
+
     def _once(self, part: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         if part not in self._computed:
             self._computed[part] = (

@@ -53,6 +53,7 @@ LEVEL = "level with"
 ABOVE = "above"
 INCONCLUSIVE = "inconclusive"
 NOT_COMPARABLE = "not comparable"
+NO_VERDICT = "no verdict"  # The judge does not know the images.
 # Where a front is read.
 AT_OWN_R2 = "at its R2"
 AT_LOWEST = "at the lowest R2 of the front"
@@ -148,8 +149,9 @@ class Reading:
         front: The score whose front has the vertices: this one, or another one.
         difference: The SAE minus Top-k, signed so that more is better.
         low, high: The interval of the difference; NaN where there is none.
-        word: `BELOW`, `LEVEL`, `ABOVE`, `INCONCLUSIVE` or `NOT_COMPARABLE`; "" where
-            nothing is said, as of a score at the vertices of another one.
+        word: `BELOW`, `LEVEL`, `ABOVE`, `INCONCLUSIVE`, `NOT_COMPARABLE` or
+            `NO_VERDICT`; "" where nothing is said, as of a score at the vertices of
+            another one.
     """
 
     score: str

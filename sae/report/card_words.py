@@ -13,6 +13,7 @@ WORDS = {
     cards.ABOVE: "above tuned Top-k",
     cards.INCONCLUSIVE: "inconclusive",
     cards.NOT_COMPARABLE: "not comparable",
+    cards.NO_VERDICT: "no verdict",
     "": "",
 }
 # Shares of the way from untrained SAEs to Top-k: from each on, what is said.
@@ -107,16 +108,31 @@ def headline(content: Mapping[str, Any]) -> str:
     labels_by_word: dict[str, list[str]] = {}
     for reading in content["readings"]:
         if reading["word"]:
-            labels = labels_by_word.setdefault(WORDS[reading["word"]], [])
+            labels = labels_by_word.setdefault(reading["word"], [])
             labels.append(label(reading["score"]))
+    without_verdict = labels_by_word.pop(cards.NO_VERDICT, [])
     verdicts = "; ".join(
-        f"{word} in {', '.join(labels)}" for word, labels in labels_by_word.items()
+        f"{WORDS[word]} in {', '.join(labels)}"
+        for word, labels in labels_by_word.items()
     )
     reach = "where no Top-k keeps as many latents"
     if scores["r2_reach"] is not None:
         reach = f"where tuned Top-k reaches {number(scores['r2_reach'])}"
     r2 = f"an R2 of {number(scores['r2_val'])} on validation images"
-    return f"Yours has {r2}, {reach}, and is {verdicts}."
+    said = f"Yours has {r2}, {reach}"
+    if verdicts:
+        said += f", and is {verdicts}"
+    for name in without_verdict:
+        said += f". {name[0].upper()}{name[1:]}: no verdict: {_says_at_chance(content)}"
+    return f"{said}."
+
+
+def _says_at_chance(content: Mapping[str, Any]) -> str:
+    encoders = " and ".join(content["judges_at_chance"])
+    return (
+        f"the encoder {encoders} does not know these images, or its rows are in "
+        "another order"
+    )
 
 
 def sentences(content: Mapping[str, Any]) -> list[str]:
@@ -154,6 +170,11 @@ def _sentence(reading: Mapping[str, Any], content: Mapping[str, Any]) -> str:
     point = reading["point"]
     read_at = point["read_at"]
     r2 = number(content["scores"]["r2_val"])
+    if reading["word"] == cards.NO_VERDICT:
+        return (
+            f"{name}: no verdict: {_says_at_chance(content)}: by it even the best Top-k "
+            "here may be at chance, .5."
+        )
     if read_at == cards.OUT_OF_REACH:
         return (
             f"{name}: not comparable: its R2 on validation images, {r2}, is above what "

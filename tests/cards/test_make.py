@@ -19,7 +19,7 @@ from sae.core.errors import UserError
 from sae.models import saefile
 from sae.models.coder import Coder
 from sae.report.card import card
-from sae.report.card_words import notes
+from sae.report.card_words import headline, notes, sentences
 from sae.report.site.explore import explore
 from sae.scoring import alone, stage
 
@@ -317,6 +317,29 @@ def test_a_judge_that_judges_nothing_is_refused(tmp_path, quickly):
             store_dir=store,
             out=tmp_path / "card",
         )
+
+
+def test_there_is_no_verdict_by_a_judge_of_other_images(tmp_path, quickly):
+    x, _ = generate()
+    judge = generate(dim=6)[0]
+    shuffled = judge[np.random.default_rng(0).permutation(N)]
+
+    def verdicts(**judges):
+        content = sae.card(half_trained(x), x, judges=judges, store=tmp_path / "store")
+        words = {reading["score"]: reading["word"] for reading in content["readings"]}
+        return content, words
+
+    content, words = verdicts(right=judge)
+    assert content["judges_at_chance"] == []
+    assert words["detection_auc"] not in ("", comparison.NO_VERDICT)
+    # One of two is enough: their mean is not what it was.
+    content, words = verdicts(right=judge, wrong=shuffled)
+    assert content["judges_at_chance"] == ["wrong"]
+    assert words["detection_auc"] == comparison.NO_VERDICT
+    assert words["ms"] not in ("", comparison.NO_VERDICT)
+    says = "no verdict: the encoder wrong does not know these images, or its rows are"
+    assert says in headline(content)
+    assert any(says in sentence for sentence in sentences(content))
 
 
 def test_an_sae_of_patch_tokens_needs_a_word(tmp_path):

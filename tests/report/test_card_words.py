@@ -79,3 +79,14 @@ def test_the_headline_has_the_r2_and_the_verdicts():
         "and is below tuned "
         "Top-k in MS, detection."
     )
+
+
+def test_without_a_verdict_the_headline_says_why():
+    content = content_of(card.AT_OWN_R2, card.NO_VERDICT, score="detection_auc")
+    content["judges_at_chance"] = ["dinov2"]
+    assert headline(content) == (
+        "Yours has an R2 of .773 on validation images, where tuned Top-k reaches .770. "
+        "Detection: no verdict: the encoder dinov2 does not know these images, or its "
+        "rows are in another order."
+    )
+    assert sentences(content)[1].startswith("Detection: no verdict: the encoder din")
