@@ -22,6 +22,7 @@ from sae.data.splits import SPLITS, grouped_split
 from sae.data.store import Activations
 from sae.scoring.judges import check_judges
 from sae.scoring.metrics.concepts import group_numbers, take_rows
+from sae.scoring.repeats import check_apart, join_repeats
 
 # Of the groups of one set of images.
 SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
@@ -116,7 +117,7 @@ def rows_by_split(
         images: The images.
 
     Raises:
-        UserError: A split is missing or another text, or a group lies in several.
+        UserError: A split is missing or another text.
     """
     split = np.asarray(split)
     values = sorted({str(value) for value in split.ravel()})
@@ -125,15 +126,7 @@ def rows_by_split(
             f"split is of shape {split.shape} and holds {values}; "
             f"give 'train', 'val' or 'test' for each of {len(images.index)} embeddings"
         )
-    rows = {name: np.flatnonzero(split == name) for name in SPLITS}
-    groups = group_numbers(images)
-    of_split = [set(groups[of_name].tolist()) for of_name in rows.values()]
-    if sum(map(len, of_split)) > len(set().union(*of_split)):
-        raise UserError(
-            "images of one group lie in several splits: near-duplicates of what was "
-            "trained on are not held out"
-        )
-    return rows
+    return {name: np.flatnonzero(split == name) for name in SPLITS}
 
 
 def check_row_count(count: int, name: str) -> None:
@@ -185,15 +178,16 @@ def split_one_set(
         looks: (N, 192) thumbnails of the images.
 
     Raises:
-        UserError: Rows or groups are too few, rows differ in number, or a split is not
-            right.
+        UserError: Rows or groups are too few, rows differ in number, a split is not
+            right, or splits share images.
     """
     count = len(images.index)
     check_row_count(count, "embeddings")
     named = {f"judge {name}": values for name, values in judges.items()}
     checked = check_judges(named, images.embeddings)
     judges = dict(zip(judges, checked.values(), strict=True))
-    notes = []
+    images, repeat_count = join_repeats(images)
+    notes = says_repeats(repeat_count, count)
     if split is None:
         least_groups = round(LEAST_TEST_GROUPS / SHARES["test"])
         check_group_count(group_numbers(images), least_groups, "embeddings")
@@ -219,14 +213,26 @@ def split_one_set(
         concepts = from_keywords(
             {name: [keywords[row] for row in part] for name, part in rows.items()}
         )
+    splits = {name: rows_of(images, part) for name, part in rows.items()}
+    check_apart(splits, trained_on)
     return CardImages(
-        splits={name: rows_of(images, part) for name, part in rows.items()},
+        splits=splits,
         judges={judge: by_split(values) for judge, values in judges.items()},
         looks={} if looks is None else by_split(looks),
         concepts=concepts,
         trained_on=trained_on,
         notes=notes,
     )
+
+
+def says_repeats(repeat_count: int, count: int) -> list[str]:
+    """Return what is to be said of images that `join_repeats` joined."""
+    if not repeat_count:
+        return []
+    return [
+        f"{repeat_count:,} of {count:,} images have the embedding of another one: "
+        "identical ones count as one group."
+    ]
 
 
 def training_folder(images: CardImages, root: Path) -> Path:

@@ -9,7 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sae.cards.images import CardImages, check_row_count, split_one_set
+from sae.cards.images import (
+    CardImages,
+    check_row_count,
+    says_repeats,
+    split_one_set,
+)
 from sae.cards.make import check_is_pooled, make_card
 from sae.core import files, outputs
 from sae.core.errors import UserError
@@ -34,6 +39,7 @@ from sae.report.site.explore import (
     read_viewed_images,
 )
 from sae.scoring.judges import check_judges
+from sae.scoring.repeats import check_apart, join_repeats
 
 progress = logging.getLogger("sae.progress")
 COMMAND = "card"
@@ -108,14 +114,16 @@ def card(
     check_embeddings(viewed.test.embeddings, coder.d, str(activations), needed)
     trained_on = None
     if train is not None:
-        place = train / "train" if is_of_splits(train) else train
+        has_train = (train / "train/manifest.json").exists()
+        place = train / "train" if has_train else train
         trained_on = read_viewed_images(place, None, artifacts, None).test
         check_embeddings(trained_on.embeddings, coder.d, str(train), needed)
     keywords = _keywords(activations, dataset, concepts)
 
     if is_of_splits(activations):
-        card_images = _images_of_splits(activations, viewed, judge, keywords)
-        card_images = replace(card_images, trained_on=trained_on)
+        card_images = _images_of_splits(
+            activations, viewed, judge, keywords, trained_on
+        )
     else:
         card_images = _images_of_one_set(viewed, judge, keywords, trained_on)
     made = make_card(
@@ -141,10 +149,16 @@ def _images_of_splits(
     viewed: ViewedImages,
     judges: Sequence[Path],
     keywords: Path | Annotations | None,
+    trained_on: Activations | None,
 ) -> CardImages:
     splits = {split: store.read(folder / split) for split in SPLITS}
     count = sum(len(part.index) for part in splits.values())
     check_row_count(count, str(folder))
+    check_apart(splits, trained_on)
+    repeat_count = 0
+    for split in SPLITS:
+        splits[split], repeats = join_repeats(splits[split])
+        repeat_count += repeats
     by_name = _by_name(_judge_of_splits(place, splits) for place in judges)
     for split, own in splits.items():
         judges_of_split = {
@@ -156,9 +170,11 @@ def _images_of_splits(
         judges=by_name,
         looks=_looks_of_splits(folder, splits, viewed.open_image),
         concepts=_concepts_of(keywords, splits),
+        trained_on=trained_on,
         folder=folder,
         open_image=viewed.open_image,
         credit=viewed.credit,
+        notes=says_repeats(repeat_count, count),
     )
 
 

@@ -2,7 +2,7 @@
 
 import reprlib
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from sae.models.coder import Coder
 from sae.models.convert import describe_doubt
 from sae.scoring import rows
 from sae.scoring.judges import check_judges, named_judges
+from sae.scoring.repeats import find_shared
 from sae.scoring.stage import checked_scores, options_of
 from sae.scoring.subject import Curve, PerLatent, Subject
 
@@ -127,14 +128,15 @@ def score(
     }
     names = default_metrics(is_given) if metrics is None else _check_names(metrics)
 
-    shared_count = _count_shared_rows(splits)
-    if shared_count:
-        warnings.warn(
-            f"{shared_count} of {len(splits['test'].index)} embeddings are in train "
-            "too: what the SAE was trained on is not held out, and its scores there "
-            "say less; leave these rows out of one of the two",
-            stacklevel=2,
-        )
+    if train is not None:
+        shared = find_shared(splits["test"], splits["train"])
+        if shared.any():
+            warnings.warn(
+                f"{shared.sum()} of {len(shared)} embeddings are in train too: what "
+                "the SAE was trained on is not held out, and its scores there say "
+                "less; leave these rows out of one of the two",
+                stacklevel=2,
+            )
 
     columns: dict[str, Any] = {}
     owners: dict[str, str] = {}
@@ -156,19 +158,6 @@ def score(
     if groups is None:
         columns.pop("purity_binary_null", None)
     return columns
-
-
-def _count_shared_rows(splits: Mapping[str, Activations]) -> int:
-    if "train" not in splits:
-        return 0
-    train_rows = set(_hash_rows(splits["train"].embeddings))
-    return sum(row in train_rows for row in _hash_rows(splits["test"].embeddings))
-
-
-def _hash_rows(embeddings: Float[np.ndarray, "images dim"]) -> Iterator[int]:
-    """Yield a hash of each row, the same for equal numbers of any type."""
-    for row in embeddings:
-        yield hash(row.astype(np.float32).tobytes())
 
 
 def default_metrics(is_given: Mapping[str, bool]) -> list[str]:

@@ -1,5 +1,7 @@
 """The card of an SAE, end to end on generated embeddings."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +13,7 @@ from support.errors import refused_naming
 import sae
 from sae.cards import make as making
 from sae.cards import references
-from sae.cards.images import SHARES, draw_splits, rows_by_split
+from sae.cards.images import SHARES, draw_splits
 from sae.cards.references import Effort
 from sae.comparison import card as comparison
 from sae.core import files
@@ -22,6 +24,7 @@ from sae.report.card import card
 from sae.report.card_words import headline, notes, sentences
 from sae.report.site.explore import explore
 from sae.scoring import alone, stage
+from sae.scoring.repeats import join_repeats
 
 N = 600
 D = 8
@@ -342,6 +345,61 @@ def test_there_is_no_verdict_by_a_judge_of_other_images(tmp_path, quickly):
     assert any(says in sentence for sentence in sentences(content))
 
 
+def test_identical_images_are_one_group(tmp_path, quickly):
+    x, _ = generate()
+    often = np.tile(x[:150], (4, 1))
+    content = sae.card(half_trained(x), often, store=tmp_path / "store")
+    assert content["images"]["grouped"]
+    assert content["images"]["test"] == 30 * 4
+    assert any(
+        "450 of 600 images have the embedding" in note for note in notes(content)
+    )
+
+    # Groups that share an image are one, too.
+    images = alone.data("x", x[[0, 1, 1, 2, 3, 4]], [5, 5, 6, 7, 7, 8], D)
+    joined, repeats = join_repeats(images)
+    assert joined.index["group"].tolist() == [0, 0, 0, 2, 2, 3]
+    assert (joined.grouped, repeats) == (True, 1)
+    # That groups know already.
+    assert join_repeats(joined) == (joined, 0)
+
+
+def test_images_in_several_splits_are_refused(tmp_path, quickly):
+    x, _ = generate()
+    coder = half_trained(x)
+    store = tmp_path / "store"
+    split = np.resize(["train", "train", "train", "val", "test"], N)
+    often = x.copy()
+    often[split == "test"] = x[split == "train"][: (split == "test").sum()]
+    with pytest.raises(UserError, match="120 of 120 embeddings of test are in train"):
+        sae.card(coder, often, split=split, store=store)
+    with pytest.raises(UserError, match="60 of 60 embeddings of val are among those"):
+        sae.card(coder, x, train=x, store=store)
+    with pytest.raises(UserError, match="images of val are of groups that lie in trai"):
+        sae.card(coder, x, groups=np.arange(N) // 2, split=split, store=store)
+
+    saefile.save(coder, tmp_path / "sae.safetensors")
+    write_splits(
+        tmp_path, "own", x, np.resize(np.repeat(["train", "val", "test"], 2), N)
+    )
+    arguments = {
+        "sae": str(tmp_path / "sae.safetensors"),
+        "store_dir": store,
+        "out": tmp_path / "card",
+    }
+    with pytest.raises(UserError, match="200 of 200 embeddings of val are among those"):
+        np.save(tmp_path / "x.npy", x)
+        card(activations=tmp_path / "own", train=tmp_path / "x.npy", **arguments)
+    # A folder without val is not read for its test split.
+    shutil.copytree(tmp_path / "own/train", tmp_path / "other/train")
+    shutil.copytree(tmp_path / "own/test", tmp_path / "other/test")
+    card(activations=tmp_path / "own", train=tmp_path / "other", at_once=1, **arguments)
+    for path in (tmp_path / "own/test").iterdir():
+        shutil.copy(tmp_path / "own/train" / path.name, path)
+    with pytest.raises(UserError, match="200 of 200 embeddings of test are in train"):
+        card(activations=tmp_path / "own", **arguments)
+
+
 def test_an_sae_of_patch_tokens_needs_a_word(tmp_path):
     x, _ = generate()
     coder = half_trained(x)
@@ -370,5 +428,3 @@ def test_groups_are_split_whole():
     # Small classes are not split one by one, which would leave val empty.
     images.index["label"] = np.arange(N) // 2
     assert np.mean(draw_splits(images) == "val") == pytest.approx(0.1, abs=0.01)
-    with pytest.raises(UserError, match="one group lie in several splits"):
-        rows_by_split(np.resize(["train", "val", "test"], N), images)
