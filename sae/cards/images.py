@@ -251,18 +251,20 @@ def training_folder(images: CardImages, root: Path) -> Path:
     for split, activations in splits.items():
         names += [split, array_sha256(activations.embeddings)]
     folder = root / "embeddings" / files.sha256_text(files.dumps(names))[:32]
-    for split, activations in splits.items():
-        if (folder / split / "manifest.json").exists():
-            continue
-        about = {
-            part: {"fingerprint": "", **activations.manifest[part]}
-            for part in ("dataset", "backbone")
-        }
-        index = activations.index.reset_index(drop=True)
-        with files.scratch_directory(folder / split) as scratch:
-            rows = PartialArray(scratch / "embeddings.npy", len(index))
-            rows.append(np.asarray(activations.embeddings))
-            store.adopt(folder / split, [rows], index, about)
+    if all((folder / split / "manifest.json").exists() for split in splits):
+        return folder
+    # Whole or absent: another card may begin on the same embeddings.
+    with files.atomic_directory(folder, replace=folder.exists()) as temporary:
+        for split, activations in splits.items():
+            about = {
+                part: {"fingerprint": "", **activations.manifest[part]}
+                for part in ("dataset", "backbone")
+            }
+            index = activations.index.reset_index(drop=True)
+            with files.scratch_directory(temporary / split) as scratch:
+                rows = PartialArray(scratch / "embeddings.npy", len(index))
+                rows.append(np.asarray(activations.embeddings))
+                store.adopt(temporary / split, [rows], index, about)
     return folder
 
 

@@ -153,7 +153,8 @@ class References:
         folder = training_folder(images, root)
         self._cell_data = cell_data_of(self._plan, folder, device)
         name = files.sha256_text(str(folder.resolve()))[:16]
-        bank = root / "banks" / name / f"m{coder.m}-k{k}/bank.json"
+        cell = f"m{coder.m}-k{k}-{coder.input_norm}"
+        bank = root / "banks" / name / cell / "bank.json"
         place = Place(store=root / "store", bank=bank)
         self._trainer = Trainer(self._plan, self._cell_data, place, side_by_side)
 

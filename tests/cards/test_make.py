@@ -11,9 +11,10 @@ from support.embeddings import write_split
 from support.errors import refused_naming
 
 import sae
+from sae.cards import images as images_of_cards
 from sae.cards import make as making
 from sae.cards import references
-from sae.cards.images import SHARES, draw_splits
+from sae.cards.images import SHARES, draw_splits, split_one_set, training_folder
 from sae.cards.references import Effort
 from sae.comparison import card as comparison
 from sae.core import files
@@ -398,6 +399,25 @@ def test_images_in_several_splits_are_refused(tmp_path, quickly):
         shutil.copy(tmp_path / "own/train" / path.name, path)
     with pytest.raises(UserError, match="200 of 200 embeddings of test are in train"):
         card(activations=tmp_path / "own", **arguments)
+
+
+def test_two_cards_may_begin_on_the_same_embeddings(tmp_path, monkeypatch):
+    images = split_one_set(alone.data("x", generate()[0], None, D), {})
+    adopt, made = images_of_cards.store.adopt, []
+
+    def adopt_after_another_card(folder, *args):
+        if not made:
+            made.append(None)
+            with monkeypatch.context() as in_another_process:
+                in_another_process.setattr(files.os, "getpid", lambda: 1)
+                other = training_folder(images, tmp_path)
+            made.append((other / "train/manifest.json").stat().st_ino)
+        adopt(folder, *args)
+
+    monkeypatch.setattr(images_of_cards.store, "adopt", adopt_after_another_card)
+    folder = training_folder(images, tmp_path)
+    # What the other one reads was not taken from under it.
+    assert (folder / "train/manifest.json").stat().st_ino == made[1]
 
 
 def test_an_sae_of_patch_tokens_needs_a_word(tmp_path):
