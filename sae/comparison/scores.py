@@ -182,7 +182,7 @@ SCORES = {
         "MS_mean",
         "MS, dead latents as 0",
         "MS, mean over all latents.",
-        **_COMPARED,
+        worth=True,
     ),
     "ms_median": Score("ms_median", "MS_median"),
     "ms_median_alive": Score("ms_median_alive", "MS_median_alive"),

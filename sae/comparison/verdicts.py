@@ -207,11 +207,12 @@ def _average(
     }
     if datasets < LEAST_DATASETS:
         # Few datasets: over pairs with a family, which share pictures.
-        sample = by_family.stack() if family == ALL_FAMILIES else sample
-        if len(sample) < LEAST_PAIRS:
+        sample = by_family if family == ALL_FAMILIES else sample
+        if sample.size < LEAST_PAIRS:
             return average
-    two_sided = student(sample.to_numpy(), rule.confidence)
-    one_sided = student(sample.to_numpy(), rule.one_sided)
+    values = sample.to_numpy().ravel()
+    two_sided = student(values, rule.confidence)
+    one_sided = student(values, rule.one_sided)
     return average | {
         "low": two_sided.mean - two_sided.half_width,
         "high": two_sided.mean + two_sided.half_width,

@@ -99,11 +99,11 @@ class Options(Base):
         {},
         description="{method: further trials beside its sweep}, {option: value} each.",
     )
-    lr: Range = [0.0003, 0.01]
+    lr: Range = Field([0.0003, 0.01])
     """[lowest, highest] learning rate of points that are drawn, evenly in the logarithm."""
-    encoder_scale: Range = [0.03, 1.0]
+    encoder_scale: Range = Field([0.03, 1.0])
     """The same of the encoder's first scale."""
-    auxk_alpha: Range = [0.03, 1.0]
+    auxk_alpha: Range = Field([0.03, 1.0])
     """The same of AuxK's weight."""
     ranges: dict[str, Ranges] = Field(
         {},
@@ -119,11 +119,9 @@ class Options(Base):
     """The seed of what is drawn."""
     tuning: Seed = 0
     """The seed of every trial."""
-    fresh: Annotated[list[Seed], Field(min_length=1), AfterValidator(distinct)] = [
-        3,
-        4,
-        5,
-    ]
+    fresh: Annotated[list[Seed], Field(min_length=1), AfterValidator(distinct)] = Field(
+        [3, 4, 5]
+    )
     """The seeds with which the chosen trial trains again, and which are scored."""
 
     @field_validator("points")

@@ -44,12 +44,12 @@ def which_saes(means: pd.DataFrame) -> str:
     Args:
         means: Of `sae.comparison.verdicts.means`.
     """
-    rows = means[means["cells"] > 0]
+    rows = means[(means["cells"] > 0) & ~means["control"].astype(bool)]
     seeds = int(rows["seeds"].min()) if len(rows) else 0
     kind = "fresh seeds" if rows["fresh"].all() else "seeds, the tuning's own"
     if seeds == 1:
         kind = kind.replace("seeds", "seed", 1)
-    chosen = "highest detection" if measured(means) else "highest R2"
+    chosen = "highest detection" if DETECTION in measured(means) else "highest R2"
     return (
         f"Each row is of one set of SAEs: per cell the trial of {chosen} whose R2 is "
         f"within {MARGIN:g} of the baseline's best, on validation; scored on test, mean "
@@ -110,8 +110,7 @@ def say(row: Mapping[Any, Any]) -> str:
         )
     verdict = row["verdict"]
     if not isinstance(verdict, str):
-        reason = row["reason"]
-        return f"no verdict: {reason}" if isinstance(reason, str) else "-"
+        return "-"
     if verdict != INCONCLUSIVE:
         return verdict
     text = f"{verdict}: {_allowed(row['low'], row['high'])}"
@@ -165,7 +164,7 @@ def page(
     if not (means["cells"] > 0).any():
         return [NO_COMPARISON, *made_elsewhere]
     paragraphs = [wrapped(which_saes(means))]
-    if not measured(means) or DETECTION not in measured(means):
+    if DETECTION not in measured(means):
         paragraphs.append(NO_DETECTION)
     paragraphs += [
         markdown(verdict_table(means, names)),
@@ -177,8 +176,9 @@ def page(
             "The first rows are the baseline's own values; the others are differences "
             "from it. Controls stand at their own R2."
         ),
-        column_key(
-            {SCORES[name].label: SCORES[name].what for name in shown_scores(means)}
+        "\n".join(
+            wrapped(f"- *{SCORES[name].label}*: {SCORES[name].what}")
+            for name in shown_scores(means)
         ),
     ]
     if cells is not None:
@@ -212,7 +212,7 @@ def verdict_table(means: pd.DataFrame, names: Names) -> pd.DataFrame:
     """Return detection and MS: for each method a line a family, then their mean."""
     lines = []
     endpoints = measured(means)
-    for (method, family), rows in means.groupby(["method", "family"], sort=False):
+    for (_, family), rows in means.groupby(["method", "family"], sort=False):
         by_score = rows.set_index("score")
         line = {"method": _label(rows, names), "backbones": family}
         for score in endpoints:
@@ -243,9 +243,7 @@ def shown_scores(means: pd.DataFrame) -> list[str]:
 
 
 def score_table(means: pd.DataFrame, names: Names) -> pd.DataFrame:
-    """Return every score, a line for each method and family: the baseline's values,
-    then differences from it.
-    """
+    """Return every score: lines of the baseline's values, then of differences."""
     scores = shown_scores(means)
     lines = []
     for (baseline, family), rows in means.groupby(["baseline", "family"], sort=False):
@@ -255,7 +253,7 @@ def score_table(means: pd.DataFrame, names: Names) -> pd.DataFrame:
             SCORES[name].label: plain(levels.get(name, float("nan"))) for name in scores
         }
         lines.append(line)
-    for (method, family), rows in means.groupby(["method", "family"], sort=False):
+    for (_, family), rows in means.groupby(["method", "family"], sort=False):
         effects = rows.set_index("score")["effect"]
         line = {"method": _label(rows, names), "backbones": family}
         for name in scores:
@@ -370,4 +368,4 @@ def _without_repeats(table: pd.DataFrame) -> pd.DataFrame:
     if table.empty or table["backbones"].nunique() > 2:
         return table
     rows = table[table["backbones"] == ALL_FAMILIES]
-    return rows.drop(columns="backbones")
+    return rows.drop(columns="backbones").loc[:, lambda kept: (kept != "-").any()]

@@ -42,8 +42,8 @@ def draw(results: Path, names: Names) -> Figure:
     score = endpoints[0]
     order = _order(means, score)
     families = list(dict.fromkeys(means["family"]))
-    if len(families) == 2:  # One family and its mean are the same.
-        families = families[1:]
+    if len(families) == 2:  # One family is its own mean.
+        families = [ALL_FAMILIES]
     has_cost = (means["score"] == COST[0]) & means["effect"].notna()
     costs = COST if has_cost.any() else COST[1:]
     height = 0.6 + 0.19 * len(order)
@@ -56,6 +56,8 @@ def draw(results: Path, names: Names) -> Figure:
             of_score = of_score[in_family == family]
         _draw_panel(ax, rows.set_index("method").reindex(order), of_score, names)
         title = "mean of families" if family == ALL_FAMILIES else family
+        if len(families) == 1:
+            title = ", ".join(dict.fromkeys(in_family))
         ax.set_title(style.fit(title, 2, 1), fontsize=8, loc="left")
         ax.set_xlabel(f"{SCORES[score].label}, minus the baseline's")
 
