@@ -153,7 +153,7 @@ def read_table(file: Path) -> pd.DataFrame:
             before (`sae.scoring.old_names`).
     """
     table = files.read_parquet(file)
-    old_names.refuse(set(table["score"]), file)
+    old_names.refuse(set(table["score"]), file, file.parent.parent.name)
     return table
 
 
