@@ -196,7 +196,7 @@ function drawRule(rule, { x, y, left, right, top, bottom }) {
  * spec.title: text or a node, above. spec.description: what it shows, for those who do
  *   not see it. spec.note: a text below.
  * spec.x, spec.y: {label, domain, log (a base)}; without a domain that of the data.
- * spec.series: [{method, points, line (true, or other points), hasMarks}], with points
+ * spec.series: [{method, points, line (whether one joins them), hasMarks}], with points
  *   {x, y, tooltip, note, href, isHollow, isRinged}.
  * spec.bars: [{from, to, y, method}]. spec.bands: [{from, to}].
  * spec.rules: [{x or y, label}]. spec.width, spec.height: of its viewBox.
@@ -276,18 +276,18 @@ function drawSeries({ method, points, line, hasMarks = true }, { x, y }, marks) 
   const isInside = ({ domain: [low, high] }, value) => value >= low && value <= high;
   const group = svg("g", colourOfMethod(method));
 
-  const vertices = (Array.isArray(line) ? line : points).filter(isKnown);
-  if (line && vertices.length) {
-    const steps = vertices.map((vertex, place) => {
-      const left = x.place(vertex.x).toFixed(1);
-      const top = y.place(vertex.y).toFixed(1);
+  const known = points.filter(isKnown);
+  if (line && known.length) {
+    const steps = known.map((point, place) => {
+      const left = x.place(point.x).toFixed(1);
+      const top = y.place(point.y).toFixed(1);
       return `${place ? "L" : "M"}${left} ${top}`;
     });
     const dash = dashOfMethod(method);
     group.append(svg("path.line", { d: steps.join(""), "stroke-dasharray": dash }));
   }
 
-  for (const point of points.filter(isKnown)) {
+  for (const point of known) {
     if (!isInside(x, point.x) || !isInside(y, point.y)) continue;
     const position = [x.place(point.x), y.place(point.y)];
     const numbers =

@@ -36,6 +36,26 @@ SITE.shareWithName = (sae) => {
       + "a keyword shared by half or more of the test images on which one is high.");
 };
 
+/** Say which share of the latents has a name: of the SAEs shown, and of controls. */
+SITE.sharesWithName = () => {
+  const { saes, methods } = SITE.overview;
+  const named = saes.filter(({ scores }) => !SITE.isMissing(scores.names_share));
+  const sharesOf = (rows) => {
+    const shares = rows.map(({ scores }) => scores.names_share);
+    const ends = [...new Set([Math.min(...shares), Math.max(...shares)].map(percent))];
+    return ends.join(" to ");
+  };
+  const isControl = ({ method }) => methods[method].control;
+  const trained = named.filter((row) => !isControl(row));
+  if (!trained.length) return null;
+  const ofControls = methods.map(({ label, control }, method) => {
+    const rows = control ? named.filter((row) => row.method === method) : [];
+    return rows.length > 0 && [", ", bdi(label), ` ${sharesOf(rows)}`];
+  });
+  return ["Share of an SAE's latents that have one: ", sharesOf(trained),
+    ofControls.filter(Boolean), "."];
+};
+
 /** Say of which of some SAEs the latents were not named, or matched with concepts. */
 SITE.notScoredNotice = (saes) => {
   if (!saes.length) return null;

@@ -47,14 +47,14 @@ function showMethod({ number, ofCell, method, chosen }) {
   ];
 }
 
-/** Return the scores that any SAE has, R² first. */
+/** Return the main scores that any SAE has. */
 function measuredScores() {
   const { saes, scores, glossary } = SITE.overview;
   const isListed = scores.some(({ id }) => id === "r2");
   const r2 = { id: "r2", label: "R²", what: glossary["R²"] };
   const candidates = isListed ? scores : [r2, ...scores];
-  return candidates.filter(({ id }) =>
-    saes.some((saeRow) => !isMissing(saeRow.scores?.[id])));
+  return candidates.filter(({ id, main }) => (main || id === "r2")
+    && saes.some((saeRow) => !isMissing(saeRow.scores?.[id])));
 }
 
 /** Return the column of a score. */

@@ -13,9 +13,9 @@ function showSaes({ isShownCell, isShownMethod }) {
   if (!rows.length) return null;
   return SITE.section("The SAEs",
     h("p",
-      "The chosen SAEs and their scores on the test images. A link opens the latents. "
-        + "Where no trial reached the baseline's R² the one of highest R² stands, "
-        + "marked as not chosen."),
+      "The SAEs whose latents the site shows, one seed of each chosen trial, and their "
+        + "own scores on the test images. Where no trial reconstructs as well as the "
+        + "baseline's best, the one of highest R² is shown, marked as not chosen."),
     SITE.saeTable("SAEs", rows, SITE.CELL_PARTS));
 }
 })();

@@ -1,30 +1,32 @@
 "use strict";
 
-/** What each score costs: small panels of it against R², a row for each dataset. */
+/** What was chosen: small panels of the trials of each cell, a row for each dataset. */
 (() => {
-const { h, bdi, link, href, isMissing } = SITE;
+const { h, bdi, link, href } = SITE;
 const LEAST_HALF = 0.05; // Half the height of panels whose points do not differ.
 
-SITE.addSection("overview/filtered", showTradeOffs);
+SITE.addSection("overview/filtered", showTrials);
 
-/** Show the trade-offs of the cells and methods that are asked for. */
-function showTradeOffs({ isShownCell, isShownMethod }) {
-  const { cells, trials, scores, methods } = SITE.overview;
+/** Show the trials of the cells and methods that are asked for. */
+function showTrials({ isShownCell, isShownMethod }) {
+  const { cells, trials, methods, first_cell: first } = SITE.overview;
   const shownCells = cells.filter(isShownCell);
-  const isMeasured = ({ id, endpoint }) =>
-    endpoint && trials[`${id}_val`]?.some((value) => !isMissing(value));
-  const shownScores = scores.filter(isMeasured);
+  const [score] = SITE.endpointsOfTrials();
   const shownMethods = SITE.range(methods.length).filter((method) =>
     isShownMethod(method) && trials.method.includes(method));
-  if (!shownScores.length || !shownCells.length) return null;
+  if (!score || !shownCells.length) return null;
 
   const datasets = [...new Set(shownCells.map(({ dataset }) => dataset))];
-  const rows = shownScores.flatMap((score) => datasets.map((dataset) => {
+  const rows = datasets.map((dataset) => {
     const cellsOfDataset = shownCells.filter((cell) => cell.dataset === dataset);
     return rowOfPanels(score, dataset, cellsOfDataset, shownMethods);
-  }));
-  return SITE.section("What it costs: each score against R²",
-    SITE.words("trade-offs"),
+  });
+  const firstCell = cells[first.cell];
+  return SITE.section(`What was chosen: ${score.label} against R²`,
+    SITE.words("trials"),
+    first.rule && h("p.soft", { dir: "auto" },
+      link(href("cell", firstCell.address), SITE.cellName(firstCell)),
+      `. ${first.rule}`),
     SITE.legend(shownMethods),
     rows);
 }
@@ -51,8 +53,7 @@ function rowOfPanels(score, dataset, cells, methods) {
       yDomain: [middle - half, middle + half],
     });
   });
-  return h("section",
-    h("h3", `${score.label} against R², `, bdi(SITE.label.dataset(dataset))),
+  return h("section", h("h3", bdi(SITE.label.dataset(dataset))),
     h(".panels.small", drawings));
 }
 })();
