@@ -24,7 +24,7 @@ tested together, and all other methods together, each with Holm's correction:
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,7 @@ def means(
     families: Mapping[str, str],
     rule: IntervalRule,
     pictures: Mapping[str, str] = {},
+    endpoints: Collection[str] = ENDPOINTS,
 ) -> pd.DataFrame:
     """Average every method's effects over datasets, with intervals and a verdict.
 
@@ -107,6 +108,7 @@ def means(
         families: {backbone: its family}.
         rule: How wide intervals are.
         pictures: {dataset: a name of its pictures}; its own is that of others.
+        endpoints: The scores that get verdicts.
 
     Returns:
         `COLUMNS`: for each method and score a row for each family, and one of their
@@ -141,7 +143,7 @@ def means(
     table = pd.DataFrame(rows, columns=COLUMNS)
     for name in ("verdict", "reason"):
         table[name] = table[name].astype(object)
-    _fill_verdicts(table, samples, rule)
+    _fill_verdicts(table, samples, rule, endpoints)
     return table
 
 
@@ -226,11 +228,12 @@ def _fill_verdicts(
     table: pd.DataFrame,
     samples: Mapping[Any, pd.DataFrame],
     rule: IntervalRule,
+    endpoints: Collection[str],
 ) -> None:
     """Fill `p_holm`, `verdict` and `reason` of the endpoints, for means of families."""
     of_endpoints = of_mean(table)
     of_endpoints = of_endpoints[
-        of_endpoints["score"].isin(ENDPOINTS) & ~of_endpoints["control"].astype(bool)
+        of_endpoints["score"].isin(list(endpoints)) & ~of_endpoints["control"].astype(bool)
     ]
     tested = []
     for row in of_endpoints.itertuples():

@@ -57,10 +57,10 @@ def which_saes(means: pd.DataFrame) -> str:
     )
 
 
-def measured(means: pd.DataFrame) -> list[str]:
+def measured(means: pd.DataFrame, endpoints: Iterable[str] = ENDPOINTS) -> list[str]:
     """Return the endpoints that have effects: MS alone without a held-out encoder."""
     with_effect = means[means["effect"].notna()]
-    return [name for name in ENDPOINTS if (with_effect["score"] == name).any()]
+    return [name for name in endpoints if (with_effect["score"] == name).any()]
 
 
 def meanings(rule: IntervalRule) -> dict[str, str]:
@@ -208,10 +208,12 @@ def _notes(means: pd.DataFrame, rule: IntervalRule) -> str:
     )
 
 
-def verdict_table(means: pd.DataFrame, names: Names) -> pd.DataFrame:
-    """Return detection and MS: for each method a line a family, then their mean."""
+def verdict_table(
+    means: pd.DataFrame, names: Names, endpoints: Iterable[str] = ENDPOINTS
+) -> pd.DataFrame:
+    """Return the endpoints: for each method a line a family, then their mean."""
     lines = []
-    endpoints = measured(means)
+    endpoints = measured(means, endpoints)
     for (_, family), rows in means.groupby(["method", "family"], sort=False):
         by_score = rows.set_index("score")
         line = {"method": _label(rows, names), "backbones": family}
@@ -220,7 +222,7 @@ def verdict_table(means: pd.DataFrame, names: Names) -> pd.DataFrame:
                 continue
             row = by_score.loc[score].to_dict()
             line[SCORES[score].label] = effect_text(row)
-            line["up"] = f"{row['up']}/{row['cells']}"
+            line.setdefault("up", f"{row['up']}/{row['cells']}")
             line["R2"] = signed_r2(by_score)
             if family == ALL_FAMILIES:
                 line[f"verdict on {SCORES[score].label}"] = say(row)
@@ -242,9 +244,11 @@ def shown_scores(means: pd.DataFrame) -> list[str]:
     return [name for name in (*COMPARED, "r2", "l0") if name in present]
 
 
-def score_table(means: pd.DataFrame, names: Names) -> pd.DataFrame:
-    """Return every score: lines of the baseline's values, then of differences."""
-    scores = shown_scores(means)
+def score_table(
+    means: pd.DataFrame, names: Names, scores: Iterable[str] | None = None
+) -> pd.DataFrame:
+    """Return scores, or all: lines of the baseline's values, then of differences."""
+    scores = list(scores or shown_scores(means))
     lines = []
     for (baseline, family), rows in means.groupby(["baseline", "family"], sort=False):
         levels = rows.drop_duplicates("score").set_index("score")["level"]
