@@ -105,7 +105,7 @@ function columnOf({ id, label, what, endpoint }, reach) {
   };
 }
 
-/** Return the column of how many cells are in the mean, and in how many it is above 0. */
+/** Return the column of the cells in the mean, and of how many are above 0. */
 function cellsColumn(endpoint) {
   const upOf = ({ up }) => (endpoint ? up?.[endpoint.id] : null);
   return numberColumn({
@@ -134,7 +134,7 @@ const intervalText = ({ low, high }, id) => (isMissing(low[id])
   ? ""
   : `[${signedDecimals(low[id])}, ${signedDecimals(high[id])}]`);
 
-/** Show an effect and its interval as a bar around zero, with the interval's numbers. */
+/** Show an effect and its interval as a bar around zero, with its numbers. */
 function showInterval(row, id, reach) {
   const effect = row.effects[id];
   if (isMissing(effect)) return null;
