@@ -23,8 +23,8 @@ CAPTION = (
     "backbones and one for their mean; at the right what it costs in coverage and in "
     "R². Circle and bar: the mean over datasets and its 95 % interval, where there are "
     "enough of them; filled where the method is better or worse. Small dots: the cells. "
-    "Shaded: differences that count as none. Squares: controls, at their own R². A "
-    "method without a mark is out of reach."
+    "Shaded: differences that count as none. Squares: controls, at their own R²; one "
+    "that is far off is written at the edge. A method without a mark is out of reach."
 )
 
 
@@ -48,13 +48,14 @@ def draw(results: Path, names: Names) -> Figure:
     costs = COST if has_cost.any() else COST[1:]
     height = 0.6 + 0.19 * len(order)
     figure, axes = style.panels(1, len(families) + 1, height, 0.5)
-    in_family = cells["backbone"].map(lambda name: made_by.families.get(name, name))
+    of_score = cells[cells["score"] == score]
+    in_family = of_score["backbone"].map(lambda name: made_by.families.get(name, name))
+    limits = _limits(means[means["score"] == score], of_score)
     for ax, family in zip(axes[0], families, strict=False):
         rows = means[(means["family"] == family) & (means["score"] == score)]
-        of_score = cells[cells["score"] == score]
-        if family != ALL_FAMILIES:
-            of_score = of_score[in_family == family]
-        _draw_panel(ax, rows.set_index("method").reindex(order), of_score, names)
+        is_in_family = (in_family == family) | (family == ALL_FAMILIES)
+        in_order = rows.set_index("method").reindex(order)
+        _draw_panel(ax, in_order, of_score[is_in_family], names, limits)
         title = "mean of families" if family == ALL_FAMILIES else family
         if len(families) == 1:
             title = ", ".join(dict.fromkeys(in_family))
@@ -66,14 +67,15 @@ def draw(results: Path, names: Names) -> Figure:
     for number, cost in enumerate(costs):
         of_cost = of_mean[of_mean["score"] == cost].set_index("method").reindex(order)
         is_method = of_cost["control"] == False  # noqa: E712 (objects)
-        heights = [place + 0.15 * number for place in range(len(order))]
         effects = of_cost["effect"].where(is_method)
-        cost_ax.plot(effects, heights, "|_"[number % 2], color="black", markersize=6)
+        cost_ax.plot(
+            effects, range(len(order)), "dx"[number % 2], color="#555555", markersize=4
+        )
     cost_ax.axvline(0, color=style.GREY, linewidth=0.8)
     cost_ax.set_title("cost", fontsize=8, loc="left")
     marks = ", ".join(
         f"{SCORES[cost].label} ({mark})"
-        for cost, mark in zip(costs, "|–", strict=False)
+        for cost, mark in zip(costs, "◆×", strict=False)
     )
     cost_ax.set_xlabel(marks)
     _finish(cost_ax, len(order))
@@ -93,9 +95,24 @@ def _order(means: pd.DataFrame, score: str) -> list[str]:
     return list(in_order["method"])
 
 
+def _limits(means: pd.DataFrame, cells: pd.DataFrame) -> tuple[float, float]:
+    """Return the ends of an axis that holds all methods, and not all controls."""
+    of_methods = [table[~table["control"].astype(bool)] for table in (means, cells)]
+    values = pd.concat([table["effect"] for table in of_methods])
+    low = min(values.min(), of_methods[0]["low"].min(), -verdicts.NEGLIGIBLE)
+    high = max(values.max(), of_methods[0]["high"].max(), verdicts.NEGLIGIBLE)
+    margin = 0.08 * (high - low)
+    return low - margin, high + margin
+
+
 def _draw_panel(
-    ax: Axes, means: pd.DataFrame, cells: pd.DataFrame, names: Names
+    ax: Axes,
+    means: pd.DataFrame,
+    cells: pd.DataFrame,
+    names: Names,
+    limits: tuple[float, float],
 ) -> None:
+    low, high = limits
     negligible = verdicts.NEGLIGIBLE
     ax.axvspan(-negligible, negligible, color="#f0f0f0", zorder=0)
     ax.axvline(0, color=style.GREY, linewidth=0.8)
@@ -104,6 +121,13 @@ def _draw_panel(
         if pd.isna(row.effect):
             continue
         colour = names.colour(row.Index)
+        if row.control and not low < row.effect < high:
+            is_left = row.effect <= low
+            text = f"◂ {row.effect:+.3f}" if is_left else f"{row.effect:+.3f} ▸"
+            side = "left" if is_left else "right"
+            x = low if is_left else high
+            ax.text(x, place, text, color="#555555", size=7, ha=side, va="center")
+            continue
         points = of_cells.loc[row.Index]
         ax.plot(points, [place - 0.25] * len(points), ".", color=colour, markersize=2.5)
         face = colour if verdicts.is_shown(row.verdict) else "white"
@@ -111,6 +135,7 @@ def _draw_panel(
         half = None if pd.isna(row.high) else row.high - row.effect
         mark = "s" if row.control else "o"
         ax.errorbar(row.effect, place, xerr=half, fmt=mark, markersize=4.5, **look)
+    ax.set_xlim(limits)
     _finish(ax, len(means))
 
 

@@ -68,6 +68,8 @@ def answer(
         for method in rows["method"].head(MOST_METHODS)
     ]
     paragraphs += _scale(means, score, names)
+    if (rows["datasets"] < LEAST_DATASETS).any():
+        paragraphs.append(f"Verdicts need {LEAST_DATASETS} datasets.")
     paragraphs += out_of_reach
     # What rounds to 0 has a plus.
     return [
@@ -84,8 +86,6 @@ def _about_method(
     sentences = [_effect(row, score, names, rule)]
     if isinstance(row["verdict"], str):
         sentences.append(f"The verdict is {comparison.say(row)}.")
-    elif row["datasets"] < LEAST_DATASETS:
-        sentences.append(f"A verdict needs {LEAST_DATASETS} datasets.")
 
     families = rows[(rows["score"] == score) & (rows["family"] != ALL_FAMILIES)]
     if len(families) > 1:

@@ -156,12 +156,18 @@ def views(
 def _named_latents(
     latents: pd.DataFrame, names: Names, cells: Sequence[tuple[Any, ...]]
 ) -> list[View]:
-    """Return views of the latents with the most precise names, one a name."""
+    """Return views of the latents with the most precise names, one a name.
+
+    Those of SAEs that were made elsewhere come first.
+    """
     if "name" not in latents:
         return []
     named = latents[latents["name"].notna() & (latents["named_images"] >= CARD_IMAGES)]
+    named = named.assign(is_imported=named["method"].isin(names.imported))
     named = named.sort_values(
-        ["name_precision", "named_images"], ascending=False, kind="stable"
+        ["is_imported", "name_precision", "named_images"],
+        ascending=False,
+        kind="stable",
     )
     named = named.drop_duplicates("name")
     # Datasets take turns.

@@ -221,10 +221,10 @@ def test_numbers_are_the_data(visit, site):
     of_mean = ["+0.012", "[+0.004, +0.020]", "better"]
     assert detection[2].split("\n") == of_mean
     assert "inconclusive\na loss of .02 to a gain of .014" in ms[2]
-    # A control has no score by pixels here, and its R² is not marked.
+    # The control has no MS here, and its R² is not marked.
     assert (detection[3], ms[3]) == ("-0.100", "–")
     assert column(page, "Comparison", 5) == ["0.600", "-0.001", "-0.012 !", "-0.500"]
-    assert column(page, "Comparison", 6)[2:] == ["2 of 2\n1 out of reach", "2 of 2"]
+    assert column(page, "Comparison", 6)[2:] == ["0 of 2\n1 out of reach", "0 of 2"]
     assert column(page, "SAEs", 6) == ["0.600", "0.610", "0.620", "0.100"]
     # A control may have more latents than the cell's m.
     assert column(page, "SAEs", 5)[-1] == "48 of 96"

@@ -177,12 +177,13 @@ def answer_of(table, imported=NO_IMPORTED, claims=NO_CLAIMS):
 def test_the_answer_says_effects_by_family_and_view_and_their_cost():
     assert answer_of(effect_table()) == [
         "Reg. 1 changes detection by +0.012 over Baseline (2 cells, no interval). "
-        "A verdict needs 6 datasets. By family of backbones: x +0.020, y +0.004. "
+        "By family of backbones: x +0.020, y +0.004. "
         "By view: per latent +0.020, per activation +0.004. "
         "Cost: coverage -0.060, R² +0.000.",
         "Reg. 2 changes detection by -0.001 over Baseline (2 cells, no interval). "
-        "A verdict needs 6 datasets. By family of backbones: x -0.004, y +0.002.",
+        "By family of backbones: x -0.004, y +0.002.",
         "For scale: raw, at its own R², differs from Baseline by -0.100 in detection.",
+        "Verdicts need 6 datasets.",
     ]
     # Of six datasets the mean is .0025 higher, and surely not 0.
     paragraphs = answer_of(effect_table(datasets="abcdef"))
@@ -202,7 +203,7 @@ def test_the_answer_says_what_is_out_of_reach_or_made_elsewhere():
         "Reg. 2 is out of reach in 2 of 2 cells: reconstructs less, by 0.012 of R2 at "
         "most."
     )
-    assert len(paragraphs) == 3
+    assert len(paragraphs) == 4
 
     claims = pd.DataFrame({"ours": [False], "verdict": ["holds"]})
     nothing, of_paper = answer_of(table[:0], claims=claims)

@@ -66,6 +66,9 @@ SITE.label = {
   cell: cellLabel,
 };
 
+/** Return the label of a score as a narrow column has it, beside that of detection. */
+SITE.columnLabel = (label) => label.replace(/^detection (?=per |by )/, "");
+
 /** Return the row of a score, or a stand-in that knows its label alone. */
 SITE.scoreRow = (id) =>
   SITE.overview.scores.find((row) => row.id === id)

@@ -13,32 +13,35 @@ SITE.endpointsOfTrials = () => {
 
 /**
  * Return what a panel shows: {cell, score, series (for a chart), near (the points that
- * its axes have to hold)}. It has the trials among which is chosen, or all where none
- * are tuned, and controls.
+ * its axes have to hold)}. It has the trials among which is chosen; where none are
+ * tuned, all but those of controls.
  */
 SITE.panelOf = (cell, score, methods) => {
   const { trials, methods: methodRows } = SITE.overview;
   const trialsOfCell = SITE.trialsOf(cell);
   const isTuned = (trial) => !isMissing(trials.feasible?.[trial]);
-  const hasTuned = trialsOfCell.some(isTuned);
-  const series = methods.map((method) => {
-    const isShown = (trial) => trials.method[trial] === method
-      && (!hasTuned || isTuned(trial) || methodRows[method].control);
-    const points = trialsOfCell
-      .filter(isShown)
-      .map((trial) => pointOfTrial(trial, score, cell))
-      .filter((point) => !isMissing(point.x) && !isMissing(point.y));
-    return { method, points };
-  });
+  const tuned = trialsOfCell.filter(isTuned);
+  const trained = trialsOfCell.filter((trial) =>
+    !methodRows[trials.method[trial]].control);
+  const shown = tuned.length ? tuned : trained;
+  const pointsOf = (method) => shown
+    .filter((trial) => trials.method[trial] === method)
+    .map((trial) => pointOfTrial(trial, score, cell))
+    .filter((point) => !isMissing(point.x) && !isMissing(point.y));
+  const series = methods
+    .map((method) => ({ method, points: pointsOf(method) }))
+    .filter(({ points }) => points.length);
 
-  // The axes hold the feasible trials, else the trained ones, else all.
+  // The axes hold the feasible trials, else all.
   const all = series.flatMap(({ points }) => points);
-  const trained = series
-    .filter(({ method }) => !methodRows[method].control)
-    .flatMap(({ points }) => points);
-  const feasible = trained.filter(({ isHollow }) => !isHollow);
-  const near = [feasible, trained, all].find((points) => points.length) || [];
-  return { cell, score, series, near };
+  const feasible = all.filter(({ isHollow }) => !isHollow);
+  return { cell, score, series, near: feasible.length ? feasible : all };
+};
+
+/** Return the markers and labels of the methods of some panels. */
+SITE.legendOfPanels = (panels) => {
+  const methods = panels.flatMap(({ series }) => series.map(({ method }) => method));
+  return SITE.legend([...new Set(methods)].sort((first, second) => first - second));
 };
 
 /** Return the point of a trial, ringed if it was chosen. */

@@ -62,7 +62,7 @@ function scoreColumn({ id, label, what, chance, better }) {
   const byChance = isMissing(chance) ? "" : ` Chance gives ${threeFigures(chance)}.`;
   return numberColumn({
     id,
-    label,
+    label: SITE.columnLabel(label),
     meaning: `${what ?? ""}${byChance}`,
     value: ({ scores }) => scores?.[id],
     format: decimals,

@@ -95,10 +95,9 @@ function columnOf({ id, label, what, endpoint }, reach) {
       : h("span", { title: intervalText(row, id) }, text);
   };
   return {
-    // So that scores of long names stand in narrow columns.
     class: endpoint ? "number endpoint" : "number",
     id,
-    label,
+    label: SITE.columnLabel(label),
     meaning: what,
     value: (row) => (isOfBaseline(row) ? null : row.effects[id]),
     show,

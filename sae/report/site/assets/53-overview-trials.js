@@ -16,28 +16,26 @@ function showTrials({ isShownCell, isShownMethod }) {
     isShownMethod(method) && trials.method.includes(method));
   if (!score || !shownCells.length) return null;
 
-  const datasets = [...new Set(shownCells.map(({ dataset }) => dataset))];
-  const rows = datasets.map((dataset) => {
-    const cellsOfDataset = shownCells.filter((cell) => cell.dataset === dataset);
-    return rowOfPanels(score, dataset, cellsOfDataset, shownMethods);
-  });
+  const panels = shownCells
+    .map((cell) => SITE.panelOf(cell, score, shownMethods))
+    .filter(({ near }) => near.length);
+  if (!panels.length) return null;
+
+  const datasets = [...new Set(panels.map(({ cell }) => cell.dataset))];
+  const rows = datasets.map((dataset) =>
+    rowOfPanels(dataset, panels.filter(({ cell }) => cell.dataset === dataset)));
   const firstCell = cells[first.cell];
   return SITE.section(`What was chosen: ${score.label} against R²`,
     SITE.words("trials"),
     first.rule && h("p.soft", { dir: "auto" },
       link(href("cell", firstCell.address), SITE.cellName(firstCell)),
       `. ${first.rule}`),
-    SITE.legend(shownMethods),
+    SITE.legendOfPanels(panels),
     rows);
 }
 
-/** Return the panels of a score, one for each cell of a dataset that has trials. */
-function rowOfPanels(score, dataset, cells, methods) {
-  const panels = cells
-    .map((cell) => SITE.panelOf(cell, score, methods))
-    .filter(({ near }) => near.length);
-  if (!panels.length) return null;
-
+/** Return the panels of a dataset as a row. */
+function rowOfPanels(dataset, panels) {
   // The axes are equally long in a row, each about its own middle, so that gaps
   // compare by eye and small ones are seen.
   const extents = panels.map(({ near }) => SITE.extentOf(near.map(({ y }) => y)));

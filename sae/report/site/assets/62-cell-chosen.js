@@ -16,7 +16,7 @@ function showPanels({ cell, methods }) {
   const draw = (panel) => SITE.drawPanel(panel, { title: panel.score.label });
   return SITE.section("Trials: scores against R²",
     SITE.words("trials"),
-    SITE.legend(methods),
+    SITE.legendOfPanels(panels),
     h(".panels", panels.map(draw)));
 }
 
@@ -33,7 +33,8 @@ function showChosen({ cell }) {
     decimals(values[id]),
     !isMissing(effects[id]) && soft(` ${signedDecimals(effects[id])}`),
   ];
-  const head = ["method", "trial", "seeds", ...shown.map(({ label }) => label)];
+  const labels = shown.map(({ label }) => SITE.columnLabel(label));
+  const head = ["method", "trial", "seeds", ...labels];
   const cellsOf = (row) => [
     SITE.methodWithMarker(row.method),
     row.reason ? outOfReach(row) : bdi(row.trial ?? ""),
