@@ -8,7 +8,7 @@ const { decimals, signedDecimals } = SITE;
 const MEAN = "mean"; // The family of rows that are means of families.
 const R2_MARGIN = 0.01; // A difference in R² beyond this is marked.
 // An interval is drawn in a box as wide as this, with 0 in the middle.
-const [INTERVAL_WIDTH, INTERVAL_REACH] = [120, 56];
+const [INTERVAL_WIDTH, INTERVAL_REACH] = [90, 41];
 
 SITE.addSection("overview/filtered", showComparison);
 
@@ -79,8 +79,8 @@ function columnsOf(rows, hasAllScores) {
 /** Show the method of a row, and whether it is a baseline or a control. */
 const showMethod = (row) => [
   SITE.methodWithMarker(row.method),
-  isOfBaseline(row) && soft(" its own scores"),
-  row.control && soft(" control"),
+  isOfBaseline(row) && h(".soft", "own scores"),
+  row.control && h(".soft", "control"),
 ];
 
 /** Return the column of a score; an endpoint's has intervals and verdicts. */

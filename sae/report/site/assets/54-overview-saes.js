@@ -13,9 +13,9 @@ function showSaes({ isShownCell, isShownMethod }) {
   if (!rows.length) return null;
   return SITE.section("The SAEs",
     h("p",
-      "The SAEs whose latents the site shows, one seed of each chosen trial, and their "
-        + "own scores on the test images. Where no trial reconstructs as well as the "
-        + "baseline's best, the one of highest R² is shown, marked as not chosen."),
+      "What was chosen in each cell: scores on the test images, and below them the "
+        + "difference from the baseline. A link opens the latents. Of a method without "
+        + "a choice there, an SAE is shown that enters no mean."),
     SITE.saeTable("SAEs", rows, SITE.CELL_PARTS));
 }
 })();
