@@ -49,10 +49,13 @@ def answer(
         Paragraphs.
     """
     about_imported = _about_imported(imported, names)
-    out_of_reach = comparison.why_out_of_reach(cells, names)
+    out_of_reach = [
+        sentence.replace("R2", "R²")
+        for sentence in comparison.why_out_of_reach(cells, names)
+    ]
     measured = comparison.measured(means)
     if not measured:
-        nothing = [] if about_imported else [comparison.NO_COMPARISON]
+        nothing = [] if about_imported else [comparison.NO_COMPARISON.replace("`", "")]
         if nothing and len(claims):
             nothing.append("The paper's claims, by the paper's own rule, stand below.")
         return [*nothing, *about_imported, *out_of_reach]

@@ -90,7 +90,7 @@ def write(site: Path, results: Path, figures: Iterable[str]) -> list[dict[str, A
         row = {
             "title": title,
             "kind": "table",
-            "caption": caption,
+            "caption": caption.replace("`", ""),
             "files": [_copy(results / name, out)],
         }
         rows.append(row)

@@ -440,7 +440,7 @@ class _Experiment:
             first_cell=start.first_cell(
                 self._chosen_counts, by_cell, names, self.cells
             ),
-            which=which,
+            which=[sentence.replace("R2", "R²") for sentence in which],
             comparison=overview.comparison_rows(means, self.places),
             by_cell=overview.rows_by_cell(by_cell, self.places),
             claims=overview.claim_rows(claims),

@@ -200,7 +200,7 @@ def test_the_answer_says_what_is_out_of_reach_or_made_elsewhere():
     table.loc[of_reg2, ["status", "reason", "shortfall"]] = reasons
     paragraphs = answer_of(table)
     assert paragraphs[-1] == (
-        "Reg. 2 is out of reach in 2 of 2 cells: reconstructs less, by 0.012 of R2 at "
+        "Reg. 2 is out of reach in 2 of 2 cells: reconstructs less, by 0.012 of R² at "
         "most."
     )
     assert len(paragraphs) == 4

@@ -63,7 +63,6 @@ SITE.notScoredNotice = (saes) => {
   return h("p.notice",
     "Not scored here: ", withCommas(names),
     ". Latents are named, and matched with concepts, only where a protocol chose the "
-      + "SAE, and not for methods that `concepts: { test: baselines }` in the config "
-      + "leaves out.");
+      + "SAE, and not for methods that the config leaves out on test images.");
 };
 })();

@@ -29,6 +29,7 @@ SITE.saeTable = (label, rows, cellParts) => {
   const partColumns = cellParts.map((part) => ({
     id: part.key,
     label: part.label,
+    class: part.key === "k" ? "number" : "place",
     value: ({ ofCell }) => ofCell[part.key],
     show: ({ ofCell }) => bdi(SITE.label[part.key](ofCell[part.key])),
   }));
