@@ -28,6 +28,7 @@ NO_SCORES = (
     *KEY,
     "n_active",
     "top_class",
+    "copy_of",
     "latent",
     "selected",
     "ms_across_groups",

@@ -205,7 +205,7 @@ def extension_latent_scores(
         not have.
     """
     library_prefixes = ("ms", "detection", "purity", "n_active", "top_class", "spread")
-    no_scores = {*KEY, "split", "latent", "selected", *WORDS}
+    no_scores = {*KEY, "split", "latent", "selected", "copy_of", *WORDS}
     columns = [
         name
         for name in latents.select_dtypes("number")

@@ -456,6 +456,7 @@ def test_a_metric_of_one_s_own_stands_on_the_site(tmp_path):
             "latent": [0],
             "ms": [0.1],
             "n_active": [3],
+            "copy_of": [1.0],  # No score: which latent counts in its place.
             "sharp": [1.0],
         }
     )

@@ -36,23 +36,21 @@ SITE.shareWithName = (sae) => {
       + "a keyword shared by half or more of the test images on which one is high.");
 };
 
-/** Say which share of the latents has a name: of the SAEs shown, and of controls. */
+/** Say which share of the latents has a name: of trained SAEs, and of controls. */
 SITE.sharesWithName = () => {
   const { saes, methods } = SITE.overview;
   const named = saes.filter(({ scores }) => !SITE.isMissing(scores.names_share));
-  const sharesOf = (rows) => {
+  const shareOf = (rows) => {
     const shares = rows.map(({ scores }) => scores.names_share);
-    const ends = [...new Set([Math.min(...shares), Math.max(...shares)].map(percent))];
-    return ends.join(" to ");
+    return percent(shares.reduce((sum, share) => sum + share, 0) / rows.length);
   };
-  const isControl = ({ method }) => methods[method].control;
-  const trained = named.filter((row) => !isControl(row));
+  const trained = named.filter(({ method }) => !methods[method].control);
   if (!trained.length) return null;
   const ofControls = methods.map(({ label, control }, method) => {
     const rows = control ? named.filter((row) => row.method === method) : [];
-    return rows.length > 0 && [", ", bdi(label), ` ${sharesOf(rows)}`];
+    return rows.length > 0 && [", ", bdi(label), ` ${shareOf(rows)}`];
   });
-  return ["Share of an SAE's latents that have one: ", sharesOf(trained),
+  return ["Share of the latents that have one, on average: trained ", shareOf(trained),
     ofControls.filter(Boolean), "."];
 };
 
