@@ -9,8 +9,11 @@ const { h, bdi, link, soft, note, href, isMissing } = SITE;
 
 // The terms that the page shows at once; it opens the others.
 const FIRST_TERMS = [
-  "latent", "name", "detection", "coverage", "MS", "R²", "k", "m", "λ", "dead", "cell",
-  "chosen SAEs", "reconstructs as well", "effect",
+  "latent", "name", "detection", "MS", "R²", "k", "m", "λ", "dead", "cell",
+];
+// Where methods are compared, these too.
+const TERMS_OF_COMPARISON = [
+  "coverage", "chosen SAEs", "reconstructs as well", "effect",
 ];
 
 SITE.addSection("overview/beginning", showAnswer);
@@ -131,10 +134,14 @@ function startCard({ title, rule, href: address, strips = [] }) {
 
 /** Show the terms of the glossary: those of the methods and the first ones at once. */
 function showTerms() {
-  const { glossary, methods } = SITE.overview;
+  const { glossary, methods, comparison } = SITE.overview;
   const allTerms = Object.keys(glossary);
   if (!allTerms.length) return null;
-  const firstTerms = [...methods.map(({ label }) => label), ...FIRST_TERMS];
+  const firstTerms = [
+    ...methods.map(({ label }) => label),
+    ...FIRST_TERMS,
+    ...(comparison.length ? TERMS_OF_COMPARISON : []),
+  ];
   const moreTerms = allTerms.filter((term) => !firstTerms.includes(term));
   const makeMore = () => SITE.terms(SITE.explainedTerms(moreTerms));
   return h("section", { "aria-label": "Terms" },
