@@ -478,6 +478,10 @@ def test_sorting_and_filters_of_latents(visit):
     other = visit(page.url.split("index.html")[1])
     assert column(other, "Latents", 1) == column(page, "Latents", 1)
     page.get_by_label("Show").select_option("all")
+    page.get_by_label("Names").select_option("with a name")
+    named = {str(latent) for latent in range(sample.NAMED)}
+    assert "named=1" in page.url and set(column(page, "Latents", 1)) == named
+    page.get_by_label("Names").select_option("any or none")
     page.get_by_label("Number, class or concept").fill("7")
     assert column(page, "Latents", 1) == ["7"]
 

@@ -365,6 +365,14 @@ def test_names_come_first_one_each_and_no_two_views_show_one_latent():
     views = start.views([sae, of_other_data], NAMES, NO_EFFECTS, [cell, ("e", "b", 8)])
     assert [view.title for view in views] == ["heart", "clock", "hand"]
 
+    # An SAE that was made elsewhere comes first, though its names are less precise.
+    theirs = start.latent_rows(
+        0, "theirs", table.assign(name_precision=0.55), highest + 100
+    )
+    with_theirs = Names(methods={**NAMES.methods, "theirs": {"imported": True}})
+    views = start.views([sae, theirs], with_theirs, NO_EFFECTS, [cell])
+    assert views[0].href == "#/latent/images/b/8/theirs/0"
+
 
 def test_views_open_on_an_ordinary_cell_in_which_every_method_is():
     by_cell = [0.3, np.nan, -0.1, 0.2, 0.11, 0.12]

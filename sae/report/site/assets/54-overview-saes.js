@@ -14,8 +14,8 @@ function showSaes({ isShownCell, isShownMethod }) {
   const isCompared = rows.some(({ compared }) => compared);
   return SITE.section("The SAEs",
     h("p", "Scores on the test images. A link opens the latents.",
-      isCompared && " They are means over the seeds of what was chosen in each cell, and "
-        + "below them stands the difference from the baseline. Of a method without a "
+      isCompared && " They are means over the seeds of what was chosen in each cell; "
+        + "below them is the difference from the baseline. Of a method without a "
         + "choice there, an SAE is shown that enters no mean."),
     SITE.saeTable("SAEs", rows, SITE.CELL_PARTS));
 }
