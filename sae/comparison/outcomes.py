@@ -16,8 +16,8 @@ correction by Holm over methods and endpoints. Outcomes:
 
 Column `reason` says why an effect is not comparable, or is inconclusive although its
 interval leaves out 0. With fewer datasets than `DATASETS_AS_BLOCKS` an outcome speaks
-of other families of backbones on these datasets, not of other datasets:
-`bench/power.py` shows how often the rule would err there.
+of other families of backbones on these datasets, not of other datasets: there the rule
+would err more often (docs/protocol.md).
 """
 
 from collections.abc import Mapping
