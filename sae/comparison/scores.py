@@ -58,17 +58,40 @@ _MS = (
     "latents that fire on two test images or more."
 )
 _DETECTION = (
-    "AUC: how well another backbone tells a latent's images from others after ten "
-    "examples, mean over latents that fire often enough."
+    "AUC: how well an encoder of another family tells a latent's images from others "
+    "after ten examples; the mean of two views of the whole dictionary, per latent and "
+    "per activation."
 )
-_DETECTION_ALL = (
-    "AUC, mean over all latents; one that fires too rarely to be measured counts as .5."
+_PER_LATENT = (
+    "Detection as the mean over all latents. A latent that fires too rarely to be "
+    "measured counts as .5, as do all but one of a cluster of latents that are nearly "
+    "the same."
 )
-_LOOKS = (
-    "Detection by 8 x 8 pixels of the images in place of a backbone: what their looks "
-    "alone tell. A control, and no end in itself."
+_PER_ACTIVATION = (
+    "Detection as the mean over all that fires on held-out images: each latent weighs "
+    "as many images as it fires on; what cannot be measured counts as .5."
 )
-_MEASURED = "Share of the latents that fire often enough for detection."
+_MEASURED_AUC = "Detection as the mean over the latents that can be measured alone."
+_COVERAGE = "Share of the latents that fire often enough for detection."
+_USABLE = (
+    "Share of the latents whose detection is .8 or more; a cluster of latents that are "
+    "nearly the same counts once."
+)
+_EFFECTIVE = (
+    "How many latents would fire as unevenly if some fired equally often and the "
+    "others never (exp of the entropy of firings), as a share of all."
+)
+_NESTED = (
+    "Share of the live latents of which 90 % of the images lie within another's images."
+)
+_COPIES = (
+    "Share of the live latents that fire on nearly the same images as another (Jaccard "
+    "of .9 or more)."
+)
+_PIXELS = (
+    "Detection by 8 x 8 pixels of the images in place of an encoder: what takes no "
+    "network to see. A control, and no end in itself."
+)
 _OTHERS = "MS as backbones of other families see the images"
 _ACROSS = "without pairs of near-duplicates, where the dataset knows them"
 _PURITY = "Share of a latent's images that are of its most frequent class"
@@ -107,34 +130,46 @@ SCORES = {
         better=0,
         style=".1f",
     ),
-    "detection_auc": Score(
-        "detection_auc",
-        "detection_auc",
-        "detection",
-        _DETECTION,
+    "detection": Score(
+        "detection", "detection", "detection", _DETECTION, **_OWN_FRONT, chance=0.5
+    ),
+    "detection_per_latent": Score(
+        "detection_per_latent",
+        "detection_per_latent",
+        "detection per latent",
+        _PER_LATENT,
         **_OWN_FRONT,
         chance=0.5,
     ),
-    "detection_looks": Score(
-        "detection_looks",
-        "detection_looks",
-        "detection by looks",
-        _LOOKS,
+    "detection_per_activation": Score(
+        "detection_per_activation",
+        "detection_per_activation",
+        "detection per activation",
+        _PER_ACTIVATION,
+        **_OWN_FRONT,
+        chance=0.5,
+    ),
+    "detection_measured_auc": Score(
+        "detection_measured_auc",
+        "detection_measured_auc",
+        "detection of measured latents",
+        _MEASURED_AUC,
+        chance=0.5,
+    ),
+    "detection_pixels": Score(
+        "detection_pixels",
+        "detection_pixels",
+        "detection by 8 x 8 pixels",
+        _PIXELS,
         **_CHOSEN,
         chance=0.5,
     ),
-    "detection_auc_all": Score(
-        "detection_auc_all",
-        "detection_auc_all",
-        "detection, all latents",
-        _DETECTION_ALL,
-        **_OWN_FRONT,
-        chance=0.5,
-    ),
+    "coverage": Score("coverage", "coverage", "coverage", _COVERAGE, front="own"),
+    "usable": Score("usable", "usable", "usable latents", _USABLE),
+    "effective": Score("effective", "effective", "effective latents", _EFFECTIVE),
+    "nested": Score("nested", "nested", "nested latents", _NESTED, better=-1),
+    "copies": Score("copies", "copies", "copies", _COPIES, better=-1),
     "ms": Score("ms_mean_alive", "MS_mean_alive", "MS", _MS, **_OWN_FRONT),
-    "measured": Score(
-        "detection_measured", "measured", "latents measured", _MEASURED, front="own"
-    ),
     "ms_independent": Score(
         "ms_mean_alive_independent",
         "MS_independent",
