@@ -233,8 +233,7 @@ def read_table(file: Path) -> pd.DataFrame:
             before (`sae.scoring.old_names`).
     """
     table = files.read_parquet(file)
-    command = f"python bench/reference.py rebuild {file.parent.parent}"
-    old_names.refuse(set(table["score"]), file, command)
+    old_names.refuse(set(table["score"]), file, file.parent.parent.name)
     return table
 
 
