@@ -197,10 +197,9 @@ versions of libraries, and the SHA-256 of each of these files but the tables. Op
 pull request with the folder and this page. Nobody edits a number by hand. `mine` is no
 experiment of the project, and nothing in the folder is a link. What you put beside
 these files, such as a page, stays when you submit again: `submit.sums.json` lists what
-is replaced.
-experiment of the project, and nothing in the folder is a link. The command warns of
-what others cannot repeat or compare: places on your machine, backbones whose precision
-hangs on the processor (`..._fast`), unequal numbers of trials, no method of yours.
+is replaced. The command warns of what others cannot repeat or compare: places on your
+machine, backbones whose precision hangs on the processor (`..._fast`), unequal numbers
+of trials, no method of yours.
 """
 BEFORE_AGAIN = """
 **Read the code first.** Besides this page, the pull request changes `docs/results/mine`

@@ -8,6 +8,7 @@ import pandas as pd
 from sae_workflow import check, times
 from sae_workflow.command_line import run_command
 
+from sae.bank import store
 from sae.core import files, paths
 from sae.data.splits import SPLITS
 
@@ -65,9 +66,12 @@ def test_what_an_earlier_config_left_is_not_checked(tmp_path, monkeypatch, capsy
         ("new", "lite0", 8): None,
         ("new", "lite0", 16): "gone",
     }
+    made_sae = {"recipe": "any"}
+    key = store.store_key(made_sae)
+    files.write_json(Path(paths.STORE) / key / store.RESULT_FILE, {"made_by": made_sae})
     for (dataset, backbone, k), sae in banks.items():
         place = {"dataset": dataset, "backbone": backbone, "k": k}
-        saes = [{"path": sae, "sha256": "0"}]
+        saes = [{"path": sae, "sha256": "0", "key": key}]
         bank = paths.BANK.format(experiment="demo", **place)
         files.write_json(bank, {**place, "saes": saes})
     for backbone in ("lite0", "judge"):
