@@ -400,12 +400,10 @@ class Scorer:
         families: dict[str, str] = {}
         for options in self._options.values():
             families |= getattr(options, "families", None) or {}
-        own_name = own.manifest["backbone"]["name"]
-        of_own_family = families.get(backbone, backbone) == families.get(
-            own_name, own_name
-        )
+        family = families.get(backbone)
+        own_family = families.get(own.manifest["backbone"]["name"])
         named_by_any = set().union(*self._named_backbones.values())
-        return not of_own_family and backbone not in named_by_any
+        return family not in (None, own_family) and backbone not in named_by_any
 
 
 class _TableRows:
