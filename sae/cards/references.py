@@ -23,6 +23,7 @@ from sae.cards.measure import r2_on
 from sae.core import files, registry
 from sae.core.workers import Map
 from sae.models.coder import Coder
+from sae.training import alone
 from sae.training.loop import train
 
 progress = logging.getLogger("sae.progress")
@@ -43,21 +44,8 @@ METHODS: dict[str, dict[str, Any]] = {
     },
     "pca": {"objective": "axes", "options": {"basis": "principal"}, "control": True},
 }
-# Those of the recipe `small` (config.yaml), but for what a card finds out.
-RECIPE = {
-    "epochs": 1,
-    "batch_size": 512,
-    "adam_eps": 6.25e-10,
-    "adam_beta1": 0.5,
-    "adam_beta2": 0.9,
-    "decay_fraction": 0.2,
-    "auxk_alpha": 0.1,
-    "dead_after": 5000,
-    "unit_variance": True,
-    "tied": False,
-    "encoder_scale": 0.1,
-    "log_every": 25,
-}
+# But for what a card finds out: its length, rate and norm of inputs.
+RECIPE = {**alone.RECIPE, "epochs": 1, "auxk_alpha": 0.1}
 # Of 4,096 latents on 5,755 images 68 % fire after 250 steps, and 37 % with 256.
 AUXK_K = 64
 # The middle of the learning rates for 512 latents; it falls with the root of m.

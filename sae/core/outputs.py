@@ -7,7 +7,8 @@ SHA-256: COMMAND.sums.json in a folder, FILE.sums.json beside a file alone.
 
 Whenever a process is killed, what lies under a name of the list was written by the
 command. A file without which the others are nothing, such as index.html, goes first and
-comes last, so that half of them is not taken for the whole.
+comes last, so that half of them is not taken for the whole. A file alone is replaced in
+one step: it is the old one or the new one, and for that moment the list has both.
 """
 
 import os
@@ -96,6 +97,12 @@ def _put_in_place(made: Path, folder: Path, list_name: str, last: str) -> None:
         return
 
     own_names = _own_files(folder, list_name, names)
+    if own_names == names == [last]:
+        old_or_new = [files.sha256(place / last) for place in (folder, made)]
+        files.write_json(folder / list_name, {last: " ".join(old_or_new)})
+        os.replace(made / last, folder / last)
+        os.replace(made / list_name, folder / list_name)
+        return
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
     # The list of before is true until all of its files are gone.
@@ -136,7 +143,7 @@ def _own_files(folder: Path, list_name: str, names: Iterable[str]) -> list[str]:
                 f"lists it): {_ADVICE}"
             )
         is_file = stat.S_ISREG(path.lstat().st_mode)
-        if not is_file or files.sha256(path) != sums[name]:
+        if not is_file or files.sha256(path) not in sums[name].split():
             raise UserError(
                 f"{path} was changed since this command wrote it: {_ADVICE}"
             )

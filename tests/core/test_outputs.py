@@ -97,12 +97,36 @@ def test_a_name_that_is_taken_after_all_is_refused_before_anything_is_touched(ou
     assert content_of(out) == before
 
 
+def test_a_kill_leaves_a_file_alone_as_it_was_or_as_it_is_to_be(tmp_path):
+    file = tmp_path / "codes.parquet"
+
+    def encode(text):
+        with outputs.replacing_file(file) as temporary:
+            temporary.write_text(text)
+
+    encode("old")
+    seen = set()
+    ended = False
+    run_count = 0
+    while not ended:
+        process = os.fork()
+        if not process:
+            run_until_killed(lambda: encode("new"), after=run_count)
+        ended = not os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        seen.add(file.read_text())
+        outputs.check_file(file)
+        encode("old")
+        run_count += 1
+    assert seen == {"old", "new"}
+    assert run_count > 3
+
+
 def test_a_kill_leaves_no_half_taken_for_a_whole_and_no_file_without_its_list(out):
     run_count = 0
     while True:
         process = os.fork()
         if not process:
-            run_until_killed(out, after=run_count)
+            run_until_killed(lambda: run(out, NEW), after=run_count)
         ended = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
         found = content_of(out)
@@ -121,8 +145,8 @@ def test_a_kill_leaves_no_half_taken_for_a_whole_and_no_file_without_its_list(ou
     assert run_count > len(OLD) + len(NEW)
 
 
-def run_until_killed(out, after):
-    """Run the command in this process, which ends at a change of a file."""
+def run_until_killed(command, after):
+    """Run a command in this process, which ends at a change of a file."""
     calls = 0
 
     def counted(function):
@@ -137,7 +161,7 @@ def run_until_killed(out, after):
 
     for name in ("replace", "rename", "unlink", "mkdir", "rmdir"):
         setattr(os, name, counted(getattr(os, name)))
-    run(out, NEW)
+    command()
     os._exit(0)
 
 
