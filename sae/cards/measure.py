@@ -28,7 +28,7 @@ from sae.scoring.subject import PerLatent, Subject
 log = logging.getLogger(__name__)
 
 # What is read on test alone.
-ON_TEST = ("looks", "names", "latents")
+ON_TEST = ("pixels", "names", "latents")
 # What is computed anew where some of the test images are left out, with its options.
 IN_FOLDS: dict[str, dict[str, Any]] = {
     "monosemanticity": {},
@@ -126,7 +126,7 @@ class Measured:
             if split == "val" and metric in ON_TEST:
                 continue
             subject = self.subject
-            if metric == "looks":
+            if metric == "pixels":
                 subject = self._images.looks_subject(self.subject)
             scores.update(_score_by(metric, subject, split, options_of(metric, None)))
         if split == "test":
@@ -157,7 +157,7 @@ class MeasuredImages:
         if images.judges:
             self.metrics.append("detection")
         if images.looks:
-            self.metrics.append("looks")
+            self.metrics.append("pixels")
         if images.concepts:
             self.metrics += ["concepts", "names"]
         self.metrics.append("latents")

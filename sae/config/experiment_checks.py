@@ -17,6 +17,11 @@ from sae.core import registry
 from sae.core.errors import Problem
 from sae.data.entries import Entry
 
+GONE_PROTOCOLS = {
+    "listed": "write its trials as `tuned: { trials: { METHOD: [{ OPTION: value }] } }`",
+    "fair": "write `tuned: { points: ... }`, with `ranges` or `own_values` as they were; "
+    "`most_steps`, `refined`, `values`, `widths`, `l0` and `firing` fall away",
+}
 MOST_SAES = 1_000_000  # of an experiment; the largest so far had 2,000
 
 
@@ -35,7 +40,6 @@ def check_experiment(config: Config, name: str, problems: Problems) -> None:
         return
 
     _check_gallery(experiment, problems)
-    _check_some_protocol_chooses(experiment, problems)
     for metric, overrides in experiment.spec.metrics.items():
         key = f"{experiment.key}.metrics.{metric}"
         _validate_overridden(config.metrics[metric], overrides, key, problems)
@@ -75,6 +79,11 @@ def _check_names(experiment: NamedExperiment, problems: Problems) -> bool:
         "sweep": (spec.sweep, spec.methods),
     }
     all_known = True
+    for name in spec.protocols.keys() & GONE_PROTOCOLS.keys():
+        problems.add(
+            f"{experiment.key}.protocols", f"{name} is gone: {GONE_PROTOCOLS[name]}"
+        )
+        return False
     for section, (names, allowed) in names_and_allowed.items():
         key = f"{experiment.key}.{section}"
         if not problems.check_names(key, names, allowed):
@@ -138,20 +147,6 @@ def _validate_overridden(
 ) -> Entry | None:
     options = {**entry.model_dump(exclude_unset=True), **overrides}
     return problems.validate(type(entry), options, key)
-
-
-def _check_some_protocol_chooses(
-    experiment: NamedExperiment, problems: Problems
-) -> None:
-    """Check that not all protocols of an experiment leave the choice to others."""
-    names = list(experiment.spec.protocols)
-    if any(head_of("protocol", name).constants.get("CHOOSES", True) for name in names):
-        return
-    choose = "chooses" if len(names) == 1 else "choose"
-    problems.add(
-        f"{experiment.key}.protocols",
-        f"{' and '.join(names)} {choose} nothing; add paper or fair",
-    )
 
 
 def _check_protocol(

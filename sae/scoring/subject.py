@@ -42,9 +42,12 @@ class PerLatent(NamedTuple):
 
     Attributes:
         values: (m,), numbers or texts or None.
+        of_sae: a number of the whole SAE, for the column of that name in
+            `metrics.parquet`; None where there is none.
     """
 
     values: Sequence[Any] | np.ndarray
+    of_sae: float | None = None
 
 
 class _DeclaredSplits(dict[str, Activations]):

@@ -7,7 +7,6 @@ import pandas as pd
 MADE_BY = {
     "experiment": "e",
     "methods": {},
-    "fronts": {},
     "versions": {},
     "recipe": {},
     "protocols": {},

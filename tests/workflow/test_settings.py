@@ -285,7 +285,7 @@ def test_metrics_are_sorted_into_stages_with_all_their_options():
         "names",
         "independent",
         "detection",
-        "looks",
+        "pixels",
         "latents",
     ]
     expected = {
@@ -353,10 +353,10 @@ def test_a_judge_is_embedded_and_asked_and_no_sae_is_trained_on_it():
     assert card.count("- backbone efficientnet_lite0") == 1
 
 
-def test_looks_judge_as_detection_does_and_are_no_backbone_of_the_experiment():
-    looks = settings.metrics_by_stage(CONFIG, "demo")["score"]["looks"]
+def test_pixels_judge_as_detection_does_and_are_no_backbone_of_the_experiment():
+    pixels = settings.metrics_by_stage(CONFIG, "demo")["score"]["pixels"]
     detection = settings.metrics_by_stage(CONFIG, "demo")["score"]["detection"]
-    assert looks == {"detection": detection} and detection["draws"] == 1
+    assert pixels == {"detection": detection} and detection["draws"] == 1
     assert settings.backbones_of_metrics(CONFIG, "demo", "emoji") == ["thumbnail"]
     assert "thumbnail" not in {
         *settings.other_backbones(CONFIG, "demo", "efficientnet_lite0_fast"),
@@ -371,7 +371,7 @@ def test_looks_judge_as_detection_does_and_are_no_backbone_of_the_experiment():
     assert seconds == pytest.approx(images / forecast.rate("decode"), rel=0.1)
 
     def leave_out(raw):
-        raw["metrics"]["looks"] = {"optional": True}
+        raw["metrics"]["pixels"] = {"optional": True}
 
     without = with_changes(leave_out)
     assert settings.backbones_of_metrics(without, "demo", "emoji") == []

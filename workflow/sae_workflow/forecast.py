@@ -360,7 +360,7 @@ class JobSizes:
         rankings = 0  # of all images for a latent, by each judge
         detection = self.metrics_of("score").get("detection")
         if detection:
-            rankings = detection["draws"] * len(detection["kinds"])
+            rankings = detection["draws"]
         ranked_millions = self.judges * rankings * self.m * held_out / 1e6
         # Monosemanticity of an image's k activations, by a backbone's d dimensions.
         ms_of_image = 2 * self.job.plan.k * self.d / 1e9 / rate("sparse")

@@ -1,10 +1,11 @@
-"""Score how well the images of a latent are found by what they look like.
+"""Score how well the images of a latent are found by 8 x 8 pixels of them.
 
-This is a control of `detection`: the same judge, shown the same training images, sees
-an 8 x 8 thumbnail in place of a backbone's embedding, whitened alike
+This is a control of `detection`: the same judge, shown the same training images, sees a
+thumbnail in place of a backbone's embedding, whitened alike
 (`sae.data.backbones.thumbnail`). What it finds takes no network to see.
 
-- `detection_looks`: the mean AUC over the latents that detection measures.
+- `detection_pixels`: the mean of the views per latent and per activation, as that of
+  `detection`, over the same latents.
 """
 
 from typing import Annotated, Any
@@ -29,6 +30,8 @@ class Options(Base):
 
 def score(subject: Subject, split: str, options: Options) -> Scores:
     """Score one SAE; nothing where its dataset has no images."""
-    of_detection = {**(options.detection or {}), "kinds": ["highest"], "families": {}}
-    scores = detection.score(subject, split, detection.Options(**of_detection))
-    return {"detection_looks": scores["detection_auc"]} if scores else {}
+    of_detection = {**(options.detection or {}), "families": {}}
+    auc = detection.latent_aucs(subject, split, detection.Options(**of_detection))
+    if auc is None:
+        return {}
+    return {"detection_pixels": detection.summarise(subject, split, auc)["detection"]}
