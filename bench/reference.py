@@ -2,11 +2,9 @@
 
     python bench/reference.py keep results/study docs/results/study
     python bench/reference.py rebuild docs/results/study
-    python bench/reference.py rename docs/results/study
 
 `make reference EXPERIMENT=study` does the first, which does the second too. The second
-takes some seconds, and trains nothing. The third brings rows of before to the names of
-today (`sae.scoring.old_names`); then rebuild their tables.
+takes some seconds, and trains nothing.
 
 Kept are the rows: metrics.parquet with seven digits, curves.parquet, made_by.json, and
 of latents.parquet what the table of detection by frequency reads. Rows of other cells
@@ -30,15 +28,12 @@ from sae_workflow import settings
 from sae.core import files
 from sae.report import claims, plot, tables
 from sae.report.names import Names
-from sae.scoring import old_names
 from sae.scoring.rows import CELL, KEY, read_metrics, swept_options
 
 ROOT = Path(__file__).parent.parent
 PUBLISHED = ROOT / "workflow/resources/paper"
 ROWS = ("metrics.parquet", "curves.parquet", "latents.parquet")
 MADE_BY = "made_by.json"
-# Columns of before that nothing reads.
-GONE = ("concepts_named",)
 # Each run has those of its own datasets.
 PARTS_OF_DATASETS = ("by_dataset", "cells", "columns", "families", "pictures")
 # Folders that are written anew as a whole.
@@ -49,11 +44,11 @@ MOST_CELLS = 12
 
 
 def main() -> None:
-    """Keep, rebuild or rename."""
+    """Keep or rebuild."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("action", choices=("keep", "rebuild", "rename"))
+    parser.add_argument("action", choices=("keep", "rebuild"))
     parser.add_argument(
         "folders",
         nargs="+",
@@ -70,10 +65,7 @@ def main() -> None:
     if arguments.action == "keep":
         results, into = arguments.folders
         keep(results, into, arguments.config)
-    if arguments.action == "rename":
-        rename(arguments.folders[-1])
-    else:
-        rebuild(arguments.folders[-1], arguments.config, arguments.all_cells)
+    rebuild(arguments.folders[-1], arguments.config, arguments.all_cells)
 
 
 def keep(results: Path, into: Path, overlays: list[str]) -> None:
@@ -171,11 +163,11 @@ def shorten_scores(metrics: pd.DataFrame) -> pd.DataFrame:
 
 
 def judged_latents(latents: pd.DataFrame) -> pd.DataFrame:
-    """Return what the table of detection by frequency reads of latents, and names.
+    """Return what detection is a mean of, and names, of the latents of chosen SAEs.
 
     Four decimals are a third of the bytes, and beyond what an AUC of some images tells.
     """
-    scores = ["detection", "n_active"]
+    scores = ["detection", "copy_of", "n_active"]
     names = [name for name in ("name", "name_precision") if name in latents]
     # Where there are no judges there is no detection.
     latents = latents.reindex(columns=[*KEY, *scores, *names, "selected"])
@@ -301,33 +293,6 @@ def copy_drawn_rows(
         metrics = metrics[cells == key]
     files.write_parquet(into / "metrics.parquet", metrics)
     shutil.copy(folder / MADE_BY, into)
-
-
-def rename(folder: Path) -> None:
-    """Bring the scores of kept rows to the names and the scale of today.
-
-    What has no meaning any more (`GONE`) goes.
-
-    Levels take (x + 1) / 2, effects halve: tables of effects are not renamed, but
-    rebuilt from the rows. Rows that have the names of today stay as they are.
-
-    Args:
-        folder: With metrics.parquet and perhaps the record of what made the rows.
-    """
-    metrics = files.read_parquet(folder / "metrics.parquet")
-    renamed = pd.DataFrame(old_names.rename(dict(metrics.items())))
-    renamed = renamed.drop(columns=[name for name in GONE if name in renamed])
-    if list(renamed) == list(metrics):
-        return
-    write(folder / "metrics.parquet", renamed)
-    if (folder / MADE_BY).exists():
-        made_by = files.read_json(folder / MADE_BY)
-        made_by["columns"] = {
-            old_names.RENAMED.get(name, name): metric
-            for name, metric in made_by["columns"].items()
-            if name not in GONE
-        }
-        files.write_json(folder / MADE_BY, made_by)
 
 
 if __name__ == "__main__":

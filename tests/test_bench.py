@@ -19,7 +19,7 @@ TINY_RUNS = [
 COMMANDS = {
     "contrasts.py": {*contrasts.COMMANDS},
     "performance.py": {*MEASURED},
-    "reference.py": {"keep", "rebuild", "rename"},
+    "reference.py": {"keep", "rebuild"},
 }
 # What a page prints of a bench, with what stands behind.
 PRINTED = re.compile(r"bench/(\w+\.py)(?: ([a-z][\w-]*))?(?=(.{0,120}))")

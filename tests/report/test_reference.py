@@ -113,25 +113,6 @@ def test_of_many_cells_a_page_shows_the_fronts_of_one(tmp_path):
     assert [*of_study[CELL].iloc[0]] == ["emoji_vendors", "dinov2_vit_s14", 32]
 
 
-def test_rows_of_before_are_renamed(tmp_path):
-    study = ROOT / "docs/results/study"
-    kept = files.read_parquet(study / "metrics.parquet")
-    made_by = files.read_json(study / reference.MADE_BY)
-    before = {"detection_auc": "detection_alive", "detection_auc_all": "detection"}
-    old = kept.assign(detection_auc_all=2 * kept["detection_auc_all"] - 1)
-    files.write_parquet(tmp_path / "metrics.parquet", old.rename(columns=before))
-    old_columns = {before.get(n, n): metric for n, metric in made_by["columns"].items()}
-    files.write_json(tmp_path / reference.MADE_BY, {**made_by, "columns": old_columns})
-    with refused_naming("detection_alive", f"reference.py rename {tmp_path}"):
-        reference.rebuild(tmp_path, [])
-
-    for _ in range(2):
-        reference.rename(tmp_path)
-        renamed = files.read_parquet(tmp_path / "metrics.parquet")
-        pd.testing.assert_frame_equal(renamed, kept)
-        assert files.read_json(tmp_path / reference.MADE_BY) == made_by
-
-
 OF_DECISIVE = {
     "means.csv": {
         "size": ["many"],

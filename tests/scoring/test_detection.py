@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 import sae
 from sae.core.errors import UserError
 from sae.data import store
-from sae.scoring.metrics import detection, pixels
+from sae.scoring.metrics import _overlaps, detection, pixels
 from sae.scoring.metrics.detection import Options
 from sae.scoring.subject import Subject
 
@@ -210,7 +210,9 @@ def test_scores_are_those_of_the_definition(split, groups):
     assert curve.y[2] == pytest.approx(np.mean([expected[j] for j in band]), abs=1e-6)
 
 
-def test_of_latents_that_are_nearly_the_same_one_counts():
+@pytest.mark.parametrize("at_once", [5, 256])
+def test_of_latents_that_are_nearly_the_same_one_counts(at_once, monkeypatch):
+    monkeypatch.setattr(_overlaps, "LATENTS", at_once)
     subject, dense, judge_embeddings = make_subject()
     plain, _ = detection_views(subject)
     # Latents of the same images, one of them on 9 of 10; and a chain of rows, each near

@@ -18,8 +18,7 @@ class Overlaps(NamedTuple):
     """What the images on which latents fire have in common.
 
     Attributes:
-        alike: pairs of latents whose images have a Jaccard of .9 or more, each pair in
-            both orders.
+        alike: pairs of latents whose images have a Jaccard of .9 or more, each once.
         nested: whether 90 % or more of a latent's images lie within those of one other
             latent; of a latent that never fires they do not.
     """
@@ -36,23 +35,18 @@ def find_overlaps(codes: Float[csc_matrix, "images latents"]) -> Overlaps:
     fires = csc_matrix((ones, codes.indices, codes.indptr), codes.shape)
     fires_by_image = fires.tocsr()
 
-    alike = [np.empty((2, 0), np.int64)]
+    alike = [np.empty((2, 0), np.int32)]
     nested = np.zeros(latent_count, bool)
     for start in range(0, latent_count, LATENTS):
         shared = (fires[:, start : start + LATENTS].T @ fires_by_image).tocoo()
-        latent = shared.row.astype(np.int64) + start
-        other = shared.col.astype(np.int64)
+        latent, other = shared.row + np.int32(start), shared.col
         # Whole numbers, so that nine of ten are nine tenths.
         is_within = 10 * shared.data >= TENTHS * counts[latent]
         is_within &= latent != other
-        latent, other, count = (
-            latent[is_within],
-            other[is_within],
-            shared.data[is_within],
-        )
-        nested[latent] = True
-        in_either = counts[latent] + counts[other] - count
-        is_alike = 10 * count >= TENTHS * in_either
+        nested[latent[is_within]] = True
+        in_either = counts[latent] + counts[other] - shared.data
+        is_alike = 10 * shared.data >= TENTHS * in_either
+        is_alike &= latent < other
         alike.append(np.array([latent[is_alike], other[is_alike]]))
     return Overlaps(np.concatenate(alike, axis=1), nested)
 
@@ -72,26 +66,26 @@ def find_copies(
         decoder: its rows.
         codes: activations on the images by which latents are compared.
     """
-    latent_count = len(decoder)
-    pairs = np.concatenate(
-        [find_overlaps(codes).alike, _find_parallel(decoder)], axis=1
-    )
-    edges = coo_matrix((np.ones(pairs.shape[1], bool), pairs), (latent_count,) * 2)
-    cluster = connected_components(edges, directed=False)[1]
+    lengths = np.linalg.norm(decoder, axis=1, keepdims=True)
+    directions = decoder / np.maximum(lengths, np.finfo(decoder.dtype).tiny)
+    cluster = np.arange(len(decoder))
+    for start in range(0, len(decoder), LATENTS):
+        cosines = directions[start : start + LATENTS] @ directions.T
+        latent, other = np.nonzero(cosines >= TENTHS / 10)
+        cluster = _join(cluster, latent + start, other)
+    cluster = _join(cluster, *find_overlaps(codes).alike)
 
     by_firing = np.argsort(-np.diff(codes.indptr), kind="stable")
     _, first = np.unique(cluster[by_firing], return_index=True)
     return by_firing[first][cluster]
 
 
-def _find_parallel(
-    decoder: Float[np.ndarray, "latents dim"],
-) -> Int[np.ndarray, "2 pairs"]:
-    lengths = np.linalg.norm(decoder, axis=1, keepdims=True)
-    directions = decoder / np.maximum(lengths, np.finfo(decoder.dtype).tiny)
-    pairs = [np.empty((2, 0), np.int64)]
-    for start in range(0, len(directions), LATENTS):
-        cosines = directions[start : start + LATENTS] @ directions.T
-        latent, other = np.nonzero(cosines >= TENTHS / 10)
-        pairs.append(np.array([latent + start, other]))
-    return np.concatenate(pairs, axis=1)
+def _join(
+    cluster: Int[np.ndarray, " latents"],
+    latent: Int[np.ndarray, " pairs"],
+    other: Int[np.ndarray, " pairs"],
+) -> Int[np.ndarray, " latents"]:
+    """Return the number of each latent's cluster after those of pairs were joined."""
+    ends = (cluster[latent], cluster[other])
+    pairs = coo_matrix((np.ones(len(latent), bool), ends), (len(cluster),) * 2)
+    return connected_components(pairs, directed=False)[1][cluster]

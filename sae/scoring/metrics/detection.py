@@ -38,7 +38,6 @@ from typing import Annotated, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from pydantic import Field
 from scipy.sparse import csc_matrix
 
 from sae.core.options import Count, FromExperiment, Seed, Share
@@ -90,11 +89,9 @@ class Options(Base):
     """The seed of these draws."""
     least_train: Count = 20
     """Training images on which a latent has to fire to be measured."""
-    least_test: Count = Field(
-        5,
-        description="Test images on which a latent has to fire to be measured; on "
-        "validation in proportion to its size, but 2 at least.",
-    )
+    least_test: Count = 5
+    """Test images on which a latent has to fire to be measured; on validation in
+    proportion to its size, but 2 at least."""
     most: Share = 0.5
     """The largest share of the training images on which a measured latent fires."""
     families: Annotated[dict[str, str] | None, FromExperiment("families")] = None

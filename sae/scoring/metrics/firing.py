@@ -41,7 +41,7 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
 
     overlaps = find_overlaps(codes.by_latent())
     has_copy = np.zeros(coder.m, bool)
-    has_copy[overlaps.alike[0]] = True
+    has_copy[overlaps.alike.ravel()] = True
     is_live = counts >= 2
     return {
         "dead": (counts == 0).sum(),
