@@ -1,7 +1,7 @@
 """The leaderboard of the results that are kept: `python bench/leaderboard.py`.
 
 It writes docs/leaderboard.md, and computes nothing: all numbers are of the tables that
-`python bench/reference.py rebuild` and `python bench/contrasts.py` make of kept rows.
+`python bench/reference.py rebuild` makes of kept rows.
 Methods that were tuned and tested together are a *setting*; there is no order between
 methods of two settings. Results of the project's own that are kept later are another
 setting of `SETTINGS`, under their kind of data. Submissions (`make submit`) are found by
@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+from sae.report.fronts import LOOKS, SHOWN_CONTROLS
+from sae.scoring.front import DETECTION, MS
 from sae_workflow import again, settings, submission
 
 from sae.comparison import controls, outcomes
@@ -21,10 +23,8 @@ from sae.comparison.intervals import IntervalRule
 from sae.comparison.published import interval, plain
 from sae.core import files
 from sae.report import outcomes as words
-from sae.report.fronts import LOOKS, SHOWN_CONTROLS
 from sae.report.markup import markdown, prose, wrapped
 from sae.report.names import Names
-from sae.scoring.front import DETECTION, MS
 from sae.scoring.rows import CELL
 
 ROOT = Path(__file__).parent.parent
@@ -45,8 +45,6 @@ class Setting(NamedTuple):
         experiment: The experiment, which docs/results keeps in a folder of this name.
         design: Its data, sizes and trials, in words.
         commits: What made its rows, in words.
-        part: Its rows in the tables of `read/`, where parts of an experiment are read
-            apart.
         rows: Who made them, one of `OWN`, `SUBMITTED` and `MADE_AGAIN`.
         page: The page of its folder that tells of it.
         names: How its methods are printed; None: as the config says.
@@ -56,7 +54,6 @@ class Setting(NamedTuple):
     experiment: str
     design: str
     commits: str
-    part: str | None = None
     rows: str = OWN
     page: str = "README.md"
     names: Names | None = None
@@ -79,39 +76,6 @@ SETTINGS = {
             "the same on CIFAR-10 and Tiny-ImageNet with all their training images "
             "(45,000 and 84,998), 88 and 166 a latent",
             "made by commit ed184824",
-        ),
-    ],
-    "Drawings and small pictures": [
-        Setting(
-            "fair",
-            "fair",
-            "emoji (10,303 training images) and Fashion-MNIST (13,000); three "
-            "backbones; m = 1,024, k = 16 and 32, 10 and 13 training images a latent; "
-            "12 trials a method",
-            "made by commits 0ce0dd3 (k = 32) and b7ae431 (k = 16)",
-        ),
-        Setting(
-            "rivals",
-            "rivals",
-            "the cells of `fair` with k = 32; 8 trials a method",
-            "made by commits 79b2600 (emoji), 36bcd18 and 16a72fe (Fashion-MNIST)",
-        ),
-        Setting(
-            "decisive, many",
-            "decisive",
-            "many images. Fashion-MNIST (m = 512, k = 16, 107 training images a "
-            "latent), emoji (m = 256, k = 8, 40 images) and clip art (m = 128, k = 4, "
-            "20 images); three backbones; 24 trials a method",
-            "added by commit 05fd827",
-            part="many",
-        ),
-        Setting(
-            "decisive, few",
-            "decisive",
-            "few images. The same with a quarter of the training images: 27, 10 and 5 "
-            "a latent",
-            "added by commit df5036b",
-            part="few",
         ),
     ],
 }
@@ -157,11 +121,6 @@ many cells detection is higher than that of Top-k.
 LOOKS_IN_WORDS = """
 *Detection by looks*: the difference where 8 x 8 pixels of the images stand in for the
 backbone: what can be seen without a network. It is read where detection is highest.
-"""
-WITHOUT_LOOKS = """
-*Detection by looks*, by 8 x 8 pixels of the images in place of a backbone, was not scored
-here: these SAEs would have to be trained again ([the demo has
-it](results.md#what-else-is-seen)).
 """
 TIME = """
 Rows have no times. Where they were measured, a training step with Reg. 1 or Reg. 2 took
@@ -282,8 +241,6 @@ def page() -> str:
             "Prices:",
             markdown(prices[has_price]),
         ]
-        if PRICES[LOOKS] not in prices and kind != SUBMISSIONS:
-            paragraphs.append(wrapped(WITHOUT_LOOKS))
 
     meanings = words.meanings(IntervalRule())
     meanings[outcomes.INCONCLUSIVE] = INCONCLUSIVE_IN_WORDS
@@ -370,12 +327,8 @@ def say_made_again(found: dict[str, Any]) -> str:
 def read(setting: Setting) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return a setting's means at the first width, and what its controls differ by."""
     folder = RESULTS / setting.experiment
-    tables = "read/" if setting.part else "tables/front_"
-    means = pd.read_csv(folder / f"{tables}means.csv")
-    differences = pd.read_csv(folder / f"{tables}controls.csv")
-    if setting.part:
-        means = means[means["size"] == setting.part]
-        differences = differences[differences["size"] == setting.part]
+    means = pd.read_csv(folder / "tables/front_means.csv")
+    differences = pd.read_csv(folder / "tables/front_controls.csv")
     is_over_all = differences["dataset"] == controls.ALL
     return outcomes.headline(means), differences[is_over_all]
 

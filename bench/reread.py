@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from sae_workflow import settings
 
 from sae.comparison import effects, leaderboard, verdicts
 from sae.comparison.scores import SCORES, across_groups
@@ -25,7 +26,6 @@ from sae.report.markup import markdown, wrapped
 from sae.report.names import Names
 from sae.scoring import choice
 from sae.scoring.rows import CELL
-from sae_workflow import settings
 
 ROOT = Path(__file__).parent.parent
 CHOSEN_BY = "detection_per_latent"

@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 from PIL import Image, ImageDraw
+from sae.scoring.front import ENDPOINTS
 
 from docs import links, notebook
-from sae.scoring.front import ENDPOINTS
 from sae.steps import STEPS
 
 DIRECTIVE = re.compile(r"^\.\. auto(module|function|class|exception):: (\S+)$", re.M)

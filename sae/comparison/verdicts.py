@@ -233,7 +233,8 @@ def _fill_verdicts(
     """Fill `p_holm`, `verdict` and `reason` of the endpoints, for means of families."""
     of_endpoints = of_mean(table)
     of_endpoints = of_endpoints[
-        of_endpoints["score"].isin(list(endpoints)) & ~of_endpoints["control"].astype(bool)
+        of_endpoints["score"].isin(list(endpoints))
+        & ~of_endpoints["control"].astype(bool)
     ]
     tested = []
     for row in of_endpoints.itertuples():

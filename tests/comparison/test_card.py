@@ -5,10 +5,10 @@ from math import isnan, nan, sqrt
 import numpy as np
 import pandas as pd
 import pytest
+from sae.comparison.fronts import FrontRule
 
 from sae.comparison import card
 from sae.comparison.card import FrontPoint, Reading
-from sae.comparison.fronts import FrontRule
 from sae.comparison.methods import Methods
 from sae.scoring import front
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sae.comparison.fronts import FrontRule
 
 from sae.comparison import fronts
-from sae.comparison.fronts import FrontRule
 from sae.core.errors import UserError
 
 AGAINST = {"topk": None, "reg": "topk"}

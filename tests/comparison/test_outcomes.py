@@ -3,12 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
-
-from sae.comparison import intervals, outcomes
 from sae.comparison.outcomes import Readings
 from sae.comparison.pairs import COLUMNS as PAIR_COLUMNS
 from sae.scoring.front import DETECTION, MS
+from scipy import stats
+
+from sae.comparison import intervals, outcomes
 
 FAMILIES = {"b0": "a", "b1": "a", "b2": "b"}
 PLACES = [(dataset, backbone) for dataset in ("d", "e") for backbone in FAMILIES]
@@ -285,73 +285,3 @@ def test_fresh_seeds_have_an_interval_of_their_own():
     half = stats.t.ppf(0.975, 2) * 0.001 / 3**0.5
     assert row["high_seeds"] - row["low_seeds"] == pytest.approx(2 * half)
     assert row["at_lower_r2"] == 1
-
-
-def test_size_and_power_of_the_rule():
-    from bench import power
-
-    by_backbone = power.SCENARIOS["by backbone"]
-    design = power.DESIGNS["fair"]
-    effects = {DETECTION: 0.0, MS: 0.0}
-    nothing = power.judge_worlds(design, by_backbone, effects, runs=300)
-    # Independent blocks: any is shown in 5 % of worlds, within three standard errors.
-    bound = 3 * (0.05 * 0.95 / 300) ** 0.5
-    assert nothing.shown.any(axis=(1, 2)).mean() < 0.05 + bound
-    # An effect at the margin is refuted in at most as many, of each method.
-    effects = {DETECTION: 0.01, MS: 0.05}
-    clear = power.judge_worlds(design, by_backbone, effects, runs=300)
-    assert clear.negligible[..., 0].mean() < 0.05 + bound
-    assert clear.shown[..., 1].mean() > 0.9
-
-
-@pytest.mark.slow
-def test_simulated_trials_have_the_effects_that_were_put_in():
-    from bench import power
-
-    table = power.check_readings(["fair"], runs=20)
-    for row in table[table["price in R2"] == 0].itertuples():
-        for read in (row.effect, row.equal_r2, row.pairs):
-            assert read == pytest.approx(row.true, abs=0.003)
-
-
-def test_the_smallest_effect_that_is_found_lies_between_two_that_were_asked():
-    from bench import power
-
-    powers = {0.02: 0.9, 0.0: 0.05, 0.01: 0.6}
-    assert power.smallest_effect(powers) == pytest.approx(0.01 + 0.01 * 0.2 / 0.3)
-    assert power.smallest_effect({0.0: 0.05, 0.01: 0.8}) == pytest.approx(0.01)
-    assert np.isnan(power.smallest_effect({0.0: 0.05, 0.01: 0.79}))
-
-
-def test_a_world_without_spread_has_the_effects_that_were_put_in():
-    from bench import power
-
-    design = power.Design(datasets=3, ks=1, between=0.0, within=0.0)
-    effects = {"detection_auc": 0.02, "ms": -0.01}
-    world = power.World(np.random.default_rng(0), design, (0.5, 0.5, 0.0), effects)
-    means = world.means(world.readings()).set_index(["method", "score"])
-    for method in ("m0", "m1"):
-        for score, effect in effects.items():
-            assert means.loc[(method, score), "effect"] == pytest.approx(effect)
-            assert means.loc[(method, score), "cells"] == 9
-        assert means.loc[(method, MS), "outcome"] == "worse"
-
-
-@pytest.mark.parametrize(("name", "runs"), [("decisive", 12), ("six", 12)])
-def test_many_worlds_at_once_are_judged_as_each_by_the_rule(name, runs):
-    from bench import power
-
-    design = power.DESIGNS[name]
-    shares = power.SCENARIOS["half by dataset"]
-    effects = {DETECTION: 0.012, MS: 0.004}
-    words = power.judge_worlds(design, shares, effects, runs=runs)
-    for run in range(runs):
-        world = power.World(np.random.default_rng(run), design, shares, effects)
-        means = world.means(world.readings())
-        for at_once, say in (
-            (words.shown, outcomes.is_shown),
-            (words.negligible, lambda outcome: ".01" in outcome),
-        ):
-            assert at_once[run].ravel().tolist() == means["outcome"].map(say).tolist()
-    # Some are said and some are not.
-    assert 0.1 < words.shown.mean() < 0.9 and 0.1 < words.negligible.mean() < 0.9

@@ -2,10 +2,10 @@
 
 import pandas as pd
 import pytest
-
-from sae.comparison import pairs
 from sae.comparison.fronts import FrontRule
 from sae.scoring.front import DETECTION
+
+from sae.comparison import pairs
 
 AGAINST = {"topk": None, "reg": "topk"}
 RULE = FrontRule(tuning=0, tuned=["lr"])

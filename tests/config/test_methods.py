@@ -151,8 +151,8 @@ def test_an_sae_made_elsewhere_is_a_method_without_training(tmp_path):
         "methods/short": {"import": "owner/name:folder"},
     }
     naming_both = {
-        "experiments/fair/methods": [
-            *RAW["experiments"]["fair"]["methods"],
+        "experiments/photographs/methods": [
+            *RAW["experiments"]["photographs"]["methods"],
             "theirs",
             "short",
         ]
@@ -171,11 +171,9 @@ def test_an_sae_made_elsewhere_is_a_method_without_training(tmp_path):
     # It is scored where it belongs to, and protocol `fair` tunes it nowhere.
     plans = [
         settings.bank_plan(
-            config,
-            "fair",
-            settings.Cell("emoji_vendors_split1", f"efficientnet_lite{n}", 16),
+            config, "photographs", settings.Cell("caltech101", backbone, 16)
         )
-        for n in (0, 2)
+        for backbone in ("efficientnet_lite0", "dinov2_vit_s14")
     ]
     assert ["theirs" in plan.methods for plan in plans] == [
         True,

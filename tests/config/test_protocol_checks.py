@@ -57,27 +57,25 @@ def test_a_protocol_says_what_it_needs_of_an_experiment(tmp_path):
     settings.load(config_with(written | {"experiments/smoke": experiment}))
 
 
-FAIR = "experiments/fair/protocols/fair"
+FAIR = "experiments/paper_fair/protocols/fair"
 
 LISTED = "experiments/demo/protocols/listed/trials"
 
 POINT = {"lr": 0.001, "encoder_scale": 0.1, "auxk_alpha": 0.3}
 
 GRID = {
-    "most_steps": RAW["experiments"]["fair"]["protocols"]["fair"]["most_steps"],
+    "most_steps": RAW["experiments"]["paper_fair"]["protocols"]["fair"]["most_steps"],
     "points": [POINT, POINT | {"lr": 0.002, "alone": True}],
     "own_values": {
         "reg1": {"lambda": [0.1, 0.2]},
-        "reg2": {"lambda": {"k16": [1, 2], "k32": [2, 4]}},
+        "reg2": {"lambda": {"k32": [1, 2], "k64": [2, 4], "k128": [3, 6]}},
     },
 }
 
 
 def test_a_grid_of_points_is_right():
-    tuning = (
-        settings.load(config_with({FAIR: GRID})).experiments["fair"].protocols["fair"]
-    )
-    assert tuning == GRID
+    experiments = settings.load(config_with({FAIR: GRID})).experiments
+    assert experiments["paper_fair"].protocols["fair"] == GRID
 
 
 @pytest.mark.parametrize(
@@ -110,7 +108,7 @@ def test_a_grid_of_points_is_right():
         (
             {
                 "own_values": GRID["own_values"]
-                | {"reg2": {"lambda": {"k16": [1, 2], "k32": [1, 2], "k33": [1, 2]}}}
+                | {"reg2": {"lambda": {"k32": [1, 2], "k33": [1, 2]}}}
             },
             "own_values.reg2.lambda",
             "'k33' is not known; allowed: .*k32",
@@ -118,7 +116,7 @@ def test_a_grid_of_points_is_right():
         (
             {"own_values": GRID["own_values"] | {"reg1": {"lambda": [0.1]}}},
             "fair.points",
-            "at k = 16 reg1 has 1 trials, and topk has 2",
+            "at k = 32 reg1 has 1 trials, and topk has 2",
         ),
     ],
 )
@@ -133,15 +131,15 @@ def test_a_mistake_in_a_grid_of_points(written, key, pattern):
     ("path", "value", "key", "pattern"),
     [
         (
-            f"{FAIR}/most_steps/emoji_vendors_split1",
+            f"{FAIR}/most_steps/openimages",
             REMOVED,
             "protocols.fair.most_steps",
-            "for emoji_v",
+            "for openimages",
         ),
         (
-            f"{FAIR}/most_steps/emoji_vendors_split1",
+            f"{FAIR}/most_steps/openimages",
             99,
-            "most_steps.emoji_vendors_split1",
+            "most_steps.openimages",
             "99 is less than .*first",
         ),
         (
@@ -157,16 +155,16 @@ def test_a_mistake_in_a_grid_of_points(written, key, pattern):
             "off_support_l1, but no range of lambda",
         ),
         (
-            f"{FAIR}/ranges/reg1/lambda/k16",
-            [0.1, 0.1],
-            "ranges.reg1.lambda.k16",
+            f"{FAIR}/ranges/reg1/lambda",
+            {"k32": [0.1, 0.1]},
+            "ranges.reg1.lambda.k32",
             "is no range; write",
         ),
         (
-            f"{FAIR}/ranges/reg1/lambda/k16",
-            REMOVED,
+            f"{FAIR}/ranges/reg1/lambda",
+            {"k64": [0.1, 1], "k128": [0.1, 1]},
             "ranges.reg1.lambda",
-            "no range for k16",
+            "no range for k32",
         ),
         (f"{FAIR}/ranges/topk", {"lr": [0.1, 1]}, "ranges.topk", "'lr' is not known"),
         (
@@ -177,14 +175,14 @@ def test_a_mistake_in_a_grid_of_points(written, key, pattern):
         ),
         (
             f"{FAIR}/ranges/reg1/lambda",
-            {"k16": [0.1, 1], "k32": [0.1, 1], "k33": [0.1, 1]},
-            "experiments.fair.protocols.fair.ranges.reg1.lambda",
+            {"k32": [0.1, 1], "k33": [0.1, 1]},
+            "experiments.paper_fair.protocols.fair.ranges.reg1.lambda",
             "'k33' is not known",
         ),
         (
-            "training/study",
-            {"extends": "small", "tied": True, "encoder_scale": 1},
-            "experiments.fair.protocols.fair",
+            "training/paper/tied",
+            True,
+            "experiments.paper_fair.protocols.fair",
             "is tied: its encoder has no scale",
         ),
         (

@@ -1,8 +1,8 @@
 """Why a method is not compared: the sentence names what its trials lack, by cell."""
 
 import pandas as pd
-
 from sae.comparison.fronts import FrontRule, validation_trials
+
 from sae.report import feasibility
 from sae.report.names import Names
 

@@ -89,13 +89,16 @@ def test_a_method_against_the_leaderboard(run):
     )
     config["extensions"] = str(run.folder / config["extensions"])
     contender = settings.made_by(settings.load(config, file_of_key), "contender")
-    fair = leaderboard.read(ROOT / "docs/results/fair")
-    cells = fair.metrics.query("dataset == 'emoji_vendors_split1' and k == 32")
+    study = leaderboard.read(ROOT / "docs/results/study")
+    cells = study.metrics.query("dataset == 'emoji_vendors' and k == 32")
     comparable, omissions = leaderboard._comparable_rows(
-        fair,
+        study,
         leaderboard.ExperimentRows(cells, leaderboard.MadeBy.model_validate(contender)),
     )
-    assert omissions == ["fair: cells left out, which contender does not have: 9"]
+    assert omissions == [
+        "study: cells left out, which contender does not have: 15",
+        "study: scores of probe left out, as largest is 16, not 32",
+    ]
     assert set(comparable["method"]) >= {"topk", "reg1", "reg2"}
 
 

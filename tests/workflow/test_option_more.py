@@ -197,7 +197,7 @@ def test_an_option_more_changes_no_key_and_no_parameter_of_a_job(keys):
 
 
 def test_the_leaderboard_takes_results_of_before_the_option(keys):
-    metrics = leaderboard.read(ROOT / "docs/results/fair").metrics
+    metrics = leaderboard.read(ROOT / "docs/results/study").metrics
     theirs, ours = (
         leaderboard.ExperimentRows(
             metrics, from_record(leaderboard.MadeBy, keys[code]["made_by"])

@@ -159,31 +159,35 @@ def test_a_dataset_may_have_another_k_and_then_has_no_cell_of_the_experiments():
 
 def test_a_grid_of_points_is_told_to_fronts_and_counted():
     def list_points(raw):
-        fair = raw["experiments"]["fair"]["protocols"]["fair"]
-        del fair["ranges"]
+        paper_fair = raw["experiments"]["paper_fair"]
+        paper_fair["k"] = [32, 64]
         scales = {"encoder_scale": 0.1, "auxk_alpha": 0.3}
-        fair["points"] = [
-            {"lr": 0.001, **scales},
-            {"lr": 0.002, **scales},
-            {**scales, "lr": 0.004, "alone": True},
-            {**scales, "lr": 0.008, "alone": True},
-        ]
-        fair["own_values"] = {
-            "reg1": {"lambda": [0.001, 0.003]},
-            "reg2": {"lambda": {"k16": [0.01, 0.02], "k32": [0.02, 0.03]}},
+        paper_fair["protocols"]["fair"] = {
+            "most_steps": {"imagenet": 2000, "openimages": 2000},
+            "points": [
+                {"lr": 0.001, **scales},
+                {"lr": 0.002, **scales},
+                {**scales, "lr": 0.004, "alone": True},
+                {**scales, "lr": 0.008, "alone": True},
+            ],
+            "own_values": {
+                "reg1": {"lambda": [0.001, 0.003]},
+                "reg2": {"lambda": {"k32": [0.01, 0.02], "k64": [0.02, 0.03]}},
+            },
         }
 
     changed = with_changes(list_points)
-    assert settings.made_by(changed, "fair")["fronts"]["grid"] is True
-    assert "grid" not in settings.made_by(CONFIG, "fair")["fronts"]
-    assert "own_values" not in settings.made_by(changed, "fair")["protocols"]["fair"]
-    cell = Cell("emoji_vendors_split1", "dinov2_vit_s14", 16)
-    _, sizes = forecast.protocol_sizes(settings.bank_plan(changed, "fair", cell))
+    record = settings.made_by(changed, "paper_fair")
+    assert record["fronts"]["grid"] is True
+    assert "grid" not in settings.made_by(CONFIG, "paper_fair")["fronts"]
+    assert "own_values" not in record["protocols"]["fair"]
+    cell = Cell("imagenet", "vit_l16", 32)
+    _, sizes = forecast.protocol_sizes(settings.bank_plan(changed, "paper_fair", cell))
     lengths = 3 * 4  # Three rates at 250, 500, 1,000 and 2,000 steps.
     assert sizes.trials == lengths + 4 + 2 * 2 + 2 * 2
     assert sizes.by_method["reg1"] == sizes.by_method["reg2"]
     # The option changes no record of a rule that draws its points.
-    plan_as_before = settings.bank_plan(CONFIG, "fair", cell)
+    plan_as_before = settings.bank_plan(CONFIG, "paper_fair", cell)
     assert "own_values" not in plan_as_before.protocols["fair"]
 
 
@@ -250,7 +254,7 @@ def test_what_decides_a_cells_saes_is_no_more_than_it_uses():
         ("metric", "purity"),
     }
     fair = settings.training_names(
-        settings.bank_plan(CONFIG, "fair", Cell("emoji_vendors_split1", CELL[1], 32))
+        settings.bank_plan(CONFIG, "photographs", Cell("caltech101", CELL[1], 16))
     )
     assert {("protocol", "fair"), ("metric", "monosemanticity")} < set(fair)
 
@@ -269,10 +273,10 @@ def test_concepts_on_test_may_be_those_of_baselines_and_controls_alone():
         score = settings.stage_settings(CONFIG, experiment, "score")
         assert "tested" not in score
     # Nothing of an experiment without the metric is another than it was.
-    assert settings.stage_settings(CONFIG, "fair", "score") == {
-        "metrics": settings.metrics_by_stage(CONFIG, "fair")["score"]
+    assert settings.stage_settings(CONFIG, "paper_fair", "score") == {
+        "metrics": settings.metrics_by_stage(CONFIG, "paper_fair")["score"]
     }
-    assert settings.annotated_datasets(CONFIG, "fair") == []
+    assert settings.annotated_datasets(CONFIG, "paper_fair") == []
 
 
 def test_metrics_are_sorted_into_stages_with_all_their_options():
@@ -309,8 +313,11 @@ def test_metrics_are_sorted_into_stages_with_all_their_options():
         for name in RAW["experiments"]["demo"]["backbones"]
     }
     # What is optional is for those experiments alone that name it.
-    metrics_of_rivals = settings.metrics_by_stage(CONFIG, "rivals")["score"]
-    assert "density" in metrics_of_rivals and "density" not in metrics_of_demo
+    naming_it = with_changes(
+        lambda raw: raw["experiments"]["smoke"].update(metrics={"density": {}})
+    )
+    assert "density" in settings.metrics_by_stage(naming_it, "smoke")["score"]
+    assert "density" not in metrics_of_demo
     # Without a metric, its stage has nothing to do.
 
     def without_probes(raw):
@@ -410,23 +417,26 @@ def test_what_extends_a_dataset_has_its_pictures():
         raw["datasets"]["fashion_mnist"]["pictures"] = "clothes"
 
     said = with_changes(say_otherwise)
-    expected = {name: "clothes" for name in CONFIG.experiments["sizes"].datasets}
     for record in (
-        settings.made_by(said, "sizes"),
-        settings.claims_settings(said, "sizes"),
+        settings.made_by(said, "study"),
+        settings.claims_settings(said, "study"),
     ):
-        assert record["pictures"] == expected
+        assert record["pictures"] == {
+            "emoji_vendors": "emoji",
+            "fashion_mnist_55k": "clothes",
+            "openclipart": "openclipart",
+        }
     # It decides nothing that a job makes.
-    name = "fashion_mnist_27k"
+    name = "fashion_mnist_55k"
     assert said.datasets[name].spec == CONFIG.datasets[name].spec
 
 
 def test_galleries_show_what_protocol_paper_chose():
     config = with_changes(
-        lambda raw: raw["experiments"]["fair"]["protocols"].pop("paper")
+        lambda raw: raw["experiments"]["photographs"]["protocols"].pop("paper")
     )
-    assert settings.gallery_cell(config, "fair") is None
-    assert "fig2" not in settings.shown_figures(config, "fair")
+    assert settings.gallery_cell(config, "photographs") is None
+    assert "fig2" not in settings.shown_figures(config, "photographs")
 
 
 def test_given_embeddings_have_no_galleries_and_name_their_files(tmp_path, monkeypatch):
@@ -546,8 +556,8 @@ def test_an_imported_sae_is_not_lost_with_the_place_that_it_came_from(
         ),
         (
             *("experiments", "smoke", "leaderboard"),
-            ["docs/results/fairr", "results/demo", str(ROOT / "docs/results/fair")],
-            "leaderboard: docs/results/fairr has no made_by.json",
+            ["docs/results/studdy", "results/demo", str(ROOT / "docs/results/study")],
+            "leaderboard: docs/results/studdy has no made_by.json",
         ),
     ],
 )
@@ -572,19 +582,19 @@ def test_what_a_plan_misses_has_a_line(tmp_path, section, name, key, value, line
 def test_an_experiment_whose_backbones_are_of_one_family_says_that_nobody_judges():
     def change(raw):
         experiments = raw["experiments"]
-        experiments["rivals"]["backbones"] = [
+        experiments["photographs"]["backbones"] = [
             "efficientnet_lite0",
             "efficientnet_lite2",
         ]
         # Its protocol does not choose by detection.
         experiments["study"]["backbones"] = ["dinov2_vit_s14"]
-        experiments["fair"]["backbones"] = ["dinov2_vit_s14"]
-        experiments["fair"]["judges"] = ["efficientnet_lite0"]
+        experiments["paper_fair"]["backbones"] = ["dinov2_vit_s14"]
+        experiments["paper_fair"]["judges"] = ["efficientnet_lite0"]
 
     config = with_changes(change)
-    (line,) = missing_inputs.missing_judges(config, "rivals")
+    (line,) = missing_inputs.missing_judges(config, "photographs")
     assert line.startswith("all backbones are of the family efficientnet, so nobody")
-    for experiment in ("study", "fair"):
+    for experiment in ("study", "paper_fair"):
         assert not list(missing_inputs.missing_judges(config, experiment))
 
 

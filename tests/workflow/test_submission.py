@@ -27,7 +27,7 @@ from sae.scoring.rows import CELL, KEY, read_metrics
 MACHINE = "a processor, 1 thread a job, device cpu"
 
 
-@pytest.mark.parametrize("experiment", ["demo", "fair", "photographs", "rivals"])
+@pytest.mark.parametrize("experiment", ["demo", "paper_fair", "photographs", "study"])
 def test_a_submitted_config_means_the_same_over_another_config(experiment):
     config, raw, _ = settings.read_files(ROOT / "config.yaml")
     cells = settings.cells(config, experiment)
@@ -99,11 +99,11 @@ def test_a_submission_replaces_only_what_was_submitted(tmp_path, monkeypatch):
 
 @pytest.fixture
 def submitted(tmp_path, monkeypatch):
-    """Return the folder of a submission: the rows of `fair`, and a penalty."""
+    """Return the folder of a submission: the rows of `photographs`, and a penalty."""
     monkeypatch.setattr(leaderboard, "RESULTS", tmp_path / "docs/results")
     monkeypatch.setattr(leaderboard, "SETTINGS", {})
     folder = tmp_path / "docs/results/mine"
-    shutil.copytree(ROOT / "docs/results/fair", folder)
+    shutil.copytree(ROOT / "docs/results/photographs", folder)
     made_by = files.read_json(folder / "made_by.json")
     files.write_json(folder / "made_by.json", {**made_by, "experiment": "mine"})
     penalty = folder / "extensions/penalties/mine.py"
@@ -114,7 +114,7 @@ def submitted(tmp_path, monkeypatch):
     record = {
         "experiment": "mine",
         "design": "a design",
-        "names": settings.printed_names(config, "fair"),
+        "names": settings.printed_names(config, "photographs"),
         "training_images": {},
         "commit": "0123456789" * 4,
         "machine": MACHINE,
@@ -176,7 +176,7 @@ def test_the_leaderboard_says_whether_rows_were_made_again(submitted):
     # A table is not the one that was made of the rows.
     table = submitted / "tables/front_means.csv"
     text = table.read_text()
-    table.write_text(text.replace("inconclusive", "better"))
+    table.write_text(text.replace("better", "worse"))
     assert marks_of(leaderboard.page()) == {"as submitted"}
     table.write_text(text)
     assert marks_of(leaderboard.page()) == {"made again"}
@@ -194,7 +194,7 @@ def test_altered_and_added_files_of_a_submission_are_refused(submitted):
     files.write_parquet(metrics, rows)  # With a seal that fits.
     with refused_naming(str(metrics), "submission.json", "make submit"):
         leaderboard.page()
-    shutil.copy(ROOT / "docs/results/fair/metrics.parquet", metrics)
+    shutil.copy(ROOT / "docs/results/photographs/metrics.parquet", metrics)
     added = submitted / "extensions/helper.py"
     added.write_text("")
     with refused_naming(str(added), "submission.json"):
@@ -251,10 +251,10 @@ def test_what_a_submission_says_is_text_on_the_page(submitted):
 def test_a_folder_has_rows_and_record_of_its_own_name(submitted, file):
     # Else the page would show the numbers of one under the mark of the other.
     content = files.read_json(submitted / file)
-    files.write_json(submitted / file, {**content, "experiment": "photographs"})
+    files.write_json(submitted / file, {**content, "experiment": "study"})
     if file == "made_by.json":
         seal(submitted, files.read_json(submitted / "submission.json"))
-    with refused_naming(str(submitted), "photographs"):
+    with refused_naming(str(submitted), "study"):
         submission.read(submitted)
 
 
@@ -310,12 +310,12 @@ def test_a_submission_has_no_name_of_the_project(monkeypatch):
 def test_entries_that_the_submitter_defines_otherwise_are_named(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     config, raw, _ = settings.read_files("config.yaml")
-    used = submission.used_config(config, raw, "fair")
+    used = submission.used_config(config, raw, "photographs")
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump(used))
     assert again.differing_entries(file) == []
 
-    recipe = config.experiments["fair"].training
+    recipe = config.experiments["photographs"].training
     used["methods"]["topk"]["lr"] = 0.7
     used["training"][recipe]["steps"] = 1
     used["metrics"]["detection"] = {"draws": 1}
@@ -333,26 +333,26 @@ def test_entries_that_the_submitter_defines_otherwise_are_named(tmp_path, monkey
 
 @pytest.fixture
 def claimed(tmp_path):
-    """Return what is said of the rows of `fair`: config, record, rows and folder."""
-    folder = tmp_path / "fair"
+    """Return what is said of kept rows: config, record, rows and folder."""
+    folder = tmp_path / "photographs"
     folder.mkdir()
     for name in ("metrics.parquet", "made_by.json"):
-        shutil.copy(ROOT / "docs/results/fair" / name, folder)
+        shutil.copy(ROOT / "docs/results/photographs" / name, folder)
     config = settings.read_config(ROOT / "config.yaml")
     rows = result_rows.read(folder)
     # Kept ones are older than `families`.
     reading = {
         name: part
-        for name, part in settings.made_by(config, "fair").items()
+        for name, part in settings.made_by(config, "photographs").items()
         if name in again.READING
     }
     made_by = files.read_json(folder / "made_by.json")
     files.write_json(folder / "made_by.json", {**made_by, **reading})
-    images = {name: 9 for name in config.experiments["fair"].datasets}
+    images = {name: 9 for name in config.experiments["photographs"].datasets}
     record = submission.Submission(
-        experiment="fair",
-        design=submission.design(config, "fair", rows, images),
-        names=Names.model_validate(settings.printed_names(config, "fair")),
+        experiment="photographs",
+        design=submission.design(config, "photographs", rows, images),
+        names=Names.model_validate(settings.printed_names(config, "photographs")),
         training_images=images,
         commit="0" * 40,
         machine=MACHINE,
@@ -380,10 +380,10 @@ def test_rows_and_words_are_those_of_the_config(claimed):
     with refused_naming("metrics.parquet", "twice"):
         again.refuse_other_claims(config, record, twice, folder)
     # Cells where a method does badly would be left out.
-    fewer = rows._replace(metrics=metrics[metrics["k"] == 32])
-    design = submission.design(config, "fair", fewer, record.training_images)
+    fewer = rows._replace(metrics=metrics[metrics["dataset"] != "aid_6k"])
+    design = submission.design(config, "photographs", fewer, record.training_images)
     of_fewer = record.model_copy(update={"design": design})
-    with refused_naming("metrics.parquet", "other cells", "/ 16"):
+    with refused_naming("metrics.parquet", "other cells", "aid_6k"):
         again.refuse_other_claims(config, of_fewer, fewer, folder)
 
     made_by = files.read_json(folder / "made_by.json")
@@ -625,7 +625,7 @@ def test_forged_test_rows_under_other_names_are_refused(cell, seeds, methods):
 
 def test_one_more_trial_of_another_name_that_changes_the_row_is_refused(cell):
     """Half of the SAEs may be of other names, so a forger adds one that is best."""
-    made_by = result_rows.read(ROOT / "docs/results/fair").made_by
+    made_by = result_rows.read(ROOT / "docs/results/photographs").made_by
     assert again.refusals_of_effects(cell, cell, made_by) == []
     of_method = cell[cell["method"] == "reg1"]
     fresh = of_method[of_method["seed"] > 0]
@@ -669,14 +669,14 @@ def test_a_cell_that_says_nothing_is_not_made_again(cell):
 
 def test_the_smallest_cell_is_made_again_if_none_is_named():
     config = settings.read_config(ROOT / "config.yaml")
-    images = {"emoji_vendors_split1": 10303, "fashion_mnist_13k": 13000}
-    cell = again.choose_cell(config, "fair", images)
-    assert (cell.dataset, cell.k) == ("emoji_vendors_split1", 16)
-    words = ("fashion_mnist_13k", "dinov2_vit_s14", "32")
-    cell = again.choose_cell(config, "fair", images, words)
-    assert cell == settings.Cell("fashion_mnist_13k", "dinov2_vit_s14", 32)
-    with refused_naming("dinov2_vit_s14 33", "fashion_mnist_13k dinov2_vit_s14 32"):
-        again.choose_cell(config, "fair", images, (*words[:2], "33"))
+    images = {"emoji_vendors": 10303, "fashion_mnist_55k": 55000, "openclipart": 2576}
+    cell = again.choose_cell(config, "study", images)
+    assert (cell.dataset, cell.k) == ("openclipart", 16)
+    words = ("emoji_vendors", "dinov2_vit_s14", "32")
+    cell = again.choose_cell(config, "study", images, words)
+    assert cell == settings.Cell("emoji_vendors", "dinov2_vit_s14", 32)
+    with refused_naming("dinov2_vit_s14 33", "emoji_vendors dinov2_vit_s14 32"):
+        again.choose_cell(config, "study", images, (*words[:2], "33"))
 
 
 def test_what_is_submitted_is_the_code_of_a_commit(tmp_path, monkeypatch):
@@ -713,7 +713,7 @@ def test_rows_of_another_config_or_code_are_seen(tmp_path):
     assert differing == ["recipe"]
 
 
-@pytest.mark.parametrize("experiment", ["decisive", "fair", "photographs", "rivals"])
+@pytest.mark.parametrize("experiment", ["photographs", "photographs_all"])
 def test_seeds_of_kept_results_differ_by_no_more_than_is_tolerated(experiment):
     rows = read_metrics(ROOT / "docs/results" / experiment / "metrics.parquet")
     rows = across_groups(rows)
@@ -722,11 +722,11 @@ def test_seeds_of_kept_results_differ_by_no_more_than_is_tolerated(experiment):
         values = SCORES[score].of(fresh)
         of_trial = values.groupby([fresh[name] for name in [*CELL, "method", "trial"]])
         ranges = of_trial.max() - of_trial.min()
-        assert len(ranges) > 150
+        assert len(ranges) > 40
         assert ranges.max() <= tolerance
 
 
-@pytest.mark.parametrize("experiment", ["fair", "photographs", "rivals"])
+@pytest.mark.parametrize("experiment", ["photographs", "photographs_all"])
 def test_seeds_of_kept_results_have_effects_within_what_is_tolerated(experiment):
     metrics, made_by = result_rows.read(ROOT / "docs/results" / experiment)
     rule = made_by.fronts
@@ -738,5 +738,5 @@ def test_seeds_of_kept_results_have_effects_within_what_is_tolerated(experiment)
         [*CELL, "method", "score"]
     )["effect"]
     ranges = of_cell.max() - of_cell.min()
-    assert len(ranges) > 40
+    assert len(ranges) >= 16
     assert ranges.max() <= again.TOLERANCE_OF_EFFECT

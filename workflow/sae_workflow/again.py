@@ -29,9 +29,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from sae.comparison.outcomes import NEGLIGIBLE
+from sae.scoring.front import DETECTION, MS
 
 from sae.comparison import fronts, leaderboard
-from sae.comparison.outcomes import NEGLIGIBLE
 from sae.comparison.scores import SCORES, across_groups
 from sae.config.extends import write_out_sections
 from sae.config.models import Config
@@ -41,7 +42,6 @@ from sae.core import files, paths
 from sae.core.errors import UserError, describe_unknown
 from sae.report.names import Names
 from sae.report.site.build import versions
-from sae.scoring.front import DETECTION, MS
 from sae.scoring.rows import CELL, KEY
 from sae_workflow import settings, submission
 from sae_workflow.command_line import run_command, say

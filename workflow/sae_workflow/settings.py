@@ -30,7 +30,7 @@ from sae.config.problems import ConfigError
 from sae.config.yaml_file import parse_file
 from sae.core import registry, versions
 from sae.core.errors import UserError
-from sae.core.options import as_record, facts_of_experiment, from_record
+from sae.core.options import as_record, facts_of_experiment
 from sae.core.paths import STAGES
 from sae.data.entries import NAMED_BY, NO_OPTIONS
 

@@ -25,6 +25,7 @@ from typing import Annotated, Any
 import pandas as pd
 import yaml
 from pydantic import ValidationError
+from sae.scoring.front import DETECTION
 
 from sae.comparison import fronts, leaderboard
 from sae.config.extends import write_out_sections
@@ -45,7 +46,6 @@ from sae.core.options import (
 )
 from sae.report.names import Names
 from sae.report.site.build import versions
-from sae.scoring.front import DETECTION
 from sae.scoring.rows import CELL
 from sae_workflow import check, expected_files, missing_inputs, settings
 from sae_workflow.command_line import run_command, say
