@@ -6,13 +6,13 @@
 `make reference EXPERIMENT=study` does the first, which does the second too. The second
 takes some seconds, and trains nothing.
 
-Kept are the rows: metrics.parquet with seven digits, curves.parquet, made_by.json, and
-of latents.parquet what the table of detection by frequency reads. Rows of other cells
+Kept are the rows: metrics.parquet with seven digits, selection.parquet, curves.parquet,
+made_by.json, and of latents.parquet what detection is a mean of. Rows of other cells
 that lie there stay: an experiment may be run a few cells at a time, on several
 machines. Tables and claims are written anew from these, and the figures that the
-folder's README.md shows: of many cells `fronts` has that of the gallery alone, and
-with --all-cells all of them. Left out are fronts.csv, which is long, and the
-leaderboard, here a copy of fronts.md.
+folder's README.md shows. Left out is the leaderboard, here a copy of comparison.md.
+Rows that were scored before detection had two views have the paper's tables, and what
+bench/reread.py reads of them.
 """
 
 import argparse
@@ -23,24 +23,28 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import reread
 from sae_workflow import settings
+
 
 from sae.core import files
 from sae.report import claims, plot, tables
 from sae.report.names import Names
+from sae.scoring.choice import DETECTION
 from sae.scoring.rows import CELL, KEY, read_metrics, swept_options
 
 ROOT = Path(__file__).parent.parent
 PUBLISHED = ROOT / "workflow/resources/paper"
-ROWS = ("metrics.parquet", "curves.parquet", "latents.parquet")
+ROWS = (
+    *("metrics.parquet", "selection.parquet"),
+    *("curves.parquet", "latents.parquet"),
+)
 MADE_BY = "made_by.json"
 # Each run has those of its own datasets.
 PARTS_OF_DATASETS = ("by_dataset", "cells", "columns", "families", "pictures")
 # Folders that are written anew as a whole.
 REBUILT = ("tables", "figures")
-LEFT_OUT = ("fronts.csv", "leaderboard.csv", "leaderboard.md")
-# A figure with the fronts of more cells cannot be read on a page.
-MOST_CELLS = 12
+LEFT_OUT = ("leaderboard.csv", "leaderboard.md")
 
 
 def main() -> None:
@@ -58,14 +62,11 @@ def main() -> None:
     parser.add_argument(
         "--config", nargs="*", default=[], help="files laid over config.yaml"
     )
-    parser.add_argument(
-        "--all-cells", action="store_true", help="draw the fronts of all cells"
-    )
     arguments = parser.parse_args()
     if arguments.action == "keep":
         results, into = arguments.folders
         keep(results, into, arguments.config)
-    rebuild(arguments.folders[-1], arguments.config, arguments.all_cells)
+    rebuild(arguments.folders[-1], arguments.config)
 
 
 def keep(results: Path, into: Path, overlays: list[str]) -> None:
@@ -232,13 +233,12 @@ def join_records(
     return joined
 
 
-def rebuild(folder: Path, overlays: list[str], all_cells: bool = False) -> None:
+def rebuild(folder: Path, overlays: list[str]) -> None:
     """Write the tables, the claims and the figures of a folder from its rows.
 
     Args:
         folder: With the rows that are kept, and perhaps a page that shows figures.
         overlays: Files laid over config.yaml.
-        all_cells: Draw the fronts of all cells, however many there are.
     """
     config = settings.read_config(str(ROOT / "config.yaml"), *overlays)
     experiment = files.read_json(folder / MADE_BY)["experiment"]
@@ -253,19 +253,13 @@ def rebuild(folder: Path, overlays: list[str], all_cells: bool = False) -> None:
         figures = re.findall(r"\(figures/(\w+)\.png\)", text)
 
     metrics = folder / "metrics.parquet"
-    latents = folder / "latents.parquet"
     curves = folder / "curves.parquet"
     with tempfile.TemporaryDirectory() as scratch:
         scratch_folder = Path(scratch)
-        tables.write(metrics, latents, PUBLISHED, plan, scratch_folder / "tables")
+        write_tables(metrics, plan, scratch_folder / "tables")
         claims.write(metrics, curves, PUBLISHED, plan, scratch_folder)
         for name in figures:
-            drawn = folder
-            if name == "fronts" and not all_cells:
-                drawn = scratch_folder / "drawn"
-                gallery_cell = settings.gallery_cell(config, experiment)
-                copy_drawn_rows(folder, gallery_cell, drawn)
-            plot.plot(name, drawn, names, scratch_folder / "figures")
+            plot.plot(name, folder, names, scratch_folder / "figures")
 
         for kind in REBUILT:
             shutil.rmtree(folder / kind, ignore_errors=True)
@@ -276,23 +270,24 @@ def rebuild(folder: Path, overlays: list[str], all_cells: bool = False) -> None:
                 shutil.copyfile(path, place)
 
 
-def copy_drawn_rows(
-    folder: Path, gallery_cell: settings.Cell | None, into: Path
+def write_tables(
+    metrics_file: Path, plan: tables.ComparisonSettings, into: Path
 ) -> None:
-    """Copy the rows of which `fronts` is drawn: of many cells those of the gallery's.
+    """Write the tables of kept rows, which may be of before detection had two views.
 
     Args:
-        folder: With the rows that are kept.
-        gallery_cell: The cell; None where the experiment has no gallery.
+        metrics_file: metrics.parquet, with what else is kept beside it.
+        plan: How things are printed, and the rules of comparison.
         into: The folder to write to.
     """
-    metrics = read_rows(folder / "metrics.parquet")
-    cells = cells_of(metrics)
-    if gallery_cell is not None and cells.nunique() > MOST_CELLS:
-        key = tuple(gallery_cell.wildcards[part] for part in CELL)
-        metrics = metrics[cells == key]
-    files.write_parquet(into / "metrics.parquet", metrics)
-    shutil.copy(folder / MADE_BY, into)
+    metrics = read_rows(metrics_file)
+    if DETECTION in metrics or "detection_measured_auc" not in metrics:
+        tables.write(metrics_file, PUBLISHED, plan, into)
+        return
+    for name, text in tables.paper_texts(metrics, PUBLISHED, plan).items():
+        files.write_text(into / name, text)
+    if (metrics["protocol"] == reread.PROTOCOL).any():
+        reread.write(metrics_file.parent, into)
 
 
 if __name__ == "__main__":

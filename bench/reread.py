@@ -29,6 +29,7 @@ from sae.scoring.rows import CELL
 
 ROOT = Path(__file__).parent.parent
 CHOSEN_BY = "detection_per_latent"
+PROTOCOL = "fair"  # That of before, which tuned methods.
 SHOWN = ("detection_measured_auc", "coverage", "detection_per_latent", "ms", "r2")
 ENDPOINTS = (CHOSEN_BY, "ms")
 HEAD = (
@@ -46,6 +47,17 @@ def main() -> None:
     )
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
+    write(folder, folder / "tables")
+    print((folder / "tables/comparison.md").read_text(encoding="utf-8"))
+
+
+def write(folder: Path, tables: Path) -> None:
+    """Write selection.parquet into a folder of kept rows, and its tables elsewhere.
+
+    Args:
+        folder: The kept rows.
+        tables: The folder of tables.
+    """
     record = files.read_json(folder / leaderboard.MADE_BY)
     made_by = from_record(leaderboard.MadeBy, record)
     metrics = across_groups(files.read_parquet(folder / "metrics.parquet"))
@@ -62,26 +74,25 @@ def main() -> None:
     by_activation = per_activation(folder, metrics, made_by)
 
     selection.to_parquet(folder / "selection.parquet", index=False)
-    tables = folder / "tables"
-    tables.mkdir(exist_ok=True)
+    tables.mkdir(parents=True, exist_ok=True)
     for name, table in {
         "comparison": means,
         "comparison_cells": cells,
         "per_activation": by_activation,
     }.items():
         table.round(6).to_csv(tables / f"{name}.csv", index=False, lineterminator="\n")
-    text = page(means, cells, by_activation, names)
-    files.write_text(tables / "comparison.md", text)
-    print(text)
+    files.write_text(
+        tables / "comparison.md", page(means, cells, by_activation, names)
+    )
 
 
 def select(metrics: pd.DataFrame, made_by: leaderboard.MadeBy) -> pd.DataFrame:
     """Choose of each method in each cell, as selection.parquet has it."""
-    fair = made_by.protocols["fair"]
+    fair = made_by.protocols[PROTOCOL]
     validation = metrics[
         (metrics["split"] == "val")
         & (metrics["seed"] == fair["tuning"])
-        & (metrics["protocol"] == "fair")
+        & (metrics["protocol"] == PROTOCOL)
     ]
     trials = validation[[*CELL, "method", "trial", "status", "r2", "l0", CHOSEN_BY]]
     trials = trials.assign(feasible=choice.feasible(trials))
@@ -114,7 +125,7 @@ def kept_seeds(
     metrics: pd.DataFrame, row: dict[str, Any], fair: dict[str, Any]
 ) -> dict[str, Any]:
     """Return the seeds of a trial that are read: the fresh ones, if there are any."""
-    is_trial = metrics["protocol"] == "fair"
+    is_trial = metrics["protocol"] == PROTOCOL
     for name in (*CELL, "method", "trial"):
         is_trial &= metrics[name] == row[name]
     seeds = sorted(metrics.loc[is_trial & (metrics["status"] == "ok"), "seed"].unique())

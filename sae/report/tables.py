@@ -73,26 +73,18 @@ def write(
             leaderboard too.
     """
     metrics = read_metrics(metrics_file)
-    paper_metrics = rows_under(metrics, "paper")
-    chosen = chosen_rows(paper_metrics, "test", settings.compared)
     cells, means, imported, comparison_text = _compare(
         across_groups(metrics),
         files.read_parquet(metrics_file.with_name("selection.parquet")),
         settings,
     )
-    controls_table = controls.compare(
-        chosen, settings, SCORES_OF_CONTROLS, settings.claims
-    )
-    how_trained = prose(describe_training(paper_metrics, settings))
     typed = {
         "comparison": means,
         "comparison_cells": cells,
         "comparison_imported": imported,
     }
     texts = {
-        **table_files(paper_metrics, published_folder, settings),
-        "controls.csv": _csv(controls_table),
-        "controls.md": controls_page.page(controls_table, how_trained, settings),
+        **paper_texts(metrics, published_folder, settings),
         **{f"{name}.csv": _csv(table) for name, table in typed.items()},
         "comparison.md": comparison_text,
         **leaderboard.render([metrics_file.parent, *beside]),
@@ -102,6 +94,27 @@ def write(
     for name in paths.TYPED_TABLES:
         files.write_parquet(out / f"{name}.parquet", typed[name])
     files.write_sums(out / "tables.sums.json", [out / name for name in texts])
+
+
+def paper_texts(
+    metrics: pd.DataFrame, published_folder: Path, settings: ComparisonSettings
+) -> dict[str, str]:
+    """Return {file: its text} of what is of the paper's own choice: tables, controls.
+
+    Args:
+        metrics: Tidy metrics; the rows of protocol `paper` are read.
+        published_folder: The paper's tables as CSV.
+        settings: How things are printed, and the rules of comparison.
+    """
+    paper_metrics = rows_under(metrics, "paper")
+    chosen = chosen_rows(paper_metrics, "test", settings.compared)
+    table = controls.compare(chosen, settings, SCORES_OF_CONTROLS, settings.claims)
+    how_trained = prose(describe_training(paper_metrics, settings))
+    return {
+        **table_files(paper_metrics, published_folder, settings),
+        "controls.csv": _csv(table),
+        "controls.md": controls_page.page(table, how_trained, settings),
+    }
 
 
 def _compare(
