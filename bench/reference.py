@@ -26,7 +26,6 @@ import pandas as pd
 import reread
 from sae_workflow import settings
 
-
 from sae.core import files
 from sae.report import claims, plot, tables
 from sae.report.names import Names

@@ -81,9 +81,7 @@ def write(folder: Path, tables: Path) -> None:
         "per_activation": by_activation,
     }.items():
         table.round(6).to_csv(tables / f"{name}.csv", index=False, lineterminator="\n")
-    files.write_text(
-        tables / "comparison.md", page(means, cells, by_activation, names)
-    )
+    files.write_text(tables / "comparison.md", page(means, cells, by_activation, names))
 
 
 def select(metrics: pd.DataFrame, made_by: leaderboard.MadeBy) -> pd.DataFrame:
