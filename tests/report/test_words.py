@@ -2,7 +2,8 @@
 
 import pytest
 
-from sae.report import outcomes
+from sae.comparison.verdicts import INCONCLUSIVE
+from sae.report import comparison
 
 
 @pytest.mark.parametrize(
@@ -15,5 +16,5 @@ from sae.report import outcomes
     ],
 )
 def test_what_is_inconclusive_says_what_is_still_possible(low, high, allowed):
-    row = {"outcome": outcomes.INCONCLUSIVE, "low": low, "high": high, "reason": None}
-    assert outcomes.say(row) == f"inconclusive: {allowed}"
+    row = {"verdict": INCONCLUSIVE, "low": low, "high": high, "reason": None}
+    assert comparison.say(row) == f"inconclusive: {allowed}"
