@@ -73,7 +73,7 @@ def write(folder: Path, tables: Path) -> None:
     )
     by_activation = per_activation(folder, metrics, made_by)
 
-    selection.to_parquet(folder / "selection.parquet", index=False)
+    files.write_parquet(folder / "selection.parquet", selection)
     tables.mkdir(parents=True, exist_ok=True)
     for name, table in {
         "comparison": means,

@@ -94,8 +94,8 @@ def test_a_card_has_the_scores_of_the_metrics(tmp_path, quickly):
     assert readings["ms"]["value"] == expected["ms_mean_alive"]
     assert readings["names_share"]["word"] == ""
     # It was not trained, so that it is about where untrained ones are.
-    assert readings["detection_auc"]["way"] < 0.5
-    # Shorter training stands on the fronts, too.
+    assert readings["detection"]["way"] < 0.5
+    # Shorter training is chosen among, too.
     trials = [trial["trial"] for trial in content["references"]["trials"]]
     assert [name.partition("steps")[2] for name in trials[:4]] == ["2", "5", "10", "20"]
 
@@ -165,20 +165,13 @@ def test_a_card_has_the_numbers_of_an_experiments_table(tmp_path, quickly):
         "dead_train",
         "ms_mean_alive",
         "ms_mean_alive_across_groups",
-        "detection_auc",
-        "detection_auc_all",
+        "detection",
+        "detection_per_latent",
+        "detection_per_activation",
+        "coverage",
+        "usable",
     ]
     assert [columns[name] for name in compared] == of_test[compared].tolist()
-
-
-def test_topk_may_leave_as_many_latents_silent_as_the_sae(tmp_path, quickly):
-    x, _ = generate()
-    coder = half_trained(x)
-    with torch.no_grad():
-        coder.b_enc[:8] = -1000.0
-    content = sae.card(coder, x, store=tmp_path / "store")
-    assert content["references"]["least_firing"] == pytest.approx(0.48)
-    assert any("Of your latents 50.0% fire" in note for note in notes(content))
 
 
 def test_the_command_writes_a_card_with_which_a_site_begins(tmp_path, quickly, capsys):
@@ -335,11 +328,11 @@ def test_there_is_no_verdict_by_a_judge_of_other_images(tmp_path, quickly):
 
     content, words = verdicts(right=judge)
     assert content["judges_at_chance"] == []
-    assert words["detection_auc"] not in ("", comparison.NO_VERDICT)
+    assert words["detection"] not in ("", comparison.NO_VERDICT)
     # One of two is enough: their mean is not what it was.
     content, words = verdicts(right=judge, wrong=shuffled)
     assert content["judges_at_chance"] == ["wrong"]
-    assert words["detection_auc"] == comparison.NO_VERDICT
+    assert words["detection"] == comparison.NO_VERDICT
     assert words["ms"] not in ("", comparison.NO_VERDICT)
     says = "no verdict: the encoder wrong does not know these images, or its rows are"
     assert says in headline(content)

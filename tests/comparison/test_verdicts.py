@@ -182,7 +182,9 @@ def test_controls_have_intervals_and_no_verdict():
     assert pd.isna(row["verdict"]) and row["low"] < 0.02 < row["high"]
 
 
-@pytest.mark.parametrize(("differs", "is_small"), product([True, False], repeat=2))
+@pytest.mark.parametrize(
+    ("differs", "is_small"), list(product([True, False], repeat=2))
+)
 def test_words_of_losses_mirror_those_of_gains(differs, is_small):
     gain, loss = (
         verdicts.word(effect, differs=differs, is_small=is_small)

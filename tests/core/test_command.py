@@ -161,7 +161,7 @@ def test_a_bad_spec_is_one_line(tmp_path, monkeypatch, run_step, step, spec, exp
 
 
 def test_a_command_without_an_output_ends_well():
-    command = f"{sys.executable} -m sae leaderboard docs/results/study >&-"
+    command = f"{sys.executable} -m sae leaderboard docs/results/photographs >&-"
     process = subprocess.run(
         ["bash", "-c", command], cwd=ROOT, stderr=subprocess.PIPE, text=True
     )
@@ -169,7 +169,7 @@ def test_a_command_without_an_output_ends_well():
 
 
 def test_a_reader_that_has_enough_gets_no_traceback():
-    command = [sys.executable, "-m", "sae", "leaderboard", "docs/results/study"]
+    command = [sys.executable, "-m", "sae", "leaderboard", "docs/results/photographs"]
     reading_end, writing_end = os.pipe()
     os.close(reading_end)
     process = subprocess.run(
@@ -183,11 +183,11 @@ def test_a_reader_that_has_enough_gets_no_traceback():
     ("words", "expected"),
     [
         (
-            ["leaderboard", "docs/results/study", "docs/results/study/"],
+            ["leaderboard", "docs/results/photographs", "docs/results/photographs/"],
             "which would count",
         ),
         (
-            ["leaderboard", "docs/results/study", "--out", "README.md"],
+            ["leaderboard", "docs/results/photographs", "--out", "README.md"],
             "error: README.md",
         ),
     ],
