@@ -85,7 +85,7 @@ def test_the_config_is_right_and_typed():
         ("experiments/demo/protocols", {"nobody": {}}, "paper"),
         ("experiments/demo/sweep", {"nobody": {}}, "reg1"),
         ("experiments/demo/by_dataset", {"nobody": {"m": 64}}, "emoji"),
-                ("experiments/paper_tuned/protocols/tuned/ranges/nobody", {}, "reg1"),
+        ("experiments/paper_tuned/protocols/tuned/ranges/nobody", {}, "reg1"),
         ("experiments/demo/protocols/tuned/trials/nobody", [], "reg1"),
         ("datasets/emoji/type", "nobody", "image_folder"),
         ("datasets/fashion_mnist/artifacts", ["nobody"], "caltech101"),
