@@ -156,9 +156,12 @@ def _tell_of_no_scores(bank: Bank, metrics: Iterable[str], tables: StageTables) 
     for table in tables:
         for name, metric in rows.owners_of(table).items():
             empty_of_metric = empty.setdefault(metric, [])
-            values = table.column(name) if name in table.column_names else []
             if table is tables.curves:
                 values = table.filter(pc.equal(table["curve"], name))["y"]
+            elif name in table.column_names:
+                values = table.column(name)
+            else:
+                continue
             # A latent without a text has no name, say.
             is_of_numbers = len(values) and not pa.types.is_string(values.type)
             if is_of_numbers and pc.all(pc.is_null(values, nan_is_null=True)).as_py():
