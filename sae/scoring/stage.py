@@ -150,7 +150,10 @@ def run(
 
 
 def _tell_of_no_scores(bank: Bank, metrics: Iterable[str], tables: StageTables) -> None:
-    """Warn of metrics that gave nothing, and of scores that are NaN for all SAEs."""
+    """Warn of metrics of one's own that gave nothing, or NaN for all SAEs.
+
+    The project's say what they need before a run.
+    """
     # {metric: its scores without a value}
     empty: dict[str, list[str]] = {}
     for table in tables:
@@ -169,13 +172,10 @@ def _tell_of_no_scores(bank: Bank, metrics: Iterable[str], tables: StageTables) 
 
     place = f"{bank.dataset} / {bank.backbone} / k{bank.k}"
     for metric in metrics:
+        if not registry.module_name("metric", metric).startswith(registry.EXTENSIONS):
+            continue
         if metric not in empty:
-            progress.warning(
-                "%s: metric %s gives no score of any SAE: it may need labels or "
-                "keywords, which the dataset lacks",
-                place,
-                metric,
-            )
+            progress.warning("%s: metric %s gives no score of any SAE", place, metric)
         elif empty[metric]:
             names = ", ".join(dict.fromkeys(empty[metric]))
             progress.warning(
