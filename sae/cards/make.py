@@ -13,7 +13,12 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from sae.cards.images import LEAST_TEST_GROUPS, CardImages, check_group_count
+from sae.cards.images import (
+    LEAST_TEST_GROUPS,
+    CardImages,
+    check_group_count,
+    says_uncounted_concepts,
+)
 from sae.cards.latents import CardLatents, choose_latents
 from sae.cards.measure import (
     Measured,
@@ -191,7 +196,7 @@ def make_card(
             "yours": _on_validation([yours]),
             **{method: _on_validation(saes) for method, saes in controls.items()},
         },
-        "notes": list(images.notes),
+        "notes": [*images.notes, *says_uncounted_concepts(images)],
         "latents": latents.as_lists(),
         "columns": {
             name: value for name, value in yours.on_test().items() if np.isscalar(value)

@@ -59,7 +59,7 @@ def test_an_edit_waits_for_a_word_wherever_it_counts_and_nowhere_else(edit):
     edit.alone("core/options.py", "leave one out", "keep one")
     edit.alone("scoring/subject.py", r"UserError\(f?", r"\g<0>'Oh! ' ")
     assert (
-        edit("training/step.py", "(?s)log = .*?\n", r"\g<0>log.info('here')\n") == set()
+        edit("training/loop.py", "(?s)log = .*?\n", r"\g<0>log.info('here')\n") == set()
     )
     assert edit(
         "scoring/metrics/purity.py", "_PERMUTATIONS = 20", "_PERMUTATIONS = 19"
