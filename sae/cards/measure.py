@@ -97,7 +97,9 @@ class Measured:
             subjects.append(self._images.fold_subject(self.coder, fold))
             share_training_codes(self.subject, subjects[-1])
         return [
-            module.score(subject.limited({"train", "test", judge}), "test", options)
+            _of_sae(
+                module.score(subject.limited({"train", "test", judge}), "test", options)
+            )
             for subject in subjects
         ]
 
@@ -118,7 +120,7 @@ class Measured:
             if metric in self._images.metrics:
                 form = registry.head("metric", metric).options
                 scores.update(_score_by(metric, subject, "test", form(**options)))
-        return {name: value for name, value in scores.items() if np.isscalar(value)}
+        return _of_sae(scores)
 
     def _compute(self, split: str) -> dict[str, Any]:
         scores: dict[str, Any] = {"m": self.coder.m}
@@ -137,7 +139,7 @@ class Measured:
                     if isinstance(score, PerLatent)
                 }
             )
-        return {name: value for name, value in scores.items() if np.isscalar(value)}
+        return _of_sae(scores)
 
 
 class MeasuredImages:
@@ -252,6 +254,15 @@ def _read_or_compute(
     scores = compute()
     files.write_json(file, {"of": of, "scores": without_nan(scores)})
     return scores
+
+
+def _of_sae(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the numbers of the whole SAE among a metric's scores."""
+    numbers = {
+        name: score.of_sae if isinstance(score, PerLatent) else score
+        for name, score in scores.items()
+    }
+    return {name: number for name, number in numbers.items() if np.isscalar(number)}
 
 
 def _score_by(
