@@ -7,7 +7,6 @@ import pytest
 
 from sae.comparison import effects
 from sae.comparison.methods import Methods
-from sae.comparison.scores import across_groups
 from sae.core.errors import UserError
 
 NAMES = Methods(
@@ -152,13 +151,6 @@ def test_a_chosen_sae_without_rows_is_named():
 def test_without_choices_the_table_is_empty():
     metrics = sae_rows("topk", detection=0.6)
     assert read(metrics, [choice_row("topk", protocol="paper")]).empty
-
-
-def test_scores_are_read_across_groups_where_a_dataset_has_groups():
-    scores = {"ms_mean_alive": 0.9, "ms_mean_alive_across_groups": (0.4, nan)}
-    metrics = across_groups(pd.DataFrame(sae_rows("topk", **scores)))
-    table = read(metrics, [choice_row("topk")])
-    assert table.loc[("topk", "ms"), "value"] == pytest.approx((0.4 + 0.9) / 2)
 
 
 def test_an_sae_made_elsewhere_stands_beside_the_best_that_reconstructs_as_well_as_it():
