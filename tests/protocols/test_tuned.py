@@ -181,6 +181,7 @@ def test_a_method_is_held_to_the_baseline_at_the_end_of_its_chain():
     _, history = run(methods, world)
     status = {row["method"]: row["status"] for row in tuned.choose(history).rows}
     assert status == {"topk": "chosen", "reg1": "chosen", "reg2": "not chosen"}
+    assert {row["bar"] for row in tuned.choose(history).rows} == {0.62}
 
 
 RANGES = {"reg1": {"lambda": {"k4": [0.001, 0.1], "k8": [1.0, 2.0]}}}
