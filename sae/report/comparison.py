@@ -42,10 +42,12 @@ def which_saes(means: pd.DataFrame) -> str:
     """Say in one line of which SAEs a row is.
 
     Args:
-        means: Of `sae.comparison.verdicts.means`.
+        means: Of `sae.comparison.verdicts.means`, with an effect in some cell.
     """
-    rows = means[(means["cells"] > 0) & ~means["control"].astype(bool)]
-    seeds = int(rows["seeds"].min()) if len(rows) else 0
+    rows = means[means["cells"] > 0]
+    of_methods = rows[~rows["control"].astype(bool)]
+    rows = of_methods if len(of_methods) else rows
+    seeds = int(rows["seeds"].min())
     kind = "fresh seeds" if rows["fresh"].all() else "seeds, the tuning's own"
     if seeds == 1:
         kind = kind.replace("seeds", "seed", 1)

@@ -222,6 +222,8 @@ def test_the_baselines_values_are_said_beside_a_method_that_is_out_of_reach():
     cells, means = read(change=lose)
     topk = rows_of(page(cells, means), "## All scores of the same SAEs")[2]
     assert (topk["backbones"], topk["detection"]) == ("mean", "0.700")
+    # Controls stand there alone, and their seeds count.
+    assert comparison.which_saes(means).endswith("mean of 1 fresh seed.")
     (sentence,) = comparison.pixel_sentence(means)
     assert "detection is 0.620 (0.700 with a backbone" in sentence
 
