@@ -1,6 +1,6 @@
-"""What methods differ in: fronts, effects, intervals, outcomes, as tidy tables.
+"""What methods differ in: effects, intervals, verdicts, as tidy tables.
 
-`scores` is the one list of what can be compared. `fronts` has the rule by which trials
-of several methods are compared; `intervals` says how sure a mean over cells is. Nothing
-here is printed: that is for `report`.
+`scores` is the one list of what can be compared. `effects` compares in each cell the SAEs
+that `sae.scoring.choice` chose; `verdicts` has their means over datasets, `intervals` how
+sure a mean is. Nothing here is printed: that is for `report`.
 """
