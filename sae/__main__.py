@@ -23,7 +23,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from sae.core import codehash, command, extension_failures, faults, files, workers
+from sae.core import (
+    codehash,
+    command,
+    extension_failures,
+    faults,
+    files,
+    warned,
+    workers,
+)
 from sae.core.errors import UserError
 from sae.core.options import Count
 from sae.steps import FOR_USERS, STEPS
@@ -171,13 +179,15 @@ def _run(
     if hasattr(options, "threads"):
         workers.start_torch(options.threads)
         options.device = workers.available_device(options.device)
-    command.call_with_options(STEPS[job.step].load(), vars(options))
+    with warned.kept() as warnings:
+        command.call_with_options(STEPS[job.step].load(), vars(options))
     # A reader that is gone is noticed here, not when Python ends.
     sys.stdout.flush()
     # Once more: files of an extension that are not Python may have been read at any
     # time.
     job.check_code()
     if job.log:
+        warned.write(job.log, warnings)
         _write_usage(job.log.with_suffix(".tsv"), time.monotonic() - started_at)
 
 

@@ -34,6 +34,7 @@ class Sae:
         step: Number of its last training step, from 0; -1 where nothing was trained.
         sha256: Hash of its file; None if there is none.
         chosen: Whether a protocol chose it to get every score (in bank.json `judged`).
+        warnings: What its training warned of, as the store has it; not in bank.json.
     """
 
     dataset: str
@@ -51,6 +52,7 @@ class Sae:
     step: int = -1
     sha256: str | None = None
     chosen: bool = False
+    warnings: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:

@@ -3,7 +3,7 @@
 `store/{key}/` holds one SAE in three files: `sae.safetensors`, which a diverged SAE has
 not; its training log `train.parquet`; and `result.json`: `status`, `step`, `m`,
 `sha256` and `made_by` as of `sae.bank.sae.Sae`, the versions of libraries (`made_with`,
-recorded only), and the last scores of the log. A folder appears whole or not at all, so
+recorded only), what its training warned of, and the last scores of the log. A folder appears whole or not at all, so
 a killed job loses the SAE that it was training and no other.
 
 The key is a hash of all that made the SAE: the hashes of embeddings and index,
@@ -111,6 +111,7 @@ def intact_sae(sae: Sae, folder: Path) -> Sae | None:
         status=result["status"],
         step=result["step"],
         sha256=result["sha256"],
+        warnings=tuple(result.get("warnings", ())),
     )
 
 

@@ -30,7 +30,7 @@ from sae.bank import store
 from sae.bank.plan import Plan
 from sae.bank.read import Bank
 from sae.bank.sae import Sae
-from sae.core import files, paths, registry, versions
+from sae.core import files, paths, registry, versions, warned
 from sae.core.errors import UserError
 from sae.core.progress import report_progress
 from sae.core.workers import Map
@@ -396,7 +396,8 @@ def _train_one(sae: Sae, cell_data: CellData, store_folder: Path) -> None:
     with files.atomic_directory(store_folder / sae.key) as temporary_folder:
         sae_file = temporary_folder / store.SAE_FILE
         try:
-            coder, log_rows = _train_or_take(sae, cell_data)
+            with warned.kept() as warnings:
+                coder, log_rows = _train_or_take(sae, cell_data)
         except Diverged as divergence:
             log_rows = divergence.rows
             status = "diverged"
@@ -420,6 +421,7 @@ def _train_one(sae: Sae, cell_data: CellData, store_folder: Path) -> None:
             "sha256": sha256,
             "made_by": sae.made_by,
             "made_with": _library_versions(),
+            "warnings": warnings,
         }
         files.write_json(temporary_folder / store.RESULT_FILE, result)
 
@@ -484,9 +486,10 @@ def _sae_within_budget(sae: Sae, cell_data: CellData, place: Place) -> Sae:
     validation_inputs = cell_data.validation_inputs
     device = validation_inputs.device
     coder = coder.to(device)
-    theta = calibrate(
-        coder, validation_inputs, trained_select.theta.to(device), coder.k
-    )
+    with warned.kept() as warnings:
+        theta = calibrate(
+            coder, validation_inputs, trained_select.theta.to(device), coder.k
+        )
     coder.select = Threshold(theta)
     coder.metadata["thresholds_fixed_on"] = validation_sha256["embeddings.npy"]
 
@@ -498,7 +501,11 @@ def _sae_within_budget(sae: Sae, cell_data: CellData, place: Place) -> Sae:
             trained_folder / store.LOG_FILE, temporary_folder / store.LOG_FILE
         )
         result = files.read_json(trained_folder / store.RESULT_FILE)
-        result |= {"sha256": files.sha256(sae_file), "made_by": made_by}
+        result |= {
+            "sha256": files.sha256(sae_file),
+            "made_by": made_by,
+            "warnings": [*sae.warnings, *warnings],
+        }
         files.write_json(temporary_folder / store.RESULT_FILE, result)
 
     stored_sae = store.intact_sae(rescaled_sae, folder)

@@ -3,6 +3,7 @@
 These are patterns, whose {wildcards} the rules, housekeeping and tests fill in.
 """
 
+from pathlib import Path
 from typing import Any
 
 RESULTS = "results"
@@ -101,6 +102,10 @@ CONFIGURATION = f"{EXPERIMENT}/configurations/{{configuration}}.json"
 # What a job says goes to a log; what it took, as .tsv beside the log.
 LOGS = f"{RESULTS}/logs"
 EXPERIMENT_LOGS = f"{EXPERIMENT}/logs"
+# What a job warned of lies as its log does. It belongs to what the job made, and stays
+# where logs are deleted.
+WARNINGS = f"{RESULTS}/warnings"
+EXPERIMENT_WARNINGS = f"{EXPERIMENT}/warnings"
 
 
 def trial_name(trial: dict[str, Any]) -> str:
@@ -121,6 +126,14 @@ def value_in_path(value: Any) -> str:
     if isinstance(value, float):
         return format(value, "g")
     return value if isinstance(value, str) else str(value).lower()
+
+
+def warnings_file(log: Path) -> Path | None:
+    """Return the file for what a job with this log warned of; None of other logs."""
+    folder, is_in_logs, name = log.as_posix().partition("/logs/")
+    if not is_in_logs or not folder.startswith(RESULTS):
+        return None
+    return Path(f"{folder}/warnings/{name}").with_suffix(".json")
 
 
 def shared_folders() -> set[str]:

@@ -79,6 +79,7 @@ def train(
             choices[name] = choice
             validation_tables.append(validation)
 
+    _tell_of_warnings(trainer.bank)
     _write_bank(trainer.bank, choices, left_out)
     place.unfinished.unlink(missing_ok=True)
     files.write_parquet(scores / "validation.parquet", rows.joined(validation_tables))
@@ -162,6 +163,17 @@ def _without_misfits(plan: Plan, cell_data: CellData) -> tuple[Plan, dict[str, s
         name: method for name, method in plan.methods.items() if name not in left_out
     }
     return plan.model_copy(update={"methods": methods}), left_out
+
+
+def _tell_of_warnings(bank: Bank) -> None:
+    """Say what the training of SAEs warned of, perhaps in another job: each once."""
+    saes_by_warning: dict[str, list[Sae]] = {}
+    for sae in bank.saes:
+        for text in sae.warnings:
+            saes_by_warning.setdefault(text, []).append(sae)
+    for text, saes in saes_by_warning.items():
+        others = f" and {len(saes) - 1} more" if len(saes) > 1 else ""
+        progress.warning("%s: %s%s: %s", saes[0].cell, saes[0], others, text)
 
 
 def _write_bank(

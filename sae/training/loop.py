@@ -3,6 +3,7 @@
 The objective says what is minimised, and makes the coder that comes out.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
@@ -21,6 +22,7 @@ from sae.training.recipe import Settings
 from sae.training.step import Objective, describe_value, unchanged
 
 VERSION = 1
+log = logging.getLogger(__name__)
 # A reconstruction this many times worse than the mean's is beyond recovery.
 DIVERGED_AT = 100.0
 # The parameters of the coder that the recipe's option `frozen` leaves as they were
@@ -169,6 +171,14 @@ def _train(
             if progress is not None:
                 progress(row)
 
+    if penalty is not None and not objective_at_work.penalty_acts:
+        log.warning(
+            "penalty %s (%s) had no gradient in any step, so that this SAE is what it "
+            "would be without it: compute the penalty from batch.a or batch.coder by "
+            "PyTorch's functions, without detach, item, round or a comparison",
+            settings.penalty,
+            penalty.__file__,
+        )
     return finish(objective_at_work, x), rows
 
 

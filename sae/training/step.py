@@ -15,7 +15,6 @@ Shapes in comments: N samples in a batch, d dimensions, m latents.
 """
 
 import copy
-import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
@@ -32,8 +31,6 @@ from sae.models.coder import Coder, undo_standardise
 from sae.models.inputs import Inputs
 from sae.training.picks import Picks, compute_activations, largest, of_each
 from sae.training.recipe import Settings
-
-log = logging.getLogger(__name__)
 
 
 class Batch:
@@ -229,12 +226,14 @@ class Objective:
         options: the entry's own options.
         penalty: the module of the penalty (`sae.core.registry.load`), or None.
         penalty_options: the penalty's own options.
+        penalty_acts: whether the penalty had a gradient in any step so far.
         since_fired: the samples since each latent last fired.
         most_norm: the norm, of all gradients of a step together, to which they are
             scaled down; None leaves them as they are.
     """
 
     most_norm: float | None = None
+    penalty_acts: bool = False
     since_fired: Int[Tensor, " latents"]
 
     def __init__(
@@ -420,10 +419,27 @@ class Objective:
                 f"floats of shape {tuple(expected_shape)}, of which lambda weighs the "
                 "mean"
             )
-        # It may be meant so, if the penalty warms up.
-        if batch.step == 0 and not values.requires_grad:
-            log.warning("penalty %s has no gradient in the first step", entry_name)
+        # Most often asked once; a penalty may warm up.
+        if not self.penalty_acts:
+            self.penalty_acts = self._has_gradient(values, batch)
         return values.mean()
+
+    def _has_gradient(self, values: Float[Tensor, " batch"], batch: Batch) -> bool:
+        """Return whether a penalty changes anything that is learned."""
+        if not values.requires_grad:
+            return False
+        # Of most penalties the first answers, which the encoder's gradient is not
+        # computed for.
+        for inputs in ([batch.a], [*self.coder.parameters(), *self.parameters()]):
+            learned = [tensor for tensor in inputs if tensor.requires_grad]
+            if not learned:
+                continue
+            gradients = torch.autograd.grad(
+                values.sum(), learned, retain_graph=True, allow_unused=True
+            )
+            if any(gradient is not None and gradient.any() for gradient in gradients):
+                return True
+        return False
 
     def _checked_picks(self, batch: Batch) -> Picks:
         """Return what the entry picks, without gradients, and check it."""

@@ -4,6 +4,7 @@ import json
 import logging
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ import pytest
 import torch
 from bank.common import MADE_BY, METHODS, RECIPE, REG1, method, plan, write_activations
 from support.embeddings import write_split
-from support.errors import refused_naming
+from support.errors import assert_names, refused_naming
 
 from sae.__main__ import main
 from sae.bank import store
@@ -355,6 +356,39 @@ def penalty(batch):
     assert before_edit.key != after_edit.key
     assert before_edit.sha256 != after_edit.sha256
     assert before_edit.settings.options == {"scale": 2.0}
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_what_training_warned_of_stays_with_its_saes(
+    workspace, extend, run_step, monkeypatch, at_once
+):
+    code = "def penalty(batch):\n    return batch.a.detach().sum(dim=1)\n"
+    extensions = extend({"penalties/mine.py": code})
+    lambdas = {"lambda": [0.1, 0.2]}
+    mine = method(penalty="mine", mask="all", against="topk", sweep=lambdas)
+    cell_plan = plan({"topk": method(), "mine": mine})
+    monkeypatch.chdir(workspace.folder)
+    bank = Path("results/x/saes/digits/tiny/k4/bank.json")
+    kept = Path("results/x/warnings/train/digits/tiny/k4.json")
+
+    def train(with_store):
+        """Run the job, as in a folder where nothing but the store is left."""
+        shutil.rmtree("results", ignore_errors=True)
+        words = ["--store", with_store, "--scores", "results/x/scores", "--bank", bank]
+        words += ["--activations", workspace.activations, "--at-once", at_once]
+        words += ["--settings", cell_plan.model_dump_json(), "--log"]
+        log = "results/x/logs/train/digits/tiny/k4.log"
+        code, console = run_step("--extensions", extensions, "train", *words, log)
+        assert code == 0, console
+        return files.read_json(kept)["warnings"] if kept.exists() else []
+
+    (text,) = train("store")
+    assert_names(text, "mine lambda0.1 seed 0 and 1 more: penalty mine", "no gradient")
+    assert train("store") == [text]
+    assert "warnings" not in files.read_json(bank)["saes"][0]
+    # In the same place, what warns of nothing leaves no file.
+    cell_plan = plan({"topk": method()})
+    assert train("store") == []
 
 
 def test_an_sae_with_two_names_is_trained_once(workspace, monkeypatch):

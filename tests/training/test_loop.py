@@ -9,7 +9,7 @@ import types
 import numpy as np
 import pytest
 import torch
-from support.errors import refused_naming
+from support.errors import assert_names, refused_naming
 from training.common import REG1, REG2, data, entries, settings
 
 from sae.core.errors import UserError
@@ -376,6 +376,35 @@ def test_an_entry_draws_by_the_seed_whatever_was_drawn_before():
     assert draws_of() == first
     assert draws_of(lam=0.2)[1] == first[1] != draws_of(seed=1)[1]
     assert len(set(first[1])) == 16
+
+
+@pytest.mark.parametrize(
+    ("penalty", "warns"),
+    [
+        (lambda batch: batch.a.detach().sum(dim=1), True),
+        (lambda batch: batch.a.round().sum(dim=1), True),
+        (lambda batch: batch.a.sum(dim=1), False),
+        (lambda batch: batch.coder.W_dec.pow(4).mean().expand(len(batch.a)), False),
+        # It warms up.
+        (lambda batch: batch.a.sum(dim=1) * max(0, batch.step - 9), False),
+    ],
+    ids=["detached", "rounded", "of activations", "of the decoder", "later"],
+)
+def test_a_penalty_that_never_has_a_gradient_is_warned_of(penalty, warns, caplog):
+    entry = types.ModuleType("sae_extensions.penalties.mine")
+    entry.__file__ = "penalties/mine.py"
+    entry.penalty = penalty
+    with_penalty, _ = train(
+        data(), settings(penalty="mine", mask="all", lam=0.1), topk, entry
+    )
+    without, _ = train(data(), settings(), topk)
+
+    # Up to rounding: a penalty gives all activations gradients.
+    assert torch.allclose(with_penalty.W_enc, without.W_enc, atol=1e-5) == warns
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == warns
+    if warns:
+        assert_names(messages[0], "penalty mine (penalties/mine.py)", "no gradient in")
 
 
 @pytest.mark.parametrize(
