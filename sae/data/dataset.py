@@ -341,10 +341,12 @@ def _without_broken(
     if not broken:
         return dataset
     progress.warning(
-        "dataset %s: %d broken images are left out: %s",
+        "dataset %s: %d of %d images cannot be read and are left out, such as %s; its "
+        "manifest lists them",
         name,
         len(broken),
-        ", ".join(broken),
+        len(dataset.index),
+        ", ".join(list(broken)[:3]),
     )
     is_whole = ~dataset.index["path"].isin(broken)
     index = dataset.index[is_whole].reset_index(drop=True)

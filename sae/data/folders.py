@@ -48,7 +48,9 @@ def walk(
         left_behind = sorted(filter(is_left_behind, subfolders + names))
         for name in left_behind:
             path = Path(folder, name).relative_to(root).as_posix()
-            omissions.add("hidden files and folders, and those of programs,", path)
+            omissions.add(
+                "hidden files and folders, and those of programs,", path, expected=True
+            )
         subfolders[:] = [name for name in subfolders if name not in left_behind]
         for subfolder in subfolders:
             _refuse_circle(Path(folder, subfolder))

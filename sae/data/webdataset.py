@@ -111,7 +111,7 @@ def _named_members(path: Path, omissions: Omissions) -> Iterator[_Member]:
             yield _Member(folder + slash + stem, ending.lower(), offset, size)
         else:
             # As what macOS writes beside each file: no sample for WebDataset either.
-            omissions.add("hidden members", f"{path.name}: {name}")
+            omissions.add("hidden members", f"{path.name}: {name}", expected=True)
 
 
 def _members_by_ending(

@@ -155,7 +155,8 @@ def test_what_is_no_file_is_broken_or_refused_and_not_waited_for(
     )
     assert build_dataset(spec | {"max_broken": 1}) == (
         0,
-        "dataset d: 1 broken images are left out: train/odd.jpg\n",
+        "dataset d: 1 of 4 images cannot be read and are left out, such as "
+        "train/odd.jpg; its manifest lists them\n",
     )
     put(tmp_path, "list.csv")
     assert_refused(build_dataset, spec | {"subset": "list.csv"}, f"list.csv {expected}")
@@ -341,6 +342,20 @@ def test_what_programs_leave_behind_is_no_class(tmp_path, build_dataset):
     )
     index = files.read_parquet(tmp_path / "index/index.parquet")
     assert list(index["path"]) == ["train/a/0.png", "val/a/1.png", "test/a/2.png"]
+
+
+def test_pictures_that_a_folder_loses_are_warned_of_and_hidden_files_are_not(
+    tmp_path, monkeypatch, run_step
+):
+    spec = image_folder(tmp_path / "images")
+    for name in ("x.heic", ".DS_Store"):
+        (tmp_path / "images/train/a" / name).write_bytes(png(9))
+    monkeypatch.chdir(tmp_path)
+    command = ["dataset", "--name", "d", "--artifacts", "none", "--out", "index"]
+    command += ["--spec", json.dumps(spec), "--log", "results/logs/dataset/d.log"]
+    assert run_step(*command)[0] == 0
+    (text,) = files.read_json("results/warnings/dataset/d.json")["warnings"]
+    assert_names(text, "1 files that are no picture", "such as 'train/a/x.heic'")
 
 
 def test_an_accent_written_in_two_ways_is_one_class(tmp_path, build_dataset):

@@ -136,6 +136,7 @@ def old(run):
     )
     write("results/bygone/figures/fig5_probe.pdf")
     write("results/bygone/logs/plot/fig1.log")
+    write("results/bygone/warnings/train/emoji/efficientnet_lite0/k8.json")
     write(
         "results/bygone/saes/emoji/efficientnet_lite0/k8/reg1/lambda0.01-lr0.1/seed0/"
         "train.parquet"

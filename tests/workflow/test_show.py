@@ -69,8 +69,10 @@ def test_the_answer_is_short_and_says_where_to_look(tmp_path, monkeypatch):
     metrics.loc[of_reg2, "status"] = "diverged"
     files.write_parquet(tmp_path / "results/x/metrics.parquet", metrics)
     count = len(metrics[of_reg2 & (metrics["split"] == "val")])
-    bank = tmp_path / "results/x/saes/d/b/k8/bank.json"
-    files.write_json(bank, {"facts": {"left_out": {"theirs": "it does not fit"}}})
+    cell = metrics[["dataset", "backbone", "k"]].iloc[0]
+    name = "{}/{}/k{}".format(*cell)
+    warnings = {"warnings": ["theirs is left out: it does not fit"]}
+    files.write_json(f"results/x/warnings/train/{name}.json", warnings)
     lines = list(summary.summarise("x"))
     assert len(lines) <= 25 and max(map(len, lines)) <= 100
     # The endpoints at the first width alone; one of them was not measured.
@@ -83,7 +85,7 @@ def test_the_answer_is_short_and_says_where_to_look(tmp_path, monkeypatch):
         "untrained detection -0.090 (control",
         "0.600 (0.700 with",
         "theirs R² 0.700 (0.800)",
-        "theirs: left out of d/b/k8",
+        f"train {name}: theirs is left out: it does not fit",
         "the price of reg1: latents measured -0.080 [-0.120, -0.040]",
         # What failed stands below the leaderboard.
         f"reg2: {count} of {count} SAEs diverged",

@@ -59,6 +59,39 @@ def test_times_are_those_of_the_experiments_own_banks(tmp_path, monkeypatch):
     assert Path("again.json").read_bytes() == Path("times.json").read_bytes()
 
 
+def test_warnings_are_listed_once_with_the_jobs_that_they_are_of(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    broken = "dataset emoji: 3 of 9 images cannot be read"
+    silent = "{}: mine seed 0: penalty mine had no gradient"
+    warnings_of_file = {
+        "warnings/dataset/emoji": [broken],
+        "warnings/dataset/elsewhere": ["of another experiment"],
+        "warnings/embed/emoji/lite0/0-of-2": ["1 is zero"],
+        "warnings/embed/emoji/lite0/1-of-2": ["1 is zero"],
+        "warnings/embed/emoji/elsewhere": ["of another experiment"],
+        "warnings/imported/theirs": ["it explains nothing"],
+        "demo/warnings/train/emoji/lite0/k8": [silent.format("emoji / lite0 / k8")],
+        "demo/warnings/train/emoji/lite0/k16": [silent.format("emoji / lite0 / k16")],
+        "demo/warnings/train/emoji/lite0/k32": ["of an earlier config"],
+        "demo/warnings/collect": ["of all cells"],
+        "demo/warnings/plot/fig1": ["too many points"],
+    }
+    for name, texts in warnings_of_file.items():
+        files.write_json(f"results/{name}.json", {"warnings": texts})
+    metrics = {"dataset": "emoji", "backbone": "lite0", "k": [8, 16], "method": "theirs"}
+    files.write_parquet("results/demo/metrics.parquet", pd.DataFrame(metrics))
+    files.write_json("results/demo/made_by.json", {"cells": {"emoji / lite0": {}}})
+    assert sorted(times.warnings_of_jobs("demo")) == [
+        "collect: of all cells",
+        "dataset emoji: 3 of 9 images cannot be read",
+        "embed emoji/lite0: 1 is zero",
+        "imported theirs: it explains nothing",
+        "plot fig1: too many points",
+        "train emoji/lite0/k16, train emoji/lite0/k8: mine seed 0: penalty mine had no "
+        "gradient",
+    ]
+
+
 def test_what_an_earlier_config_left_is_not_checked(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     banks = {

@@ -78,6 +78,7 @@ def written_files(figures: Iterable[str]) -> re.Pattern[str]:
         f"{_FIRST_LOOK_FOLDER}/{{below}}",
         *(f"{paths.EXPERIMENT_LOGS}/{{below}}.{ending}" for ending in LOG_ENDINGS),
         f"{paths.EXPERIMENT_LOGS}/times.json",
+        f"{paths.EXPERIMENT_WARNINGS}/{{below}}.json",
     ]
     regexes = []
     for pattern in patterns:

@@ -11,16 +11,16 @@ from typing import Any
 
 import pandas as pd
 
-from sae.bank.plan import LEFT_OUT
 from sae.comparison import fronts, leaderboard
 from sae.comparison.outcomes import headline, read_table
 from sae.comparison.published import interval, plain, signed
 from sae.comparison.scores import OWN_FRONTS, SCORES, diverged
-from sae.core import files, paths
+from sae.core import paths
 from sae.report import feasibility, outcomes
 from sae.report.fronts import NO_COMPARISON, SHOWN_CONTROLS, say_looks
 from sae.report.names import Names
 from sae.scoring.front import ENDPOINTS
+from sae_workflow.times import warnings_of_jobs
 
 MOST_ROWS = 8  # methods
 MOST_REASONS = 2  # methods of which it says why they are not compared
@@ -45,11 +45,11 @@ def summarise(experiment: str) -> Iterator[str]:
     yield from _summarise_fronts(means, controls)
     yield from _summarise_failures(folder)
     yield from _summarise_imported(imported)
-    yield from _summarise_left_out(folder)
     yield ""
     yield f"to look at:  {site} (open it in a browser)"
     yield f"to read on:  {folder}/ has tables/, figures/ and every number in metrics.csv"
     yield f"the paper's claims, by its own rule:  {folder}/claims.md"
+    yield from _summarise_warnings(experiment)
 
 
 def _summarise_fronts(means: pd.DataFrame, controls: pd.DataFrame) -> Iterator[str]:
@@ -171,20 +171,16 @@ def _summarise_imported(imported: pd.DataFrame) -> Iterator[str]:
         yield "  made elsewhere (in brackets the baseline), not tuned here"
 
 
-def _summarise_left_out(folder: Path) -> Iterator[str]:
-    """Yield which cells go without an SAE that was made elsewhere.
-
-    Args:
-        folder: The results of an experiment.
-    """
-    for bank_file in sorted(folder.glob("saes/*/*/k*/bank.json")):
-        facts = files.read_json(bank_file, "bank")["facts"]
-        for method in facts.get(LEFT_OUT, {}):
-            cell = "/".join(bank_file.parts[-4:-1])
-            yield (
-                f"  {method}: left out of {cell}, which it does not fit "
-                "(logs/train says what to do)"
-            )
+def _summarise_warnings(experiment: str) -> Iterator[str]:
+    """Yield what the jobs of an experiment warned of, in this run or before."""
+    warnings = warnings_of_jobs(experiment)
+    if warnings:
+        yield ""
+        yield "Warnings of its jobs, which hold for what they made:"
+    for warning in warnings:
+        yield from textwrap.wrap(
+            warning, WIDTH, initial_indent="  ", subsequent_indent="    "
+        )
 
 
 def shorten(line: str) -> str:

@@ -108,7 +108,7 @@ def list_pictures(tar: Path, spec: Options) -> dict[str, list[TarMember]]:
             f"dataset class_folders, key folders: {tar} has no picture in "
             f"{min(folders_without)}/CLASS/"
         )
-    omissions.tell(f"dataset class_folders, {tar.name}")
+    omissions.tell(f"dataset class_folders, {tar.name}", expected=True)
     return members_of_class
 
 

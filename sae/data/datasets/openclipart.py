@@ -87,7 +87,7 @@ def load(spec: Options, artifacts_root: str | Path | None) -> Dataset:
             omissions.add("pictures of one colour", name)
         else:
             pictures.append(as_near_copy(name, keywords_of(svgs[name]), image))
-    omissions.tell("dataset openclipart")
+    omissions.tell("dataset openclipart", expected=True)
 
     names = [picture.name for picture in pictures] + undrawn
     group = near_copies.groups_of(pictures) + undrawn
@@ -191,7 +191,7 @@ def public_pictures(package: Path, without: list[str]) -> dict[str, bytes]:
         )
     if not public:
         raise UserError(f"{package} has no picture that is marked as public domain")
-    omissions.tell("dataset openclipart")
+    omissions.tell("dataset openclipart", expected=True)
     return public
 
 

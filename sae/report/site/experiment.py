@@ -75,24 +75,24 @@ def write(
         artifacts_root: Folder of fetched artifacts.
         settings: How things are printed, and what the site says of the experiment.
         out: The folder to write.
-        times: JSON of what the jobs took: `jobs`, rows of step, jobs, minutes, longest,
-            memory.
+        times: JSON of the jobs: what they took, `jobs`, rows of step, jobs, minutes,
+            longest, memory; and what they warned of, `warnings`, sentences.
         device: Of PyTorch: cpu, cuda, cuda:1, mps, or auto for the best there is.
 
     Raises:
         UserError: a file is missing or was altered, or backbones saw other test images.
     """
     downloads.check(results, settings.figures)
-    job_times = []
+    jobs = {}
     if times is not None:
-        job_times = files.read_json(times, "times of jobs")["jobs"]
+        jobs = files.read_json(times, "times of jobs")
     experiment = _Experiment(results, activations_root, datasets_root, settings, device)
     with build.folder(out) as site:
         for number, cell in enumerate(experiment.cells):
             experiment.add_cell(site, number, cell)
         for number, dataset in enumerate(experiment.tests):
             experiment.add_images(site, number, dataset, artifacts_root)
-        contents = experiment.overview(job_times)
+        contents = experiment.overview(jobs)
         contents.downloads = downloads.write(site, results, settings.figures)
         build.shell(site, contents)
 
@@ -413,11 +413,11 @@ class _Experiment:
 
     # -- the first view
 
-    def overview(self, job_times: list[dict[str, Any]]) -> Overview:
+    def overview(self, jobs: Mapping[str, Any]) -> Overview:
         """Return the overview, but for `downloads`.
 
         Args:
-            job_times: Rows of what the jobs took.
+            jobs: What the jobs took, and what they warned of.
         """
         names = self.names
         metrics = self.tables.metrics
@@ -466,10 +466,10 @@ class _Experiment:
                 metrics, points, self._judged, self.places, self.extension_metrics
             ),
             glossary={**paper_methods(names), **GLOSSARY},
-            provenance=self._provenance(job_times),
+            provenance=self._provenance(jobs),
         )
 
-    def _provenance(self, job_times: list[dict[str, Any]]) -> dict[str, Any]:
+    def _provenance(self, jobs: Mapping[str, Any]) -> dict[str, Any]:
         manifests = [
             files.read_json(
                 self.activations / dataset / backbone / "train/manifest.json",
@@ -496,10 +496,11 @@ class _Experiment:
                 {field: source_by_name[name][field] for field in fields}
                 for name in sorted(source_by_name)
             ],
-            "times": job_times,
+            "times": jobs.get("jobs", []),
             "machine": build.machine(),
             "rebuild": f"make run EXPERIMENT={self.names.experiment}",
             "left_out": self._sentences_left_out,
+            "warnings": jobs.get("warnings", []),
         }
 
 

@@ -15,6 +15,9 @@ async function showFiles() {
   const { rebuild, config, times, machine, versions, embeddings } = provenance;
   const versionTexts = Object.entries(versions ?? {}).map((pair) => pair.join(" "));
   return SITE.page("Files, settings, credits",
+    provenance.warnings?.length > 0
+      && section("Warnings", note("What the jobs warned of that made all this."),
+        h("ul", provenance.warnings.map((text) => h("li", { dir: "auto" }, text)))),
     rebuild && section("Make it again", h("pre", { tabindex: 0 }, rebuild)),
     tables.length > 0 && section("Tables", h("ul.downloads", tables)),
     figures.length > 0 && section("Figures",
