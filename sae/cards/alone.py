@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from sae.cards.images import split_one_set
+from sae.cards.images import check_concepts_count, split_one_set
 from sae.cards.make import check_is_pooled, make_card
 from sae.models.apply import Encoder, coder_of
 from sae.models.coder import Coder
@@ -82,6 +82,8 @@ def card(
         keywords=keywords,
         trained_on=trained_on,
     )
+    if concepts is not None:
+        check_concepts_count(card_images, "concepts")
     made = make_card(
         coder,
         card_images,

@@ -21,6 +21,7 @@ from sae.data.parts import PartialArray
 from sae.data.splits import SPLITS, grouped_split
 from sae.data.store import Activations
 from sae.scoring.judges import check_judges
+from sae.scoring.metrics import concepts as concepts_metric
 from sae.scoring.metrics.concepts import group_numbers, take_rows
 from sae.scoring.repeats import check_apart, join_repeats
 
@@ -29,6 +30,7 @@ SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
 LEAST_ROWS = 500
 # The interval of a card leaves out a tenth of the groups of test images in turn.
 LEAST_TEST_GROUPS = 10
+NAMES_OF_SPLITS = {"train": "training", "val": "validation", "test": "test"}
 
 
 @dataclass(frozen=True)
@@ -233,6 +235,59 @@ def says_repeats(repeat_count: int, count: int) -> list[str]:
         f"{repeat_count:,} of {count:,} images have the embedding of another one: "
         "identical ones count as one group."
     ]
+
+
+def check_concepts_count(images: CardImages, name: str) -> None:
+    """Refuse keywords of a user of which none counts.
+
+    Args:
+        images: With the keywords.
+        name: What messages call the keywords.
+
+    Raises:
+        UserError: On the test images none does.
+    """
+    if not _concepts_that_count(images, "test"):
+        raise UserError(
+            f"{name}: no keyword counts on the test images. "
+            f"{_needs_of_concepts(images, 'test')}"
+        )
+
+
+def says_uncounted_concepts(images: CardImages) -> list[str]:
+    """Return what is to be said where keywords are given and none of them counts."""
+    for split, consequence in (
+        ("test", "There are no names and no match with concepts"),
+        ("val", "There is no match with concepts, by which Top-k would be chosen"),
+    ):
+        if images.concepts and not _concepts_that_count(images, split):
+            return [
+                f"{consequence}: no keyword counts on the {NAMES_OF_SPLITS[split]} "
+                f"images. {_needs_of_concepts(images, split)}."
+            ]
+    return []
+
+
+def _concepts_that_count(images: CardImages, split: str) -> int:
+    options = concepts_metric.Options()
+    train = concepts_metric.training_side(
+        images.splits["train"], images.concepts["train"], options
+    )
+    places, _ = concepts_metric.held_out_side(
+        images.splits[split], images.concepts[split], train, options
+    )
+    return len(places)
+
+
+def _needs_of_concepts(images: CardImages, split: str) -> str:
+    options = concepts_metric.Options()
+    return (
+        f"One counts that {options.least_train} of the "
+        f"{len(images.splits['train'].index):,} training images have and "
+        f"{options.least_split} of the {len(images.splits[split].index):,} "
+        f"{NAMES_OF_SPLITS[split]} images, in {options.least_train_groups} and "
+        f"{options.least_split_groups} groups, and that not all of them have"
+    )
 
 
 def training_folder(images: CardImages, root: Path) -> Path:

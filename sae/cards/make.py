@@ -13,7 +13,12 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from sae.cards.images import LEAST_TEST_GROUPS, CardImages, check_group_count
+from sae.cards.images import (
+    LEAST_TEST_GROUPS,
+    CardImages,
+    check_group_count,
+    says_uncounted_concepts,
+)
 from sae.cards.latents import CardLatents, choose_latents
 from sae.cards.measure import (
     Measured,
@@ -188,7 +193,7 @@ def make_card(
             method: {score: _mean(saes, score) for score in ("r2", *COMPARED, *BESIDE)}
             for method, saes in controls.items()
         },
-        "notes": list(images.notes),
+        "notes": [*images.notes, *says_uncounted_concepts(images)],
         "latents": latents.as_lists(),
         "columns": {
             name: value for name, value in yours.on_test().items() if np.isscalar(value)

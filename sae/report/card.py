@@ -11,6 +11,7 @@ import pandas as pd
 
 from sae.cards.images import (
     CardImages,
+    check_concepts_count,
     check_row_count,
     says_repeats,
     split_one_set,
@@ -126,6 +127,8 @@ def card(
         )
     else:
         card_images = _images_of_one_set(viewed, judge, keywords, trained_on)
+    if concepts is not None:
+        check_concepts_count(card_images, f"--concepts {concepts}")
     made = make_card(
         coder,
         card_images,

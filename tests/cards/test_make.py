@@ -8,7 +8,7 @@ import pytest
 import torch
 from scoring.examples import TinyBank
 from support.embeddings import write_split
-from support.errors import refused_naming
+from support.errors import assert_names, refused_naming
 
 import sae
 from sae.cards import images as images_of_cards
@@ -179,6 +179,40 @@ def test_topk_may_leave_as_many_latents_silent_as_the_sae(tmp_path, quickly):
     content = sae.card(coder, x, store=tmp_path / "store")
     assert content["references"]["least_firing"] == pytest.approx(0.48)
     assert any("Of your latents 50.0% fire" in note for note in notes(content))
+
+
+def test_keywords_that_do_not_count_are_said_or_refused(tmp_path, quickly):
+    x, keywords = generate()
+    coder = half_trained(x)
+    split = np.resize(["train", "train", "train", "val", "test"], N)
+    of_others = [
+        [] if part == "val" else words
+        for part, words in zip(split, keywords, strict=True)
+    ]
+    content = sae.card(
+        coder, x, concepts=of_others, split=split, store=tmp_path / "store"
+    )
+    assert "concepts_match" not in {row["score"] for row in content["readings"]}
+    assert_names(
+        " ".join(notes(content)),
+        "no match with concepts",
+        "no keyword counts on the validation images",
+        "5 of the 120 validation images",
+    )
+
+    np.save(tmp_path / "x.npy", x)
+    saefile.save(coder, tmp_path / "sae.safetensors")
+    (tmp_path / "rare.csv").write_text("image,concept\n0,rare\n")
+    with refused_naming("rare.csv", "no keyword counts on the test images"):
+        card(
+            sae=str(tmp_path / "sae.safetensors"),
+            activations=tmp_path / "x.npy",
+            concepts=tmp_path / "rare.csv",
+            out=tmp_path / "card",
+            store_dir=tmp_path / "store",
+        )
+    with refused_naming("concepts", "no keyword counts on the test images"):
+        sae.card(coder, x, concepts=[["rare"], *[[]] * (N - 1)])
 
 
 def test_the_command_writes_a_card_with_which_a_site_begins(tmp_path, quickly, capsys):

@@ -78,7 +78,12 @@ def test_warnings_are_listed_once_with_the_jobs_that_they_are_of(tmp_path, monke
     }
     for name, texts in warnings_of_file.items():
         files.write_json(f"results/{name}.json", {"warnings": texts})
-    metrics = {"dataset": "emoji", "backbone": "lite0", "k": [8, 16], "method": "theirs"}
+    metrics = {
+        "dataset": "emoji",
+        "backbone": "lite0",
+        "k": [8, 16],
+        "method": "theirs",
+    }
     files.write_parquet("results/demo/metrics.parquet", pd.DataFrame(metrics))
     files.write_json("results/demo/made_by.json", {"cells": {"emoji / lite0": {}}})
     assert sorted(times.warnings_of_jobs("demo")) == [
