@@ -60,6 +60,7 @@ progress = logging.getLogger("sae.progress")
 COMMAND = "explore"
 METRICS = ("reconstruction", "monosemanticity", "purity", "density")
 TRIAL = "as given"
+MOST_HEATMAPS = 2000  # pictures
 
 OpenImage = Callable[[str], Image.Image]
 
@@ -76,7 +77,7 @@ def explore(
     concepts: Path | None = None,
     backbone: str = "",
     positions: Path | None = None,
-    heatmaps: Count = 2000,
+    heatmaps: Count | None = None,
     card: Path | None = None,
     device: str = "cpu",
 ) -> None:
@@ -110,7 +111,8 @@ def explore(
         positions: instead, for embeddings that were made elsewhere: a .npy file
             (N, h, w, d) of vectors at h x w positions of each of their N images, all of
             a picture from its upper left to its lower right.
-        heatmaps: so many pictures get heatmaps, at most.
+        heatmaps: so many pictures get heatmaps, at most; by default 2000. It goes with
+            `backbone` or `positions`.
         card: a folder that `python -m sae card` wrote of one of them; the site begins
             with it.
         device: of PyTorch: cpu, cuda, cuda:1, mps, or auto for the best there is.
@@ -124,6 +126,11 @@ def explore(
     check_given([activations], concepts)
     if not sae:
         raise UserError("--sae names no SAE: give one file or folder or more")
+    if heatmaps is not None and not backbone and positions is None:
+        raise UserError(
+            f"--heatmaps {heatmaps}: where in pictures latents fire nobody knows: give "
+            "--backbone or --positions, too"
+        )
     coders = [convert.load(place).to(device) for place in sae]
     made_card = None if card is None else card_page.read_of_any(card, coders)
     methods = _method_names(sae, coders, method)
@@ -140,7 +147,14 @@ def explore(
         )
 
     maps, facts = _draw_heatmaps(
-        coders, test, viewed, backbone, positions, heatmaps, artifacts, device
+        coders,
+        test,
+        viewed,
+        backbone,
+        positions,
+        heatmaps or MOST_HEATMAPS,
+        artifacts,
+        device,
     )
     shown = []
     metric_rows = []

@@ -167,6 +167,7 @@ def test_what_does_not_fit_is_refused(place):
         ({"method": ["a", "b"]}, "1 SAEs have 2 different names"),
         ({"sae": saes * 2, "method": ["a", "a"]}, "2 SAEs have 1 different names"),
         ({"sae": []}, "give one file or folder or more"),
+        ({"heatmaps": 10}, "--heatmaps 10.*give --backbone or --positions"),
         ({"images": place / "photos/0"}, "has 20 images for the 40 rows"),
         ({"activations": place}, "manifest of activations"),
     ):
