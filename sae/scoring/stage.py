@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field
 
 from sae.bank.read import Bank
@@ -134,6 +135,7 @@ def run(
         stage_tables = scorer.score(bank, work)
     for name, table in zip(TABLES_OF_STAGE, stage_tables, strict=True):
         files.write_parquet(out / f"{name}.parquet", table)
+    _tell_of_no_scores(bank, sorted(scorer.scored_by), stage_tables)
 
     progress.info(
         "%s / %s / k%d: %s of %d SAEs: %d of %d rows computed",
@@ -145,6 +147,37 @@ def run(
         scorer.computed,
         scorer.row_count,
     )
+
+
+def _tell_of_no_scores(bank: Bank, metrics: Iterable[str], tables: StageTables) -> None:
+    """Warn of metrics that gave nothing, and of scores that are NaN for all SAEs."""
+    # {metric: its scores without a value}
+    empty: dict[str, list[str]] = {}
+    for table in tables:
+        for name, metric in rows.owners_of(table).items():
+            empty_of_metric = empty.setdefault(metric, [])
+            values = table.column(name) if name in table.column_names else []
+            if table is tables.curves:
+                values = table.filter(pc.equal(table["curve"], name))["y"]
+            # A latent without a text has no name, say.
+            is_of_numbers = len(values) and not pa.types.is_string(values.type)
+            if is_of_numbers and pc.all(pc.is_null(values, nan_is_null=True)).as_py():
+                empty_of_metric.append(name)
+
+    place = f"{bank.dataset} / {bank.backbone} / k{bank.k}"
+    for metric in metrics:
+        if metric not in empty:
+            progress.warning(
+                "%s: metric %s gives no score of any SAE: it may need labels or "
+                "keywords, which the dataset lacks",
+                place,
+                metric,
+            )
+        elif empty[metric]:
+            names = ", ".join(dict.fromkeys(empty[metric]))
+            progress.warning(
+                "%s: metric %s gives NaN for every SAE: %s", place, metric, names
+            )
 
 
 def options_of(name: str, record: Mapping[str, Any] | None) -> Options:
@@ -165,6 +198,7 @@ class Scorer:
     Attributes:
         row_count: the number of rows that were asked for.
         computed: the number of those that were computed.
+        scored_by: the metrics of these rows.
 
     Args:
         options: {metric: its options}, in the order of their columns.
@@ -222,6 +256,7 @@ class Scorer:
         self._kept_for_all: dict[Hashable, Any] = {}
         self.row_count = 0
         self.computed = 0
+        self.scored_by: set[str] = set()
 
     @contextmanager
     def kept(self) -> Iterator[None]:
@@ -283,6 +318,7 @@ class Scorer:
                 key = self._key(name, split, bank, banked_sae)
                 row_store = self._row_stores[name]
                 self.row_count += 1
+                self.scored_by.add(name)
                 if key not in row_store:
                     if subject is None:
                         subject = self._open(bank, banked_sae)

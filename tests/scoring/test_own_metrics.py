@@ -115,6 +115,35 @@ def test_a_metric_that_draws_gives_the_same_whatever_is_computed_before(
     assert alone == first.loc[("default", "test")].to_dict()
 
 
+def test_metrics_that_give_nothing_or_nan_alone_are_warned_of(
+    cell, write_metrics, caplog
+):
+    choose_judged(cell)
+    none_of_latents = "{'b': PerLatent([np.nan] * 16), 'c': 1.0}"
+    metrics = write_metrics(
+        empty="{}",
+        scalar="{'a': np.nan, 'd': None}",
+        of_latents=none_of_latents,
+        points="{'e': Curve([1], [np.nan])}",
+        texts="{'f': PerLatent([None] * 15 + ['x'])}",
+        good="{'g': 0.0 if split == 'val' else np.nan}",
+    )
+    for _ in range(2):  # Then from the row store.
+        caplog.clear()
+        cell.run(metrics=metrics)
+        texts = [
+            record.getMessage().partition(": ")[2]
+            for record in caplog.records
+            if record.levelno == logging.WARNING
+        ]
+        assert [text.partition(": it")[0] for text in texts] == [
+            "metric empty gives no score of any SAE",
+            "metric of_latents gives NaN for every SAE: b",
+            "metric points gives NaN for every SAE: e",
+            "metric scalar gives NaN for every SAE: a, d",
+        ]
+
+
 def test_a_score_a_curve_and_a_column_of_latents_may_share_a_name(cell, write_metrics):
     choose_judged(cell)
     metrics = write_metrics(
