@@ -1,5 +1,6 @@
 """Check what users pass to the library: an error names the argument and its value."""
 
+import logging
 import operator
 import os
 import reprlib
@@ -10,6 +11,9 @@ import numpy as np
 
 from sae.core import workers
 from sae.core.errors import UserError
+
+progress = logging.getLogger("sae.progress")
+_ROWS_CHECKED = 65536
 
 
 def device_name(device: Any) -> str:
@@ -73,6 +77,30 @@ def file_path(name: str, value: Any) -> Path:
     if not isinstance(text, str) or not text or "\0" in text:
         raise UserError(f"{name} is {text!r}; give the path of a file or folder")
     return Path(text)
+
+
+def tell_of_zero_rows(name: str, values: np.ndarray) -> None:
+    """Warn of embeddings that are zero as a whole, as those of lost images often are.
+
+    Args:
+        name: what the message calls the embeddings.
+        values: (N, d).
+    """
+    is_zero = np.concatenate(
+        [
+            ~values[start : start + _ROWS_CHECKED].any(axis=1)
+            for start in range(0, len(values), _ROWS_CHECKED)
+        ]
+    )
+    if is_zero.any():
+        progress.warning(
+            "%s: %d of %d embeddings are all zero, first that of row %d (from 0): leave "
+            "out images that were not embedded",
+            name,
+            is_zero.sum(),
+            len(values),
+            is_zero.argmax(),
+        )
 
 
 def first_faint_row(values: np.ndarray, dtype: Any) -> int | None:

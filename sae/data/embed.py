@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from sae.core import files
+from sae.core import arguments, files
 from sae.core.errors import UserError
 from sae.data import artifacts, store
 
@@ -52,6 +52,10 @@ def embed(job: Job, shard: int | None = None) -> None:
     all_shards = [Shard(extraction, number) for number in range(job.shards)]
     if shard is None:
         _embed_all(extraction, source, all_shards)
+        for split in SPLITS:
+            arguments.tell_of_zero_rows(
+                f"{extraction.title}, {split}", store.read(job.out / split).embeddings
+            )
     else:
         with all_shards[shard].lock():
             # Another process may have finished while this one waited for the lock.

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 
 from sae.config.entries import stage_of
-from sae.core import registry
+from sae.core import arguments, registry
 from sae.core.errors import UserError
 from sae.data.concepts import SplitConcepts, from_keywords
 from sae.data.store import Activations
@@ -352,6 +352,7 @@ def data(
     """
     embeddings = check_embeddings(embeddings, d, name).astype(np.float32, copy=False)
     check_variance(name, embeddings, norm)
+    arguments.tell_of_zero_rows(name, embeddings)
 
     row_count = len(embeddings)
     number = np.arange(row_count)

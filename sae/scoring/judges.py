@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from sae.core import arguments
 from sae.core.errors import UserError
 from sae.data.store import rows_of
 from sae.models.apply import check_embeddings, check_variance
@@ -72,6 +73,7 @@ def check_judges(
                     "leave one out"
                 )
         check_judge(name, array, own)
+        arguments.tell_of_zero_rows(name, array)
         checked[name] = array
     return checked
 

@@ -99,6 +99,7 @@ def train(
             an argument is not right; or the training diverged.
     """
     array = check_embeddings(embeddings, None, "embeddings")
+    arguments.tell_of_zero_rows("embeddings", array)
     device_name = arguments.device_name(device)
     if (penalty is None) != (lam is None):
         raise UserError(
