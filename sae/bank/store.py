@@ -3,8 +3,9 @@
 `store/{key}/` holds one SAE in three files: `sae.safetensors`, which a diverged SAE has
 not; its training log `train.parquet`; and `result.json`: `status`, `step`, `m`,
 `sha256` and `made_by` as of `sae.bank.sae.Sae`, the versions of libraries (`made_with`,
-recorded only), what its training warned of, and the last scores of the log. A folder appears whole or not at all, so
-a killed job loses the SAE that it was training and no other.
+recorded only), what its training warned of, and the last scores of the log. A folder
+appears whole or not at all, so a killed job loses the SAE that it was training and no
+other.
 
 The key is a hash of all that made the SAE: the hashes of embeddings and index,
 settings, versions of code, and class of device. The thresholds of some SAEs are fixed

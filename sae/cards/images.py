@@ -30,7 +30,7 @@ SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
 LEAST_ROWS = 500
 # The interval of a card leaves out a tenth of the groups of test images in turn.
 LEAST_TEST_GROUPS = 10
-NAMES_OF_SPLITS = {"train": "training", "val": "validation", "test": "test"}
+_HELD_OUT = {"val": "validation", "test": "test"}
 
 
 @dataclass(frozen=True)
@@ -262,8 +262,8 @@ def says_uncounted_concepts(images: CardImages) -> list[str]:
     ):
         if images.concepts and not _concepts_that_count(images, split):
             return [
-                f"{consequence}: no keyword counts on the {NAMES_OF_SPLITS[split]} "
-                f"images. {_needs_of_concepts(images, split)}."
+                f"{consequence}: no keyword counts on the {_HELD_OUT[split]} images. "
+                f"{_needs_of_concepts(images, split)}."
             ]
     return []
 
@@ -282,11 +282,11 @@ def _concepts_that_count(images: CardImages, split: str) -> int:
 def _needs_of_concepts(images: CardImages, split: str) -> str:
     options = concepts_metric.Options()
     return (
-        f"One counts that {options.least_train} of the "
-        f"{len(images.splits['train'].index):,} training images have and "
-        f"{options.least_split} of the {len(images.splits[split].index):,} "
-        f"{NAMES_OF_SPLITS[split]} images, in {options.least_train_groups} and "
-        f"{options.least_split_groups} groups, and that not all of them have"
+        f"A keyword counts if {options.least_train} or more of the "
+        f"{len(images.splits['train'].index):,} training images have it, in "
+        f"{options.least_train_groups} groups; {options.least_split} or more of the "
+        f"{len(images.splits[split].index):,} {_HELD_OUT[split]} images, in "
+        f"{options.least_split_groups} groups; and not all of them"
     )
 
 

@@ -150,6 +150,11 @@ def module_name(kind: str, name: str) -> str:
     )
 
 
+def is_own(kind: str, name: str) -> bool:
+    """Say whether an entry lies in the user's folder of extensions."""
+    return module_name(kind, name).startswith(EXTENSIONS)
+
+
 def load(kind: str, name: str) -> types.ModuleType:
     """Import and return the module of an entry.
 

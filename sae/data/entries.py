@@ -238,7 +238,7 @@ def class_with_options(common: type[_Model], kind: str, name: str) -> type[_Mode
         UserError: the entry's file is not right, or an option in it has a name that is
             taken.
     """
-    if registry.module_name(kind, name).startswith(registry.EXTENSIONS):
+    if registry.is_own(kind, name):
         # It may be another entry at the next call (`registry.extend`).
         return _make_class(common, kind, name)
     return _library_class(common, kind, name)

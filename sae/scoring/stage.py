@@ -10,7 +10,7 @@ import functools
 import json
 import logging
 import math
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -135,7 +135,10 @@ def run(
         stage_tables = scorer.score(bank, work)
     for name, table in zip(TABLES_OF_STAGE, stage_tables, strict=True):
         files.write_parquet(out / f"{name}.parquet", table)
-    _tell_of_no_scores(bank, sorted(scorer.scored_by), stage_tables)
+    own_metrics = [
+        name for name in sorted(scorer.scored_by) if registry.is_own("metric", name)
+    ]
+    _tell_of_no_scores(bank, own_metrics, stage_tables)
 
     progress.info(
         "%s / %s / k%d: %s of %d SAEs: %d of %d rows computed",
@@ -149,15 +152,22 @@ def run(
     )
 
 
-def _tell_of_no_scores(bank: Bank, metrics: Iterable[str], tables: StageTables) -> None:
-    """Warn of metrics of one's own that gave nothing, or NaN for all SAEs.
+def _tell_of_no_scores(
+    bank: Bank, metrics: Collection[str], tables: StageTables
+) -> None:
+    """Warn of metrics that gave nothing, or a score that is NaN for all SAEs.
 
-    The project's say what they need before a run.
+    Args:
+        bank: What was scored.
+        metrics: Of one's own; what the project's need is said before a run.
+        tables: What all metrics gave.
     """
-    # {metric: its scores without a value}
+    # {metric: its scores without a value}; a metric that gave nothing is not in it.
     empty: dict[str, list[str]] = {}
     for table in tables:
         for name, metric in rows.owners_of(table).items():
+            if metric not in metrics:
+                continue
             empty_of_metric = empty.setdefault(metric, [])
             if table is tables.curves:
                 values = table.filter(pc.equal(table["curve"], name))["y"]
@@ -172,8 +182,6 @@ def _tell_of_no_scores(bank: Bank, metrics: Iterable[str], tables: StageTables) 
 
     place = f"{bank.dataset} / {bank.backbone} / k{bank.k}"
     for metric in metrics:
-        if not registry.module_name("metric", metric).startswith(registry.EXTENSIONS):
-            continue
         if metric not in empty:
             progress.warning("%s: metric %s gives no score of any SAE", place, metric)
         elif empty[metric]:

@@ -174,7 +174,7 @@ def _summarise_warnings(experiment: str) -> Iterator[str]:
     warnings = warnings_of_jobs(experiment)
     if warnings:
         yield ""
-        yield "Warnings of its jobs, which hold for what they made:"
+        yield "Warnings of the jobs that made these results:"
     for warning in warnings:
         yield from textwrap.wrap(
             warning, WIDTH, initial_indent="  ", subsequent_indent="    "

@@ -169,9 +169,7 @@ def extension_metrics(metric_by_column: Mapping[str, str]) -> dict[str, str]:
         metric_by_column: {column: the metric that gave it}, as made_by.json has it.
     """
     extensions = {
-        name
-        for name in registry.names("metric")
-        if registry.module_name("metric", name).startswith(registry.EXTENSIONS)
+        name for name in registry.names("metric") if registry.is_own("metric", name)
     }
     return {
         column: _first_sentence(metric)
