@@ -42,10 +42,12 @@ def which_saes(means: pd.DataFrame) -> str:
     """Say in one line of which SAEs a row is.
 
     Args:
-        means: Of `sae.comparison.verdicts.means`.
+        means: Of `sae.comparison.verdicts.means`, with an effect in some cell.
     """
-    rows = means[(means["cells"] > 0) & ~means["control"].astype(bool)]
-    seeds = int(rows["seeds"].min()) if len(rows) else 0
+    rows = means[means["cells"] > 0]
+    of_methods = rows[~rows["control"].astype(bool)]
+    rows = of_methods if len(of_methods) else rows
+    seeds = int(rows["seeds"].min())
     kind = "fresh seeds" if rows["fresh"].all() else "seeds, the tuning's own"
     if seeds == 1:
         kind = kind.replace("seeds", "seed", 1)
@@ -251,7 +253,7 @@ def score_table(
     scores = list(scores or shown_scores(means))
     lines = []
     for (baseline, family), rows in means.groupby(["baseline", "family"], sort=False):
-        levels = rows.drop_duplicates("score").set_index("score")["level"]
+        levels = _levels(rows)
         line = {"method": names.method(str(baseline)), "backbones": family}
         line |= {
             SCORES[name].label: plain(levels.get(name, float("nan"))) for name in scores
@@ -346,7 +348,7 @@ def pixel_sentence(means: pd.DataFrame) -> list[str]:
     Args:
         means: Of `sae.comparison.verdicts.means`.
     """
-    levels = of_mean(means).drop_duplicates("score").set_index("score")["level"]
+    levels = _levels(of_mean(means))
     if not {DETECTION, PIXELS} <= set(levels.dropna().index):
         return []
     return [
@@ -360,6 +362,12 @@ def effects_of(means: pd.DataFrame, scores: Iterable[str]) -> pd.DataFrame:
     """Return the rows of the mean of families of some scores."""
     rows = of_mean(means)
     return rows[rows["score"].isin(list(scores))]
+
+
+def _levels(rows: pd.DataFrame) -> pd.Series:
+    """Return the baseline's own scores, in as many cells as any method has them."""
+    most_cells_first = rows.sort_values("cells", ascending=False, kind="stable")
+    return most_cells_first.drop_duplicates("score").set_index("score")["level"]
 
 
 def _label(rows: pd.DataFrame, names: Names) -> str:

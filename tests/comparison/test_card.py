@@ -11,11 +11,13 @@ from sae.comparison.card import Reading
 
 def test_between_untrained_and_topk():
     reading = Reading("ms", 0.65, 0.5, 0.7)
-    assert reading.way == pytest.approx(0.15 / 0.2)
-    # Where Top-k has no more than an untrained SAE, there is no way.
-    for untrained in (0.7, 0.8):
+    assert reading.way == pytest.approx(0.75)
+    # Of latents that are nested fewer are better.
+    assert Reading("nested", 0.2, 0.5, 0.1).way == pytest.approx(0.75)
+    # Where Top-k has no more than an untrained SAE, or there is none, there is no way.
+    for untrained in (0.695, 0.7, 0.8):
         assert isnan(Reading("ms", 0.65, untrained, 0.7).way)
-    assert isnan(Reading("ms", 0.65, 0.5, nan).way)
+    assert isnan(Reading("ms", 0.65, 0.5).way)
 
 
 def test_the_interval_is_of_images_and_seeds():

@@ -3,30 +3,50 @@
 import pytest
 
 from sae.comparison import card
-from sae.report.card_words import headline, sentences
+from sae.report.card_words import headline, notes, sentences, table
 
 
-def content_of(word, *, seeds=3, chosen="a", **reading):
-    """Return a card of one score, of an SAE with R2 .773."""
+def content_of(word, *, chosen="lr0.001", seeds=3, **reading):
+    """Return a card of one score, of an SAE with R2 .773 on validation.
+
+    Args:
+        word: What is said of the score.
+        chosen: The trial of Top-k that reconstructs as well, if any.
+        seeds: How many SAEs trained at it.
+        reading: Other values of the score.
+    """
     return {
         "scores": {
             "r2": 0.78,
             "r2_val": 0.773,
             "best_r2": 0.77,
+            "r2_topk": 0.765,
             "r2_untrained": 0.2,
             "l0": 16.0,
             "live_latents": 96,
             "m": 100,
         },
-        "references": {"seeds": seeds, "chosen": chosen},
+        "images": {"judges": ["dinov2"], "looks": True, "concepts": True},
+        "references": {
+            "trials": [{}, {}],
+            "chosen": chosen,
+            "seeds": seeds,
+            "m": 100,
+            "k": 16,
+            "steps": 250,
+            "still_improving": False,
+        },
         "controls": {},
-        "judges_at_chance": ["dinov2"],
+        "notes": [],
+        "judges_at_chance": [],
         "readings": [
             {
                 "score": "ms",
                 "word": word,
                 "value": 0.65,
+                "untrained": 0.5,
                 "topk": 0.7,
+                "difference": -0.05,
                 "way": 0.75,
                 "low": -0.06,
                 "high": -0.04,
@@ -37,36 +57,57 @@ def content_of(word, *, seeds=3, chosen="a", **reading):
 
 
 @pytest.mark.parametrize(
-    ("word", "changed", "sentence"),
+    ("content", "sentence"),
     [
         (
-            card.BELOW,
-            {},
-            "MS: tuned Top-k has .700; yours has .650, three quarters of the way from "
-            "an untrained SAE. Below tuned Top-k [-.060, -.040].",
+            content_of(card.BELOW),
+            "MS: tuned Top-k has .700; yours has .650, three quarters of the way from an "
+            "untrained SAE. Below tuned Top-k [-.060, -.040].",
         ),
         (
-            card.INCONCLUSIVE,
-            {"way": None, "low": -0.06, "high": 0.01},
-            "MS: tuned Top-k has .700; yours has .650. Inconclusive: anything from "
-            "-.060 to +.010 fits.",
+            content_of(card.INCONCLUSIVE, low=-0.06, high=0.02),
+            "MS: tuned Top-k has .700; yours has .650, three quarters of the way from an "
+            "untrained SAE. Inconclusive: anything from -.060 to +.020 fits.",
         ),
         (
-            card.NOT_COMPARABLE,
-            {"seeds": 0, "chosen": None},
-            "MS: not comparable: no Top-k here reconstructs as well as yours, whose R2 "
-            "is .773.",
+            content_of(card.NOT_COMPARABLE, chosen=None, seeds=0),
+            "MS: not comparable: no Top-k here reconstructs as well as yours, whose R2 is "
+            ".773.",
         ),
         (
-            card.NO_VERDICT,
-            {},
-            "MS: no verdict: the encoder dinov2 does not know these images, or its rows "
-            "are in another order: by it even the best Top-k here may be at chance, .5.",
+            content_of(card.NOT_COMPARABLE, seeds=0),
+            "MS: not comparable: Top-k diverged with other seeds.",
+        ),
+        (
+            content_of(card.NOT_COMPARABLE),
+            "MS: not comparable: Top-k has too few latents that it is measured of.",
         ),
     ],
 )
-def test_a_sentence_says_beside_what_and_how_sure(word, changed, sentence):
-    assert sentences(content_of(word, **changed))[1] == sentence
+def test_a_sentence_says_where_the_sae_stands(content, sentence):
+    assert sentences(content)[1] == sentence
+
+
+def test_the_note_says_which_saes_the_column_of_topk_is_of():
+    content = content_of(card.BELOW)
+    head, r2, ms = table(content)
+    assert head[3] == "Top-k *"
+    assert r2[:4] == ["R2", ".200", ".780", ".765"]
+    assert ms[1:] == [
+        ".500",
+        ".650",
+        ".700",
+        "-.050 [-.060, -.040]",
+        "below tuned Top-k",
+    ]
+    note = notes(content)[0]
+    assert "Of 2 trials of Top-k" in note and "mean of 3 other seeds" in note
+    assert "the one of highest detection whose R2 is at least yours minus 0.01" in note
+    content["images"]["judges"] = []
+    assert "the one of highest R2 whose R2" in notes(content)[0]
+    assert not any("Above what Top-k reaches" in note for note in notes(content))
+    content["references"]["chosen"] = None
+    assert any("Above what Top-k reaches" in note for note in notes(content))
 
 
 def test_the_headline_has_the_r2_and_the_verdicts():
@@ -75,14 +116,17 @@ def test_the_headline_has_the_r2_and_the_verdicts():
     content["readings"] += [other, other | {"score": "names_share", "word": ""}]
     assert headline(content) == (
         "Yours has an R2 of .773 on validation images, where tuned Top-k reaches .770, "
-        "and is below tuned Top-k in MS, detection."
+        "and is below tuned "
+        "Top-k in MS, detection."
     )
 
 
 def test_without_a_verdict_the_headline_says_why():
     content = content_of(card.NO_VERDICT, score="detection")
+    content["judges_at_chance"] = ["dinov2"]
     assert headline(content) == (
         "Yours has an R2 of .773 on validation images, where tuned Top-k reaches .770. "
         "Detection: no verdict: the encoder dinov2 does not know these images, or its "
         "rows are in another order."
     )
+    assert sentences(content)[1].startswith("Detection: no verdict: the encoder din")

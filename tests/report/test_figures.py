@@ -12,7 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 from report import hostile
-from report.compared import MADE_BY, compared_rows
+from report.compared import MADE_BY, choices_of, compared_rows
 from support.errors import refused_naming
 
 from sae.core import files, registry
@@ -289,10 +289,7 @@ def write_compared(folder, gains):
     shift = np.where(is_lower, -0.05, 0.05) * (metrics["method"] == "mine")
     metrics["detection"] += shift
     files.write_parquet(folder / "metrics.parquet", metrics)
-    tuned = metrics[(metrics["split"] == "val") & (metrics["method"] != "raw")]
-    selection = tuned[["dataset", "backbone", "k", "method", "trial", "r2"]].assign(
-        protocol="tuned", role="chosen", status="chosen", bar=0.8, seeds="0", fresh=True
-    )
+    selection = choices_of(metrics[metrics["method"] != "raw"])
     files.write_parquet(folder / "selection.parquet", selection)
     methods = {
         "topk": {},

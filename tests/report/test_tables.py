@@ -12,14 +12,13 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT
-from report.compared import MADE_BY
+from report.compared import MADE_BY, choices_of, compared_rows
 
 from sae.comparison import paper_tables, published
 from sae.core import files
 from sae.report import markup, tables
 from sae.report import paper_tables as printed_tables
 from sae.report.names import Names
-from sae.scoring.rows import CELL
 
 PAPER = ROOT / "workflow/resources/paper"
 PUBLISHED = published.read(PAPER)
@@ -202,12 +201,10 @@ def read_table(file):
     )
 
 
-def write_tables(metrics, settings, folder, selection=None):
+def write_tables(metrics, settings, folder):
     """Write all tables of metrics, and return {number: (its CSV, its Markdown)}."""
     files.write_parquet(folder / "metrics.parquet", metrics)
-    if selection is None:
-        selection = pd.DataFrame(columns=[*CELL, "protocol", "method"])
-    files.write_parquet(folder / "selection.parquet", selection)
+    files.write_parquet(folder / "selection.parquet", choices_of(metrics))
     made_by = MADE_BY | {"methods": {"methods": settings["methods"]}}
     files.write_json(folder / "made_by.json", made_by)
     rule = yaml.safe_load((ROOT / "config.yaml").read_text())["claims"]
@@ -265,6 +262,42 @@ def test_without_ablations_or_comparisons_tables_are_well_formed(tmp_path, metho
     table, text = tables_by_number[1]
     assert table["method"].tolist() == methods
     assert ("No effects:" in text) == (methods == ["topk"])
+
+
+def test_the_comparison_is_written_with_its_numbers(tmp_path):
+    methods = {
+        "topk": {},
+        "reg1": {"against": "topk", "label": "Reg. 1"},
+        "raw": {"control": True, "label": "Raw"},
+    }
+    detection = {"topk": 0.70, "reg1": (0.73, 0.731, 0.732), "raw": 0.60}
+    metrics = compared_rows(
+        {name: {"detection": value} for name, value in detection.items()}, "de"
+    )
+    families = {"a": "one", "b": "one", "c": "two"}
+    settings = {"methods": methods, "families": families, "datasets": {"d": "Data"}}
+    write_tables(metrics, settings, tmp_path)
+
+    # By hand: family one gains .0305, family two .032, on each dataset.
+    means = pd.read_csv(tmp_path / "comparison.csv")
+    means = means.set_index(["method", "score", "family"]).sort_index()
+    of_reg1 = means.loc[("reg1", "detection"), "effect"]
+    expected = {"one": 0.0305, "two": 0.032, "mean": 0.03125}
+    assert of_reg1.to_dict() == pytest.approx(expected)
+    of_raw = means.loc[("raw", "detection", "mean")]
+    assert of_raw["effect"] == pytest.approx(-0.1) and of_raw["control"]
+    cells = pd.read_csv(tmp_path / "comparison_cells.csv")
+    is_reg1 = (cells["method"] == "reg1") & (cells["score"] == "detection")
+    effects = [0.03, 0.031, 0.032]
+    assert cells.loc[is_reg1, "effect"].tolist() == pytest.approx(effects * 2)
+
+    page = (tmp_path / "comparison.md").read_text()
+    assert page.startswith("# Comparison: the best that reconstructs as well\n")
+    assert "Raw (control)" in page and "By dataset" in page
+    assert (tmp_path / "leaderboard.md").read_text().startswith("# Leaderboard\n")
+    for name in ("comparison", "comparison_cells", "comparison_imported"):
+        typed = files.read_parquet(tmp_path / f"{name}.parquet")
+        assert len(typed) == len(pd.read_csv(tmp_path / f"{name}.csv"))
 
 
 def test_tables_claims_and_the_summary_of_a_run_start_without_torch():

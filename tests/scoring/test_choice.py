@@ -1,4 +1,6 @@
-"""Which trial stands for a method: feasible, reconstructs as well, highest detection."""
+"""Which trial is chosen, by hand."""
+
+from math import isnan, nan
 
 import pandas as pd
 import pytest
@@ -6,55 +8,55 @@ import pytest
 from sae.scoring import choice
 
 
-def trials(*rows):
-    """Return trials of (name, R^2, detection), all feasible."""
-    table = pd.DataFrame(rows, columns=["trial", "r2", choice.DETECTION])
-    return table.assign(feasible=True)
-
-
-def test_feasible_is_what_ended_well_with_few_enough_active_latents():
-    table = pd.DataFrame(
-        [
-            ("ok", 0.5, 10.2, True),  # 1.02 k
-            ("ok", 0.5, 10.21, False),
-            ("ok", 0.5, 3.0, True),
-            ("diverged", 0.5, 10.0, False),
-            ("ok", None, 10.0, False),
-            ("ok", 0.5, None, False),
-        ],
-        columns=["status", "r2", "l0", "is_feasible"],
-    )
-    found = choice.feasible(table.assign(k=10))
-    assert found.tolist() == table["is_feasible"].tolist()
-
-
-def test_the_bar_is_the_best_r2_of_what_is_feasible():
-    table = trials(("a", 0.7, 0.6), ("b", 0.8, 0.6)).assign(feasible=[True, False])
-    assert choice.best_r2(table) == 0.7
-    assert pd.isna(choice.best_r2(table.assign(feasible=False)))
+def table(*rows, **columns):
+    """Return trials (name, R^2, detection), feasible unless `columns` say otherwise."""
+    trials = pd.DataFrame(rows, columns=["trial", "r2", "detection"])
+    return trials.assign(**{"feasible": True, **columns})
 
 
 @pytest.mark.parametrize(
-    ("rows", "name"),
+    ("changed", "feasible"),
     [
-        # b lies within .01 of the bar, .75; c does not.
-        ([("a", 0.75, 0.60), ("b", 0.7401, 0.62), ("c", 0.739, 0.70)], "b"),
-        # Equal detection: the higher R^2, then the name.
-        ([("a", 0.745, 0.6), ("b", 0.75, 0.6)], "b"),
-        ([("b", 0.75, 0.6), ("a", 0.75, 0.6)], "a"),
-        # Nobody judges: the highest R^2.
-        ([("a", 0.745, None), ("b", 0.75, None)], "b"),
-        # What could not be judged comes last.
-        ([("a", 0.75, None), ("b", 0.745, 0.5)], "b"),
-        ([("a", 0.739, 0.9)], None),
+        ({}, True),
+        ({"l0": 51}, True),  # 1.02 times 50.
+        ({"l0": 51.01}, False),
+        ({"l0": nan}, False),
+        ({"r2": nan}, False),
+        ({"status": "diverged"}, False),
     ],
 )
-def test_the_highest_detection_that_reconstructs_as_well(rows, name):
-    chosen = choice.choose(trials(*rows), 0.75)
-    assert (None if chosen is None else chosen["trial"]) == name
+def test_a_trial_is_feasible_that_ended_well_within_its_budget(changed, feasible):
+    trial = {"status": "ok", "r2": 0.7, "l0": 50.0, "k": 50, **changed}
+    assert choice.feasible(pd.DataFrame([trial])).tolist() == [feasible]
 
 
-def test_what_is_not_feasible_is_not_chosen():
-    table = trials(("a", 0.8, 0.9), ("b", 0.75, 0.6)).assign(feasible=[False, True])
-    assert choice.choose(table, 0.75)["trial"] == "b"
-    assert choice.choose(table.assign(feasible=False), 0.75) is None
+def test_the_best_r2_is_of_feasible_trials():
+    trials = table(("a", 0.7, 0.5), ("b", 0.8, 0.5), feasible=[True, False])
+    assert choice.best_r2(trials) == 0.7
+    assert isnan(choice.best_r2(trials.assign(feasible=False)))
+
+
+@pytest.mark.parametrize(
+    ("rows", "chosen"),
+    [
+        ([("a", 0.75, 0.60), ("b", 0.74, 0.65)], "b"),
+        # At R* minus .01 a trial still reconstructs as well; below it does not.
+        ([("a", 0.75, 0.60), ("b", 0.7399, 0.65)], "a"),
+        # Of equals the higher R^2, then the first by name.
+        ([("a", 0.74, 0.60), ("b", 0.75, 0.60)], "b"),
+        ([("b", 0.75, 0.60), ("a", 0.75, 0.60)], "a"),
+        # What was not measured comes last; where nothing was, R^2 decides.
+        ([("a", 0.75, nan), ("b", 0.74, 0.50)], "b"),
+        ([("a", 0.74, nan), ("b", 0.75, nan)], "b"),
+        ([("a", 0.73, 0.9), ("b", nan, 0.9)], None),
+    ],
+)
+def test_of_what_reconstructs_as_well_the_highest_detection_is_chosen(rows, chosen):
+    row = choice.choose(table(*rows), 0.75)
+    assert (None if row is None else row["trial"]) == chosen
+
+
+def test_what_is_not_feasible_is_never_chosen():
+    trials = table(("a", 0.75, 0.9), ("b", 0.75, 0.5), feasible=[False, True])
+    assert choice.choose(trials, 0.75)["trial"] == "b"
+    assert choice.choose(trials.assign(feasible=False), 0.75) is None
