@@ -18,9 +18,11 @@ from sae.core.errors import Problem
 from sae.data.entries import Entry
 
 GONE_PROTOCOLS = {
-    "listed": "write its trials as `tuned: { trials: { METHOD: [{ OPTION: value }] } }`",
-    "fair": "write `tuned: { points: ... }`, with `ranges` or `own_values` as they were; "
-    "`most_steps`, `refined`, `values`, `widths`, `l0` and `firing` fall away",
+    "fair": "fair is gone: write `tuned: { points: ... }`, with `ranges` or `own_values` "
+    "as they were; `most_steps`, `steps`, `refined`, `values`, `widths`, `l0` and "
+    "`firing` fall away",
+    "listed": "listed is gone: write its trials as "
+    "`tuned: { trials: { METHOD: [{ OPTION: value }] } }`",
 }
 MOST_SAES = 1_000_000  # of an experiment; the largest so far had 2,000
 
@@ -78,12 +80,12 @@ def _check_names(experiment: NamedExperiment, problems: Problems) -> bool:
         "training": ([spec.training], config.training),
         "sweep": (spec.sweep, spec.methods),
     }
-    all_known = True
-    for name in spec.protocols.keys() & GONE_PROTOCOLS.keys():
-        problems.add(
-            f"{experiment.key}.protocols", f"{name} is gone: {GONE_PROTOCOLS[name]}"
-        )
+    gone_names = sorted(spec.protocols.keys() & GONE_PROTOCOLS.keys())
+    for name in gone_names:
+        problems.add(f"{experiment.key}.protocols", GONE_PROTOCOLS[name])
+    if gone_names:
         return False
+    all_known = True
     for section, (names, allowed) in names_and_allowed.items():
         key = f"{experiment.key}.{section}"
         if not problems.check_names(key, names, allowed):

@@ -85,7 +85,7 @@ class Options(Base):
 
     points: (
         Annotated[
-            Annotated[Count, Tag("number")]
+            Annotated[Count, Field(le=10_000), Tag("number")]
             | Annotated[list[PointOptions], Field(min_length=1), Tag("list")],
             Discriminator(by_list),
         ]

@@ -101,7 +101,13 @@ def test_a_part_of_an_experiment_takes_over_the_grids_of_its_own_k():
 
 
 def test_a_problem_of_what_was_taken_over_says_from_where():
-    # A method's own grids, which nobody wrote who names it.
+    raw = config_with(
+        {"experiments/mine": {"extends": "paper_tuned", "training": "tied"}}
+        | {"training/tied": {"extends": "paper", "tied": True, "encoder_scale": 1}}
+    )
+    text = "mine.protocols.tuned: training.tied is tied: its encoder has no scale of"
+    assert f"{text} its own to tune (inherited from paper_tuned)" in refusal_of(raw)
+    # A method's own grids, too, which nobody wrote who names it.
     method = {"extends": "topk", "sweep": {"lr": {"k8": [0.1], "k32": [0.2]}}}
     entries = {
         "methods/fast": method,

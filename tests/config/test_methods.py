@@ -168,7 +168,7 @@ def test_an_sae_made_elsewhere_is_a_method_without_training(tmp_path):
         settings.import_options(config, "theirs")
         == "there/sae --format=saelens --input-scale=2.0"
     )
-    # It is scored where it belongs to, and protocol `fair` tunes it nowhere.
+    # It is scored where it belongs to, and protocol `tuned` tunes it nowhere.
     plans = [
         settings.bank_plan(
             config, "photographs", settings.Cell("caltech101", backbone, 16)

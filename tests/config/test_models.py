@@ -45,6 +45,11 @@ def test_every_entry_of_a_dataset_or_backbone_says_what_may_be_written():
             "adam_beta2.1: 2.0 is too large: it must be below 1",
         ),
         (
+            "experiments/paper_tuned/protocols/tuned/points",
+            10**9,
+            "should be at most 10,?000",
+        ),
+        (
             "experiments/smoke/seeds",
             list(range(60_000)),
             "asks for 1,020,000 SAEs; the most is 1,000,000",

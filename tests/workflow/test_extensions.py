@@ -88,18 +88,21 @@ def test_a_method_against_the_leaderboard(run):
         ROOT / "config.yaml", run.folder / "contender.yaml"
     )
     config["extensions"] = str(run.folder / config["extensions"])
-    contender = settings.made_by(settings.load(config, file_of_key), "contender")
-    study = leaderboard.read(ROOT / "docs/results/study")
-    cells = study.metrics.query("dataset == 'emoji_vendors' and k == 32")
-    comparable, omissions = leaderboard._comparable_rows(
-        study,
-        leaderboard.ExperimentRows(cells, leaderboard.MadeBy.model_validate(contender)),
+    config = settings.load(config, file_of_key)
+    contender, study = (
+        leaderboard.MadeBy.model_validate(settings.made_by(config, experiment))
+        for experiment in ("contender", "study")
     )
-    assert omissions == [
-        "study: cells left out, which contender does not have: 15",
-        "study: scores of probe left out, as largest is 16, not 32",
-    ]
-    assert set(comparable["method"]) >= {"topk", "reg1", "reg2"}
+    assert config.experiments["contender"].leaderboard == ["docs/results/study"]
+    kept = files.read_parquet(ROOT / "docs/results/study/metrics.parquet")
+    cells = kept.query("dataset == 'emoji_vendors' and k == 32")
+    comparable, omissions = leaderboard._comparable_rows(
+        leaderboard.ExperimentRows(kept, kept, study),
+        leaderboard.ExperimentRows(cells, cells, contender),
+    )
+    assert omissions == ["study: cells left out, which contender does not have: 15"]
+    assert set(comparable.metrics["method"]) >= {"topk", "reg1", "reg2"}
+    assert len(comparable.selection) == len(cells)
 
 
 def read_results(run):

@@ -21,7 +21,7 @@ from sae_workflow import (
 )
 from sae_workflow.settings import Cell
 from sae_workflow.stages import STAGES, Job
-from support.errors import refused_naming
+from support.errors import assert_names, refused_naming
 
 from sae.core import registry
 from sae.core.options import later_options, without_absent
@@ -71,10 +71,6 @@ def test_a_plan_is_complete_and_survives_json():
     assert (reg1_all.penalty, reg1_all.mask) == ("off_support_l1", "all")
     assert reg1_all.at == "reg1"
     assert reg1_all.sweep == {} and reg1_all.lam is None
-    # What the config asks for: 1 + 2 x 2 trials and 5 controls, and at most two `at`
-    # methods; of `tuned` five more trials, and three fresh seeds of three methods.
-    sizes = [(size.trials, size.after) for size in forecast.protocol_sizes(plan)]
-    assert sizes == [(10, 2), (5, 9)]
     assert len(settings.cells(CONFIG, "demo")) == 8
 
 
@@ -157,29 +153,54 @@ def test_a_dataset_may_have_another_k_and_then_has_no_cell_of_the_experiments():
     assert "by_dataset" not in settings.made_by(with_changes(give_k_alone), "demo")
 
 
-def test_a_list_of_points_is_counted():
-    def list_points(raw):
-        paper_tuned = raw["experiments"]["paper_tuned"]
-        paper_tuned["k"] = [32, 64]
-        scales = {"encoder_scale": 0.1, "auxk_alpha": 0.3}
-        paper_tuned["protocols"]["tuned"] = {
-            "points": [
-                {"lr": 0.001, **scales},
-                {"lr": 0.002, **scales},
-                {**scales, "lr": 0.004, "alone": True},
-                {**scales, "lr": 0.008, "alone": True},
-            ],
-            "own_values": {
-                "reg1": {"lambda": [0.001, 0.003]},
-                "reg2": {"lambda": {"k32": [0.01, 0.02], "k64": [0.02, 0.03]}},
-            },
-        }
+SCALES = {"encoder_scale": 0.1, "auxk_alpha": 0.3}
+LISTED = {
+    "points": [
+        {"lr": 0.001, **SCALES},
+        {"lr": 0.002, **SCALES},
+        {"lr": 0.004, **SCALES, "alone": True},
+        {"lr": 0.008, **SCALES, "alone": True},
+    ],
+    "own_values": {
+        "reg1": {"lambda": [0.001, 0.003]},
+        "reg2": {"lambda": {"k8": [0.01, 0.02], "k32": [0.02, 0.03]}},
+    },
+}
+DRAWN = {
+    "points": 6,
+    "ranges": {
+        "reg1": {"lambda": [0.001, 0.01]},
+        "reg2": {"lambda": {"k8": [0.01, 0.1], "k32": [0.02, 0.1]}},
+    },
+}
 
-    changed = with_changes(list_points)
-    cell = Cell("imagenet", "vit_l16", 32)
-    _, sizes = forecast.protocol_sizes(settings.bank_plan(changed, "paper_tuned", cell))
-    assert sizes.trials == 4 + 2 * 2 + 2 * 2
-    assert sizes.by_method["reg1"] == sizes.by_method["reg2"]
+
+@pytest.mark.parametrize(
+    ("protocols", "sizes"),
+    [
+        # Of paper 1 + 2 x 2 trials and 5 controls, then two methods at what it chose.
+        # tuned adds 3 + 1 + 1 trials, and three methods' chosen one with three seeds.
+        (RAW["experiments"]["demo"]["protocols"], [(10, 2), (5, 9)]),
+        ({"paper": {}, "tuned": {}}, [(10, 2), (0, 9)]),
+        # With another seed no trial is one of paper's.
+        ({"paper": {}, "tuned": {"tuning": 7}}, [(10, 2), (1 + 2 * 2, 9)]),
+        # Without paper the controls have the fresh seeds.
+        ({"tuned": {"fresh": [1, 2]}}, [(1 + 2 * 2 + 5 * 2, 3 * 2)]),
+        ({"paper": {}, "tuned": LISTED}, [(10, 2), (4 + 2 * 2 + 2 * 2, 9)]),
+        ({"paper": {}, "tuned": DRAWN}, [(10, 2), (3 * 6, 9)]),
+    ],
+)
+def test_a_plan_counts_what_tuned_adds(protocols, sizes):
+    config = with_changes(
+        lambda raw: raw["experiments"]["demo"].update(protocols=protocols)
+    )
+    plan = settings.bank_plan(config, "demo", Cell(*CELL, 32))
+    counted = forecast.protocol_sizes(plan)
+    assert [(size.trials, size.after) for size in counted] == sizes
+    # A record says by which rule trials are chosen, not which trials there are.
+    record = settings.made_by(config, "demo")["protocols"]["tuned"]
+    assert not {"trials", "ranges", "own_values"} & record.keys()
+    assert {"fresh", "tuning"} <= record.keys()
 
 
 def test_an_experiments_sweep_is_laid_over_the_methods_own():
@@ -241,10 +262,14 @@ def test_what_decides_a_cells_saes_is_no_more_than_it_uses():
     assert {("protocol", "paper"), ("metric", "reconstruction")} < training
     assert not training & {
         ("objective", "batch_topk"),
-        ("protocols", "_draws"),
+        ("metric", "monosemanticity"),
         ("metric", "purity"),
     }
     assert {("protocol", "tuned"), ("metric", "detection")} < training
+    of_paper = settings.training_names(
+        settings.bank_plan(CONFIG, "paper", Cell("imagenet", "vit_l16", 32))
+    )
+    assert not {("protocol", "tuned"), ("metric", "detection")} & set(of_paper)
 
 
 def test_concepts_on_test_may_be_those_of_baselines_and_controls_alone():
@@ -336,11 +361,10 @@ def test_a_judge_is_embedded_and_asked_and_no_sae_is_trained_on_it():
         "val",
         "test",
     ]
-    # Trials are chosen by detection on validation.
-    assert settings.splits_of_other_backbones(config, "smoke", "train") == [
-        "train",
-        "val",
-    ]
+    # Protocol tuned chooses by detection on validation; paper reads no judge.
+    splits = settings.splits_of_other_backbones(config, "smoke", "train")
+    assert splits == ["train", "val"]
+    assert settings.splits_of_other_backbones(config, "paper", "train") == []
     metrics = settings.metrics_by_stage(config, "smoke")["score"]
     families = metrics["independent"]["families"]
     assert len(families) == len(set(families.values())) == 2
@@ -575,13 +599,22 @@ def test_an_experiment_whose_backbones_are_of_one_family_says_that_nobody_judges
             "efficientnet_lite0",
             "efficientnet_lite2",
         ]
+        # Its protocol does not choose by detection.
+        experiments["paper"]["backbones"] = ["vit_l16"]
         experiments["paper_tuned"]["backbones"] = ["dinov2_vit_s14"]
         experiments["paper_tuned"]["judges"] = ["efficientnet_lite0"]
 
     config = with_changes(change)
     (line,) = missing_inputs.missing_judges(config, "photographs")
-    assert line.startswith("all backbones are of the family efficientnet, so nobody")
-    assert not list(missing_inputs.missing_judges(config, "paper_tuned"))
+    assert_names(
+        line,
+        "all backbones are of the family efficientnet, so nobody judges `detection`",
+        "the trial of highest R2 is chosen",
+        "as `judges`",
+    )
+    assert [*missing_inputs.missing_judges(config, "smoke")] == [line]
+    for experiment in ("paper", "paper_tuned"):
+        assert not list(missing_inputs.missing_judges(config, experiment))
 
 
 @pytest.mark.parametrize(

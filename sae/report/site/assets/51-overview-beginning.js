@@ -47,27 +47,6 @@ function forestOfEffects() {
  */
 const isOfGainedLatent = ({ strips = [] }) => strips.length > 1;
 
-/** Return each method's front in the cell that the rule chose, if it chose one. */
-function firstPanel() {
-  const { first_panel: chosen, cells, methods, fronts } = SITE.overview;
-  if (!chosen) return null;
-  const cell = cells[chosen.cell];
-  const hasFront = (method) =>
-    fronts.some((vertex) => vertex.cell === cell.index && vertex.method === method);
-  const compared = SITE.range(methods.length).filter(hasFront);
-  const panel = SITE.panelOf(cell, SITE.scoreRow(chosen.score), compared);
-  if (!panel.near.length) return null;
-
-  const title = link(href("cell", cell.address), SITE.cellName(cell));
-  return h("",
-    SITE.drawPanel(panel, { title, size: { width: 520, height: 300 } }),
-    SITE.legend(compared),
-    h("p.soft", { dir: "auto" },
-      "A point is a trial, a line a method's front: up is better, right reconstructs "
-        + "better. ",
-      chosen.rule));
-}
-
 /** Return the images of a latent, and below them those of its match in the baseline. */
 function gainedImages({ title, rule, href: address, strips }) {
   const [latent, match] = strips;
