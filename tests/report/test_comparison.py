@@ -8,6 +8,7 @@ import yaml
 from conftest import ROOT
 from report.compared import MADE_BY, choices_of, compared_rows
 from sae_workflow import summary
+from support.errors import assert_names
 
 from sae.comparison import effects, verdicts
 from sae.comparison.intervals import IntervalRule
@@ -232,27 +233,53 @@ def test_the_console_says_which_saes_what_was_found_and_what_it_costs(
     tmp_path, monkeypatch
 ):
     folder = tmp_path / "results/e"
-    metrics = compared_rows(SCORES, "defghi")
+    long_name = "a_method_with_a_long_name"
+    metrics = compared_rows(SCORES | {long_name: {"detection": 0.5}}, "defghi")
+    is_long = metrics["method"] == long_name
+    metrics["status"] = metrics["status"].mask(is_long, "diverged")
+    choices = choices_of(metrics)
+    # It fits nowhere, for two reasons: it diverged, or reconstructs less.
+    is_long = choices["method"] == long_name
+    choices["status"] = choices["status"].mask(is_long, "fresh seed failed")
     files.write_parquet(folder / "metrics.parquet", metrics)
-    files.write_parquet(folder / "selection.parquet", choices_of(metrics))
-    made_by = MADE_BY | {"methods": {"methods": METHODS}, "families": FAMILIES}
-    files.write_json(folder / "made_by.json", made_by)
+    files.write_parquet(folder / "selection.parquet", choices)
+    methods = METHODS | {long_name: {"against": "topk"}}
+    cells = dict.fromkeys(("d / a", "d / b"))
+    made_by = {"methods": {"methods": methods}, "families": FAMILIES, "cells": cells}
+    files.write_json(folder / "made_by.json", MADE_BY | made_by)
     claims = yaml.safe_load((ROOT / "config.yaml").read_text())["claims"]
     settings = tables.ComparisonSettings(
-        methods=METHODS, families=FAMILIES, claims=claims | {"resamples": 100}
+        methods=methods, families=FAMILIES, claims=claims | {"resamples": 100}
     )
     paper = ROOT / "workflow/resources/paper"
     tables.write(folder / "metrics.parquet", paper, settings, folder / "tables")
+    theirs = {"method": ["theirs"], "score": ["r2"], "value": [0.7], "topk": [0.8]}
+    files.write_parquet(
+        folder / "tables/comparison_imported.parquet", pd.DataFrame(theirs)
+    )
+    warned = {"warnings": ["theirs is left out: it does not fit"]}
+    files.write_json(folder / "warnings/train/d/a/k4.json", warned)
 
     monkeypatch.chdir(tmp_path)
     lines = [*summary.summarise("e")]
     text = " ".join(" ".join(lines).split())
     means = files.read_parquet(folder / "tables/comparison.parquet")
     assert text.startswith(comparison.which_saes(means))
-    assert (
-        "reg1 detection +0.020 [+0.020, +0.020] better one +0.030, two +0.010" in text
+    assert_names(
+        text,
+        "reg1 detection +0.020 [+0.020, +0.020] better one +0.030, two +0.010",
+        "same SAEs: coverage -0.020, R² -0.015",
+        "a_method_with_… detection - out of reach in 18 of 18 cells",
+        "raw detection -0.100 (control, at its own R2)",
+        "By 8 x 8 pixels",
+        "is 0.620 (0.700 with a backbone",
+        # What failed, and what was not tuned, stand below.
+        f"{long_name}: 18 of 18 SAEs diverged",
+        f"{long_name} is out of reach in 18 of 18 cells: fresh seed failed",
+        "theirs R² 0.700 (0.800)",
+        "d/a/k4: theirs is left out: it does not fit",
+        "results/e/report/index.html",
+        "results/e/claims.md",
     )
-    assert "same SAEs: coverage -0.020, R² -0.015" in text
-    assert "raw detection -0.100 (control, at its own R2)" in text
-    assert "By 8 x 8 pixels" in text and "is 0.620 (0.700 with a backbone" in text
-    assert max(map(len, lines)) <= summary.WIDTH
+    assert "nan" not in text and comparison.NO_DETECTION not in text
+    assert max(map(len, lines)) <= summary.WIDTH and len(lines) <= 30

@@ -16,7 +16,7 @@ from sae.comparison.verdicts import ALL_FAMILIES, read_table
 from sae.core import paths
 from sae.report import comparison
 from sae.report.names import Names
-from sae.scoring.choice import ENDPOINTS
+from sae.scoring.choice import DETECTION, ENDPOINTS
 from sae_workflow.times import warnings_of_jobs
 
 MOST_ROWS = 8  # methods
@@ -69,7 +69,7 @@ def _summarise_effects(means: pd.DataFrame) -> Iterator[str]:
         yield from _wrapped(comparison.NO_COMPARISON, "")
         return
     yield from _wrapped(comparison.which_saes(means), "")
-    if len(endpoints) < len(ENDPOINTS):
+    if DETECTION not in endpoints:
         yield from _wrapped(comparison.NO_DETECTION, "")
 
     is_control = means["control"].astype(bool)
@@ -105,7 +105,8 @@ def _summarise_method(rows: pd.DataFrame, endpoints: list[str]) -> Iterator[str]
         text = f"{comparison.effect_text(row):<24}  {'' if verdict == '-' else verdict}"
         yield from _wrapped(f"  {_cut(name)}{label}{text}".rstrip(), "")
         name = ""
-        of_score = rows[(rows["score"] == score) & (rows["family"] != ALL_FAMILIES)]
+        is_of_family = rows["effect"].notna() & (rows["family"] != ALL_FAMILIES)
+        of_score = rows[is_of_family & (rows["score"] == score)]
         if len(of_score) > 1:
             by_family = [
                 f"{row.family} {signed(row.effect)}" for row in of_score.itertuples()
