@@ -454,18 +454,17 @@ def design(
         training_images: {dataset: how many training images it has}.
     """
     names = settings.printed_names(config, experiment)
+    spec = config.experiments[experiment]
     datasets = [
-        f"{names['datasets'][name]} ({count:,} training images)"
-        for name, count in training_images.items()
+        f"{names['datasets'][name]} ({training_images[name]:,} training images)"
+        for name in spec.datasets
     ]
-    backbones = [
-        names["backbones"][name] for name in config.experiments[experiment].backbones
-    ]
+    backbones = [names["backbones"][name] for name in spec.backbones]
     trials = _trial_counts(rows)
-    if trials.empty:
-        raise UserError(f"{experiment} has no rows of methods that are tuned")
     metrics = rows.metrics[rows.metrics["method"].isin(rows.made_by.methods.tuned)]
-    description = config.experiments[experiment].description
+    if trials.empty or metrics.empty:
+        raise UserError(f"{experiment} has no rows of methods that are tuned")
+    description = spec.description
     parts = [
         *([description.rstrip(".")] if description else []),
         _join(datasets),
