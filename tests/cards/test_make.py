@@ -186,22 +186,15 @@ def test_a_card_has_the_numbers_of_an_experiments_table(tmp_path, quickly):
 
 
 def test_keywords_that_do_not_count_are_said_or_refused(tmp_path, quickly):
-    x, keywords = generate()
+    x, _ = generate()
     coder = half_trained(x)
-    split = np.resize(["train", "train", "train", "val", "test"], N)
-    of_others = [
-        [] if part == "val" else words
-        for part, words in zip(split, keywords, strict=True)
-    ]
-    content = sae.card(
-        coder, x, concepts=of_others, split=split, store=tmp_path / "store"
-    )
-    assert "concepts_match" not in {row["score"] for row in content["readings"]}
+    rare = [["rare"], *[[]] * (N - 1)]
+    images = split_one_set(alone.data("x", x, None, D), {}, keywords=rare)
     assert_names(
-        " ".join(notes(content)),
+        " ".join(images_of_cards.says_uncounted_concepts(images)),
         "no match with concepts",
-        "no keyword counts on the validation images",
-        "5 or more of the 120 validation images",
+        "no keyword counts on the test images",
+        "5 or more of the 120 test images",
     )
 
     np.save(tmp_path / "x.npy", x)
@@ -216,7 +209,7 @@ def test_keywords_that_do_not_count_are_said_or_refused(tmp_path, quickly):
             store_dir=tmp_path / "store",
         )
     with refused_naming("concepts", "no keyword counts on the test images"):
-        sae.card(coder, x, concepts=[["rare"], *[[]] * (N - 1)])
+        sae.card(coder, x, concepts=rare)
 
 
 def test_above_what_topk_reaches_nothing_is_compared(tmp_path, quickly, monkeypatch):

@@ -89,20 +89,24 @@ def test_a_method_against_the_leaderboard(run):
     )
     config["extensions"] = str(run.folder / config["extensions"])
     config = settings.load(config, file_of_key)
-    contender, study = (
+    contender, demo = (
         leaderboard.MadeBy.model_validate(settings.made_by(config, experiment))
-        for experiment in ("contender", "study")
+        for experiment in ("contender", "demo")
     )
-    assert config.experiments["contender"].leaderboard == ["docs/results/study"]
-    kept = files.read_parquet(ROOT / "docs/results/study/metrics.parquet")
-    cells = kept.query("dataset == 'emoji_vendors' and k == 32")
+    assert config.experiments["contender"].leaderboard == ["results/demo"]
+    cells = pd.DataFrame(
+        [
+            {**cell.wildcards, "method": "topk"}
+            for cell in settings.cells(config, "demo")
+        ]
+    )
+    is_shared = (cells["dataset"] == "emoji") & (cells["k"] == 32)
     comparable, omissions = leaderboard._comparable_rows(
-        leaderboard.ExperimentRows(kept, kept, study),
-        leaderboard.ExperimentRows(cells, cells, contender),
+        leaderboard.ExperimentRows(cells, cells, demo),
+        leaderboard.ExperimentRows(cells[is_shared], cells[is_shared], contender),
     )
-    assert omissions == ["study: cells left out, which contender does not have: 15"]
-    assert set(comparable.metrics["method"]) >= {"topk", "reg1", "reg2"}
-    assert len(comparable.selection) == len(cells)
+    assert omissions == ["demo: cells left out, which contender does not have: 6"]
+    assert len(comparable.metrics) == len(comparable.selection) == 2
 
 
 def read_results(run):
