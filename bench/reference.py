@@ -41,7 +41,7 @@ ROWS = (
 MADE_BY = "made_by.json"
 # Each run has those of its own datasets.
 PARTS_OF_DATASETS = ("by_dataset", "cells", "columns", "families", "pictures")
-# Folders that are written anew as a whole.
+# Folders that are written anew. Other files in them stay.
 REBUILT = ("tables", "figures")
 LEFT_OUT = ("leaderboard.csv", "leaderboard.md")
 
@@ -83,8 +83,8 @@ def keep(results: Path, into: Path, overlays: list[str]) -> None:
     for kind in REBUILT:
         if (into / kind).exists() and not (into / MADE_BY).exists():
             raise SystemExit(
-                f"{into / kind} would be deleted, and {into} keeps no results: name "
-                "another folder"
+                f"files in {into / kind} would be replaced, and {into} keeps no "
+                "results: name another folder"
             )
     made_by = files.read_json(results / MADE_BY)
     rows = {name: read_rows(results / name) for name in ROWS}
@@ -260,8 +260,6 @@ def rebuild(folder: Path, overlays: list[str]) -> None:
         for name in figures:
             plot.plot(name, folder, names, scratch_folder / "figures")
 
-        for kind in REBUILT:
-            shutil.rmtree(folder / kind, ignore_errors=True)
         for path in scratch_folder.rglob("*"):
             if path.suffix in (".csv", ".md", ".png") and path.name not in LEFT_OUT:
                 place = folder / path.relative_to(scratch_folder)
