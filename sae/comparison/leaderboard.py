@@ -23,6 +23,7 @@ from sae.comparison.scores import COMPARED, SCORES, across_groups
 from sae.core import files
 from sae.core.errors import UserError
 from sae.core.options import Options, describe_problems, from_record, later
+from sae.scoring.choice import DETECTION
 from sae.scoring.rows import CELL, read_metrics
 
 MADE_BY = "made_by.json"
@@ -106,13 +107,18 @@ def read(folder: Path) -> ExperimentRows:
     except ValidationError as error:
         raise UserError(f"{file} is not right: {describe_problems(error)}") from None
     selection = files.read_parquet(folder / "selection.parquet")
-    parquet = folder / "metrics.parquet"
-    if parquet.exists():
-        return ExperimentRows(read_metrics(parquet), selection, made_by)
-    csv = folder / "metrics.csv"
-    if csv.exists():
-        return ExperimentRows(read_metrics(csv), selection, made_by)
-    raise UserError(f"{folder} has neither metrics.parquet nor metrics.csv")
+    tables = [folder / "metrics.parquet", folder / "metrics.csv"]
+    table = next(filter(Path.exists, tables), None)
+    if table is None:
+        raise UserError(f"{folder} has neither metrics.parquet nor metrics.csv")
+    metrics = read_metrics(table)
+    if "detection_per_latent" in metrics and DETECTION not in metrics:
+        raise UserError(
+            f"{table} was scored by version 1, which had no detection per activation, "
+            f"so that its methods are not compared here; {folder}/tables has what "
+            "its rows say"
+        )
+    return ExperimentRows(metrics, selection, made_by)
 
 
 def joined(

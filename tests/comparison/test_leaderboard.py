@@ -1,6 +1,7 @@
 """Methods of several experiments on one leaderboard; what does not fit is left out."""
 
 import pytest
+from conftest import ROOT
 from report.compared import choices_of, compared_rows
 from support.errors import assert_names, refused_naming
 
@@ -180,6 +181,11 @@ def test_the_first_folder_may_have_fewer_cells_and_protocols(two_folders):
 def test_a_folder_without_results_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"made_by\.json"):
         leaderboard.read(tmp_path)
+
+
+def test_rows_of_version_1_are_refused():
+    with refused_naming("photographs/metrics.parquet", "version 1", "tables"):
+        leaderboard.read(ROOT / "docs/results/photographs")
 
 
 def test_families_and_pictures_are_read_of_the_records(two_folders):
