@@ -224,7 +224,7 @@ def section(setting: Setting, means: pd.DataFrame, names: Names) -> list[str]:
     if not (means["cells"] > 0).any():
         return [f"## {setting.name}", comparison.NO_COMPARISON]
     rows = means[~means["control"]]
-    cells = int((rows["cells"] + rows["out_of_reach"]).max())
+    cells = int(rows["all_cells"].max())
     about = (
         f"On [its page](results/{setting.name}/{setting.page}) there is more. "
         f"{setting.design}; {cells} cells on {int(means['datasets'].max())} datasets. "

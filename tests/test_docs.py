@@ -103,7 +103,7 @@ def test_the_readme_finds_effects_on_a_few_photographs_of_ones_own(
     (checkout.folder / "results").mkdir()
     artifacts = fetched("efficientnet_lite0", "efficientnet_lite2", "dinov2_vit_s14")
     (checkout.folder / "results/artifacts").symlink_to(artifacts)
-    for number in range(300):
+    for number in range(950):
         _photograph(number, checkout.folder / "birds")
     readme = (ROOT / "README.md").read_text()
     snippet = re.search(r"\*\*Your images\*\*.*?```yaml\n(.*?)```", readme, re.S)[1]

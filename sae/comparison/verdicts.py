@@ -65,8 +65,8 @@ VIEW_FALLS = "one of its two views falls"
 KEYS = ["method", "score"]
 COLUMNS = [
     *("method", "baseline", "control", "score", "family", "cells", "datasets"),
-    *("up", "out_of_reach", "seeds", "fresh", "value", "level", "effect"),
-    *("low", "high", "low_one_sided", "high_one_sided", "p", "p_holm"),
+    *("up", "out_of_reach", "all_cells", "seeds", "fresh", "value", "level"),
+    *("effect", "low", "high", "low_one_sided", "high_one_sided", "p", "p_holm"),
     *("same_sign", "verdict", "reason"),
 ]
 
@@ -113,7 +113,8 @@ def means(
     Returns:
         `COLUMNS`: for each method and score a row for each family, and one of their
         mean (`ALL_FAMILIES`). `cells`, `datasets`: how many are averaged; `up`: cells
-        in which the effect is above 0; `out_of_reach`: cells in which the method is;
+        in which the effect is above 0; `out_of_reach`: cells in which the method is,
+        of `all_cells` that there are, averaged or not;
         `seeds`: how many each cell has, at least; `fresh`: whether tuning used none of
         them; `value`, `level`: of the method and its baseline, in these cells;
         `effect`, `low`, `high`, `p`: the mean and its interval; `low_one_sided`,
@@ -188,6 +189,7 @@ def _count(
         "cells": len(with_effect),
         "up": int((with_effect["effect"] > 0).sum()),
         "out_of_reach": int((every_cell["status"] == OUT_OF_REACH).sum()),
+        "all_cells": len(every_cell),
         "seeds": seeds.min(),
         "fresh": bool((with_effect["fresh"] == True).all()),  # noqa: E712 (objects)
         "value": with_effect["value"].mean(),
@@ -270,9 +272,7 @@ def _fill_verdicts(
 
 def _reason_not_to_test(row: Any) -> str | None:
     """Say why nothing is tested of a method; its cells out of reach come first."""
-    if row.out_of_reach and row.out_of_reach >= MOST_OUT_OF_REACH * (
-        row.cells + row.out_of_reach
-    ):
+    if row.out_of_reach and row.out_of_reach >= MOST_OUT_OF_REACH * row.all_cells:
         return OUT_OF_REACH
     if not row.cells:
         return NO_EFFECT

@@ -106,10 +106,8 @@ def say(row: Mapping[Any, Any]) -> str:
         row: Of `sae.comparison.verdicts.means`.
     """
     if row["reason"] == OUT_OF_REACH:
-        cells = int(row["cells"] + row["out_of_reach"])
-        return (
-            f"{OUT_OF_REACH} in {int(row['out_of_reach'])} of {counted(cells, 'cell')}"
-        )
+        cells = counted(int(row["all_cells"]), "cell")
+        return f"{OUT_OF_REACH} in {int(row['out_of_reach'])} of {cells}"
     verdict = row["verdict"]
     if not isinstance(verdict, str):
         return "-"

@@ -229,6 +229,12 @@ def test_many_cells_out_of_reach_prevent_a_verdict():
     few = means(lose(cells(CLEAR), 8)).loc[("reg1", "detection", "mean")]
     assert few["out_of_reach"] == 8 and few["datasets"] == 5
     assert few["reason"] == "fewer than six datasets"
+    # Where one family is lost, the other's cells are not averaged, and are there.
+    rows = cells(CLEAR)
+    row = means(rows[:4] + lose(rows[4:6], 2) + rows[6:]).loc[
+        ("reg1", "detection", "mean")
+    ]
+    assert (row["cells"], row["out_of_reach"], row["all_cells"]) == (30, 2, 36)
     some = lose(cells([0.9, *CLEAR]), 6)
     row = means(some).loc[("reg1", "detection", "mean")]
     assert (row["verdict"], row["out_of_reach"], row["cells"]) == ("better", 6, 36)

@@ -167,7 +167,12 @@ def test_what_is_out_of_reach_is_named_with_what_it_lacks():
         ({"verdict": "better"}, "better"),
         ({"verdict": nan}, "-"),
         (
-            {"verdict": nan, "reason": "out of reach", "cells": 3, "out_of_reach": 1},
+            {
+                "verdict": nan,
+                "reason": "out of reach",
+                "out_of_reach": 1,
+                "all_cells": 4,
+            },
             "out of reach in 1 of 4 cells",
         ),
         (

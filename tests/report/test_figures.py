@@ -302,6 +302,21 @@ def write_compared(folder, gains):
     return Names(methods=methods)
 
 
+def test_controls_alone_are_drawn_where_every_method_is_out_of_reach(tmp_path):
+    gains = dict.fromkeys(("reg1", "raw"), (-0.005, -0.005, -0.005))
+    names = write_compared(tmp_path, gains)
+    file = tmp_path / "selection.parquet"
+    selection = files.read_parquet(file)
+    is_reg1 = selection["method"] == "reg1"
+    status = selection["status"].mask(is_reg1, "fresh seed failed")
+    files.write_parquet(file, selection.assign(status=status))
+    ax = registry.load("figure", "effects").draw(tmp_path, names).axes[0]
+    assert ax.get_xlim() == pytest.approx((-0.0116, 0.0116))
+    assert [
+        line.get_marker() for line in ax.get_lines() if len(line.get_xdata()) == 1
+    ] == ["s"]
+
+
 def test_effects_are_drawn_by_family_with_intervals_cells_and_controls(tmp_path):
     gains = {"mine": (0.01, 0.02, 0.06), "reg1": (0.045, 0.05, 0.055)}
     names = write_compared(tmp_path, {**gains, "raw": (-0.5, -0.5, -0.5)})

@@ -54,8 +54,8 @@ def section_of(tmp_path, monkeypatch):
     """Return a function: the page's section about means that were put in by hand."""
     monkeypatch.setattr(leaderboard, "RESULTS", tmp_path)
     row = {"baseline": "topk", "control": False, "family": ALL_FAMILIES}
-    row |= {"cells": 4, "datasets": 2, "up": 4, "out_of_reach": 0, "seeds": 3}
-    row |= {"fresh": True, "level": 0.7, "low": 0.001, "high": 0.05}
+    row |= {"cells": 4, "datasets": 2, "up": 4, "out_of_reach": 0, "all_cells": 4}
+    row |= {"seeds": 3, "fresh": True, "level": 0.7, "low": 0.001, "high": 0.05}
     row |= {"verdict": None, "reason": None, "score": "detection"}
     methods = {name: {"label": name.upper()} for name in ("a", "b", "topk")}
     methods |= {name: {"control": True, "position": 9} for name in "uvw"}

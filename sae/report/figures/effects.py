@@ -97,10 +97,11 @@ def _order(means: pd.DataFrame, score: str) -> list[str]:
 
 def _limits(means: pd.DataFrame, cells: pd.DataFrame) -> tuple[float, float]:
     """Return the ends of an axis that holds all methods, and not all controls."""
-    of_methods = [table[~table["control"].astype(bool)] for table in (means, cells)]
-    values = pd.concat([table["effect"] for table in of_methods])
-    low = min(values.min(), of_methods[0]["low"].min(), -verdicts.NEGLIGIBLE)
-    high = max(values.max(), of_methods[0]["high"].max(), verdicts.NEGLIGIBLE)
+    means, cells = (table[~table["control"].astype(bool)] for table in (means, cells))
+    ends = [means["low"], means["high"], means["effect"], cells["effect"]]
+    least = pd.Series([-verdicts.NEGLIGIBLE, verdicts.NEGLIGIBLE])
+    values = pd.concat([*ends, least])
+    low, high = values.min(), values.max()
     margin = 0.08 * (high - low)
     return low - margin, high + margin
 
