@@ -2,19 +2,17 @@
 
     python bench/reference.py keep results/study docs/results/study
     python bench/reference.py rebuild docs/results/study
-    python bench/reference.py rename docs/results/study
 
 `make reference EXPERIMENT=study` does the first, which does the second too. The second
-takes some seconds, and trains nothing. The third brings rows of before to the names of
-today (`sae.scoring.old_names`); then rebuild their tables.
+takes some seconds, and trains nothing.
 
-Kept are the rows: metrics.parquet with seven digits, curves.parquet, made_by.json, and
-of latents.parquet what the table of detection by frequency reads. Rows of other cells
+Kept are the rows: metrics.parquet with seven digits, selection.parquet, curves.parquet,
+made_by.json, and of latents.parquet what detection is a mean of. Rows of other cells
 that lie there stay: an experiment may be run a few cells at a time, on several
 machines. Tables and claims are written anew from these, and the figures that the
-folder's README.md shows: of many cells `fronts` has that of the gallery alone, and
-with --all-cells all of them. Left out are fronts.csv, which is long, and the
-leaderboard, here a copy of fronts.md.
+folder's README.md shows. Left out is the leaderboard, here a copy of comparison.md.
+Rows that were scored before detection had two views have the paper's tables, and what
+bench/reread.py reads of them.
 """
 
 import argparse
@@ -25,35 +23,35 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import reread
 from sae_workflow import settings
 
 from sae.core import files
 from sae.report import claims, plot, tables
 from sae.report.names import Names
-from sae.scoring import old_names
+from sae.scoring.choice import DETECTION
 from sae.scoring.rows import CELL, KEY, read_metrics, swept_options
 
 ROOT = Path(__file__).parent.parent
 PUBLISHED = ROOT / "workflow/resources/paper"
-ROWS = ("metrics.parquet", "curves.parquet", "latents.parquet")
+ROWS = (
+    *("metrics.parquet", "selection.parquet"),
+    *("curves.parquet", "latents.parquet"),
+)
 MADE_BY = "made_by.json"
-# Columns of before that nothing reads.
-GONE = ("concepts_named",)
 # Each run has those of its own datasets.
 PARTS_OF_DATASETS = ("by_dataset", "cells", "columns", "families", "pictures")
-# Folders that are written anew as a whole.
+# Folders that are written anew. Other files in them stay.
 REBUILT = ("tables", "figures")
-LEFT_OUT = ("fronts.csv", "leaderboard.csv", "leaderboard.md")
-# A figure with the fronts of more cells cannot be read on a page.
-MOST_CELLS = 12
+LEFT_OUT = ("leaderboard.csv", "leaderboard.md")
 
 
 def main() -> None:
-    """Keep, rebuild or rename."""
+    """Keep or rebuild."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("action", choices=("keep", "rebuild", "rename"))
+    parser.add_argument("action", choices=("keep", "rebuild"))
     parser.add_argument(
         "folders",
         nargs="+",
@@ -63,17 +61,11 @@ def main() -> None:
     parser.add_argument(
         "--config", nargs="*", default=[], help="files laid over config.yaml"
     )
-    parser.add_argument(
-        "--all-cells", action="store_true", help="draw the fronts of all cells"
-    )
     arguments = parser.parse_args()
     if arguments.action == "keep":
         results, into = arguments.folders
         keep(results, into, arguments.config)
-    if arguments.action == "rename":
-        rename(arguments.folders[-1])
-    else:
-        rebuild(arguments.folders[-1], arguments.config, arguments.all_cells)
+    rebuild(arguments.folders[-1], arguments.config)
 
 
 def keep(results: Path, into: Path, overlays: list[str]) -> None:
@@ -91,8 +83,8 @@ def keep(results: Path, into: Path, overlays: list[str]) -> None:
     for kind in REBUILT:
         if (into / kind).exists() and not (into / MADE_BY).exists():
             raise SystemExit(
-                f"{into / kind} would be deleted, and {into} keeps no results: name "
-                "another folder"
+                f"files in {into / kind} would be replaced, and {into} keeps no "
+                "results: name another folder"
             )
     made_by = files.read_json(results / MADE_BY)
     rows = {name: read_rows(results / name) for name in ROWS}
@@ -171,11 +163,11 @@ def shorten_scores(metrics: pd.DataFrame) -> pd.DataFrame:
 
 
 def judged_latents(latents: pd.DataFrame) -> pd.DataFrame:
-    """Return what the table of detection by frequency reads of latents, and names.
+    """Return what detection is a mean of, and names, of the latents of chosen SAEs.
 
     Four decimals are a third of the bytes, and beyond what an AUC of some images tells.
     """
-    scores = ["detection", "n_active"]
+    scores = ["detection", "copy_of", "n_active"]
     names = [name for name in ("name", "name_precision") if name in latents]
     # Where there are no judges there is no detection.
     latents = latents.reindex(columns=[*KEY, *scores, *names, "selected"])
@@ -240,13 +232,12 @@ def join_records(
     return joined
 
 
-def rebuild(folder: Path, overlays: list[str], all_cells: bool = False) -> None:
+def rebuild(folder: Path, overlays: list[str]) -> None:
     """Write the tables, the claims and the figures of a folder from its rows.
 
     Args:
         folder: With the rows that are kept, and perhaps a page that shows figures.
         overlays: Files laid over config.yaml.
-        all_cells: Draw the fronts of all cells, however many there are.
     """
     config = settings.read_config(str(ROOT / "config.yaml"), *overlays)
     experiment = files.read_json(folder / MADE_BY)["experiment"]
@@ -261,22 +252,14 @@ def rebuild(folder: Path, overlays: list[str], all_cells: bool = False) -> None:
         figures = re.findall(r"\(figures/(\w+)\.png\)", text)
 
     metrics = folder / "metrics.parquet"
-    latents = folder / "latents.parquet"
     curves = folder / "curves.parquet"
     with tempfile.TemporaryDirectory() as scratch:
         scratch_folder = Path(scratch)
-        tables.write(metrics, latents, PUBLISHED, plan, scratch_folder / "tables")
+        write_tables(metrics, plan, scratch_folder / "tables")
         claims.write(metrics, curves, PUBLISHED, plan, scratch_folder)
         for name in figures:
-            drawn = folder
-            if name == "fronts" and not all_cells:
-                drawn = scratch_folder / "drawn"
-                gallery_cell = settings.gallery_cell(config, experiment)
-                copy_drawn_rows(folder, gallery_cell, drawn)
-            plot.plot(name, drawn, names, scratch_folder / "figures")
+            plot.plot(name, folder, names, scratch_folder / "figures")
 
-        for kind in REBUILT:
-            shutil.rmtree(folder / kind, ignore_errors=True)
         for path in scratch_folder.rglob("*"):
             if path.suffix in (".csv", ".md", ".png") and path.name not in LEFT_OUT:
                 place = folder / path.relative_to(scratch_folder)
@@ -284,50 +267,24 @@ def rebuild(folder: Path, overlays: list[str], all_cells: bool = False) -> None:
                 shutil.copyfile(path, place)
 
 
-def copy_drawn_rows(
-    folder: Path, gallery_cell: settings.Cell | None, into: Path
+def write_tables(
+    metrics_file: Path, plan: tables.ComparisonSettings, into: Path
 ) -> None:
-    """Copy the rows of which `fronts` is drawn: of many cells those of the gallery's.
+    """Write the tables of kept rows, which may be of before detection had two views.
 
     Args:
-        folder: With the rows that are kept.
-        gallery_cell: The cell; None where the experiment has no gallery.
+        metrics_file: metrics.parquet, with what else is kept beside it.
+        plan: How things are printed, and the rules of comparison.
         into: The folder to write to.
     """
-    metrics = read_rows(folder / "metrics.parquet")
-    cells = cells_of(metrics)
-    if gallery_cell is not None and cells.nunique() > MOST_CELLS:
-        key = tuple(gallery_cell.wildcards[part] for part in CELL)
-        metrics = metrics[cells == key]
-    files.write_parquet(into / "metrics.parquet", metrics)
-    shutil.copy(folder / MADE_BY, into)
-
-
-def rename(folder: Path) -> None:
-    """Bring the scores of kept rows to the names and the scale of today.
-
-    What has no meaning any more (`GONE`) goes.
-
-    Levels take (x + 1) / 2, effects halve: tables of effects are not renamed, but
-    rebuilt from the rows. Rows that have the names of today stay as they are.
-
-    Args:
-        folder: With metrics.parquet and perhaps the record of what made the rows.
-    """
-    metrics = files.read_parquet(folder / "metrics.parquet")
-    renamed = pd.DataFrame(old_names.rename(dict(metrics.items())))
-    renamed = renamed.drop(columns=[name for name in GONE if name in renamed])
-    if list(renamed) == list(metrics):
+    metrics = read_rows(metrics_file)
+    if DETECTION in metrics or "detection_measured_auc" not in metrics:
+        tables.write(metrics_file, PUBLISHED, plan, into)
         return
-    write(folder / "metrics.parquet", renamed)
-    if (folder / MADE_BY).exists():
-        made_by = files.read_json(folder / MADE_BY)
-        made_by["columns"] = {
-            old_names.RENAMED.get(name, name): metric
-            for name, metric in made_by["columns"].items()
-            if name not in GONE
-        }
-        files.write_json(folder / MADE_BY, made_by)
+    for name, text in tables.paper_texts(metrics, PUBLISHED, plan).items():
+        files.write_text(into / name, text)
+    if (metrics["protocol"] == reread.PROTOCOL).any():
+        reread.write(metrics_file.parent, into)
 
 
 if __name__ == "__main__":

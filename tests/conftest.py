@@ -169,7 +169,7 @@ class Checkout:
         self.config["training"]["tiny"] = {**recipe, **TINY_RECIPE}
         self.config["figures"] = ["fig1", "fig5", "sweep"]
         # A job less in every run.
-        self.config["metrics"]["looks"] = {"optional": True}
+        self.config["metrics"]["pixels"] = {"optional": True}
         self.experiment = {
             "datasets": ["digits"],
             "backbones": ["tiny"],

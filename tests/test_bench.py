@@ -7,22 +7,18 @@ import sys
 import pytest
 from conftest import ROOT
 
-from bench import contrasts
-
 MEASURED = ("step", "fvu", "embed", "growth")
 TINY_RUNS = [
-    ("power.py",),
     ("judging.py",),
     *(("performance.py", name) for name in MEASURED),
 ]
 # {script: its commands}
 COMMANDS = {
-    "contrasts.py": {*contrasts.COMMANDS},
     "performance.py": {*MEASURED},
-    "reference.py": {"keep", "rebuild", "rename"},
+    "reference.py": {"keep", "rebuild"},
 }
 # What a page prints of a bench, with what stands behind.
-PRINTED = re.compile(r"bench/(\w+\.py)(?: ([a-z][\w-]*))?(?=(.{0,120}))")
+PRINTED = re.compile(r"bench/(\w+\.py)(?: ([a-z][\w-]*))?(?=(.{0,200}))")
 COMMIT = re.compile(r"\bat commit ([0-9a-f]{7,})")
 
 

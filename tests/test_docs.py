@@ -15,7 +15,7 @@ from conftest import ROOT
 from PIL import Image, ImageDraw
 
 from docs import links, notebook
-from sae.scoring.front import ENDPOINTS
+from sae.scoring.choice import ENDPOINTS
 from sae.steps import STEPS
 
 DIRECTIVE = re.compile(r"^\.\. auto(module|function|class|exception):: (\S+)$", re.M)
@@ -87,10 +87,10 @@ def test_the_tutorial_ends_in_rows_of_the_leaderboard(make_checkout, fetched):
     promised = re.search(
         r"It trains (\d+) SAEs", (ROOT / "docs/tutorial.md").read_text()
     )
-    assert f"SAEs: {promised[1]} in 3 cells" in printed
+    assert f"SAEs: {promised[1]} in 2 cells" in printed
     assert "the paper's claims, by its own rule" in printed
-    # Whatever the outcomes, which differ between processors.
-    rows_of_leaderboard = r"^\| reg1 +\| detection .*\n(.*\n)*\| reg2 +\| MS "
+    # Whatever the effects, which differ between processors.
+    rows_of_leaderboard = r"^\| reg1 +\| mean .*\n(.*\n)*\| reg2 +\| mean "
     assert re.search(rows_of_leaderboard, printed, re.M)
 
 
@@ -103,7 +103,7 @@ def test_the_readme_finds_effects_on_a_few_photographs_of_ones_own(
     (checkout.folder / "results").mkdir()
     artifacts = fetched("efficientnet_lite0", "efficientnet_lite2", "dinov2_vit_s14")
     (checkout.folder / "results/artifacts").symlink_to(artifacts)
-    for number in range(300):
+    for number in range(950):
         _photograph(number, checkout.folder / "birds")
     readme = (ROOT / "README.md").read_text()
     snippet = re.search(r"\*\*Your images\*\*.*?```yaml\n(.*?)```", readme, re.S)[1]
@@ -113,7 +113,7 @@ def test_the_readme_finds_effects_on_a_few_photographs_of_ones_own(
 
     checkout.snakemake("mine", "--configfile", "config.yaml", file.name)
     effects = pd.read_parquet(
-        checkout.folder / "results/mine/tables/front_means.parquet"
+        checkout.folder / "results/mine/tables/comparison.parquet"
     )
     compared = effects[effects["effect"].notna()].groupby("method")["score"].unique()
     for method in ("reg1", "reg2"):

@@ -12,7 +12,7 @@ from playwright.sync_api import sync_playwright
 
 SITE = Path("results/demo/report/index.html")
 OUT = Path(__file__).with_suffix(".png")
-LATENTS = "#/latents/emoji/efficientnet_lite2_fast/8/reg1?sort=name_precision"
+LATENTS = "#/latents/emoji/efficientnet_lite0_fast/8/reg1?sort=name_precision"
 WIDTH = 1100
 ROWS = 434  # pixels of the table of latents
 COLOURS = 256
@@ -24,7 +24,7 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium")
         page = browser.new_page(viewport={"width": WIDTH, "height": 1400})
         page.goto(SITE.absolute().as_uri())
-        page.wait_for_selector("main .first svg")
+        page.wait_for_selector("main .first img")
         title = page.locator("main h1").bounding_box()
         answer = page.locator("main .first").bounding_box()
         assert title is not None and answer is not None

@@ -30,7 +30,6 @@ SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
 LEAST_ROWS = 500
 # The interval of a card leaves out a tenth of the groups of test images in turn.
 LEAST_TEST_GROUPS = 10
-_HELD_OUT = {"val": "validation", "test": "test"}
 
 
 @dataclass(frozen=True)
@@ -247,45 +246,40 @@ def check_concepts_count(images: CardImages, name: str) -> None:
     Raises:
         UserError: On the test images none does.
     """
-    if not _concepts_that_count(images, "test"):
+    if not _concepts_that_count(images):
         raise UserError(
-            f"{name}: no keyword counts on the test images. "
-            f"{_needs_of_concepts(images, 'test')}"
+            f"{name}: no keyword counts on the test images. {_needs_of_concepts(images)}"
         )
 
 
 def says_uncounted_concepts(images: CardImages) -> list[str]:
     """Return what is to be said where keywords are given and none of them counts."""
-    for split, consequence in (
-        ("test", "There are no names and no match with concepts"),
-        ("val", "There is no match with concepts, by which Top-k would be chosen"),
-    ):
-        if images.concepts and not _concepts_that_count(images, split):
-            return [
-                f"{consequence}: no keyword counts on the {_HELD_OUT[split]} images. "
-                f"{_needs_of_concepts(images, split)}."
-            ]
+    if images.concepts and not _concepts_that_count(images):
+        return [
+            "There are no names and no match with concepts: no keyword counts on the "
+            f"test images. {_needs_of_concepts(images)}."
+        ]
     return []
 
 
-def _concepts_that_count(images: CardImages, split: str) -> int:
+def _concepts_that_count(images: CardImages) -> int:
     options = concepts_metric.Options()
     train = concepts_metric.training_side(
         images.splits["train"], images.concepts["train"], options
     )
     places, _ = concepts_metric.held_out_side(
-        images.splits[split], images.concepts[split], train, options
+        images.splits["test"], images.concepts["test"], train, options
     )
     return len(places)
 
 
-def _needs_of_concepts(images: CardImages, split: str) -> str:
+def _needs_of_concepts(images: CardImages) -> str:
     options = concepts_metric.Options()
     return (
         f"A keyword counts if {options.least_train} or more of the "
         f"{len(images.splits['train'].index):,} training images have it, in "
         f"{options.least_train_groups} groups; {options.least_split} or more of the "
-        f"{len(images.splits[split].index):,} {_HELD_OUT[split]} images, in "
+        f"{len(images.splits['test'].index):,} test images, in "
         f"{options.least_split_groups} groups; and not all of them"
     )
 

@@ -3,7 +3,7 @@
 import itertools
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import isnan, nan
 from pathlib import Path
@@ -29,24 +29,26 @@ from sae.cards.measure import (
 )
 from sae.cards.references import FULL, QUICK, UNTRAINED, References
 from sae.comparison import card as cards
-from sae.comparison.card import FrontPoint, Reading
-from sae.comparison.fronts import FrontRule
+from sae.comparison.card import Reading
 from sae.comparison.scores import SCORES, across_groups
 from sae.core import workers
 from sae.core.errors import UserError
 from sae.models.coder import Coder
 from sae.models.inputs import Inputs, rows_differ, total_variance
-from sae.scoring import front
+from sae.scoring import choice
+from sae.scoring.choice import DETECTION
 from sae.scoring.metrics.concepts import group_numbers
 from sae.scoring.metrics.detection import CHANCE
 
 progress = logging.getLogger("sae.progress")
 
-DETECTION = "detection_auc"
-# The scores that have a front of their own, of which a word is said.
+# The scores of which a word is said.
 COMPARED = (DETECTION, "ms", "concepts_match")
-# Those that are shown at the vertices of the first of these that there is.
-BESIDE = ("detection_looks", "names_share")
+# Those that are shown beside them, of the same SAEs.
+BESIDE = (
+    *("detection_per_latent", "detection_per_activation", "coverage", "usable"),
+    *("effective", "nested", "copies", "detection_pixels", "names_share"),
+)
 # What all scores of a card take, as a multiple of the SAE's on validation.
 SCORINGS = 25
 # Above this a card waits for a word.
@@ -124,7 +126,6 @@ def make_card(
             f"images for any of {', '.join(SCORES[score].heading for score in COMPARED)}"
         )
     scoring_seconds = SCORINGS * (time.perf_counter() - started_at)
-    rule = cards.rule_beside(_firing(yours.on_val()), FrontRule())
 
     effort = QUICK if quick else FULL
     kept_scores = root / "scores"
@@ -148,22 +149,20 @@ def make_card(
         references.find_steps(say_minutes)
         tuned_coders = references.tuned()
         tuned = dict(zip(tuned_coders, measured(tuned_coders.values()), strict=True))
-        trials = _trials(tuned, k, rule)
-        points = _points(trials, yours.on_val())
-        needed = sorted({trial for point in points.values() for trial in point.weights})
-        at_vertices = {
-            trial: measured(coders)
-            for trial, coders in references.at_vertices(needed).items()
-        }
+        trials = _trials(tuned, k)
+        best = choice.choose(trials, float(yours.on_val()["r2"]))
+        topk: list[Measured] = []
+        if best is not None:
+            topk = measured(references.retrained(best["trial"]))
         controls = {
             method: measured(coders) for method, coders in references.controls().items()
         }
 
-    scored = [yours, *itertools.chain(*at_vertices.values(), *controls.values())]
+    scored = [yours, *topk, *itertools.chain(*controls.values())]
     for number, sae in enumerate(scored, 1):
         progress.info("scores of %d of %d SAEs", number, len(scored))
         sae.on_test()
-    readings = _all_readings(yours, points, at_vertices, controls)
+    readings = _all_readings(yours, topk, controls)
     judges_at_chance = _find_judges_at_chance(trials, tuned, images.judges)
     if judges_at_chance:
         readings = [
@@ -180,18 +179,22 @@ def make_card(
             "k": k,
             "m": coder.m,
             "steps": references.steps,
-            "least_firing": rule.firing,
+            "chosen": None if best is None else best["trial"],
+            "seeds": len(topk),
             "still_improving": references.still_improving or quick,
             "quick": quick,
             "trials": trials.to_dict("records"),
         },
-        "scores": _sizes_and_r2(yours, trials, controls),
+        "scores": _sizes_and_r2(yours, trials, topk, controls),
         "readings": [_as_dict(reading) for reading in readings],
         "judges_at_chance": judges_at_chance,
-        "fronts": _fronts(trials, tuned, at_vertices, readings),
         "controls": {
             method: {score: _mean(saes, score) for score in ("r2", *COMPARED, *BESIDE)}
             for method, saes in controls.items()
+        },
+        "on_validation": {
+            "yours": _on_validation([yours]),
+            **{method: _on_validation(saes) for method, saes in controls.items()},
         },
         "notes": [*images.notes, *says_uncounted_concepts(images)],
         "latents": latents.as_lists(),
@@ -292,42 +295,27 @@ def _fires(coder: Coder, embeddings: Float[np.ndarray, "images dim"]) -> bool:
     return bool((coder.encode(coder.open_inputs(embeddings)).values > 0).any())
 
 
-def _firing(on_val: Mapping[str, Any]) -> float:
-    """Return the share of an SAE's latents that fires on training images."""
-    return 1 - float(on_val["dead_train"]) / float(on_val["m"])
-
-
-def _trials(tuned: Mapping[str, Measured], k: int, rule: FrontRule) -> pd.DataFrame:
+def _trials(tuned: Mapping[str, Measured], k: int) -> pd.DataFrame:
     """Return what validation says of each trial of Top-k."""
     rows = []
     for trial, measured in tuned.items():
         scores = measured.on_val()
-        row = {
-            "trial": trial,
-            "status": "ok",
-            "k": k,
-            "r2": float(scores["r2"]),
-            "l0": float(scores["l0"]),
-            "firing": _firing(scores),
-        }
-        rows.append({**row, **{score: value_of(scores, score) for score in COMPARED}})
+        row = {"trial": trial, "status": "ok", "k": k, "l0": float(scores["l0"])}
+        rows.append({**row, **_on_validation([measured])})
     table = pd.DataFrame(rows)
     if table.empty:
         raise UserError(
             "every Top-k reference diverged: look at the embeddings, which may have "
             "outliers"
         )
-    return table.assign(feasible=front.feasible(table, rule))
+    return table.assign(feasible=choice.feasible(table))
 
 
-def _points(trials: pd.DataFrame, on_val: Mapping[str, Any]) -> dict[str, FrontPoint]:
-    """Return {score: where its front is read}, of the scores that there are."""
-    measured = [score for score in COMPARED if not isnan(value_of(on_val, score))]
+def _on_validation(saes: Iterable[Measured]) -> dict[str, float]:
+    """Return R^2 and the scores that are compared, on validation, means over SAEs."""
     return {
-        score: cards.find_point(
-            trials, score, float(on_val["r2"]), SCORES[score].better
-        )
-        for score in measured
+        score: float(np.mean([value_of(sae.on_val(), score) for sae in saes]))
+        for score in ("r2", *COMPARED)
     }
 
 
@@ -351,78 +339,48 @@ def _find_judges_at_chance(
 
 def _all_readings(
     yours: Measured,
-    points: Mapping[str, FrontPoint],
-    at_vertices: Mapping[str, list[Measured]],
+    topk: Sequence[Measured],
     controls: Mapping[str, list[Measured]],
 ) -> list[Reading]:
-    """Read every score that there is, those with a front of their own first."""
-    readings = []
-    for score, point in points.items():
-        reading = _reading(score, score, point, yours, at_vertices, controls)
-        readings.append(reading)
-    first = next(iter(points), "")
-    for score in BESIDE if points else ():
-        if not isnan(value_of(yours.on_test(), score)):
-            readings.append(
-                _reading(score, first, points[first], yours, at_vertices, controls)
-            )
-    return readings
+    """Read every score that there is, those of which a word is said first."""
+    return [
+        _reading(score, yours, topk, controls)
+        for score in (*COMPARED, *BESIDE)
+        if not isnan(value_of(yours.on_test(), score))
+    ]
 
 
 def _reading(
     score: str,
-    front_of: str,
-    point: FrontPoint,
     yours: Measured,
-    at_vertices: Mapping[str, list[Measured]],
+    topk: Sequence[Measured],
     controls: Mapping[str, list[Measured]],
 ) -> Reading:
     value = value_of(yours.on_test(), score)
     untrained = _mean(controls.get(UNTRAINED, []), score)
-    if not all(at_vertices.get(trial) for trial in point.weights):
-        point = FrontPoint(cards.DIVERGED, reach=point.reach)
-    word = cards.NOT_COMPARABLE if score == front_of else ""
-    if not point.weights or isnan(value):
-        return Reading(score, value, untrained, nan, point, front_of, word=word)
+    of_topk = np.array([value_of(sae.on_test(), score) for sae in topk])
+    if not len(of_topk) or np.isnan(of_topk).any():
+        word = cards.NOT_COMPARABLE if score in COMPARED else ""
+        return Reading(score, value, untrained, word=word)
 
-    by_trial = {
-        trial: [value_of(sae.on_test(), score) for sae in at_vertices[trial]]
-        for trial in point.weights
-    }
-    topk, seed_variance = cards.mean_at(point, by_trial)
-    if isnan(topk):
-        return Reading(score, value, untrained, nan, point, front_of, word=word)
-    better = SCORES[score].better
-    difference = better * (value - topk)
-    if score != front_of:
-        return Reading(score, value, untrained, topk, point, front_of, difference)
+    mean = float(of_topk.mean())
+    difference = value - mean
+    if score not in COMPARED:
+        return Reading(score, value, untrained, mean, difference)
 
-    without_fold = []
+    seed_variance = 0.0
+    if len(of_topk) > 1:
+        seed_variance = float(of_topk.var(ddof=1)) / len(of_topk)
     progress.info("%s: its interval", SCORES[score].label)
-    for fold in range(cards.FOLDS):
-        # One seed of each vertex: what images vary is alike for all.
-        of_topk, _ = cards.mean_at(
-            point,
-            {
-                trial: [value_of(at_vertices[trial][0].without_fold(fold), score)]
-                for trial in point.weights
-            },
-        )
-        of_yours = value_of(yours.without_fold(fold), score)
-        without_fold.append(better * (of_yours - of_topk))
+    # One seed: what images vary is alike for all.
+    without_fold = [
+        value_of(yours.without_fold(fold), score)
+        - value_of(topk[0].without_fold(fold), score)
+        for fold in range(cards.FOLDS)
+    ]
     low, high = cards.interval(difference, without_fold, seed_variance)
-    return Reading(
-        score=score,
-        value=value,
-        untrained=untrained,
-        topk=topk,
-        point=point,
-        front=front_of,
-        difference=difference,
-        low=low,
-        high=high,
-        word=cards.word_of(low, high),
-    )
+    word = cards.word_of(low, high)
+    return Reading(score, value, untrained, mean, difference, low, high, word)
 
 
 def value_of(scores: Mapping[str, Any], score: str) -> float:
@@ -434,31 +392,6 @@ def value_of(scores: Mapping[str, Any], score: str) -> float:
 def _mean(saes: Iterable[Measured], score: str) -> float:
     values = [value_of(sae.on_test(), score) for sae in saes]
     return float(np.mean(values)) if values else nan
-
-
-def _fronts(
-    trials: pd.DataFrame,
-    tuned: Mapping[str, Measured],
-    at_vertices: Mapping[str, list[Measured]],
-    readings: Iterable[Reading],
-) -> dict[str, list[dict[str, Any]]]:
-    """Return {score: the vertices of its front as test has them, by falling R^2}."""
-    fronts = {}
-    for reading in readings:
-        if reading.front != reading.score:
-            continue
-        vertices = front.vertices(trials, reading.score, SCORES[reading.score].better)
-        fronts[reading.score] = [
-            {
-                "trial": trial,
-                "r2": _mean(saes, "r2"),
-                "score": _mean(saes, reading.score),
-                "seeds": len(saes),
-            }
-            for trial in vertices["trial"]
-            for saes in [at_vertices.get(trial) or [tuned[trial]]]
-        ]
-    return fronts
 
 
 def _about_sae(coder: Coder) -> dict[str, Any]:
@@ -488,15 +421,16 @@ def _about_images(images: CardImages) -> dict[str, Any]:
 def _sizes_and_r2(
     yours: Measured,
     trials: pd.DataFrame,
+    topk: Iterable[Measured],
     controls: Mapping[str, list[Measured]],
 ) -> dict[str, Any]:
     on_test = yours.on_test()
-    feasible = trials[trials["feasible"]]
     return {
         "r2": float(on_test["r2"]),
         "r2_val": float(yours.on_val()["r2"]),
         "r2_untrained": _mean(controls.get(UNTRAINED, []), "r2"),
-        "r2_reach": float(feasible["r2"].max()) if len(feasible) else nan,
+        "r2_topk": _mean(topk, "r2"),
+        "best_r2": choice.best_r2(trials),
         "l0": float(on_test["l0"]),
         "live_latents": int(on_test["m"] - on_test["dead_train"]),
         "m": int(on_test["m"]),

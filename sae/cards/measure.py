@@ -28,7 +28,7 @@ from sae.scoring.subject import PerLatent, Subject
 log = logging.getLogger(__name__)
 
 # What is read on test alone.
-ON_TEST = ("looks", "names", "latents")
+ON_TEST = ("pixels", "names", "latents")
 # What is computed anew where some of the test images are left out, with its options.
 IN_FOLDS: dict[str, dict[str, Any]] = {
     "monosemanticity": {},
@@ -97,7 +97,9 @@ class Measured:
             subjects.append(self._images.fold_subject(self.coder, fold))
             share_training_codes(self.subject, subjects[-1])
         return [
-            module.score(subject.limited({"train", "test", judge}), "test", options)
+            _of_sae(
+                module.score(subject.limited({"train", "test", judge}), "test", options)
+            )
             for subject in subjects
         ]
 
@@ -118,7 +120,7 @@ class Measured:
             if metric in self._images.metrics:
                 form = registry.head("metric", metric).options
                 scores.update(_score_by(metric, subject, "test", form(**options)))
-        return {name: value for name, value in scores.items() if np.isscalar(value)}
+        return _of_sae(scores)
 
     def _compute(self, split: str) -> dict[str, Any]:
         scores: dict[str, Any] = {"m": self.coder.m}
@@ -126,7 +128,7 @@ class Measured:
             if split == "val" and metric in ON_TEST:
                 continue
             subject = self.subject
-            if metric == "looks":
+            if metric == "pixels":
                 subject = self._images.looks_subject(self.subject)
             scores.update(_score_by(metric, subject, split, options_of(metric, None)))
         if split == "test":
@@ -137,7 +139,7 @@ class Measured:
                     if isinstance(score, PerLatent)
                 }
             )
-        return {name: value for name, value in scores.items() if np.isscalar(value)}
+        return _of_sae(scores)
 
 
 class MeasuredImages:
@@ -157,7 +159,7 @@ class MeasuredImages:
         if images.judges:
             self.metrics.append("detection")
         if images.looks:
-            self.metrics.append("looks")
+            self.metrics.append("pixels")
         if images.concepts:
             self.metrics += ["concepts", "names"]
         self.metrics.append("latents")
@@ -252,6 +254,15 @@ def _read_or_compute(
     scores = compute()
     files.write_json(file, {"of": of, "scores": without_nan(scores)})
     return scores
+
+
+def _of_sae(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what metrics say of an SAE as a whole, without latents and curves."""
+    of_sae = {
+        name: score.of_sae if isinstance(score, PerLatent) else score
+        for name, score in scores.items()
+    }
+    return {name: value for name, value in of_sae.items() if np.isscalar(value)}
 
 
 def _score_by(

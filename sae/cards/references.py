@@ -2,15 +2,15 @@
 
 Top-k has the SAE's m, its L0 as k and its norm of inputs. Steps double until R^2 on
 validation stops rising. Then three learning rates, each at two scales of the first
-encoder, are trained with one seed. On validation they make the fronts, with those of
-fewer steps: shorter training reconstructs less and has higher scores, so that without
-these an SAE that was stopped early would seem better than any Top-k. Vertices that are
-read are trained with seeds of their own.
+encoder, are trained with one seed. These are the trials, with those of fewer steps:
+shorter training reconstructs less and has higher scores, so that without these an SAE
+that was stopped early would seem better than any Top-k. The trial that is chosen is
+trained with seeds of its own.
 """
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,11 +55,9 @@ ENCODER_SCALES = (0.1, 0.3)
 TUNING_SEED = 0
 FIRST_STEPS = 250
 MOST_STEPS = 4000
-SHORTER = (8, 4, 2)  # What the first length is divided by, for the low end of fronts.
+SHORTER = (8, 4, 2)  # What the first length is divided by, for trials of lower R^2.
 GAIN_R2 = 0.003  # Steps double again where R^2 on validation rises by at least this.
 TIMED_STEPS = 5
-# Vertices of all scores' fronts that weigh anything at one R^2, as costs reckon.
-EXPECTED_VERTICES = 3
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ class Effort:
 
     Attributes:
         encoder_scales: Of the points that are tried.
-        seeds: Those of vertices that are read, and of controls.
+        seeds: Those of the chosen trial, and of controls.
         first_steps: The first length that is tried.
         most_steps: The longest one.
     """
@@ -163,9 +161,9 @@ class References:
         """Return about how many SAEs of some length the store lacks."""
         trials = [self._member(TOPK, trial) for trial in self._points(steps)]
         count = len(self._trainer.lacking(trials))
-        # A card trains controls last: where they are, so are mostly its vertices.
+        # A card trains controls last: where they are, so mostly is its chosen trial.
         if self._trainer.lacking(self._untrained()):
-            count += EXPECTED_VERTICES * len(self.effort.seeds) + 1
+            count += len(self.effort.seeds) + 1
         return count
 
     def find_steps(self, agree: Callable[[int], None]) -> None:
@@ -201,18 +199,15 @@ class References:
             [self._member(TOPK, trial) for trial in self._trials.values()]
         )
 
-    def at_vertices(self, trials: Iterable[str]) -> dict[str, list[Coder]]:
-        """Return {trial: Top-k there, with seeds of their own}."""
-        members = [
-            self._member(TOPK, self._trials[trial], seed)
-            for trial in trials
-            for seed in self.effort.seeds
-        ]
-        coders: dict[str, list[Coder]] = {trial: [] for trial in trials}
-        for sae in self._bring(members):
-            if sae.ok:
-                coders[sae.name].append(self._trainer.bank.open(sae))
-        return coders
+    def retrained(self, trial: str) -> list[Coder]:
+        """Return Top-k at a trial with seeds of its own, but for what diverged."""
+        saes = self._bring(
+            [
+                self._member(TOPK, self._trials[trial], seed)
+                for seed in self.effort.seeds
+            ]
+        )
+        return [self._trainer.bank.open(sae) for sae in saes if sae.ok]
 
     def controls(self) -> dict[str, list[Coder]]:
         """Return {control: its SAEs}."""

@@ -1,6 +1,6 @@
-"""What methods differ in: fronts, effects, intervals, outcomes, as tidy tables.
+"""What methods differ in: effects, intervals, verdicts, as tidy tables.
 
-`scores` is the one list of what can be compared. `fronts` has the rule by which trials
-of several methods are compared; `intervals` says how sure a mean over cells is. Nothing
+`scores` is the one list of what can be compared. `effects` has each method beside its
+baseline, cell by cell; `verdicts` averages them, and says what may be said. Nothing
 here is printed: that is for `report`.
 """

@@ -190,7 +190,7 @@ class Claim:
             has another sign, the claim holds in part.
         ours: Whether it is not a claim of the paper.
         score: The name in `SCORES` of the score that it is about, if it is about one.
-        detection: For a claim about MS, the same difference in `detection_auc`, which
+        detection: For a claim about MS, the same difference in `detection`, which
             tells a trained SAE from an untrained one.
     """
 
@@ -461,7 +461,7 @@ def _ms_claim(
         values=evidence.difference(method, against, "ms"),
         values_with_dead_as_0=with_dead_as_0.values,
         score="ms",
-        detection=evidence.difference(method, against, "detection_auc"),
+        detection=evidence.difference(method, against, "detection"),
     )
 
 

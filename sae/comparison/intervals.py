@@ -1,18 +1,10 @@
-"""How sure a mean over cells is: blocks, Student's t, Holm's correction, power.
-
-Three questions have three intervals. Over (dataset, family) blocks: would other
-families of backbones say the same, on these datasets? With six datasets or more blocks
-are datasets: would others say the same? Over (dataset, backbone) pairs: would other
-backbones, as if each were a family of its own? Over fresh seeds with the cells fixed:
-would other seeds?
-"""
+"""How sure a mean is: Student's t, Holm's correction, power."""
 
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from pydantic import Field
 
 # Of Student's t; scipy.stats takes a second to import.
 from scipy.special import nctdtr, stdtr, stdtrit
@@ -24,15 +16,13 @@ POWER = 0.8  # with which the smallest effect is found
 
 
 class IntervalRule(Options):
-    """The rule of intervals: their coverage, and how many blocks a test needs.
+    """The rule of intervals.
 
     Attributes:
         confidence: The coverage of intervals; 1 minus it is the level of tests.
-        min_blocks: With fewer blocks nothing is tested.
     """
 
     confidence: Share = 0.95
-    min_blocks: int = Field(default=3, ge=2)
 
     @property
     def level(self) -> float:

@@ -1,7 +1,8 @@
 """One leaderboard of the methods of several experiments: mine beside stored ones.
 
-The leaderboard joins rows: `metrics.parquet` (or .csv) of several results folders.
-Beside them lies `made_by.json`, which says what gave the rows their meaning. Rows whose
+The leaderboard joins rows: `metrics.parquet` (or .csv) and `selection.parquet` of several
+results folders. Beside them lies `made_by.json`, which says what gave the rows their
+meaning. Rows whose
 versions, options, fingerprints or precision differ from those of the first folder are
 left out, and so are rows of cells that the first folder does not have. A line about
 each omission says what was left out.
@@ -14,19 +15,21 @@ from typing import Any, NamedTuple
 import pandas as pd
 from pydantic import Field, ValidationError
 
-from sae.comparison import fronts, outcomes
+from sae.comparison import verdicts
+from sae.comparison.effects import effects
 from sae.comparison.intervals import IntervalRule
 from sae.comparison.methods import Methods
 from sae.comparison.scores import COMPARED, SCORES, across_groups
 from sae.core import files
 from sae.core.errors import UserError
 from sae.core.options import Options, describe_problems, from_record, later
+from sae.scoring.choice import DETECTION
 from sae.scoring.rows import CELL, read_metrics
 
 MADE_BY = "made_by.json"
 
-# The columns that decide whether a trial is feasible (`sae.scoring.front.feasible`).
-FEASIBILITY_COLUMNS = {"r2", "l0", "dead_train"}
+# The columns that decide what is chosen (`sae.scoring.choice`).
+CHOOSING_COLUMNS = {"r2", "l0", "detection"}
 
 
 class MadeBy(Options):
@@ -35,7 +38,6 @@ class MadeBy(Options):
     Attributes:
         experiment: Its name.
         methods: Its methods.
-        fronts: The rule of its fronts.
         versions: {"training loop": its version, ...}, with those of objectives,
             penalties and protocols.
         recipe: The experiment's.
@@ -45,15 +47,13 @@ class MadeBy(Options):
         columns: {score: the metric that gave it}.
         cells: {"dataset / backbone": fingerprints and precision of the embeddings}, of
             all cells of this pair.
-        families: {backbone: its family}; records of before the third version of the
-            comparison have none, and their backbones count as families of their own.
+        families: {backbone: its family}.
         pictures: {dataset: a name of its pictures}, of those that say it.
         intervals: How wide intervals are.
     """
 
     experiment: str
     methods: Methods
-    fronts: fronts.FrontRule
     versions: dict[str, str]
     recipe: dict[str, Any]
     by_dataset: dict[str, dict[str, Any]] = later({})
@@ -64,15 +64,6 @@ class MadeBy(Options):
     families: dict[str, str] = Field(default={})
     pictures: dict[str, str] = Field(default={})
     intervals: IntervalRule = IntervalRule()
-
-    @property
-    def protocols_of_fronts(self) -> dict[str, dict[str, Any]]:
-        """The protocols whose SAEs stand on fronts."""
-        return {
-            name: options
-            for name, options in self.protocols.items()
-            if self.fronts.protocol in (None, name)
-        }
 
     def columns_made_otherwise(self, record: "MadeBy") -> set[str]:
         """Return the scores whose metric has another version or options in `record`."""
@@ -88,11 +79,19 @@ class ExperimentRows(NamedTuple):
 
     Attributes:
         metrics: Tidy metrics.
+        selection: What protocols chose, a row for each trial or choice.
         made_by: What gave them their meaning.
     """
 
     metrics: pd.DataFrame
+    selection: pd.DataFrame
     made_by: MadeBy
+
+    def effects(self) -> pd.DataFrame:
+        """Return its effects (`sae.comparison.effects`), MS across groups."""
+        return effects(
+            across_groups(self.metrics), self.selection, self.made_by.methods
+        )
 
 
 def read(folder: Path) -> ExperimentRows:
@@ -107,13 +106,19 @@ def read(folder: Path) -> ExperimentRows:
         made_by = from_record(MadeBy, record)
     except ValidationError as error:
         raise UserError(f"{file} is not right: {describe_problems(error)}") from None
-    parquet = folder / "metrics.parquet"
-    if parquet.exists():
-        return ExperimentRows(read_metrics(parquet), made_by)
-    csv = folder / "metrics.csv"
-    if csv.exists():
-        return ExperimentRows(read_metrics(csv), made_by)
-    raise UserError(f"{folder} has neither metrics.parquet nor metrics.csv")
+    selection = files.read_parquet(folder / "selection.parquet")
+    tables = [folder / "metrics.parquet", folder / "metrics.csv"]
+    table = next(filter(Path.exists, tables), None)
+    if table is None:
+        raise UserError(f"{folder} has neither metrics.parquet nor metrics.csv")
+    metrics = read_metrics(table)
+    if "detection_per_latent" in metrics and DETECTION not in metrics:
+        raise UserError(
+            f"{table} was scored by version 1, which had no detection per activation, "
+            f"so that its methods are not compared here; {folder}/tables has what "
+            "its rows say"
+        )
+    return ExperimentRows(metrics, selection, made_by)
 
 
 def joined(
@@ -126,38 +131,38 @@ def joined(
     folder says.
 
     Returns:
-        The table of `sae.comparison.outcomes.means`, and a line for each omission.
+        The table of `sae.comparison.verdicts.means`, and a line for each omission.
     """
     names_on_leaderboard: set[str] = set()
     families: dict[str, str] = {}
     pictures: dict[str, str] = {}
-    parts: list[list[pd.DataFrame]] = []
+    parts: list[pd.DataFrame] = []
     omissions: list[str] = []
     for experiment in experiments:
-        metrics, left_out = _comparable_rows(experiment, experiments[0])
+        comparable, left_out = _comparable_rows(experiment, experiments[0])
         omissions += left_out
 
         made_by = experiment.made_by
-        readings = outcomes.readings_of(metrics, made_by.methods.tuned, made_by.fronts)
+        of_experiment = comparable.effects()
         new_names = {
             method: _free_name(method, made_by.experiment, names_on_leaderboard)
-            for method in readings.fronts["method"].unique()
+            for method in of_experiment["method"].unique()
         }
         names_on_leaderboard.update(new_names.values())
-        parts.append(
-            [table.assign(method=table["method"].map(new_names)) for table in readings]
-        )
+        if len(of_experiment):
+            parts.append(
+                of_experiment.assign(
+                    method=of_experiment["method"].map(new_names),
+                    baseline=of_experiment["baseline"].map(new_names),
+                )
+            )
         # Where two folders know a backbone, its family is that of the earlier one.
         families = made_by.families | families
         pictures = made_by.pictures | pictures
 
     rule = experiments[0].made_by.intervals
-    tables = []
-    for of_one_kind in zip(*parts, strict=True):
-        not_empty = [table for table in of_one_kind if len(table)]
-        tables.append(pd.concat(not_empty or of_one_kind[:1], ignore_index=True))
-    joined_readings = outcomes.Readings(*tables)
-    return outcomes.means(joined_readings, families, rule, pictures), omissions
+    table = pd.concat(parts, ignore_index=True) if parts else of_experiment
+    return verdicts.means(table, families, rule, pictures), omissions
 
 
 def _free_name(method: str, experiment: str, names_on_leaderboard: set[str]) -> str:
@@ -173,28 +178,26 @@ def _free_name(method: str, experiment: str, names_on_leaderboard: set[str]) -> 
 
 def _comparable_rows(
     experiment: ExperimentRows, first: ExperimentRows
-) -> tuple[pd.DataFrame, list[str]]:
-    """Return metrics that may stand beside the first folder's, and what is left out."""
+) -> tuple[ExperimentRows, list[str]]:
+    """Return rows that may stand beside the first folder's, and what is left out."""
     mismatch = _mismatch(experiment.made_by, first.made_by)
     if mismatch is not None:
-        return experiment.metrics[:0], [mismatch]
-    made_by = experiment.made_by
-    if made_by.fronts.tuned and not fronts.says_what_trials_set(experiment.metrics):
-        line = (
-            f"{made_by.experiment}: left out: an older version made its rows, which do "
-            "not say what each trial sets; run it again"
-        )
-        return experiment.metrics[:0], [line]
-
-    metrics = fronts.of_protocol(experiment.metrics, experiment.made_by.fronts)
-    metrics, cell_lines = _drop_foreign_cells(metrics, experiment.made_by, first)
+        nothing = experiment._replace(selection=experiment.selection[:0])
+        return nothing, [mismatch]
+    metrics, cell_lines = _drop_foreign_cells(
+        experiment.metrics, experiment.made_by, first
+    )
     metrics, dataset_lines = _drop_other_embeddings(
         metrics, experiment.made_by, first.made_by
     )
     metrics, score_lines = _drop_other_metrics(
         metrics, experiment.made_by, first.made_by
     )
-    return across_groups(metrics), [*cell_lines, *dataset_lines, *score_lines]
+    cells = pd.MultiIndex.from_frame(metrics[CELL])
+    selected_cells = pd.MultiIndex.from_frame(experiment.selection[CELL])
+    selection = experiment.selection[selected_cells.isin(cells)]
+    comparable = experiment._replace(metrics=metrics, selection=selection)
+    return comparable, [*cell_lines, *dataset_lines, *score_lines]
 
 
 def _mismatch(theirs: MadeBy, ours: MadeBy) -> str | None:
@@ -208,16 +211,15 @@ def _mismatch(theirs: MadeBy, ours: MadeBy) -> str | None:
             {name: theirs.versions[name] for name in shared},
             {name: ours.versions[name] for name in shared},
         ),
-        ("protocols", theirs.protocols_of_fronts, ours.protocols_of_fronts),
+        ("protocol tuned", theirs.protocols.get("tuned"), ours.protocols.get("tuned")),
         ("recipe", theirs.recipe, ours.recipe),
         (
             "recipe of a dataset",
             _by_shared_dataset(theirs, ours),
             _by_shared_dataset(ours, theirs),
         ),
-        ("fronts", theirs.fronts, ours.fronts),
     ]
-    columns = theirs.columns_made_otherwise(ours) & FEASIBILITY_COLUMNS
+    columns = theirs.columns_made_otherwise(ours) & CHOOSING_COLUMNS
     for metric in sorted({theirs.columns[column] for column in columns}):
         of_theirs = theirs.metrics.get(metric)
         of_ours = ours.metrics.get(metric)

@@ -39,7 +39,7 @@ class Methods(Options):
 
     @property
     def tuned(self) -> dict[str, str | None]:
-        """{method: the method that it is compared with}, of methods that have fronts.
+        """{method: the method that it is compared with}, of methods that are tuned.
 
         These are neither controls, nor made elsewhere.
         """
@@ -63,7 +63,7 @@ class Methods(Options):
     def baselines(self) -> list[str]:
         """The methods that others are compared with, and that are compared with none.
 
-        If there are none of these, it is the first method that has fronts.
+        If there are none of these, it is the first method that is tuned.
         """
         compared_with = {method.against for method in self.methods.values()}
         baselines = [

@@ -26,7 +26,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from sae.comparison.intervals import IntervalRule, holm, t_quantile, t_test
-from sae.comparison.outcomes import NOT_COMPARABLE, word
+from sae.comparison.verdicts import word
 
 RESAMPLES = 1000  # of each of the three bootstraps
 SEED = 0
@@ -36,7 +36,7 @@ RULE = IntervalRule()
 NEGLIGIBLE = 0.05
 FEWEST_RATERS = 3
 FEWEST_LATENTS = 3
-TOO_FEW_RATERS = f"{NOT_COMPARABLE}: too few raters"
+TOO_FEW_RATERS = "not comparable: too few raters"
 CONTROL = "control"  # what a difference is worth: not tested
 # What is set beside people's answers, latent by latent: columns of a study.
 SCORES = ("detection", "ms")

@@ -4,7 +4,7 @@ Every table, figure, claim and page looks up here what it shows.
 """
 
 from math import nan
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -23,10 +23,7 @@ class Score(NamedTuple):
         what: Its meaning, in one sentence.
         minus: A column that is subtracted.
         better: +1 if more is better, -1 if less; 0 if methods are not compared in it.
-        front: "own" if every trial has it on validation, so that it has a front of its
-            own; "chosen" if chosen SAEs alone have it, so that it can be shown at the
-            vertices of detection only; None if methods are not compared by fronts in
-            it.
+        compared: Whether methods are compared in it.
         worth: Whether the controls say what it is worth; of these, more is better.
         style: How it is written.
         chance: Its value by chance, where that is known beforehand.
@@ -38,7 +35,7 @@ class Score(NamedTuple):
     what: str = ""
     minus: str | None = None
     better: int = 1
-    front: Literal["own", "chosen"] | None = None
+    compared: bool = False
     worth: bool = False
     style: str = ".3f"
     chance: float | None = None
@@ -49,8 +46,7 @@ class Score(NamedTuple):
 
 
 # Fields that several scores share.
-_OWN_FRONT: dict[str, Any] = {"front": "own", "worth": True}
-_CHOSEN: dict[str, Any] = {"front": "chosen", "worth": True}
+_COMPARED: dict[str, Any] = {"compared": True, "worth": True}
 _COUNT: dict[str, Any] = {"better": -1, "style": ".0f"}
 # Sentences of `what`, and parts of sentences.
 _MS = (
@@ -58,17 +54,40 @@ _MS = (
     "latents that fire on two test images or more."
 )
 _DETECTION = (
-    "AUC: how well another backbone tells a latent's images from others after ten "
-    "examples, mean over latents that fire often enough."
+    "AUC: how well an encoder of another family tells a latent's images from others "
+    "after ten examples; the mean of two views of the whole dictionary, per latent and "
+    "per activation."
 )
-_DETECTION_ALL = (
-    "AUC, mean over all latents; one that fires too rarely to be measured counts as .5."
+_PER_LATENT = (
+    "Detection as the mean over all latents. A latent that fires too rarely to be "
+    "measured counts as .5, as do all but one of a cluster of latents that are nearly "
+    "the same."
 )
-_LOOKS = (
-    "Detection by 8 x 8 pixels of the images in place of a backbone: what their looks "
-    "alone tell. A control, and no end in itself."
+_PER_ACTIVATION = (
+    "Detection as the mean over all that fires on held-out images: each latent weighs "
+    "as many images as it fires on; what cannot be measured counts as .5."
 )
-_MEASURED = "Share of the latents that fire often enough for detection."
+_MEASURED_AUC = "Detection as the mean over the latents that can be measured alone."
+_COVERAGE = "Share of the latents that fire often enough for detection."
+_USABLE = (
+    "Share of the latents whose detection is .8 or more; a cluster of latents that are "
+    "nearly the same counts once."
+)
+_EFFECTIVE = (
+    "How many latents would fire as unevenly if some fired equally often and the "
+    "others never (exp of the entropy of firings), as a share of all."
+)
+_NESTED = (
+    "Share of the live latents of which 90 % of the images lie within another's images."
+)
+_COPIES = (
+    "Share of the live latents that fire on nearly the same images as another (Jaccard "
+    "of .9 or more)."
+)
+_PIXELS = (
+    "Detection by 8 x 8 pixels of the images in place of an encoder: what takes no "
+    "network to see. A control, and no end in itself."
+)
 _OTHERS = "MS as backbones of other families see the images"
 _ACROSS = "without pairs of near-duplicates, where the dataset knows them"
 _PURITY = "Share of a latent's images that are of its most frequent class"
@@ -107,47 +126,63 @@ SCORES = {
         better=0,
         style=".1f",
     ),
-    "detection_auc": Score(
-        "detection_auc",
-        "detection_auc",
-        "detection",
-        _DETECTION,
-        **_OWN_FRONT,
+    "detection": Score(
+        "detection", "detection", "detection", _DETECTION, **_COMPARED, chance=0.5
+    ),
+    "detection_per_latent": Score(
+        "detection_per_latent",
+        "detection_per_latent",
+        "detection per latent",
+        _PER_LATENT,
+        **_COMPARED,
         chance=0.5,
     ),
-    "detection_looks": Score(
-        "detection_looks",
-        "detection_looks",
-        "detection by looks",
-        _LOOKS,
-        **_CHOSEN,
+    "detection_per_activation": Score(
+        "detection_per_activation",
+        "detection_per_activation",
+        "detection per activation",
+        _PER_ACTIVATION,
+        **_COMPARED,
         chance=0.5,
     ),
-    "detection_auc_all": Score(
-        "detection_auc_all",
-        "detection_auc_all",
-        "detection, all latents",
-        _DETECTION_ALL,
-        **_OWN_FRONT,
+    "detection_measured_auc": Score(
+        "detection_measured_auc",
+        "detection_measured_auc",
+        "detection of measured latents",
+        _MEASURED_AUC,
         chance=0.5,
     ),
-    "ms": Score("ms_mean_alive", "MS_mean_alive", "MS", _MS, **_OWN_FRONT),
-    "measured": Score(
-        "detection_measured", "measured", "latents measured", _MEASURED, front="own"
+    "detection_pixels": Score(
+        "detection_pixels",
+        "detection_pixels",
+        "detection by 8 x 8 pixels",
+        _PIXELS,
+        **_COMPARED,
+        chance=0.5,
     ),
+    "coverage": Score("coverage", "coverage", "coverage", _COVERAGE, compared=True),
+    "usable": Score("usable", "usable", "usable latents", _USABLE, compared=True),
+    "effective": Score(
+        "effective", "effective", "effective latents", _EFFECTIVE, compared=True
+    ),
+    "nested": Score(
+        "nested", "nested", "nested latents", _NESTED, compared=True, better=-1
+    ),
+    "copies": Score("copies", "copies", "copies", _COPIES, compared=True, better=-1),
+    "ms": Score("ms_mean_alive", "MS_mean_alive", "MS", _MS, **_COMPARED),
     "ms_independent": Score(
         "ms_mean_alive_independent",
         "MS_independent",
         "MS by other families",
         f"{_OTHERS}.",
-        **_CHOSEN,
+        **_COMPARED,
     ),
     "ms_all": Score(
         "ms_mean",
         "MS_mean",
         "MS, dead latents as 0",
         "MS, mean over all latents.",
-        **_OWN_FRONT,
+        worth=True,
     ),
     "ms_median": Score("ms_median", "MS_median"),
     "ms_median_alive": Score("ms_median_alive", "MS_median_alive"),
@@ -178,7 +213,7 @@ SCORES = {
         "purity above chance",
         _ABOVE,
         "purity_binary_null",
-        **_OWN_FRONT,
+        **_COMPARED,
         chance=0,
     ),
     "purity_raw": Score("purity_binary", "binary", "purity", f"{_PURITY}."),
@@ -194,21 +229,21 @@ SCORES = {
         "concepts_match",
         "match with concepts",
         _MATCH,
-        **_OWN_FRONT,
+        **_COMPARED,
         chance=0,
     ),
     "names_share": Score(
-        "names_share", "names_share", "latents with a name", _NAMED, **_CHOSEN
+        "names_share", "names_share", "latents with a name", _NAMED, **_COMPARED
     ),
     "concepts_pairs": Score(
         "concepts_pairs",
         "concepts_pairs",
         "switching with attributes",
         _PAIRS,
-        **_OWN_FRONT,
+        **_COMPARED,
         chance=0,
     ),
-    "probe_auc": Score("probe_auc", "AUC", "probe AUC", _PROBE, **_CHOSEN),
+    "probe_auc": Score("probe_auc", "AUC", "probe AUC", _PROBE, **_COMPARED),
     "probe_auc_above_1": Score("probe_auc_above_1", "AUC_above_1"),
     "probe_top1": Score(
         "probe_top1",
@@ -223,7 +258,7 @@ SCORES = {
         "probe_unconverged", "unconverged", better=0, style=".1f"
     ),
     "stability": Score(
-        "stability_alive", "stability", "stability", _STABILITY, front="chosen"
+        "stability_alive", "stability", "stability", _STABILITY, compared=True
     ),
     "dead": Score(
         "dead",
@@ -235,18 +270,15 @@ SCORES = {
     "dead_train": Score(
         "dead_train",
         "dead_train",
-        "fewer dead on training images",
+        "dead on training images",
         _DEAD,
         **_COUNT,
-        front="own",
+        compared=True,
     ),
     "n_k_over_m": Score("n_k_over_m", "n_k_over_m", better=0, style=".0f"),
 }
-# The scores in which methods are compared by fronts: each has a front of its own, or
-# chosen SAEs alone have it.
-OWN_FRONTS = [name for name, score in SCORES.items() if score.front == "own"]
-CHOSEN_ONLY = [name for name, score in SCORES.items() if score.front == "chosen"]
-COMPARED = [*OWN_FRONTS, *CHOSEN_ONLY]
+# The scores in which methods are compared, all of them of the same SAEs.
+COMPARED = [name for name, score in SCORES.items() if score.compared]
 
 
 def across_groups(metrics: pd.DataFrame) -> pd.DataFrame:

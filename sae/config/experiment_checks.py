@@ -17,6 +17,13 @@ from sae.core import registry
 from sae.core.errors import Problem
 from sae.data.entries import Entry
 
+GONE_PROTOCOLS = {
+    "fair": "fair is gone: write `tuned: { points: ... }`, with `ranges` or `own_values` "
+    "as they were; `most_steps`, `steps`, `refined`, `values`, `widths`, `l0` and "
+    "`firing` fall away",
+    "listed": "listed is gone: write its trials as "
+    "`tuned: { trials: { METHOD: [{ OPTION: value }] } }`",
+}
 MOST_SAES = 1_000_000  # of an experiment; the largest so far had 2,000
 
 
@@ -35,7 +42,6 @@ def check_experiment(config: Config, name: str, problems: Problems) -> None:
         return
 
     _check_gallery(experiment, problems)
-    _check_some_protocol_chooses(experiment, problems)
     for metric, overrides in experiment.spec.metrics.items():
         key = f"{experiment.key}.metrics.{metric}"
         _validate_overridden(config.metrics[metric], overrides, key, problems)
@@ -74,6 +80,11 @@ def _check_names(experiment: NamedExperiment, problems: Problems) -> bool:
         "training": ([spec.training], config.training),
         "sweep": (spec.sweep, spec.methods),
     }
+    gone_names = sorted(spec.protocols.keys() & GONE_PROTOCOLS.keys())
+    for name in gone_names:
+        problems.add(f"{experiment.key}.protocols", GONE_PROTOCOLS[name])
+    if gone_names:
+        return False
     all_known = True
     for section, (names, allowed) in names_and_allowed.items():
         key = f"{experiment.key}.{section}"
@@ -138,20 +149,6 @@ def _validate_overridden(
 ) -> Entry | None:
     options = {**entry.model_dump(exclude_unset=True), **overrides}
     return problems.validate(type(entry), options, key)
-
-
-def _check_some_protocol_chooses(
-    experiment: NamedExperiment, problems: Problems
-) -> None:
-    """Check that not all protocols of an experiment leave the choice to others."""
-    names = list(experiment.spec.protocols)
-    if any(head_of("protocol", name).constants.get("CHOOSES", True) for name in names):
-        return
-    choose = "chooses" if len(names) == 1 else "choose"
-    problems.add(
-        f"{experiment.key}.protocols",
-        f"{' and '.join(names)} {choose} nothing; add paper or fair",
-    )
 
 
 def _check_protocol(

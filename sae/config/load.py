@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sae.config.entries import head_of
-from sae.config.experiment_checks import check_experiment
+from sae.config.experiment_checks import GONE_PROTOCOLS, check_experiment
 from sae.config.extends import write_out_sections
 from sae.config.methods import complete_methods
 from sae.config.models import Config, entry_model
@@ -108,6 +108,9 @@ def _complete_entries(
     complete_entries: dict[str, Entry] = {}
     for name, value in getattr(config, section).items():
         key = f"{section}.{name}"
+        if kind == "protocol" and name in GONE_PROTOCOLS:
+            problems.add(key, GONE_PROTOCOLS[name])
+            continue
         if naming_key is None:
             entry_class = problems.read_entry(key, read_class, kind, name)
         else:

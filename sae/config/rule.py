@@ -10,14 +10,14 @@ class ClaimRule(Limited):
 
     confidence: Share = Field(
         description="Of all intervals: those of claims, a bootstrap over (dataset, "
-        "backbone) blocks, and those of fronts."
+        "backbone) blocks, and those of effects."
     )
     resamples: int = Field(ge=100)
     """Of the bootstrap."""
     bootstrap_seed: Seed
     """Of the bootstrap."""
     min_blocks: int = Field(ge=2)
-    """With fewer blocks a claim is not tested, and an effect of fronts is not comparable."""
+    """With fewer blocks a claim is not tested."""
     agreement: float = Field(ge=0, le=1)
     """Of the cells that differ, the share that must agree with a claim."""
     margin_r2: float = Field(ge=0)

@@ -439,7 +439,9 @@ def read_table(path: str | Path) -> "pa.Table":
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    return pq.read_table(pa.BufferReader(seals.read_sealed(path, "table")))
+    content = pa.BufferReader(seals.read_sealed(path, "table"))
+    # A pool's thread that is alive at the end aborts the process (apache/arrow#34314).
+    return pq.ParquetFile(content).read(use_threads=False)
 
 
 def read_parquet(path: str | Path) -> "pd.DataFrame":
@@ -448,7 +450,7 @@ def read_parquet(path: str | Path) -> "pd.DataFrame":
     Raises:
         UserError: The file is missing or was altered.
     """
-    return read_table(path).to_pandas()
+    return read_table(path).to_pandas(use_threads=False)
 
 
 def write_sums(path: str | Path, hashed_files: Iterable[Path]) -> None:

@@ -74,14 +74,13 @@ GALLERY_PARTS = ("images", "sample")
 TABLE = f"{EXPERIMENT}/tables/table{{number}}.{{suffix}}"
 NOTED_TABLES = [
     f"{EXPERIMENT}/tables/{name}.{{suffix}}"
-    for name in ("controls", "fronts", "detection", "leaderboard")
+    for name in ("controls", "comparison", "leaderboard")
 ]
-FRONT_MEANS = [
-    f"{EXPERIMENT}/tables/front_{name}.csv"
-    for name in ("means", "datasets", "pairs", "controls", "sensitivity", "imported")
+COMPARISON_TABLES = [
+    f"{EXPERIMENT}/tables/comparison_{name}.csv" for name in ("cells", "imported")
 ]
 # What the site and the summary of a run read: the same rows as the csv, with types.
-TYPED_TABLES = ("fronts", "front_means", "front_controls", "front_imported")
+TYPED_TABLES = ("comparison", "comparison_cells", "comparison_imported")
 TYPED_TABLE = f"{EXPERIMENT}/tables/{{typed_table}}.parquet"
 TYPED_CLAIMS = f"{EXPERIMENT}/claims.parquet"
 TABLES_SUMS = f"{EXPERIMENT}/tables/tables.sums.json"

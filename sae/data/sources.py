@@ -4,6 +4,7 @@ Both kinds are an `EmbeddingSource`, which checks every batch before it is store
 """
 
 import functools
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,8 @@ from sae.data import dataset as datasets
 from sae.data.backbone import Backbone
 from sae.data.extraction import Extraction
 from sae.data.forward import embed_images
+
+progress = logging.getLogger("sae.progress")
 
 
 class EmbeddingSource(ABC):
@@ -58,6 +61,8 @@ class EmbeddingSource(ABC):
     ) -> Iterator[Float[np.ndarray, "n d"]]:
         """Yield embeddings (n, d) in the type in which they are stored.
 
+        A warning says how many are zero as a whole, as those of lost images often are.
+
         Args:
             split: of the dataset.
             first_row: the first row of the split that is embedded.
@@ -67,9 +72,22 @@ class EmbeddingSource(ABC):
             UserError: an image cannot be read, or what :meth:`check` raises.
         """
         row = first_row
+        zero_rows: list[int] = []
         for batch in self._unchecked_batches(split, first_row, end_row):
-            yield self.check(batch, split, row)
+            checked = self.check(batch, split, row)
+            zero_rows += (row + np.flatnonzero(~checked.any(axis=1))).tolist()
+            yield checked
             row += len(batch)
+        if zero_rows:
+            progress.warning(
+                "%s: %d of %d %s embeddings are all zero, such as row %d (from 0): leave "
+                "out images that were not embedded",
+                self.extraction.title,
+                len(zero_rows),
+                row - first_row,
+                split,
+                zero_rows[0],
+            )
 
     def check(
         self, batch: np.ndarray, split: str, first_row: int

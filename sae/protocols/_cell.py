@@ -7,7 +7,7 @@ choice that fails, or a job that is killed, loses the SAE in training and no mor
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from sae.bank.read import Bank
 from sae.bank.sae import Sae
 from sae.bank.train import CellData, Place, Trainer, cell_data_of
 from sae.core import files, registry, workers
-from sae.core.errors import UserError
 from sae.core.options import Count, from_record
 from sae.protocols._history import Choice, History
 from sae.scoring import rows, stage
@@ -65,7 +64,10 @@ def train(
         cell_data = cell_data_of(plan, activations_dir, device)
         plan, left_out = _without_misfits(plan, cell_data)
         trainer = Trainer(plan, cell_data, place, side_by_side)
-        for name, options in plan.protocols.items():
+        # An SAE that two protocols ask for counts as the first one's; tables of the
+        # paper read those of `paper`.
+        for name in sorted(plan.protocols, key=lambda name: name != "paper"):
+            options = plan.protocols[name]
             metrics = {
                 metric: stage.options_of(metric, plan.metrics.get(metric))
                 for metric in registry.load("protocol", name).METRICS
@@ -102,7 +104,7 @@ def _follow(
         metrics_by_sae = [
             (sae, list(protocol.METRICS))
             for sae in trainer.bank.saes
-            if sae.protocol == name
+            if sae.path in trained
         ]
         validation, _, _ = scorer.score(trainer.bank, metrics_by_sae)
         scorer.write()
@@ -119,8 +121,9 @@ def _follow(
         }
         if not lacking:
             break
-        _check_no_other_protocol_has(lacking.values(), trainer.bank, plan, name)
-        trainer.bring(list(lacking.values()))
+        # An SAE that an earlier protocol asked for is there already.
+        in_bank = {sae.path for sae in trainer.bank.saes}
+        trainer.bring([sae for path, sae in lacking.items() if path not in in_bank])
         trained = {**trained, **lacking}
 
     choice = protocol.choose(history)
@@ -134,19 +137,6 @@ def _follow(
         counts_text or "nothing to choose",
     )
     return choice, validation
-
-
-def _check_no_other_protocol_has(
-    saes: Iterable[Sae], bank: Bank, plan: Plan, name: str
-) -> None:
-    """Check that no protocol before this one asked for an SAE of the same path."""
-    paths_asked_for = {sae.path for sae in saes}
-    for sae in bank.saes:
-        if sae.path in paths_asked_for:
-            raise UserError(
-                f"{plan.cell}: protocols {sae.protocol} and {name} both ask for "
-                f"{sae.path}: give one of them a trial or seed of its own"
-            )
 
 
 def _without_misfits(plan: Plan, cell_data: CellData) -> tuple[Plan, dict[str, str]]:

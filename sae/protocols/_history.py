@@ -33,14 +33,12 @@ class Sizes(NamedTuple):
         after: How many are known once there are scores.
         by_method: {method: how many of both}.
         chosen: How many get every score.
-        most_steps: The steps of the longest training, where the protocol decides on it.
     """
 
     trials: int
     after: int
     by_method: dict[str, int]
     chosen: int
-    most_steps: int | None = None
 
 
 @dataclass(frozen=True)

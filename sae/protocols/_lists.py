@@ -5,7 +5,7 @@ values of methods' own options.
 """
 
 import itertools
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sae.config.protocol_use import ProtocolUse
@@ -56,23 +56,13 @@ def trial_problems(
                 )
 
 
-def point_problems(
-    use: ProtocolUse, options: Any, read_for_draws: Collection[str]
-) -> Iterator[Problem]:
+def point_problems(use: ProtocolUse, options: Any) -> Iterator[Problem]:
     """Yield what is wrong with points that are listed, and with methods' own values.
 
     Args:
         use: The experiment.
         options: As in :func:`trials_of_points`.
-        read_for_draws: The options that are read only where points are drawn.
     """
-    unread_options = set(use.written_options) & set(read_for_draws)
-    if options.ranges:
-        unread_options.add("ranges")
-    for name in sorted(unread_options):
-        instead = "write `own_values`" if name == "ranges" else "leave it out"
-        yield Problem(name, f"points are listed, so that none is drawn; {instead}")
-
     if options.own_values and all(point.alone for point in options.points):
         yield Problem(
             "points",

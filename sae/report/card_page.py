@@ -29,6 +29,7 @@ from sae.report.card_words import (
     table,
 )
 from sae.report.style import plt
+from sae.scoring.choice import MARGIN
 
 SIDE = 72  # pixels of a picture
 YOURS = "#D55E00"
@@ -118,7 +119,7 @@ def read_of_any(folder: Path, coders: Sequence[Coder]) -> CardFiles:
         raise UserError(
             f"{folder} is the card of another SAE: name the card of one of these"
         )
-    if "least_firing" not in content["references"]:
+    if "chosen" not in content["references"]:
         raise UserError(f"{folder} was made by an earlier version: make it again")
     return CardFiles(content, (folder / PLOT).read_bytes())
 
@@ -173,46 +174,58 @@ def page(card: Card, drawn: str, title: str) -> str:
 
 
 def plot(content: Mapping[str, Any]) -> Figure:
-    """Draw each score against R2: the front of Top-k, controls, and a star."""
-    readings = [
-        reading
-        for reading in content["readings"]
-        if reading["score"] in content["fronts"]
-    ]
+    """Draw R2 against each score on validation: trials of Top-k, controls, a star."""
+    readings = [reading for reading in content["readings"] if reading["word"]]
+    references = content["references"]
+    points = content["on_validation"]
     with plt.rc_context(style.RC):
         figure, axes = style.panels(1, len(readings), 2.4, 0.6)
         for ax, reading in zip(axes[0], readings, strict=False):
             score = reading["score"]
-            vertices = content["fronts"][score]
-            ax.plot(
-                [vertex["r2"] for vertex in vertices],
-                [vertex["score"] for vertex in vertices],
-                color=TOPK,
-                marker="o",
-                label="tuned Top-k",
+            trials = [
+                trial for trial in references["trials"] if trial[score] is not None
+            ]
+            own_r2 = points["yours"]["r2"]
+            ax.axvspan(
+                own_r2 - MARGIN,
+                max([own_r2, *(trial["r2"] for trial in trials)]),
+                color="#ececec",
+                zorder=0,
+                label="reconstructs as well",
             )
-            for method, values in content["controls"].items():
-                if values["r2"] is not None and values[score] is not None:
-                    ax.plot(
-                        values["r2"], values[score], "s", color=style.GREY, alpha=0.8
-                    )
-                    ax.annotate(
-                        method.replace("_", " "),
-                        (values["r2"], values[score]),
-                        xytext=(3, 3),
-                        textcoords="offset points",
-                        fontsize=6,
-                    )
+            for trial in trials:
+                is_chosen = trial["trial"] == references["chosen"]
+                ax.plot(
+                    trial["r2"],
+                    trial[score],
+                    color=TOPK,
+                    marker="o",
+                    markersize=8 if is_chosen else 4,
+                    markerfacecolor=TOPK if not is_chosen else "none",
+                    linestyle="none",
+                    label="Top-k, chosen" if is_chosen else None,
+                )
+            for method, values in points.items():
+                if method == "yours" or values[score] is None:
+                    continue
+                ax.plot(values["r2"], values[score], "s", color=style.GREY, alpha=0.8)
+                ax.annotate(
+                    method.replace("_", " "),
+                    (values["r2"], values[score]),
+                    xytext=(3, 3),
+                    textcoords="offset points",
+                    fontsize=6,
+                )
             ax.plot(
-                content["scores"]["r2"],
-                reading["value"],
+                own_r2,
+                points["yours"][score],
                 marker="*",
                 markersize=12,
                 color=YOURS,
                 linestyle="none",
                 label="yours",
             )
-            ax.set_xlabel("R2 on test images")
+            ax.set_xlabel("R2 on validation images")
             ax.set_ylabel(label(score))
         axes[0, 0].legend(frameon=False)
     return figure

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from sae.comparison import card as cards
-from sae.comparison.fronts import FrontRule
 from sae.comparison.scores import SCORES
+from sae.scoring.choice import MARGIN
 
 WORDS = {
     cards.BELOW: "below tuned Top-k",
@@ -35,18 +35,6 @@ CONTROLS = {
     "pca": "PCA in place of an SAE",
 }
 LESS = "less than an untrained SAE has"
-NO_VERDICT = "no verdict *"
-# What the scores are, for those who meet them here.
-MEANINGS = {
-    "detection_auc": "how well another backbone finds the images of a latent after ten "
-    "examples (AUC, .5 by chance)",
-    "ms": "how alike the images of a latent are to the SAE's own backbone",
-    "concepts_match": "how well the best latent for a keyword finds its images (F1 "
-    "above chance)",
-    "detection_looks": "detection by 8 x 8 pixels in place of a backbone: what takes no "
-    "network to see",
-    "names_share": "of how many latents a keyword fits most of the highest images",
-}
 
 
 def number(value: float | None, style: str = ".3f") -> str:
@@ -73,10 +61,10 @@ def way_in_words(way: float) -> str:
 def table(content: Mapping[str, Any]) -> list[list[str]]:
     """Return the rows of a card's table; the first one is the head."""
     scores = content["scores"]
-    r2, r2_untrained = number(scores["r2"]), number(scores["r2_untrained"])
+    r2 = [number(scores[name]) for name in ("r2_untrained", "r2", "r2_topk")]
     rows = [
-        ["", "untrained", "yours", "Top-k at your R2", "difference [95 %]", "yours is"],
-        ["R2", r2_untrained, r2, "", "", ""],
+        ["", "untrained", "yours", "Top-k *", "difference [95 %]", "yours is"],
+        ["R2", *r2, "", ""],
     ]
     for reading in content["readings"]:
         difference = ""
@@ -91,7 +79,7 @@ def table(content: Mapping[str, Any]) -> list[list[str]]:
                 number(reading["value"]),
                 number(reading["topk"]),
                 difference,
-                WORDS[reading["word"]] or NO_VERDICT,
+                WORDS[reading["word"]],
             ]
         )
     return rows
@@ -115,9 +103,7 @@ def headline(content: Mapping[str, Any]) -> str:
         f"{WORDS[word]} in {', '.join(labels)}"
         for word, labels in labels_by_word.items()
     )
-    reach = "where no Top-k keeps as many latents"
-    if scores["r2_reach"] is not None:
-        reach = f"where tuned Top-k reaches {number(scores['r2_reach'])}"
+    reach = f"where tuned Top-k reaches {number(scores['best_r2'])}"
     r2 = f"an R2 of {number(scores['r2_val'])} on validation images"
     said = f"Yours has {r2}, {reach}"
     if verdicts:
@@ -142,9 +128,7 @@ def sentences(content: Mapping[str, Any]) -> list[str]:
         f"Yours reconstructs {number(scores['r2'])} of the variance of the test images "
         f"(R2) with {scores['l0']:.1f} active latents an image (L0); "
         f"{scores['live_latents']:,} of its {scores['m']:,} latents fire on training "
-        f"images. An untrained SAE has an R2 of {number(scores['r2_untrained'])}. The "
-        "R2 at which Top-k is read is that on validation images, which choose: yours "
-        f"has {number(scores['r2_val'])} there."
+        f"images. An untrained SAE has an R2 of {number(scores['r2_untrained'])}."
     ]
     said += [
         _sentence(reading, content)
@@ -167,40 +151,21 @@ def sentences(content: Mapping[str, Any]) -> list[str]:
 def _sentence(reading: Mapping[str, Any], content: Mapping[str, Any]) -> str:
     name = label(reading["score"])
     name = f"{name[0].upper()}{name[1:]}"
-    point = reading["point"]
-    read_at = point["read_at"]
-    r2 = number(content["scores"]["r2_val"])
     if reading["word"] == cards.NO_VERDICT:
         return (
             f"{name}: no verdict: {_says_at_chance(content)}: by it even the best Top-k "
             "here may be at chance, .5."
         )
-    if read_at == cards.OUT_OF_REACH:
-        return (
-            f"{name}: not comparable: its R2 on validation images, {r2}, is above what "
-            f"tuned Top-k reaches with as many latents, {number(point['reach'])}."
-        )
-    if read_at == cards.NO_FRONT:
-        firing = max(trial["firing"] for trial in content["references"]["trials"])
-        return (
-            f"{name}: not comparable: yours keeps more latents: {_firing(content):.1%} "
-            f"fire on training images, and {firing:.1%} at most of any Top-k here."
-        )
-    if read_at == cards.NO_SCORE:
-        return f"{name}: not comparable: no Top-k has it on the validation images."
-    if read_at == cards.DIVERGED:
-        return f"{name}: not comparable: {read_at}."
     if reading["word"] == cards.NOT_COMPARABLE:
-        return f"{name}: not comparable: it is not measured on the test images."
-
-    read_r2 = number(point["r2"])
-    where = f"At its R2 of {r2}"
-    if read_at == cards.AT_LOWEST:
-        where = f"At {read_r2}, the lowest R2 of its front (yours has {r2}),"
-    elif read_at == cards.AT_REACH:
-        where = f"At {read_r2}, the highest R2 that it reaches (yours has {r2}),"
+        r2 = number(content["scores"]["r2_val"])
+        why = f"no Top-k here reconstructs as well as yours, whose R2 is {r2}"
+        if content["references"]["seeds"]:
+            why = "Top-k has too few latents that it is measured of"
+        elif content["references"]["chosen"]:
+            why = "Top-k diverged with other seeds"
+        return f"{name}: not comparable: {why}."
     topk, yours = (number(reading[key]) for key in ("topk", "value"))
-    sentence = f"{name}: {where} tuned Top-k has {topk}; yours has {yours}"
+    sentence = f"{name}: tuned Top-k has {topk}; yours has {yours}"
     if reading["way"] is not None and reading["word"] != cards.LEVEL:
         sentence += f", {way_in_words(reading['way'])}"
     if reading["low"] is None:
@@ -212,48 +177,32 @@ def _sentence(reading: Mapping[str, Any], content: Mapping[str, Any]) -> str:
     return f"{sentence}. {word[0].upper()}{word[1:]} {_interval(reading)}."
 
 
-def _firing(content: Mapping[str, Any]) -> float:
-    return content["scores"]["live_latents"] / content["scores"]["m"]
-
-
 def notes(content: Mapping[str, Any]) -> list[str]:
     """Return what is to be known of a card."""
     references = content["references"]
     images = content["images"]
+    by = "highest detection" if images["judges"] else "highest R2"
     said = [
-        f"{label(reading['score'])}: {MEANINGS[reading['score']]}."
-        for reading in content["readings"]
-    ]
-    if any(not reading["word"] for reading in content["readings"]):
-        said.append(
-            f"* read of the Top-k SAEs that are best by {label(_first_front(content))}, "
-            "which were not chosen by this score."
-        )
-    said += [
-        f"Tuned Top-k: SAEs of {references['m']:,} latents, k = {references['k']}, "
-        f"trained here for {references['steps']} steps, some for other lengths: of "
-        f"{len(references['trials'])} trials those that are best on validation images, "
-        "trained again with other seeds and read on test images. The interval is over "
-        "test images, by groups, and these seeds. Level: it lies within .01 of 0.",
+        f"* Of {len(references['trials'])} trials of Top-k, of {references['m']:,} "
+        f"latents and k = {references['k']}, trained here for {references['steps']} "
+        f"steps and some for fewer, the one of {by} whose R2 is at least yours minus "
+        f"{MARGIN:g}, on validation images; mean of {references['seeds']} other seeds, "
+        "on test images. All its scores are of these SAEs.",
+        "The interval is over test images, by groups, and these seeds. Level: it lies "
+        "within .01 of 0.",
+        *(
+            f"{label(reading['score'])}: {SCORES[reading['score']].what}"
+            for reading in content["readings"]
+        ),
         *content["notes"],
     ]
-    if references["least_firing"] < FrontRule().firing:
-        said.append(
-            f"Of your latents {_firing(content):.1%} fire on training images: Top-k may "
-            "leave as many without an image as yours (of others "
-            f"{FrontRule().firing:.0%} have to fire)."
-        )
     if references["still_improving"]:
         longer = "without --quick" if references["quick"] else "trained longer"
         said.append(
             f"Top-k was still improving when its training ended: {longer} it would "
-            "reach a higher R2, keep more latents and be better, so that yours would "
-            "stand lower."
+            "reach a higher R2 and be better, so that yours would stand lower."
         )
-    if any(
-        reading["point"]["read_at"] == cards.OUT_OF_REACH
-        for reading in content["readings"]
-    ):
+    if references["chosen"] is None:
         said.append(
             "Above what Top-k reaches: if yours was trained on more images than these, "
             "name their embeddings: --train."
@@ -264,14 +213,10 @@ def notes(content: Mapping[str, Any]) -> list[str]:
             "--judge."
         )
     if not images["looks"] and images["judges"]:
-        said.append("Detection by looks needs pictures: --images.")
+        said.append("Detection by 8 x 8 pixels needs pictures: --images.")
     if not images["concepts"]:
         said.append("Names need keywords of the images: --concepts.")
     return said
-
-
-def _first_front(content: Mapping[str, Any]) -> str:
-    return content["readings"][0]["front"]
 
 
 def lines(content: Mapping[str, Any]) -> list[str]:

@@ -25,8 +25,8 @@ _COLUMNS = {
         "its cells it goes up or down"
     ),
     "detection": (
-        "of a claim about MS, the effect on the AUC with which other models find a "
-        "latent's images, over live latents"
+        "of a claim about MS, the effect on detection, the AUC with which encoders of "
+        "another family find a latent's images"
     ),
     "?": (
         "on a dataset a control has the score as high as the baseline, so that there "

@@ -7,7 +7,7 @@ from pathlib import Path
 from sae.comparison import leaderboard
 from sae.core import files, outputs
 from sae.core.errors import UserError
-from sae.report import fronts
+from sae.report import comparison
 from sae.report.markup import prose
 from sae.report.names import Names
 
@@ -71,8 +71,8 @@ def render(results: Sequence[Path]) -> dict[str, str]:
         for name, method in experiment.made_by.methods.methods.items()
     }
     names = Names.model_validate({"methods": methods})
-    rules = experiments[0].made_by
-    page = fronts.page(means, names, rules.fronts, rules.intervals)
+    rule = experiments[0].made_by.intervals
+    page = comparison.page(means, names, rule)
     paragraphs = ["# Leaderboard", page[0], *map(prose, omissions), *page[1:]]
     return {
         "leaderboard.csv": means.to_csv(index=False, lineterminator="\n"),

@@ -207,11 +207,13 @@ def _compute(
     view = subject.limited({"test", *module.READS})
     scores = view.score(module, "test", options_of(name, None))
     checked_scores(name, scores, subject.coder.m)
-    return {
-        column: _plain(value)
-        for column, value in scores.items()
-        if not isinstance(value, PerLatent)
-    }
+    columns = {}
+    for column, value in scores.items():
+        if not isinstance(value, PerLatent):
+            columns[column] = _plain(value)
+        elif value.of_sae is not None:
+            columns[column] = _plain(value.of_sae)
+    return columns
 
 
 def _check_names(metrics: Any) -> list[str]:

@@ -35,8 +35,8 @@ def read_metrics(file: Path) -> pd.DataFrame:
     """Read the tidy metrics of an experiment, metrics.parquet or metrics.csv.
 
     Raises:
-        UserError: the file is missing or was altered, or it has scores of the metric
-            `detection` under names of before (`sae.scoring.old_names`).
+        UserError: the file is missing or was altered, or it has scores under names of
+            before (`sae.scoring.old_names`).
     """
     if file.suffix == ".csv":
         import pandas as pd  # Takes half a second.
@@ -45,19 +45,18 @@ def read_metrics(file: Path) -> pd.DataFrame:
     else:
         metrics = files.read_parquet(file)
 
-    # A metric of one's own may call a score `detection`. Without a record of which
+    # A metric of one's own may give scores of these names. Without a record of which
     # metric gave which column, none has.
     metric_by_column = {}
     record = file.with_name("made_by.json")
     if record.exists():
         metric_by_column = files.read_json(record).get("columns", {})
-    of_detection = [
+    own_names = [
         name
-        for name in metrics
-        if metric_by_column.get(name, "detection") == "detection"
+        for name, metric in metric_by_column.items()
+        if metric not in old_names.METRICS
     ]
-    command = f"python bench/reference.py rename {file.parent}"
-    old_names.refuse(of_detection, file, command)
+    old_names.refuse(set(metrics) - set(own_names), file, file.parent.name)
     return metrics
 
 

@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 
 from sae.core import files
 from sae.core.errors import UserError
-from sae.scoring import old_names
 from sae.scoring.subject import Curve
 
 log = logging.getLogger(__name__)
@@ -79,8 +78,7 @@ class RowStore:
       a scalar is a list of one.
 
     A row of a metric that gave nothing has a record with a key alone. A file that was
-    altered counts as empty, one that holds rows as JSON is read. Scores of `detection`
-    under names of before are renamed as they are read (`sae.scoring.old_names`).
+    altered counts as empty, one that holds rows as JSON is read.
 
     Attributes:
         path: the file, named for the metric.
@@ -112,9 +110,6 @@ class RowStore:
                 "%s has the columns of another version; its rows are computed again",
                 self.path,
             )
-        if self.path.stem == "detection":
-            for row in self._rows.values():
-                row.scalars = old_names.rename(row.scalars)
 
     def __contains__(self, key: str) -> bool:
         return key in self._rows

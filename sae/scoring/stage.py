@@ -621,6 +621,8 @@ def checked_scores(metric: str, scores: Any, m: int) -> MetricScores:
             if len(column) != m:
                 raise _not_allowed(f"{score}: {len(column)} values for {m} latents")
             checked.latents[name] = column
+            if value.of_sae is not None:
+                (checked.scalars[name],) = _plain_values(score, [value.of_sae])
         else:
             (checked.scalars[name],) = _plain_values(score, [value])
     return checked

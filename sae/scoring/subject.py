@@ -26,6 +26,9 @@ from sae.models.codes import Codes
 from sae.models.inputs import Inputs
 
 T = TypeVar("T")
+# The images of a split whose codes are kept where firing is counted: other metrics most
+# often read them, too.
+MOST_KEPT = 100_000
 
 
 class Curve(NamedTuple):
@@ -42,9 +45,12 @@ class PerLatent(NamedTuple):
 
     Attributes:
         values: (m,), numbers or texts or None.
+        of_sae: a number of the whole SAE, for the column of that name in
+            `metrics.parquet`; None where there is none.
     """
 
     values: Sequence[Any] | np.ndarray
+    of_sae: float | None = None
 
 
 class _DeclaredSplits(dict[str, Activations]):
@@ -226,8 +232,9 @@ class Subject:
         Codes of a large split are not kept for it.
         """
         # This fails for a split that the metric did not ask for.
-        self.splits[split]
-        if ("codes", split, None) in self._made_for_sae:
+        image_count = len(self.embeddings(split))
+        is_kept = ("codes", split, None) in self._made_for_sae
+        if is_kept or image_count <= MOST_KEPT:
             return self.codes(split).firing_counts()
         return self.once(
             ("firing", split), lambda: self.coder.firing_counts(self.inputs(split))

@@ -97,7 +97,7 @@ def test_a_plan_is_the_same_after_it_has_travelled_as_json():
 
 def test_plans_and_protocols_are_imported_without_torch():
     code = (
-        "import sys, sae.bank.plan, sae.protocols.paper, sae.protocols.fair; "
+        "import sys, sae.bank.plan, sae.protocols.paper, sae.protocols.tuned; "
         "assert not {'torch', 'pandas', 'scipy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -24,7 +24,7 @@ from sae.models.coder import Coder
 from sae.report.card import card
 from sae.report.card_words import headline, notes, sentences
 from sae.report.site.explore import explore
-from sae.scoring import alone, stage
+from sae.scoring import alone, choice, stage
 from sae.scoring.repeats import join_repeats
 
 N = 600
@@ -93,11 +93,24 @@ def test_a_card_has_the_scores_of_the_metrics(tmp_path, quickly):
     readings = {reading["score"]: reading for reading in content["readings"]}
     assert readings["ms"]["value"] == expected["ms_mean_alive"]
     assert readings["names_share"]["word"] == ""
-    # It was not trained, so that it is about where untrained ones are.
-    assert readings["detection_auc"]["way"] < 0.5
-    # Shorter training stands on the fronts, too.
-    trials = [trial["trial"] for trial in content["references"]["trials"]]
-    assert [name.partition("steps")[2] for name in trials[:4]] == ["2", "5", "10", "20"]
+    # Shorter trainings are trials, too.
+    trials = pd.DataFrame(content["references"]["trials"])
+    steps = trials["trial"].str.partition("steps")[2]
+    assert steps.tolist()[:4] == ["2", "5", "10", "20"]
+    # It stands beside the best Top-k that reconstructs as well as it.
+    as_well = trials[trials["r2"] >= content["scores"]["r2_val"] - 0.01]
+    assert trials["feasible"].all() and len(as_well) > 1
+    best = as_well.loc[as_well["detection"].idxmax(), "trial"]
+    assert content["references"]["chosen"] == best
+    detection = readings["detection"]
+    assert detection["value"] == expected["detection"]
+    assert detection["difference"] == detection["value"] - detection["topk"]
+    assert detection["low"] < detection["difference"] < detection["high"]
+    # All of its columns are of one set of SAEs.
+    views = [readings[f"detection_per_{view}"] for view in ("latent", "activation")]
+    for column in ("value", "topk", "untrained"):
+        mean = np.mean([view[column] for view in views])
+        assert detection[column] == pytest.approx(mean)
 
     # A second card finds its references in the store.
     kept = sorted(path.name for path in (tmp_path / "store/store").iterdir())
@@ -165,39 +178,23 @@ def test_a_card_has_the_numbers_of_an_experiments_table(tmp_path, quickly):
         "dead_train",
         "ms_mean_alive",
         "ms_mean_alive_across_groups",
-        "detection_auc",
-        "detection_auc_all",
+        "detection",
+        "detection_per_latent",
+        "detection_per_activation",
     ]
     assert [columns[name] for name in compared] == of_test[compared].tolist()
 
 
-def test_topk_may_leave_as_many_latents_silent_as_the_sae(tmp_path, quickly):
+def test_keywords_that_do_not_count_are_said_or_refused(tmp_path, quickly):
     x, _ = generate()
     coder = half_trained(x)
-    with torch.no_grad():
-        coder.b_enc[:8] = -1000.0
-    content = sae.card(coder, x, store=tmp_path / "store")
-    assert content["references"]["least_firing"] == pytest.approx(0.48)
-    assert any("Of your latents 50.0% fire" in note for note in notes(content))
-
-
-def test_keywords_that_do_not_count_are_said_or_refused(tmp_path, quickly):
-    x, keywords = generate()
-    coder = half_trained(x)
-    split = np.resize(["train", "train", "train", "val", "test"], N)
-    of_others = [
-        [] if part == "val" else words
-        for part, words in zip(split, keywords, strict=True)
-    ]
-    content = sae.card(
-        coder, x, concepts=of_others, split=split, store=tmp_path / "store"
-    )
-    assert "concepts_match" not in {row["score"] for row in content["readings"]}
+    rare = [["rare"], *[[]] * (N - 1)]
+    images = split_one_set(alone.data("x", x, None, D), {}, keywords=rare)
     assert_names(
-        " ".join(notes(content)),
+        " ".join(images_of_cards.says_uncounted_concepts(images)),
         "no match with concepts",
-        "no keyword counts on the validation images",
-        "5 or more of the 120 validation images",
+        "no keyword counts on the test images",
+        "5 or more of the 120 test images",
     )
 
     np.save(tmp_path / "x.npy", x)
@@ -212,7 +209,25 @@ def test_keywords_that_do_not_count_are_said_or_refused(tmp_path, quickly):
             store_dir=tmp_path / "store",
         )
     with refused_naming("concepts", "no keyword counts on the test images"):
-        sae.card(coder, x, concepts=[["rare"], *[[]] * (N - 1)])
+        sae.card(coder, x, concepts=rare)
+
+
+def test_above_what_topk_reaches_nothing_is_compared(tmp_path, quickly, monkeypatch):
+    x, _ = generate()
+    # As well is by .2 better, and then by 1. Yours has .37, and Top-k .87 at most.
+    chosen = []
+    for margin in (-0.2, -1.0):
+        monkeypatch.setattr(choice, "MARGIN", margin)
+        content = sae.card(half_trained(x), x, store=tmp_path / "store")
+        chosen.append(content["references"]["chosen"] is not None)
+    assert chosen == [True, False]
+    assert {reading["topk"] for reading in content["readings"]} == {None}
+    assert sentences(content)[1].startswith("MS: not comparable: no Top-k here")
+    # Untrained SAEs and the best R2 of Top-k are said all the same.
+    assert content["readings"][0]["untrained"] is not None
+    assert content["scores"]["best_r2"] == max(
+        trial["r2"] for trial in content["references"]["trials"]
+    )
 
 
 def test_the_command_writes_a_card_with_which_a_site_begins(tmp_path, quickly, capsys):
@@ -369,11 +384,11 @@ def test_there_is_no_verdict_by_a_judge_of_other_images(tmp_path, quickly):
 
     content, words = verdicts(right=judge)
     assert content["judges_at_chance"] == []
-    assert words["detection_auc"] not in ("", comparison.NO_VERDICT)
+    assert words["detection"] not in ("", comparison.NO_VERDICT)
     # One of two is enough: their mean is not what it was.
     content, words = verdicts(right=judge, wrong=shuffled)
     assert content["judges_at_chance"] == ["wrong"]
-    assert words["detection_auc"] == comparison.NO_VERDICT
+    assert words["detection"] == comparison.NO_VERDICT
     assert words["ms"] not in ("", comparison.NO_VERDICT)
     says = "no verdict: the encoder wrong does not know these images, or its rows are"
     assert says in headline(content)

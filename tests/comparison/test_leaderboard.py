@@ -1,58 +1,35 @@
 """Methods of several experiments on one leaderboard; what does not fit is left out."""
 
-import numpy as np
-import pandas as pd
 import pytest
+from conftest import ROOT
+from report.compared import choices_of, compared_rows
 from support.errors import assert_names, refused_naming
 
-from sae.comparison import fronts, intervals, leaderboard, outcomes
+from sae.comparison import leaderboard, verdicts
 from sae.core import files
 from sae.core.errors import UserError
 from sae.report import leaderboard as leaderboard_page
 
-# {method: {trial: (R^2, MS)}}
-TRIALS = {
-    "topk": {"a": (0.7, 0.4), "b": (0.68, 0.44)},
-    "reg1": {"p": (0.695, 0.46)},
-    "mine": {"q": (0.70, 0.47)},
-}
-BACKBONES = ("x", "y", "z")
+# Of the backbones a, b and c.
+DETECTION = {"topk": 0.5, "reg1": (0.52, 0.53, 0.54), "mine": (0.53, 0.52, 0.52)}
+DATASETS = "defghi"
 
 
 def write_results(folder, name, methods, **changed):
-    """Write a results folder of some methods in three cells, and return it.
+    """Write a results folder of some methods in 18 cells, and return it.
 
     Args:
-        name: Of the experiment.
+        name: Of the experiment. Its SAEs score more, the longer it is.
         changed: Fields of made_by.json.
     """
-    rng = np.random.default_rng(len(name))
-    rows = []
-    for backbone in BACKBONES:
-        for method in methods:
-            shift = 0.002 * rng.normal()
-            for trial, (r2, ms) in TRIALS[method].items():
-                row = {
-                    "dataset": "d",
-                    "backbone": backbone,
-                    "k": 8,
-                    "method": method,
-                    "trial": trial,
-                    "seed": 0,
-                    "protocol": "paper",
-                    "mask": None,
-                    "status": "ok",
-                    "r2": r2,
-                    "ms_mean_alive": ms + shift,
-                    "detection_auc": ms + shift,
-                    "l0": 8.0,
-                    "dead_train": 0,
-                    "m": 100,
-                    "purity_binary": 0.5,
-                    "purity_binary_null": 0.1,
-                }
-                rows += [row | {"split": split} for split in ("val", "test")]
-    pd.DataFrame(rows).to_csv(folder / "metrics.csv", index=False)
+    scores = {"purity_binary": 0.5, "purity_binary_null": 0.1, "ms_mean_alive": 0.5}
+    metrics = compared_rows(
+        {method: {**scores, "detection": DETECTION[method]} for method in methods},
+        DATASETS,
+    )
+    metrics["detection"] += len(name) / 1000
+    metrics.to_csv(folder / "metrics.csv", index=False)
+    files.write_parquet(folder / "selection.parquet", choices_of(metrics))
 
     relations = {
         method: {"against": None if method == "topk" else "topk"} for method in methods
@@ -60,15 +37,15 @@ def write_results(folder, name, methods, **changed):
     made_by = {
         "experiment": name,
         "versions": {"training loop": "1", f"objective {methods[-1]}": "1"},
-        "protocols": {"paper": {}},
-        "fronts": {},
+        "protocols": {"tuned": {"fresh": [0]}},
         "methods": {"methods": relations},
         "columns": {"purity_binary": "purity", "ms_mean_alive": "ms"},
         "recipe": {"m": 100},
         "metrics": {"purity": {"version": "1"}, "ms": {"version": "1"}},
         "cells": {
-            f"d / {backbone}": {"dataset": "1", "backbone": backbone}
-            for backbone in BACKBONES
+            f"{dataset} / {backbone}": {"dataset": "1", "backbone": backbone}
+            for dataset in DATASETS
+            for backbone in "abc"
         },
     }
     files.write_json(folder / leaderboard.MADE_BY, {**made_by, **changed})
@@ -103,30 +80,25 @@ def leaderboard_of(two_folders):
 
 
 def reg1_detection(means):
-    """Return the row of reg1's effect on detection at the first width."""
-    query = "method == 'reg1' and score == 'detection_auc' and width == 0.01"
-    return means.query(query).iloc[0]
+    """Return the mean of families of reg1's effect on detection."""
+    return means.set_index(["method", "score", "family"]).loc[
+        ("reg1", "detection", "mean")
+    ]
 
 
 def test_my_methods_stand_beside_the_stored_ones(two_folders, tmp_path, capsys):
     folders = two_folders()
-    means, omissions = leaderboard.joined(
-        [leaderboard.read(folder) for folder in folders]
-    )
+    first, stored = (leaderboard.read(folder) for folder in folders)
+    means, omissions = leaderboard.joined([first, stored])
     assert omissions == []
     assert [*means["method"].unique()] == ["mine", "reg1", "stored/mine"]
 
-    # The effect is that of the experiment alone, corrected for what it stands beside.
-    stored = leaderboard.read(folders[1])
-    methods = stored.made_by.methods.tuned
-    effects = outcomes.readings_of(stored.metrics, methods, fronts.FrontRule())
-    alone = reg1_detection(outcomes.means(effects, {}, intervals.IntervalRule()))
-    on_leaderboard = reg1_detection(means)
-    assert (
-        on_leaderboard["effect"] == alone["effect"]
-        and on_leaderboard["p"] == alone["p"]
-    )
-    assert on_leaderboard["p_holm"] > alone["p_holm"]
+    # Each beside the baseline of its own experiment: (.02 + .03 + .04) / 3.
+    effect = reg1_detection(means)["effect"]
+    assert effect == pytest.approx(0.03)
+    # Its p is that of the experiment alone.
+    alone = verdicts.means(stored.effects(), {}, stored.made_by.intervals)
+    assert reg1_detection(alone)["p"] == reg1_detection(means)["p"]
 
     leaderboard_page.write(folders, out=tmp_path / "out")
     printed = capsys.readouterr().out
@@ -151,9 +123,13 @@ def test_my_methods_stand_beside_the_stored_ones(two_folders, tmp_path, capsys):
             {"by_dataset": {"d": {"m": 50}, "not there": {"m": 9}}},
             "recipe of a dataset: {'d': {'m': 50}}, not {}",
         ),
-        # What feasibility rests on was measured otherwise.
         (
-            {"columns": {"dead_train": "ms"}, "metrics": {"ms": {"version": "2"}}},
+            {"protocols": {"tuned": {"fresh": [1]}}},
+            "protocol tuned: {'fresh': [1]}, not {'fresh': [0]}",
+        ),
+        # What chooses was measured otherwise.
+        (
+            {"columns": {"detection": "ms"}, "metrics": {"ms": {"version": "2"}}},
             "metric ms: {'version': '2'}, not",
         ),
     ],
@@ -167,16 +143,11 @@ def test_an_experiment_that_was_made_otherwise_is_left_out(
 
 
 def test_a_dataset_of_other_embeddings_is_left_out(leaderboard_of):
-    cells = {
-        f"d / {backbone}": {
-            "dataset": "1",
-            "backbone": "other" if backbone == "x" else backbone,
-        }
-        for backbone in BACKBONES
-    }
+    cells = {"d / a": {"dataset": "1", "backbone": "other"}}
     means, omissions = leaderboard_of(cells=cells)
-    assert "reg1" not in set(means["method"])
-    assert omissions[0].startswith("stored: d left out: d / x is {")
+    assert omissions[0].startswith("stored: d left out: d / a is {")
+    row = reg1_detection(means)
+    assert row["datasets"] == 5 and row["cells"] == 15
 
 
 def test_scores_of_another_metric_are_left_out(leaderboard_of):
@@ -197,27 +168,14 @@ def test_an_omission_names_the_options_that_differ():
 
 
 def test_the_first_folder_may_have_fewer_cells_and_protocols(two_folders):
-    rule = {"tuning": 0, "tuned": ["lr"]}
-    fair = {"fair": {"points": 6}}
-    folders = two_folders(fronts=rule, protocols={"paper": {}, **fair})
-    first, stored = (leaderboard.read(folder) for folder in folders)
-    stored_rows = stored.metrics.assign(protocol="fair", swept="lr")
-    stored = stored._replace(metrics=stored_rows)
-    made_by = first.made_by.model_copy(
-        update={"fronts": stored.made_by.fronts, "protocols": fair}
-    )
-    two_cells = first.metrics[first.metrics["backbone"] != "z"]
+    both = {"tuned": {"fresh": [0]}, "paper": {}}
+    first, stored = (leaderboard.read(it) for it in two_folders(protocols=both))
+    fewer = first.metrics[first.metrics["backbone"] != "c"]
     rows, omissions = leaderboard._comparable_rows(
-        stored, leaderboard.ExperimentRows(two_cells, made_by)
+        stored, first._replace(metrics=fewer)
     )
-    assert set(rows["backbone"]) == {"x", "y"}
-    assert omissions == ["stored: cells left out, which own does not have: 1"]
-    # An older version made rows that do not say what a trial sets.
-    old = stored._replace(metrics=stored_rows.drop(columns="swept"))
-    rows, (omission,) = leaderboard._comparable_rows(
-        old, leaderboard.ExperimentRows(two_cells, made_by)
-    )
-    assert rows.empty and "stored: left out: an older version made" in omission
+    assert set(rows.metrics["backbone"]) == set(rows.selection["backbone"]) == {*"ab"}
+    assert omissions == ["stored: cells left out, which own does not have: 6"]
 
 
 def test_a_folder_without_results_is_refused(tmp_path):
@@ -225,20 +183,27 @@ def test_a_folder_without_results_is_refused(tmp_path):
         leaderboard.read(tmp_path)
 
 
-def test_a_record_of_the_second_version_is_read(tmp_path):
-    # It has no families: each backbone counts as one of its own.
-    folder = write_results(tmp_path, "stored", ["topk", "reg1"])
-    made_by = files.read_json(folder / leaderboard.MADE_BY)
-    assert "families" not in made_by and "intervals" not in made_by
-    means, omissions = leaderboard.joined([leaderboard.read(folder)])
-    assert reg1_detection(means)["blocks"] == 3 and omissions == []
+def test_rows_of_version_1_are_refused():
+    with refused_naming("photographs/metrics.parquet", "version 1", "tables"):
+        leaderboard.read(ROOT / "docs/results/photographs")
 
-    # With two families there are too few blocks.
-    families = {"x": "one", "y": "one", "z": "two"}
-    files.write_json(folder / leaderboard.MADE_BY, {**made_by, "families": families})
-    means, _ = leaderboard.joined([leaderboard.read(folder)])
+
+def test_families_and_pictures_are_read_of_the_records(two_folders):
+    first, stored = (leaderboard.read(folder) for folder in two_folders())
+    # Without a record each backbone is a family, and each dataset of its own pictures.
+    means, _ = leaderboard.joined([first, stored])
+    assert [*means["family"].unique()] == ["a", "b", "c", "mean"]
+    assert reg1_detection(means)["datasets"] == 6
+
+    families = {"a": "one", "b": "one", "c": "two"}
+    known = {"families": families, "pictures": {"d": "same", "e": "same"}}
+    made_by = first.made_by.model_copy(update=known)
+    means, _ = leaderboard.joined([first._replace(made_by=made_by), stored])
+    assert [*means["family"].unique()] == ["one", "two", "mean"]
     row = reg1_detection(means)
-    assert row["blocks"] == 2 and row["outcome"] == "not comparable"
+    # ((.02 + .03) / 2 + .04) / 2
+    assert row["effect"] == pytest.approx(0.0325)
+    assert row["datasets"] == 5 and row["reason"] == "fewer than six datasets"
 
 
 def test_a_leaderboard_of_no_folder_is_refused():

@@ -48,14 +48,14 @@ def test_a_gallery_shows_a_k_of_its_dataset():
 @pytest.mark.parametrize("role", ["backbones", "judges"])
 def test_what_a_metric_sees_is_no_backbone_of_an_experiment(role):
     raw = config_with({f"experiments/smoke/{role}": ["thumbnail"]})
-    pattern = r"config key experiments\.smoke: thumbnail is what the metric looks sees"
+    pattern = r"config key experiments\.smoke: thumbnail is what the metric pixels sees"
     assert re.search(pattern, refusal_of(raw))
-    raw["metrics"]["looks"] = {"optional": True}
+    raw["metrics"]["pixels"] = {"optional": True}
     settings.load(raw)
 
 
 def test_what_a_metric_sees_must_be_there():
     raw = config_with({"backbones/thumbnail": REMOVED})
     message = refusal_of(raw)
-    assert message.count("config key metrics.looks") == 1
+    assert message.count("config key metrics.pixels") == 1
     assert "has 'thumbnail' among READS, which is neither one of train" in message

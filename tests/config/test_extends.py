@@ -46,10 +46,10 @@ def test_an_experiment_of_fewer_methods_takes_over_their_sweeps_alone():
     assert config.experiments["fewer"].sweep == {}
     ranges = load_config(
         config_with(
-            {"experiments/few": {"extends": "fair", "methods": ["topk", "reg2"]}}
+            {"experiments/few": {"extends": "paper_tuned", "methods": ["topk", "reg2"]}}
         )
     ).experiments["few"]
-    assert [*ranges.protocols["fair"]["ranges"]] == ["reg2"]
+    assert [*ranges.protocols["tuned"]["ranges"]] == ["reg2"]
     assert "'reg2' is not known" in refusal_of(
         config_with({"experiments/few": few | {"sweep": {"reg2": {"lambda": [0.1]}}}})
     )
@@ -101,9 +101,12 @@ def test_a_part_of_an_experiment_takes_over_the_grids_of_its_own_k():
 
 
 def test_a_problem_of_what_was_taken_over_says_from_where():
-    raw = config_with({"experiments/mine": {"extends": "fair", "datasets": ["emoji"]}})
-    text = "mine.protocols.fair.most_steps: no number of steps for emoji"
-    assert f"{text} (inherited from fair)" in refusal_of(raw)
+    raw = config_with(
+        {"experiments/mine": {"extends": "paper_tuned", "training": "tied"}}
+        | {"training/tied": {"extends": "paper", "tied": True, "encoder_scale": 1}}
+    )
+    text = "mine.protocols.tuned: training.tied is tied: its encoder has no scale of"
+    assert f"{text} its own to tune (inherited from paper_tuned)" in refusal_of(raw)
     # A method's own grids, too, which nobody wrote who names it.
     method = {"extends": "topk", "sweep": {"lr": {"k8": [0.1], "k32": [0.2]}}}
     entries = {

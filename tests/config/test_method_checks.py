@@ -71,9 +71,8 @@ def test_auxk_k_is_at_most_m_wherever_they_are_said(change, pattern):
 
 
 def test_an_import_must_belong_to_its_experiment_which_does_not_sweep_it():
-    naming_it = {
-        "experiments/fair/methods": [*RAW["experiments"]["fair"]["methods"], "theirs"]
-    }
+    methods = [*RAW["experiments"]["photographs"]["methods"], "theirs"]
+    naming_it = {"experiments/photographs/methods": methods}
     for belongs_to in ({"k": 64}, {"backbone": "vit_b16"}, {"dataset": "emoji"}):
         message = refusal_of(
             config_with(
@@ -82,10 +81,10 @@ def test_an_import_must_belong_to_its_experiment_which_does_not_sweep_it():
         )
         assert "theirs belongs to a dataset, backbone or k that is not here" in message
     swept = {
-        "experiments/fair/sweep/theirs": {"lr": [0.1]},
+        "experiments/photographs/sweep/theirs": {"lr": [0.1]},
         "methods/theirs": {"import": "x"},
     }
     assert (
-        "experiments.fair.sweep.theirs: an SAE that was made elsewhere"
+        "experiments.photographs.sweep.theirs: an SAE that was made elsewhere"
         in refusal_of(config_with(swept | naming_it))
     )

@@ -151,8 +151,8 @@ def test_an_sae_made_elsewhere_is_a_method_without_training(tmp_path):
         "methods/short": {"import": "owner/name:folder"},
     }
     naming_both = {
-        "experiments/fair/methods": [
-            *RAW["experiments"]["fair"]["methods"],
+        "experiments/photographs/methods": [
+            *RAW["experiments"]["photographs"]["methods"],
             "theirs",
             "short",
         ]
@@ -168,14 +168,12 @@ def test_an_sae_made_elsewhere_is_a_method_without_training(tmp_path):
         settings.import_options(config, "theirs")
         == "there/sae --format=saelens --input-scale=2.0"
     )
-    # It is scored where it belongs to, and protocol `fair` tunes it nowhere.
+    # It is scored where it belongs to, and protocol `tuned` tunes it nowhere.
     plans = [
         settings.bank_plan(
-            config,
-            "fair",
-            settings.Cell("emoji_vendors_split1", f"efficientnet_lite{n}", 16),
+            config, "photographs", settings.Cell("caltech101", backbone, 16)
         )
-        for n in (0, 2)
+        for backbone in ("efficientnet_lite0", "dinov2_vit_s14")
     ]
     assert ["theirs" in plan.methods for plan in plans] == [
         True,

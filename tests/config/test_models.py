@@ -35,14 +35,19 @@ def test_every_entry_of_a_dataset_or_backbone_says_what_may_be_written():
             "1e\\+300 should be at most",
         ),
         (
-            "experiments/fair/protocols/fair/ranges/reg1/lambda/k16",
+            "experiments/paper_tuned/protocols/tuned/ranges/reg1/lambda",
             [0.1, 1e300],
             "1e\\+300 should be at most",
         ),
         (
-            "experiments/rivals/protocols/fair/ranges/batch_topk",
-            {"momentum": [0.5, 2]},
-            "momentum.1: 2.0 is too large: it must be below 1",
+            "experiments/paper_tuned/protocols/tuned/ranges/topk",
+            {"adam_beta2": [0.5, 2]},
+            "adam_beta2.1: 2.0 is too large: it must be below 1",
+        ),
+        (
+            "experiments/paper_tuned/protocols/tuned/points",
+            10**9,
+            "at most 10000",
         ),
         (
             "experiments/smoke/seeds",

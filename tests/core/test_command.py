@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from report.compared import MADE_BY, compared_rows
 
 from sae.__main__ import main, parser
-from sae.core import command
+from sae.core import command, files
 from sae.core.options import Count, Options
 from sae.steps import STEPS, Step
 
@@ -160,16 +161,29 @@ def test_a_bad_spec_is_one_line(tmp_path, monkeypatch, run_step, step, spec, exp
     assert expected in text
 
 
-def test_a_command_without_an_output_ends_well():
-    command = f"{sys.executable} -m sae leaderboard docs/results/study >&-"
+@pytest.fixture
+def results(tmp_path):
+    """Return a results folder in which nothing was chosen."""
+    metrics = compared_rows({"topk": {"detection": 0.7}})
+    chosen = metrics[["dataset", "backbone", "k", "method", "trial"]].assign(
+        protocol="tuned", role="candidate", status="not chosen"
+    )
+    files.write_json(tmp_path / "made_by.json", MADE_BY)
+    files.write_parquet(tmp_path / "metrics.parquet", metrics)
+    files.write_parquet(tmp_path / "selection.parquet", chosen)
+    return str(tmp_path)
+
+
+def test_a_command_without_an_output_ends_well(results):
+    command = f"{sys.executable} -m sae leaderboard {results} >&-"
     process = subprocess.run(
         ["bash", "-c", command], cwd=ROOT, stderr=subprocess.PIPE, text=True
     )
     assert (process.returncode, process.stderr) == (0, "")
 
 
-def test_a_reader_that_has_enough_gets_no_traceback():
-    command = [sys.executable, "-m", "sae", "leaderboard", "docs/results/study"]
+def test_a_reader_that_has_enough_gets_no_traceback(results):
+    command = [sys.executable, "-m", "sae", "leaderboard", results]
     reading_end, writing_end = os.pipe()
     os.close(reading_end)
     process = subprocess.run(
@@ -181,18 +195,11 @@ def test_a_reader_that_has_enough_gets_no_traceback():
 
 @pytest.mark.parametrize(
     ("words", "expected"),
-    [
-        (
-            ["leaderboard", "docs/results/study", "docs/results/study/"],
-            "which would count",
-        ),
-        (
-            ["leaderboard", "docs/results/study", "--out", "README.md"],
-            "error: README.md",
-        ),
-    ],
+    [(["{0}/"], "which would count"), (["--out", "README.md"], "error: README.md")],
 )
-def test_a_place_that_is_wrong_is_one_line(words, expected, monkeypatch, capsys):
+def test_a_place_that_is_wrong_is_one_line(
+    words, expected, results, monkeypatch, capsys
+):
     monkeypatch.chdir(ROOT)
-    assert main(words) == 1
+    assert main(["leaderboard", results, *(w.format(results) for w in words)]) == 1
     assert expected in capsys.readouterr().err

@@ -451,6 +451,15 @@ def test_given_embeddings_that_are_mended_leave_nothing_of_the_first_ones(
         np.testing.assert_array_equal(embeddings, rows)
 
 
+def test_embeddings_that_are_all_zero_are_said(given_embeddings, caplog):
+    rows = given_embeddings.rows["test"].copy()
+    rows[[3, 7]] = 0
+    given_embeddings.save("test", rows)
+    given_embeddings.embed("out")
+    said = f"2 of {len(rows)} test embeddings are all zero, such as row 3 (from 0)"
+    assert said in caplog.text and "train embeddings" not in caplog.text
+
+
 def test_given_embeddings_of_other_shapes_are_refused(given_embeddings):
     given_embeddings.save("val", given_embeddings.rows["val"][:, :4])
     expected = (

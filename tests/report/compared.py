@@ -7,7 +7,6 @@ import pandas as pd
 MADE_BY = {
     "experiment": "e",
     "methods": {},
-    "fronts": {},
     "versions": {},
     "recipe": {},
     "protocols": {},
@@ -50,3 +49,12 @@ def compared_rows(columns_of_method, datasets=("d",)):
             row[column] = value[number] if isinstance(value, tuple) else value
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def choices_of(metrics):
+    """Return selection.parquet of `compared_rows`: every SAE is chosen, beside topk."""
+    columns = ["dataset", "backbone", "k", "method", "trial", "r2"]
+    of_validation = metrics.loc[metrics["split"] == "val", columns]
+    return of_validation.assign(
+        protocol="tuned", role="chosen", status="chosen", bar=0.8, seeds="0", fresh=True
+    )

@@ -1,32 +1,52 @@
-"""What a card says of a score, by where the front of Top-k was read."""
+"""What a card says of a score, beside the best Top-k that reconstructs as well."""
 
 import pytest
 
 from sae.comparison import card
-from sae.report.card_words import headline, sentences
+from sae.report.card_words import headline, notes, sentences, table
 
 
-def content_of(read_at, word, **reading):
-    """Return a card of one score, of an SAE with R2 .773 of which 96 % of latents fire."""
+def content_of(word, *, chosen="lr0.001", seeds=3, **reading):
+    """Return a card of one score, of an SAE with R2 .773 on validation.
+
+    Args:
+        word: What is said of the score.
+        chosen: The trial of Top-k that reconstructs as well, if any.
+        seeds: How many SAEs trained at it.
+        reading: Other values of the score.
+    """
     return {
         "scores": {
             "r2": 0.78,
             "r2_val": 0.773,
-            "r2_reach": 0.77,
+            "best_r2": 0.77,
+            "r2_topk": 0.765,
             "r2_untrained": 0.2,
             "l0": 16.0,
             "live_latents": 96,
             "m": 100,
         },
-        "references": {"trials": [{"firing": 0.6}, {"firing": 0.89}]},
+        "images": {"judges": ["dinov2"], "looks": True, "concepts": True},
+        "references": {
+            "trials": [{}, {}],
+            "chosen": chosen,
+            "seeds": seeds,
+            "m": 100,
+            "k": 16,
+            "steps": 250,
+            "still_improving": False,
+        },
         "controls": {},
+        "notes": [],
+        "judges_at_chance": [],
         "readings": [
             {
                 "score": "ms",
                 "word": word,
-                "point": {"read_at": read_at, "r2": 0.77, "reach": 0.77},
                 "value": 0.65,
+                "untrained": 0.5,
                 "topk": 0.7,
+                "difference": -0.05,
                 "way": 0.75,
                 "low": -0.06,
                 "high": -0.04,
@@ -37,42 +57,62 @@ def content_of(read_at, word, **reading):
 
 
 @pytest.mark.parametrize(
-    ("read_at", "word", "sentence"),
+    ("content", "sentence"),
     [
         (
-            card.AT_OWN_R2,
-            card.BELOW,
-            "MS: At its R2 of .773 tuned Top-k has .700; yours has .650, three quarters "
-            "of the way from an untrained SAE. Below tuned Top-k [-.060, -.040].",
+            content_of(card.BELOW),
+            "MS: tuned Top-k has .700; yours has .650, three quarters of the way from an "
+            "untrained SAE. Below tuned Top-k [-.060, -.040].",
         ),
         (
-            card.AT_REACH,
-            card.BELOW,
-            "MS: At .770, the highest R2 that it reaches (yours has .773), tuned Top-k "
-            "has .700; yours has .650, three quarters of the way from an untrained SAE. "
-            "Below tuned Top-k [-.060, -.040].",
+            content_of(card.INCONCLUSIVE, low=-0.06, high=0.02),
+            "MS: tuned Top-k has .700; yours has .650, three quarters of the way from an "
+            "untrained SAE. Inconclusive: anything from -.060 to +.020 fits.",
         ),
         (
-            card.OUT_OF_REACH,
-            card.NOT_COMPARABLE,
-            "MS: not comparable: its R2 on validation images, .773, is above what tuned "
-            "Top-k reaches with as many latents, .770.",
+            content_of(card.NOT_COMPARABLE, chosen=None, seeds=0),
+            "MS: not comparable: no Top-k here reconstructs as well as yours, whose R2 is "
+            ".773.",
         ),
         (
-            card.NO_FRONT,
-            card.NOT_COMPARABLE,
-            "MS: not comparable: yours keeps more latents: 96.0% fire on training "
-            "images, and 89.0% at most of any Top-k here.",
+            content_of(card.NOT_COMPARABLE, seeds=0),
+            "MS: not comparable: Top-k diverged with other seeds.",
+        ),
+        (
+            content_of(card.NOT_COMPARABLE),
+            "MS: not comparable: Top-k has too few latents that it is measured of.",
         ),
     ],
 )
-def test_a_sentence_says_where_the_front_was_read(read_at, word, sentence):
-    assert sentences(content_of(read_at, word))[1] == sentence
+def test_a_sentence_says_where_the_sae_stands(content, sentence):
+    assert sentences(content)[1] == sentence
+
+
+def test_the_note_says_which_saes_the_column_of_topk_is_of():
+    content = content_of(card.BELOW)
+    head, r2, ms = table(content)
+    assert head[3] == "Top-k *"
+    assert r2[:4] == ["R2", ".200", ".780", ".765"]
+    assert ms[1:] == [
+        ".500",
+        ".650",
+        ".700",
+        "-.050 [-.060, -.040]",
+        "below tuned Top-k",
+    ]
+    note = notes(content)[0]
+    assert "Of 2 trials of Top-k" in note and "mean of 3 other seeds" in note
+    assert "the one of highest detection whose R2 is at least yours minus 0.01" in note
+    content["images"]["judges"] = []
+    assert "the one of highest R2 whose R2" in notes(content)[0]
+    assert not any("Above what Top-k reaches" in note for note in notes(content))
+    content["references"]["chosen"] = None
+    assert any("Above what Top-k reaches" in note for note in notes(content))
 
 
 def test_the_headline_has_the_r2_and_the_verdicts():
-    content = content_of(card.AT_OWN_R2, card.BELOW)
-    other = content["readings"][0] | {"score": "detection_auc"}
+    content = content_of(card.BELOW)
+    other = content["readings"][0] | {"score": "detection"}
     content["readings"] += [other, other | {"score": "names_share", "word": ""}]
     assert headline(content) == (
         "Yours has an R2 of .773 on validation images, where tuned Top-k reaches .770, "
@@ -82,7 +122,7 @@ def test_the_headline_has_the_r2_and_the_verdicts():
 
 
 def test_without_a_verdict_the_headline_says_why():
-    content = content_of(card.AT_OWN_R2, card.NO_VERDICT, score="detection_auc")
+    content = content_of(card.NO_VERDICT, score="detection")
     content["judges_at_chance"] = ["dinov2"]
     assert headline(content) == (
         "Yours has an R2 of .773 on validation images, where tuned Top-k reaches .770. "

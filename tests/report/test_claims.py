@@ -417,7 +417,7 @@ def test_a_claim_about_a_score_that_a_control_has_too_names_the_control():
 def test_claims_are_those_of_protocol_paper_alone(tmp_path):
     metrics, points = planted_results(effect={"ms_mean_alive": 0.03})
     of_protocol_fair = metrics.assign(
-        protocol="fair",
+        protocol="tuned",
         seed=9,
         r2=0.1,
         status="diverged",

@@ -2,12 +2,10 @@
 
 import numpy as np
 import pandas as pd
-import pytest
 import yaml
 from conftest import ROOT
 
 from sae.comparison import controls
-from sae.comparison.methods import Methods
 from sae.config.rule import ClaimRule
 from sae.report import controls as of_controls
 from sae.report import tables
@@ -121,34 +119,3 @@ def test_over_all_datasets_near_duplicates_do_not_count():
     assert ("all datasets", "ms_across") not in differences.index
     of_datasets = [differences["emoji", "ms_across"], differences["shirts", "ms"]]
     assert np.isclose(differences["all datasets", "ms"], np.mean(of_datasets))
-
-
-def test_saes_made_elsewhere_stand_beside_the_baseline_over_the_same_cells():
-    rows = [
-        {
-            "dataset": "d",
-            "backbone": backbone,
-            "k": 4,
-            "seed": seed,
-            "method": method,
-            "detection_auc": value,
-        }
-        for backbone, method, seed, value in (
-            ("a", "topk", 0, 0.8),
-            ("a", "theirs", 3, 0.7),
-            ("b", "theirs", 3, 0.1),  # The baseline has no SAE there.
-        )
-    ]
-    methods = {"topk": {}, "theirs": {"imported": True}, "reg1": {"against": "topk"}}
-    beside = controls.imported_beside(
-        pd.DataFrame(rows), Methods(methods=methods), ["detection_auc", "ms"]
-    )
-    (row,) = beside.to_dict("records")
-    assert (row["value"], row["baseline"], row["cells"]) == (0.7, 0.8, 1)
-    # Without a baseline they stand alone.
-    alone = Methods(methods={"theirs": {"imported": True}})
-    (row,) = controls.imported_beside(
-        pd.DataFrame(rows), alone, ["detection_auc"]
-    ).to_dict("records")
-    assert row["value"] == pytest.approx(0.4) and row["cells"] == 2
-    assert np.isnan(row["baseline"])

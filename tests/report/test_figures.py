@@ -12,7 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 from report import hostile
-from report.compared import MADE_BY, compared_rows
+from report.compared import MADE_BY, choices_of, compared_rows
 from support.errors import refused_naming
 
 from sae.core import files, registry
@@ -94,6 +94,10 @@ def results(tmp_path):
                 )
     files.write_parquet(tmp_path / "metrics.parquet", pd.DataFrame(rows))
     files.write_json(tmp_path / "made_by.json", MADE_BY)
+    no_choices = pd.DataFrame(
+        columns=["dataset", "backbone", "k", "method", "protocol"]
+    )
+    files.write_parquet(tmp_path / "selection.parquet", no_choices)
     files.write_parquet(
         tmp_path / "curves.parquet", pd.DataFrame(points).assign(split="test")
     )
@@ -254,9 +258,7 @@ def test_an_unknown_curve_lists_those_there_are(results):
     assert curves.chosen_curves(results, NAMES, "prob").empty
 
 
-@pytest.mark.parametrize(
-    "name", ["effects", "gains", "fig4", "fig5", "fig5_probe", "sweep"]
-)
+@pytest.mark.parametrize("name", ["effects", "fig4", "fig5", "fig5_probe", "sweep"])
 def test_nothing_to_show_is_said(results, name):
     metrics = pd.read_parquet(results / "metrics.parquet")
     metrics = metrics[metrics["method"] == "topk"].drop(columns="probe_top1_raw")
@@ -269,87 +271,78 @@ def test_nothing_to_show_is_said(results, name):
     assert np.all([not ax.get_lines() for ax in figure.axes])
 
 
-def write_compared(folder, gains, **columns_of):
-    """Write results of three backbones, and return the names of their methods.
+def write_compared(folder, gains):
+    """Write results of six datasets and three backbones, of one seed; return its names.
 
     Args:
         folder: Where the files go.
         gains: {method: by how much it scores higher than topk, for each backbone}, in
-            MS and in detection.
-        columns_of: {method: other columns of its rows}.
+            MS and in detection. That of `mine` is .05 higher in every second dataset,
+            and as much lower in the others.
     """
     columns_of_method = {}
     for method, gain in {"topk": (0, 0, 0), **gains}.items():
         score = tuple(0.5 + of_backbone for of_backbone in gain)
-        scores = {"ms_mean_alive": score, "detection_auc": score}
-        columns_of_method[method] = scores | columns_of.get(method, {})
-    files.write_parquet(folder / "metrics.parquet", compared_rows(columns_of_method))
-    files.write_json(folder / "made_by.json", MADE_BY)
-    return Names(
-        methods={
-            "topk": {},
-            "mine": {"against": "topk"},
-            "reg1": {"against": "topk", "label": "Reg. 1"},
-        }
-    )
-
-
-def test_effects_are_drawn_with_their_interval_and_every_cell(tmp_path):
-    gains = {"mine": (0.01, 0.02, 0.06), "reg1": (0.045, 0.05, 0.055)}
-    names = write_compared(tmp_path, gains)
-    ax, of_ms = registry.load("figure", "effects").draw(tmp_path, names).axes
-    assert (
-        ax.get_xlabel() == "detection, above the baseline"
-        and of_ms.get_xlabel() == "MS, above the baseline"
-    )
-    assert [label.get_text() for label in ax.get_yticklabels()] == [
-        "mine",
-        "Reg. 1",
-    ]  # upwards, the best on top
-    dots = [
-        line.get_xdata(orig=False)
-        for line in ax.get_lines()
-        if line.get_marker() == "."
-    ]
-    np.testing.assert_allclose(dots, list(gains.values()))
-    means = [line for line in ax.get_lines() if line.get_marker() == "o"]
-    assert [line.get_markerfacecolor() == "white" for line in means] == [
-        True,
-        False,
-    ]  # Only Reg. 1 is better.
-    for bar, line, gain in zip(ax.collections, means, gains.values(), strict=True):
-        # Student's t, 2 degrees of freedom.
-        half = 4.302653 * np.std(gain, ddof=1) / 3**0.5
-        np.testing.assert_allclose(line.get_xdata(orig=False), [np.mean(gain)])
-        np.testing.assert_allclose(
-            bar.get_segments()[0][:, 0],
-            [np.mean(gain) - half, np.mean(gain) + half],
-            rtol=1e-5,
-        )
-
-
-def test_gains_are_drawn_by_cell_with_the_share_that_is_measured(tmp_path):
-    gains = {"mine": (0.01, 0.02, 0.06), "reg1": (0.04, 0.05, 0.06)}
-    shares = {"topk": 0.9, "mine": 0.8, "reg1": 0.95}
-    share_columns = {
-        method: {"detection_measured": share} for method, share in shares.items()
+        columns_of_method[method] = {"ms_mean_alive": score, "detection": score}
+    metrics = compared_rows(columns_of_method, datasets="defghi")
+    is_lower = metrics["dataset"].isin(list("dfh"))
+    shift = np.where(is_lower, -0.05, 0.05) * (metrics["method"] == "mine")
+    metrics["detection"] += shift
+    files.write_parquet(folder / "metrics.parquet", metrics)
+    selection = choices_of(metrics[metrics["method"] != "raw"])
+    files.write_parquet(folder / "selection.parquet", selection)
+    methods = {
+        "topk": {},
+        "mine": {"against": "topk"},
+        "reg1": {"against": "topk", "label": "Reg. 1"},
+        "raw": {"control": True},
     }
-    names = write_compared(tmp_path, gains, **share_columns)
-    detection, measured = registry.load("figure", "gains").draw(tmp_path, names).axes
-    assert [label.get_text() for label in detection.get_yticklabels()] == [
-        f"{b}, k = 4" for b in "abc"
-    ]
-    assert (
-        detection.get_title(loc="left") == "d"
-        and measured.get_xlabel() == "latents measured, above the baseline"
-    )
-    for ax, expected in (
-        (detection, [gain[cell] for cell in range(3) for gain in gains.values()]),
-        (measured, [-0.1, 0.05] * 3),
-    ):
-        points = [
-            line.get_xdata(orig=False)
-            for line in ax.get_lines()
-            if line.get_marker() not in ("", "None", None)
-        ]
-        np.testing.assert_allclose(np.ravel(points), expected)
+    made_by = MADE_BY | {"methods": {"methods": methods}}
+    files.write_json(folder / "made_by.json", made_by)
+    return Names(methods=methods)
+
+
+def test_controls_alone_are_drawn_where_every_method_is_out_of_reach(tmp_path):
+    gains = dict.fromkeys(("reg1", "raw"), (-0.005, -0.005, -0.005))
+    names = write_compared(tmp_path, gains)
+    file = tmp_path / "selection.parquet"
+    selection = files.read_parquet(file)
+    is_reg1 = selection["method"] == "reg1"
+    status = selection["status"].mask(is_reg1, "fresh seed failed")
+    files.write_parquet(file, selection.assign(status=status))
+    ax = registry.load("figure", "effects").draw(tmp_path, names).axes[0]
+    assert ax.get_xlim() == pytest.approx((-0.0116, 0.0116))
+    assert [
+        line.get_marker() for line in ax.get_lines() if len(line.get_xdata()) == 1
+    ] == ["s"]
+
+
+def test_effects_are_drawn_by_family_with_intervals_cells_and_controls(tmp_path):
+    gains = {"mine": (0.01, 0.02, 0.06), "reg1": (0.045, 0.05, 0.055)}
+    names = write_compared(tmp_path, {**gains, "raw": (-0.5, -0.5, -0.5)})
+    axes = registry.load("figure", "effects").draw(tmp_path, names).axes
+    titles = [ax.get_title(loc="left") for ax in axes]
+    assert titles == ["a", "b", "c", "mean of families", "cost"]
+    assert axes[0].get_xlabel() == "detection, minus the baseline's"
+    # Upwards, the best method on top.
+    labels = [label.get_text() for label in axes[0].get_yticklabels()]
+    assert labels == ["raw", "mine", "Reg. 1"]
+    assert len({ax.get_xlim() for ax in axes[:4]}) == 1
+    for ax in axes[:4]:
+        assert [text.get_text() for text in ax.texts] == ["◂ -0.500"]
+
+    ax = axes[3]
+    lines = ax.get_lines()
+    dots = [line.get_xdata() for line in lines if line.get_marker() == "."]
+    assert [len(values) for values in dots] == [18, 18]
+    np.testing.assert_allclose(np.sort(dots[1]), np.repeat(gains["reg1"], 6))
+    means = [line for line in lines if line.get_marker() == "o"]
+    np.testing.assert_allclose([line.get_xdata()[0] for line in means], [0.03, 0.05])
+    # Reg. 1 has .05 in each dataset and is better; mine has -.02 and .08 in turn.
+    faces = [line.get_markerfacecolor() for line in means]
+    assert faces == ["white", names.colour("reg1")]
+    half = (
+        2.570582 * 0.05 * (6 / 5) ** 0.5 / 6**0.5
+    )  # Student's t, 5 degrees of freedom
+    (left, _), (right, _) = ax.collections[0].get_segments()[0]
+    np.testing.assert_allclose([left, right], [0.03 - half, 0.03 + half], rtol=1e-5)

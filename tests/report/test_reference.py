@@ -1,7 +1,6 @@
 """bench/reference.py: the tables that are committed are what their rows give."""
 
 import filecmp
-import re
 import shutil
 import subprocess
 import sys
@@ -9,15 +8,15 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from sae_workflow.settings import Cell
 from support.errors import refused_naming
 
 from bench import reference
-from sae.comparison import leaderboard
+from sae.comparison.published import signed
+from sae.comparison.verdicts import of_mean
 from sae.core import files
-from sae.scoring.rows import CELL
 
 ROOT = Path(__file__).parents[2]
+PHOTOGRAPHS = ROOT / "docs/results/photographs"
 # A run of which some cells are still to come has rows, and no tables.
 KEPT_FOLDERS = sorted(path.parent for path in (ROOT / "docs/results").glob("*/tables"))
 assert KEPT_FOLDERS
@@ -49,156 +48,72 @@ def test_every_table_follows_from_the_rows(kept_folder, tmp_path):
 
 
 def test_cells_that_ran_apart_are_kept_side_by_side(tmp_path):
-    """Keep two thirds of the study one after the other, and refuse the last third.
+    """Keep two datasets one after the other, and refuse a third.
 
-    The last third was made in another way. Each third has a column of its own.
+    The third was made in another way. Each has a column of its own.
     """
-    study = ROOT / "docs/results/study"
+    first, second, third = "caltech101", "aid_6k", "cifar10_6k"
     into = tmp_path / "kept"
-    rows = {name: files.read_parquet(study / name) for name in reference.ROWS}
-    rows["latents.parquet"]["selected"] = True
+    rows = {name: files.read_parquet(PHOTOGRAPHS / name) for name in reference.ROWS}
+    rows["latents.parquet"] = rows["latents.parquet"].assign(copy_of=-1, selected=True)
     # A run has its curves in double precision.
     rows_of_run = {
         **rows,
         "curves.parquet": rows["curves.parquet"].astype({"y": "float64"}),
     }
-    for k in (64, 16, 32):  # not in the order of the config
-        run_folder = tmp_path / str(k)
+    for dataset in (second, first, third):  # Not in the order of the config.
+        run_folder = tmp_path / dataset
         run_folder.mkdir()
         for name, table in rows_of_run.items():
-            files.write_parquet(run_folder / name, table[table["k"] == k])
-        made_by = files.read_json(study / reference.MADE_BY)
-        made_by["columns"] = {"r2": "reconstruction", f"own_of_{k}": "purity"}
-        if k == 32:
+            files.write_parquet(run_folder / name, table[table["dataset"] == dataset])
+        made_by = files.read_json(PHOTOGRAPHS / reference.MADE_BY)
+        made_by["columns"] = {"r2": "reconstruction", f"own_of_{dataset}": "purity"}
+        if dataset == third:
             made_by["recipe"] = {}
         files.write_json(run_folder / reference.MADE_BY, made_by)
-    for k in (64, 16, 16):
-        reference.keep(tmp_path / str(k), into, [])
+    for dataset in (second, first, first):
+        reference.keep(tmp_path / dataset, into, [])
     for name, table in rows.items():
-        expected = (
-            table[table["k"] != 32]
-            .reset_index(drop=True)
-            .drop(columns="selected" if "latents" in name else [])
+        # The first one is the first of the config.
+        expected = pd.concat(
+            table[table["dataset"] == kept] for kept in (first, second)
         )
-        pd.testing.assert_frame_equal(files.read_parquet(into / name), expected)
+        expected = expected.reset_index(drop=True)
+        kept = files.read_parquet(into / name)
+        assert "latents" not in name or "selected" not in kept
+        pd.testing.assert_frame_equal(kept, expected[[*kept]])
+        assert {*expected} - {*kept} <= {"selected"}
     assert files.read_json(into / reference.MADE_BY)["columns"].keys() == {
         "r2",
-        "own_of_16",
-        "own_of_64",
+        f"own_of_{first}",
+        f"own_of_{second}",
     }
     with pytest.raises(SystemExit, match="rows of other recipe: delete it"):
-        reference.keep(tmp_path / "32", into, [])
-    files.write_parquet(
-        tmp_path / "16/metrics.parquet", rows["metrics.parquet"].assign(k=17)
-    )
+        reference.keep(tmp_path / third, into, [])
+    of_second = tmp_path / second / "metrics.parquet"
+    files.write_parquet(of_second, files.read_parquet(of_second).assign(k=17))
     with refused_naming(
-        "emoji_vendors", "the config's experiment lacks", "--config", error=SystemExit
+        second, "the config's experiment lacks", "--config", error=SystemExit
     ):
-        reference.keep(tmp_path / "16", into, [])
+        reference.keep(tmp_path / second, into, [])
     (tmp_path / "paper/figures").mkdir(parents=True)
     with refused_naming("paper/figures", "name", error=SystemExit):
-        reference.keep(tmp_path / "64", tmp_path / "paper", [])
+        reference.keep(tmp_path / first, tmp_path / "paper", [])
 
 
-def test_of_many_cells_a_page_shows_the_fronts_of_one(tmp_path):
-    cell = Cell("emoji_vendors", "dinov2_vit_s14", 32)
-    cell_counts = {}
-    for name in ("study", "fair"):
-        folder = ROOT / "docs/results" / name
-        reference.copy_drawn_rows(folder, cell, tmp_path / name)
-        drawn = leaderboard.read(tmp_path / name).metrics
-        cell_counts[name] = drawn.groupby(CELL).ngroups
-    assert cell_counts == {"study": 1, "fair": 12}
-    of_study = files.read_parquet(tmp_path / "study/metrics.parquet")
-    assert [*of_study[CELL].iloc[0]] == ["emoji_vendors", "dinov2_vit_s14", 32]
-
-
-def test_rows_of_before_are_renamed(tmp_path):
-    study = ROOT / "docs/results/study"
-    kept = files.read_parquet(study / "metrics.parquet")
-    made_by = files.read_json(study / reference.MADE_BY)
-    before = {"detection_auc": "detection_alive", "detection_auc_all": "detection"}
-    old = kept.assign(detection_auc_all=2 * kept["detection_auc_all"] - 1)
-    files.write_parquet(tmp_path / "metrics.parquet", old.rename(columns=before))
-    old_columns = {before.get(n, n): metric for n, metric in made_by["columns"].items()}
-    files.write_json(tmp_path / reference.MADE_BY, {**made_by, "columns": old_columns})
-    with refused_naming("detection_alive", f"reference.py rename {tmp_path}"):
-        reference.rebuild(tmp_path, [])
-
-    for _ in range(2):
-        reference.rename(tmp_path)
-        renamed = files.read_parquet(tmp_path / "metrics.parquet")
-        pd.testing.assert_frame_equal(renamed, kept)
-        assert files.read_json(tmp_path / reference.MADE_BY) == made_by
-
-
-OF_DECISIVE = {
-    "means.csv": {
-        "size": ["many"],
-        "score": [
-            *("detection_auc", "ms", "detection_auc_all"),
-            *("concepts_match", "measured"),
-        ],
-    },
-    "few_minus_many.csv": {"dataset": ["all datasets"], "score": ["detection_auc"]},
-    "fair_minus_few.csv": {"score": ["detection_auc"]},
-}
-OF_FAIR = {"score": ["detection_auc", "ms", "detection_auc_all", "measured"]}
-OF_RIVALS = {
-    "method": ["reg1", "reg1_reg2", "reg1_batch", "reg2_batch", "reg2_matryoshka"],
-    "score": ["detection_auc"],
-}
-# (a page, a table of effects, {column: values of its rows that the page states})
-STATED = [
-    ("results.md", "fair/tables/front_means.csv", OF_FAIR),
-    ("results/fair/README.md", "fair/tables/front_means.csv", OF_FAIR),
-    ("results.md", "rivals/tables/front_means.csv", OF_RIVALS),
-    ("results/rivals/README.md", "rivals/tables/front_means.csv", OF_RIVALS),
-    *(
-        (page, f"decisive/read/{table}", values)
-        for page in ("results.md", "results/decisive/README.md")
-        for table, values in OF_DECISIVE.items()
-    ),
-]
-
-
-@pytest.mark.parametrize(("page", "table", "stated"), STATED)
-def test_a_page_states_the_numbers_of_its_tables(page, table, stated):
-    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    rows = pd.read_csv(ROOT / "docs/results" / table)
-    for column, values in stated.items():
-        rows = rows[rows[column].isin(values)]
-    if "width" in rows:
-        rows = rows[rows["width"] == 0.01]
-    rows = rows.rename(columns={"difference": "effect"})
-    assert len(rows) > 1
-    for row in rows.to_dict("records"):
-        sign = "+" if row["effect"] > 0 else ""
-        effect, low, high = (
-            write_short(row[name]) for name in ("effect", "low", "high")
-        )
-        numbers = f"{sign}{effect} [{low}, {high}]"
+@pytest.mark.parametrize("method", ["reg1", "reg2"])
+@pytest.mark.parametrize("page", ["results.md", "results/photographs/README.md"])
+def test_a_page_states_the_numbers_of_its_tables(page, method):
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8").replace("*", "")
+    means = pd.read_csv(PHOTOGRAPHS / "tables/comparison.csv")
+    means = of_mean(means[means["method"] == method]).set_index("score")
+    for score in ("detection_per_latent", "ms"):
+        row = means.loc[score]
+        low, high = (f"{row[end]:.3f}" for end in ("low", "high"))
+        numbers = f"{signed(row['effect'])} [{low}, {high}] {row['verdict']}"
         assert numbers in text
-        outcome = row.get("outcome")
-        if isinstance(outcome, str):
-            assert re.search(rf"{re.escape(numbers)} \**{outcome}", text), numbers
-
-
-def test_the_answer_counts_the_cells_of_its_tables():
-    page = " ".join((ROOT / "docs/results.md").read_text().split())
-    assert "above 0 in all 16 cells, and MS by .013 to .015" in page
-    photographs = pd.read_csv(ROOT / "docs/results/photographs/tables/front_means.csv")
-    photographs = photographs[photographs["width"] == 0.01].set_index("score")
-    assert [*photographs.loc["detection_auc", "up"]] == [16, 16]
-    assert [*photographs.loc["ms", "effect"].round(3)] == [0.015, 0.013]
-    assert "both raised detection by .03 in all twelve cells" in page
-    fair = pd.read_csv(ROOT / "docs/results/fair/tables/front_means.csv")
-    detection = fair[(fair["score"] == "detection_auc") & (fair["width"] == 0.01)]
-    assert [*detection["up"]] == [*detection["cells"]] == [12, 12]
-    assert detection["effect"].mean().round(2) == 0.03
-
-
-def write_short(value):
-    """Write a number as pages do: three digits without the leading 0."""
-    text = f"{abs(value):.3f}".removeprefix("0")
-    return f"-{text}" if value < 0 and text != ".000" else text
+    for score in ("detection_measured_auc", "coverage"):
+        assert signed(means.loc[score, "effect"]) in text
+    if "photographs" in page:
+        row = means.loc["detection_per_latent"]
+        assert f"| {row['up']} of {row['cells']} |" in text

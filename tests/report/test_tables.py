@@ -4,7 +4,6 @@ Tables hold ids in csv, labels in md and tex.
 """
 
 import html
-import re
 import subprocess
 import sys
 
@@ -13,7 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT
-from report.compared import MADE_BY, compared_rows
+from report.compared import MADE_BY, choices_of, compared_rows
 
 from sae.comparison import paper_tables, published
 from sae.core import files
@@ -205,14 +204,13 @@ def read_table(file):
 def write_tables(metrics, settings, folder):
     """Write all tables of metrics, and return {number: (its CSV, its Markdown)}."""
     files.write_parquet(folder / "metrics.parquet", metrics)
-    files.write_parquet(folder / "latents.parquet", pd.DataFrame({"latent": []}))
+    files.write_parquet(folder / "selection.parquet", choices_of(metrics))
     made_by = MADE_BY | {"methods": {"methods": settings["methods"]}}
     files.write_json(folder / "made_by.json", made_by)
     rule = yaml.safe_load((ROOT / "config.yaml").read_text())["claims"]
     rule["resamples"] = 100
     tables.write(
         folder / "metrics.parquet",
-        folder / "latents.parquet",
         PAPER,
         tables.ComparisonSettings(**settings, claims=rule),
         folder,
@@ -266,60 +264,40 @@ def test_without_ablations_or_comparisons_tables_are_well_formed(tmp_path, metho
     assert ("No effects:" in text) == (methods == ["topk"])
 
 
-def rows_of_fronts():
-    """Return metrics in which reg1 detects more than topk, and measures less."""
-    columns = ("detection_auc", "detection_measured", "ms_mean_alive")
-    scores = {
-        "topk": (0.70, 0.9, 0.5),
-        "reg1": ((0.73, 0.731, 0.732), 0.8, 0.5),
-        "raw": (0.60, 0.9, 0.4),
-    }
-    columns_of_method = {
-        method: dict(zip(columns, values, strict=True), detection_auc_all=0.7)
-        for method, values in scores.items()
-    }
-    return compared_rows(columns_of_method, datasets="de")
-
-
-def test_the_page_of_fronts_has_scale_and_price(tmp_path):
+def test_the_comparison_is_written_with_its_numbers(tmp_path):
     methods = {
         "topk": {},
         "reg1": {"against": "topk", "label": "Reg. 1"},
         "raw": {"control": True, "label": "Raw"},
     }
+    detection = {"topk": 0.70, "reg1": (0.73, 0.731, 0.732), "raw": 0.60}
+    metrics = compared_rows(
+        {name: {"detection": value} for name, value in detection.items()}, "de"
+    )
     families = {"a": "one", "b": "one", "c": "two"}
     settings = {"methods": methods, "families": families, "datasets": {"d": "Data"}}
-    write_tables(rows_of_fronts(), settings, tmp_path)
-    page = (tmp_path / "fronts.md").read_text()
-    judged = page.partition("## Other readings")[0]
-    prices = page.partition("## Prices")[2]
-    lines = [
-        [cell.strip() for cell in line.split("|")[1:-1]]
-        for line in judged.splitlines()
-        if line.startswith("| ")
-    ]
-    head = lines[0]
-    (gain,) = [
-        dict(zip(head, line, strict=True))
-        for line in lines
-        if line[:2] == ["Reg. 1", "detection"]
-    ][:1]
+    write_tables(metrics, settings, tmp_path)
+
     # By hand: family one gains .0305, family two .032, on each dataset.
-    assert gain["effect"].startswith("+0.031 [")
-    assert gain["Data"] == "+0.031" and gain["e"] == "+0.031"
-    assert gain["outcome on these datasets"] == "better" and gain["up"] == "6/6"
-    (scale,) = [
-        dict(zip(head, line, strict=True))
-        for line in lines
-        if line[0].startswith("Raw")
-    ][:1]
-    assert scale["effect"].startswith("-0.100")
-    assert scale["method"] == "Raw (control, at its own R2)"
-    assert re.search(r"latents measured +\| 0.900 +\| -0.100", prices)
-    assert "1.02 k and 90%" in judged
-    means = pd.read_csv(tmp_path / "front_means.csv").set_index(["score", "width"])
-    assert means.loc[("detection_auc", 0.01), "effect"] == pytest.approx(0.03125)
-    assert means.loc[("detection_auc", 0.01), "blocks"] == 4
+    means = pd.read_csv(tmp_path / "comparison.csv")
+    means = means.set_index(["method", "score", "family"]).sort_index()
+    of_reg1 = means.loc[("reg1", "detection"), "effect"]
+    expected = {"one": 0.0305, "two": 0.032, "mean": 0.03125}
+    assert of_reg1.to_dict() == pytest.approx(expected)
+    of_raw = means.loc[("raw", "detection", "mean")]
+    assert of_raw["effect"] == pytest.approx(-0.1) and of_raw["control"]
+    cells = pd.read_csv(tmp_path / "comparison_cells.csv")
+    is_reg1 = (cells["method"] == "reg1") & (cells["score"] == "detection")
+    effects = [0.03, 0.031, 0.032]
+    assert cells.loc[is_reg1, "effect"].tolist() == pytest.approx(effects * 2)
+
+    page = (tmp_path / "comparison.md").read_text()
+    assert page.startswith("# Comparison: the best that reconstructs as well\n")
+    assert "Raw (control)" in page and "By dataset" in page
+    assert (tmp_path / "leaderboard.md").read_text().startswith("# Leaderboard\n")
+    for name in ("comparison", "comparison_cells", "comparison_imported"):
+        typed = files.read_parquet(tmp_path / f"{name}.parquet")
+        assert len(typed) == len(pd.read_csv(tmp_path / f"{name}.csv"))
 
 
 def test_tables_claims_and_the_summary_of_a_run_start_without_torch():

@@ -1,23 +1,24 @@
 """Detection of a latent's images by a judge, against its definition written out."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scoring.examples import coder, codes_of, write_activations
 from sklearn.metrics import roc_auc_score
 
 import sae
 from sae.core.errors import UserError
 from sae.data import store
-from sae.scoring.metrics import detection, looks
+from sae.scoring.metrics import _overlaps, detection, pixels
 from sae.scoring.metrics.detection import Options
 from sae.scoring.subject import Subject
 
 M = 12
 SIZES = {"train": 200, "val": 40, "test": 80}
-OPTIONS = Options(
-    shown=4, draws=2, least_train=8, least_test=3, kinds=["highest", "random"]
-)
+OPTIONS = Options(shown=4, draws=2, least_train=8, least_test=3)
 
 
 def make_subject(seed=0, groups=None, judges=("b", "c"), backbone="a"):
@@ -78,17 +79,13 @@ def give_codes(subject, dense):
         subject.once(("codes", split, at_most), lambda values=values: codes_of(values))
 
 
-def auc_by_definition(
-    dense, judge_embeddings, split, latent, order, highest, groups=None
-):
+def auc_by_definition(dense, judge_embeddings, split, latent, order, groups=None):
     """Compute the AUC of one latent, one judge and one draw, all written out.
 
     Args:
         dense: {split: codes}.
         judge_embeddings: {split: the judge's embeddings}.
         order: the training images in the order of the draw.
-        highest: whether the firing images of highest activation are shown, not random
-            ones.
         groups: the group of each training image.
     """
     unit = {
@@ -102,9 +99,7 @@ def auc_by_definition(
     ranked = ((unit[split] - mean) @ axes) / scale
 
     active = dense["train"][:, latent]
-    candidates = sorted(
-        np.flatnonzero(active), key=lambda i: -active[i] if highest else order.index(i)
-    )
+    candidates = sorted(np.flatnonzero(active), key=lambda i: -active[i])
     firing = []
     groups_shown = set()
     for image in candidates:
@@ -117,84 +112,160 @@ def auc_by_definition(
     return roc_auc_score(dense[split][:, latent] > 0, scores)
 
 
+def auc_of_measured(dense, judge_embeddings, split, groups=None):
+    """Return {latent: its AUC, mean over judges and draws}, by definition."""
+    fires = {s: (d > 0).sum(axis=0) for s, d in dense.items()}
+    least = 3 if split == "test" else max(2, round(8 * 40 / 200))
+    orders = []
+    for draw in range(OPTIONS.draws):
+        rank = np.random.default_rng([0, draw]).permutation(200)
+        orders.append(np.argsort(rank).tolist())
+    return {
+        j: np.mean(
+            [
+                auc_by_definition(dense, of_judge, split, j, order, groups)
+                for of_judge in judge_embeddings.values()
+                for order in orders
+            ]
+        )
+        for j in range(M)
+        if 8 <= fires["train"][j] <= 100 and fires[split][j] >= least
+    }
+
+
+def copies_by_definition(decoder, codes):
+    """Return {latent: the one that counts in its place}, of copies alone."""
+    fires = codes > 0
+    cluster = list(range(M))
+    for i, j in itertools.combinations(range(M), 2):
+        cosine = decoder[i] @ decoder[j]
+        cosine /= np.linalg.norm(decoder[i]) * np.linalg.norm(decoder[j]) or 1
+        in_either = (fires[:, i] | fires[:, j]).sum()
+        jaccard = (fires[:, i] & fires[:, j]).sum() / in_either if in_either else 0
+        if cosine >= 0.9 or jaccard >= 0.9:
+            joined = {cluster[i]: cluster[j]}
+            cluster = [joined.get(name, name) for name in cluster]
+    counts = fires.sum(axis=0)
+    copies = {}
+    for j in range(M):
+        members = [i for i in range(M) if cluster[i] == cluster[j]]
+        counting = max(members, key=lambda i: (counts[i], -i))
+        if counting != j:
+            copies[j] = counting
+    return copies
+
+
+def views_by_definition(aucs, copies, counts):
+    """Return detection per latent and per activation.
+
+    Args:
+        aucs: {latent: its AUC}, of measured ones.
+        copies: latents that are copies.
+        counts: (M,) the images of the split on which each fires.
+    """
+    per_latent = [0.5 if j in copies else aucs.get(j, 0.5) for j in range(M)]
+    firings = [aucs.get(j, 0.5) for j in range(M) for _ in range(counts[j])]
+    return np.mean(per_latent), np.mean(firings)
+
+
 @pytest.mark.parametrize("groups", [None, lambda count: np.arange(count) // 3])
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_scores_are_those_of_the_definition(split, groups):
     subject, dense, judge_embeddings = make_subject(groups=groups)
     scores = detection.score(subject, split, OPTIONS)
 
-    fires = {s: (d > 0).sum(axis=0) for s, d in dense.items()}
-    least = 3 if split == "test" else max(2, round(8 * 40 / 200))
-    measured = [
-        j
-        for j in range(M)
-        if 8 <= fires["train"][j] <= 100 and fires[split][j] >= least
-    ]
-    assert 5 < len(measured) < M - 1
-
-    orders = []
-    for draw in range(2):
-        rank = np.random.default_rng([0, draw]).permutation(200)
-        orders.append(np.argsort(rank).tolist())
     train_groups = None if groups is None else groups(200)
-    for name, highest in (("detection", True), ("detection_random", False)):
-        expected = {
-            j: np.mean(
-                [
-                    auc_by_definition(
-                        dense, of_judge, split, j, order, highest, train_groups
-                    )
-                    for of_judge in judge_embeddings.values()
-                    for order in orders
-                ]
-            )
-            for j in measured
-        }
-        mean = np.mean([*expected.values()])
-        assert scores[f"{name}_auc"] == pytest.approx(mean, abs=1e-6) and mean > 0.6
-        assert scores[f"{name}_measured"] == len(measured) / M
-        mean_of_all = np.mean([expected.get(j, 0.5) for j in range(M)])
-        assert scores[f"{name}_auc_all"] == pytest.approx(mean_of_all, abs=1e-6)
-        if split == "test":
-            auc_of_latent = scores[name].values
-            assert np.flatnonzero(~np.isnan(auc_of_latent)).tolist() == measured
-            np.testing.assert_allclose(
-                auc_of_latent[measured], [*expected.values()], atol=1e-6
-            )
-        curve = scores[f"{name}_by_frequency"]
-        band = [j for j in measured if 0.03 < fires[split][j] / SIZES[split] <= 0.1]
-        mean_of_band = np.mean([expected[j] for j in band])
-        assert curve.x[2] == 0.1
-        assert curve.y[2] == pytest.approx(mean_of_band, abs=1e-6)
+    expected = auc_of_measured(dense, judge_embeddings, split, train_groups)
+    measured = list(expected)
+    assert 5 < len(measured) < M - 1
+    fires = (dense[split] > 0).sum(axis=0)
+    copies = copies_by_definition(subject.coder.W_dec.numpy(), dense["train"])
+    per_latent, per_activation = views_by_definition(expected, copies, fires)
+    mean = np.mean([*expected.values()])
+    usable = [j for j in measured if expected[j] >= 0.8 and j not in copies]
+    curve = scores.pop("detection_by_frequency")
+    latents = {}
+    if split == "test":
+        latents = {"detection": scores["detection"], "copy_of": scores.pop("copy_of")}
+        scores["detection"] = scores["detection"].of_sae
+    assert scores == {
+        "detection": pytest.approx((per_latent + per_activation) / 2, abs=1e-6),
+        "detection_per_latent": pytest.approx(per_latent, abs=1e-6),
+        "detection_per_activation": pytest.approx(per_activation, abs=1e-6),
+        "detection_measured_auc": pytest.approx(mean, abs=1e-6),
+        "coverage": len(measured) / M,
+        "usable": len(usable) / M,
+    }
+    assert mean > 0.6 and 0 < len(usable) < len(measured)
 
-
-def test_looks_are_judged_as_another_family_would_on_the_latents_that_it_measures():
-    subject, dense, judge_embeddings = make_subject(judges=("thumbnail",))
-    # The experiment's options, `random` and the families of its backbones among them.
-    of_detection = OPTIONS.model_copy(update={"families": {"a": "one"}})
-    options = looks.Options(detection=of_detection.model_dump())
-    scores = looks.score(subject, "test", options)
-
-    fires = {split: (codes > 0).sum(axis=0) for split, codes in dense.items()}
-    measured = [
-        j for j in range(M) if 8 <= fires["train"][j] <= 100 and fires["test"][j] >= 3
-    ]
-    orders = [
-        np.argsort(np.random.default_rng([0, draw]).permutation(200)).tolist()
-        for draw in range(2)
-    ]
-    auc = [
-        auc_by_definition(
-            dense, judge_embeddings["thumbnail"], "test", j, order, highest=True
+    if split == "test":
+        auc_of_latent = latents["detection"].values
+        assert np.flatnonzero(~np.isnan(auc_of_latent)).tolist() == measured
+        np.testing.assert_allclose(
+            auc_of_latent[measured], [*expected.values()], atol=1e-6
         )
-        for j in measured
-        for order in orders
-    ]
-    assert scores == {"detection_looks": pytest.approx(np.mean(auc), abs=1e-6)}
+        assert latents["copy_of"].values == [copies.get(j) for j in range(M)]
+    band = [j for j in measured if 0.03 < fires[j] / SIZES[split] <= 0.1]
+    assert curve.x[2] == 0.1
+    assert curve.y[2] == pytest.approx(np.mean([expected[j] for j in band]), abs=1e-6)
+
+
+@pytest.mark.parametrize("at_once", [5, 256])
+def test_of_latents_that_are_nearly_the_same_one_counts(at_once, monkeypatch):
+    monkeypatch.setattr(_overlaps, "LATENTS", at_once)
+    subject, dense, judge_embeddings = make_subject()
+    plain, _ = detection_views(subject)
+    # Latents of the same images, one of them on 9 of 10; and a chain of rows, each near
+    # the next, of which the ends are far apart.
+    train = dense["train"]
+    for split in dense:
+        dense[split][:, 5] = 0.5 * dense[split][:, 4]
+    some = np.flatnonzero(train[:, 4])
+    train[some[: len(some) // 10], 5] = 0
+    decoder = subject.coder.W_dec
+    angle = np.deg2rad([0, 20, 40])
+    for latent, turn in zip((7, 8, 9), angle, strict=True):
+        decoder[latent] = torch.tensor([np.cos(turn), np.sin(turn), 0, 0, 0]) * latent
+    decoder[10] = 0  # No direction, and none that is near it.
+    changed = Subject(subject.coder, subject.splits, judge_embeddings, backbone="a")
+    give_codes(changed, dense)
+    scores = detection.score(changed, "test", OPTIONS)
+
+    copies = copies_by_definition(decoder.numpy(), train)
+    fires = (train > 0).sum(axis=0)
+    of_chain = max((7, 8, 9), key=lambda j: fires[j])
+    of_each = {j: of_chain for j in (7, 8, 9) if j != of_chain}
+    assert copies.items() >= {5: 4, **of_each}.items() and 10 not in copies
+    assert scores["copy_of"].values == [copies.get(j) for j in range(M)]
+    aucs = auc_of_measured(dense, judge_embeddings, "test")
+    assert {5, *of_each} <= aucs.keys()
+    counts = (dense["test"] > 0).sum(axis=0)
+    views = views_by_definition(aucs, copies, counts)
+    assert detection_views(changed) == pytest.approx(views, abs=1e-6)
+    assert scores["detection_per_latent"] < plain
+
+
+def detection_views(subject):
+    scores = detection.score(subject, "test", OPTIONS)
+    return scores["detection_per_latent"], scores["detection_per_activation"]
+
+
+def test_pixels_are_judged_as_another_family_would_on_the_latents_that_it_measures():
+    subject, dense, judge_embeddings = make_subject(judges=("thumbnail",))
+    # The experiment's options, the families of its backbones among them.
+    of_detection = OPTIONS.model_copy(update={"families": {"a": "one"}})
+    options = pixels.Options(detection=of_detection.model_dump())
+    scores = pixels.score(subject, "test", options)
+
+    aucs = auc_of_measured(dense, judge_embeddings, "test")
+    copies = copies_by_definition(subject.coder.W_dec.numpy(), dense["train"])
+    counts = (dense["test"] > 0).sum(axis=0)
+    expected = np.mean(views_by_definition(aucs, copies, counts))
+    assert scores == {"detection_pixels": pytest.approx(expected, abs=1e-6)}
 
     # Images without thumbnails, and embeddings without images.
     subject.others = {}
-    assert looks.score(subject, "test", options) == {}
+    assert pixels.score(subject, "test", options) == {}
 
 
 def test_a_judge_whose_images_were_permuted_is_at_chance():
@@ -205,7 +276,8 @@ def test_a_judge_whose_images_were_permuted_is_at_chance():
         for judge in judge_embeddings.values():
             judge["test"][:] = judge["test"][rng.permutation(80)]
         options = Options(least_train=8, least_test=3)
-        alive.append(detection.score(subject, "test", options)["detection_auc"])
+        scores = detection.score(subject, "test", options)
+        alive.append(scores["detection_measured_auc"])
     assert abs(np.mean(alive) - 0.5) < 0.03 and np.std(alive) > 0
 
 
@@ -238,8 +310,8 @@ def test_a_sample_stands_for_many_training_images(groups, monkeypatch):
         detection.score(sae_and_images, "test", OPTIONS)
         for sae_and_images in (subject, of_sample)
     )
-    assert scores["detection_measured"] > 0.3
-    assert scores["detection_auc"] == expected["detection_auc"]
+    assert scores["coverage"] > 0.3
+    assert scores["detection"].of_sae == expected["detection"].of_sae
     np.testing.assert_array_equal(
         scores["detection"].values, expected["detection"].values
     )
@@ -262,7 +334,7 @@ def test_judges_are_of_another_family_and_families_count_alike():
         embeddings = {name: judge_embeddings[name] for name in judges}
         view = Subject(subject.coder, subject.splits, embeddings, backbone="a")
         give_codes(view, dense)
-        return detection.score(view, "test", options).get("detection_auc")
+        return detection.score(view, "test", options).get("detection_measured_auc")
 
     assert alive_by("b") is None
     expected = ((alive_by("c") + alive_by("d")) / 2 + alive_by("e")) / 2
@@ -283,8 +355,9 @@ def test_sae_score_gives_it_where_judges_of_both_splits_are_given(tmp_path):
         "train_judges": {"judge": judge_train},
     }
     columns = sae.score(coder(0), test, **arguments)
-    names = {"detection_auc", "detection_auc_all", "detection_measured"}
-    assert names <= columns.keys()
+    views = [columns[f"detection_per_{of}"] for of in ("latent", "activation")]
+    assert columns["detection"] == pytest.approx(np.mean(views))
+    assert {"coverage", "usable"} <= columns.keys() and "copy_of" not in columns
     for change, message in (
         ({"train_judges": None}, "metric detection reads train_judges"),
         ({"judges": {"other": judge_test}}, "other is in one of them alone"),

@@ -448,28 +448,28 @@ def test_what_a_metric_sees_itself_is_no_judge_of_any_other(cell):
     judges = choose_judged(cell)["others"]
     of_detection = {"least_train": 2, "least_test": 2}
     metrics = {"independent": None, "latents": None, "detection": of_detection}
-    with_looks = {**metrics, "looks": {"detection": of_detection}}
+    with_pixels = {**metrics, "pixels": {"detection": of_detection}}
     before = cell.run("score", metrics, others=judges)
     stored = cell.stored()
     write_activations(cell.folder / "seen", "thumbnail", d=7)
     seen = {**judges, "thumbnail": cell.folder / "seen"}
-    tables = cell.run("score", with_looks, others=seen)
+    tables = cell.run("score", with_pixels, others=seen)
 
     # What was there stays as it was, number for number.
     stored_now = cell.stored()
-    looks = stored_now.pop("looks")
-    assert stored_now == stored and len(looks) == 2
+    pixels = stored_now.pop("pixels")
+    assert stored_now == stored and len(pixels) == 2
     metrics_now = tables["metrics"]
-    of_looks = metrics_now.pop("detection_looks")
+    of_pixels = metrics_now.pop("detection_pixels")
     pd.testing.assert_frame_equal(metrics_now, before["metrics"])
     pd.testing.assert_frame_equal(tables["latents"], before["latents"])
     # Of the two judged SAEs on test, and another number than the judge's.
     judged = metrics_now["ms_mean_alive_independent"].notna()
-    assert of_looks.notna().equals(judged) and of_looks.between(0, 1).sum() == 2
-    assert not np.isclose(of_looks, metrics_now["detection_auc"]).any()
+    assert of_pixels.notna().equals(judged) and of_pixels.between(0, 1).sum() == 2
+    assert not np.isclose(of_pixels, metrics_now["detection"]).any()
 
     # Where there are no images the column is absent.
-    without_images = cell.run("score", with_looks, others=judges)["metrics"]
+    without_images = cell.run("score", with_pixels, others=judges)["metrics"]
     pd.testing.assert_frame_equal(without_images, before["metrics"])
 
 
@@ -685,4 +685,8 @@ def test_firing_counts_are_those_by_hand():
         "n_images": 12,
         "n_k_over_m": 12 * 2 / 5,
         "images_per_latent": 12 / 5,
+        # 1, 2, 9 and 10 of 22 firings; 9 of the 10 images are those of another.
+        "effective": pytest.approx(0.5904307),
+        "nested": 1,
+        "copies": 2 / 3,
     }

@@ -18,11 +18,12 @@ THEIRS = "config/experiments/theirs.yaml"
 def folder(tmp_path, monkeypatch):
     """Change to a folder with the project's config.yaml and files of experiments."""
     shutil.copy(ROOT / "config.yaml", tmp_path)
-    for name in ("fair", "laptop", "pilot"):
-        (tmp_path / "config/experiments").mkdir(parents=True, exist_ok=True)
-        shutil.copy(
-            ROOT / f"config/experiments/{name}.yaml", tmp_path / "config/experiments"
-        )
+    experiments = tmp_path / "config/experiments"
+    experiments.mkdir(parents=True)
+    for name in ("laptop", "study"):
+        shutil.copy(ROOT / f"config/experiments/{name}.yaml", experiments)
+    pilot = "experiments: {pilot: {extends: study, methods: [topk]}}"
+    (experiments / "pilot.yaml").write_text(pilot)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -50,9 +51,9 @@ def test_a_name_that_is_said_twice_is_an_error_that_names_both_files(
 @pytest.mark.parametrize(
     ("was", "becomes", "problem"),
     [
-        ("experiments:", "experiments: [", "fair.yaml line"),
-        ("training: study", "training: stdy", "experiments.fair.training: 'stdy'"),
-        ("k: [16, 32]", "k: [16, 0]", "experiments.fair.k"),
+        ("experiments:", "experiments: [", "study.yaml line"),
+        ("training: study", "training: stdy", "experiments.study.training: 'stdy'"),
+        ("k: [16, 32, 64]", "k: [16, 0]", "experiments.study.k"),
         ("experiments:", "compute: {threads: 9}\nexperiments:", "key compute"),
         ("experiments:", "experiments: [1]\nx:", "key experiments"),
     ],
@@ -61,36 +62,38 @@ def test_a_broken_file_stops_its_experiments_and_those_that_extend_them(
     folder, capsys, was, becomes, problem
 ):
     whole = settings.read_config("config.yaml")
-    assert {"fair", "pilot", "laptop", "demo"} <= whole.experiments.keys()
+    assert {"study", "pilot", "laptop", "demo"} <= whole.experiments.keys()
     assert capsys.readouterr().err == ""
 
-    file = Path("config/experiments/fair.yaml")
+    file = Path("config/experiments/study.yaml")
     file.write_text(file.read_text().replace(was, becomes))
     config = settings.read_config("config.yaml")
-    assert config.experiments.keys() == whole.experiments.keys() - {"fair", "pilot"}
+    assert config.experiments.keys() == whole.experiments.keys() - {"study", "pilot"}
     assert config.experiments["laptop"] == whole.experiments["laptop"]
     assert config.compute == whole.compute
-    of_fair, of_pilot = capsys.readouterr().err.splitlines()
-    assert "config/experiments/fair.yaml" in of_fair and problem in of_fair
-    assert "config/experiments/pilot.yaml" in of_pilot and "'fair'" in of_pilot
+    of_study, of_pilot = capsys.readouterr().err.splitlines()
+    assert "config/experiments/study.yaml" in of_study and problem in of_study
+    assert "config/experiments/pilot.yaml" in of_pilot and "'study'" in of_pilot
 
     # What needs it says why; and nothing is deleted as nobody's.
-    Path("mine.yaml").write_text("experiments: {mine: {extends: fair}}")
+    Path("mine.yaml").write_text("experiments: {mine: {extends: study}}")
     with pytest.raises(UserError) as caught:
         settings.read_config("config.yaml", "mine.yaml")
     assert "mine.yaml: config key experiments.mine.extends" in str(caught.value)
     assert problem in str(caught.value)
-    with pytest.raises(UserError, match=r"fair\.yaml(.|\n)*unused"):
+    with pytest.raises(UserError, match=r"study\.yaml(.|\n)*unused"):
         housekeeping.main("unused")
 
 
 def test_a_mistake_elsewhere_stops_all(folder):
-    # The grids of fair.yaml, which are for k = 16 and 32, do not go with it.
-    Path("mine.yaml").write_text("experiments: {fair: {k: [8]}}")
-    with pytest.raises(UserError, match=r"experiments\.fair\.sweep"):
+    # The grids of study.yaml, which are for k = 16, 32 and 64, do not go with it.
+    Path("mine.yaml").write_text("experiments: {study: {k: [8]}}")
+    with pytest.raises(UserError, match=r"experiments\.study\.sweep"):
         settings.read_config("config.yaml", "mine.yaml")
-    Path("mine.yaml").write_text("experiments: {fair: {k: [0]}}")
-    with pytest.raises(UserError, match=r"mine\.yaml: config key experiments\.fair\.k"):
+    Path("mine.yaml").write_text("experiments: {study: {k: [0]}}")
+    with pytest.raises(
+        UserError, match=r"mine\.yaml: config key experiments\.study\.k"
+    ):
         settings.read_config("config.yaml", "mine.yaml")
     config = yaml.safe_load(Path("config.yaml").read_text())
     config["training"]["small"]["lr"] = 0
@@ -102,26 +105,26 @@ def test_a_mistake_elsewhere_stops_all(folder):
 
 
 def test_a_file_of_the_folder_is_not_laid_over_once_more(folder):
-    Path("mine.yaml").write_text("experiments: {fair: {seeds: [7]}}")
-    fair = str(folder / "config/experiments/fair.yaml")
-    for overlays in (["mine.yaml"], [fair, "mine.yaml"], ["mine.yaml", fair]):
+    Path("mine.yaml").write_text("experiments: {study: {seeds: [7]}}")
+    study = str(folder / "config/experiments/study.yaml")
+    for overlays in (["mine.yaml"], [study, "mine.yaml"], ["mine.yaml", study]):
         config = settings.read_config("config.yaml", *overlays)
-        assert config.experiments["fair"].seeds == [7]
-    options = ["smoke", "--configfile", "config.yaml", fair, "mine.yaml"]
+        assert config.experiments["study"].seeds == [7]
+    options = ["smoke", "--configfile", "config.yaml", study, "mine.yaml"]
     assert settings.overlays_of(options) == ["mine.yaml"]
 
 
 def test_experiments_of_the_folder_are_recorded_as_those_of_config_yaml(folder):
     def records_after(*overlays):
         _, raw, _ = settings.read_files("config.yaml", *overlays)
-        recorded_configs.write_records(raw, {"fair"}, ["config.yaml", *overlays], {})
-        return [record.configfiles for record in recorded_configs.read_records("fair")]
+        recorded_configs.write_records(raw, {"study"}, ["config.yaml", *overlays], {})
+        return [record.configfiles for record in recorded_configs.read_records("study")]
 
-    assert records_after() == records_after("config/experiments/fair.yaml") == []
-    Path("mine.yaml").write_text("experiments: {fair: {seeds: [7]}}")
+    assert records_after() == records_after("config/experiments/study.yaml") == []
+    Path("mine.yaml").write_text("experiments: {study: {seeds: [7]}}")
     assert records_after("mine.yaml") == [["mine.yaml"]]
     # It says the same as the files that always go with config.yaml.
-    Path("mine.yaml").write_text("experiments: {fair: {seeds: [0]}}")
+    Path("mine.yaml").write_text("experiments: {study: {seeds: [0]}}")
     assert records_after("mine.yaml") == []
 
 

@@ -88,15 +88,25 @@ def test_a_method_against_the_leaderboard(run):
         ROOT / "config.yaml", run.folder / "contender.yaml"
     )
     config["extensions"] = str(run.folder / config["extensions"])
-    contender = settings.made_by(settings.load(config, file_of_key), "contender")
-    fair = leaderboard.read(ROOT / "docs/results/fair")
-    cells = fair.metrics.query("dataset == 'emoji_vendors_split1' and k == 32")
-    comparable, omissions = leaderboard._comparable_rows(
-        fair,
-        leaderboard.ExperimentRows(cells, leaderboard.MadeBy.model_validate(contender)),
+    config = settings.load(config, file_of_key)
+    contender, demo = (
+        leaderboard.MadeBy.model_validate(settings.made_by(config, experiment))
+        for experiment in ("contender", "demo")
     )
-    assert omissions == ["fair: cells left out, which contender does not have: 9"]
-    assert set(comparable["method"]) >= {"topk", "reg1", "reg2"}
+    assert config.experiments["contender"].leaderboard == ["results/demo"]
+    cells = pd.DataFrame(
+        [
+            {**cell.wildcards, "method": "topk"}
+            for cell in settings.cells(config, "demo")
+        ]
+    )
+    is_shared = (cells["dataset"] == "emoji") & (cells["k"] == 32)
+    comparable, omissions = leaderboard._comparable_rows(
+        leaderboard.ExperimentRows(cells, cells, demo),
+        leaderboard.ExperimentRows(cells[is_shared], cells[is_shared], contender),
+    )
+    assert omissions == ["demo: cells left out, which contender does not have: 6"]
+    assert len(comparable.metrics) == len(comparable.selection) == 2
 
 
 def read_results(run):

@@ -92,7 +92,7 @@ def test_downloads_are_jobs_of_what_is_not_pinned_or_local(empty):
 def test_jobs_of_parts_and_without_some_metrics_are_what_snakemake_says(empty):
     config = copy.deepcopy(CONFIG)
     config["experiments"]["smoke"]["judges"] = ["efficientnet_lite2"]
-    for experiment in ("fair", "smoke"):
+    for experiment in ("photographs", "smoke"):
         config["compute"]["embed_shards"] = 3
         (empty / "config.yaml").write_text(yaml.safe_dump(config))
         counts = count_jobs(settings.load(config), experiment)

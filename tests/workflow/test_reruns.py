@@ -88,10 +88,6 @@ def change_the_confidence(config, experiment):
     config["claims"]["confidence"] = 0.9
 
 
-def change_the_fewest_blocks(config, experiment):
-    config["claims"]["min_blocks"] += 1
-
-
 def change_the_probe(config, experiment):
     config["metrics"]["probe"]["max_passes"] = 50
 
@@ -150,8 +146,7 @@ def embed_in_two_jobs(config, experiment):
 
 CONFIG_CHANGES = [
     ("claims", change_a_claim),
-    ("claims.confidence, claims.min_blocks", change_the_confidence),
-    ("claims.confidence, claims.min_blocks", change_the_fewest_blocks),
+    ("claims.confidence", change_the_confidence),
     ("options of the metric probe", change_the_probe),
     (
         "a key of config.yaml that the experiment does not use",

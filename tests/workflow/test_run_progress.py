@@ -1,5 +1,6 @@
 """The live view of a run: stages, jobs at work, the time left, errors."""
 
+import errno
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import snakemake_logger_plugin_sae
 from sae_workflow import killed_jobs, run_progress
 from sae_workflow.command_line import say
 from sae_workflow.stages import STAGES
+from support.errors import assert_names
 
 from sae.core.progress import progress_path
 
@@ -122,6 +124,22 @@ def test_a_failed_job_is_told_in_its_own_words(tmp_path, log, lines):
     (tmp_path / "k8.log").write_text(log)
     logs = [tmp_path / "k8.log", tmp_path / "none.log"]
     assert run_progress.error_in_logs(logs) == lines
+
+
+def test_a_job_whose_log_could_not_be_written_is_told_why(tmp_path, monkeypatch):
+    log = tmp_path / "k8.log"
+    log.write_text("training\n")
+    assert run_progress.error_in_logs([log]) == ["training"]
+
+    def write_to_a_full_disk(dir):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(run_progress.tempfile, "TemporaryFile", write_to_a_full_disk)
+    (line,) = run_progress.error_in_logs([log])
+    assert_names(line, str(log), "its file system is full")
+    # An error that could be written is the cause.
+    log.write_text("2026-01-02 03:04:05,678 ERROR error: no such file\n")
+    assert run_progress.error_in_logs([log]) == ["error: no such file"]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from sae_workflow import (
 )
 from sae_workflow.settings import Cell
 from sae_workflow.stages import STAGES, Job
-from support.errors import refused_naming
+from support.errors import assert_names, refused_naming
 
 from sae.core import registry
 from sae.core.options import later_options, without_absent
@@ -71,11 +71,7 @@ def test_a_plan_is_complete_and_survives_json():
     assert (reg1_all.penalty, reg1_all.mask) == ("off_support_l1", "all")
     assert reg1_all.at == "reg1"
     assert reg1_all.sweep == {} and reg1_all.lam is None
-    # What the config asks for: 1 + 2 x 2 trials and 5 controls, and at most two `at`
-    # methods; five listed trials.
-    sizes = [(size.trials, size.after) for size in forecast.protocol_sizes(plan)]
-    assert sizes == [(10, 2), (5, 0)]
-    assert len(settings.cells(CONFIG, "demo")) == 12
+    assert len(settings.cells(CONFIG, "demo")) == 8
 
 
 @pytest.mark.parametrize("kind", ["dataset", "backbone"])
@@ -132,7 +128,7 @@ def test_a_dataset_may_have_another_k_and_then_has_no_cell_of_the_experiments():
         ("fashion_mnist", 8),
         ("fashion_mnist", 32),
     }
-    assert len(cells) == 9
+    assert len(cells) == 6
     embedded_before = settings.embedded_datasets(CONFIG, "demo")
     assert settings.embedded_datasets(changed, "demo") == embedded_before
 
@@ -147,7 +143,7 @@ def test_a_dataset_may_have_another_k_and_then_has_no_cell_of_the_experiments():
     assert probe["largest"] == 4
     assert settings.gallery_cell(changed, "demo").k == 4
     probed = STAGES["probe_embeddings"].jobs(changed, "demo")
-    assert len(probed) == len({tuple(job.values()) for job in probed}) == 6
+    assert len(probed) == len({tuple(job.values()) for job in probed}) == 4
 
     # Where k alone is said, recipes are those of the experiment.
     def give_k_alone(raw):
@@ -157,34 +153,54 @@ def test_a_dataset_may_have_another_k_and_then_has_no_cell_of_the_experiments():
     assert "by_dataset" not in settings.made_by(with_changes(give_k_alone), "demo")
 
 
-def test_a_grid_of_points_is_told_to_fronts_and_counted():
-    def list_points(raw):
-        fair = raw["experiments"]["fair"]["protocols"]["fair"]
-        del fair["ranges"]
-        scales = {"encoder_scale": 0.1, "auxk_alpha": 0.3}
-        fair["points"] = [
-            {"lr": 0.001, **scales},
-            {"lr": 0.002, **scales},
-            {**scales, "lr": 0.004, "alone": True},
-            {**scales, "lr": 0.008, "alone": True},
-        ]
-        fair["own_values"] = {
-            "reg1": {"lambda": [0.001, 0.003]},
-            "reg2": {"lambda": {"k16": [0.01, 0.02], "k32": [0.02, 0.03]}},
-        }
+SCALES = {"encoder_scale": 0.1, "auxk_alpha": 0.3}
+LISTED = {
+    "points": [
+        {"lr": 0.001, **SCALES},
+        {"lr": 0.002, **SCALES},
+        {"lr": 0.004, **SCALES, "alone": True},
+        {"lr": 0.008, **SCALES, "alone": True},
+    ],
+    "own_values": {
+        "reg1": {"lambda": [0.001, 0.003]},
+        "reg2": {"lambda": {"k8": [0.01, 0.02], "k32": [0.02, 0.03]}},
+    },
+}
+DRAWN = {
+    "points": 6,
+    "ranges": {
+        "reg1": {"lambda": [0.001, 0.01]},
+        "reg2": {"lambda": {"k8": [0.01, 0.1], "k32": [0.02, 0.1]}},
+    },
+}
 
-    changed = with_changes(list_points)
-    assert settings.made_by(changed, "fair")["fronts"]["grid"] is True
-    assert "grid" not in settings.made_by(CONFIG, "fair")["fronts"]
-    assert "own_values" not in settings.made_by(changed, "fair")["protocols"]["fair"]
-    cell = Cell("emoji_vendors_split1", "dinov2_vit_s14", 16)
-    _, sizes = forecast.protocol_sizes(settings.bank_plan(changed, "fair", cell))
-    lengths = 3 * 4  # Three rates at 250, 500, 1,000 and 2,000 steps.
-    assert sizes.trials == lengths + 4 + 2 * 2 + 2 * 2
-    assert sizes.by_method["reg1"] == sizes.by_method["reg2"]
-    # The option changes no record of a rule that draws its points.
-    plan_as_before = settings.bank_plan(CONFIG, "fair", cell)
-    assert "own_values" not in plan_as_before.protocols["fair"]
+
+@pytest.mark.parametrize(
+    ("protocols", "sizes"),
+    [
+        # Of paper 1 + 2 x 2 trials and 5 controls, then two methods at what it chose.
+        # tuned adds 3 + 1 + 1 trials, and three methods' chosen one with three seeds.
+        (RAW["experiments"]["demo"]["protocols"], [(10, 2), (5, 9)]),
+        ({"paper": {}, "tuned": {}}, [(10, 2), (0, 9)]),
+        # With another seed no trial is one of paper's.
+        ({"paper": {}, "tuned": {"tuning": 7}}, [(10, 2), (1 + 2 * 2, 9)]),
+        # Without paper the controls have the fresh seeds.
+        ({"tuned": {"fresh": [1, 2]}}, [(1 + 2 * 2 + 5 * 2, 3 * 2)]),
+        ({"paper": {}, "tuned": LISTED}, [(10, 2), (4 + 2 * 2 + 2 * 2, 9)]),
+        ({"paper": {}, "tuned": DRAWN}, [(10, 2), (3 * 6, 9)]),
+    ],
+)
+def test_a_plan_counts_what_tuned_adds(protocols, sizes):
+    config = with_changes(
+        lambda raw: raw["experiments"]["demo"].update(protocols=protocols)
+    )
+    plan = settings.bank_plan(config, "demo", Cell(*CELL, 32))
+    counted = forecast.protocol_sizes(plan)
+    assert [(size.trials, size.after) for size in counted] == sizes
+    # A record says by which rule trials are chosen, not which trials there are.
+    record = settings.made_by(config, "demo")["protocols"]["tuned"]
+    assert not {"trials", "ranges", "own_values"} & record.keys()
+    assert {"fresh", "tuning"} <= record.keys()
 
 
 def test_an_experiments_sweep_is_laid_over_the_methods_own():
@@ -246,13 +262,14 @@ def test_what_decides_a_cells_saes_is_no_more_than_it_uses():
     assert {("protocol", "paper"), ("metric", "reconstruction")} < training
     assert not training & {
         ("objective", "batch_topk"),
-        ("protocol", "fair"),
+        ("metric", "monosemanticity"),
         ("metric", "purity"),
     }
-    fair = settings.training_names(
-        settings.bank_plan(CONFIG, "fair", Cell("emoji_vendors_split1", CELL[1], 32))
+    assert {("protocol", "tuned"), ("metric", "detection")} < training
+    of_paper = settings.training_names(
+        settings.bank_plan(CONFIG, "paper", Cell("imagenet", "vit_l16", 32))
     )
-    assert {("protocol", "fair"), ("metric", "monosemanticity")} < set(fair)
+    assert not {("protocol", "tuned"), ("metric", "detection")} & set(of_paper)
 
 
 def test_concepts_on_test_may_be_those_of_baselines_and_controls_alone():
@@ -269,10 +286,10 @@ def test_concepts_on_test_may_be_those_of_baselines_and_controls_alone():
         score = settings.stage_settings(CONFIG, experiment, "score")
         assert "tested" not in score
     # Nothing of an experiment without the metric is another than it was.
-    assert settings.stage_settings(CONFIG, "fair", "score") == {
-        "metrics": settings.metrics_by_stage(CONFIG, "fair")["score"]
+    assert settings.stage_settings(CONFIG, "paper_tuned", "score") == {
+        "metrics": settings.metrics_by_stage(CONFIG, "paper_tuned")["score"]
     }
-    assert settings.annotated_datasets(CONFIG, "fair") == []
+    assert settings.annotated_datasets(CONFIG, "paper_tuned") == []
 
 
 def test_metrics_are_sorted_into_stages_with_all_their_options():
@@ -285,7 +302,7 @@ def test_metrics_are_sorted_into_stages_with_all_their_options():
         "names",
         "independent",
         "detection",
-        "looks",
+        "pixels",
         "latents",
     ]
     expected = {
@@ -309,8 +326,11 @@ def test_metrics_are_sorted_into_stages_with_all_their_options():
         for name in RAW["experiments"]["demo"]["backbones"]
     }
     # What is optional is for those experiments alone that name it.
-    metrics_of_rivals = settings.metrics_by_stage(CONFIG, "rivals")["score"]
-    assert "density" in metrics_of_rivals and "density" not in metrics_of_demo
+    naming_it = with_changes(
+        lambda raw: raw["experiments"]["smoke"].update(metrics={"density": {}})
+    )
+    assert "density" in settings.metrics_by_stage(naming_it, "smoke")["score"]
+    assert "density" not in metrics_of_demo
     # Without a metric, its stage has nothing to do.
 
     def without_probes(raw):
@@ -341,8 +361,10 @@ def test_a_judge_is_embedded_and_asked_and_no_sae_is_trained_on_it():
         "val",
         "test",
     ]
-    # No metric of its protocols reads them.
-    assert settings.splits_of_other_backbones(config, "smoke", "train") == []
+    # Protocol tuned chooses by detection on validation; paper reads no judge.
+    splits = settings.splits_of_other_backbones(config, "smoke", "train")
+    assert splits == ["train", "val"]
+    assert settings.splits_of_other_backbones(config, "paper", "train") == []
     metrics = settings.metrics_by_stage(config, "smoke")["score"]
     families = metrics["independent"]["families"]
     assert len(families) == len(set(families.values())) == 2
@@ -353,10 +375,10 @@ def test_a_judge_is_embedded_and_asked_and_no_sae_is_trained_on_it():
     assert card.count("- backbone efficientnet_lite0") == 1
 
 
-def test_looks_judge_as_detection_does_and_are_no_backbone_of_the_experiment():
-    looks = settings.metrics_by_stage(CONFIG, "demo")["score"]["looks"]
+def test_pixels_judge_as_detection_does_and_are_no_backbone_of_the_experiment():
+    pixels = settings.metrics_by_stage(CONFIG, "demo")["score"]["pixels"]
     detection = settings.metrics_by_stage(CONFIG, "demo")["score"]["detection"]
-    assert looks == {"detection": detection} and detection["draws"] == 1
+    assert pixels == {"detection": detection} and detection["draws"] == 1
     assert settings.backbones_of_metrics(CONFIG, "demo", "emoji") == ["thumbnail"]
     assert "thumbnail" not in {
         *settings.other_backbones(CONFIG, "demo", "efficientnet_lite0_fast"),
@@ -371,7 +393,7 @@ def test_looks_judge_as_detection_does_and_are_no_backbone_of_the_experiment():
     assert seconds == pytest.approx(images / forecast.rate("decode"), rel=0.1)
 
     def leave_out(raw):
-        raw["metrics"]["looks"] = {"optional": True}
+        raw["metrics"]["pixels"] = {"optional": True}
 
     without = with_changes(leave_out)
     assert settings.backbones_of_metrics(without, "demo", "emoji") == []
@@ -410,23 +432,26 @@ def test_what_extends_a_dataset_has_its_pictures():
         raw["datasets"]["fashion_mnist"]["pictures"] = "clothes"
 
     said = with_changes(say_otherwise)
-    expected = {name: "clothes" for name in CONFIG.experiments["sizes"].datasets}
     for record in (
-        settings.made_by(said, "sizes"),
-        settings.claims_settings(said, "sizes"),
+        settings.made_by(said, "study"),
+        settings.claims_settings(said, "study"),
     ):
-        assert record["pictures"] == expected
+        assert record["pictures"] == {
+            "emoji_vendors": "emoji",
+            "fashion_mnist_55k": "clothes",
+            "openclipart": "openclipart",
+        }
     # It decides nothing that a job makes.
-    name = "fashion_mnist_27k"
+    name = "fashion_mnist_55k"
     assert said.datasets[name].spec == CONFIG.datasets[name].spec
 
 
 def test_galleries_show_what_protocol_paper_chose():
     config = with_changes(
-        lambda raw: raw["experiments"]["fair"]["protocols"].pop("paper")
+        lambda raw: raw["experiments"]["photographs"]["protocols"].pop("paper")
     )
-    assert settings.gallery_cell(config, "fair") is None
-    assert "fig2" not in settings.shown_figures(config, "fair")
+    assert settings.gallery_cell(config, "photographs") is None
+    assert "fig2" not in settings.shown_figures(config, "photographs")
 
 
 def test_given_embeddings_have_no_galleries_and_name_their_files(tmp_path, monkeypatch):
@@ -442,9 +467,7 @@ def test_given_embeddings_have_no_galleries_and_name_their_files(tmp_path, monke
     config = with_changes(change)
     assert settings.gallery_cell(config, "smoke") is None
     assert settings.shown_figures(config, "smoke") == [
-        "gains",
         "effects",
-        "fronts",
         "detection",
         "fig4",
         "fig5",
@@ -546,8 +569,8 @@ def test_an_imported_sae_is_not_lost_with_the_place_that_it_came_from(
         ),
         (
             *("experiments", "smoke", "leaderboard"),
-            ["docs/results/fairr", "results/demo", str(ROOT / "docs/results/fair")],
-            "leaderboard: docs/results/fairr has no made_by.json",
+            ["docs/results/studdy", "results/demo", str(ROOT / "docs/results/study")],
+            "leaderboard: docs/results/studdy has no made_by.json",
         ),
     ],
 )
@@ -572,19 +595,25 @@ def test_what_a_plan_misses_has_a_line(tmp_path, section, name, key, value, line
 def test_an_experiment_whose_backbones_are_of_one_family_says_that_nobody_judges():
     def change(raw):
         experiments = raw["experiments"]
-        experiments["rivals"]["backbones"] = [
+        experiments["photographs"]["backbones"] = [
             "efficientnet_lite0",
             "efficientnet_lite2",
         ]
         # Its protocol does not choose by detection.
-        experiments["study"]["backbones"] = ["dinov2_vit_s14"]
-        experiments["fair"]["backbones"] = ["dinov2_vit_s14"]
-        experiments["fair"]["judges"] = ["efficientnet_lite0"]
+        experiments["paper"]["backbones"] = ["vit_l16"]
+        experiments["paper_tuned"]["backbones"] = ["dinov2_vit_s14"]
+        experiments["paper_tuned"]["judges"] = ["efficientnet_lite0"]
 
     config = with_changes(change)
-    (line,) = missing_inputs.missing_judges(config, "rivals")
-    assert line.startswith("all backbones are of the family efficientnet, so nobody")
-    for experiment in ("study", "fair"):
+    (line,) = missing_inputs.missing_judges(config, "photographs")
+    assert_names(
+        line,
+        "all backbones are of the family efficientnet, so nobody judges `detection`",
+        "the trial of highest R2 is chosen",
+        "as `judges`",
+    )
+    assert [*missing_inputs.missing_judges(config, "smoke")] == [line]
+    for experiment in ("paper", "paper_tuned"):
         assert not list(missing_inputs.missing_judges(config, experiment))
 
 

@@ -15,19 +15,39 @@ from sae_workflow import again, settings, submission
 from support.errors import refused_naming
 
 from bench import leaderboard
-from sae.comparison import fronts
 from sae.comparison import leaderboard as result_rows
+from sae.comparison.effects import effects
 from sae.comparison.scores import SCORES, across_groups
 from sae.core import files, paths, seals
 from sae.report import leaderboard as joined_leaderboard
 from sae.report.names import Names
 from sae.report.site.build import versions
-from sae.scoring.rows import CELL, KEY, read_metrics
+from sae.scoring.choice import ENDPOINTS
+from sae.scoring.rows import CELL, KEY
 
 MACHINE = "a processor, 1 thread a job, device cpu"
+PHOTOGRAPHS = ROOT / "docs/results/photographs"
 
 
-@pytest.mark.parametrize("experiment", ["demo", "fair", "photographs", "rivals"])
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """Return a folder of the rows of `photographs` as a run leaves them today.
+
+    They were made by 1.0.0: detection per latent stands for detection.
+    """
+    folder = tmp_path_factory.mktemp("kept") / "photographs"
+    shutil.copytree(PHOTOGRAPHS, folder)
+    metrics = files.read_parquet(folder / "metrics.parquet")
+    metrics["detection"] = metrics["detection_per_latent"]
+    metrics["protocol"] = metrics["protocol"].replace("fair", "tuned")
+    files.write_parquet(folder / "metrics.parquet", metrics)
+    table = folder / "tables/comparison.csv"
+    means = pd.read_csv(table).replace({"score": {"detection_per_latent": "detection"}})
+    means.to_csv(table, index=False)
+    return folder
+
+
+@pytest.mark.parametrize("experiment", ["demo", "paper_tuned", "photographs", "study"])
 def test_a_submitted_config_means_the_same_over_another_config(experiment):
     config, raw, _ = settings.read_files(ROOT / "config.yaml")
     cells = settings.cells(config, experiment)
@@ -52,19 +72,17 @@ def test_a_submitted_config_means_the_same_over_another_config(experiment):
     assert settings.made_by(config, experiment) == made_by
 
 
-def test_a_submission_replaces_only_what_was_submitted(tmp_path, monkeypatch):
-    """The rows of `fair` stand for those of a run."""
-    (tmp_path / "mine.yaml").write_text("experiments: {mine: {extends: fair}}")
-    fair = ROOT / "docs/results/fair"
-    made_by = files.read_json(fair / "made_by.json")
-    (tmp_path / "dataset.json").write_text("{}")
+def test_a_submission_replaces_only_what_was_submitted(kept, tmp_path, monkeypatch):
+    """The rows of `photographs` stand for those of a run."""
+    (tmp_path / "mine.yaml").write_text("experiments: {mine: {extends: photographs}}")
+    made_by = files.read_json(kept / "made_by.json")
     files.write_json(tmp_path / "dataset.json", {"images": {"train": 10}})
-    rows = result_rows.read(fair)
+    rows = result_rows.read(kept)
 
     def keep(action, results, into, *words):
-        shutil.copytree(fair / "tables", into / "tables")
-        for name in submission.ROWS[:3]:
-            shutil.copy(fair / name, into)
+        shutil.copytree(kept / "tables", into / "tables")
+        for name in submission.ROWS[:-1]:
+            shutil.copy(kept / name, into)
         files.write_json(into / "made_by.json", {**made_by, "experiment": "mine"})
 
     monkeypatch.chdir(ROOT)
@@ -84,7 +102,7 @@ def test_a_submission_replaces_only_what_was_submitted(tmp_path, monkeypatch):
     assert {path for path in folder.rglob("*") if path.is_file()} == before
     files.check_sums(folder / "submit.sums.json")
 
-    table = folder / "tables/front_means.csv"
+    table = folder / "tables/comparison.csv"
     table.write_text("edited")
     monkeypatch.setattr(submission, "clean_commit", None)  # No work is done.
     with refused_naming(str(table), "changed"):
@@ -98,12 +116,12 @@ def test_a_submission_replaces_only_what_was_submitted(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def submitted(tmp_path, monkeypatch):
-    """Return the folder of a submission: the rows of `fair`, and a penalty."""
+def submitted(kept, tmp_path, monkeypatch):
+    """Return the folder of a submission: the rows of `photographs`, and a penalty."""
     monkeypatch.setattr(leaderboard, "RESULTS", tmp_path / "docs/results")
-    monkeypatch.setattr(leaderboard, "SETTINGS", {})
+    monkeypatch.setattr(leaderboard, "SETTINGS", [])
     folder = tmp_path / "docs/results/mine"
-    shutil.copytree(ROOT / "docs/results/fair", folder)
+    shutil.copytree(kept, folder)
     made_by = files.read_json(folder / "made_by.json")
     files.write_json(folder / "made_by.json", {**made_by, "experiment": "mine"})
     penalty = folder / "extensions/penalties/mine.py"
@@ -114,7 +132,7 @@ def submitted(tmp_path, monkeypatch):
     record = {
         "experiment": "mine",
         "design": "a design",
-        "names": settings.printed_names(config, "fair"),
+        "names": settings.printed_names(config, "photographs"),
         "training_images": {},
         "commit": "0123456789" * 4,
         "machine": MACHINE,
@@ -125,7 +143,8 @@ def submitted(tmp_path, monkeypatch):
 
 
 HASHED = (
-    *("metrics.parquet", "curves.parquet", "latents.parquet", "made_by.json"),
+    *("metrics.parquet", "selection.parquet", "curves.parquet"),
+    *("latents.parquet", "made_by.json"),
     *("config.yaml", "extensions/penalties/mine.py"),
 )
 
@@ -142,7 +161,7 @@ def record_made_again(folder, file=None, rule=again.WITHIN_TOLERANCES):
         "tables": submission.sums_of_tables(folder),
         "cell": {"dataset": "emoji", "backbone": "lite", "k": 32},
         "rule": rule,
-        "largest_difference": {"detection_auc": 0.0021},
+        "largest_difference": {"detection": 0.0021},
         "commit": "abcdef0123",
         "machine": MACHINE,
     }
@@ -150,14 +169,13 @@ def record_made_again(folder, file=None, rule=again.WITHIN_TOLERANCES):
 
 
 def marks_of(page):
-    """Return what the table says of who made rows, each once."""
-    rows = page[page.index("| setting") : page.index("Prices:")].splitlines()[2:]
-    return {row.rstrip("| ").split("|")[-1].strip() for row in rows if row}
+    """Return what the page says of who made rows, each once."""
+    return set(re.findall(r"Rows: ([a-z ]+), made by", " ".join(page.split())))
 
 
 def test_the_leaderboard_says_whether_rows_were_made_again(submitted):
     page = leaderboard.page()
-    assert "## Submissions" in page
+    assert "## mine" in page
     assert marks_of(page) == {"as submitted"}
     # What a submitter wrote is no maintainer's word.
     record_made_again(submitted, submitted / "made_again.json")
@@ -174,9 +192,9 @@ def test_the_leaderboard_says_whether_rows_were_made_again(submitted):
     )
 
     # A table is not the one that was made of the rows.
-    table = submitted / "tables/front_means.csv"
+    table = submitted / "tables/comparison.csv"
     text = table.read_text()
-    table.write_text(text.replace("inconclusive", "better"))
+    table.write_text(text.replace("better", "worse"))
     assert marks_of(leaderboard.page()) == {"as submitted"}
     table.write_text(text)
     assert marks_of(leaderboard.page()) == {"made again"}
@@ -187,14 +205,14 @@ def test_the_leaderboard_says_whether_rows_were_made_again(submitted):
     assert marks_of(leaderboard.page()) == {"as submitted"}
 
 
-def test_altered_and_added_files_of_a_submission_are_refused(submitted):
+def test_altered_and_added_files_of_a_submission_are_refused(kept, submitted):
     metrics = submitted / "metrics.parquet"
     rows = files.read_parquet(metrics)
     rows.loc[0, "r2"] += 0.1
     files.write_parquet(metrics, rows)  # With a seal that fits.
     with refused_naming(str(metrics), "submission.json", "make submit"):
         leaderboard.page()
-    shutil.copy(ROOT / "docs/results/fair/metrics.parquet", metrics)
+    shutil.copy(kept / "metrics.parquet", metrics)
     added = submitted / "extensions/helper.py"
     added.write_text("")
     with refused_naming(str(added), "submission.json"):
@@ -236,25 +254,23 @@ def test_what_a_submission_says_is_text_on_the_page(submitted):
     files.write_json(submitted / "submission.json", record)
     page = leaderboard.page()
     html = MarkdownIt("commonmark").enable("table").render(page)
-    submissions = html[html.index("Submissions</h2>") : html.index("<h2>How to read")]
-    printed = " ".join(unescape(re.sub(r"<.*?>", "", submissions)).split())
-    assert (
-        printed.count(" ".join(hostile.split())) == 4
-    )  # Its design, machine, 2 tables
-    tags = set(re.findall(r"<(\w+)", submissions))
-    of_tables = {"table", "thead", "tbody", "tr", "th", "td"}
-    assert tags == {"ul", "li", "a", "p", *of_tables}
-    assert submissions.count("<a ") == submissions.count("<li") == 1
+    section = html[html.index("mine</h2>") : html.index("<h2>How to read")]
+    printed = " ".join(unescape(re.sub(r"<.*?>", "", section)).split())
+    # Its design, its machine, and three lines in each of two tables.
+    assert printed.count(" ".join(hostile.split())) == 2 + 3 * 2
+    tags = set(re.findall(r"<(\w+)", section))
+    assert tags == {"a", "p", "table", "thead", "tbody", "tr", "th", "td"}
+    assert section.count("<a ") == 1
 
 
 @pytest.mark.parametrize("file", ["submission.json", "made_by.json"])
 def test_a_folder_has_rows_and_record_of_its_own_name(submitted, file):
     # Else the page would show the numbers of one under the mark of the other.
     content = files.read_json(submitted / file)
-    files.write_json(submitted / file, {**content, "experiment": "photographs"})
+    files.write_json(submitted / file, {**content, "experiment": "study"})
     if file == "made_by.json":
         seal(submitted, files.read_json(submitted / "submission.json"))
-    with refused_naming(str(submitted), "photographs"):
+    with refused_naming(str(submitted), "study"):
         submission.read(submitted)
 
 
@@ -310,12 +326,12 @@ def test_a_submission_has_no_name_of_the_project(monkeypatch):
 def test_entries_that_the_submitter_defines_otherwise_are_named(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     config, raw, _ = settings.read_files("config.yaml")
-    used = submission.used_config(config, raw, "fair")
+    used = submission.used_config(config, raw, "photographs")
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump(used))
     assert again.differing_entries(file) == []
 
-    recipe = config.experiments["fair"].training
+    recipe = config.experiments["photographs"].training
     used["methods"]["topk"]["lr"] = 0.7
     used["training"][recipe]["steps"] = 1
     used["metrics"]["detection"] = {"draws": 1}
@@ -332,27 +348,27 @@ def test_entries_that_the_submitter_defines_otherwise_are_named(tmp_path, monkey
 
 
 @pytest.fixture
-def claimed(tmp_path):
-    """Return what is said of the rows of `fair`: config, record, rows and folder."""
-    folder = tmp_path / "fair"
+def claimed(kept, tmp_path):
+    """Return what is said of kept rows: config, record, rows and folder."""
+    folder = tmp_path / "photographs"
     folder.mkdir()
-    for name in ("metrics.parquet", "made_by.json"):
-        shutil.copy(ROOT / "docs/results/fair" / name, folder)
+    for name in ("metrics.parquet", "selection.parquet", "made_by.json"):
+        shutil.copy(kept / name, folder)
     config = settings.read_config(ROOT / "config.yaml")
     rows = result_rows.read(folder)
     # Kept ones are older than `families`.
     reading = {
         name: part
-        for name, part in settings.made_by(config, "fair").items()
+        for name, part in settings.made_by(config, "photographs").items()
         if name in again.READING
     }
     made_by = files.read_json(folder / "made_by.json")
     files.write_json(folder / "made_by.json", {**made_by, **reading})
-    images = {name: 9 for name in config.experiments["fair"].datasets}
+    images = {name: 9 for name in config.experiments["photographs"].datasets}
     record = submission.Submission(
-        experiment="fair",
-        design=submission.design(config, "fair", rows, images),
-        names=Names.model_validate(settings.printed_names(config, "fair")),
+        experiment="photographs",
+        design=submission.design(config, "photographs", rows, images),
+        names=Names.model_validate(settings.printed_names(config, "photographs")),
         training_images=images,
         commit="0" * 40,
         machine=MACHINE,
@@ -380,10 +396,10 @@ def test_rows_and_words_are_those_of_the_config(claimed):
     with refused_naming("metrics.parquet", "twice"):
         again.refuse_other_claims(config, record, twice, folder)
     # Cells where a method does badly would be left out.
-    fewer = rows._replace(metrics=metrics[metrics["k"] == 32])
-    design = submission.design(config, "fair", fewer, record.training_images)
+    fewer = rows._replace(metrics=metrics[metrics["dataset"] != "aid_6k"])
+    design = submission.design(config, "photographs", fewer, record.training_images)
     of_fewer = record.model_copy(update={"design": design})
-    with refused_naming("metrics.parquet", "other cells", "/ 16"):
+    with refused_naming("metrics.parquet", "other cells", "aid_6k"):
         again.refuse_other_claims(config, of_fewer, fewer, folder)
 
     made_by = files.read_json(folder / "made_by.json")
@@ -394,18 +410,28 @@ def test_rows_and_words_are_those_of_the_config(claimed):
         again.refuse_other_claims(*claimed)
 
 
-MADE_CELL = ["fashion_mnist_13k", "dinov2_vit_s14", 32]
+MADE_CELL = ["caltech101", "efficientnet_lite0", 16]
 
 
 @pytest.fixture
-def cell():
-    """Return the rows of a cell of `fair`."""
-    rows = read_metrics(ROOT / "docs/results/fair/metrics.parquet")
-    return rows[(rows[CELL] == MADE_CELL).all(axis=1)]
+def rows_of_cell(kept):
+    """Return the rows of a cell, and what was chosen there."""
+    rows = result_rows.read(kept)
+    metrics, selection = (
+        table[(table[CELL] == MADE_CELL).all(axis=1)]
+        for table in (rows.metrics, rows.selection)
+    )
+    return rows._replace(metrics=metrics, selection=selection)
 
 
 @pytest.fixture
-def checkout(submitted, monkeypatch, cell):
+def cell(rows_of_cell):
+    """Return the metrics of a cell."""
+    return rows_of_cell.metrics
+
+
+@pytest.fixture
+def checkout(submitted, monkeypatch, cell, rows_of_cell):
     """Return the folder of a submission in a checkout that makes a cell again.
 
     It has the machine, versions and code of the submission, and gives its rows.
@@ -413,8 +439,8 @@ def checkout(submitted, monkeypatch, cell):
     monkeypatch.chdir(submitted.parents[2])
     shutil.copy(ROOT / "config.yaml", ".")
     config, raw, _ = settings.read_files(ROOT / "config.yaml")
-    used = submission.used_config(config, raw, "fair")
-    used["experiments"] = {"mine": used["experiments"]["fair"]}
+    used = submission.used_config(config, raw, "photographs")
+    used["experiments"] = {"mine": used["experiments"]["photographs"]}
     (submitted / "config.yaml").write_text(yaml.safe_dump(used))
     config = settings.read_config("config.yaml", submitted / "config.yaml")
     made_by = settings.made_by(config, "mine")
@@ -437,7 +463,7 @@ def checkout(submitted, monkeypatch, cell):
     # A run has more digits than are kept, and lacks what later stages give.
     scores = cell.select_dtypes("float64").astype("float32").astype("float64")
     made = cell.assign(**scores * (1 + 1e-9)).drop(columns=["probe_auc"])
-    monkeypatch.setattr(again, "_make", lambda *_: made)
+    monkeypatch.setattr(again, "_make", lambda *_: (made, rows_of_cell.selection))
     monkeypatch.setattr(submission, "make_tables", lambda *_: None)
     monkeypatch.setattr(submission, "clean_commit", lambda: "1" * 40)
     monkeypatch.setattr(submission, "is_code_of", lambda commit: True)
@@ -456,15 +482,15 @@ def test_on_the_same_machine_a_cell_is_the_same_to_the_bit(checkout, capsys):
     assert code is None and found["rule"] == again.TO_THE_BIT
 
     metrics = files.read_parquet(checkout / "metrics.parquet")
-    raised = (metrics["method"] == "reg1") & metrics["detection_auc"].notna()
-    metrics.loc[raised, "detection_auc"] += 0.009
+    raised = (metrics["method"] == "reg1") & metrics["detection"].notna()
+    metrics.loc[raised, "detection"] += 0.009
     files.write_parquet(checkout / "metrics.parquet", metrics)
     record = files.read_json(checkout / "submission.json")
     seal(checkout, record)
     capsys.readouterr()
     assert make_again(checkout) == (1, None)
     printed = capsys.readouterr().out
-    assert "compared to the bit" in printed and "detection_auc is other in" in printed
+    assert "compared to the bit" in printed and "detection is other in" in printed
 
     # Another machine rounds otherwise.
     seal(checkout, {**record, "machine": MACHINE})
@@ -514,7 +540,7 @@ def test_malformed_parts_of_a_submission_are_refused(checkout):
         (checkout / name).write_bytes(kept[name])
 
     rows = files.read_parquet(checkout / "metrics.parquet")
-    no_rows = [rows[:0], rows[rows["split"] == "test"], rows[rows["method"] == "raw"]]
+    no_rows = [rows[:0], rows[rows["method"] == "raw"]]
     for some in no_rows:
         refused(
             "metrics.parquet",
@@ -543,34 +569,33 @@ def test_malformed_parts_of_a_submission_are_refused(checkout):
     refused("made_by.json", write_list, "made_by.json", "no JSON object")
 
 
-def test_what_made_rows_is_text_on_a_page(submitted):
+def test_what_made_rows_is_text_on_a_page(kept, submitted):
     made_by = files.read_json(submitted / "made_by.json")
     made_by["versions"]["training loop"] = "<b>[x](y)"
     files.write_json(submitted / "made_by.json", made_by)
     rows = files.read_parquet(submitted / "metrics.parquet")
     files.write_parquet(submitted / "metrics.parquet", rows[1:])
-    fair = ROOT / "docs/results/fair"
-    page = joined_leaderboard.render([fair, submitted])["leaderboard.md"]
+    page = joined_leaderboard.render([kept, submitted])["leaderboard.md"]
     assert r"&lt;b>[x\](y)" in page and "<b>" not in page
 
 
-def test_a_submitter_is_told_what_others_cannot_repeat_or_compare(tmp_path):
+def test_a_submitter_is_told_what_others_cannot_repeat_or_compare(kept, tmp_path):
     config, raw, _ = settings.read_files(ROOT / "config.yaml")
-    used = submission.used_config(config, raw, "fair")
-    rows = result_rows.read(ROOT / "docs/results/fair")
+    used = submission.used_config(config, raw, "photographs")
+    rows = result_rows.read(kept)
     (line,) = submission.doubts(used, rows)
     assert "project's own" in line
     used["methods"]["reg1"]["penalty"] = "mine"
     assert submission.doubts(used, rows) == []
 
-    of_reg1 = rows.metrics.query("method == 'reg1' and protocol == 'fair'")
-    fewer = rows.metrics[rows.metrics["trial"] != of_reg1["trial"].iloc[0]]
-    (line,) = submission.doubts(used, rows._replace(metrics=fewer))
+    trials = rows.selection
+    lost = trials.index[trials["method"] == "reg1"][0]
+    (line,) = submission.doubts(used, rows._replace(selection=trials.drop(lost)))
     assert "reg1 11 to 12" in line and "topk 12" in line
-    used["datasets"]["emoji_vendors_split1"]["root"] = str(tmp_path)
+    used["datasets"]["caltech101"]["root"] = str(tmp_path)
     used["backbones"]["dinov2_vit_s14"]["precision"] = "auto"
     place, fast = submission.doubts(used, rows)
-    assert f"datasets.emoji_vendors_split1.root: {tmp_path}" in place
+    assert f"datasets.caltech101.root: {tmp_path}" in place
     assert fast.startswith("dinov2_vit_s14")
 
 
@@ -582,11 +607,11 @@ def test_a_cell_is_made_again_if_no_sae_differs_by_more_than_seeds(cell):
     assert again.refusals(comparison) == []
     assert {row["difference"] for row in comparison["largest"].values()} == {0}
 
-    place = cell.index[cell["detection_auc"].notna()][5]
+    place = cell.index[cell["detection"].notna()][5]
     key = " / ".join(map(str, cell.loc[place, KEY]))
     for change, is_refused in ((0.029, False), (0.031, True), (float("nan"), True)):
         forged = cell.copy()
-        forged.loc[place, "detection_auc"] += change
+        forged.loc[place, "detection"] += change
         problems = again.refusals(again.compare(forged, cell, TUNED))
         assert len(problems) == is_refused
         assert all(key in line for line in problems)
@@ -602,7 +627,7 @@ def test_the_mean_of_a_method_may_differ_by_less_than_one_sae(cell):
         forged = cell.copy()
         # The leaderboard reads test. Over both splits it would be half as much.
         is_forged = (forged["method"] == method) & (forged["split"] == "test")
-        forged.loc[is_forged, "detection_auc"] += change
+        forged.loc[is_forged, "detection"] += change
         problems = again.refusals(again.compare(forged, cell, TUNED))
         assert len(problems) == is_refused
         assert all(f"{method} on test" in line for line in problems)
@@ -616,32 +641,35 @@ def test_forged_test_rows_under_other_names_are_refused(cell, seeds, methods):
     is_forged &= cell["seed"].isin(seeds)
     forged = cell.copy()
     forged.loc[is_forged, "trial"] += "_"
-    forged.loc[is_forged, "detection_auc"] += 0.2
+    forged.loc[is_forged, "detection"] += 0.2
     problems = again.refusals(again.compare(forged, cell, TUNED))
     assert len(problems) == len(methods) * len(seeds)
     for method in methods:
         assert any(f"{method} on test, seed 5" in line for line in problems)
 
 
-def test_one_more_trial_of_another_name_that_changes_the_row_is_refused(cell):
-    """Half of the SAEs may be of other names, so a forger adds one that is best."""
-    made_by = result_rows.read(ROOT / "docs/results/fair").made_by
-    assert again.refusals_of_effects(cell, cell, made_by) == []
-    of_method = cell[cell["method"] == "reg1"]
-    fresh = of_method[of_method["seed"] > 0]
-    trial = fresh.loc[fresh["r2"].idxmax(), "trial"]
-    added = of_method[of_method["trial"] == trial].copy()
-    added["trial"] += "_"
-    added["detection_auc"] += 0.1
-    added["r2"] += 0.01
-    forged = pd.concat([cell, added], ignore_index=True)
-    assert again.refusals(again.compare(forged, cell, TUNED)) == []
-    (line,) = again.refusals_of_effects(forged, cell, made_by)
+def test_one_more_trial_of_another_name_that_changes_the_row_is_refused(rows_of_cell):
+    """Half of the SAEs may be of other names, so a forger adds one that is chosen."""
+    cell, selection = rows_of_cell.metrics, rows_of_cell.selection
+    assert again.refusals_of_effects(rows_of_cell, rows_of_cell) == []
+    is_chosen = (selection["method"] == "reg1") & (selection["role"] == "chosen")
+    trial = selection.loc[is_chosen, "trial"].item()
+    of_trial = (cell["method"] == "reg1") & (cell["trial"] == trial)
+    added = cell[of_trial].assign(trial=f"{trial}_")
+    added["detection"] += 0.1
+    forged = rows_of_cell._replace(
+        metrics=pd.concat([cell, added], ignore_index=True),
+        selection=selection.assign(
+            trial=selection["trial"].mask(is_chosen, f"{trial}_")
+        ),
+    )
+    assert again.refusals(again.compare(forged.metrics, cell, TUNED)) == []
+    (line,) = again.refusals_of_effects(forged, rows_of_cell)
     assert "detection: reg1" in line
-    (line,) = again.refusals_of_effects(cell, forged, made_by)
-    # One that no side compares is no difference; one that one side compares is.
-    without = cell[cell["method"] != "reg2"]
-    lines = again.refusals_of_effects(without, cell, made_by)
+    (line,) = again.refusals_of_effects(rows_of_cell, forged)
+    # One that one side alone compares is a difference.
+    without = rows_of_cell._replace(selection=selection[selection["method"] != "reg2"])
+    lines = again.refusals_of_effects(without, rows_of_cell)
     assert len(lines) == 2 and all("reg2" in line for line in lines)
 
 
@@ -662,21 +690,21 @@ def test_a_cell_that_says_nothing_is_not_made_again(cell):
     assert again.refusals(again.compare(cell, cell[:0], TUNED))
     (line,) = again.refusals(again.compare(cell, cell, []))
     assert "CELL=" in line
-    without = cell.assign(detection_auc=float("nan"))
+    without = cell.assign(detection=float("nan"))
     (line,) = again.refusals(again.compare(without, without, TUNED))
     assert "detection" in line and "CELL=" in line
 
 
 def test_the_smallest_cell_is_made_again_if_none_is_named():
     config = settings.read_config(ROOT / "config.yaml")
-    images = {"emoji_vendors_split1": 10303, "fashion_mnist_13k": 13000}
-    cell = again.choose_cell(config, "fair", images)
-    assert (cell.dataset, cell.k) == ("emoji_vendors_split1", 16)
-    words = ("fashion_mnist_13k", "dinov2_vit_s14", "32")
-    cell = again.choose_cell(config, "fair", images, words)
-    assert cell == settings.Cell("fashion_mnist_13k", "dinov2_vit_s14", 32)
-    with refused_naming("dinov2_vit_s14 33", "fashion_mnist_13k dinov2_vit_s14 32"):
-        again.choose_cell(config, "fair", images, (*words[:2], "33"))
+    images = {"emoji_vendors": 10303, "fashion_mnist_55k": 55000, "openclipart": 2576}
+    cell = again.choose_cell(config, "study", images)
+    assert (cell.dataset, cell.k) == ("openclipart", 16)
+    words = ("emoji_vendors", "dinov2_vit_s14", "32")
+    cell = again.choose_cell(config, "study", images, words)
+    assert cell == settings.Cell("emoji_vendors", "dinov2_vit_s14", 32)
+    with refused_naming("dinov2_vit_s14 33", "emoji_vendors dinov2_vit_s14 32"):
+        again.choose_cell(config, "study", images, (*words[:2], "33"))
 
 
 def test_what_is_submitted_is_the_code_of_a_commit(tmp_path, monkeypatch):
@@ -713,30 +741,30 @@ def test_rows_of_another_config_or_code_are_seen(tmp_path):
     assert differing == ["recipe"]
 
 
-@pytest.mark.parametrize("experiment", ["decisive", "fair", "photographs", "rivals"])
+@pytest.mark.parametrize("experiment", ["photographs", "photographs_all"])
 def test_seeds_of_kept_results_differ_by_no_more_than_is_tolerated(experiment):
-    rows = read_metrics(ROOT / "docs/results" / experiment / "metrics.parquet")
-    rows = across_groups(rows)
+    rows = files.read_parquet(ROOT / "docs/results" / experiment / "metrics.parquet")
+    # What 1.0.0 called detection: of the latents that fire often enough.
+    rows = across_groups(rows.assign(detection=rows["detection_measured_auc"]))
     fresh = rows[(rows["split"] == "test") & rows["seed"].isin([3, 4, 5])]
     for score, tolerance in again.TOLERANCE.items():
         values = SCORES[score].of(fresh)
         of_trial = values.groupby([fresh[name] for name in [*CELL, "method", "trial"]])
         ranges = of_trial.max() - of_trial.min()
-        assert len(ranges) > 150
+        assert len(ranges) > 40
         assert ranges.max() <= tolerance
 
 
-@pytest.mark.parametrize("experiment", ["fair", "photographs", "rivals"])
-def test_seeds_of_kept_results_have_effects_within_what_is_tolerated(experiment):
-    metrics, made_by = result_rows.read(ROOT / "docs/results" / experiment)
-    rule = made_by.fronts
-    metrics = across_groups(fronts.of_protocol(metrics, rule))
-    effects = fronts.effects(metrics, made_by.methods.tuned, rule)
-    effects = effects[effects["reading"] == fronts.VALIDATION]
-    effects = effects[effects["score"].isin(["detection_auc", "ms"])]
-    of_cell = effects[effects["width"] == rule.widths[0]].groupby(
-        [*CELL, "method", "score"]
-    )["effect"]
-    ranges = of_cell.max() - of_cell.min()
-    assert len(ranges) > 40
+def test_seeds_of_kept_results_have_effects_within_what_is_tolerated(kept):
+    rows = result_rows.read(kept)
+    metrics = across_groups(rows.metrics)
+    fresh = rows.selection[rows.selection["fresh"] == True]  # noqa: E712
+    of_seeds = []
+    for seed in ("3", "4", "5"):
+        of_seed = effects(metrics, fresh.assign(seeds=seed), rows.made_by.methods)
+        of_seed = of_seed[of_seed["effect"].notna() & ~of_seed["control"].astype(bool)]
+        of_seeds.append(of_seed[of_seed["score"].isin(ENDPOINTS)])
+    by_cell = pd.concat(of_seeds).groupby([*CELL, "method", "score"])["effect"]
+    ranges = (by_cell.max() - by_cell.min())[by_cell.size() == 3]
+    assert len(ranges) >= 16
     assert ranges.max() <= again.TOLERANCE_OF_EFFECT

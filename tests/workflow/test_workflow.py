@@ -97,12 +97,12 @@ def contents(checkout):
 @pytest.mark.slow
 def test_embeddings_alone_without_images_or_labels_go_the_whole_way(make_checkout):
     checkout = make_checkout()
-    checkout.config["metrics"]["looks"] = None
+    checkout.config["metrics"]["pixels"] = None
     train = checkout.give_embeddings(200, 60) / "ours/train.npy"
     checkout.snakemake("tiny")
     metrics = pd.read_parquet(checkout.folder / "results/tiny/metrics.parquet")
     assert metrics["r2"].notna().all() and metrics["ms_mean"].notna().all()
-    assert "detection_looks" not in metrics
+    assert "detection_pixels" not in metrics
     images = payload(checkout.folder / "results/tiny/report", "images/0")
     assert images["sheets"] == 0 and images["classes"] == []
     assert len(images["ids"]) == 60

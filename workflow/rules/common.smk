@@ -308,7 +308,7 @@ def results_of_leaderboard(experiment):
     files = []
     for folder in cfg.experiments[experiment].leaderboard:
         place = Path(folder)
-        files.append(place / "made_by.json")
+        files += [place / "made_by.json", place / "selection.parquet"]
         rows = [place / name for name in ("metrics.parquet", "metrics.csv")]
         files += [file for file in rows if file.exists()]
     return [str(file) for file in files]

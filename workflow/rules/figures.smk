@@ -5,7 +5,7 @@
 rule tables:
     input:
         metrics=rules.collect.output.metrics,
-        latents=rules.collect.output.latents,
+        selection=rules.collect.output.selection,
         made_by=rules.collect.output.made_by,
         beside=lambda w: results_of_leaderboard(w.experiment),
         published=PUBLISHED,
@@ -16,7 +16,7 @@ rule tables:
             suffix=[s for s in paths.TABLE_SUFFIXES if s != "md"],
         ),
         fill_in(paths.NOTED_TABLES, suffix="csv"),
-        paths.FRONT_MEANS,
+        paths.COMPARISON_TABLES,
         fill_in(paths.TYPED_TABLE, typed_table=paths.TYPED_TABLES),
         report(
             fill_in(
@@ -43,7 +43,7 @@ rule tables:
     shell:
         command(
             "tables",
-            "--metrics {input.metrics} --latents {input.latents}"
+            "--metrics {input.metrics}"
             " --published {params.published} --settings {params.settings:q}"
             " --out {params.out} --beside {params.beside:q}",
         )

@@ -5,7 +5,7 @@ rule site:
     input:
         fill_in(paths.TABLE, number=paths.TABLE_NUMBERS, suffix="csv"),
         fill_in(paths.NOTED_TABLES, suffix="csv"),
-        paths.FRONT_MEANS,
+        paths.COMPARISON_TABLES,
         fill_in(paths.TYPED_TABLE, typed_table=paths.TYPED_TABLES),
         lambda w: fill_in(
             paths.FIGURE,

@@ -30,9 +30,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sae.comparison import fronts, leaderboard
-from sae.comparison.outcomes import NEGLIGIBLE
+from sae.comparison import leaderboard
 from sae.comparison.scores import SCORES, across_groups
+from sae.comparison.verdicts import NEGLIGIBLE
 from sae.config.extends import write_out_sections
 from sae.config.models import Config
 from sae.config.problems import Problems
@@ -41,7 +41,7 @@ from sae.core import files, paths
 from sae.core.errors import UserError, describe_unknown
 from sae.report.names import Names
 from sae.report.site.build import versions
-from sae.scoring.front import DETECTION, MS
+from sae.scoring.choice import DETECTION, ENDPOINTS, MS
 from sae.scoring.rows import CELL, KEY
 from sae_workflow import settings, submission
 from sae_workflow.command_line import run_command, say
@@ -51,7 +51,7 @@ from sae_workflow.settings import Cell
 # {score: by how much that of an SAE may differ}. Another processor rounds otherwise,
 # which training makes nearly as much of as of another seed. No three seeds of one trial
 # differ by more in any kept result.
-TOLERANCE = {"r2": 0.02, DETECTION: 0.03, "detection_auc_all": 0.04, MS: 0.03}
+TOLERANCE = {"r2": 0.02, DETECTION: 0.03, "detection_per_latent": 0.04, MS: 0.03}
 # And by how much the mean over the SAEs of a method that is tuned, on a split: what the
 # leaderboard calls equivalent. A control has too few SAEs for it.
 TOLERANCE_OF_MEAN = NEGLIGIBLE
@@ -67,7 +67,7 @@ GROUP = ["method", "split", "seed"]
 TO_THE_BIT = "to the bit"
 WITHIN_TOLERANCES = "within tolerances"
 # What of made_by.json decides on how rows are read, and not on how they were made.
-READING = {"methods", "fronts", "intervals", "families"}
+READING = {"methods", "intervals", "families"}
 SECTIONS = ("methods", "training", "datasets", "backbones", "metrics", "protocols")
 
 
@@ -105,14 +105,19 @@ def main(experiment: str, *cell: str, read: bool = False) -> int | None:
     for line in differences_of_config(config, folder) + differing:
         say(line)
 
-    made = _make(experiment, made_cell, config_file)
+    made, made_selection = _make(experiment, made_cell, config_file)
     submission.make_tables("rebuild", folder, "--config", config_file)
-    is_of_cell = (rows.metrics[CELL] == list(made_cell.wildcards.values())).all(axis=1)
-    submitted = rows.metrics[is_of_cell]
+    submitted, submitted_selection = (
+        table[(table[CELL] == list(made_cell.wildcards.values())).all(axis=1)]
+        for table in (rows.metrics, rows.selection)
+    )
     comparison = compare(submitted, made, rows.made_by.methods.tuned)
     say(describe(comparison))
     problems = refusals(comparison)
-    problems += refusals_of_effects(submitted, made, rows.made_by)
+    problems += refusals_of_effects(
+        leaderboard.ExperimentRows(submitted, submitted_selection, rows.made_by),
+        leaderboard.ExperimentRows(made, made_selection, rows.made_by),
+    )
     rule = WITHIN_TOLERANCES
     if not differing:
         rule = TO_THE_BIT
@@ -421,39 +426,30 @@ def unequal_scores(submitted: pd.DataFrame, made: pd.DataFrame) -> list[str]:
 
 
 def refusals_of_effects(
-    submitted: pd.DataFrame, made: pd.DataFrame, made_by: leaderboard.MadeBy
+    submitted: leaderboard.ExperimentRows, made: leaderboard.ExperimentRows
 ) -> list[str]:
     """Return which methods differ from their baseline otherwise than was submitted.
 
     Args:
-        submitted: Tidy metrics of a cell.
+        submitted: The rows of a cell.
         made: The same, made again.
-        made_by: What made them.
     """
-    effects = pd.DataFrame(
-        {
-            "submitted": _effects(submitted, made_by),
-            "made": _effects(made, made_by),
-        }
-    )
-    difference = (effects["submitted"] - effects["made"]).abs()
+    table = pd.DataFrame({"submitted": _effects(submitted), "made": _effects(made)})
+    difference = (table["submitted"] - table["made"]).abs()
     is_other = difference > TOLERANCE_OF_EFFECT
-    is_other |= effects["submitted"].isna() != effects["made"].isna()
+    is_other |= table["submitted"].isna() != table["made"].isna()
     return [
         f"{SCORES[score].label}: {method} differs from its baseline by "
         f"{row['submitted']:+.3f} as submitted and by {row['made']:+.3f} here"
-        for (method, score), row in effects[is_other].iterrows()
+        for (method, score), row in table[is_other].iterrows()
     ]
 
 
-def _effects(metrics: pd.DataFrame, made_by: leaderboard.MadeBy) -> pd.Series:
+def _effects(rows: leaderboard.ExperimentRows) -> pd.Series:
     """Return the effects of a cell that the leaderboard averages."""
-    rule = made_by.fronts
-    metrics = across_groups(fronts.of_protocol(metrics, rule))
-    table = fronts.by_cell(fronts.effects(metrics, made_by.methods.tuned, rule))
-    is_shown = table["score"].isin([DETECTION, MS])
-    is_shown &= table["width"] == rule.widths[0]
-    is_shown &= table["reading"] == fronts.VALIDATION
+    table = rows.effects()
+    is_shown = table["score"].isin(ENDPOINTS)
+    is_shown &= ~table["control"].astype(bool)
     return table[is_shown].set_index(["method", "score"])["effect"]
 
 
@@ -472,14 +468,17 @@ def _refuse_unread(folder: Path, read: bool) -> None:
         )
 
 
-def _make(experiment: str, cell: Cell, config_file: Path) -> pd.DataFrame:
-    """Run a cell up to its scores, and return these."""
+def _make(
+    experiment: str, cell: Cell, config_file: Path
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Run a cell up to its scores; return these, and what was chosen."""
     files_of_config = ["--configfile", "config.yaml", str(config_file)]
     free_the_folder(files_of_config)
     place = {"experiment": experiment, **cell.wildcards}
     target = paths.STAGE_TABLE.format(**place, stage="score", table="metrics")
     run_snakemake(target, *files_of_config, "--logger", "sae")
-    return files.read_parquet(target)
+    selection = files.read_parquet(paths.SELECTION.format(**place))
+    return files.read_parquet(target), selection.assign(**cell.wildcards)
 
 
 if __name__ == "__main__":

@@ -65,7 +65,9 @@ class Check:
             if file.suffix == ".parquet":
                 content = self._try(seals.read_sealed, file)
                 if content and file == folder / "metrics.parquet":
-                    metrics = pq.read_table(pa.BufferReader(content))
+                    metrics = pq.ParquetFile(pa.BufferReader(content)).read(
+                        use_threads=False
+                    )
                     names = ("dataset", "backbone", "k")
                     columns = [metrics[name].to_pylist() for name in names]
                     cells_of_metrics = set(zip(*columns, strict=True))

@@ -65,7 +65,7 @@ def expected_files(config: Config, experiment: str) -> list[str]:
     files += of_experiment(
         paths.TABLE, number=paths.TABLE_NUMBERS, suffix=paths.TABLE_SUFFIXES
     )
-    for table in (*paths.NOTED_TABLES, *paths.FRONT_MEANS, paths.CLAIMS):
+    for table in (*paths.NOTED_TABLES, *paths.COMPARISON_TABLES, paths.CLAIMS):
         files += of_experiment(table, suffix=["csv", "md"])
     files += of_experiment(paths.TYPED_TABLE, typed_table=paths.TYPED_TABLES)
     files += of_experiment(paths.TYPED_CLAIMS)

@@ -173,15 +173,10 @@ def largest_width(plan: Plan) -> int:
 
 
 class JobSizes:
-    """The sizes of a job; each raises `UnknownSize` where nobody knows it.
+    """The sizes of a job; each raises `UnknownSize` where nobody knows it."""
 
-    Attributes:
-        at_most: Whether SAEs train as long as they may, where validation says how long.
-    """
-
-    def __init__(self, job: Job, at_most: bool = False) -> None:
+    def __init__(self, job: Job) -> None:
         self.job = job
-        self.at_most = at_most
         self.config = job.config
         self.at = job.wildcards
         compute = job.config.compute
@@ -343,10 +338,6 @@ class JobSizes:
                 steps = recipe.get("steps") or (
                     recipe["epochs"] * (train_images // batch_size)
                 )
-                if sizes.most_steps:
-                    # Validation says how long they train.
-                    share = 1 if self.at_most else rate("length")
-                    steps = share * sizes.most_steps
                 flop = 4 * batch_size * self.d * (recipe["m"] + plan.k)
                 of_step = self.products(flop, recipe["precision"])
                 if self.has_gpu:
@@ -360,7 +351,7 @@ class JobSizes:
         rankings = 0  # of all images for a latent, by each judge
         detection = self.metrics_of("score").get("detection")
         if detection:
-            rankings = detection["draws"] * len(detection["kinds"])
+            rankings = detection["draws"]
         ranked_millions = self.judges * rankings * self.m * held_out / 1e6
         # Monosemanticity of an image's k activations, by a backbone's d dimensions.
         ms_of_image = 2 * self.job.plan.k * self.d / 1e9 / rate("sparse")
@@ -448,18 +439,17 @@ def rate(name: str) -> float:
     return settings.costs()["rates"][name]["value"]
 
 
-def estimate_seconds(job: Job, at_most: bool = False) -> float:
+def estimate_seconds(job: Job) -> float:
     """Return the seconds that a job takes, with its start.
 
     Args:
         job: Of any rule.
-        at_most: As of `JobSizes`.
 
     Raises:
         UnknownSize: a size that they hang on is not known.
     """
     work = WORK.get(job.rule)
-    return rate("start") + (work(JobSizes(job, at_most)) if work else 0)
+    return rate("start") + (work(JobSizes(job)) if work else 0)
 
 
 def estimate_memory(rule: str, job: Job) -> float:
@@ -512,7 +502,7 @@ def runtime_request(job: Job, attempt: int) -> int:
     table = settings.costs()["runtime"]
     compute = job.config.compute
     try:
-        seconds = estimate_seconds(job, at_most=True)
+        seconds = estimate_seconds(job)
         minutes = table["least"] + table["margin"] * seconds / 60
     except UnknownSize:
         minutes = table["unknown"]

@@ -68,7 +68,7 @@ def written_files(figures: Iterable[str]) -> re.Pattern[str]:
     patterns += [
         *paths.CONCEPT_TABLES,
         *paths.NOTED_TABLES,
-        *paths.FRONT_MEANS,
+        *paths.COMPARISON_TABLES,
         paths.SHARD,
         *(f"{_STORED_SAE}/{file}" for file in paths.STORED),
         *(f"{paths.BANK_FOLDER}/{link}" for link in (paths.SAE, paths.TRAINING_LOG)),

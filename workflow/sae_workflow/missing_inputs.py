@@ -46,7 +46,8 @@ def missing_judges(config: Config, experiment: str) -> Iterator[str]:
     if len(families) == 1 and chooses_by_judges:
         yield (
             f"all backbones are of the family {families.pop()}, so nobody judges "
-            "`detection`: name one of another family as `judges`"
+            "`detection`, and the trial of highest R2 is chosen: to choose by "
+            "detection, name one of another family as `judges`"
         )
 
 

@@ -9,6 +9,7 @@ and shows of a job that failed its command, not its error.
 
 import json
 import re
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -16,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from sae.core import paths
+from sae.core import faults, paths
 from sae.core.progress import progress_path
 
 # {bar: its rules}, in the order in which they run.
@@ -239,10 +240,11 @@ def format_duration(seconds: float) -> str:
 def error_in_logs(logs: Iterable[str]) -> list[str]:
     """Return the lines in which a job that failed says in its logs why.
 
-    These are its last error, without the traceback; the last lines if there is no
-    error.
+    These are its last error, without the traceback. If there is no error, they are what
+    is wrong with the disk of its logs, or else the last lines.
     """
     lines: list[str] = []
+    logs = list(logs)
     for log in logs:
         with suppress(OSError):
             lines += Path(log).read_text(errors="replace").splitlines()
@@ -257,6 +259,9 @@ def error_in_logs(logs: Iterable[str]) -> list[str]:
         if record.startswith("ERROR ")
     ]
     if not errors:
+        disk_faults = [line for line in map(_disk_fault, logs) if line]
+        if disk_faults:
+            return disk_faults[:1]
         return [line for line in lines if line.strip()][-MOST_LINES // 2 :]
 
     error_lines = errors[-1].splitlines()
@@ -264,6 +269,18 @@ def error_in_logs(logs: Iterable[str]) -> list[str]:
         # A fault of the code: its log has where.
         error_lines = [error_lines[0], error_lines[-1]]
     return error_lines[:MOST_LINES]
+
+
+def _disk_fault(log: str) -> str | None:
+    """Return why nothing can be written into a log; None if something can."""
+    try:
+        with tempfile.TemporaryFile(dir=Path(log).parent) as probe:
+            probe.write(bytes(4096))
+    except OSError as error:
+        error.filename = log
+        explanation = faults.explain(error, "the log")
+        return None if explanation is None else explanation[0]
+    return None
 
 
 def plain_message(message: str) -> str:

@@ -30,7 +30,7 @@ from sae.config.problems import ConfigError
 from sae.config.yaml_file import parse_file
 from sae.core import registry, versions
 from sae.core.errors import UserError
-from sae.core.options import as_record, facts_of_experiment, from_record
+from sae.core.options import as_record, facts_of_experiment
 from sae.core.paths import STAGES
 from sae.data.entries import NAMED_BY, NO_OPTIONS
 
@@ -779,7 +779,7 @@ def made_by(config: Config, experiment: str) -> Record:
     """
     spec = config.experiments[experiment]
     # These are of methods and data, not of how many trials there are.
-    options_of_cells = ("ranges", "own_values", "most_steps", "trials")
+    options_of_cells = ("ranges", "own_values", "trials")
     protocols = {
         name: _without(options, options_of_cells)
         for name, options in _protocol_options(config, experiment).items()
@@ -791,7 +791,6 @@ def made_by(config: Config, experiment: str) -> Record:
     return {
         "experiment": experiment,
         "methods": method_roles(config, experiment),
-        "fronts": front_rule(config, experiment),
         "versions": _versions_of_training(config, experiment),
         "recipe": as_record(config.training[spec.training], exclude=["log_every"]),
         **recipes_by_dataset(config, experiment),
@@ -799,7 +798,7 @@ def made_by(config: Config, experiment: str) -> Record:
         "metrics": metrics,
         "families": families(config, experiment),
         **same_pictures(config, experiment),
-        "intervals": config.claims.model_dump(include={"confidence", "min_blocks"}),
+        "intervals": config.claims.model_dump(include={"confidence"}),
     }
 
 
@@ -836,29 +835,11 @@ def recipes_by_dataset(config: Config, experiment: str) -> Record:
     return {"by_dataset": by_dataset} if by_dataset else {}
 
 
-def front_rule(config: Config, experiment: str) -> Record:
-    """Return the rule of an experiment's fronts (`sae.comparison.fronts.FrontRule`)."""
-    protocols = config.experiments[experiment].protocols
-    head = registry.head("protocol", "fair")
-    record = config.protocols["fair"].options(protocols.get("fair", {}))
-    fair: Any = from_record(head.options, record)
-
-    rule = {"l0": fair.l0, "firing": fair.firing, "widths": fair.widths}
-    if "fair" in protocols:
-        rule["tuning"] = fair.tuning
-        # The options that every method has.
-        rule["tuned"] = sorted(head.constants["COMMON"])
-        if not fair.draws:
-            rule["grid"] = True
-    return rule
-
-
 def claims_settings(config: Config, experiment: str) -> Record:
     """Return the settings of `python -m sae tables` and `claims`."""
     return {
         **printed_names(config, experiment),
         "claims": as_record(config.claims),
-        "fronts": front_rule(config, experiment),
         "families": families(config, experiment),
         **same_pictures(config, experiment),
     }

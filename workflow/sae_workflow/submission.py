@@ -26,7 +26,7 @@ import pandas as pd
 import yaml
 from pydantic import ValidationError
 
-from sae.comparison import fronts, leaderboard
+from sae.comparison import leaderboard
 from sae.config.extends import write_out_sections
 from sae.config.models import Config
 from sae.config.problems import Problems
@@ -45,8 +45,9 @@ from sae.core.options import (
 )
 from sae.report.names import Names
 from sae.report.site.build import versions
-from sae.scoring.front import DETECTION
+from sae.scoring.choice import DETECTION
 from sae.scoring.rows import CELL
+from sae.scoring.selection import rows_under
 from sae_workflow import check, expected_files, missing_inputs, settings
 from sae_workflow.command_line import run_command, say
 
@@ -56,7 +57,10 @@ COMMAND = "submit"
 RECORD = "submission.json"
 CONFIG = "config.yaml"
 EXTENSIONS = "extensions"
-ROWS = ("metrics.parquet", "curves.parquet", "latents.parquet", leaderboard.MADE_BY)
+ROWS = (
+    *("metrics.parquet", "selection.parquet", "curves.parquet", "latents.parquet"),
+    leaderboard.MADE_BY,
+)
 # What can change a number, and is not in the config that is submitted.
 CODE = ("Snakefile", "sae", "workflow", "bench", "requirements.lock")
 # What of a config's `compute` decides on the bits of scores.
@@ -145,12 +149,12 @@ def write(experiment: str, *overlays: str) -> Path:
 
     with outputs.replacing_folder(folder, COMMAND, RECORD) as temporary:
         make_tables("keep", results, temporary, "--config", *overlays)
-        means = pd.read_csv(temporary / "tables/front_means.csv")
-        if DETECTION not in [*means["score"]]:
+        means = pd.read_csv(temporary / "tables/comparison.csv")
+        if not means.loc[means["score"] == DETECTION, "effect"].notna().any():
             raise UserError(
                 f"{experiment} compares no method with another by detection, so the "
-                "leaderboard has no row for it: give two methods several trials each "
-                "(protocol `fair`)"
+                "leaderboard has no row for it: name protocol `tuned`, and a method "
+                "beside the baseline"
             )
         if config.extensions:
             _refuse_links(Path(config.extensions))
@@ -212,7 +216,7 @@ def doubts(used: dict[str, Any], rows: leaderboard.ExperimentRows) -> list[str]:
         counts = _join([f"{name} {count}" for name, count in by_method.items()])
         lines.append(
             f"methods have unequal numbers of trials ({counts}), and more of them find "
-            "a better one: give all as many, as protocol `fair` does"
+            "a better one: give all as many, as `points` of protocol `tuned` does"
         )
     usual, _ = settings.merge_config_files("config.yaml")
     of_project = write_out_sections(usual, Problems())["methods"]
@@ -420,8 +424,7 @@ def used_config(config: Config, raw: dict[str, Any], experiment: str) -> dict[st
         "training": [spec.training],
         "datasets": spec.datasets,
         "backbones": dict.fromkeys(place["backbone"] for place in places),
-        # That of `fair` says where every front is read.
-        "protocols": dict.fromkeys([*spec.protocols, "fair"]),
+        "protocols": spec.protocols,
     }
     written_out = write_out_sections(raw, Problems())
     used: dict[str, Any] = {}
@@ -451,18 +454,17 @@ def design(
         training_images: {dataset: how many training images it has}.
     """
     names = settings.printed_names(config, experiment)
+    spec = config.experiments[experiment]
     datasets = [
-        f"{names['datasets'][name]} ({count:,} training images)"
-        for name, count in training_images.items()
+        f"{names['datasets'][name]} ({training_images[name]:,} training images)"
+        for name in spec.datasets
     ]
-    backbones = [
-        names["backbones"][name] for name in config.experiments[experiment].backbones
-    ]
-    metrics = _tuned_rows(rows)
+    backbones = [names["backbones"][name] for name in spec.backbones]
     trials = _trial_counts(rows)
-    if trials.empty:
+    metrics = rows.metrics[rows.metrics["method"].isin(rows.made_by.methods.tuned)]
+    if trials.empty or metrics.empty:
         raise UserError(f"{experiment} has no rows of methods that are tuned")
-    description = config.experiments[experiment].description
+    description = spec.description
     parts = [
         *([description.rstrip(".")] if description else []),
         _join(datasets),
@@ -473,14 +475,10 @@ def design(
     return "; ".join(parts)
 
 
-def _tuned_rows(rows: leaderboard.ExperimentRows) -> pd.DataFrame:
-    metrics = fronts.of_protocol(rows.metrics, rows.made_by.fronts)
-    return metrics[metrics["method"].isin(rows.made_by.methods.tuned)]
-
-
 def _trial_counts(rows: leaderboard.ExperimentRows) -> pd.Series:
-    """Count the trials that stand on fronts, of each tuned method in each cell."""
-    trials = fronts.validation_trials(_tuned_rows(rows), rows.made_by.fronts)
+    """Count the trials that were chosen among, of each tuned method in each cell."""
+    trials = rows_under(rows.selection, "tuned")
+    trials = trials[trials["method"].isin(rows.made_by.methods.tuned)]
     return trials.groupby([*CELL, "method"])["trial"].nunique()
 
 

@@ -5,28 +5,34 @@ Snakemake has nothing of it: it says which jobs ran, not what was found.
 
 import textwrap
 from collections.abc import Iterator
-from math import isnan
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from sae.comparison import fronts, leaderboard
-from sae.comparison.outcomes import headline, read_table
-from sae.comparison.published import interval, plain, signed
-from sae.comparison.scores import OWN_FRONTS, SCORES, diverged
+from sae.comparison import leaderboard
+from sae.comparison.published import plain, signed
+from sae.comparison.scores import SCORES, diverged
+from sae.comparison.verdicts import ALL_FAMILIES, read_table
 from sae.core import paths
-from sae.report import feasibility, outcomes
-from sae.report.fronts import NO_COMPARISON, SHOWN_CONTROLS, say_looks
+from sae.report import comparison
 from sae.report.names import Names
-from sae.scoring.front import ENDPOINTS
+from sae.scoring.choice import DETECTION, ENDPOINTS
 from sae_workflow.times import warnings_of_jobs
 
 MOST_ROWS = 8  # methods
 MOST_REASONS = 2  # methods of which it says why they are not compared
 WIDTH = 100  # columns of a line
 LONGEST_NAME = 15  # columns of a method's name, such as frozen_decoder
-NOT_MEASURED = "not measured"
+# What stands beside detection and MS, in one line a method.
+BESIDE = (
+    "detection_per_latent",
+    "detection_per_activation",
+    "coverage",
+    "usable",
+    "effective",
+    "nested",
+    "r2",
+)
 
 
 def summarise(experiment: str) -> Iterator[str]:
@@ -37,13 +43,13 @@ def summarise(experiment: str) -> Iterator[str]:
     """
     folder = Path(paths.EXPERIMENT.format(experiment=experiment))
     tables = folder / "tables"
-    means = headline(read_table(tables / "front_means.parquet"))
-    controls = read_table(tables / "front_controls.parquet")
-    imported = read_table(tables / "front_imported.parquet")
+    means = read_table(tables / "comparison.parquet")
+    cells = read_table(tables / "comparison_cells.parquet")
+    imported = read_table(tables / "comparison_imported.parquet")
     site = paths.SITE.format(experiment=experiment)
 
-    yield from _summarise_fronts(means, controls)
-    yield from _summarise_failures(folder)
+    yield from _summarise_effects(means)
+    yield from _summarise_failures(folder, cells)
     yield from _summarise_imported(imported)
     yield ""
     yield f"to look at:  {site} (open it in a browser)"
@@ -52,78 +58,91 @@ def summarise(experiment: str) -> Iterator[str]:
     yield from _summarise_warnings(experiment)
 
 
-def _summarise_fronts(means: pd.DataFrame, controls: pd.DataFrame) -> Iterator[str]:
-    """Yield what methods have beside the baseline, what that is worth, and its price.
+def _summarise_effects(means: pd.DataFrame) -> Iterator[str]:
+    """Yield what methods have beside the baseline, and what that is worth.
 
     Args:
-        means: A row for each method and score: its effect, interval and outcome.
-        controls: A row for each control and score.
+        means: Of `sae.comparison.verdicts.means`.
     """
-    of_endpoints = means[means["score"].isin(ENDPOINTS)]
-    if of_endpoints.empty:
-        yield NO_COMPARISON
+    endpoints = comparison.measured(means)
+    if not endpoints:
+        yield from _wrapped(comparison.NO_COMPARISON, "")
         return
-    about = f"mean over blocks, interval, {outcomes.heading(of_endpoints)}"
-    cell_count = int(of_endpoints["cells"].max())
-    if cell_count:
-        cells = outcomes.counted(cell_count, "cell")
-        yield f"At the baseline's R2, in {cells} ({about}):"
-    else:
-        yield "At the baseline's R2, nothing compares:"
-    methods = list(dict.fromkeys(of_endpoints["method"]))
-    for method in methods[:MOST_ROWS]:
-        rows = of_endpoints[of_endpoints["method"] == method].set_index("score")
-        for place, score in enumerate(ENDPOINTS):
-            name = method if place == 0 else ""
-            text = NOT_MEASURED
-            if score in rows.index:
-                text = _effect_text(rows.loc[score].to_dict())
-            yield from _wrapped(f"  {_cut(name)}{SCORES[score].label:<11}{text}")
-    if len(methods) > MOST_ROWS:
-        yield f"  and {len(methods) - MOST_ROWS} more in tables/fronts.md"
+    yield from _wrapped(comparison.which_saes(means), "")
+    if DETECTION not in endpoints:
+        yield from _wrapped(comparison.NO_DETECTION, "")
 
-    for control in list(dict.fromkeys(controls["control"]))[:SHOWN_CONTROLS]:
-        rows = controls[controls["control"] == control].set_index("score")
+    is_control = means["control"].astype(bool)
+    methods = list(dict.fromkeys(means.loc[~is_control, "method"]))
+    for method in methods[:MOST_ROWS]:
+        yield from _summarise_method(means[means["method"] == method], endpoints)
+    if len(methods) > MOST_ROWS:
+        yield f"  and {len(methods) - MOST_ROWS} more in tables/comparison.md"
+
+    controls = comparison.effects_of(means[is_control], endpoints)
+    for control, rows in controls.groupby("method", sort=False):
+        by_score = rows.set_index("score")["effect"]
         differences = [
-            f"{SCORES[score].label} {signed(rows.loc[score, 'difference'])}"
-            for score in ENDPOINTS
-            if score in rows.index
+            f"{SCORES[score].label} {signed(by_score[score])}"
+            for score in endpoints
+            if score in by_score
         ]
         yield shorten(
-            f"  {_cut(control)}{', '.join(differences)} (control, at its own R2)"
+            f"  {_cut(str(control))}{', '.join(differences)} (control, at its own R2)"
         )
-    for sentence in say_looks(controls):
-        yield from textwrap.wrap(
-            sentence, WIDTH, initial_indent="  ", subsequent_indent="  "
-        )
-    for line in _summarise_prices(means, methods[:MOST_ROWS]):
-        yield shorten(line)
+    for sentence in comparison.pixel_sentence(means):
+        yield from _wrapped(sentence, "  ")
 
 
-def _summarise_failures(folder: Path) -> Iterator[str]:
+def _summarise_method(rows: pd.DataFrame, endpoints: list[str]) -> Iterator[str]:
+    """Yield a line an endpoint and family, and one of all other scores."""
+    of_mean = rows[rows["family"] == ALL_FAMILIES].set_index("score")
+    name = str(rows["method"].iloc[0])
+    for score in endpoints:
+        row = of_mean.loc[score].to_dict()
+        label = f"{SCORES[score].label:<11}"
+        verdict = comparison.say(row)
+        text = f"{comparison.effect_text(row):<24}  {'' if verdict == '-' else verdict}"
+        yield from _wrapped(f"  {_cut(name)}{label}{text}".rstrip(), "")
+        name = ""
+        is_of_family = rows["effect"].notna() & (rows["family"] != ALL_FAMILIES)
+        of_score = rows[is_of_family & (rows["score"] == score)]
+        if len(of_score) > 1:
+            by_family = [
+                f"{row.family} {signed(row.effect)}" for row in of_score.itertuples()
+            ]
+            yield shorten(f"  {_cut('')}{'':<11}{', '.join(by_family)}")
+    beside = [
+        f"{SCORES[score].label.removeprefix('detection ')} "
+        f"{signed(of_mean.loc[score, 'effect'])}"
+        for score in BESIDE
+        if score in of_mean.index and pd.notna(of_mean.loc[score, "effect"])
+    ]
+    if beside:
+        yield from _wrapped(f"  {_cut('')}same SAEs: {', '.join(beside)}", "")
+
+
+def _summarise_failures(folder: Path, cells: pd.DataFrame) -> Iterator[str]:
     """Yield which SAEs diverged, and why cells are missing in the comparison.
 
     Args:
         folder: The results of an experiment.
+        cells: Of `sae.comparison.effects.effects`.
     """
     experiment_rows = leaderboard.read(folder)
-    metrics = experiment_rows.metrics
-    for method, count in diverged(metrics).items():
+    for method, count in diverged(experiment_rows.metrics).items():
         yield shorten(f"  {method}: {count} SAEs diverged (logs/train says when)")
     made_by = experiment_rows.made_by
     names = Names.model_validate({"methods": made_by.methods.methods})
-    of_protocol = fronts.of_protocol(metrics, made_by.fronts)
-    trials = fronts.validation_trials(of_protocol, made_by.fronts)
-    sentences = feasibility.explain(trials, names, made_by.fronts)
-    for sentence in sentences[:MOST_REASONS]:
-        yield from textwrap.wrap(
-            sentence, WIDTH, initial_indent="  ", subsequent_indent="    "
-        )
+    for sentence in comparison.why_out_of_reach(cells, names)[:MOST_REASONS]:
+        yield from _wrapped(sentence, "  ")
 
 
-def _wrapped(line: str) -> list[str]:
-    """Return a line of the table on lines of at most `WIDTH` columns."""
-    return textwrap.wrap(line, WIDTH, subsequent_indent=" " * (LONGEST_NAME + 14))
+def _wrapped(text: str, indent: str) -> list[str]:
+    """Return a text on lines of at most `WIDTH` columns."""
+    return textwrap.wrap(
+        text, WIDTH, initial_indent=indent, subsequent_indent=" " * (LONGEST_NAME + 3)
+    )
 
 
 def _cut(name: str) -> str:
@@ -133,42 +152,22 @@ def _cut(name: str) -> str:
     return f"{name:<{LONGEST_NAME + 1}}"
 
 
-def _effect_text(row: dict[Any, Any]) -> str:
-    """Return an effect with its interval and outcome."""
-    outcome = outcomes.say(row)
-    if outcomes.is_out_of_reach(row) or isnan(row["effect"]):
-        return outcome
-    effect = interval(row["effect"], row["low"], row["high"])
-    return f"{effect:<24}  {outcome}"
-
-
-def _summarise_prices(means: pd.DataFrame, methods: list[str]) -> Iterator[str]:
-    """Yield a line for each method that is worse in a score, with its interval.
-
-    Effects are signed so that more is better.
-    """
-    is_worse = means["score"].isin(OWN_FRONTS) & (means["high"] < 0)
-    worse = means[is_worse & ~means["score"].isin(ENDPOINTS)]
-    for method in methods:
-        prices = [
-            f"{SCORES[row.score].label} {interval(row.effect, row.low, row.high)}"
-            for row in worse[worse["method"] == method].itertuples()
-        ]
-        if prices:
-            yield f"  the price of {method}: {', '.join(prices)}"
-
-
 def _summarise_imported(imported: pd.DataFrame) -> Iterator[str]:
     """Yield what SAEs that were made elsewhere score, the baseline in brackets."""
     for method, rows in imported.groupby("method", sort=False):
+        means = rows.groupby("score", sort=False)[["value", "topk"]].mean()
         scores = [
-            f"{SCORES[row.score].label} {row.value:.3f} ({plain(row.baseline)})"
-            for row in rows.itertuples()
-            if row.score in ("r2", *ENDPOINTS)
+            f"{SCORES[score].label} {means.loc[score, 'value']:.3f} "
+            f"({plain(means.loc[score, 'topk'])})"
+            for score in ("r2", *ENDPOINTS)
+            if score in means.index
         ]
-        yield shorten(f"  {_cut(method)}{', '.join(scores)}")
+        yield shorten(f"  {_cut(str(method))}{', '.join(scores)}")
     if len(imported):
-        yield "  made elsewhere (in brackets the baseline), not tuned here"
+        yield (
+            "  made elsewhere, not tuned here (in brackets the baseline's best that "
+            "reconstructs as well)"
+        )
 
 
 def _summarise_warnings(experiment: str) -> Iterator[str]:

@@ -2,8 +2,8 @@
 
 The embedding of a thumbnail of 8 x 8 pixels is 192 numbers between 0 and 1: the red of
 all places, row by row, then the green, then the blue. Each is a mean over the pixels
-there. The whole picture is in it, whatever its shape. The metric `looks` says with it
-how well the images of a latent are found by their looks.
+there. The whole picture is in it, whatever its shape. The metric `pixels` says with it
+how well the images of a latent are found without a network.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The leaderboard as a figure: what each method gains at the same R^2 by each endpoint."""
+"""The comparison as a figure: a panel a family of backbones, and what it costs."""
 
 from pathlib import Path
 from typing import Any
@@ -8,74 +8,140 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from sae.comparison import leaderboard, outcomes
-from sae.comparison.scores import SCORES, across_groups
-from sae.report import style
+from sae.comparison import leaderboard, verdicts
+from sae.comparison.scores import SCORES
+from sae.comparison.verdicts import ALL_FAMILIES
+from sae.report import comparison, style
 from sae.report.names import Names
-from sae.scoring.front import DETECTION, ENDPOINTS
 from sae.scoring.rows import CELL
 
-READS = ["metrics.parquet", "made_by.json"]
+READS = ["metrics.parquet", "selection.parquet", "made_by.json"]
+COST = ("coverage", "r2")
 CAPTION = (
-    "What each method has above its baseline at the same R², on test images; on "
-    "top the one of highest detection. Circle and bar: the mean over (dataset, "
-    "family of backbones) blocks, or over datasets where there are six, and its 95 % "
-    "interval; filled where the method is better or worse. Small dots: the cells. "
-    "Shaded: differences that count as none. Cells alone: not comparable, since in a "
-    "quarter of the cells or more the method does not reach the R² at which the "
-    "baseline is compared."
+    "What each method has beside its baseline, of the same SAEs: detection (MS where "
+    "no encoder of another family sees the images), a panel for each family of "
+    "backbones and one for their mean; at the right what it costs in coverage and in "
+    "R². Circle and bar: the mean over datasets and its 95 % interval, where there are "
+    "enough of them; filled where the method is better or worse. Small dots: the cells. "
+    "Shaded: differences that count as none. Squares: controls, at their own R²; one "
+    "that is far off is written at the edge. A method without a mark is out of reach."
 )
 
 
 def draw(results: Path, names: Names) -> Figure:
-    """Draw a panel per endpoint, a line per method."""
-    metrics, made_by = leaderboard.read(results)
-    rule = made_by.fronts.model_copy(update={"widths": made_by.fronts.widths[:1]})
-    all_readings = outcomes.readings_of(across_groups(metrics), names.tuned, rule)
-    means = outcomes.means(
-        all_readings, made_by.families, made_by.intervals, made_by.pictures
+    """Draw a line for each method and control, best in the mean of families on top."""
+    experiment = leaderboard.read(results)
+    made_by = experiment.made_by
+    cells = experiment.effects()
+    means = verdicts.means(cells, made_by.families, made_by.intervals, made_by.pictures)
+    endpoints = comparison.measured(means)
+    if not endpoints:
+        figure, _ = style.panels(1, 1, 1, 0.5)
+        return style.nothing(figure, "no method has a chosen SAE beside its baseline's")
+
+    score = endpoints[0]
+    order = _order(means, score)
+    families = list(dict.fromkeys(means["family"]))
+    if len(families) == 2:  # One family is its own mean.
+        families = [ALL_FAMILIES]
+    has_cost = (means["score"] == COST[0]) & means["effect"].notna()
+    costs = COST if has_cost.any() else COST[1:]
+    height = 0.6 + 0.19 * len(order)
+    figure, axes = style.panels(1, len(families) + 1, height, 0.5)
+    of_score = cells[cells["score"] == score]
+    in_family = of_score["backbone"].map(lambda name: made_by.families.get(name, name))
+    limits = _limits(means[means["score"] == score], of_score)
+    for ax, family in zip(axes[0], families, strict=False):
+        rows = means[(means["family"] == family) & (means["score"] == score)]
+        is_in_family = (in_family == family) | (family == ALL_FAMILIES)
+        in_order = rows.set_index("method").reindex(order)
+        _draw_panel(ax, in_order, of_score[is_in_family], names, limits)
+        title = "mean of families" if family == ALL_FAMILIES else family
+        if len(families) == 1:
+            title = ", ".join(dict.fromkeys(in_family))
+        ax.set_title(style.fit(title, 2, 1), fontsize=8, loc="left")
+        ax.set_xlabel(f"{SCORES[score].label}, minus the baseline's")
+
+    cost_ax = axes[0, -1]
+    of_mean = verdicts.of_mean(means)
+    for number, cost in enumerate(costs):
+        of_cost = of_mean[of_mean["score"] == cost].set_index("method").reindex(order)
+        is_method = of_cost["control"] == False  # noqa: E712 (objects)
+        effects = of_cost["effect"].where(is_method)
+        cost_ax.plot(
+            effects, range(len(order)), "dx"[number % 2], color="#555555", markersize=4
+        )
+    cost_ax.axvline(0, color=style.GREY, linewidth=0.8)
+    cost_ax.set_title("cost", fontsize=8, loc="left")
+    marks = ", ".join(
+        f"{SCORES[cost].label} ({mark})"
+        for cost, mark in zip(costs, "◆×", strict=False)
     )
-    means = means.dropna(subset="effect").set_index(["score", "method"])
-    measured = [name for name in ENDPOINTS if name in means.index]
-    height = 0.6 + 0.19 * all_readings.fronts["method"].nunique()
-    figure, axes = style.panels(1, len(measured), height, 0.5)
-    if not measured:
-        return style.nothing(figure, "no method has a front beside its baseline's")
-
-    by_method = means["effect"].unstack("score")
-    # The last key decides between equal values of the first.
-    sort_scores = [name for name in (DETECTION, *ENDPOINTS) if name in measured]
-    in_order = by_method.sort_values(sort_scores, kind="stable", na_position="first")
-    order = in_order.index
-    compared = all_readings.fronts[all_readings.fronts["status"] == "ok"]
-    cells = compared.groupby(["score", "method", *CELL], sort=False)["effect"].mean()
-
-    for ax, name in zip(axes[0], measured, strict=True):
-        _draw_panel(ax, means.loc[name].reindex(order), cells.loc[name], names)
-        ax.set_xlabel(f"{SCORES[name].label}, above the baseline")
+    cost_ax.set_xlabel(marks)
+    _finish(cost_ax, len(order))
     labels = [style.fit(names.method(name), 1.6, 1) for name in order]
     axes[0, 0].set_yticks(range(len(order)), labels=labels)
     return figure
 
 
-def _draw_panel(ax: Axes, means: pd.DataFrame, cells: pd.Series, names: Names) -> None:
-    negligible = outcomes.NEGLIGIBLE
+def _order(means: pd.DataFrame, score: str) -> list[str]:
+    """Return methods and controls from the lowest line to the highest."""
+    rows = verdicts.of_mean(means)
+    rows = rows[rows["score"] == score]
+    rows = rows.assign(is_method=rows["control"] == False)  # noqa: E712 (objects)
+    in_order = rows.sort_values(
+        ["is_method", "effect"], kind="stable", na_position="first"
+    )
+    return list(in_order["method"])
+
+
+def _limits(means: pd.DataFrame, cells: pd.DataFrame) -> tuple[float, float]:
+    """Return the ends of an axis that holds all methods, and not all controls."""
+    means, cells = (table[~table["control"].astype(bool)] for table in (means, cells))
+    ends = [means["low"], means["high"], means["effect"], cells["effect"]]
+    least = pd.Series([-verdicts.NEGLIGIBLE, verdicts.NEGLIGIBLE])
+    values = pd.concat([*ends, least])
+    low, high = values.min(), values.max()
+    margin = 0.08 * (high - low)
+    return low - margin, high + margin
+
+
+def _draw_panel(
+    ax: Axes,
+    means: pd.DataFrame,
+    cells: pd.DataFrame,
+    names: Names,
+    limits: tuple[float, float],
+) -> None:
+    low, high = limits
+    negligible = verdicts.NEGLIGIBLE
     ax.axvspan(-negligible, negligible, color="#f0f0f0", zorder=0)
     ax.axvline(0, color=style.GREY, linewidth=0.8)
+    of_cells = cells.groupby(["method", *CELL], sort=False)["effect"].mean().dropna()
     for place, row in enumerate(means.itertuples()):
         if pd.isna(row.effect):
             continue
         colour = names.colour(row.Index)
-        of_cells = cells.loc[row.Index]
-        heights = [place - 0.25] * len(of_cells)
-        ax.plot(of_cells, heights, ".", color=colour, markersize=2.5)
-        if row.reason == outcomes.OUT_OF_REACH:
+        if row.control and not low < row.effect < high:
+            is_left = row.effect <= low
+            text = f"◂ {row.effect:+.3f}" if is_left else f"{row.effect:+.3f} ▸"
+            side = "left" if is_left else "right"
+            x = low if is_left else high
+            ax.text(x, place, text, color="#555555", size=7, ha=side, va="center")
             continue
-        face = colour if outcomes.is_shown(row.outcome) else "white"
+        points = of_cells.loc[row.Index]
+        ax.plot(points, [place - 0.25] * len(points), ".", color=colour, markersize=2.5)
+        face = colour if verdicts.is_shown(row.verdict) else "white"
         look: dict[str, Any] = {"color": colour, "markerfacecolor": face}
-        half = row.high - row.effect
-        ax.errorbar(row.effect, place, xerr=half, fmt="o", markersize=4.5, **look)
-    ax.xaxis.set_major_locator(MaxNLocator(6))
-    ax.set_yticks(range(len(means)), labels=[])
-    ax.set_ylim(-0.6, len(means) - 0.4)
+        half = None if pd.isna(row.high) else row.high - row.effect
+        mark = "s" if row.control else "o"
+        ax.errorbar(row.effect, place, xerr=half, fmt=mark, markersize=4.5, **look)
+    ax.set_xlim(limits)
+    _finish(ax, len(means))
+
+
+def _finish(ax: Axes, lines: int) -> None:
+    ax.xaxis.set_major_locator(MaxNLocator(4))
+    ax.set_yticks(range(lines), labels=[])
+    ax.set_ylim(-0.6, lines - 0.4)
     ax.grid(True, axis="x")

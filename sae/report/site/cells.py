@@ -12,12 +12,11 @@ import pandas as pd
 
 from sae.bank.read import Bank
 from sae.bank.sae import Sae
-from sae.comparison.outcomes import headline
 from sae.core import files
 from sae.report.names import Names
 from sae.report.site.concepts import WORDS
-from sae.scoring.front import MS
 from sae.scoring.rows import KEY
+from sae.scoring.selection import rows_under
 
 BINS = 40
 POINTS = 100  # of a training curve, at most
@@ -29,6 +28,7 @@ NO_SCORES = (
     *KEY,
     "n_active",
     "top_class",
+    "copy_of",
     "latent",
     "selected",
     "ms_across_groups",
@@ -40,10 +40,9 @@ NO_SCORES = (
 def chosen_saes(bank: Bank, names: Names, selection: pd.DataFrame) -> dict[str, Sae]:
     """Choose the SAE that stands for each method.
 
-    It is what protocol `paper` chose with its first seed. Of a method without one it is
-    the vertex of `fair` that weighs most at the headline's width, on the front of MS,
-    with its first fresh seed. Controls are among them; methods that are trained at
-    another's choice are not.
+    It is the trial that protocol `tuned` chose, with its first fresh seed; of a method
+    without one what protocol `paper` chose with its first seed. Controls are among
+    them; methods that are trained at another's choice are not.
 
     Args:
         bank: The cell's SAEs.
@@ -53,32 +52,22 @@ def chosen_saes(bank: Bank, names: Names, selection: pd.DataFrame) -> dict[str, 
     Returns:
         {method: its SAE}, in the order of config.
     """
+    chosen = [sae for sae in bank.saes if sae.chosen and sae.method in names.compared]
+    # Controls and imported SAEs are of `tuned` where there is no protocol `paper`.
     chosen = [
-        entry for entry in bank.saes if entry.chosen and entry.method in names.compared
+        sae
+        for sae in chosen
+        if sae.protocol == "paper" or sae.method not in names.tuned
     ]
-    heaviest = _heaviest_vertices(selection)
-    saes: dict[str, Sae] = {}
-    for entry in _with_first_seed(chosen, "fair"):
-        if heaviest.get(entry.method) == entry.name:
-            saes[entry.method] = entry
-    for entry in _with_first_seed(chosen, "paper"):
-        saes[entry.method] = entry
+    saes = {sae.method: sae for sae in chosen if sae.seed == chosen[0].seed}
+
+    # By its key: an SAE that both protocols ask for is of `paper` in the bank.
+    sae_by_key = {sae.table_key: sae for sae in bank.saes}
+    trials = rows_under(selection, "tuned")
+    for row in trials[trials["status"] == "chosen"].to_dict("records"):
+        first_seed = int(row["seeds"].split()[0])
+        saes[row["method"]] = sae_by_key[row["method"], row["trial"], first_seed]
     return {method: saes[method] for method in names.order(saes)}
-
-
-def _heaviest_vertices(selection: pd.DataFrame) -> dict[str, str]:
-    """Return {method: the trial of most weight on its front of MS}."""
-    columns = ["method", "trial", "score", "width", "weight"]
-    vertices = selection.reindex(columns=columns).dropna()
-    vertices = headline(vertices[vertices["score"] == MS])
-    vertices = vertices.sort_values("weight", kind="stable")
-    # Of the trials of a method the last one stays.
-    return dict(zip(vertices["method"], vertices["trial"], strict=True))
-
-
-def _with_first_seed(entries: list[Sae], protocol: str) -> list[Sae]:
-    of_protocol = [entry for entry in entries if entry.protocol == protocol]
-    return [entry for entry in of_protocol if entry.seed == of_protocol[0].seed]
 
 
 def best_reconstructing(
@@ -86,7 +75,7 @@ def best_reconstructing(
 ) -> dict[str, Sae]:
     """Return the trial of highest validation R² of each method without a chosen SAE.
 
-    Protocol `paper` chooses none where no trial reaches the baseline's R². Such a
+    A protocol chooses none where no trial reconstructs as well as the baseline. Such a
     method has something to look at all the same; it is marked, and in no mean and no
     claim.
 

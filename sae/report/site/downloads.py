@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sae.core import files, registry
-from sae.report import controls, fronts, paper_tables
+from sae.report import comparison, controls, paper_tables
 from sae.report.markup import column_key_in_line
 
 # {file below results: (title, caption)}
@@ -16,32 +16,16 @@ TABLES = {
         "All methods in one table",
         "Means over cells, also of experiments beside this one.",
     ),
-    "tables/front_means.csv": (
-        "Methods at the same R²",
-        "What each method has above its baseline, with intervals.",
+    "tables/comparison.csv": (
+        "The comparison",
+        "What each method has beside its baseline in every score of the same SAEs: by "
+        "family of backbones, and the mean of families, with intervals and verdicts.",
     ),
-    "tables/front_datasets.csv": (
-        "The same, by dataset",
-        "Means over the blocks of each dataset.",
-    ),
-    "tables/front_pairs.csv": (
-        "Matched pairs",
-        "A method minus its baseline in the same trial, by cell.",
-    ),
-    "tables/front_imported.csv": ("Made elsewhere", fronts.IMPORTED),
-    "tables/front_controls.csv": (
-        "What a difference is worth",
-        "The controls minus the baseline, at their own R².",
-    ),
-    "tables/fronts.csv": (
+    "tables/comparison_cells.csv": (
         "The same, by cell",
-        "What each method has above its baseline in each cell.",
+        "What was chosen of each method in each cell, and what it has there.",
     ),
-    "tables/front_sensitivity.csv": ("The same, under other rules", fronts.WHAT_IF),
-    "tables/detection.csv": (
-        "Detection by how often latents fire",
-        f"{controls.DETECTION_NOTES} {column_key_in_line(controls.DETECTION_COLUMNS)}",
-    ),
+    "tables/comparison_imported.csv": ("Made elsewhere", comparison.IMPORTED),
     "tables/controls.csv": ("What the scores are worth", controls.NOTES),
     **{
         f"tables/table{number}.csv": (
@@ -80,7 +64,7 @@ def write(site: Path, results: Path, figures: Iterable[str]) -> list[dict[str, A
 
     Returns:
         A row for each figure and table: title, kind, caption, and the copied files; of
-        a figure also whether it shows images of the dataset, `pictures`.
+        a figure also its name, and whether it shows images of the dataset, `pictures`.
     """
     out = site / "files"
     out.mkdir()
@@ -93,6 +77,7 @@ def write(site: Path, results: Path, figures: Iterable[str]) -> list[dict[str, A
         constants = registry.head("figure", name).constants
         reads = constants["READS"]
         row = {
+            "name": name,
             "title": _title(name),
             "kind": "figure",
             "caption": constants["CAPTION"],
@@ -105,7 +90,7 @@ def write(site: Path, results: Path, figures: Iterable[str]) -> list[dict[str, A
         row = {
             "title": title,
             "kind": "table",
-            "caption": caption,
+            "caption": caption.replace("`", ""),
             "files": [_copy(results / name, out)],
         }
         rows.append(row)

@@ -14,10 +14,9 @@ import yaml
 from sae.bank.read import Bank
 from sae.bank.read import read as read_bank
 from sae.bank.sae import Sae
-from sae.comparison import fronts
 from sae.comparison import leaderboard as leaderboards
-from sae.comparison.outcomes import read_table
 from sae.comparison.scores import across_groups
+from sae.comparison.verdicts import read_table
 from sae.core import files, registry
 from sae.core.errors import UserError
 from sae.data import concepts as annotations
@@ -25,7 +24,7 @@ from sae.data import dataset as datasets
 from sae.data import store
 from sae.data.concepts import MANIFEST
 from sae.data.store import Activations
-from sae.report import feasibility, gallery, outcomes
+from sae.report import comparison, gallery
 from sae.report.names import Names, printed
 from sae.report.site import build, cells, downloads, images, overview, pack, start
 from sae.report.site import latents as site_latents
@@ -34,6 +33,7 @@ from sae.report.site.build import ShownSae
 from sae.report.site.concepts import ShownConcepts, choose_shown, read_index
 from sae.report.site.glossary import GLOSSARY, paper_methods
 from sae.report.site.overview import Overview
+from sae.scoring.choice import DETECTION
 from sae.scoring.metrics import concepts as concepts_metric
 from sae.scoring.rows import CELL, KEY, read_metrics
 
@@ -134,7 +134,8 @@ class _Experiment:
             metrics=metrics,
         )
 
-        metric_by_column = leaderboards.read(results).made_by.columns
+        self.made_by = leaderboards.read(results).made_by
+        metric_by_column = self.made_by.columns
         numeric_columns = set(metrics.select_dtypes("number"))
         sentences = overview.extension_metrics(metric_by_column)
         self.extension_metrics = {
@@ -162,7 +163,7 @@ class _Experiment:
         self._sae_rows: list[dict[str, Any]] = []
         self._latents: list[pd.DataFrame] = []
         self._sentences_left_out: list[str] = []
-        self._judged: set[tuple[Any, ...]] = set()
+        self._chosen_counts: list[int] = []
 
     # -- a cell
 
@@ -178,14 +179,11 @@ class _Experiment:
         names = self.names
         bank = read_bank(self.results / f"saes/{dataset}/{backbone}/k{k}/bank.json")
         tables = self._tables_of(cell)
-        for entry in bank.saes:
-            if entry.chosen:
-                self._judged.add((*cell, *entry.table_key))
-
         chosen = cells.chosen_saes(bank, names, tables.selection)
         unchosen = cells.best_reconstructing(bank, names, tables.metrics, chosen)
         saes = {**chosen, **unchosen}
         saes = {method: saes[method] for method in names.order(saes)}
+        self._chosen_counts.append(len(set(chosen) & set(names.tuned)))
         cell_payload = cells.cell_payload(
             bank, saes, names, tables.curves, tables.latents
         )
@@ -229,12 +227,15 @@ class _Experiment:
         self._highest_images.setdefault(dataset, []).extend(added.highest_images)
         self._latents += added.latents
 
-        self._note_methods_without_choice(cell, chosen, tables.metrics)
         # Of any method where there is no baseline.
         baseline_rows = tables.metrics
+        as_well = None
         if names.baselines:
             is_baseline = baseline_rows["method"] == names.baselines[0]
             baseline_rows = baseline_rows[is_baseline]
+            as_well = overview.reconstructs_as_well(
+                tables.selection, names.baselines[0]
+            )
         self._cell_rows.append(
             {
                 **dict(zip(CELL, cell, strict=True)),
@@ -242,6 +243,7 @@ class _Experiment:
                 "d": test.embeddings.shape[1],
                 "images": list(self.tests).index(dataset),
                 "saes": [sae.number for sae in shown],
+                "as_well": as_well,
                 "concepts": concepts is not None,
                 "where": facts,
                 "judge": added.judge,
@@ -330,23 +332,6 @@ class _Experiment:
             number, entry.method, coder, table, siblings, is_chosen=is_chosen
         )
 
-    def _note_methods_without_choice(
-        self, cell: Cell, chosen: Mapping[str, Sae], metrics: pd.DataFrame
-    ) -> None:
-        dataset, backbone, k = cell
-        trained = set(metrics["method"])
-        methods = [
-            method
-            for method in self.names.tuned
-            if method not in chosen and method in trained
-        ]
-        if methods:
-            labels = ", ".join(map(self.names.method, methods))
-            self._sentences_left_out.append(
-                f"{self.names.dataset(dataset)}, {self.names.backbone(backbone)}, "
-                f"k = {k}: no trial was acceptable of {labels}."
-            )
-
     def _read_concepts(
         self, dataset: str, backbone: str, test: Activations
     ) -> ShownConcepts | None:
@@ -422,27 +407,27 @@ class _Experiment:
         names = self.names
         metrics = self.tables.metrics
         tables = self.results / "tables"
-        means = read_table(tables / "front_means.parquet")
-        controls = read_table(tables / "front_controls.parquet")
-        imported = read_table(tables / "front_imported.parquet")
-        effects_by_cell = read_table(tables / "fronts.parquet")
-        effects = overview.effect_rows(effects_by_cell, self.places)
+        means = read_table(tables / "comparison.parquet")
+        by_cell = read_table(tables / "comparison_cells.parquet")
+        imported = read_table(tables / "comparison_imported.parquet")
         claims = files.read_parquet(self.results / "claims.parquet")
 
-        rule = leaderboards.read(self.results).made_by.fronts
-        front_metrics = fronts.of_protocol(metrics, rule)
-        points = fronts.validation_trials(front_metrics, rule)
-        failures = feasibility.explain(points, names, rule)
-        vertices, windows = overview.vertices_and_windows(
-            points, names, rule, self.places
-        )
-        start_views = start.views(self._latents, names, effects, self.cells)
+        which = []
+        measured = comparison.measured(means)
+        if measured:
+            which.append(comparison.which_saes(means))
+        if measured and DETECTION not in measured:
+            which.append(comparison.NO_DETECTION)
+        tuned = self.made_by.protocols.get("tuned")
+        start_views = start.views(self._latents, names, by_cell, self.cells)
         description = names.config["experiment"].get("description", "")
         backbones = dict.fromkeys(backbone for _, backbone, _ in self.cells)
         return Overview(
             experiment=names.experiment,
             description=printed(description),
-            answer=answer(means, controls, imported, claims, names, failures),
+            answer=answer(
+                means, by_cell, imported, claims, names, self.made_by.intervals
+            ),
             datasets=[
                 {"id": name, "label": names.dataset(name)} for name in self.tests
             ],
@@ -452,18 +437,22 @@ class _Experiment:
             methods=overview.methods(names),
             cells=self._cell_rows,
             saes=self._sae_rows,
-            fronts=vertices,
-            windows=windows,
-            outcomes=outcomes.heading(means),
-            leaderboard=overview.leaderboard_rows(means, controls, self.places),
+            first_cell=start.first_cell(
+                self._chosen_counts, by_cell, names, self.cells
+            ),
+            which=[sentence.replace("R2", "R²") for sentence in which],
+            comparison=overview.comparison_rows(means, self.places),
+            by_cell=overview.rows_by_cell(by_cell, self.places),
             claims=overview.claim_rows(claims),
-            effects=effects,
             start=[dataclasses.asdict(view) for view in start_views],
-            first_panel=start.first_panel(names, effects),
             latent_scores=self.extension_latent_scores,
             scores=overview.scores(self.extension_metrics),
             trials=overview.trials(
-                metrics, points, self._judged, self.places, self.extension_metrics
+                metrics,
+                self.tables.selection,
+                None if tuned is None else tuned["tuning"],
+                self.places,
+                self.extension_metrics,
             ),
             glossary={**paper_methods(names), **GLOSSARY},
             provenance=self._provenance(jobs),

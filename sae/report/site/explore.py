@@ -16,7 +16,6 @@ import pandas as pd
 from PIL import Image
 
 from sae.bank.plan import Method
-from sae.comparison import fronts
 from sae.comparison.scores import across_groups
 from sae.core import files, outputs, registry
 from sae.core.errors import UserError
@@ -536,8 +535,7 @@ def _overview(
         selected=True,
     )
     places = overview.Places([cell], methods)
-    no_points = pd.DataFrame(columns=[*fronts.TRIAL, "feasible"])
-    trials = overview.trials(metrics, no_points, set(), places)
+    trials = overview.trials(metrics, pd.DataFrame(), None, places)
     # There is no validation split, of which L0 is shown else.
     trials["l0"] = metrics["l0"]
 

@@ -2,8 +2,16 @@
 
 from sae.comparison import published
 from sae.comparison.intervals import IntervalRule
-from sae.report import outcomes
+from sae.comparison.scores import SCORES
+from sae.report import comparison
 from sae.report.names import Names
+from sae.scoring.choice import MARGIN, MOST_L0
+
+# Scores whose sentence in `sae.comparison.scores` is all that there is to say.
+_SCORES = (
+    *("detection_per_latent", "detection_per_activation", "detection_pixels"),
+    *("coverage", "usable", "effective", "nested", "copies"),
+)
 
 GLOSSARY = {
     "SAE": (
@@ -18,14 +26,12 @@ GLOSSARY = {
         "them."
     ),
     "detection": (
-        "A backbone of another family is shown a few images on which a latent fires, "
-        "and ranks the others by likeness: the AUC of those on which the latent fires, "
-        "0.5 by chance."
+        "A held-out encoder, a backbone of another family, is shown ten images on "
+        "which a latent fires, and ranks the others by likeness: the AUC of those on "
+        "which the latent fires, 0.5 by chance. Of an SAE it is the mean of two views "
+        "of all latents, per latent and per activation."
     ),
-    "detection by looks": (
-        "Detection with 8 x 8 pixels of each image in place of a backbone. It says how "
-        "much of detection takes no network to see."
-    ),
+    **{SCORES[name].label: SCORES[name].what for name in _SCORES},
     "R²": (
         "The share of the variance of the test embeddings that the SAE's "
         "reconstruction explains."
@@ -51,35 +57,34 @@ GLOSSARY = {
         "What a score comes to where nothing was learned, as with shuffled labels."
     ),
     "cell": "One dataset, backbone and k. Methods are compared within a cell.",
-    "front": (
-        "The best score that a method's trials reach at each R²: the upper hull of "
-        "their points."
-    ),
-    "window": (
-        "The range of R² just below the baseline's best, in which methods are "
-        "compared, so that none gains by reconstructing less. It ends where the "
-        "baseline's score is highest."
-    ),
+    "family": "Backbones of one kind of network and training.",
     "feasible": (
-        "A trial counts if it has no more active latents than the budget, and enough "
-        "of its latents fire."
+        f"A trial may be chosen if it ended well and its L0 is at most {MOST_L0:g} k."
+    ),
+    "reconstructs as well": (
+        f"A trial whose R² on validation is at least R* - {MARGIN:g}, where R* is the "
+        "best R² of the baseline's feasible trials."
+    ),
+    "chosen SAEs": (
+        "Of each method the trial that reconstructs as well and has the highest "
+        "detection on validation images, trained again with fresh seeds. Where no "
+        "held-out encoder sees the images it is the trial of the highest R²."
     ),
     "decoder cosine": (
         "How alike the directions of two latents are: 1 of the same, 0 of unrelated "
         "ones."
     ),
     "effect": (
-        "A method's front minus the baseline's, averaged over the window: chosen on "
-        "validation, measured on test."
+        "What a method's chosen SAEs have on test images, minus what the baseline's "
+        "have: every score of the same SAEs."
     ),
-    "outcome": (
+    "verdict": (
         "What is said of an effect. "
         + " ".join(
             f"{word[0].upper()}{word[1:]}: {when}."
-            for word, when in outcomes.meanings(IntervalRule()).items()
+            for word, when in comparison.meanings(IntervalRule()).items()
         )
     ),
-    "measured": "A latent is measured if it fires often enough for detection.",
     "control": (
         "An SAE that is not trained, or only in part. A score in which it is as high "
         "as a trained one says nothing about what was learned."

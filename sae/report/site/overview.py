@@ -5,7 +5,6 @@ methods and SAEs (:class:`Places`).
 """
 
 import ast
-import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,54 +12,25 @@ from typing import Any
 import pandas as pd
 from matplotlib.colors import to_hex
 
-from sae.comparison import fronts
-from sae.comparison.outcomes import headline
+from sae.comparison.effects import OUT_OF_REACH
 from sae.comparison.scores import COMPARED, SCORES, values
+from sae.comparison.verdicts import ALL_FAMILIES
 from sae.core import registry
-from sae.report import outcomes
-from sae.report.fronts import HEADLINE, SHOWN_CONTROLS
+from sae.report import comparison
 from sae.report.names import Names
 from sae.report.site.concepts import WORDS
 from sae.report.site.glossary import GLOSSARY
-from sae.scoring import front
-from sae.scoring.front import ENDPOINTS
+from sae.scoring.choice import DETECTION, ENDPOINTS, MARGIN, MS
 from sae.scoring.rows import CELL
+from sae.scoring.selection import rows_under
 
 KEY = [*CELL, "method", "trial", "seed"]
-# Columns of front_means.csv that the leaderboard shows, and those among them that it
-# does not show of a method that is out of reach.
-LEADERBOARD_COLUMNS = [
-    "score",
-    "front",
-    "width",
-    "level",
-    "effect",
-    "low",
-    "high",
-    "low_seeds",
-    "high_seeds",
-    "equal_r2",
-    "pairs",
-    "pairs_r2",
-    "up",
-    "cells",
-    "infeasible",
-    "out_of_reach",
-    "r2_difference",
-    "shortfall",
-    "gain",
-    "outcome",
-    "at_lower_r2",
-]
-MEANS = ["effect", "low", "high", "low_seeds", "high_seeds", "equal_r2", "pairs"]
-# Columns of fronts.csv that the site shows for each cell.
-EFFECT_COLUMNS = [
-    "score",
-    "effect",
-    "shortfall",
-    "gain",
-    "r2_difference",
-]
+# The scores that the comparison shows at first, in this order.
+MAIN = (
+    *(DETECTION, "detection_per_latent", "detection_per_activation", "coverage"),
+    *("usable", "effective", "nested", "copies", MS, "names_share", "concepts_match"),
+    *("probe_auc", "r2"),
+)
 
 Row = dict[str, Any]
 
@@ -78,13 +48,12 @@ class Overview:
         methods: Rows of :func:`methods`.
         cells: A row for each cell, with the SAEs that are shown.
         saes: A row for each SAE that is shown, with its scores.
-        fronts, windows: Of :func:`vertices_and_windows`.
-        outcomes: How the column of outcomes is headed
-            (:func:`sae.report.outcomes.heading`).
-        leaderboard: Rows of :func:`leaderboard_rows`.
+        first_cell: The cell that views open on (`cell`, its place), and by which
+            `rule` it was chosen (:func:`sae.report.site.start.first_cell`).
+        which: Sentences that say of which SAEs a row of `comparison` is.
+        comparison: Rows of :func:`comparison_rows`.
+        by_cell: Rows of :func:`rows_by_cell`.
         claims: Rows of :func:`claim_rows`.
-        effects: Rows of :func:`effect_rows`.
-        first_panel: Of :func:`sae.report.site.start.first_panel`.
         start: Rows of :func:`sae.report.site.start.views`.
         downloads: Rows of :func:`sae.report.site.downloads.write`.
         latent_scores: Of :func:`extension_latent_scores`.
@@ -103,13 +72,11 @@ class Overview:
     methods: list[Row] = field(default_factory=list)
     cells: list[Row] = field(default_factory=list)
     saes: list[Row] = field(default_factory=list)
-    fronts: list[Row] = field(default_factory=list)
-    windows: list[Row] = field(default_factory=list)
-    outcomes: str = "outcome"
-    leaderboard: list[Row] = field(default_factory=list)
+    first_cell: Row = field(default_factory=lambda: {"cell": 0, "rule": ""})
+    which: list[str] = field(default_factory=list)
+    comparison: list[Row] = field(default_factory=list)
+    by_cell: list[Row] = field(default_factory=list)
     claims: list[Row] = field(default_factory=list)
-    effects: list[Row] = field(default_factory=list)
-    first_panel: Row | None = None
     start: list[Row] = field(default_factory=list)
     downloads: list[Row] = field(default_factory=list)
     latent_scores: list[dict[str, str]] = field(default_factory=list)
@@ -146,14 +113,13 @@ class Places:
 
 
 def scores(extension_metrics: Mapping[str, str] = {}) -> list[Row]:
-    """Return what can be compared, and which of it methods are judged by.
+    """Return what can be compared: the main scores, the others, those of extensions.
 
     Args:
-        extension_metrics: {column: what it says}, of :func:`extension_metrics`; these
-            scores come last.
+        extension_metrics: {column: what it says}, of :func:`extension_metrics`.
     """
     rows = []
-    for name in COMPARED:
+    for name in dict.fromkeys([*MAIN, *COMPARED]):
         score = SCORES[name]
         row = {
             "id": name,
@@ -162,7 +128,7 @@ def scores(extension_metrics: Mapping[str, str] = {}) -> list[Row]:
             "better": score.better,
             "chance": score.chance,
             "endpoint": name in ENDPOINTS,
-            "judged": name in HEADLINE,
+            "main": name in MAIN,
         }
         rows.append(row)
     for column, sentence in extension_metrics.items():
@@ -173,7 +139,7 @@ def scores(extension_metrics: Mapping[str, str] = {}) -> list[Row]:
             "better": 1,
             "chance": None,
             "endpoint": False,
-            "judged": False,
+            "main": True,
         }
         rows.append(row)
     return rows
@@ -237,7 +203,7 @@ def extension_latent_scores(
         not have.
     """
     library_prefixes = ("ms", "detection", "purity", "n_active", "top_class", "spread")
-    no_scores = {*KEY, "split", "latent", "selected", *WORDS}
+    no_scores = {*KEY, "split", "latent", "selected", "copy_of", *WORDS}
     columns = [
         name
         for name in latents.select_dtypes("number")
@@ -252,7 +218,7 @@ def extension_latent_scores(
     ]
 
 
-# -- methods, trials and fronts
+# -- methods and trials
 
 
 def methods(names: Names) -> list[Row]:
@@ -274,8 +240,8 @@ def methods(names: Names) -> list[Row]:
 
 def trials(
     metrics: pd.DataFrame,
-    points: pd.DataFrame,
-    judged: set[tuple[Any, ...]],
+    selection: pd.DataFrame,
+    tuning_seed: int | None,
     places: Places,
     extension_columns: Iterable[str] = (),
 ) -> dict[str, Any]:
@@ -283,31 +249,27 @@ def trials(
 
     Args:
         metrics: Tidy metrics, MS across groups.
-        points: Of :func:`sae.comparison.fronts.validation_trials`.
-        judged: `KEY` of the SAEs that a protocol chose to be judged.
+        selection: selection.parquet.
+        tuning_seed: The seed of the trials of protocol `tuned`; None without it.
         places: The places of cells and methods.
         extension_columns: Columns of metrics in a user's folder.
     """
     saes = metrics.drop_duplicates(KEY)
     keys = list(saes[KEY].itertuples(index=False, name=None))
-    trial_keys = points[fronts.TRIAL].itertuples(index=False, name=None)
-    feasible_by_trial = dict(zip(trial_keys, points["feasible"], strict=True))
-
-    roles = []
-    for selected, key in zip(saes["selected"], keys, strict=True):
-        if selected:
-            roles.append("chosen")
-        else:
-            roles.append("judged" if key in judged else "trial")
+    feasible, roles = _choices_of_trials(selection, tuning_seed)
+    # Without protocol `tuned` what is chosen is what protocol `paper` chose.
+    of_paper = "paper's choice" if roles else "chosen"
 
     columns: dict[str, Any] = {
         **places.columns(saes),
         "trial": saes["trial"],
         "seed": saes["seed"],
         "status": saes["status"],
-        "role": roles,
-        # The key of a trial is that of an SAE without the seed.
-        "feasible": [feasible_by_trial.get(key[:-1]) for key in keys],
+        "role": [
+            roles.get(key) or (of_paper if selected else "trial")
+            for key, selected in zip(keys, saes["selected"], strict=True)
+        ],
+        "feasible": [feasible.get(key) for key in keys],
     }
     in_order = pd.MultiIndex.from_tuples(keys, names=KEY)
     extension_columns = list(extension_columns)
@@ -323,131 +285,137 @@ def trials(
     return columns
 
 
-def vertices_and_windows(
-    points: pd.DataFrame, names: Names, rule: fronts.FrontRule, places: Places
-) -> tuple[list[Row], list[Row]]:
-    """Return each method's vertices, and the windows in which fronts are read.
+def _choices_of_trials(
+    selection: pd.DataFrame, tuning_seed: int | None
+) -> tuple[dict[Any, bool], dict[Any, str]]:
+    """Return what protocol `tuned` says of SAEs: whether each trial is feasible; roles.
+
+    Both are by `KEY`. The role of the trial that was chosen is "chosen", of those that
+    trained again "fresh seed"; other SAEs have none.
+    """
+    feasible: dict[Any, bool] = {}
+    roles: dict[Any, str] = {}
+    if tuning_seed is None:
+        return feasible, roles
+    for row in rows_under(selection, "tuned").to_dict("records"):
+        trial = tuple(row[name] for name in KEY[:-1])
+        feasible[*trial, tuning_seed] = row["status"] != "not feasible"
+        if row["role"] == "chosen":
+            seeds = [int(seed) for seed in row["seeds"].split()]
+            roles |= {(*trial, seed): "fresh seed" for seed in seeds}
+            roles[*trial, tuning_seed] = row["status"]
+    return feasible, roles
+
+
+def reconstructs_as_well(selection: pd.DataFrame, baseline: str) -> float | None:
+    """Return the R^2 on validation from which on a trial reconstructs as well.
 
     Args:
-        points: Of :func:`sae.comparison.fronts.validation_trials`.
-        names: Which methods have fronts.
-        rule: Where fronts are read; the first width is shown.
-        places: The places of cells and methods.
-
-    Returns:
-        A row for each vertex, with its weight in the window (None without a window);
-        and a row for each window, that of the first baseline.
+        selection: The rows of one cell.
+        baseline: Whose best trial counts.
     """
-    vertices: list[Row] = []
-    windows: list[Row] = []
-    width = rule.widths[0]
-    for cell, cell_points in points.groupby(CELL, sort=False):
-        by_method = dict(iter(cell_points.groupby("method", sort=False)))
-        for score, method in itertools.product(ENDPOINTS, names.tuned):
-            if method not in by_method:
-                continue
-            baseline = fronts.root(method, names.tuned)
-            window = None
-            if baseline in by_method:
-                window = front.window(by_method[baseline], score, width)
-
-            about_front = {
-                "cell": places.cells[cell],
-                "score": score,
-                "method": places.methods[method],
-            }
-            for vertex in _weighed_vertices(by_method[method], score, window):
-                vertices.append({**about_front, **vertex})
-
-            if window is not None and method in names.baselines[:1]:
-                window_row = {
-                    "cell": places.cells[cell],
-                    "score": score,
-                    "from": max(window.low, window.floor),
-                    "best": window.high,
-                    "width": width,
-                }
-                windows.append(window_row)
-    return vertices, windows
-
-
-def _weighed_vertices(
-    points: pd.DataFrame, score: str, window: front.Window | None
-) -> list[Row]:
-    vertices = front.vertices(points, score)
-    weights: list[float | None] = [None] * len(vertices)
-    if window is not None and len(vertices):
-        own_window = window._replace(reach=front.reach(points))
-        r2 = vertices["r2"].to_numpy(float)
-        weights = front.weights(r2, own_window).tolist()
-    columns = zip(
-        vertices["r2"], vertices[score], weights, vertices["trial"], strict=True
-    )
-    return [
-        {"r2": r2, "value": value, "weight": weight, "trial": trial}
-        for r2, value, weight, trial in columns
-    ]
+    trials = rows_under(selection, "tuned")
+    bars = trials.loc[trials["method"] == baseline, "bar"].dropna()
+    return float(bars.iloc[0]) - MARGIN if len(bars) else None
 
 
 # -- tables
 
 
-def leaderboard_rows(
-    means: pd.DataFrame, controls: pd.DataFrame, places: Places
-) -> list[Row]:
-    """Return the rows of the leaderboard: methods, then the first controls.
+def comparison_rows(means: pd.DataFrame, places: Places) -> list[Row]:
+    """Return the rows of the comparison: baselines, then methods, then controls.
 
     Args:
-        means: front_means.csv.
-        controls: front_controls.csv.
+        means: comparison.parquet.
         places: The places of methods.
-    """
-    leaderboard = means[LEADERBOARD_COLUMNS].assign(
-        method=places.columns(means)["method"],
-        says=[outcomes.say(row) for row in means.to_dict("records")],
-    )
-    is_out_of_reach = [
-        outcomes.is_out_of_reach(row) for row in means.to_dict("records")
-    ]
-    leaderboard.loc[is_out_of_reach, MEANS] = None
-    rows = leaderboard.to_dict("records")
 
-    shown_controls = list(dict.fromkeys(controls["control"]))[:SHOWN_CONTROLS]
-    is_shown = controls["control"].isin(shown_controls)
-    control_rows = controls[is_shown].to_dict("records")
-    widths = list(dict.fromkeys(means["width"]))
-    for row in control_rows:
-        rows += [_control_row(row, width, places) for width in widths]
+    Returns:
+        A row for each method and family of backbones, and one for their mean; where
+        there is one family, that alone. `values` are a baseline's own scores; `effects`
+        what another method has beside it, `low` and `high` their intervals, `verdicts`
+        what is said of them.
+    """
+    if means["family"].nunique() == 2:  # One family and its mean are the same.
+        means = means[means["family"] == ALL_FAMILIES]
+    rows = []
+    for (baseline, family), of_baseline in means.groupby(
+        ["baseline", "family"], sort=False
+    ):
+        levels = of_baseline.drop_duplicates("score").set_index("score")["level"]
+        rows.append(
+            {
+                "method": places.methods[str(baseline)],
+                "family": family,
+                "values": levels.dropna().to_dict(),
+            }
+        )
+    in_order = means.sort_values("control", kind="stable")
+    for (method, family), of_method in in_order.groupby(
+        ["method", "family"], sort=False
+    ):
+        by_score = of_method.set_index("score")
+        effects = by_score.dropna(subset="effect")
+        intervals = effects.dropna(subset="low")
+        first = of_method.iloc[0]
+        rows.append(
+            {
+                "method": places.methods[str(method)],
+                "family": family,
+                "control": bool(first["control"]),
+                **{
+                    name: int(first[name])
+                    for name in ("cells", "datasets", "out_of_reach")
+                },
+                "up": by_score["up"].to_dict(),
+                "effects": effects["effect"].to_dict(),
+                "low": intervals["low"].to_dict(),
+                "high": intervals["high"].to_dict(),
+                "verdicts": _verdicts(by_score),
+            }
+        )
     return rows
 
 
-def _control_row(row: Row, width: float, places: Places) -> Row:
+def _verdicts(by_score: pd.DataFrame) -> dict[str, str]:
+    """Return {endpoint: its verdict in words}, of those that have one."""
     return {
-        "method": places.methods[row["control"]],
-        "score": row["score"],
-        "front": row["score"],
-        "width": width,
-        "level": row["baseline"],
-        "effect": row["difference"],
-        "low": row["low"],
-        "high": row["high"],
-        "outcome": None,
-        "says": "control, at its own R²",
+        score: comparison.say(row)
+        for score, row in by_score.to_dict("index").items()
+        if score in ENDPOINTS
+        and (isinstance(row["verdict"], str) or row["reason"] == OUT_OF_REACH)
     }
 
 
-def effect_rows(cells: pd.DataFrame, places: Places) -> list[Row]:
-    """Return each effect at the first width.
+def rows_by_cell(cells: pd.DataFrame, places: Places) -> list[Row]:
+    """Return what each method has in each cell, all scores of the same SAEs.
 
     Args:
-        cells: fronts.csv.
+        cells: comparison_cells.parquet.
         places: The places of cells and methods.
+
+    Returns:
+        A row for each cell and method: what was chosen (`trial`, `seeds`), or the
+        `reason` why it is out of reach and the `shortfall` of its R^2; `values`, means
+        over these seeds on test; `effects`, these minus the baseline's.
     """
-    first_width = headline(cells)
-    columns = places.columns(first_width)
-    for name in EFFECT_COLUMNS:
-        columns[name] = first_width[name]
-    return pd.DataFrame(columns).to_dict("records")
+    rows = []
+    for key, of_method in cells.groupby([*CELL, "method"], sort=False):
+        first = of_method.iloc[0]
+        by_score = of_method.set_index("score")
+        rows.append(
+            {
+                "cell": places.cells[key[:-1]],
+                "method": places.methods[key[-1]],
+                "control": bool(first["control"]),
+                **{
+                    name: first[name]
+                    for name in ("trial", "seeds", "reason", "shortfall")
+                },
+                "values": by_score["value"].dropna().to_dict(),
+                "effects": by_score["effect"].dropna().to_dict(),
+            }
+        )
+    return rows
 
 
 def claim_rows(claims: pd.DataFrame) -> list[Row]:

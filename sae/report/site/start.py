@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import quote
@@ -10,9 +10,11 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 
+from sae.comparison.published import signed
 from sae.comparison.scores import SCORES
 from sae.report.names import Names, printed
-from sae.scoring.front import ENDPOINTS
+from sae.scoring.choice import ENDPOINTS
+from sae.scoring.rows import CELL
 
 # Test images on which a latent fires, so that its scores rest on more than a few.
 OFTEN = 10
@@ -125,7 +127,7 @@ def address(view: str, *places: Any, **filters: Any) -> str:
 def views(
     tables: Sequence[pd.DataFrame],
     names: Names,
-    effects: Iterable[Mapping[str, Any]],
+    effects: pd.DataFrame,
     cells: Sequence[tuple[Any, ...]],
 ) -> list[View]:
     """Choose the views to start with: names, then extremes.
@@ -136,9 +138,8 @@ def views(
     Args:
         tables: Of :func:`latent_rows`, of each SAE that has a file.
         names: How methods are printed.
-        effects: Rows of :func:`sae.report.site.overview.effect_rows`.
+        effects: Of :func:`sae.comparison.effects.effects`.
         cells: The cells, in the order of the site.
-
     """
     if not tables:
         return []
@@ -155,12 +156,18 @@ def views(
 def _named_latents(
     latents: pd.DataFrame, names: Names, cells: Sequence[tuple[Any, ...]]
 ) -> list[View]:
-    """Return views of the latents with the most precise names, one a name."""
+    """Return views of the latents with the most precise names, one a name.
+
+    Those of SAEs that were made elsewhere come first.
+    """
     if "name" not in latents:
         return []
     named = latents[latents["name"].notna() & (latents["named_images"] >= CARD_IMAGES)]
+    named = named.assign(is_imported=named["method"].isin(names.imported))
     named = named.sort_values(
-        ["name_precision", "named_images"], ascending=False, kind="stable"
+        ["is_imported", "name_precision", "named_images"],
+        ascending=False,
+        kind="stable",
     )
     named = named.drop_duplicates("name")
     # Datasets take turns.
@@ -203,80 +210,80 @@ def first_compared(names: Names) -> str | None:
     return next(compared, None)
 
 
-def first_panel(
-    names: Names, effects: Iterable[Mapping[str, Any]]
-) -> dict[str, Any] | None:
-    """Choose the panel of fronts with which the site begins: an ordinary one.
+def first_cell(
+    chosen_counts: Sequence[int],
+    effects: pd.DataFrame,
+    names: Names,
+    cells: Sequence[tuple[Any, ...]],
+) -> dict[str, Any]:
+    """Choose the cell that views open on: an ordinary one, in which all is there.
 
-    It is the cell whose effect is the median of the first compared method's, in the
-    first endpoint that has effects; of an even number of cells the lower of the two in
-    the middle.
+    Of the cells in which most methods have a chosen SAE it is the one whose effect is
+    nearest to the median of all cells: the first compared method's, in the first
+    endpoint that has effects. Of two that are as near the first one counts.
 
     Args:
+        chosen_counts: By cell, how many methods have a chosen SAE.
+        effects: Of :func:`sae.comparison.effects.effects`.
         names: How methods are printed.
-        effects: Rows of :func:`sae.report.site.overview.effect_rows`.
+        cells: The cells, in the order of the site.
 
     Returns:
-        `cell`, the place of its cell in the site's list; `score`, which it shows
-        against R²; `rule`, by which the cell was chosen.
+        `cell`, its place among the cells; `rule`, by which it was chosen.
     """
+    most = max(chosen_counts)
+    is_candidate = np.array(chosen_counts) == most
     method = first_compared(names)
-    if method is None:
-        return None
-    place = names.order(names.methods).index(method)
     for score in ENDPOINTS:
-        rows = [
-            row
-            for row in effects
-            if row["method"] == place
-            and row["score"] == score
-            and not np.isnan(row["effect"])
-        ]
-        if rows:
-            rows = sorted(rows, key=lambda row: row["effect"])
-            median = rows[(len(rows) - 1) // 2]
-            label = names.method(method)
-            rule = "The only cell with an effect."
-            if len(rows) > 1:
-                rule = (
-                    f"Of {len(rows)} cells, this is the median by {label}'s effect in "
-                    f"{SCORES[score].label}."
-                )
-            return {"cell": median["cell"], "score": score, "rule": rule}
-    return None
+        by_cell = _effects_by_cell(effects, method, score, cells)
+        if not (is_candidate & ~np.isnan(by_cell)).any():
+            continue
+        median = np.nanmedian(by_cell)
+        distances = np.where(is_candidate, np.abs(by_cell - median), np.nan)
+        rule = "The only cell."
+        if len(cells) > 1:
+            rule = (
+                f"Views open on this cell: of those in which most methods have a chosen "
+                f"SAE ({is_candidate.sum()} of {len(cells)}) it has the effect of "
+                f"{names.method(str(method))} on {SCORES[score].label} that is nearest "
+                f"to the median ({signed(median)})."
+            )
+        return {"cell": int(np.nanargmin(distances)), "rule": rule}
+    rule = "Views open on the first cell in which most methods have a chosen SAE."
+    return {"cell": int(is_candidate.argmax()), "rule": rule}
+
+
+def _effects_by_cell(
+    effects: pd.DataFrame,
+    method: str | None,
+    score: str,
+    cells: Sequence[tuple[Any, ...]],
+) -> np.ndarray:
+    """Return a method's effect in each cell; NaN where there is none."""
+    rows = effects[(effects["method"] == method) & (effects["score"] == score)]
+    keys = rows[CELL].itertuples(index=False, name=None)
+    by_cell = dict(zip(keys, rows["effect"], strict=True))
+    return np.array([by_cell.get(cell, np.nan) for cell in cells], float)
 
 
 def _most_gaining_cell(
     method: str,
     cells_with_file: Collection[int],
     names: Names,
-    effects: Iterable[Mapping[str, Any]],
+    effects: pd.DataFrame,
     cells: Sequence[tuple[Any, ...]],
 ) -> list[View]:
-    place = names.order(names.methods).index(method)
-    method_effects = [
-        row
-        for row in effects
-        if row["method"] == place
-        and not np.isnan(row["effect"])
-        and row["cell"] in cells_with_file
-    ]
+    has_file = np.isin(np.arange(len(cells)), list(cells_with_file))
     # The first endpoint in which a cell gains decides.
     for score in ENDPOINTS:
-        of_score = [
-            row for row in method_effects if row["score"] == score and row["effect"] > 0
-        ]
-        if of_score:
-            best = max(of_score, key=lambda row: row["effect"])
+        by_cell = _effects_by_cell(effects, method, score, cells)
+        gains = np.where(has_file & (by_cell > 0), by_cell, 0)
+        if gains.any():
             label = names.method(method)
-            rule = (
-                f"The cell in which {label} gains most {SCORES[score].label} at the "
-                "same R²."
-            )
-            cell = cells[best["cell"]]
+            rule = f"The cell in which {label} gains most {SCORES[score].label}."
+            cell = cells[int(gains.argmax())]
             href = address("compare", *cell, a=names.tuned[method], b=method)
-            title = f"Where {label} helps most"
-            return [View(title, rule, href)]
+            return [View(f"Where {label} helps most", rule, href)]
     return []
 
 

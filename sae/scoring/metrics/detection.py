@@ -11,39 +11,51 @@ asked alike. docs/protocol.md says what is measured, and why. Of more than `MOST
 training images a seeded sample stands for all: whatever is read of training images, how
 often a latent fires on them included, is read of the sample.
 
-- `detection_auc`: the mean AUC over the latents that are measured;
-- `detection_auc_all`: the mean AUC over all latents; one that is not measured counts as
-  .5;
-- `detection_measured`: the share of the dictionary that is measured;
+A latent has an AUC if it fires often enough to be measured, and not on nearly all
+images. `detection` is the mean of two views of the whole dictionary:
+
+- `detection_per_latent`: the mean over all latents. One that is not measured counts as
+  .5. So does a copy (`sae.scoring.metrics._overlaps.find_copies`): of latents with
+  nearly the same decoder row, or the same training images, only the one counts that
+  fires on most training images.
+- `detection_per_activation`: the mean over all that fires on the split: of each latent
+  its AUC, .5 if it is not measured, weighted by the images on which it fires. A copy
+  counts as what it is, since it takes the place of another activation.
+
+Beside it:
+
+- `usable`: the share of the dictionary with an AUC of `USABLE` or more; no copies;
+- `detection_measured_auc`: the mean AUC over the latents that are measured;
+- `coverage`: the share of the dictionary that is measured;
 - curve `detection_by_frequency`: the mean AUC by the share of the images on which a
   latent fires, at the upper end of each of `FREQUENCY_BANDS`;
-- per latent `detection`, on test: its AUC.
-
-Where `kinds` has `random`, `detection_random_auc`, ... and per latent
-`detection_random` are these with random firing images in place of the highest.
+- per latent, on test: `detection`, its AUC, and `copy_of`, the latent that counts in
+  its place if it is a copy.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from pydantic import AfterValidator, Field
 from scipy.sparse import csc_matrix
 
-from sae.core.options import Count, FromExperiment, Seed, Share, distinct
+from sae.core.options import Count, FromExperiment, Seed, Share
 from sae.core.options import Options as Base
 from sae.data.store import rows_of
 from sae.models.inputs import unit_rows
 from sae.scoring.frequency import FREQUENCY_BANDS
+from sae.scoring.metrics._overlaps import find_copies
 from sae.scoring.subject import Curve, PerLatent, Scores, Subject
 
-VERSION = 1
+VERSION = 2
 STAGE = "score"
 SPLITS = ("val", "test")
 READS = ("train", "others")
-# The AUC by chance, which a latent counts as that is not measured.
+# The AUC by chance, which a latent counts as that is not measured, or is a copy.
 CHANCE = 0.5
+# The AUC from which on a latent is usable.
+USABLE = 0.8
 # Images, and latents, that are looked at at once.
 CHUNK = 16_384
 LATENTS = 256
@@ -69,27 +81,17 @@ class Options(Base):
     """Options say what a judge is shown, and which latents are measured."""
 
     shown: Count = 10
-    """Images on which the latent fires, and as many on which it does not."""
-    kinds: Annotated[
-        list[Literal["highest", "random"]],
-        Field(min_length=1),
-        AfterValidator(distinct),
-    ] = Field(
-        ["highest"],
-        description="Which firing images are shown: those of highest activation, or "
-        "random ones; of each group one at most.",
-    )
+    """Images on which the latent fires most, of each group one at most, and as many on
+    which it does not fire."""
     draws: Count = 5
     """Draws of the images on which the latent does not fire; scores are their mean."""
     seed: Seed = 0
-    """The seed of these draws, and of random firing images."""
+    """The seed of these draws."""
     least_train: Count = 20
     """Training images on which a latent has to fire to be measured."""
-    least_test: Count = Field(
-        5,
-        description="Test images on which a latent has to fire to be measured; on "
-        "validation in proportion to its size, but 2 at least.",
-    )
+    least_test: Count = 5
+    """Test images on which a latent has to fire to be measured; on validation in
+    proportion to its size, but 2 at least."""
     most: Share = 0.5
     """The largest share of the training images on which a measured latent fires."""
     families: Annotated[dict[str, str] | None, FromExperiment("families")] = None
@@ -102,9 +104,41 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
     Returns:
         Nothing where no backbone of another family sees the SAE's images.
     """
+    auc = latent_aucs(subject, split, options)
+    if auc is None:
+        return {}
+    of_sae = summarise(subject, split, auc)
+    is_measured = ~np.isnan(auc)
+    firing_share = subject.firing_counts(split) / len(subject.embeddings(split))
+    scores: Scores = {
+        **of_sae,
+        "detection_measured_auc": auc[is_measured].mean()
+        if is_measured.any()
+        else np.nan,
+        "coverage": is_measured.mean(),
+        "detection_by_frequency": mean_by_frequency(auc, firing_share),
+    }
+    if split == "test":
+        latents = range(subject.coder.m)
+        copy_of = copies_of(subject)
+        scores["detection"] = PerLatent(auc, of_sae["detection"])
+        scores["copy_of"] = PerLatent(
+            [None if copy_of[j] == j else int(copy_of[j]) for j in latents]
+        )
+    return scores
+
+
+def latent_aucs(
+    subject: Subject, split: str, options: Options
+) -> Float[np.ndarray, " latents"] | None:
+    """Return the AUC of each latent, NaN of one that is not measured.
+
+    Returns:
+        None where no backbone of another family sees the SAE's images.
+    """
     judges = judges_by_family(subject, options.families or {})
     if not judges:
-        return {}
+        return None
 
     train_images = subject.splits["train"].draw_rows(MOST_TRAIN)
     train_codes = subject.codes("train", MOST_TRAIN).by_latent()
@@ -114,29 +148,67 @@ def score(subject: Subject, split: str, options: Options) -> Scores:
 
     measured = measured_latents(train_codes, split_codes, split, options)
     measured_codes = split_codes[:, measured]
-    firing_share = np.diff(measured_codes.indptr) / measured_codes.shape[0]
+    draws = choose_shown_images(train_codes, measured, train_groups, options)
+    auc_by_family = []
+    for judges_of_family in judges.values():
+        auc_by_judge = [
+            judge_latents(subject, split, judge, train_images, draws, measured_codes)
+            for judge in judges_of_family
+        ]
+        auc_by_family.append(np.mean(auc_by_judge, axis=0))
+    auc = np.full(subject.coder.m, np.nan)
+    auc[measured] = np.mean(auc_by_family, axis=0)
+    return auc
 
-    scores: Scores = {}
-    for kind in options.kinds:
-        draws = choose_shown_images(train_codes, measured, kind, train_groups, options)
-        auc_by_family = []
-        for judges_of_family in judges.values():
-            auc_by_judge = [
-                judge_latents(
-                    subject, split, judge, train_images, draws, measured_codes
-                )
-                for judge in judges_of_family
-            ]
-            auc_by_family.append(np.mean(auc_by_judge, axis=0))
-        auc = np.mean(auc_by_family, axis=0)
 
-        name = "detection" if kind == "highest" else "detection_random"
-        scores.update(summarise(name, auc, firing_share, subject.coder.m))
-        if split == "test":
-            auc_of_latent = np.full(subject.coder.m, np.nan)
-            auc_of_latent[measured] = auc
-            scores[name] = PerLatent(auc_of_latent)
-    return scores
+def copies_of(subject: Subject) -> Int[np.ndarray, " latents"]:
+    """Return the latent of which each is a copy, itself where it is none."""
+    return subject.once(
+        ("copies", MOST_TRAIN),
+        lambda: find_copies(
+            subject.coder.W_dec.detach().cpu().numpy(),
+            subject.codes("train", MOST_TRAIN).by_latent(),
+        ),
+    )
+
+
+def summarise(
+    subject: Subject, split: str, auc: Float[np.ndarray, " latents"]
+) -> dict[str, float]:
+    """Return detection, its two views, and the share of usable latents.
+
+    Args:
+        auc: of each latent, NaN of one that is not measured.
+    """
+    above_chance = np.where(np.isnan(auc), 0, auc - CHANCE)
+    counts = subject.firing_counts(split)
+    firing_total = max(1, counts.sum())
+    per_activation = CHANCE + (above_chance * counts).sum() / firing_total
+
+    is_copy = copies_of(subject) != np.arange(len(auc))
+    per_latent = CHANCE + np.where(is_copy, 0, above_chance).mean()
+    return {
+        "detection": (per_latent + per_activation) / 2,
+        "detection_per_latent": per_latent,
+        "detection_per_activation": per_activation,
+        "usable": ((auc >= USABLE) & ~is_copy).mean(),
+    }
+
+
+def mean_by_frequency(
+    auc: Float[np.ndarray, " latents"], firing_share: Float[np.ndarray, " latents"]
+) -> Curve:
+    """Return the mean AUC of the measured latents in each of `FREQUENCY_BANDS`.
+
+    Args:
+        firing_share: the share of the split's images on which each latent fires.
+    """
+    band = np.searchsorted(FREQUENCY_BANDS, firing_share)
+    means = []
+    for number in range(len(FREQUENCY_BANDS)):
+        in_band = auc[(band == number) & ~np.isnan(auc)]
+        means.append(in_band.mean() if len(in_band) else np.nan)
+    return Curve(FREQUENCY_BANDS, means)
 
 
 def judges_by_family(
@@ -179,7 +251,8 @@ def measured_latents(
 
     often_on_train = fires_on_train >= options.least_train
     often_on_split = fires_on_split >= least_on_split
-    rare_on_train = fires_on_train <= options.most * train_count
+    most_on_train = min(options.most * train_count, train_count - 1)
+    rare_on_train = fires_on_train <= most_on_train
     silent_somewhere = fires_on_split < split_count
     return np.flatnonzero(
         often_on_train & often_on_split & rare_on_train & silent_somewhere
@@ -189,7 +262,6 @@ def measured_latents(
 def choose_shown_images(
     train_codes: Float[csc_matrix, "train_images latents"],
     latents: Int[np.ndarray, " measured"],
-    kind: str,
     groups: np.ndarray | None,
     options: Options,
 ) -> list[ShownImages]:
@@ -198,36 +270,26 @@ def choose_shown_images(
     Args:
         train_codes: activations on the training images.
         latents: the columns to choose images for.
-        kind: "highest" shows the images of highest activation, "random" any firing
-            ones.
         groups: (train_images,) the group of each image. Of the firing images of a group
             one is shown at most; silent images are not limited. With None each image is
             a group of its own.
         options: how many images, and how many draws.
 
     Returns:
-        The images of each draw.
+        The images of each draw; those on which a latent fires are always the same.
     """
-    image_count = train_codes.shape[0]
     if groups is not None:
         # Each latent sorts them, and numbers sort faster than names.
         groups = np.unique(groups, return_inverse=True)[1]
-    firing_images: list[np.ndarray] = []
+    firing_images = [
+        first_of_each_group(images, -activations, groups, options.shown)
+        for images, activations in columns(train_codes, latents)
+    ]
     draws: list[ShownImages] = []
     for draw in range(options.draws):
         # A draw is the same for every SAE, so that all are judged on the same images.
         generator = np.random.default_rng([options.seed, draw])
-        random_rank = generator.permutation(image_count)
-        in_random_order = np.argsort(random_rank)
-
-        # The images of highest activation are the same in every draw.
-        if draw == 0 or kind == "random":
-            firing_images = []
-            for images, activations in columns(train_codes, latents):
-                rank = -activations if kind == "highest" else random_rank[images]
-                chosen = first_of_each_group(images, rank, groups, options.shown)
-                firing_images.append(chosen)
-
+        in_random_order = np.argsort(generator.permutation(train_codes.shape[0]))
         silent_images = [
             first_silent(in_random_order, images, options.shown)
             for images, _ in columns(train_codes, latents)
@@ -266,10 +328,8 @@ def judge_latents(
     for shown in draws:
         for start in range(0, len(auc), LATENTS):
             part = slice(start, start + LATENTS)
-            pairs = zip(shown.firing[part], shown.silent[part], strict=True)
-            difference = np.array(
-                [mean(train, firing) - mean(train, silent) for firing, silent in pairs]
-            )
+            difference = means(train, shown.firing[part])
+            difference -= means(train, shown.silent[part])
             # Nothing is centred here: it would change neither a difference of means nor
             # the order of images.
             directions = (difference @ axes).astype(np.float32)
@@ -277,37 +337,15 @@ def judge_latents(
     return auc
 
 
-def summarise(
-    name: str,
-    auc: Float[np.ndarray, " measured"],
-    firing_share: Float[np.ndarray, " measured"],
-    latent_count: int,
-) -> Scores:
-    """Return the columns and the curve of one kind of shown images.
-
-    Args:
-        name: what the columns begin with.
-        firing_share: the share of the split's images on which each latent fires.
-        latent_count: all latents of the dictionary.
-    """
-    band = np.searchsorted(FREQUENCY_BANDS, firing_share)
-    mean_by_band = []
-    for number in range(len(FREQUENCY_BANDS)):
-        in_band = band == number
-        mean_by_band.append(auc[in_band].mean() if in_band.any() else np.nan)
-    return {
-        f"{name}_auc": auc.mean() if len(auc) else np.nan,
-        f"{name}_measured": len(auc) / latent_count,
-        f"{name}_auc_all": CHANCE + (auc - CHANCE).sum() / latent_count,
-        f"{name}_by_frequency": Curve(FREQUENCY_BANDS, mean_by_band),
-    }
-
-
-def mean(
-    embeddings: Float[np.ndarray, "images dim"], images: Int[np.ndarray, " shown"]
-) -> Float[np.ndarray, " dim"]:
-    """Return the mean of some images' embeddings at unit norm."""
-    return unit_rows(embeddings[np.sort(images)]).mean(axis=0)
+def means(
+    embeddings: Float[np.ndarray, "images dim"],
+    images_by_latent: list[Int[np.ndarray, " shown"]],
+) -> Float[np.ndarray, "latents dim"]:
+    """Return the mean of each latent's images, their embeddings at unit norm."""
+    counts = np.array([len(images) for images in images_by_latent])
+    rows = unit_rows(embeddings[np.concatenate(images_by_latent)])
+    starts = np.cumsum(counts) - counts
+    return np.add.reduceat(rows, starts, axis=0) / counts[:, None]
 
 
 def whitening(

@@ -322,7 +322,10 @@ HOSTILES = [f"{HOSTILE}.png", f"{ARABIC}.png", f"{LONG}.png"]
 def trials(
     rng: np.random.Generator, cells: list[dict], scored: list[list[str]]
 ) -> dict[str, list]:
-    """Draw eight trials of each method and cell: one diverged, one is not feasible.
+    """Draw eight trials of each method and cell.
+
+    The first one was chosen, one is not feasible, and one diverged. A control has one
+    SAE, among which nothing is chosen.
 
     Args:
         rng: The source of randomness.
@@ -335,7 +338,8 @@ def trials(
     rows: list[dict[str, Any]] = []
     for cell, scores_of_cell in enumerate(scored):
         for method in range(len(METHODS)):
-            for trial in range(8):
+            control = METHODS[method]["control"]
+            for trial in range(1 if control else 8):
                 diverged = trial == 7
                 r2 = None if diverged else round(float(rng.uniform(0.5, 0.7)), 4)
                 row: dict[str, Any] = {
@@ -343,16 +347,16 @@ def trials(
                     "method": method,
                     "trial": f"lr{trial}",
                     "seed": 0,
-                    "role": "trial",
+                    "role": "chosen" if trial == 0 else "trial",
                     "status": "diverged" if diverged else "ok",
-                    "feasible": trial < 6,
+                    "feasible": None if control else trial < 6,
                     "l0": float(cells[cell]["k"]),
                     "dead": int(rng.integers(0, 9)),
                     "firing": 0.95,
                     "r2_val": r2,
                     "r2_test": r2,
                 }
-                for score in ("ms", "detection_auc"):
+                for score in ("ms", "detection"):
                     value = None
                     if score in scores_of_cell and not diverged:
                         value = round(float(rng.uniform(0.3, 0.8)), 4)
@@ -360,37 +364,6 @@ def trials(
                     row[f"{score}_test"] = value
                 rows.append(row)
     return {key: [row[key] for row in rows] for key in rows[0]}
-
-
-def hull(
-    trials: dict[str, list], cell: int, method: int, score: str
-) -> list[dict[str, Any]]:
-    """Return vertices that are enough like a front's.
-
-    Each is a trial; from one to the next R² falls and the score rises.
-    """
-    rows = [
-        row
-        for row, cell_of_row in enumerate(trials["cell"])
-        if cell_of_row == cell
-        and trials["method"][row] == method
-        and trials["feasible"][row]
-        and trials[f"{score}_val"][row] is not None
-    ]
-    vertices: list[dict[str, Any]] = []
-    for row in sorted(rows, key=lambda row: -trials["r2_val"][row]):
-        value = trials[f"{score}_val"][row]
-        if not vertices or value > vertices[-1]["value"]:
-            vertex = {
-                "cell": cell,
-                "method": method,
-                "score": score,
-                "r2": trials["r2_val"][row],
-                "value": value,
-                "weight": 0.5 if len(vertices) < 2 else 0,
-            }
-            vertices.append(vertex)
-    return vertices
 
 
 def overview(
@@ -413,16 +386,16 @@ def overview(
             "better": 1,
             "chance": None,
             "endpoint": True,
-            "judged": True,
+            "main": True,
         },
         {
-            "id": "detection_auc",
+            "id": "detection",
             "label": "detection",
             "what": "An AUC.",
             "better": 1,
             "chance": 0.5,
             "endpoint": True,
-            "judged": True,
+            "main": True,
         },
         {
             "id": "dead",
@@ -431,7 +404,7 @@ def overview(
             "better": -1,
             "chance": None,
             "endpoint": False,
-            "judged": False,
+            "main": False,
         },
     ]
     payload: dict[str, Any] = {
@@ -453,11 +426,11 @@ def overview(
         "saes": saes,
         "scores": scores,
         "trials": {},
-        "fronts": [],
-        "windows": [],
-        "leaderboard": [],
+        "first_cell": {"cell": 0, "rule": ""},
+        "which": [],
+        "comparison": [],
+        "by_cell": [],
         "claims": [],
-        "effects": [],
         "start": [],
         "glossary": {
             "MS": "How alike the images of a latent are.",
@@ -476,111 +449,77 @@ def overview(
         },
         "downloads": [],
         "latent_scores": [],
-        "first_panel": None,
     }
     if not compared:
         return payload
-    payload["trials"] = trials(rng, cells, [["ms", "detection_auc"], ["ms"]])
-    payload["fronts"] = [
-        vertex
-        for cell, scores_of_cell in enumerate((["ms", "detection_auc"], ["ms"]))
-        for method in (0, 1)
-        for score in scores_of_cell
-        for vertex in hull(payload["trials"], cell, method, score)
-    ]
-    payload["windows"] = []
-    for cell, score in ((0, "ms"), (0, "detection_auc"), (1, "ms")):
-        of_baseline = [
-            vertex["r2"]
-            for vertex in payload["fronts"]
-            if (vertex["cell"], vertex["method"], vertex["score"]) == (cell, 0, score)
-        ]
-        best = max(of_baseline)
-        window = {
-            "cell": cell,
-            "score": score,
-            "from": best - 0.01,
-            "best": best,
-            "width": 0.01,
-        }
-        payload["windows"].append(window)
-    row = {
+    payload["trials"] = trials(rng, cells, [["ms", "detection"], ["ms"]])
+    payload["which"] = ["Each row is of one set of SAEs."]
+    of_mean = {
         "method": 1,
-        "width": 0.01,
-        "low_seeds": None,
-        "high_seeds": None,
-        "up": 2,
+        "family": "mean",
+        "control": False,
         "cells": 2,
-        "infeasible": 0,
-        "level": 0.5,
-        "r2_difference": -0.001,
-        "shortfall": 0.0,
-        "at_lower_r2": False,
+        "datasets": 6,
+        "out_of_reach": 1,
+        "up": {"detection": 2, "ms": 0},
+        "effects": {"detection": 0.012, "ms": -0.003, "r2": -0.012, "dead": 1.0},
+        "low": {"detection": 0.004, "ms": -0.02},
+        "high": {"detection": 0.02, "ms": 0.014},
+        "verdicts": {
+            "detection": "better",
+            "ms": "inconclusive: a loss of .02 to a gain of .014",
+        },
     }
-    leaderboard = [
-        row
-        | {
-            "score": "ms",
-            "effect": 0.012,
-            "low": 0.004,
-            "high": 0.02,
-            "outcome": "better",
-            "says": "better",
+    of_family = {
+        **of_mean,
+        "family": f"family {HOSTILE}",
+        "effects": {"detection": 0.02, "ms": 0.001, "r2": -0.001},
+        "verdicts": {},
+    }
+    payload["comparison"] = [
+        {
+            "method": 0,
+            "family": "mean",
+            "values": {"detection": 0.7, "ms": 0.5, "r2": 0.6, "dead": 3.0},
         },
-        row
-        | {
-            "score": "detection_auc",
-            "effect": -0.003,
-            "low": -0.02,
-            "high": 0.014,
-            "outcome": "inconclusive",
-            "says": "inconclusive: a loss of .02 to a gain of .014",
-        },
-        row
-        | {
-            "score": "dead",
-            "effect": 1.0,
-            "low": None,
-            "high": None,
-            "outcome": None,
-            "says": "-",
-        },
-        row
-        | {
-            "score": "ms",
-            "width": 0.02,
-            "effect": 0.015,
-            "low": 0.001,
-            "high": 0.03,
-            "outcome": "better",
-            "says": "better",
+        of_family,
+        of_mean,
+        # A control beside them, at its own R².
+        {
+            **of_mean,
+            "method": 2,
+            "control": True,
+            "out_of_reach": 0,
+            "effects": {"detection": -0.1, "r2": -0.5},
+            "low": {},
+            "high": {},
+            "verdicts": {},
         },
     ]
-    other_readings = {
-        "equal_r2": 0.01,
-        "pairs": None,
-        "pairs_r2": None,
-        "out_of_reach": 0,
+    chosen = {
+        "cell": 0,
+        "method": 0,
+        "control": False,
+        "trial": "lr0",
+        "seeds": "3 4 5",
+        "reason": None,
+        "shortfall": None,
+        "values": {"detection": 0.7, "r2": 0.6},
+        "effects": {},
     }
-    payload["outcomes"] = "outcome on these datasets"
-    payload["leaderboard"] = [
-        {**row_of_leaderboard, "front": row_of_leaderboard["score"], **other_readings}
-        for row_of_leaderboard in leaderboard
+    payload["by_cell"] = [
+        chosen,
+        {
+            **chosen,
+            "method": 1,
+            "trial": None,
+            "seeds": None,
+            "reason": "reconstructs less",
+            "shortfall": 0.02,
+            "values": {},
+        },
+        {**chosen, "method": 2, "control": True, "effects": {"detection": -0.1}},
     ]
-    # A control beside them, at its own R².
-    scale = {
-        "method": 2,
-        "score": "ms",
-        "front": "ms",
-        "width": 0.01,
-        "level": 0.5,
-        "effect": -0.1,
-        "low": -0.2,
-        "high": None,
-        "outcome": None,
-        "says": "control, at its own R²",
-    }
-    payload["leaderboard"].append(scale)
     claim = {
         "measured": 0.007,
         "low": 0.002,
@@ -635,13 +574,14 @@ def overview(
             "strips": [],
         },
     ]
-    payload["first_panel"] = {"cell": 0, "score": "ms", "rule": f"The first. {HOSTILE}"}
+    payload["first_cell"] = {"cell": 0, "rule": f"The nearest. {HOSTILE}"}
     payload["downloads"] = [
         {
-            "title": f"Fronts {HOSTILE}",
+            "name": "effects",
+            "title": f"Effects {HOSTILE}",
             "kind": "figure",
             "caption": LONG,
-            "files": [{"label": "PNG", "href": "files/a.png"}],
+            "files": [{"label": "SVG", "href": "files/a.svg"}],
         },
         {
             "title": "Metrics",
@@ -764,6 +704,7 @@ def write(
             "m": m,
             "d": 16,
             "images": 0,
+            "as_well": 0.6,
             "saes": [0, 1],
             "concepts": True,
             "where": {
@@ -806,7 +747,7 @@ def write(
             "scores": {
                 "r2": 0.6 + n / 100,
                 "ms": 0.5,
-                "detection_auc": None if cell else 0.7,
+                "detection": None if cell else 0.7,
             },
             "chosen": n != 1,
             "where": "exact" if n == 0 else None,
@@ -833,7 +774,8 @@ def write(
         put(folder, f"cells/{cell}", detail(rng))
     pictures(folder, 0, rng, images, classes, thumbnails)
     (folder / "files").mkdir(exist_ok=True)
-    Image.new("RGB", (40, 30), "#336699").save(folder / "files/a.png")
+    svg = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 4 3"/>'
+    (folder / "files/a.svg").write_text(svg)
     (folder / "files/a.csv").write_text("a,b\n1,2\n")
     shell(
         folder,

@@ -212,12 +212,23 @@ def test_narrow_pages_do_not_scroll_sideways(visit):
 def test_numbers_are_the_data(visit, site):
     _, held = site
     page = visit()
-    assert column(page, "Leaderboard", 3) == ["0.500"] * 3
-    assert column(page, "Leaderboard", 4) == ["+0.012", "-0.100", "-0.003"]
-    assert "control, at its own R²" in column(page, "Leaderboard", 6)
-    assert column(page, "SAEs", 6) == ["0.600", "0.610", "0.620", "0.100"]
-    # A control may have more latents than the cell's m.
-    assert column(page, "SAEs", 5)[-1] == "48 of 96"
+    assert column(page, "Comparison", 2) == [
+        *("mean", f"family {sample.HOSTILE}", "mean", "mean")
+    ]
+    ms = column(page, "Comparison", 3)
+    detection = column(page, "Comparison", 4)
+    assert detection[0] == "0.700" and detection[1].startswith("+0.020")
+    of_mean = ["+0.012", "[+0.004, +0.020]", "better"]
+    assert detection[2].split("\n") == of_mean
+    assert "inconclusive\na loss of .02 to a gain of .014" in ms[2]
+    # The control has no MS here, and its R² is not marked.
+    assert (detection[3], ms[3]) == ("-0.100", "–")
+    assert column(page, "Comparison", 5) == ["0.600", "-0.001", "-0.012 !", "-0.500"]
+    assert column(page, "Comparison", 6)[2:] == ["0 of 2\n1 out of reach", "0 of 2"]
+    # Means over seeds where methods are compared, with the difference from the
+    # baseline; of what is out of reach the scores of the SAE that is shown.
+    assert column(page, "SAEs", 7) == ["0.700", "0.700", "–", "0.700\n-0.100"]
+    assert column(page, "SAEs", 5) == ["0.600", "0.610", "0.620", "0.600"]
     assert [item.inner_text() for item in page.locator(".claim .badge").all()] == [
         "holds ?",
         "not shown",
@@ -274,7 +285,7 @@ def test_a_picture_in_the_last_row_of_a_sheet_is_loaded(visit):
 
 
 def test_what_was_not_chosen_says_so(visit):
-    said = "reached the baseline's R² here, so none was chosen"
+    said = "reconstructs as well as the baseline's best here, so none was chosen"
     page = visit(f"#/cell/{CELL}")
     assert said in page.locator(".notice").first.inner_text()
     go(page, f"#/latents/{CELL}/topk")
@@ -282,7 +293,7 @@ def test_what_was_not_chosen_says_so(visit):
     go(page, f"#/latents/{CELL}/{SECOND}")
     assert said in page.locator("main").inner_text()
     go(page, "#/")
-    assert "not chosen" in page.locator('table[aria-label="SAEs"]').inner_text()
+    assert "out of reach" in page.locator('table[aria-label="SAEs"]').inner_text()
     # An address of what is not there is not blamed on the folder.
     go(page, f"#/latents/{CELL}/nobody")
     text = page.locator("main").inner_text()
@@ -467,6 +478,10 @@ def test_sorting_and_filters_of_latents(visit):
     other = visit(page.url.split("index.html")[1])
     assert column(other, "Latents", 1) == column(page, "Latents", 1)
     page.get_by_label("Show").select_option("all")
+    page.get_by_label("Names").select_option("with a name")
+    named = {str(latent) for latent in range(sample.NAMED)}
+    assert "named=1" in page.url and set(column(page, "Latents", 1)) == named
+    page.get_by_label("Names").select_option("any or none")
     page.get_by_label("Number, class or concept").fill("7")
     assert column(page, "Latents", 1) == ["7"]
 
@@ -744,20 +759,16 @@ def test_axe_reports_nothing(visit, scheme, width):
     assert found == {}, json.dumps(found, indent=1)
 
 
-def test_the_overview_begins_with_words_then_fronts_names_and_extremes(visit):
+def test_the_overview_begins_with_words_then_effects_names_and_extremes(visit):
     page = visit()
-    first = page.locator("main .first")
-    assert first.locator("svg path.line").count() == 2  # A front of each method.
-    answer_is_before_fronts = """() => {
-      const [answer, fronts] = ["main .answer", "main .first svg"].map(
-        (selector) => document.querySelector(selector));
-      return Boolean(answer.compareDocumentPosition(fronts)
-        & Node.DOCUMENT_POSITION_FOLLOWING);
-    }"""
-    assert page.evaluate(answer_is_before_fronts)
+    first = page.locator("main .first > *")
+    assert first.evaluate_all("(all) => all.map(({ className }) => className)") == [
+        *("answer", "forest")
+    ]
+    assert sample.LONG.strip() in first.nth(1).inner_text()  # Its caption.
     headings = page.locator("main h2").all_inner_texts()
     assert headings[:2] == ["Latents with a name", "Extremes"]
-    assert "The first. " + sample.HOSTILE in first.inner_text()
+    assert "The nearest. " + sample.HOSTILE in page.locator("main").inner_text()
     page.wait_for_selector(".gained .strip img")
     strips = page.locator(".gained .strip")
     # The latent's, then its match's; an image without a thumbnail is left out.
@@ -767,14 +778,48 @@ def test_the_overview_begins_with_words_then_fronts_names_and_extremes(visit):
     assert page.locator(".cards .strip li").count() == 2
 
 
-def test_what_the_leaderboard_shows_stands_in_the_address(visit):
+def test_what_the_comparison_shows_stands_in_the_address(visit):
     page = visit()
+    heads = page.locator('table[aria-label="Comparison"] thead')
+    assert "dead latents" not in heads.inner_text()
     page.select_option("label:has-text('Scores') select", label="all")
     assert "scores=all" in page.evaluate("location.hash")
-    labels = column(page, "Leaderboard", 2)
     page.reload()
     settled(page)
-    assert column(page, "Leaderboard", 2) == labels and "dead latents" in labels
+    assert "dead latents" in heads.inner_text()
+
+
+def test_trials_are_shaded_where_they_reconstruct_as_well_and_ringed_if_chosen(
+    visit, site
+):
+    page = visit(VIEWS["cell"])
+    chart = page.locator("section", has_text="Trials: scores against R²").locator("svg")
+    chart = chart.locator("visible=true").nth(3)  # After those of the legend.
+    assert chart.locator("rect.band").count() == 1
+    trials = site[1]["overview"]["trials"]
+    in_axes = [
+        row
+        for row, role in enumerate(trials["role"])
+        if role == "chosen" and trials["cell"][row] == 0 and trials["feasible"][row]
+    ]
+    assert chart.locator("circle.hollow").count() == len(in_axes) == 2
+    methods = column(page, "SAEs of this cell", 1)
+    assert "out of reach: reconstructs less, by 0.020 of R²" in methods[1]
+    assert column(page, "SAEs of this cell", 3) == ["3 4 5", "0", "3 4 5"]
+    # A control may have more latents than the cell's m.
+    assert column(page, "SAEs of this cell", 4)[-1] == "48 of 96"
+
+
+def test_views_open_on_the_cell_that_the_overview_says(visit, tmp_path):
+    held = sample.write(tmp_path)["overview"]
+    held["first_cell"]["cell"] = 1
+    sample.put(tmp_path, "overview", held)
+    page = visit("#/cell", folder=tmp_path)
+    picker = page.get_by_role("combobox", name="k", exact=True)
+    assert picker.input_value() == "8"
+    # A view that has nothing of it opens on the first cell of which it has something.
+    go(page, "#/compare")
+    assert picker.input_value() == "4"
 
 
 def test_arrow_keys_turn_latents(visit):

@@ -7,15 +7,20 @@ import re
 
 import numpy as np
 import pandas as pd
+import pytest
 from report.site import sample
 
 from sae.bank.read import Bank
 from sae.bank.sae import Sae
+from sae.comparison import verdicts
+from sae.comparison.effects import COLUMNS
+from sae.comparison.intervals import IntervalRule
 from sae.core import registry
 from sae.report.names import MARKERS, Names
 from sae.report.site import cells, overview, start
 from sae.report.site.answer import answer
 from sae.report.site.images import classes
+from sae.scoring.rows import CELL
 from sae.training.recipe import Settings
 
 NAMES = Names(
@@ -37,46 +42,60 @@ def entry(method, protocol, trial, seed, chosen=True):
     return Sae(*names, protocol, settings, status="ok", chosen=chosen)
 
 
+def bank_of(saes):
+    return Bank("bank.json", "d", "b", 4, 1.0, "", saes, {})
+
+
+def selection_row(method, trial, status, seeds="3 4", **columns):
+    is_chosen = status in ("chosen", "fresh seed failed")
+    return {
+        **dict(zip(CELL, ("d", "b", 4), strict=True)),
+        "protocol": "tuned",
+        "method": method,
+        "trial": trial,
+        "role": "chosen" if is_chosen else "candidate",
+        "status": status,
+        "seeds": seeds if is_chosen else None,
+        "bar": 0.7,
+        **columns,
+    }
+
+
 def test_what_stands_for_a_method():
     saes = [
         entry(method, "paper", 1, seed)
         for seed in (0, 1)
-        for method in ("topk", "raw", "reg1_all")
+        for method in ("topk", "raw", "reg1_all", "reg2")
     ]
-    saes += [entry("reg1", "paper", 1, 0, chosen=False), entry("reg1", "paper", 1, 1)]
     saes += [
-        entry(m, "fair", lr, seed)
-        for seed in (3, 4)
-        for m in ("topk", "reg1")
-        for lr in (7, 8)
-    ]
-    bank = Bank("bank.json", "d", "b", 4, 1.0, "", saes, {})
-    row = {"score": "ms", "width": 0.01}
-    weights = [
-        ("topk", "lr7", 0.4),
-        ("topk", "lr8", 0.6),
-        ("reg1", "lr7", 0.7),
-        ("reg1", "lr8", 0.3),
+        entry("reg1", "paper", 1, 0, chosen=False),
+        entry("reg1", "paper", 2, 3),  # Both protocols ask for it.
+        entry("reg1", "tuned", 2, 4),
+        *(entry("topk", "tuned", 7, seed) for seed in (3, 4)),
+        *(entry("reg2", "tuned", 7, seed) for seed in (3, 4)),
     ]
     selection = pd.DataFrame(
         [
-            {**row, "method": method, "trial": trial, "weight": weight}
-            for method, trial, weight in weights
+            {"protocol": "paper", "method": "topk", "trial": "lr1", "status": "chosen"},
+            selection_row("topk", "lr7", "chosen"),
+            selection_row("reg1", "lr1", "not chosen"),
+            selection_row("reg1", "lr2", "chosen"),
+            selection_row("reg2", "lr7", "fresh seed failed"),
         ]
     )
-    of_wide = selection.assign(width=0.02, weight=1 - selection["weight"])
-    of_paper = pd.DataFrame({"method": ["topk"], "trial": ["lr1"]})
-    selections = pd.concat([of_paper, selection, of_wide])
-    chosen = cells.chosen_saes(bank, NAMES, selections)
-    # The paper's rule chose no trial of Reg. 1 with its first seed: the heaviest vertex
-    # stands there.
+    chosen = cells.chosen_saes(bank_of(saes), NAMES, selection)
     key = {method: (e.protocol, e.name, e.seed) for method, e in chosen.items()}
     assert key == {
-        "topk": ("paper", "lr1", 0),
-        "reg1": ("fair", "lr7", 3),
+        "topk": ("tuned", "lr7", 3),
+        "reg1": ("paper", "lr2", 3),
+        # `tuned` has none: what the paper's rule chose, with its first seed.
+        "reg2": ("paper", "lr1", 0),
         "raw": ("paper", "lr1", 0),
     }
-    assert list(cells.chosen_saes(bank, NAMES, of_paper)) == ["topk", "raw"]
+    # Without protocol `paper` controls have the fresh seeds.
+    of_tuned = [entry("raw", "tuned", 1, seed) for seed in (3, 4)]
+    (raw,) = cells.chosen_saes(bank_of(of_tuned), NAMES, selection[:0]).values()
+    assert raw.seed == 3
 
 
 def test_distributions_share_bins_and_count_what_has_no_score():
@@ -101,129 +120,177 @@ def test_distributions_share_bins_and_count_what_has_no_score():
     assert detection["edges"][0] == 0.5 and detection["all"][0] == 2
 
 
-def mean_row(**columns):
-    """Return a row of the means over cells, but for the columns that are given."""
-    row = {
-        "method": "reg1",
-        "score": "detection_auc",
-        "width": 0.01,
-        "effect": 0.0123,
-        "low": -0.01,
-        "high": 0.03,
-        "outcome": "inconclusive",
-        "reason": None,
-        "unit": "dataset and family",
-        "datasets": 2,
-        "blocks": 4,
-        "infeasible": 1,
-        "out_of_reach": 0,
-        "cells": 2,
-        "r2_difference": -0.002,
-    }
-    return {**row, **columns}
+# One method, two families and three scores: what is written by hand below.
+EFFECTS = {
+    # (method, score): its effect with family x, with family y
+    ("reg1", "detection"): (0.02, 0.004),
+    ("reg1", "detection_per_latent"): (0.03, 0.01),
+    ("reg1", "detection_per_activation"): (0.01, -0.002),
+    ("reg1", "coverage"): (-0.1, -0.02),
+    ("reg1", "r2"): (0.001, -0.0012),
+    ("reg2", "detection"): (-0.004, 0.002),
+    ("raw", "detection"): (-0.12, -0.08),
+    ("raw", "r2"): (-0.3, -0.1),
+}
 
 
-def test_the_answer_names_gains_scale_and_every_price():
-    table = pd.DataFrame(
-        [
-            mean_row(),
-            mean_row(score="ms", effect=-0.02, low=-0.03, high=-0.01, outcome="worse"),
-            mean_row(
-                score="measured", effect=-0.08, low=-0.12, high=-0.04, outcome=None
-            ),
-            mean_row(score="dead_train", effect=-5.0, low=-9.0, high=0.5, outcome=None),
-            mean_row(score="probe_auc", effect=-0.5, low=-0.6, high=-0.4, outcome=None),
-            mean_row(method="reg2", effect=0.02, low=0.01, outcome="better"),
-            mean_row(width=0.02, effect=9.0),
-            mean_row(method="reg2", score="purity", effect=9.0, outcome=None),
-        ]
-    )
-    of_raw = [("detection_auc", 0.7, -0.1), ("detection_looks", 0.6, -0.05)]
-    controls = pd.DataFrame(of_raw, columns=["score", "baseline", "difference"])
-    controls = controls.assign(control="raw")
-    none = pd.DataFrame(columns=["method", "score", "value", "baseline", "cells"])
-    claims = pd.DataFrame(
-        {"ours": [False, False, True], "verdict": ["holds", "not shown", "holds"]}
-    )
-    assert answer(table, controls, none, claims, NAMES, []) == [
-        "On these datasets, Reg. 2 beside Baseline at the same R²: detection is better "
-        "(+0.020).",
-        "Reg. 1 beside Baseline at the same R²: detection is inconclusive (+0.012; "
-        "could be a loss of .01 to a gain of .03); MS is worse (-0.020).",
-        "For scale, controls in detection, each at its own R²: raw -0.100.",
-        "Judged by 8 x 8 pixels of each image instead of a backbone, the baseline's "
-        "detection is 0.600 (0.700 with a backbone, .5 by chance): that much takes no "
-        "network to see.",
-        # Not dead latents, whose interval holds 0, and not probes, which have no front
-        # of their own.
-        "What it costs: Reg. 2 loses in no score (no interval lies below 0), and its "
-        "R² differs by -0.002; Reg. 1 loses in MS (-0.020 [-0.030, -0.010]) and in "
-        "latents measured (-0.080 [-0.120, -0.040]), and its R² differs by -0.002. "
-        "In 1 of 3 cells there is no comparison.",
+def effect_table(effects=EFFECTS, datasets=("d",)):
+    """Return comparison_cells: in each dataset a cell of x and one of y.
+
+    The baseline has .7 of all. From dataset to dataset effects grow by a thousandth.
+    """
+    rows = []
+    for (method, score), by_family in effects.items():
+        for number, dataset in enumerate(datasets):
+            for backbone, effect in zip(("x1", "y1"), by_family, strict=True):
+                row = {
+                    **dict(zip(CELL, (dataset, backbone, 4), strict=True)),
+                    "method": method,
+                    "baseline": "topk",
+                    "control": method == "raw",
+                    "status": "ok",
+                    "trial": "lr1",
+                    "seeds": "3 4 5",
+                    "fresh": True,
+                    "score": score,
+                    "level": 0.7,
+                    "effect": effect + number / 1000,
+                }
+                rows.append({**row, "value": row["level"] + row["effect"]})
+    baseline = {**rows[0], "method": "topk", "value": 0.7, "effect": np.nan}
+    table = pd.DataFrame([baseline, *rows], columns=COLUMNS)
+    return table.astype({"reason": object, "shortfall": float})
+
+
+RULE = IntervalRule()
+FAMILIES = {"x1": "x", "y1": "y"}
+NO_IMPORTED = pd.DataFrame(columns=[*CELL, "method", "score", "value", "topk", "trial"])
+NO_EFFECTS = pd.DataFrame(columns=COLUMNS)
+NO_CLAIMS = pd.DataFrame(columns=["ours", "verdict"])
+
+
+def answer_of(table, imported=NO_IMPORTED, claims=NO_CLAIMS):
+    means = verdicts.means(table, FAMILIES, RULE)
+    return answer(means, table, imported, claims, NAMES, RULE)
+
+
+def test_the_answer_says_effects_by_family_and_view_and_their_cost():
+    assert answer_of(effect_table()) == [
+        "Reg. 1 changes detection by +0.012 over Baseline (2 cells, no interval). "
+        "By family of backbones: x +0.020, y +0.004. "
+        "By view: per latent +0.020, per activation +0.004. "
+        "Cost: coverage -0.060, R² +0.000.",
+        "Reg. 2 changes detection by -0.001 over Baseline (2 cells, no interval). "
+        "By family of backbones: x -0.004, y +0.002.",
+        "For scale: raw, at its own R², differs from Baseline by -0.100 in detection.",
+        "Verdicts need 6 datasets.",
     ]
-    why = "Top-k has no feasible trial."
-    nothing, of_paper, reason = answer(table[:0], controls, none, claims, NAMES, [why])
-    assert reason == why
-    assert "nothing compares at the same R²" in nothing
-    assert "claims" in of_paper and "hold" not in of_paper
-    assert len(answer(table[:0], controls, none, claims[:0], NAMES, [])) == 1
+    # Of six datasets the mean is .0025 higher, and surely not 0.
+    paragraphs = answer_of(effect_table(datasets="abcdef"))
+    first = "Reg. 1 raises detection by 0.015 over Baseline (95 % interval +0.013 to "
+    assert paragraphs[0].startswith(first + "+0.016). The verdict is better.")
+    assert "Reg. 2 changes" in paragraphs[1] or "Reg. 2 raises" in paragraphs[1]
+
+
+def test_the_answer_says_what_is_out_of_reach_or_made_elsewhere():
+    table = effect_table()
+    of_reg2 = table["method"] == "reg2"
+    table.loc[of_reg2, ["value", "effect"]] = np.nan
+    reasons = ["out of reach", "reconstructs less", 0.0123]
+    table.loc[of_reg2, ["status", "reason", "shortfall"]] = reasons
+    paragraphs = answer_of(table)
+    assert paragraphs[-1] == (
+        "Reg. 2 is out of reach in 2 of 2 cells: reconstructs less, by 0.012 of R² at "
+        "most."
+    )
+    assert len(paragraphs) == 4
+
+    claims = pd.DataFrame({"ours": [False], "verdict": ["holds"]})
+    nothing, of_paper = answer_of(table[:0], claims=claims)
+    assert nothing.startswith("Nothing to compare") and "claims" in of_paper
     # An SAE that was made elsewhere, alone.
-    scores = [("r2", 0.7, 0.8), ("detection_auc", 0.65, 0.7), ("measured", 0.5, 0.9)]
+    scores = [("r2", 0.7, 0.8), ("detection", 0.65, np.nan), ("coverage", 0.5, 0.9)]
     theirs = pd.DataFrame(
-        [("reg1", score, value, baseline, 3) for score, value, baseline in scores],
-        columns=none.columns,
+        [("reg1", *score) for score in scores],
+        columns=["method", "score", "value", "topk"],
     )
-    assert answer(table[:0], controls, theirs, claims, NAMES, []) == [
-        "Reg. 1, made elsewhere, not tuned here (and Baseline): R² 0.700 (0.800), "
-        "detection 0.650 (0.700)."
+    assert answer_of(table[:0], imported=theirs) == [
+        "Reg. 1, made elsewhere (in brackets the best Baseline that reconstructs as "
+        "well): R² 0.700 (0.800), detection 0.650 (-)."
     ]
 
 
-def test_what_is_not_comparable_says_why_and_has_no_effect_at_the_same_r2():
-    out_of_reach = {"outcome": "not comparable", "reason": "out of reach"}
-    too_few = {"outcome": "not comparable", "reason": "too few blocks", "blocks": 1}
-    none = pd.DataFrame(columns=["method", "score", "value", "baseline", "cells"])
-    controls = pd.DataFrame(columns=["control", "score", "baseline", "difference"])
-    about_none = (controls, none, none, NAMES, [])
-    table = pd.DataFrame(
+def test_a_row_of_the_comparison_has_all_scores_of_one_set_of_saes():
+    places = overview.Places([], ["topk", "reg1", "reg2", "raw"])
+    table = effect_table()
+    # What is out of reach says so; else there is no verdict with one dataset.
+    of_reg2 = table["method"] == "reg2"
+    table.loc[of_reg2, ["value", "effect"]] = np.nan
+    table.loc[of_reg2, "status"] = "out of reach"
+    means = verdicts.means(table, FAMILIES, RULE)
+    rows = overview.comparison_rows(means, places)
+    keys = [(row["method"], row["family"], row.get("control")) for row in rows]
+    by_family = [(1, False), (2, False), (3, True)]
+    assert keys == [
+        *((0, family, None) for family in ("x", "y", "mean")),
+        *((n, f, control) for n, control in by_family for f in ("x", "y", "mean")),
+    ]
+    of_topk, of_reg1, of_reg2 = rows[2], rows[5], rows[8]
+    assert set(of_topk["values"].values()) == {0.7} and len(of_topk["values"]) == 5
+    expected = {score: sum(EFFECTS["reg1", score]) / 2 for score in of_topk["values"]}
+    assert of_reg1["effects"] == pytest.approx(expected)
+    assert (of_reg1["low"], of_reg1["verdicts"]) == ({}, {})
+    assert of_reg1["up"]["detection"] == of_reg1["cells"] == 2
+    assert (of_reg2["effects"], of_reg2["out_of_reach"]) == ({}, 2)
+    assert of_reg2["verdicts"] == {"detection": "out of reach in 2 of 2 cells"}
+
+    # One family and its mean are the same.
+    of_one = verdicts.means(table, {"x1": "x", "y1": "x"}, RULE)
+    assert {row["family"] for row in overview.comparison_rows(of_one, places)} == {
+        "mean"
+    }
+
+
+def test_rows_of_a_cell_have_all_scores_of_one_set_of_saes():
+    places = overview.Places([("d", "x1", 4), ("d", "y1", 4)], NAMES.methods)
+    rows = overview.rows_by_cell(effect_table(), places)
+    of_reg1 = [row for row in rows if row["method"] == places.methods["reg1"]]
+    assert [row["cell"] for row in of_reg1] == [0, 1]
+    assert of_reg1[0]["effects"]["coverage"] == -0.1
+    assert of_reg1[0]["values"]["coverage"] == pytest.approx(0.6)
+    assert (of_reg1[0]["trial"], of_reg1[0]["seeds"]) == ("lr1", "3 4 5")
+
+
+def test_trials_say_which_are_feasible_and_which_was_chosen():
+    saes = [("lr1", 0), ("lr2", 0), ("lr2", 3), ("lr3", 0), ("lr1", 1)]
+    metrics = pd.DataFrame(
         [
-            mean_row(
-                **too_few, low=np.nan, high=np.nan, cells=1, infeasible=0, datasets=1
-            ),
-            mean_row(
-                method="reg2",
-                effect=0.5,
-                out_of_reach=2,
-                infeasible=0,
-                datasets=1,
-                **out_of_reach,
-            ),
+            {
+                **dict(zip(CELL, ("d", "b", 4), strict=True)),
+                **{"method": "reg1", "trial": trial, "seed": seed, "split": "val"},
+                **{"status": "ok", "r2": 0.5, "selected": trial == "lr1"},
+            }
+            for trial, seed in saes
         ]
     )
-    assert answer(table, *about_none) == [
-        "On this dataset, Reg. 1 beside Baseline at the same R²: detection is not "
-        "comparable (1 block, too few; mean of 1 cell: +0.012).",
-        "Reg. 2 beside Baseline at the same R²: detection is not comparable (out of "
-        "reach in 2 of 4 cells).",
-        "What it costs: Reg. 1 has too few blocks to say in which scores it loses, and "
-        "its R² differs by -0.002.",
-    ]
-    places = overview.Places([], NAMES.methods)
-    leaderboard = overview.leaderboard_rows(
-        table.reindex(
-            columns=[*overview.LEADERBOARD_COLUMNS, "method", "reason", "blocks"]
-        ),
-        controls,
-        places,
+    selection = pd.DataFrame(
+        [
+            selection_row("reg1", "lr1", "not chosen"),
+            selection_row("reg1", "lr2", "chosen"),
+            selection_row("reg1", "lr3", "not feasible"),
+        ]
     )
-    assert [row["says"] for row in leaderboard] == [
-        "not comparable: 1 block, too few",
-        "not comparable: out of reach in 2 of 4 cells",
+    places = overview.Places([("d", "b", 4)], NAMES.methods)
+    columns = overview.trials(metrics, selection, 0, places)
+    assert columns["role"] == [
+        *("paper's choice", "chosen", "fresh seed", "trial", "paper's choice")
     ]
-    assert leaderboard[0]["effect"] == 0.0123 and np.isnan(leaderboard[1]["effect"])
-    nowhere = table[1:].assign(effect=np.nan, cells=0)
-    sentence = answer(nowhere, *about_none)[0]
-    assert sentence.startswith("No method here reaches the R²")
+    assert columns["feasible"] == [True, True, None, False, None]
+    assert overview.reconstructs_as_well(selection, "reg1") == pytest.approx(0.69)
+
+    of_paper = overview.trials(metrics, selection[:0], None, places)
+    assert of_paper["role"] == ["chosen", "trial", "trial", "trial", "chosen"]
+    assert overview.reconstructs_as_well(selection, "topk") is None
 
 
 def test_where_to_start_follows_the_rules():
@@ -245,11 +312,10 @@ def test_where_to_start_follows_the_rules():
         0, "reg1", of_reg1, np.where(highest < 0, -1, highest + 100)
     )
     reg1 = start.beside_baseline(reg1, baseline, np.arange(4), cosines)
-    effects = [
-        {"cell": 0, "method": 1, "score": "ms", "effect": value}
-        for value in (0.1, np.nan)
-    ]
     cells = [("d </script>", "b", 8)]
+    effects = pd.DataFrame(cells, columns=CELL).assign(
+        method="reg1", score="ms", effect=0.1
+    )
     views = start.views([baseline, reg1], NAMES, effects, cells)
     cell = "d%20%3C%2Fscript%3E/b/8"
     assert {view.title: view.href for view in views} == {
@@ -267,7 +333,7 @@ def test_where_to_start_follows_the_rules():
         start.Strip("Reg. 1", 0, list(range(100, 110))),
         start.Strip("Baseline", 0, list(range(10))),
     ]
-    assert start.views([], NAMES, [], []) == []
+    assert start.views([], NAMES, NO_EFFECTS, []) == []
 
 
 def test_names_come_first_one_each_and_no_two_views_show_one_latent():
@@ -286,7 +352,7 @@ def test_names_come_first_one_each_and_no_two_views_show_one_latent():
     # Three of the first five images of `face` are those of `clock`.
     highest[4, :3] = highest[1, :3]
     sae = start.latent_rows(0, "topk", table, highest)
-    views = start.views([sae], NAMES, [], [cell])
+    views = start.views([sae], NAMES, NO_EFFECTS, [cell])
     assert [(view.title, view.href, view.named) for view in views] == [
         ("heart", "#/latent/images/b/8/topk/3", True),
         ("clock", "#/latent/images/b/8/topk/1", True),
@@ -296,19 +362,34 @@ def test_names_come_first_one_each_and_no_two_views_show_one_latent():
     assert views[0].rule == "Precision 0.90 on 8 test images."
 
     of_other_data = start.latent_rows(1, "topk", table, highest)
-    views = start.views([sae, of_other_data], NAMES, [], [cell, ("e", "b", 8)])
+    views = start.views([sae, of_other_data], NAMES, NO_EFFECTS, [cell, ("e", "b", 8)])
     assert [view.title for view in views] == ["heart", "clock", "hand"]
 
+    # An SAE that was made elsewhere comes first, though its names are less precise.
+    theirs = start.latent_rows(
+        0, "theirs", table.assign(name_precision=0.55), highest + 100
+    )
+    with_theirs = Names(methods={**NAMES.methods, "theirs": {"imported": True}})
+    views = start.views([sae, theirs], with_theirs, NO_EFFECTS, [cell])
+    assert views[0].href == "#/latent/images/b/8/theirs/0"
 
-def test_the_first_panel_is_an_ordinary_one():
-    effects = [
-        {"cell": cell, "method": 1, "score": "ms", "effect": effect}
-        for cell, effect in enumerate((0.3, np.nan, -0.1, 0.2, 0.1))
-    ]
-    panel = start.first_panel(NAMES, effects)
-    assert (panel["cell"], panel["score"]) == (4, "ms")
-    assert "Of 4 cells" in panel["rule"]
-    assert start.first_panel(NAMES, []) is None
+
+def test_views_open_on_an_ordinary_cell_in_which_every_method_is():
+    by_cell = [0.3, np.nan, -0.1, 0.2, 0.11, 0.12]
+    cells = [(dataset, "b", 4) for dataset in "uvwxyz"]
+    effects = pd.DataFrame(cells, columns=CELL).assign(
+        method="reg1", score="detection", effect=by_cell
+    )
+    # The median is .12; there one method has no chosen SAE.
+    counts = [3, 3, 3, 3, 3, 2]
+    first = start.first_cell(counts, effects, NAMES, cells)
+    assert first["cell"] == 4
+    assert "(5 of 6)" in first["rule"] and "(+0.120)" in first["rule"]
+    # Without effects it is the first one that has most.
+    first = start.first_cell([1, 2, 2, 0, 0, 0], effects[:0], NAMES, cells)
+    assert first["cell"] == 1
+    first = start.first_cell([0, 2, 0, 0, 0, 0], effects, NAMES, cells)
+    assert first["cell"] == 1
 
 
 def test_classes_are_those_of_the_split_by_number():
@@ -341,7 +422,6 @@ def test_a_method_without_a_chosen_trial_has_the_one_of_highest_validation_r2():
         *(entry("reg1", "paper", lr, 0, chosen=False) for lr in (1, 2, 3)),
         entry("raw", "paper", 1, 0, chosen=False),  # A control has no trials.
     ]
-    bank = Bank("bank.json", "d", "b", 4, 1.0, "", saes, {})
     r2 = {
         ("reg1", "lr1"): 0.6,
         ("reg1", "lr2"): 0.7,
@@ -357,7 +437,7 @@ def test_a_method_without_a_chosen_trial_has_the_one_of_highest_validation_r2():
         ]
     )
     chosen = {"topk": saes[0]}
-    best = cells.best_reconstructing(bank, NAMES, metrics, chosen)
+    best = cells.best_reconstructing(bank_of(saes), NAMES, metrics, chosen)
     assert {method: e.name for method, e in best.items()} == {"reg1": "lr2"}
 
 
@@ -384,6 +464,7 @@ def test_a_metric_of_one_s_own_stands_on_the_site(tmp_path):
             "latent": [0],
             "ms": [0.1],
             "n_active": [3],
+            "copy_of": [1.0],  # No score: which latent counts in its place.
             "sharp": [1.0],
         }
     )

@@ -95,7 +95,7 @@ const decimals = orDash((value, digits = 3) =>
 
 /** Write a number with its sign and so many decimals. */
 const signedDecimals = orDash((value, digits = 3) =>
-  (value < 0 ? "" : "+") + decimals(value, digits));
+  decimals(value, digits).replace(/^(?!-)/, "+"));
 
 /** Write a whole number, with commas between thousands. */
 const wholeNumber = orDash((value) => value.toLocaleString("en"));

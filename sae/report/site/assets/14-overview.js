@@ -66,6 +66,9 @@ SITE.label = {
   cell: cellLabel,
 };
 
+/** Return the label of a score as a narrow column has it, beside that of detection. */
+SITE.columnLabel = (label) => label.replace(/^detection (?=per |by )/, "");
+
 /** Return the row of a score, or a stand-in that knows its label alone. */
 SITE.scoreRow = (id) =>
   SITE.overview.scores.find((row) => row.id === id)
@@ -80,24 +83,25 @@ SITE.scoreRow = (id) =>
 SITE.notInExperiment = (message) =>
   Object.assign(new Error(message), { isWholeAnswer: true });
 
-/** Return the cell of an address's parts; without parts, the first that has SAEs. */
+/** Return the cell of an address's parts. */
 SITE.cellOf = ([dataset, backbone, k]) => {
-  const { cells } = SITE.overview;
-  const cell = dataset === undefined
-    ? firstCellWithSaes(cells)
-    : cells.find((candidate) => candidate.dataset === dataset
-      && candidate.backbone === backbone && String(candidate.k) === k);
+  const cell = SITE.overview.cells.find((candidate) => candidate.dataset === dataset
+    && candidate.backbone === backbone && String(candidate.k) === String(k));
   if (!cell) {
     throw SITE.notInExperiment("This experiment has no such dataset, backbone and k.");
   }
   return cell;
 };
 
-/** Return the first cell that has two SAEs or more, else one SAE, else the first. */
-const firstCellWithSaes = (cells) =>
-  cells.find((cell) => cell.saes?.length > 1)
-  || cells.find((cell) => cell.saes?.length)
-  || cells[0];
+/**
+ * Return the cell that a view opens on: the one that the overview says, or else the
+ * first of which the view has something to show.
+ */
+SITE.firstCellOf = (view) => {
+  const { cells, first_cell: first } = SITE.overview;
+  const candidates = [cells[first.cell], ...cells];
+  return candidates.find((cell) => SITE.hasContent(view, cell)) ?? candidates[0];
+};
 
 /**
  * Return the SAEs of a cell that have a file, one for each method, in the order of the
@@ -144,7 +148,7 @@ SITE.pairOf = (cell, query = new URLSearchParams()) => {
   const baseline = trained.find((saeRow) => isMissing(methodOf(saeRow).against));
   const first = namedBy("a") || baseline || saes[0];
 
-  // What the paper's rule chose comes first, and controls come last.
+  // What was chosen comes first, and controls come last.
   const chosen = trained.filter((saeRow) => saeRow.chosen !== false);
   const others = [...chosen, ...trained, ...saes].filter((saeRow) => saeRow !== first);
   const isCompared = (saeRow) => methodOf(saeRow).against === first?.methodId;

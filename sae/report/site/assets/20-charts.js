@@ -23,18 +23,19 @@ const SHAPES = { // Of markers, in a box from -4 to 4.
 const DASHES = ["", "7 2 2 2", "2 1.5", "10 3", "5 1 1 1"]; // Of lines.
 const BASELINE_DASH = "5 2"; // Of the line of what others are compared with.
 
-const LEAST_CONTRAST = 3; // Of a marker with the page.
+// Of a marker with the page. A dark page has shades that are lighter than itself.
+const LEAST_CONTRAST = { light: 3, dark: 5 };
 const [BLACK, WHITE, DARK_PAPER] = [[0, 0, 0], [255, 255, 255], [22, 24, 29]];
 
 // -- methods
 
-/** Move a colour ("#rrggbb") towards another until it stands out from the page. */
-function readableColour(hex, paper, towards) {
+/** Move a colour ("#rrggbb") towards another until it has a contrast with the page. */
+function readableColour(hex, paper, towards, leastContrast) {
   const colour = [1, 3, 5].map((start) => parseInt(hex.slice(start, start + 2), 16));
   for (let share = 0; ; share += 0.05) {
     const mixed = colour.map((value, channel) =>
       Math.round(value + share * (towards[channel] - value)));
-    const isReadable = contrastOf(mixed, paper) >= LEAST_CONTRAST;
+    const isReadable = contrastOf(mixed, paper) >= leastContrast;
     if (share >= 1 || isReadable) return `rgb(${mixed.join(" ")})`;
   }
 }
@@ -60,8 +61,8 @@ function colourOfMethod(method) {
   return {
     class: "of-method",
     style: {
-      "--on-light": readableColour(hex, WHITE, BLACK),
-      "--on-dark": readableColour(hex, DARK_PAPER, WHITE),
+      "--on-light": readableColour(hex, WHITE, BLACK, LEAST_CONTRAST.light),
+      "--on-dark": readableColour(hex, DARK_PAPER, WHITE, LEAST_CONTRAST.dark),
     },
   };
 }
@@ -196,7 +197,7 @@ function drawRule(rule, { x, y, left, right, top, bottom }) {
  * spec.title: text or a node, above. spec.description: what it shows, for those who do
  *   not see it. spec.note: a text below.
  * spec.x, spec.y: {label, domain, log (a base)}; without a domain that of the data.
- * spec.series: [{method, points, line (true, or other points), hasMarks}], with points
+ * spec.series: [{method, points, line (whether one joins them), hasMarks}], with points
  *   {x, y, tooltip, note, href, isHollow, isRinged}.
  * spec.bars: [{from, to, y, method}]. spec.bands: [{from, to}].
  * spec.rules: [{x or y, label}]. spec.width, spec.height: of its viewBox.
@@ -276,18 +277,18 @@ function drawSeries({ method, points, line, hasMarks = true }, { x, y }, marks) 
   const isInside = ({ domain: [low, high] }, value) => value >= low && value <= high;
   const group = svg("g", colourOfMethod(method));
 
-  const vertices = (Array.isArray(line) ? line : points).filter(isKnown);
-  if (line && vertices.length) {
-    const steps = vertices.map((vertex, place) => {
-      const left = x.place(vertex.x).toFixed(1);
-      const top = y.place(vertex.y).toFixed(1);
+  const known = points.filter(isKnown);
+  if (line && known.length) {
+    const steps = known.map((point, place) => {
+      const left = x.place(point.x).toFixed(1);
+      const top = y.place(point.y).toFixed(1);
       return `${place ? "L" : "M"}${left} ${top}`;
     });
     const dash = dashOfMethod(method);
     group.append(svg("path.line", { d: steps.join(""), "stroke-dasharray": dash }));
   }
 
-  for (const point of points.filter(isKnown)) {
+  for (const point of known) {
     if (!isInside(x, point.x) || !isInside(y, point.y)) continue;
     const position = [x.place(point.x), y.place(point.y)];
     const numbers =

@@ -112,13 +112,13 @@ SITE.cellName = (cell) => [
 const methodNames = (methods) =>
   withCommas(methods.map((method) => bdi(SITE.label.method(method))));
 
-/** Say of which SAEs' methods the paper's rule chose no trial in their cell. */
+/** Say of which SAEs' methods no trial was chosen in their cell. */
 SITE.notChosenNotice = (saes) => {
   const notChosen = saes.filter(({ chosen }) => chosen === false);
   if (!notChosen.length) return null;
   return h("p.notice",
     "No trial of ", methodNames(notChosen.map(({ method }) => method)),
-    " reached the baseline's R² here, so none was chosen. "
+    " reconstructs as well as the baseline's best here, so none was chosen. "
       + "What is shown is the trial of highest R² on validation: ",
     "it enters no mean and no claim.");
 };

@@ -9,7 +9,7 @@ const { decimals, percent, threeFigures, wholeNumber } = SITE;
 // the score that is its mean over them. Others stand in the overview.
 const LATENT_SCORES = [
   { id: "ms", label: "MS", meanId: "ms" },
-  { id: "detection", label: "Detection", meanId: "detection_auc" },
+  { id: "detection", label: "Detection", meanId: "detection" },
   { id: "purity", label: "Purity" },
   { id: "stability", label: "Stability", meanId: "stability" },
   { id: "spread", label: "Spread" },

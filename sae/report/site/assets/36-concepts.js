@@ -36,6 +36,24 @@ SITE.shareWithName = (sae) => {
       + "a keyword shared by half or more of the test images on which one is high.");
 };
 
+/** Say which share of the latents has a name: of trained SAEs, and of controls. */
+SITE.sharesWithName = () => {
+  const { saes, methods } = SITE.overview;
+  const named = saes.filter(({ scores }) => !SITE.isMissing(scores.names_share));
+  const shareOf = (rows) => {
+    const shares = rows.map(({ scores }) => scores.names_share);
+    return percent(shares.reduce((sum, share) => sum + share, 0) / rows.length);
+  };
+  const trained = named.filter(({ method }) => !methods[method].control);
+  if (!trained.length) return null;
+  const ofControls = methods.map(({ label, control }, method) => {
+    const rows = control ? named.filter((row) => row.method === method) : [];
+    return rows.length > 0 && [", ", bdi(label), ` ${shareOf(rows)}`];
+  });
+  return ["Share of the latents that have one, on average: trained ", shareOf(trained),
+    ofControls.filter(Boolean), "."];
+};
+
 /** Say of which of some SAEs the latents were not named, or matched with concepts. */
 SITE.notScoredNotice = (saes) => {
   if (!saes.length) return null;
@@ -43,7 +61,6 @@ SITE.notScoredNotice = (saes) => {
   return h("p.notice",
     "Not scored here: ", withCommas(names),
     ". Latents are named, and matched with concepts, only where a protocol chose the "
-      + "SAE, and not for methods that `concepts: { test: baselines }` in the config "
-      + "leaves out.");
+      + "SAE, and not for methods that the config leaves out on test images.");
 };
 })();

@@ -1,51 +1,61 @@
 "use strict";
 
-/** Panels: the trials of a cell in one score against R², with fronts and the window. */
+/** Panels: the trials of a cell in one score against R², as validation sees them. */
 (() => {
 const { href, isMissing, decimals, wholeNumber, extentOf, widened } = SITE;
 
-/**
- * Return what a panel shows: {cell, score, series (for a chart), near (the points that
- * its axes have to hold), window (of R², in which fronts are compared)}.
- */
-SITE.panelOf = (cell, score, methods) => {
-  const { fronts, windows, trials, methods: methodRows } = SITE.overview;
-  const isOfPanel = (row) => row.cell === cell.index && row.score === score.id;
-  const verticesOfPanel = fronts.filter(isOfPanel);
-  const trialsOfCell = SITE.trialsOf(cell);
-  const series = methods.map((method) => {
-    const vertices = verticesOfPanel.filter((vertex) => vertex.method === method);
-    const points = trialsOfCell
-      .filter((trial) => trials.method[trial] === method)
-      .map((trial) => pointOfTrial(trial, score, vertices, cell))
-      .filter((point) => !isMissing(point.x) && !isMissing(point.y));
-    const line = vertices.map(({ r2, value }) => ({ x: r2, y: value }));
-    return { method, points, line };
-  });
-
-  // The axes hold the feasible trials, else the trained ones, else all.
-  const all = series.flatMap(({ points }) => points);
-  const trained = series
-    .filter(({ method }) => !methodRows[method].control)
-    .flatMap(({ points }) => points);
-  const feasible = trained.filter(({ isHollow }) => !isHollow);
-  const near = [feasible, trained, all].find((points) => points.length) || [];
-  return { cell, score, series, near, window: windows.find(isOfPanel) };
+/** Return the endpoints in which trials have scores on validation, rows of scores. */
+SITE.endpointsOfTrials = () => {
+  const { trials, scores } = SITE.overview;
+  return scores.filter(({ id, endpoint }) =>
+    endpoint && trials[`${id}_val`]?.some((value) => !isMissing(value)));
 };
 
-/** Return the point of a trial, ringed if it is a vertex that counts. */
-function pointOfTrial(trial, score, vertices, cell) {
+/**
+ * Return what a panel shows: {cell, score, series (for a chart), near (the points that
+ * its axes have to hold)}. It has the trials among which is chosen; where none are
+ * tuned, all but those of controls.
+ */
+SITE.panelOf = (cell, score, methods) => {
+  const { trials, methods: methodRows } = SITE.overview;
+  const trialsOfCell = SITE.trialsOf(cell);
+  const isTuned = (trial) => !isMissing(trials.feasible?.[trial]);
+  const tuned = trialsOfCell.filter(isTuned);
+  const trained = trialsOfCell.filter((trial) =>
+    !methodRows[trials.method[trial]].control);
+  const shown = tuned.length ? tuned : trained;
+  const pointsOf = (method) => shown
+    .filter((trial) => trials.method[trial] === method)
+    .map((trial) => pointOfTrial(trial, score, cell))
+    .filter((point) => !isMissing(point.x) && !isMissing(point.y));
+  const series = methods
+    .map((method) => ({ method, points: pointsOf(method) }))
+    .filter(({ points }) => points.length);
+
+  // The axes hold the feasible trials, else all.
+  const all = series.flatMap(({ points }) => points);
+  const feasible = all.filter(({ isHollow }) => !isHollow);
+  return { cell, score, series, near: feasible.length ? feasible : all };
+};
+
+/** Return the markers and labels of the methods of some panels. */
+SITE.legendOfPanels = (panels) => {
+  const methods = panels.flatMap(({ series }) => series.map(({ method }) => method));
+  return SITE.legend([...new Set(methods)].sort((first, second) => first - second));
+};
+
+/** Return the point of a trial, ringed if it was chosen. */
+function pointOfTrial(trial, score, cell) {
   const { trials } = SITE.overview;
   const x = trials.r2_val?.[trial];
   const y = trials[`${score.id}_val`][trial];
   const isHollow = trials.feasible?.[trial] === false;
-  const isRinged = vertices.some(({ r2, value, weight }) =>
-    weight > 0 && Math.abs(r2 - x) < 1e-9 && Math.abs(value - y) < 1e-9);
+  const isRinged = trials.role?.[trial] === "chosen";
   const facts = [
     trials.trial?.[trial],
     `seed ${trials.seed?.[trial]}`,
     isHollow && "not feasible",
-    isRinged && "judged",
+    isRinged && "chosen",
   ].filter(Boolean).join(", ");
   const label = SITE.label.method(trials.method[trial]);
   const deadLatents = wholeNumber(trials.dead?.[trial]);
@@ -59,38 +69,30 @@ function pointOfTrial(trial, score, vertices, cell) {
 }
 
 /**
- * Draw a panel.
+ * Draw a panel, shaded where a trial reconstructs as well as the baseline's best.
  *
- * yDomain: of its axis; by default that of its points. size: {width, height}.
+ * yDomain: of its axis; by default that of its points.
  */
-SITE.drawPanel = (panel, { title, yDomain, size = { width: 230, height: 190 } }) => {
-  const { cell, score, series, near, window } = panel;
-  const xValues = [...near.map((point) => point.x), window && window.from];
+SITE.drawPanel = (panel, { title, yDomain }) => {
+  const { cell, score, series, near } = panel;
+  const hasBar = !isMissing(cell.as_well);
+  const xValues = near.map((point) => point.x);
+  const xDomain = widened(extentOf(hasBar ? [...xValues, cell.as_well] : xValues));
   const yValues = near.map((point) => point.y);
-  const x = { label: "R² (validation)", domain: widened(extentOf(xValues)) };
-  const y = {
-    label: `${score.label} (validation)`,
-    domain: yDomain || widened(extentOf(yValues)),
-  };
   const trialCount = series.flatMap(({ points }) => points).length;
   const where = SITE.label.cell(cell);
-  const withFlatFronts = series.map((ofMethod) =>
-    ({ ...ofMethod, line: toLeftEdge(ofMethod.line, x.domain) }));
   return SITE.drawChart({
     title,
     description: `${score.label} against R² of ${trialCount} trials, ${where}`,
-    x,
-    y,
-    series: withFlatFronts,
-    ...size,
-    bands: window ? [{ from: window.from, to: window.best }] : [],
+    x: { label: "R² (validation)", domain: xDomain },
+    y: {
+      label: `${score.label} (validation)`,
+      domain: yDomain || widened(extentOf(yValues)),
+    },
+    series,
+    width: 230,
+    height: 190,
+    bands: hasBar ? [{ from: cell.as_well, to: xDomain[1] }] : [],
   });
 };
-
-/** Continue a front to the left edge: left of its highest vertex it is flat. */
-function toLeftEdge(line, [leftEdge]) {
-  if (!line.length) return line;
-  const highest = line[line.length - 1];
-  return [...line, { x: Math.min(highest.x, leftEdge), y: highest.y }];
-}
 })();

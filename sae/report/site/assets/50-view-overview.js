@@ -23,7 +23,6 @@ async function showOverview({ query }) {
     backbone: query.get("backbone") || "",
     k: query.get("k") || "",
     scores: query.get("scores") || "",
-    window: query.get("window") || "",
   };
   const filtered = h("");
 

@@ -11,7 +11,7 @@ function showCard() {
   const card = SITE.overview.cells[0]?.card;
   if (!card) return null;
   const paragraph = (sentence) => h("p", { dir: "auto" }, sentence);
-  const alt = "Each score against R², with the front of Top-k";
+  const alt = "Each score against R², beside Top-k";
   return SITE.section("Is it any good?",
     card.sentences.map(paragraph),
     SITE.plainTable(card.head, card.rows, "Scores beside tuned Top-k"),

@@ -1,28 +1,44 @@
 "use strict";
 
 /**
- * How the overview begins: the answer in words, with fronts of one ordinary cell beside
- * it; latents with a name; extremes; terms.
+ * How the overview begins: the answer in words, with the figure of effects beside it;
+ * latents with a name; extremes; terms.
  */
 (() => {
 const { h, bdi, link, soft, note, href, isMissing } = SITE;
 
 // The terms that the page shows at once; it opens the others.
 const FIRST_TERMS = [
-  "latent", "name", "MS", "detection", "R²", "k", "m", "λ", "lambda", "dead", "cell",
+  "latent", "name", "detection", "MS", "R²", "k", "m", "λ", "dead", "cell",
+];
+// Where methods are compared, these too.
+const TERMS_OF_COMPARISON = [
+  "coverage", "chosen SAEs", "reconstructs as well", "effect",
 ];
 
 SITE.addSection("overview/beginning", showAnswer);
 SITE.addSection("overview/beginning", showStart);
 SITE.addSection("overview/beginning", showTerms);
 
-/** Show the answer, and beside it the first panel where there is one. */
+/** Show the answer, and beside it the figure of effects where there is one. */
 function showAnswer() {
   const { answer } = SITE.overview;
   const sentence = (text) => h("p.lead", { dir: "auto" }, text);
   const sentences = answer.length > 0 && h(".answer", answer.map(sentence));
-  const panel = firstPanel();
-  return panel ? h(".first", sentences, panel) : sentences;
+  const forest = forestOfEffects();
+  return forest ? h(".first", sentences, forest) : sentences;
+}
+
+/** Return the figure of effects with its caption, if there is one. */
+function forestOfEffects() {
+  const { comparison, downloads } = SITE.overview;
+  const figure = downloads.find(({ name }) => name === "effects");
+  if (!figure || !comparison.length) return null;
+  const { href: src } = figure.files.find(({ label }) => label === "SVG");
+  return h("figure.forest",
+    h(".wide", { tabindex: 0, role: "group", "aria-label": "Figure, scrolls" },
+      h("img.drawn", { src, alt: "Effects of each method, with intervals" })),
+    h("figcaption.soft", { dir: "auto" }, figure.caption));
 }
 
 /**
@@ -30,27 +46,6 @@ function showAnswer() {
  * the latent's match as well, and stands above the cards, not among them.
  */
 const isOfGainedLatent = ({ strips = [] }) => strips.length > 1;
-
-/** Return each method's front in the cell that the rule chose, if it chose one. */
-function firstPanel() {
-  const { first_panel: chosen, cells, methods, fronts } = SITE.overview;
-  if (!chosen) return null;
-  const cell = cells[chosen.cell];
-  const hasFront = (method) =>
-    fronts.some((vertex) => vertex.cell === cell.index && vertex.method === method);
-  const compared = SITE.range(methods.length).filter(hasFront);
-  const panel = SITE.panelOf(cell, SITE.scoreRow(chosen.score), compared);
-  if (!panel.near.length) return null;
-
-  const title = link(href("cell", cell.address), SITE.cellName(cell));
-  return h("",
-    SITE.drawPanel(panel, { title, size: { width: 520, height: 300 } }),
-    SITE.legend(compared),
-    h("p.soft", { dir: "auto" },
-      "A point is a trial, a line a method's front: up is better, right reconstructs "
-        + "better. ",
-      chosen.rule));
-}
 
 /** Return the images of a latent, and below them those of its match in the baseline. */
 function gainedImages({ title, rule, href: address, strips }) {
@@ -97,8 +92,7 @@ function showStart() {
   const others = start.filter((view) => !view.named && view !== gained);
   return [
     ofNames.length > 0 && SITE.section("Latents with a name",
-      note("The most precise names, one latent each. Most latents have no name: see ",
-        "the terms below."),
+      note("The most precise names, one latent each. ", SITE.sharesWithName()),
       h("ul.cards", ofNames.map(startCard))),
     (gained || others.length > 0) && SITE.section("Extremes",
       gained && gainedImages(gained),
@@ -119,10 +113,14 @@ function startCard({ title, rule, href: address, strips = [] }) {
 
 /** Show the terms of the glossary: those of the methods and the first ones at once. */
 function showTerms() {
-  const { glossary, methods } = SITE.overview;
+  const { glossary, methods, comparison } = SITE.overview;
   const allTerms = Object.keys(glossary);
   if (!allTerms.length) return null;
-  const firstTerms = [...methods.map(({ label }) => label), ...FIRST_TERMS];
+  const firstTerms = [
+    ...methods.map(({ label }) => label),
+    ...FIRST_TERMS,
+    ...(comparison.length ? TERMS_OF_COMPARISON : []),
+  ];
   const moreTerms = allTerms.filter((term) => !firstTerms.includes(term));
   const makeMore = () => SITE.terms(SITE.explainedTerms(moreTerms));
   return h("section", { "aria-label": "Terms" },

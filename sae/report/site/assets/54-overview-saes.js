@@ -11,11 +11,12 @@ function showSaes({ isShownCell, isShownMethod }) {
   const rows = SITE.saeRows().filter(({ ofCell, method }) =>
     isShownCell(ofCell) && isShownMethod(method));
   if (!rows.length) return null;
+  const isCompared = rows.some(({ compared }) => compared);
   return SITE.section("The SAEs",
-    h("p",
-      "The chosen SAEs and their scores on the test images. A link opens the latents. "
-        + "Where no trial reached the baseline's R² the one of highest R² stands, "
-        + "marked as not chosen."),
+    h("p", "Scores on the test images. A link opens the latents.",
+      isCompared && " They are means over the seeds of what was chosen in each cell; "
+        + "below them is the difference from the baseline. Of a method without a "
+        + "choice there, an SAE is shown that enters no mean."),
     SITE.saeTable("SAEs", rows, SITE.CELL_PARTS));
 }
 })();

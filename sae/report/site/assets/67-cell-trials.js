@@ -41,7 +41,8 @@ function trialColumns() {
     {
       id: "feasible",
       label: "Feasible",
-      meaning: "Few enough latents are dead or active.",
+      meaning: "A trial may be chosen: it ended well, and few enough latents are "
+        + "active. Fresh seeds are not chosen among.",
       value: (trial) => Number(trials.feasible?.[trial]),
       show: (trial) => yesOrNo(trials.feasible?.[trial]),
     },

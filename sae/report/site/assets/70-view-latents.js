@@ -6,7 +6,7 @@ const { h, bdi, link, soft, decimals, percent, wholeNumber, numberColumn } = SIT
 const { href, openAddress, range } = SITE;
 const OFTEN = 10; // Test images on which a latent fires to be shown at first.
 const MOST_LINKED = 8; // Concepts that fit a search and are linked.
-const FILTERS = ["sort", "alive", "class", "find"];
+const FILTERS = ["sort", "alive", "named", "class", "find"];
 
 SITE.addView("latents", {
   label: "Latents",
@@ -91,6 +91,8 @@ function filterFields({ sae, images, filters, hasFrequent, changeFilter }) {
   const change = (key) => (value) => changeFilter(key, value);
   return [
     SITE.select("Show", frequencies, filters.alive, change("alive")),
+    sae.isNamed && SITE.select("Names", [["", "any or none"], ["1", "with a name"]],
+      filters.named, change("named")),
     hasMainClasses(sae, images)
       && SITE.select("Main class", classes, filters.class, change("class")),
     SITE.searchField(searched, filters.find, change("find")),
@@ -104,12 +106,13 @@ const hasMainClasses = (sae, images) => images.isLabelled && sae.column("top_cla
 function isShown(latent, { filters, sae, images, hasFrequent }) {
   const timesActive = sae.timesActive(latent);
   if (!isFrequentEnough(timesActive, filters.alive, hasFrequent)) return false;
+  const { name, often } = sae.nameOf(latent);
+  if (filters.named && name === null) return false;
   const mainClass = sae.mainClass(latent, images) || "";
   if (filters.class && mainClass !== filters.class) return false;
 
   const words = filters.find;
   if (!words || String(latent) === words) return true;
-  const { name, often } = sae.nameOf(latent);
   const texts = [mainClass, name ?? "", often];
   return texts.some((text) => text.toLowerCase().includes(words.toLowerCase()));
 }

@@ -44,7 +44,8 @@ async function showCompare({ parts, query }) {
   const columns = (latents) => h(".pair", pair.map((saeRow, side) =>
     latentColumn({ cell, images, saeRow, sae: saes[side], latent: latents[side] })));
   const rowSection = ({ rank, latents }) => {
-    const title = rank ? `Rank ${100 * rank} %` : `Highest ${rankingName(saes)}`;
+    const highest = isRankedByMs(saes) ? "Highest MS" : "Fires most often";
+    const title = rank ? `Rank ${100 * rank} %` : highest;
     return section(title, columns(latents));
   };
   return SITE.page("Two methods, latent by latent",

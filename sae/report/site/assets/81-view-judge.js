@@ -34,7 +34,7 @@ let shownTrial = null;
 
 /** Show the blind trials of a cell. */
 async function showJudge({ parts }) {
-  const cell = (parts.length === 0 && firstCellWithTrials()) || SITE.cellOf(parts);
+  const cell = SITE.cellOf(parts);
   const bar = SITE.cellBar(cell, (other) => SITE.href("judge", other.address));
   if (isMissing(cell.judge)) {
     return SITE.page("No latents to judge", bar, note(
@@ -48,14 +48,6 @@ async function showJudge({ parts }) {
   const session = SITE.judgeSession(study, images);
   showStart({ images, session, stage, bar });
   return SITE.page("Judge latents", stage, SITE.credit(images));
-}
-
-/** Return the first of the cells whose trials ask about most methods. */
-function firstCellWithTrials() {
-  const methodCount = (cell) => cell.judged_methods?.length ?? 0;
-  const cells = SITE.overview.cells.filter((cell) => !isMissing(cell.judge));
-  const most = Math.max(...cells.map(methodCount));
-  return cells.find((cell) => methodCount(cell) === most);
 }
 
 // -- before and after. The state of the view is {images, session, stage (the element

@@ -22,6 +22,9 @@ async function show() {
     route = SITE.parseAddress(address);
     SITE.route = route;
     const view = SITE.views.get(route.view);
+    if (view?.isOfCell && !route.parts.length) {
+      route.parts = SITE.firstCellOf(view).address.map(String);
+    }
     page = view ? await view.show(route) : pageOfNoView();
   } catch (error) {
     page = pageOfError(error);
