@@ -114,8 +114,9 @@ def effect(
 
 
 def signed(value: float) -> str:
-    """Write a difference, with its sign."""
-    return f"{value:+.1f}" if abs(value) >= 10 else f"{value:+.3f}"
+    """Write a difference, with its sign; 0 has none."""
+    text = f"{value:+.1f}" if abs(value) >= 10 else f"{value:+.3f}"
+    return text[1:] if text[1:] == "0.000" else text
 
 
 def plain(value: float) -> str:

@@ -441,7 +441,10 @@ def read_table(path: str | Path) -> "pa.Table":
 
     content = pa.BufferReader(seals.read_sealed(path, "table"))
     # A pool's thread that is alive at the end aborts the process (apache/arrow#34314).
-    return pq.ParquetFile(content).read(use_threads=False)
+    table = pq.ParquetFile(content).read(use_threads=False)
+    metadata = dict(table.schema.metadata or {})
+    metadata.pop(b"seal", None)
+    return table.replace_schema_metadata(metadata or None)
 
 
 def read_parquet(path: str | Path) -> "pd.DataFrame":

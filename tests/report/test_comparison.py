@@ -96,7 +96,7 @@ def test_all_scores_stand_below_as_levels_and_differences_of_the_same_saes():
         "0.800",
         "4.000",
     ]
-    differences = ["+0.020", "-0.020", "-0.015", "+0.000"]
+    differences = ["+0.020", "-0.020", "-0.015", "0.000"]
     assert [reg1[name] for name in columns] == ["Reg. 1", *differences]
     assert [raw[name] for name in columns[:4]] == [
         "Raw (control)",

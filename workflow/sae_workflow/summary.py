@@ -23,6 +23,7 @@ MOST_ROWS = 8  # methods
 MOST_REASONS = 2  # methods of which it says why they are not compared
 WIDTH = 100  # columns of a line
 LONGEST_NAME = 15  # columns of a method's name, such as frozen_decoder
+UNDER_NAME = " " * (LONGEST_NAME + 3)
 # What stands beside detection and MS, in one line a method.
 BESIDE = (
     "detection_per_latent",
@@ -103,7 +104,7 @@ def _summarise_method(rows: pd.DataFrame, endpoints: list[str]) -> Iterator[str]
         label = f"{SCORES[score].label:<11}"
         verdict = comparison.say(row)
         text = f"{comparison.effect_text(row):<24}  {'' if verdict == '-' else verdict}"
-        yield from _wrapped(f"  {_cut(name)}{label}{text}".rstrip(), "")
+        yield from _wrapped(f"  {_cut(name)}{label}{text}".rstrip(), "", UNDER_NAME)
         name = ""
         is_of_family = rows["effect"].notna() & (rows["family"] != ALL_FAMILIES)
         of_score = rows[is_of_family & (rows["score"] == score)]
@@ -119,7 +120,7 @@ def _summarise_method(rows: pd.DataFrame, endpoints: list[str]) -> Iterator[str]
         if score in of_mean.index and pd.notna(of_mean.loc[score, "effect"])
     ]
     if beside:
-        yield from _wrapped(f"  {_cut('')}same SAEs: {', '.join(beside)}", "")
+        yield from _wrapped(f"same SAEs: {', '.join(beside)}", UNDER_NAME)
 
 
 def _summarise_failures(folder: Path, cells: pd.DataFrame) -> Iterator[str]:
@@ -138,10 +139,19 @@ def _summarise_failures(folder: Path, cells: pd.DataFrame) -> Iterator[str]:
         yield from _wrapped(sentence, "  ")
 
 
-def _wrapped(text: str, indent: str) -> list[str]:
-    """Return a text on lines of at most `WIDTH` columns."""
+def _wrapped(text: str, indent: str, further: str | None = None) -> list[str]:
+    """Return a text on lines of at most `WIDTH` columns.
+
+    Args:
+        text: The text.
+        indent: What the first line begins with.
+        further: What the other lines begin with; None: as the first one.
+    """
     return textwrap.wrap(
-        text, WIDTH, initial_indent=indent, subsequent_indent=" " * (LONGEST_NAME + 3)
+        text,
+        WIDTH,
+        initial_indent=indent,
+        subsequent_indent=indent if further is None else further,
     )
 
 

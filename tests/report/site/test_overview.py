@@ -179,7 +179,7 @@ def test_the_answer_says_effects_by_family_and_view_and_their_cost():
         "Reg. 1 changes detection by +0.012 over Baseline (2 cells, no interval). "
         "By family of backbones: x +0.020, y +0.004. "
         "By view: per latent +0.020, per activation +0.004. "
-        "Cost: coverage -0.060, R² +0.000.",
+        "Cost: coverage -0.060, R² 0.000.",
         "Reg. 2 changes detection by -0.001 over Baseline (2 cells, no interval). "
         "By family of backbones: x -0.004, y +0.002.",
         "For scale: raw, at its own R², differs from Baseline by -0.100 in detection.",
