@@ -12,9 +12,9 @@ import argparse
 
 import numpy as np
 import pandas as pd
-from sae.comparison.outcomes import is_shown
 
 from sae.comparison import ratings
+from sae.comparison.verdicts import is_shown
 from sae.report.site.trials import POOL
 
 ASKED = 10  # latents of a method that a rater is asked about

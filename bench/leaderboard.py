@@ -18,7 +18,7 @@ from sae.comparison.intervals import IntervalRule
 from sae.comparison.verdicts import of_mean
 from sae.core import files
 from sae.report import comparison
-from sae.report.markup import column_key, markdown, prose, wrapped
+from sae.report.markup import markdown, prose, wrapped
 from sae.report.names import Names
 from sae.scoring.choice import DETECTION, ENDPOINTS, MS
 from sae.scoring.rows import CELL
@@ -61,9 +61,8 @@ class Setting(NamedTuple):
 
 
 REREAD = (
-    "Chosen by detection per latent, when the rows had been read: post hoc. SAEs with "
-    "fresh seeds stand in for {fresh} of {chosen} chosen trials, those of the tuning for "
-    "the others."
+    "Chosen by detection per latent, after the rows had been read: post hoc. {fresh} of "
+    "{chosen} chosen trials are read with fresh seeds, the others with the tuning's own."
 )
 # Made by 1.0.0, which did not score detection per activation.
 REREAD_ENDPOINTS = ("detection_per_latent", MS)
@@ -90,13 +89,13 @@ SETTINGS = [
 HEAD = """
 Which way of training an SAE is better, at the same reconstruction? These are the kept
 results of the experiments that tune all methods alike, on two datasets or more. `python
-bench/leaderboard.py` writes the page from their tables. A method of yours can [stand
-beside them](extending.md#your-method-on-the-leaderboard), and you can [submit
-it](#submit-yours).
+bench/leaderboard.py` writes the page from their tables. A method of yours can stand
+beside those of the demo ([how](extending.md#your-method-on-the-leaderboard)), and you
+can [submit it](#submit-yours).
 """
 HOW_TO_READ = """
-An entry is a method's score minus that of Top-k after the same tuning, at the same R²,
-signed so that more is better. In brackets is the 95 % interval. Methods are in the
+An entry is a method's score minus that of Top-k after the same tuning, where both
+reconstruct as well. In brackets is the 95 % interval. Methods are in the
 order of detection, within their setting alone, since settings differ in data, sizes and
 trials. Controls are trained in part or not at all, are not tuned, and stand at an R² of
 their own. [The rule](protocol.md#the-choice-the-best-sae-that-reconstructs-as-well) says
@@ -195,7 +194,7 @@ def page() -> str:
                 wrapped(HOW_TO_READ),
                 wrapped(TIME),
                 wrapped(ROWS_IN_WORDS),
-                column_key(comparison.meanings(IntervalRule())),
+                comparison.key_of_verdicts(IntervalRule()),
                 "## Submit yours",
                 wrapped(SUBMIT),
                 f"```sh\n{SUBMIT_COMMAND}\n```",
@@ -235,7 +234,8 @@ def section(setting: Setting, means: pd.DataFrame, names: Names) -> list[str]:
         f"## {setting.name}",
         wrapped(about),
         markdown(comparison.verdict_table(means, names, setting.endpoints)),
-        "All scores of the same SAEs: Top-k's own, and differences from them.",
+        "All scores of the same SAEs: Top-k's own, then differences from them. A score "
+        "that only some cells have says how many.",
         markdown(comparison.score_table(means, names)),
     ]
 

@@ -172,7 +172,7 @@ def judged_latents(latents: pd.DataFrame) -> pd.DataFrame:
     # Where there are no judges there is no detection.
     latents = latents.reindex(columns=[*KEY, *scores, *names, "selected"])
     is_on_test = latents["split"] == "test"
-    is_read = latents["selected"] & is_on_test & latents["detection"].notna()
+    is_read = is_on_test & latents["detection"].notna()
     slim = latents.loc[is_read, [*KEY, *scores, *names]]
     decimals = {name: 4 for name in ("detection", "name_precision") if name in slim}
     return slim.astype(dict.fromkeys(decimals, "float32")).round(decimals)

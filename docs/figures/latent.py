@@ -22,8 +22,8 @@ from sae.report.site import latents
 RESULTS = Path("results")
 OUT = Path(__file__).with_suffix(".png")
 IMAGES = 10
-CELL = ("emoji", "efficientnet_lite2_fast", 8)
-LATENT = 151
+CELL = ("emoji", "efficientnet_lite0_fast", 8)
+LATENT = 257
 LABELS = {
     BASELINE: "A latent of Top-k",
     REG1: "Its match in Top-k with Reg. 1",

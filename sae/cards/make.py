@@ -153,7 +153,9 @@ def make_card(
         best = choice.choose(trials, float(yours.on_val()["r2"]))
         topk: list[Measured] = []
         if best is not None:
-            topk = measured(references.retrained(best["trial"]))
+            retrained = references.retrained(best["trial"])
+            if len(retrained) == len(effort.seeds):
+                topk = measured(retrained)
         controls = {
             method: measured(coders) for method, coders in references.controls().items()
         }

@@ -8,7 +8,6 @@ beside the same baseline.
 """
 
 from collections.abc import Mapping
-from math import nan
 from typing import Any
 
 import pandas as pd
@@ -22,6 +21,7 @@ from sae.scoring.selection import rows_under
 
 OK = "ok"
 OUT_OF_REACH = "out of reach"
+BASELINE_FAILED = "a fresh seed of the baseline failed"
 # Columns of `choices`, beside the cell.
 CHOICE = [
     *("method", "baseline", "control", "status", "reason", "trial", "seeds"),
@@ -48,8 +48,8 @@ def choices(selection: pd.DataFrame, names: Methods) -> pd.DataFrame:
 
     Returns:
         Columns `CELL` and `CHOICE`. `status`: `OK`, or `OUT_OF_REACH` if no trial
-        reconstructs as well as the baseline's best or a fresh seed failed, as `reason`
-        says; `trial`: what was chosen; `seeds`: those that are scored, with spaces
+        reconstructs as well as the baseline's best or a fresh seed failed, its own or
+        the baseline's, as `reason` says; `trial`: what was chosen; `seeds`: those that are scored, with spaces
         between; `fresh`: whether tuning did not use them; `r2_val`: the R^2 on
         validation of the chosen trial, or the method's best; `best_r2`: R*;
         `shortfall`: what a method that is out of reach lacks of R* - `choice.MARGIN`.
@@ -79,7 +79,14 @@ def choices(selection: pd.DataFrame, names: Methods) -> pd.DataFrame:
             if feasible.empty:
                 row["reason"] = "no feasible trial"
         rows.append(row)
-    return pd.DataFrame(rows, columns=[*CELL, *CHOICE])
+    table = pd.DataFrame(rows, columns=[*CELL, *CHOICE])
+    failed = table[(table["method"] == table["baseline"]) & (table["status"] != OK)]
+    for row in failed.to_dict("records"):
+        in_cell = (table[CELL] == [row[name] for name in CELL]).all(axis=1)
+        beside = in_cell & (table["baseline"] == row["baseline"])
+        beside &= table["status"] == OK
+        table.loc[beside, ["status", "reason"]] = [OUT_OF_REACH, BASELINE_FAILED]
+    return table
 
 
 def effects(
@@ -171,7 +178,8 @@ def imported(
 
     An SAE of another training stands beside the best trial of the baseline that
     reconstructs as well as it: of R^2 at least its own minus `choice.MARGIN`, on
-    validation, with the highest detection. It is read with the seed of the tuning.
+    validation, with the highest detection. It is read with all seeds with which the
+    experiment trained it: that of the tuning, and the fresh ones if it was chosen.
 
     Args:
         metrics: As :func:`effects` takes them.
@@ -191,19 +199,17 @@ def imported(
     own = metrics[metrics["method"].isin(names.imported)]
     r2 = own[own["split"] == "val"].set_index([*CELL, "method"])["r2"]
     test = metrics[metrics["split"] == "test"]
-    tuning = test[test["method"] == names.baselines[0]].drop_duplicates(
-        [*CELL, "trial"]
-    )
+    baseline = test[test["method"] == names.baselines[0]]
 
     rows = []
     for sae in own[own["split"] == "test"].to_dict("records"):
         cell = [sae[name] for name in CELL]
         of_cell = trials[(trials[CELL] == cell).all(axis=1)]
         best = choice.choose(of_cell, r2[(*cell, sae["method"])])
-        beside = tuning.iloc[:0]
+        beside = baseline.iloc[:0]
         if best is not None:
-            in_cell = (tuning[CELL] == cell).all(axis=1)
-            beside = tuning[in_cell & (tuning["trial"] == best["trial"])]
+            in_cell = (baseline[CELL] == cell).all(axis=1)
+            beside = baseline[in_cell & (baseline["trial"] == best["trial"])]
         for score in ("r2", *COMPARED):
             value = SCORES[score].of(pd.DataFrame([sae])).iloc[0]
             if pd.isna(value):
@@ -215,7 +221,7 @@ def imported(
                     "method": sae["method"],
                     "score": score,
                     "value": value,
-                    "topk": of_topk.iloc[0] if len(of_topk) else nan,
+                    "topk": of_topk.mean(),
                     "trial": None if best is None else best["trial"],
                 }
             )

@@ -7,12 +7,11 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 # Of Student's t; scipy.stats takes a second to import.
-from scipy.special import nctdtr, stdtr, stdtrit
+from scipy.special import stdtr, stdtrit
 
 from sae.core.options import Options, Share
 
 BACKBONE = ["dataset", "backbone"]
-POWER = 0.8  # with which the smallest effect is found
 
 
 class IntervalRule(Options):
@@ -101,28 +100,3 @@ def holm(p: pd.Series) -> pd.Series:
     factors = len(rising_p) - np.arange(len(rising_p))
     corrected = np.maximum.accumulate(factors * rising_p.to_numpy())
     return pd.Series(np.minimum(corrected, 1.0), rising_p.index).reindex(p.index)
-
-
-def smallest_found(sample: np.ndarray, level: float) -> float:
-    """Return the smallest true mean that a t test at a level finds with `POWER`.
-
-    The standard deviation is taken to be that of the sample. NaN of fewer than two
-    values.
-    """
-    count = len(sample)
-    if count < 2:
-        return np.nan
-    error = float(np.std(sample, ddof=1)) / count**0.5
-    critical = float(t_quantile(count - 1, 1 - level))
-    # By bisection, in units of the standard error; the power rises with the mean. Sixty
-    # halvings are as exact as a float.
-    low = 0.0
-    high = 100.0 + critical
-    for _ in range(60):
-        middle = (low + high) / 2
-        power = 1 - float(nctdtr(count - 1, middle, critical))
-        if power < POWER:
-            low = middle
-        else:
-            high = middle
-    return high * error

@@ -39,7 +39,7 @@ from sae.scoring import old_names
 from sae.scoring.choice import DETECTION, ENDPOINTS
 
 CONFIRMATORY = (REG1, REG2)
-# About a tenth of what Top-k has beyond an untrained SAE in detection.
+# A tenth to a fifth of what Top-k has beyond an untrained SAE in detection.
 NEGLIGIBLE = 0.01
 MOST_OUT_OF_REACH = 0.25  # of the cells: from this share on nothing is tested
 LEAST_DATASETS = 6

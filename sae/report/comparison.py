@@ -1,6 +1,6 @@
 """The comparison of methods for reading: verdicts, and all scores of the same SAEs."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -13,7 +13,6 @@ from sae.comparison.verdicts import (
     ALL_FAMILIES,
     BETTER,
     BY_LESS,
-    CONFIRMATORY,
     DIFFERS,
     EQUIVALENT,
     INCONCLUSIVE,
@@ -22,7 +21,7 @@ from sae.comparison.verdicts import (
     WORSE,
     of_mean,
 )
-from sae.report.markup import column_key, markdown, wrapped
+from sae.report.markup import markdown, wrapped
 from sae.report.names import Names
 from sae.scoring.choice import DETECTION, ENDPOINTS, MARGIN, MOST_L0
 
@@ -44,19 +43,21 @@ def which_saes(means: pd.DataFrame) -> str:
     Args:
         means: Of `sae.comparison.verdicts.means`, with an effect in some cell.
     """
-    rows = means[means["cells"] > 0]
-    of_methods = rows[~rows["control"].astype(bool)]
-    rows = of_methods if len(of_methods) else rows
+    chosen = "feasible trial of highest R2"
+    if DETECTION in measured(means):
+        chosen = (
+            f"trial of highest detection whose R2 is within {MARGIN:g} of the baseline's "
+            "best"
+        )
+    text = f"Each row is of one set of SAEs: per cell the {chosen}, on validation"
+    rows = means[(means["cells"] > 0) & ~means["control"].astype(bool)]
+    if rows.empty:
+        return f"{text}. No method is compared: below are controls alone."
     seeds = int(rows["seeds"].min())
     kind = "fresh seeds" if rows["fresh"].all() else "seeds, the tuning's own"
     if seeds == 1:
         kind = kind.replace("seeds", "seed", 1)
-    chosen = "highest detection" if DETECTION in measured(means) else "highest R2"
-    return (
-        f"Each row is of one set of SAEs: per cell the trial of {chosen} whose R2 is "
-        f"within {MARGIN:g} of the baseline's best, on validation; scored on test, mean "
-        f"of {seeds} {kind}."
-    )
+    return f"{text}; scored on test, mean of {seeds} {kind}."
 
 
 def measured(means: pd.DataFrame, endpoints: Iterable[str] = ENDPOINTS) -> list[str]:
@@ -72,11 +73,10 @@ def meanings(rule: IntervalRule) -> dict[str, str]:
         rule: The level of tests.
     """
     level = f"{rule.level:.2g}".removeprefix("0")
-    confirmatory = " and ".join(CONFIRMATORY)
     return {
         f"{BETTER}, {WORSE}": (
             f"p < {level} after Holm's correction over detection and MS and over "
-            f"methods ({confirmatory} together, all others together), and every "
+            "methods (Reg. 1 and Reg. 2 together, all others together), and every "
             "dataset has the effect's sign; better in detection also asks that neither "
             "of its two views lies wholly below 0"
         ),
@@ -84,7 +84,10 @@ def meanings(rule: IntervalRule) -> dict[str, str]:
             f"the {rule.one_sided:.0%} interval lies within {MARGIN_TEXT} of 0: two "
             "one-sided tests, uncorrected"
         ),
-        f"{BETTER}{BY_LESS} {MARGIN_TEXT}": f"both, and so {WORSE}{BY_LESS} {MARGIN_TEXT}",
+        f"{BETTER}{BY_LESS} {MARGIN_TEXT}": (
+            f"{BETTER} and {EQUIVALENT} {MARGIN_TEXT} at once; and so {WORSE}{BY_LESS} "
+            f"{MARGIN_TEXT}"
+        ),
         DIFFERS: (
             "families of backbones have effects of different sign, and the interval of "
             "their difference leaves out 0"
@@ -97,6 +100,13 @@ def meanings(rule: IntervalRule) -> dict[str, str]:
             f"none of these. It says what the {rule.confidence:.0%} interval allows"
         ),
     }
+
+
+def key_of_verdicts(rule: IntervalRule) -> str:
+    """Return what each verdict means, as a list in markdown."""
+    return "\n".join(
+        wrapped(f"- *{verdict}*: {when}.") for verdict, when in meanings(rule).items()
+    )
 
 
 def say(row: Mapping[Any, Any]) -> str:
@@ -162,19 +172,21 @@ def page(
     """
     made_elsewhere = [] if imported is None else imported_section(imported, names)
     if not (means["cells"] > 0).any():
-        return [NO_COMPARISON, *made_elsewhere]
+        reasons = [] if cells is None else why_out_of_reach(cells, names)
+        return [*(reasons or [NO_COMPARISON]), *made_elsewhere]
     paragraphs = [wrapped(which_saes(means))]
     if DETECTION not in measured(means):
         paragraphs.append(NO_DETECTION)
     paragraphs += [
         markdown(verdict_table(means, names)),
         wrapped(_notes(means, rule)),
-        column_key(meanings(rule)),
+        key_of_verdicts(rule),
         "## All scores of the same SAEs",
         markdown(score_table(means, names)),
         wrapped(
             "The first rows are the baseline's own values; the others are differences "
-            "from it. Controls stand at their own R2."
+            "from it. Controls stand at their own R2. A score that only some cells have "
+            "says how many."
         ),
         "\n".join(
             wrapped(f"- *{SCORES[name].label}*: {SCORES[name].what}")
@@ -198,10 +210,12 @@ def _notes(means: pd.DataFrame, rule: IntervalRule) -> str:
     if datasets >= LEAST_DATASETS:
         text += f"In brackets the {rule.confidence:.0%} interval over datasets."
     else:
-        text += (
-            f"In brackets the {rule.confidence:.0%} interval over (dataset, family) "
-            f"pairs. Verdicts need {LEAST_DATASETS} datasets."
-        )
+        if means["low"].notna().any():
+            text += (
+                f"In brackets the {rule.confidence:.0%} interval over (dataset, family) "
+                "pairs. "
+            )
+        text += f"Verdicts need {LEAST_DATASETS} datasets."
     return (
         f"{text} A trial is feasible where its L0 is at most {MOST_L0:g} k. *up*: cells "
         "in which the effect is above 0. docs/protocol.md has the rule."
@@ -247,24 +261,49 @@ def shown_scores(means: pd.DataFrame) -> list[str]:
 def score_table(
     means: pd.DataFrame, names: Names, scores: Iterable[str] | None = None
 ) -> pd.DataFrame:
-    """Return scores, or all: lines of the baseline's values, then of differences."""
+    """Return scores, or all: lines of the baseline's values, then of differences.
+
+    A score of fewer cells than others of the line says of how many.
+    """
     scores = list(scores or shown_scores(means))
     lines = []
     for (baseline, family), rows in means.groupby(["baseline", "family"], sort=False):
-        levels = _levels(rows)
-        line = {"method": names.method(str(baseline)), "backbones": family}
-        line |= {
-            SCORES[name].label: plain(levels.get(name, float("nan"))) for name in scores
-        }
-        lines.append(line)
+        values = _of_most_cells(rows)[["level", "cells"]]
+        label = names.method(str(baseline))
+        lines.append(_score_line(label, family, values, scores, plain))
     for (_, family), rows in means.groupby(["method", "family"], sort=False):
-        effects = rows.set_index("score")["effect"]
-        line = {"method": _label(rows, names), "backbones": family}
-        for name in scores:
-            value = effects.get(name, float("nan"))
-            line[SCORES[name].label] = "-" if pd.isna(value) else signed(value)
-        lines.append(line)
+        values = rows.set_index("score")[["effect", "cells"]]
+        lines.append(_score_line(_label(rows, names), family, values, scores, signed))
     return _without_repeats(pd.DataFrame(lines))
+
+
+def _score_line(
+    label: str,
+    family: Any,
+    values: pd.DataFrame,
+    scores: Iterable[str],
+    write: Callable[[float], str],
+) -> dict[str, Any]:
+    """Return a line of :func:`score_table`.
+
+    Args:
+        label: Of the method.
+        family: Of backbones.
+        values: By score, a value and of how many cells it is the mean.
+        scores: Those that are shown.
+        write: What writes a value.
+    """
+    line = {"method": label, "backbones": family}
+    most = values["cells"].max()
+    for name in scores:
+        text = "-"
+        if name in values.index and pd.notna(values.loc[name].iloc[0]):
+            value, cells = values.loc[name]
+            text = write(value)
+            if cells < most:
+                text += f" ({int(cells)}/{int(most)})"
+        line[SCORES[name].label] = text
+    return line
 
 
 def dataset_table(cells: pd.DataFrame, names: Names) -> pd.DataFrame:
@@ -312,8 +351,9 @@ def imported_section(imported: pd.DataFrame, names: Names) -> list[str]:
 IMPORTED = (
     "SAEs that were made elsewhere, beside the baseline's trial of highest detection "
     f"whose R2 is at least the SAE's own minus {MARGIN:g}, on validation: means over "
-    "the cells in which there is one, on test, one seed each. They were not tuned here, "
-    "so that they are in no comparison of methods; the command `card` gives an interval."
+    "the cells in which there is one, on test, over the seeds with which that trial was "
+    "trained. They were not tuned here, so that they are in no comparison of methods; "
+    "the command `card` gives an interval."
 )
 
 
@@ -346,7 +386,7 @@ def pixel_sentence(means: pd.DataFrame) -> list[str]:
     Args:
         means: Of `sae.comparison.verdicts.means`.
     """
-    levels = _levels(of_mean(means))
+    levels = _of_most_cells(of_mean(means))["level"]
     if not {DETECTION, PIXELS} <= set(levels.dropna().index):
         return []
     return [
@@ -362,10 +402,10 @@ def effects_of(means: pd.DataFrame, scores: Iterable[str]) -> pd.DataFrame:
     return rows[rows["score"].isin(list(scores))]
 
 
-def _levels(rows: pd.DataFrame) -> pd.Series:
-    """Return the baseline's own scores, in as many cells as any method has them."""
+def _of_most_cells(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return by score the row of the method that has it in most cells."""
     most_cells_first = rows.sort_values("cells", ascending=False, kind="stable")
-    return most_cells_first.drop_duplicates("score").set_index("score")["level"]
+    return most_cells_first.drop_duplicates("score").set_index("score")
 
 
 def _label(rows: pd.DataFrame, names: Names) -> str:

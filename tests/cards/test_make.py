@@ -230,6 +230,22 @@ def test_above_what_topk_reaches_nothing_is_compared(tmp_path, quickly, monkeypa
     )
 
 
+def test_beside_a_topk_of_which_a_seed_diverged_nothing_is_compared(
+    tmp_path, quickly, monkeypatch
+):
+    x, _ = generate()
+    retrained = references.References.retrained
+    monkeypatch.setattr(
+        references.References,
+        "retrained",
+        lambda self, trial: retrained(self, trial)[:1],
+    )
+    content = sae.card(half_trained(x), x, store=tmp_path / "store")
+    assert content["references"]["chosen"] is not None
+    assert {reading["topk"] for reading in content["readings"]} == {None}
+    assert "Top-k diverged with other seeds" in sentences(content)[1]
+
+
 def test_the_command_writes_a_card_with_which_a_site_begins(tmp_path, quickly, capsys):
     x, _ = generate()
     np.save(tmp_path / "x.npy", x)

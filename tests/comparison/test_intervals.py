@@ -1,4 +1,4 @@
-"""Intervals, Holm's correction and power, against scipy and by hand."""
+"""Intervals and Holm's correction, against scipy and by hand."""
 
 import numpy as np
 import pandas as pd
@@ -25,12 +25,3 @@ def test_holm_corrects_known_values():
     corrected = intervals.holm(pd.Series([0.04, 0.01, np.nan, 0.03]))
     assert corrected.tolist()[:2] == pytest.approx([0.06, 0.03])
     assert corrected[3] == pytest.approx(0.06) and np.isnan(corrected[2])
-
-
-def test_the_smallest_effect_is_found_in_four_of_five_samples():
-    sample = np.array([0.01, 0.03, 0.002, 0.018])
-    smallest = intervals.smallest_found(sample, 0.025)
-    rng = np.random.default_rng(0)
-    drawn = rng.normal(smallest, sample.std(ddof=1), (4000, len(sample)))
-    share = (stats.ttest_1samp(drawn, 0, axis=1).pvalue < 0.025).mean()
-    assert share == pytest.approx(0.8, abs=3 * (0.8 * 0.2 / 4000) ** 0.5)

@@ -14,6 +14,7 @@ from sae.comparison import effects, verdicts
 from sae.comparison.intervals import IntervalRule
 from sae.core import files
 from sae.report import comparison, tables
+from sae.report.markup import markdown
 from sae.report.names import Names
 
 METHODS = {
@@ -132,7 +133,9 @@ def test_where_no_other_family_sees_the_images_the_page_says_the_rule():
     ms_alone = {"topk": {"ms_mean_alive": 0.5}, "reg1": {"ms_mean_alive": 0.52}}
     cells, means = read(ms_alone)
     text = page(cells, means)
-    assert "per cell the trial of highest R2 whose R2" in text.replace("\n", " ")
+    assert "per cell the feasible trial of highest R2, on validation" in text.replace(
+        "\n", " "
+    )
     assert comparison.NO_DETECTION in text
     row = rows_of(text)[-1]
     assert row["MS"].startswith("+0.020") and "detection" not in row
@@ -217,6 +220,32 @@ def test_where_nothing_was_chosen_the_page_says_so():
     cells, means = read(change=lambda choices: choices.assign(protocol="paper"))
     assert page(cells, means) == comparison.NO_COMPARISON
 
+    def fail(choices):
+        status = choices["status"].mask(
+            choices["method"] == "topk", "fresh seed failed"
+        )
+        return choices.assign(status=status)
+
+    cells, means = read({name: SCORES[name] for name in ("topk", "reg1")}, change=fail)
+    sentence = (
+        "Reg. 1 is out of reach in 18 of 18 cells: a fresh seed of the baseline failed."
+    )
+    assert sentence in page(cells, means)
+
+
+def test_a_score_that_only_some_cells_have_says_how_many():
+    partly = SCORES["reg1"] | {"purity_binary": (0.5, 0.5, nan)}
+    partly |= {"purity_binary_null": 0.1}
+    topk = SCORES["topk"] | {"purity_binary": 0.4, "purity_binary_null": 0.1}
+    _, means = read(
+        {"topk": topk, "reg1": partly}, families=dict.fromkeys("abc", "one")
+    )
+    text = "\n\n" + markdown(comparison.score_table(means, NAMES))
+    levels, differences = rows_of(text)
+    assert differences["detection"] == "+0.023"
+    assert differences["purity above chance"] == "+0.100 (12/18)"
+    assert levels["purity above chance"] == "0.300 (12/18)"
+
 
 def test_the_baselines_values_are_said_beside_a_method_that_is_out_of_reach():
     def lose(choices):
@@ -228,8 +257,7 @@ def test_the_baselines_values_are_said_beside_a_method_that_is_out_of_reach():
     cells, means = read(change=lose)
     topk = rows_of(page(cells, means), "## All scores of the same SAEs")[2]
     assert (topk["backbones"], topk["detection"]) == ("mean", "0.700")
-    # Controls stand there alone, and their seeds count.
-    assert comparison.which_saes(means).endswith("mean of 1 fresh seed.")
+    assert comparison.which_saes(means).endswith("below are controls alone.")
     (sentence,) = comparison.pixel_sentence(means)
     assert "detection is 0.620 (0.700 with a backbone" in sentence
 

@@ -1,6 +1,6 @@
 """Detection by how often a latent fires, beside the controls.
 
-It says of which latents a method's gain is.
+Its SAEs are those that protocol `paper` chose.
 """
 
 from pathlib import Path
@@ -16,7 +16,8 @@ READS = ["metrics.parquet", "curves.parquet"]
 CAPTION = (
     "How well a backbone of another family finds the images of a latent (AUC, "
     "test split; dotted: chance), mean over the latents that fire on so many of "
-    "the images: up to 1 %, 3 %, 10 % and all of them."
+    "the images: up to 1 %, 3 %, 10 % and all of them. The SAEs are those that the "
+    "paper's rule chose."
 )
 
 

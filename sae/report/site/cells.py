@@ -22,7 +22,7 @@ BINS = 40
 POINTS = 100  # of a training curve, at most
 # What a latent without a score counts as, by the column of latents.parquet; of other
 # columns, which begin with `ms`, it is 0.
-VALUE_WITHOUT_SCORE = {"detection": 0.5, "detection_random": 0.5}
+VALUE_WITHOUT_SCORE = {"detection": 0.5}
 # The columns of latents.parquet that have no distribution.
 NO_SCORES = (
     *KEY,

@@ -43,18 +43,20 @@ SITE.saeTable = (label, rows, cellParts) => {
 
 /** Return the columns of the trial, its seeds, and how many latents are alive. */
 function detailColumns() {
+  // What is out of reach has no scores; those of another SAE stand there.
+  const read = ({ compared }) => (compared?.reason ? undefined : compared);
   return [
     {
       id: "trial",
       label: "Trial",
-      value: (row) => row.compared?.trial ?? row.trial,
-      show: (row) => bdi(row.compared?.trial ?? row.trial),
+      value: (row) => read(row)?.trial ?? row.trial,
+      show: (row) => bdi(read(row)?.trial ?? row.trial),
     },
     {
       id: "seeds",
       label: "Seeds",
       meaning: "Scores are means over them. The latents on this site are of the first.",
-      show: ({ compared, seed }) => compared?.seeds ?? String(seed ?? "–"),
+      show: (row) => read(row)?.seeds ?? String(row.seed ?? "–"),
     },
     numberColumn({
       id: "alive",
