@@ -288,6 +288,11 @@ def build(
         dataset = _without_broken(name, entry, dataset, broken)
         digests = [outcome for outcome in outcomes if not isinstance(outcome, str)]
         index = dataset.index.assign(pixels=digests)
+        draws_each_image = not dataset.grouped and hasattr(
+            entry.own_options, "fractions"
+        )
+        if draws_each_image and entry.own_options.fractions and not entry.duplicates:
+            index = _with_copies_in_one_split(name, index)
         duplicate_rows = duplicates(
             f"dataset {name}", "pictures", index, index["pixels"], entry
         )
@@ -353,6 +358,24 @@ def _without_broken(
     readable = replace(dataset, index=index)
     check(entry.type, readable)
     return readable
+
+
+def _with_copies_in_one_split(name: str, index: pd.DataFrame) -> pd.DataFrame:
+    """Return an index whose identical pictures are in the split of the first one."""
+    split = index.groupby("pixels")["split"].transform("first")
+    moved = index[split != index["split"]]
+    if moved.empty:
+        return index
+    first_id = index.groupby("pixels")["image_id"].transform("first")
+    progress.warning(
+        "dataset %s: %d pictures are identical to one that was drawn into another split, "
+        "and go to that split, such as %s = %s",
+        name,
+        len(moved),
+        moved["image_id"].iloc[0],
+        first_id[moved.index[0]],
+    )
+    return index.assign(split=split)
 
 
 def duplicates(

@@ -81,6 +81,23 @@ def test_the_same_picture_in_two_splits_is_an_error_unless_it_is_allowed(root):
     assert build(root)[0]["duplicates"] == []  # Those within a split harm nothing.
 
 
+def test_identical_pictures_go_to_one_split_where_fractions_draw_it(tmp_path, caplog):
+    for number in range(20):
+        file = tmp_path / f"pictures/{number % 2}/{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        # Each picture is there twice.
+        Image.new("RGB", (4, 4), (number // 2, 0, 0)).save(file)
+    fractions = {"train": 0.6, "val": 0.2, "test": 0.2}
+    manifest, _ = build(tmp_path / "pictures", fractions=fractions)
+    index = files.read_parquet(tmp_path / "dataset/index.parquet")
+    assert manifest["duplicates"] == []
+    assert len(index) == 20 and set(index["split"]) == set(fractions)
+    assert (index.groupby("pixels")["split"].nunique() == 1).all()
+    assert (index.groupby("pixels").size() == 2).all()
+    (said,) = (line for line in caplog.messages if "identical to one" in line)
+    assert "go to that split, such as 1/" in said
+
+
 def test_postscript_named_jpg_does_not_reach_ghostscript(root, tmp_path, monkeypatch):
     script = tmp_path / "bin/gs"
     ran = tmp_path / "ran"
