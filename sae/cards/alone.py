@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from sae.cards.images import check_concepts_count, split_one_set
 from sae.cards.make import check_is_pooled, make_card
+from sae.core import arguments
 from sae.models.apply import Encoder, coder_of
 from sae.models.coder import Coder
 from sae.scoring import alone
@@ -87,7 +88,7 @@ def card(
     made = make_card(
         coder,
         card_images,
-        root=Path(store),
+        root=arguments.file_path("store", store),
         quick=quick,
         yes=yes,
         device=device,

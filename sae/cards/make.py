@@ -31,7 +31,7 @@ from sae.cards.references import FULL, QUICK, UNTRAINED, References
 from sae.comparison import card as cards
 from sae.comparison.card import Reading
 from sae.comparison.scores import SCORES, across_groups
-from sae.core import workers
+from sae.core import arguments, workers
 from sae.core.errors import UserError
 from sae.models.coder import Coder
 from sae.models.inputs import Inputs, rows_differ, total_variance
@@ -112,6 +112,9 @@ def make_card(
     Raises:
         UserError: The SAE reconstructs worse than the mean, or it would take too long.
     """
+    if root.exists() and not root.is_dir():
+        raise UserError(f"store: {root} is a file; name a folder")
+    device = arguments.device_name(device)
     coder = coder.to(device)
     _check_r2(coder, images)
     test_groups = group_numbers(images.splits["test"])

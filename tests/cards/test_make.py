@@ -308,6 +308,13 @@ def test_errors(tmp_path, quickly):
         sae.card(coder, x, concepts=keywords[1:], store=store)
     with pytest.raises(UserError, match=r"concepts\[0\] is 'part'"):
         sae.card(coder, x, concepts=["part"] * N, store=store)
+    (tmp_path / "file").write_text("")
+    with refused_naming("store", "file is a file"):
+        sae.card(coder, x, store=tmp_path / "file")
+    with refused_naming("store is None"):
+        sae.card(coder, x, store=None)
+    with refused_naming("device 'gpu' is not known"):
+        sae.card(coder, x, store=store, device="gpu")
     with pytest.raises(UserError, match="are of 10 groups, and a card needs 50"):
         sae.card(coder, x, groups=np.arange(N) // 60, store=store)
     of_image = pd.Series(np.resize(["train", "val", "test"], N)).iloc[::-1]
