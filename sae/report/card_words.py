@@ -91,8 +91,12 @@ def _interval(reading: Mapping[str, Any]) -> str:
 
 
 def headline(content: Mapping[str, Any]) -> str:
-    """Return the verdicts of a card in short."""
+    """Return the verdicts of a card in short: on reconstruction, then on latents."""
     scores = content["scores"]
+    said = (
+        f"Yours reconstructs {_reconstruction(scores)}: R2 {number(scores['r2_val'])}, "
+        f"their best {number(scores['best_r2'])}, on validation images."
+    )
     labels_by_word: dict[str, list[str]] = {}
     for reading in content["readings"]:
         if reading["word"]:
@@ -100,17 +104,31 @@ def headline(content: Mapping[str, Any]) -> str:
             labels.append(label(reading["score"]))
     without_verdict = labels_by_word.pop(cards.NO_VERDICT, [])
     verdicts = "; ".join(
-        f"{WORDS[word]} in {', '.join(labels)}"
+        f"{word.removesuffix(' with')} in {', '.join(labels)}"
         for word, labels in labels_by_word.items()
     )
-    reach = f"where tuned Top-k reaches {number(scores['best_r2'])}"
-    r2 = f"an R2 of {number(scores['r2_val'])} on validation images"
-    said = f"Yours has {r2}, {reach}"
-    if verdicts:
-        said += f", and is {verdicts}"
+    if verdicts and scores["r2_topk"] is None:
+        said += f" It is {verdicts}."
+    elif verdicts:
+        said += (
+            " Beside the best Top-k that reconstructs as well as it (R2 "
+            f"{number(scores['r2_topk'])} on test images) it is {verdicts}."
+        )
     for name in without_verdict:
-        said += f". {name[0].upper()}{name[1:]}: no verdict: {_says_at_chance(content)}"
-    return f"{said}."
+        said += f" {name[0].upper()}{name[1:]}: no verdict: {_says_at_chance(content)}."
+    return said
+
+
+def _reconstruction(scores: Mapping[str, Any]) -> str:
+    """Say how an SAE reconstructs beside tuned Top-k."""
+    yours, best = scores["r2_val"], scores["best_r2"]
+    tuned = "Top-k SAEs tuned on the same embeddings"
+    if yours > best + MARGIN:
+        return f"more than {tuned}"
+    if yours >= best - MARGIN:
+        return f"as well as {tuned}"
+    is_nearer_to_untrained = yours < (best + scores["r2_untrained"]) / 2
+    return f"{'far less' if is_nearer_to_untrained else 'less'} than {tuned}"
 
 
 def _says_at_chance(content: Mapping[str, Any]) -> str:

@@ -110,23 +110,52 @@ def test_the_note_says_which_saes_the_column_of_topk_is_of():
     assert any("Above what Top-k reaches" in note for note in notes(content))
 
 
-def test_the_headline_has_the_r2_and_the_verdicts():
+AS_WELL = (
+    "Yours reconstructs as well as Top-k SAEs tuned on the same embeddings: R2 .773, "
+    "their best .770, on validation images."
+)
+
+
+def test_the_headline_has_a_verdict_on_reconstruction_then_on_latents():
     content = content_of(card.BELOW)
     other = content["readings"][0] | {"score": "detection"}
-    content["readings"] += [other, other | {"score": "names_share", "word": ""}]
+    content["readings"] += [
+        other,
+        other | {"score": "concepts_match", "word": card.LEVEL},
+        other | {"score": "names_share", "word": ""},
+    ]
     assert headline(content) == (
-        "Yours has an R2 of .773 on validation images, where tuned Top-k reaches .770, "
-        "and is below tuned "
-        "Top-k in MS, detection."
+        f"{AS_WELL} Beside the best Top-k that reconstructs as well as it (R2 .765 on "
+        "test images) it is below in MS, detection; level in match with concepts."
     )
+
+
+@pytest.mark.parametrize(
+    ("r2", "said"),
+    [
+        (0.7801, "more than Top-k"),
+        (0.7801 - 0.001, "as well as Top-k"),
+        (0.7599, "less than Top-k"),
+        # Untrained SAEs have .2, so that the middle is .485.
+        (0.484, "far less than Top-k"),
+        (0.486, "less than Top-k"),
+    ],
+)
+def test_how_an_sae_reconstructs_is_said_first(r2, said):
+    content = content_of(card.NOT_COMPARABLE)
+    content["scores"] |= {"r2_val": r2, "r2_topk": None}
+    text = headline(content)
+    assert text.startswith(
+        f"Yours reconstructs {said} SAEs tuned on the same embeddings"
+    )
+    assert text.endswith("on validation images. It is not comparable in MS.")
 
 
 def test_without_a_verdict_the_headline_says_why():
     content = content_of(card.NO_VERDICT, score="detection")
     content["judges_at_chance"] = ["dinov2"]
     assert headline(content) == (
-        "Yours has an R2 of .773 on validation images, where tuned Top-k reaches .770. "
-        "Detection: no verdict: the encoder dinov2 does not know these images, or its "
-        "rows are in another order."
+        f"{AS_WELL} Detection: no verdict: the encoder dinov2 does not know these images, "
+        "or its rows are in another order."
     )
     assert sentences(content)[1].startswith("Detection: no verdict: the encoder din")
