@@ -60,25 +60,15 @@ def choices(selection: pd.DataFrame, names: Methods) -> pd.DataFrame:
     rows = []
     for key, of_method in trials.groupby([*CELL, "method"], sort=False):
         *cell, method = key
-        row: dict[str, Any] = dict(zip(CELL, cell, strict=True))
-        row |= {"method": method, "baseline": root(method, against), "control": False}
-        row["best_r2"] = of_method["bar"].iloc[0]
-        chosen = of_method[of_method["role"] == "chosen"]
-        if len(chosen):
-            of_choice = chosen.iloc[0]
-            row |= {name: of_choice[name] for name in ("trial", "seeds", "fresh")}
-            row["r2_val"] = of_choice["r2"]
-            row["status"] = OK
-            if of_choice["status"] != "chosen":
-                row |= {"status": OUT_OF_REACH, "reason": of_choice["status"]}
-        else:
-            feasible = of_method[of_method["status"] != "not feasible"]
-            row["r2_val"] = feasible["r2"].max()
-            row["shortfall"] = row["best_r2"] - choice.MARGIN - row["r2_val"]
-            row |= {"status": OUT_OF_REACH, "reason": "reconstructs less"}
-            if feasible.empty:
-                row["reason"] = "no feasible trial"
-        rows.append(row)
+        rows.append(
+            {
+                **dict(zip(CELL, cell, strict=True)),
+                "method": method,
+                "baseline": root(method, against),
+                "control": False,
+                **_choice_of(of_method),
+            }
+        )
     table = pd.DataFrame(rows, columns=[*CELL, *CHOICE])
     failed = table[(table["method"] == table["baseline"]) & (table["status"] != OK)]
     for row in failed.to_dict("records"):
@@ -87,6 +77,33 @@ def choices(selection: pd.DataFrame, names: Methods) -> pd.DataFrame:
         beside &= table["status"] == OK
         table.loc[beside, ["status", "reason"]] = [OUT_OF_REACH, BASELINE_FAILED]
     return table
+
+
+def _choice_of(trials: pd.DataFrame) -> dict[str, Any]:
+    """Return what was chosen of a method's trials in a cell, or why nothing was."""
+    best_r2 = trials["bar"].iloc[0]
+    chosen = trials[trials["role"] == "chosen"]
+    if len(chosen):
+        trial = chosen.iloc[0]
+        is_read = trial["status"] == "chosen"
+        return {
+            "status": OK if is_read else OUT_OF_REACH,
+            "reason": None if is_read else trial["status"],
+            "trial": trial["trial"],
+            "seeds": trial["seeds"],
+            "fresh": trial["fresh"],
+            "r2_val": trial["r2"],
+            "best_r2": best_r2,
+        }
+    feasible = trials[trials["status"] != "not feasible"]
+    highest_r2 = feasible["r2"].max()
+    return {
+        "status": OUT_OF_REACH,
+        "reason": "no feasible trial" if feasible.empty else "reconstructs less",
+        "r2_val": highest_r2,
+        "best_r2": best_r2,
+        "shortfall": best_r2 - choice.MARGIN - highest_r2,
+    }
 
 
 def effects(

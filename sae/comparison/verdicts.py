@@ -137,10 +137,14 @@ def means(
             of_family = complete
             if family != ALL_FAMILIES:
                 of_family = complete[complete["family"] == family]
-            row: dict[str, Any] = dict(zip(KEYS, key, strict=True))
-            row |= {"family": family, **_count(of_family, cells, family)}
-            row |= _average(by_family, family, rule)
-            rows.append(row)
+            rows.append(
+                {
+                    **dict(zip(KEYS, key, strict=True)),
+                    "family": family,
+                    **_count(of_family, cells, family),
+                    **_average(by_family, family, rule),
+                }
+            )
     table = pd.DataFrame(rows, columns=COLUMNS)
     for name in ("verdict", "reason"):
         table[name] = table[name].astype(object)

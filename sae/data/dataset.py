@@ -288,10 +288,8 @@ def build(
         dataset = _without_broken(name, entry, dataset, broken)
         digests = [outcome for outcome in outcomes if not isinstance(outcome, str)]
         index = dataset.index.assign(pixels=digests)
-        draws_each_image = not dataset.grouped and hasattr(
-            entry.own_options, "fractions"
-        )
-        if draws_each_image and entry.own_options.fractions and not entry.duplicates:
+        fractions = getattr(entry.own_options, "fractions", None)
+        if fractions and not dataset.grouped and not entry.duplicates:
             index = _with_copies_in_one_split(name, index)
         duplicate_rows = duplicates(
             f"dataset {name}", "pictures", index, index["pixels"], entry

@@ -325,6 +325,21 @@ def dataset_table(cells: pd.DataFrame, names: Names) -> pd.DataFrame:
     return table if len(table.columns) > 3 else table[:0]
 
 
+def imported_scores(rows: pd.DataFrame) -> str:
+    """Write what an SAE that was made elsewhere scores, the baseline in brackets.
+
+    Args:
+        rows: One method's, of `sae.comparison.effects.imported`.
+    """
+    means = rows.groupby("score", sort=False)[["value", "topk"]].mean()
+    return ", ".join(
+        f"{SCORES[score].label} {plain(means.loc[score, 'value'])} "
+        f"({plain(means.loc[score, 'topk'])})"
+        for score in ("r2", *ENDPOINTS)
+        if score in means.index
+    )
+
+
 def imported_section(imported: pd.DataFrame, names: Names) -> list[str]:
     """Return the paragraphs about SAEs that were made elsewhere, if there are any.
 

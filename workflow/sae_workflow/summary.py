@@ -10,13 +10,13 @@ from pathlib import Path
 import pandas as pd
 
 from sae.comparison import leaderboard
-from sae.comparison.published import plain, signed
+from sae.comparison.published import signed
 from sae.comparison.scores import SCORES, diverged
 from sae.comparison.verdicts import ALL_FAMILIES, read_table
 from sae.core import paths
 from sae.report import comparison
 from sae.report.names import Names
-from sae.scoring.choice import DETECTION, ENDPOINTS
+from sae.scoring.choice import DETECTION
 from sae_workflow.times import warnings_of_jobs
 
 MOST_ROWS = 8  # methods
@@ -165,14 +165,7 @@ def _cut(name: str) -> str:
 def _summarise_imported(imported: pd.DataFrame) -> Iterator[str]:
     """Yield what SAEs that were made elsewhere score, the baseline in brackets."""
     for method, rows in imported.groupby("method", sort=False):
-        means = rows.groupby("score", sort=False)[["value", "topk"]].mean()
-        scores = [
-            f"{SCORES[score].label} {means.loc[score, 'value']:.3f} "
-            f"({plain(means.loc[score, 'topk'])})"
-            for score in ("r2", *ENDPOINTS)
-            if score in means.index
-        ]
-        yield shorten(f"  {_cut(str(method))}{', '.join(scores)}")
+        yield shorten(f"  {_cut(str(method))}{comparison.imported_scores(rows)}")
     if len(imported):
         yield (
             "  made elsewhere, not tuned here (in brackets the baseline's best that "

@@ -19,7 +19,7 @@ from sae.comparison.verdicts import (
 )
 from sae.report import comparison
 from sae.report.names import Names
-from sae.scoring.choice import DETECTION, ENDPOINTS
+from sae.scoring.choice import DETECTION
 
 MOST_METHODS = 2  # of which the answer speaks
 COST = ("coverage", "r2")
@@ -151,17 +151,8 @@ def _scale(means: pd.DataFrame, score: str, names: Names) -> list[str]:
 
 def _about_imported(imported: pd.DataFrame, names: Names) -> list[str]:
     baseline = names.method(names.baselines[0]) if names.baselines else "the baseline"
-    sentences = []
-    for method, rows in imported.groupby("method", sort=False):
-        by_score = rows.groupby("score", sort=False)[["value", "topk"]].mean()
-        parts = [
-            f"{SCORES[score].label} {plain(by_score.loc[score, 'value'])} "
-            f"({plain(by_score.loc[score, 'topk'])})"
-            for score in ("r2", *ENDPOINTS)
-            if score in by_score.index
-        ]
-        sentences.append(
-            f"{names.method(str(method))}, made elsewhere (in brackets the best "
-            f"{baseline} that reconstructs as well): {', '.join(parts)}."
-        )
-    return sentences
+    return [
+        f"{names.method(str(method))}, made elsewhere (in brackets the best {baseline} "
+        f"that reconstructs as well): {comparison.imported_scores(rows)}."
+        for method, rows in imported.groupby("method", sort=False)
+    ]
