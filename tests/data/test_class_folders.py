@@ -86,3 +86,26 @@ def test_what_the_tar_lacks_is_named(artifacts):
         dataset.load(SPEC | {"without": ["noise"]}, artifacts)
     with pytest.raises(UserError, match="no picture in extra/CLASS/"):
         dataset.load(SPEC | {"folders": ["train", "extra"]}, artifacts)
+
+
+def test_a_csv_of_the_tar_may_say_the_classes_of_pictures_in_one_folder(tmp_path):
+    rows = ["image,sender,label"]
+    rows += [f"{number},7,{'Hat' if number % 2 else 'Shoes'}" for number in range(12)]
+    members = {f"images/{number}.jpg": jpeg(photograph(number)) for number in range(14)}
+    members["images.csv"] = "\n".join([*rows, "12,7,Not sure"]).encode()
+    write_artifact(tmp_path / "photos", {"photos.tar": tar(*members.items())})
+    flat = SPEC | {"folders": ["images"], "labels": "images.csv"}
+
+    index = dataset.load(flat | {"without": ["Not sure"]}, tmp_path).index
+    label_names = dict(zip(index["image_id"], index["label_name"], strict=True))
+    assert label_names == {
+        f"images/{number}.jpg": "Hat" if number % 2 else "Shoes" for number in range(12)
+    }
+    unlabelled = dataset.load(flat | {"labels": "none", "without": []}, tmp_path).index
+    assert len(unlabelled) == 14 and unlabelled["label"].isna().all()
+    with pytest.raises(UserError, match="no file names.csv; or write folders, or none"):
+        dataset.load(flat | {"labels": "names.csv"}, tmp_path)
+    members["images.csv"] = b"name,label\n1,Hat"
+    write_artifact(tmp_path / "photos", {"photos.tar": tar(*members.items())})
+    with pytest.raises(UserError, match="expected the columns image and label"):
+        dataset.load(flat, tmp_path)

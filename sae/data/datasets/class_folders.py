@@ -1,4 +1,4 @@
-"""Photographs in class folders of an artifact's tar, pooled and split anew.
+"""Photographs in folders of an artifact's tar, pooled and split anew.
 
 The pictures of all `folders`, such as an official train and val, are split class by
 class. Near-copies are one group (`sae.data.near_copies.groups_of_photographs`), which
@@ -6,8 +6,10 @@ lies in one split. An image's id is its path in the tar. A class that is a WordN
 is shown by its word.
 """
 
-from collections.abc import Callable
-from pathlib import Path
+import csv
+import io
+from collections.abc import Callable, Iterable
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
@@ -24,6 +26,8 @@ from sae.data.tars import TarMember, tar_members
 from sae.data.wordnet_ids import class_words
 
 VERSION = 1
+IN_FOLDERS = "folders"
+NO_LABELS = "none"
 
 
 class Options(options.Options):
@@ -33,8 +37,12 @@ class Options(options.Options):
     """An artifact of one file, a tar."""
     folders: list[str]
     """The folders in the tar that hold class folders; `train/n01440764/...`."""
+    labels: str = "folders"
+    """What says the class of a picture: `folders`; `none`, where folders hold pictures
+    without classes; or a CSV in the tar with the columns `image`, a picture's name
+    without its ending, and `label`, where folders hold pictures and the CSV classes."""
     without: list[str] = Field([])
-    """Class folders that are left out."""
+    """Classes that are left out."""
     fractions: options.Fractions
     """The share of each split: {train, val, test}."""
     split_seed: options.Seed
@@ -72,7 +80,8 @@ def load(spec: Options, artifacts_root: str | Path | None) -> Dataset:
     open_image = archives.opener(tar.parent)
     groups = join_copies(names, paths, pictures.Guard(open_image))
     splits = grouped_split(groups, labels, spec.fractions.model_dump(), spec.split_seed)
-    index = indexing.frame(names, paths, splits, labels, label_names, group=groups)
+    classes = (None, None) if spec.labels == NO_LABELS else (labels, label_names)
+    index = indexing.frame(names, paths, splits, *classes, group=groups)
     return Dataset(index, open_image, grouped=True)
 
 
@@ -87,29 +96,62 @@ def opener(
 def list_pictures(tar: Path, spec: Options) -> dict[str, list[TarMember]]:
     """Return {class: its pictures in all folders, by name}.
 
+    The class is an empty text where pictures have none.
+
     Raises:
-        UserError: a folder has none.
+        UserError: a folder has none, or the CSV of labels is not right.
     """
     omissions = Omissions()
+    members = sorted(tar_members(tar, omissions=omissions))
+    class_of = _class_of_path(tar, members, spec.labels)
     members_of_class: dict[str, list[TarMember]] = {}
     folders_without = set(spec.folders)
-    for member in sorted(tar_members(tar, omissions=omissions)):
+    for member in members:
         for folder in spec.folders:
             if not member.name.startswith(f"{folder}/"):
                 continue
-            class_name, _, rest = member.name.removeprefix(f"{folder}/").partition("/")
-            if rest and member.name.lower().endswith(pictures.ENDINGS):
+            class_name = class_of(member.name.removeprefix(f"{folder}/"))
+            is_picture = member.name.lower().endswith(pictures.ENDINGS)
+            if is_picture and class_name is not None:
                 members_of_class.setdefault(class_name, []).append(member)
                 folders_without.discard(folder)
             else:
                 omissions.add("files that are no picture of a class", member.name)
     if folders_without:
+        place = "CLASS/" if spec.labels == IN_FOLDERS else ""
         raise UserError(
             f"dataset class_folders, key folders: {tar} has no picture in "
-            f"{min(folders_without)}/CLASS/"
+            f"{min(folders_without)}/{place}"
         )
     omissions.tell(f"dataset class_folders, {tar.name}", expected=True)
     return members_of_class
+
+
+def _class_of_path(
+    tar: Path, members: Iterable[TarMember], labels: str
+) -> Callable[[str], str | None]:
+    """Return the function from a path below a folder to a class; None if it has none."""
+    if labels == NO_LABELS:
+        return lambda _path: ""
+    if labels == IN_FOLDERS:
+        return lambda path: path.partition("/")[0] if "/" in path else None
+    class_of_name = _read_labels(tar, members, labels)
+    return lambda path: class_of_name.get(PurePosixPath(path).stem)
+
+
+def _read_labels(tar: Path, members: Iterable[TarMember], name: str) -> dict[str, str]:
+    """Return {name of a picture without its ending: its class} of a CSV in the tar."""
+    place = f"dataset class_folders, key labels: {tar}"
+    member = next((member for member in members if member.name == name), None)
+    if member is None:
+        raise UserError(f"{place} has no file {name}; or write folders, or none")
+    with tar.open("rb") as file:
+        file.seek(member.offset)
+        content = file.read(member.size)
+    rows = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))
+    if not {"image", "label"} <= set(rows.fieldnames or []):
+        raise UserError(f"{place}, {name}: expected the columns image and label")
+    return {row["image"]: row["label"] for row in rows if row["label"]}
 
 
 def join_copies(names: list[str], paths: list[str], open_rgb: OpenImage) -> list[str]:
