@@ -10,6 +10,8 @@ The package is lazy on purpose: importing it imports nothing else, so that the c
 line starts fast.
 """
 
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,6 +27,16 @@ if TYPE_CHECKING:
 
 __all__ = ["card", "export", "load", "save", "score", "train"]
 __version__ = "1.0.0"
+
+# A file of the user's beside the script, or in the working directory, is imported instead
+# of the package of its name, and what then fails lies far from it.
+for _name in ("numpy", "pandas", "pyarrow", "scipy", "sklearn", "torch", "yaml"):
+    _file = os.path.join(sys.path[0] or os.curdir, f"{_name}.py")
+    if os.path.exists(_file):
+        raise ImportError(
+            f"{_file} is imported instead of the package {_name}, which sae needs: "
+            "give the file another name"
+        )
 
 
 def load(path: "Path | str", device: "str | torch.device" = "cpu") -> "Encoder":

@@ -28,6 +28,10 @@ _DISK_FAULTS = {
         "could not be written: it is larger than files may be here (`ulimit -f`). Raise "
         "that limit, then run again: what is finished is kept"
     ),
+    errno.EMFILE: (
+        "could not be opened: a process may have no more files open here (`ulimit -n`). "
+        "Raise that limit, then run again: what is finished is kept"
+    ),
     errno.EROFS: (
         f"could not be written: its file system is read-only. {_MAKE_WRITABLE}"
     ),
@@ -53,6 +57,9 @@ _MEMORY_FAULT_TEXTS = (
     "killed by signal: Killed",
     "terminated abruptly",
 )
+
+# What Python and the system say where no thread or process can be started.
+_THREAD_FAULT_TEXTS = ("can't start new thread", os.strerror(errno.EAGAIN))
 
 # The signals that ask a process to stop.
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -178,6 +185,14 @@ def explain(
         line = (
             f"{step} {ran} out of memory ({message}): "
             f"{memory_advice or 'give it more'}; what is finished is kept"
+        )
+        return line, 1
+
+    if any(text in str(error) for text in _THREAD_FAULT_TEXTS):
+        line = (
+            f"{step} could start no further thread or process: this user has as many as "
+            "are allowed here (`ulimit -u`). Raise that limit, then run again: what is "
+            "finished is kept"
         )
         return line, 1
 

@@ -203,3 +203,14 @@ def test_a_place_that_is_wrong_is_one_line(
     monkeypatch.chdir(ROOT)
     assert main(["leaderboard", results, *(w.format(results) for w in words)]) == 1
     assert expected in capsys.readouterr().err
+
+
+def test_a_file_that_hides_a_package_is_named(tmp_path):
+    (tmp_path / "torch.py").touch()
+    command = [sys.executable, "-m", "sae", "score", "--help"]
+    process = subprocess.run(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    assert process.returncode
+    assert process.stderr.splitlines()[-1] == (
+        f"ImportError: {tmp_path}/torch.py is imported instead of the package torch, "
+        "which sae needs: give the file another name"
+    )

@@ -132,6 +132,7 @@ def test_whoever_writes_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, wri
         (errno.EDQUOT, "quota there is used up"),
         (errno.EACCES, "closed to this"),
         (errno.EFBIG, "ulimit -f"),
+        (errno.EMFILE, "ulimit -n"),
     ],
 )
 def test_quota_limits_and_missing_rights_name_the_file(tmp_path, code, says):
@@ -142,6 +143,13 @@ def test_quota_limits_and_missing_rights_name_the_file(tmp_path, code, says):
         raise OSError(code, os.strerror(code), str(temporary))
     assert faults.explain(caught.value, "score")[0].startswith(f"{tmp_path / 'made'} ")
     assert says in faults.explain(caught.value, "score")[0]
+
+
+def test_a_limit_of_threads_is_said():
+    error = RuntimeError("can't start new thread")
+    line, code = faults.explain(error, "train")
+    assert code == 1 and line.startswith("train could start no further thread")
+    assert "ulimit -u" in line
 
 
 def too_large_for_torch():
