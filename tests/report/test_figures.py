@@ -311,6 +311,7 @@ def test_controls_alone_are_drawn_where_every_method_is_out_of_reach(tmp_path):
     status = selection["status"].mask(is_reg1, "fresh seed failed")
     files.write_parquet(file, selection.assign(status=status))
     ax = registry.load("figure", "effects").draw(tmp_path, names).axes[0]
+    assert [text.get_text() for text in ax.texts] == ["out of reach"]
     assert ax.get_xlim() == pytest.approx((-0.0116, 0.0116))
     assert [
         line.get_marker() for line in ax.get_lines() if len(line.get_xdata()) == 1

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from sae.comparison import leaderboard, verdicts
+from sae.comparison.effects import OUT_OF_REACH
 from sae.comparison.scores import SCORES
 from sae.comparison.verdicts import ALL_FAMILIES
 from sae.report import comparison, style
@@ -24,7 +25,9 @@ CAPTION = (
     "R². Circle and bar: the mean over datasets and its 95 % interval, where there are "
     "enough of them; filled where the method is better or worse. Small dots: the cells. "
     "Shaded: differences that count as none. Squares: controls, at their own R²; one "
-    "that is far off is written at the edge. A method without a mark is out of reach."
+    "that is far off is written at the edge. A method out of reach has no trial that "
+    "reconstructs as well as the baseline's best, or a fresh seed failed: in brackets "
+    "the most R² that it lacks."
 )
 
 
@@ -120,6 +123,8 @@ def _draw_panel(
     of_cells = cells.groupby(["method", *CELL], sort=False)["effect"].mean().dropna()
     for place, row in enumerate(means.itertuples()):
         if pd.isna(row.effect):
+            text = _out_of_reach(cells[cells["method"] == row.Index])
+            ax.text(0, place, text, color="#555555", size=7, ha="center", va="center")
             continue
         colour = names.colour(row.Index)
         if row.control and not low < row.effect < high:
@@ -138,6 +143,14 @@ def _draw_panel(
         ax.errorbar(row.effect, place, xerr=half, fmt=mark, markersize=4.5, **look)
     ax.set_xlim(limits)
     _finish(ax, len(means))
+
+
+def _out_of_reach(cells: pd.DataFrame) -> str:
+    """Say of a method without an effect that it is out of reach, and by how much."""
+    lacking = cells.loc[cells["status"] == OUT_OF_REACH, "shortfall"]
+    if lacking.isna().all():
+        return "out of reach" if len(lacking) else ""
+    return f"out of reach (R² {-lacking.max():.3f})"
 
 
 def _finish(ax: Axes, lines: int) -> None:
