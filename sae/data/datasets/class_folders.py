@@ -27,7 +27,6 @@ from sae.data.wordnet_ids import class_words
 
 VERSION = 1
 IN_FOLDERS = "folders"
-NO_LABELS = "none"
 
 
 class Options(options.Options):
@@ -38,9 +37,9 @@ class Options(options.Options):
     folders: list[str]
     """The folders in the tar that hold class folders; `train/n01440764/...`."""
     labels: str = "folders"
-    """What says the class of a picture: `folders`; `none`, where folders hold pictures
-    without classes; or a CSV in the tar with the columns `image`, a picture's name
-    without its ending, and `label`, where folders hold pictures and the CSV classes."""
+    """What says the class of a picture: `folders`, or a CSV in the tar with the columns
+    `image`, a picture's name without its ending, and `label`. The pictures then lie in
+    the folders themselves."""
     without: list[str] = Field([])
     """Classes that are left out."""
     fractions: options.Fractions
@@ -80,8 +79,7 @@ def load(spec: Options, artifacts_root: str | Path | None) -> Dataset:
     open_image = archives.opener(tar.parent)
     groups = join_copies(names, paths, pictures.Guard(open_image))
     splits = grouped_split(groups, labels, spec.fractions.model_dump(), spec.split_seed)
-    classes = (None, None) if spec.labels == NO_LABELS else (labels, label_names)
-    index = indexing.frame(names, paths, splits, *classes, group=groups)
+    index = indexing.frame(names, paths, splits, labels, label_names, group=groups)
     return Dataset(index, open_image, grouped=True)
 
 
@@ -95,8 +93,6 @@ def opener(
 
 def list_pictures(tar: Path, spec: Options) -> dict[str, list[TarMember]]:
     """Return {class: its pictures in all folders, by name}.
-
-    The class is an empty text where pictures have none.
 
     Raises:
         UserError: a folder has none, or the CSV of labels is not right.
@@ -131,8 +127,6 @@ def _class_of_path(
     tar: Path, members: Iterable[TarMember], labels: str
 ) -> Callable[[str], str | None]:
     """Return the function from a path below a folder to a class; None if it has none."""
-    if labels == NO_LABELS:
-        return lambda _path: ""
     if labels == IN_FOLDERS:
         return lambda path: path.partition("/")[0] if "/" in path else None
     class_of_name = _read_labels(tar, members, labels)
@@ -144,7 +138,7 @@ def _read_labels(tar: Path, members: Iterable[TarMember], name: str) -> dict[str
     place = f"dataset class_folders, key labels: {tar}"
     member = next((member for member in members if member.name == name), None)
     if member is None:
-        raise UserError(f"{place} has no file {name}; or write folders, or none")
+        raise UserError(f"{place} has no file {name}; or write folders")
     with tar.open("rb") as file:
         file.seek(member.offset)
         content = file.read(member.size)
