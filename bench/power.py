@@ -49,7 +49,7 @@ def main() -> None:
         rows.append({"effect": effect, **said})
         print(rows[-1], flush=True)
     if arguments.csv:
-        text = pd.DataFrame(rows).to_csv(index=False, float_format="%.3f")
+        text = pd.DataFrame(rows).to_csv(index=False, float_format="%.4g")
         files.write_text(arguments.csv, text)
 
 

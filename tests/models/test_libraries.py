@@ -18,7 +18,7 @@ from sae_workflow.publish import CARD
 from torch.nn import functional
 
 from sae.core import files
-from sae.models import convert
+from sae.models import apply, convert
 from sae.models.coder import Coder, Threshold
 
 pytestmark = pytest.mark.libraries
@@ -215,3 +215,24 @@ def test_the_lines_of_a_published_card_load_an_sae_and_encode_as_we_do(
         codes, factor * our_codes, rtol=1e-4, atol=1e-5 * np.abs(codes).max()
     )
     assert factor == pytest.approx(12**0.5 / 1.7, rel=1e-4)
+
+
+def test_the_script_for_sparsify_gains_by_training(tmp_path):
+    generator = np.random.default_rng(0)
+    is_active = generator.random((4000, 200)) < 0.04
+    sums = (is_active * generator.random((4000, 200))) @ generator.normal(
+        size=(200, 64)
+    )
+    sums = sums.astype(np.float32)
+    np.save(tmp_path / "x.npy", sums)
+    script = ROOT / "docs/examples/other_saes/train_sparsify.py"
+    r2 = []
+    for steps in (100, 1000):
+        folder = tmp_path / f"after_{steps}"
+        command = [python_of("sparsify"), script, tmp_path / "x.npy", folder]
+        subprocess.run([*command, str(steps)], check=True, stdout=subprocess.DEVNULL)
+        coder = convert.load(str(folder), "auto", convert.Options(), sums)
+        encoder = apply.Encoder(coder)
+        residual = sums - encoder.reconstruct(sums)
+        r2.append(1 - np.square(residual).sum() / np.square(sums - sums.mean(0)).sum())
+    assert r2[1] > r2[0] + 0.05 and r2[1] > 0.6
