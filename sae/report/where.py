@@ -12,6 +12,7 @@ from sae.core import files, outputs
 from sae.core.errors import UserError
 from sae.core.options import Count, Whole
 from sae.data import archives, pictures
+from sae.models import convert
 from sae.models.apply import Encoder, embed_like, read_own_manifest
 from sae.models.convert import check_output_path
 from sae.scoring import heatmaps
@@ -24,8 +25,8 @@ _LINE = 16  # pixels of a line of text
 def where(
     *,
     sae: Path,
-    backbone: str,
     image: Path,
+    backbone: str = "",
     latent: Whole | None = None,
     most: Count = 8,
     out: Path = Path("where.png"),
@@ -39,14 +40,17 @@ def where(
     fire.
 
     Args:
-        sae: sae.safetensors.
-        backbone: the backbone of its embeddings, by its name in the config.
+        sae: an SAE: a file, a folder, or owner/name[:folder] on the Hugging Face hub, of
+            this project or another library.
         image: a picture.
+        backbone: the backbone of its embeddings, by its name in the config; not needed
+            where --activations names its embeddings.
         latent: show this latent alone.
         most: show so many at most.
         out: the PNG to write, FILE.png.
-        activations: the folder of all embeddings: its DATASET/BACKBONE, where DATASET is
-            the one that the SAE was trained on, says how a picture is embedded.
+        activations: the embeddings that say how a picture is embedded: a folder
+            DATASET/BACKBONE, or the folder of all of them, of which the dataset that
+            the SAE was trained on and --backbone are taken.
         artifacts: folder of fetched artifacts, of which the backbone's weights may be
             one.
         device: of PyTorch: cpu, cuda, cuda:1, mps, or auto for the best there is.
@@ -56,22 +60,8 @@ def where(
             backbone has no positions.
     """
     check_output_path(out, sae, image, suffix=".png")
-    encoder = Encoder(sae, device)
-    dataset = encoder.metadata.get("dataset")
-    if dataset is None:
-        raise UserError(
-            f"{sae} does not say which dataset it was trained on: name the file that an "
-            "experiment wrote of it (results/NAME/saes/...), or look at its latents with "
-            "`explore --backbone`"
-        )
-    folder = activations / str(dataset) / backbone
-    if not folder.exists():
-        raise UserError(
-            f"{folder} does not exist: this looks at a picture as the embeddings of "
-            f"{dataset} were made. Run it in the checkout of the experiment, or name "
-            "--activations; --backbone is one whose folder lies there"
-        )
-    manifest = read_own_manifest(encoder, sae, folder)
+    encoder = Encoder(convert.load(sae), device)
+    manifest = _manifest(encoder, sae, activations, backbone)
     embeddings = embed_like(
         manifest, image.parent, [image.name], artifacts, device, workers=0
     )
@@ -113,6 +103,35 @@ def where(
     with outputs.replacing_file(out) as temporary:
         sheet.save(temporary, format="PNG")
     print(f"{out}: {viewer.says(coder)}")
+
+
+def _manifest(
+    encoder: Encoder, sae: Path, activations: Path, backbone: str
+) -> dict[str, Any]:
+    """Return what says how the pictures of an SAE are embedded.
+
+    Raises:
+        UserError: no embeddings lie there, or others than those that the SAE was
+            trained on, where it says which.
+    """
+    folder = activations
+    if not (folder / "train").exists():
+        dataset = encoder.metadata.get("dataset")
+        if dataset is None or not backbone:
+            raise UserError(
+                f"how pictures are embedded for {sae} is not said: name the folder of "
+                "its embeddings, --activations results/activations/DATASET/BACKBONE"
+            )
+        folder = activations / str(dataset) / backbone
+        if not folder.exists():
+            raise UserError(
+                f"{folder} does not exist: this looks at a picture as the embeddings of "
+                f"{dataset} were made. Run it in the checkout of the experiment, or name "
+                "--activations; --backbone is one whose folder lies there"
+            )
+    if {"made_of", "embeddings"} & encoder.metadata.keys():
+        return read_own_manifest(encoder, sae, folder)
+    return files.read_json(folder / "train/manifest.json", "manifest of activations")
 
 
 def _names(sae: Path) -> dict[int, str]:

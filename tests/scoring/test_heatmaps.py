@@ -29,7 +29,7 @@ from sae.data.backbones import efficientnet_lite
 from sae.data.backbones import open_clip as open_clip_loader
 from sae.data.entries import parse
 from sae.data.store import Activations
-from sae.models import saefile
+from sae.models import convert, saefile
 from sae.models.coder import Coder
 from sae.report import where as report_where
 from sae.report.site.explore import explore
@@ -526,6 +526,13 @@ def test_where_prints_the_highest_latents_and_draws_them(
     assert sheet.shape == (224 + 24, 4 * 232, 3)
     red = sheet[16:240, 232:456, 0]
     assert red[:90, :90].min() > 250 and red[130:, 130:].max() < 3
+
+    convert.export(coder, "saelens", folder / "theirs")
+    of_another_library = {**arguments, "sae": folder / "theirs", "backbone": ""}
+    with refused_naming("theirs", "--activations"):
+        report_where.where(**of_another_library)
+    report_where.where(**{**of_another_library, "activations": folder / "all/d/b"})
+    assert capsys.readouterr().out.splitlines()[:3] == lines[:3]
 
     with pytest.raises(UserError, match="this SAE has latents 0 to 15"):
         report_where.where(**arguments, latent=16)
