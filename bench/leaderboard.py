@@ -125,7 +125,8 @@ writes the folder `docs/results/mine`: the rows of every SAE; the tables made of
 `config.yaml`, all that the experiment uses, with what it takes over written out; a copy
 of your extensions; and `submission.json`. That holds the commit, the machine, the
 versions of libraries, and the SHA-256 of each of these files but the tables. Open a
-pull request with the folder and this page. Nobody edits a number by hand. `mine` is no
+pull request with the folder and this page, to the repository that `repository-code` in
+CITATION.cff names. Nobody edits a number by hand. `mine` is no
 experiment of the project, and nothing in the folder is a link. What you put beside
 these files, such as a page, stays when you submit again: `submit.sums.json` lists what
 is replaced. The command warns of what others cannot repeat or compare: places on your
