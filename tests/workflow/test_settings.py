@@ -766,3 +766,18 @@ def test_the_schema_refuses_what_it_knows_and_admits_entries_from_outside():
     assert errors(
         lambda raw: raw["experiments"].update({"A": raw["experiments"]["demo"]})
     ) == ["experiments"]
+
+
+def test_an_extension_that_nothing_names_is_said(tmp_path, capsys, request):
+    request.addfinalizer(lambda: registry.extend(None))
+    for file in ("metrics/mine.py", "penalties/reins.py", "metrics/_helper.py"):
+        (tmp_path / "ext" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "ext" / file).touch()
+    overlay = tmp_path / "mine.yaml"
+    overlay.write_text(f"extensions: {tmp_path / 'ext'}")
+    settings.read_config(ROOT / "config.yaml", overlay)
+    assert capsys.readouterr().err.splitlines() == [
+        f"warning: extensions: {entry} is not used, since {section} of the config does "
+        "not name it"
+        for entry, section in (("metric mine", "metrics"), ("penalty reins", "methods"))
+    ]

@@ -83,7 +83,8 @@ def load(raw: dict[str, Any], files: Mapping[str, str] = {}) -> Config:
 def read_config(config_file: str | Path, *overlays: str | Path) -> Config:
     """Read the config of a folder, with files laid over it.
 
-    Of a file in its config/experiments that is not right stderr gets a line.
+    Of a file in its config/experiments that is not right stderr gets a line, and of an
+    extension that nothing names.
 
     Args:
         config_file: Its config.yaml.
@@ -94,6 +95,8 @@ def read_config(config_file: str | Path, *overlays: str | Path) -> Config:
     """
     config, _, left_out = read_files(config_file, *overlays)
     warn_of_left_out(left_out)
+    for line in unnamed_extensions(config):
+        print(f"warning: {line}", file=sys.stderr, flush=True)
     return config
 
 
@@ -101,6 +104,24 @@ def warn_of_left_out(left_out: Mapping[str, str]) -> None:
     """Print a line on stderr for each file that :func:`read_files` left out."""
     for line in left_out.values():
         print(f"warning: {line}", file=sys.stderr, flush=True)
+
+
+def unnamed_extensions(config: Config) -> list[str]:
+    """Return a line for each metric, figure, objective and penalty that nothing names."""
+    methods = config.methods.values()
+    named_in = {
+        "metric": ("metrics", set(config.metrics)),
+        "figure": ("figures", set(config.figures)),
+        "objective": ("methods", {method.objective for method in methods}),
+        "penalty": ("methods", {method.penalty for method in methods}),
+    }
+    return [
+        f"extensions: {kind} {name} is not used, since {section} of the config does not "
+        "name it"
+        for kind, (section, named) in named_in.items()
+        for name in registry.names(kind)
+        if registry.is_own(kind, name) and name not in named
+    ]
 
 
 def read_files(
