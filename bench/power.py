@@ -82,7 +82,7 @@ def simulate(
 ) -> dict[str, float]:
     """Return the share of verdicts in detection, over worlds and both penalties.
 
-    Also `any_wrong`: the share of worlds in which either penalty is called better or
+    Also `any wrong`: the share of worlds in which either penalty is called better or
     worse in a score in which it has no effect.
     """
     rng = np.random.default_rng(0)
@@ -110,14 +110,17 @@ def simulate(
         if not effect:
             without_effect = pd.concat([without_effect, of_detection])
         wrong += any(map(verdicts.is_shown, without_effect))
-    return {
-        "better": np.mean([word.startswith(verdicts.BETTER) for word in said]),
-        "equivalent": np.mean([word.startswith(verdicts.EQUIVALENT) for word in said]),
-        "differs": np.mean([word == verdicts.DIFFERS for word in said]),
-        "inconclusive": np.mean([word == verdicts.INCONCLUSIVE for word in said]),
-        "worse": np.mean([word.startswith(verdicts.WORSE) for word in said]),
-        "any_wrong": wrong / worlds,
+    shares = {
+        word: sum(verdict.startswith(word) for verdict in said) / len(said)
+        for word in (
+            verdicts.BETTER,
+            verdicts.EQUIVALENT,
+            verdicts.DIFFERS,
+            verdicts.INCONCLUSIVE,
+            verdicts.WORSE,
+        )
     }
+    return {**shares, "any wrong": wrong / worlds}
 
 
 def draw(

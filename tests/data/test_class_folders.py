@@ -101,7 +101,7 @@ def test_a_csv_of_the_tar_may_say_the_classes_of_pictures_in_one_folder(tmp_path
     assert label_names == {
         f"images/{number}.jpg": "Hat" if number % 2 else "Shoes" for number in range(12)
     }
-    with pytest.raises(UserError, match="no file names.csv; or write folders"):
+    with pytest.raises(UserError, match=r"no file names\.csv; or write folders"):
         dataset.load(flat | {"labels": "names.csv"}, tmp_path)
     members["images.csv"] = b"name,label\n1,Hat"
     write_artifact(tmp_path / "photos", {"photos.tar": tar(*members.items())})

@@ -109,7 +109,7 @@ def warn_of_left_out(left_out: Mapping[str, str]) -> None:
 def unnamed_extensions(config: Config) -> list[str]:
     """Return a line for each metric, figure, objective and penalty that nothing names."""
     methods = config.methods.values()
-    named_in = {
+    named_in: dict[str, tuple[str, set[str | None]]] = {
         "metric": ("metrics", set(config.metrics)),
         "figure": ("figures", set(config.figures)),
         "objective": ("methods", {method.objective for method in methods}),
