@@ -7,9 +7,9 @@ The first trains Top-k alone, and reads no test image. The second writes what it
 on validation to `pilot.csv`, and prints the choice; without a run it reads that file:
 `python bench/benchmark_pilot.py docs/results/benchmark`.
 
-The rule is that of the experiment: in each cell those trials count that reconstruct as
-well as the best one there, and of these the one with the highest detection. What is
-chosen has the highest mean of that over cells:
+The rule is that of the experiment: of the trials that are compared those count, in each
+cell, that reconstruct as well as the best of them, and of these the one with the highest
+detection. What is chosen has the highest mean of that over cells:
 
 - steps of a set: 125, 250, 500 or 1,000, over its two cells, at five rates;
 - rates: three neighbours of the five, at these steps;
@@ -25,10 +25,14 @@ import pandas as pd
 from sae.core import files
 from sae.scoring import choice
 from sae.scoring.choice import DETECTION
+from sae.scoring.metrics.detection import CHANCE
 from sae.scoring.rows import CELL
 
 TABLE = "pilot.csv"
-COLUMNS = [*CELL, "lr", "steps", "encoder_scale", "auxk_alpha", "r2", "l0", DETECTION]
+COLUMNS = [
+    *(*CELL, "lr", "steps", "encoder_scale", "auxk_alpha"),
+    *("status", "r2", "l0", DETECTION),
+]
 PAIR = ["encoder_scale", "auxk_alpha"]
 PAIR_OF_STEPS = 0.1  # of trials with several numbers of steps: both are this
 STEPS_OF_PAIRS = 500
@@ -46,18 +50,16 @@ def main() -> None:
     if arguments.out:
         write(arguments.results, arguments.out / TABLE)
     trials = pd.read_csv((arguments.out or arguments.results) / TABLE)
-    feasible = trials[trials["l0"] <= choice.MOST_L0 * trials["k"]]
-    best_r2 = feasible.groupby(CELL)["r2"].transform("max")
-    as_well = feasible[feasible["r2"] >= best_r2 - choice.MARGIN]
+    cells = trials.set_index(CELL).index.unique()
 
-    of_pair = as_well[as_well["encoder_scale"] == PAIR_OF_STEPS]
-    by_steps = highest_detection(of_pair, ["steps"]).groupby("dataset").mean()
+    of_pair = trials[trials["encoder_scale"] == PAIR_OF_STEPS]
+    by_steps = highest_detection(of_pair, ["steps"], cells).groupby("dataset").mean()
     print(f"detection by steps\n\n{by_steps.round(4).to_string()}\n")
     steps_of_set = by_steps.idxmax(axis="columns")
     print(f"{steps_of_set.to_string()}\n")
 
     at_steps = of_pair[of_pair["steps"] == of_pair["dataset"].map(steps_of_set)]
-    by_rate = highest_detection(at_steps, ["lr"])
+    by_rate = highest_detection(at_steps, ["lr"], cells)
     print(f"by rate, at these steps\n\n{by_rate.mean().round(4).to_string()}\n")
     rates = list(by_rate)
     for first in range(len(rates) - NEIGHBOURS + 1):
@@ -65,8 +67,8 @@ def main() -> None:
         mean = by_rate[run].max(axis="columns").mean()
         print(f"{', '.join(f'{rate:g}' for rate in run)}: {mean:.4f}")
 
-    of_pairs = as_well[as_well["steps"] == STEPS_OF_PAIRS]
-    by_pair = highest_detection(of_pairs, PAIR)
+    of_pairs = trials[trials["steps"] == STEPS_OF_PAIRS]
+    by_pair = highest_detection(of_pairs, PAIR, cells)
     print(f"\nby pair\n\n{by_pair.mean().round(4).to_string()}")
 
 
@@ -79,13 +81,19 @@ def write(results: Path, file: Path) -> None:
     files.write_text(file, text)
 
 
-def highest_detection(trials: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+def highest_detection(
+    trials: pd.DataFrame, by: list[str], cells: pd.MultiIndex
+) -> pd.DataFrame:
     """Return the highest detection of each cell (rows) and value of `by` (columns).
 
-    A value with no trial that reconstructs as well counts as chance.
+    It is that of the trials that reconstruct as well as the best of these trials in the
+    cell; where there is none, it counts as chance.
     """
-    table = trials.groupby([*CELL, *by])[DETECTION].max().unstack(by)
-    return table.fillna(0.5)
+    feasible = trials[choice.feasible(trials)]
+    best_r2 = feasible.groupby(CELL)["r2"].transform("max")
+    as_well = feasible[feasible["r2"] >= best_r2 - choice.MARGIN]
+    table = as_well.groupby([*CELL, *by])[DETECTION].max().unstack(by)
+    return table.reindex(cells).fillna(CHANCE)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python bench/power.py --csv docs/results/benchmark/power.csv
 
-Each simulated world has eight datasets and two families of backbones, and Reg. 1 and
+Each simulated world has nine datasets and two families of backbones, and Reg. 1 and
 Reg. 2 with a known effect in detection; in MS they have none. An effect varies between
 datasets, and again between the families of a dataset, as those of `photographs` do:
 the two standard deviations are estimated from the rows of Reg. 1 and Reg. 2 in its
@@ -26,7 +26,7 @@ from sae.scoring.choice import DETECTION, MS
 ROOT = Path(__file__).parent.parent
 KEPT = ROOT / "docs/results/photographs/tables/comparison_cells.csv"
 KEPT_DETECTION = "detection_per_latent"  # its only view there
-DATASETS = 8
+DATASETS = 9
 FAMILIES = ("efficientnet", "dinov2")
 EFFECTS = (0.0, 0.005, 0.0075, 0.01, 0.0125, 0.015, 0.02)
 

@@ -47,7 +47,8 @@ _DISK_FAULTS = {
 # {errno: its text}, which libraries that write files themselves put into the message of
 # an exception of their own.
 _DISK_FAULT_TEXTS = {
-    code: os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+    code: os.strerror(code)
+    for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE)
 }
 # What PyTorch says where it raises no MemoryError: on the CPU, on a GPU, of a process
 # that the system killed.
@@ -58,8 +59,7 @@ _MEMORY_FAULT_TEXTS = (
     "terminated abruptly",
 )
 
-# What Python and the system say where no thread or process can be started.
-_THREAD_FAULT_TEXTS = ("can't start new thread", os.strerror(errno.EAGAIN))
+_THREAD_FAULT_TEXT = "can't start new thread"  # Python's
 
 # The signals that ask a process to stop.
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -188,11 +188,11 @@ def explain(
         )
         return line, 1
 
-    if any(text in str(error) for text in _THREAD_FAULT_TEXTS):
+    if _THREAD_FAULT_TEXT in str(error):
         line = (
-            f"{step} could start no further thread or process: this user has as many as "
-            "are allowed here (`ulimit -u`). Raise that limit, then run again: what is "
-            "finished is kept"
+            f"{step} could start no further thread: this user has as many processes and "
+            "threads as are allowed here (`ulimit -u`). Raise that limit, then run "
+            "again: what is finished is kept"
         )
         return line, 1
 

@@ -14,7 +14,7 @@ from sae.core.options import Count, Whole
 from sae.data import archives, pictures
 from sae.models import convert
 from sae.models.apply import Encoder, embed_like, read_own_manifest
-from sae.models.convert import check_output_path
+from sae.models.convert import Options, check_output_path
 from sae.scoring import heatmaps
 
 _SIDE = 224  # pixels of a picture's longer side in the PNG
@@ -23,6 +23,7 @@ _LINE = 16  # pixels of a line of text
 
 
 def where(
+    options: Options = convert.NO_OPTIONS,
     *,
     sae: Path,
     image: Path,
@@ -40,6 +41,7 @@ def where(
     fire.
 
     Args:
+        options: what a file of another library leaves open.
         sae: an SAE: a file, a folder, or owner/name[:folder] on the Hugging Face hub, of
             this project or another library.
         image: a picture.
@@ -60,7 +62,7 @@ def where(
             backbone has no positions.
     """
     check_output_path(out, sae, image, suffix=".png")
-    encoder = Encoder(convert.load(sae), device)
+    encoder = Encoder(convert.load(sae, options=options), device)
     manifest = _manifest(encoder, sae, activations, backbone)
     embeddings = embed_like(
         manifest, image.parent, [image.name], artifacts, device, workers=0
@@ -114,6 +116,8 @@ def _manifest(
         UserError: no embeddings lie there, or others than those that the SAE was
             trained on, where it says which.
     """
+    if not activations.is_dir():
+        raise UserError(f"{activations} is no folder of embeddings")
     folder = activations
     if not (folder / "train").exists():
         dataset = encoder.metadata.get("dataset")

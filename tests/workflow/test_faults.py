@@ -150,6 +150,13 @@ def test_a_limit_of_threads_is_said():
     line, code = faults.explain(error, "train")
     assert code == 1 and line.startswith("train could start no further thread")
     assert "ulimit -u" in line
+    # A lock that another process holds is something else.
+    assert faults.explain(BlockingIOError(errno.EAGAIN, "busy", "a.lock"), "x") is None
+
+
+def test_a_limit_of_files_that_torch_meets_is_said():
+    error = RuntimeError("unable to open shared memory: Too many open files (24)")
+    assert "ulimit -n" in faults.explain(error, "train")[0]
 
 
 def too_large_for_torch():

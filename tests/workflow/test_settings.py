@@ -775,7 +775,8 @@ def test_an_extension_that_nothing_names_is_said(tmp_path, capsys, request):
         (tmp_path / "ext" / file).touch()
     overlay = tmp_path / "mine.yaml"
     overlay.write_text(f"extensions: {tmp_path / 'ext'}")
-    settings.read_config(ROOT / "config.yaml", overlay)
+    config = settings.read_config(ROOT / "config.yaml", overlay)
+    settings.warn_of_unnamed_extensions(config)
     assert capsys.readouterr().err.splitlines() == [
         f"warning: extensions: {entry} is not used, since {section} of the config does "
         "not name it"

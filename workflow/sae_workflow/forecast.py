@@ -685,6 +685,7 @@ def _hours_text(hours: float) -> str:
 def main(experiment: str, *overlays: str) -> None:
     """Print the plan of an experiment of ./config.yaml, with files laid over it."""
     config = settings.read_config("config.yaml", *overlays)
+    settings.warn_of_unnamed_extensions(config)
     print("\n".join(describe_plan(config, experiment)))
 
 

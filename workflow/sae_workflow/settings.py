@@ -83,8 +83,7 @@ def load(raw: dict[str, Any], files: Mapping[str, str] = {}) -> Config:
 def read_config(config_file: str | Path, *overlays: str | Path) -> Config:
     """Read the config of a folder, with files laid over it.
 
-    Of a file in its config/experiments that is not right stderr gets a line, and of an
-    extension that nothing names.
+    Of a file in its config/experiments that is not right stderr gets a line.
 
     Args:
         config_file: Its config.yaml.
@@ -95,8 +94,6 @@ def read_config(config_file: str | Path, *overlays: str | Path) -> Config:
     """
     config, _, left_out = read_files(config_file, *overlays)
     warn_of_left_out(left_out)
-    for line in unnamed_extensions(config):
-        print(f"warning: {line}", file=sys.stderr, flush=True)
     return config
 
 
@@ -106,8 +103,11 @@ def warn_of_left_out(left_out: Mapping[str, str]) -> None:
         print(f"warning: {line}", file=sys.stderr, flush=True)
 
 
-def unnamed_extensions(config: Config) -> list[str]:
-    """Return a line for each metric, figure, objective and penalty that nothing names."""
+def warn_of_unnamed_extensions(config: Config) -> None:
+    """Print a line on stderr for each extension that nothing in the config names.
+
+    Looked at are metrics, figures, objectives and penalties.
+    """
     methods = config.methods.values()
     named_in: dict[str, tuple[str, set[str | None]]] = {
         "metric": ("metrics", set(config.metrics)),
@@ -115,13 +115,15 @@ def unnamed_extensions(config: Config) -> list[str]:
         "objective": ("methods", {method.objective for method in methods}),
         "penalty": ("methods", {method.penalty for method in methods}),
     }
-    return [
-        f"extensions: {kind} {name} is not used, since {section} of the config does not "
-        "name it"
-        for kind, (section, named) in named_in.items()
-        for name in registry.names(kind)
-        if registry.is_own(kind, name) and name not in named
-    ]
+    for kind, (section, named) in named_in.items():
+        for name in registry.names(kind):
+            if registry.is_own(kind, name) and name not in named:
+                print(
+                    f"warning: extensions: {kind} {name} is not used, since {section} "
+                    "of the config does not name it",
+                    file=sys.stderr,
+                    flush=True,
+                )
 
 
 def read_files(

@@ -150,6 +150,7 @@ def _read_config_files(workflow: Any) -> Config:
         options=command_line.config,
     )
     settings.warn_of_left_out(left_out)
+    settings.warn_of_unnamed_extensions(config)
     # Snakemake, which would not say what is wrong with it, lists it as a config file.
     workflow.configfile("config.yaml")
     workflow.config.clear()

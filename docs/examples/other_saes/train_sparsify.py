@@ -3,7 +3,7 @@
 Its own trainer takes a language model, so the loop is ours. The model and the loss are
 theirs, and so are Adam, its rate and the decoder's norm. Of their three optimisers the
 default, sign descent with averaged weights, is not taken: its rate grows as dictionaries
-shrink, and with 512 latents each step moves a weight by half of its size.
+shrink, and with 512 latents each step moves a weight by half of its size or more.
 
 python train_sparsify.py EMBEDDINGS.npy FOLDER [STEPS]
 """

@@ -142,7 +142,11 @@ def _read_labels(tar: Path, members: Iterable[TarMember], name: str) -> dict[str
     with tar.open("rb") as file:
         file.seek(member.offset)
         content = file.read(member.size)
-    rows = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{place}, {name} is no text in UTF-8: {error}") from None
+    rows = csv.DictReader(io.StringIO(text, newline=""))
     if not {"image", "label"} <= set(rows.fieldnames or []):
         raise UserError(f"{place}, {name}: expected the columns image and label")
     return {row["image"]: row["label"] for row in rows if row["label"]}

@@ -141,6 +141,9 @@ def _draw_panel(
         half = None if pd.isna(row.high) else row.high - row.effect
         mark = "s" if row.control else "o"
         ax.errorbar(row.effect, place, xerr=half, fmt=mark, markersize=4.5, **look)
+        if row.reason == OUT_OF_REACH:
+            text = f"out of reach in {row.out_of_reach:.0f} of {row.all_cells:.0f}"
+            ax.text(high, place, text, color="#555555", size=6, ha="right", va="bottom")
     ax.set_xlim(limits)
     _finish(ax, len(means))
 
