@@ -93,7 +93,8 @@ def highest_detection(
     best_r2 = feasible.groupby(CELL)["r2"].transform("max")
     as_well = feasible[feasible["r2"] >= best_r2 - choice.MARGIN]
     table = as_well.groupby([*CELL, *by])[DETECTION].max().unstack(by)
-    return table.reindex(cells).fillna(CHANCE)
+    values = trials.set_index(by).index.unique().sort_values()
+    return table.reindex(index=cells, columns=values).fillna(CHANCE)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ the two standard deviations are estimated from the rows of Reg. 1 and Reg. 2 in 
 """
 
 import argparse
-import itertools
 from pathlib import Path
 
 import numpy as np
@@ -134,24 +133,15 @@ def draw(
 
 def rows(method: str, score: str, effects: np.ndarray) -> pd.DataFrame:
     """Return effects as `sae.comparison.effects` does."""
-    cells = itertools.product(range(DATASETS), FAMILIES)
-    return pd.DataFrame(
-        {
-            "dataset": str(dataset),
-            "backbone": family,
-            "k": 16,
-            "method": method,
-            "baseline": "topk",
-            "control": False,
-            "status": "ok",
-            "seeds": "3 4 5",
-            "fresh": True,
-            "score": score,
-            "value": 0.7 + effects[dataset, FAMILIES.index(family)],
-            "level": 0.7,
-            "effect": effects[dataset, FAMILIES.index(family)],
-        }
-        for dataset, family in cells
+    cells = pd.MultiIndex.from_product(
+        [map(str, range(DATASETS)), FAMILIES], names=["dataset", "backbone"]
+    )
+    table = pd.DataFrame({"effect": effects.ravel()}, cells).reset_index()
+    table["value"] = 0.7 + table["effect"]
+    return table.assign(
+        **{"k": 16, "method": method, "baseline": "topk", "control": False},
+        **{"score": score, "level": 0.7},
+        **{"status": "ok", "seeds": "3 4 5", "fresh": True},
     )
 
 

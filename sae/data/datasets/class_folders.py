@@ -36,7 +36,7 @@ class Options(options.Options):
     """An artifact of one file, a tar."""
     folders: list[str]
     """The folders in the tar that hold class folders; `train/n01440764/...`."""
-    labels: str = "folders"
+    labels: str = IN_FOLDERS
     """What says the class of a picture: `folders`, or a CSV in the tar with the columns
     `image`, a picture's name without its ending, and `label`. The pictures then lie in
     the folders themselves."""
