@@ -24,7 +24,9 @@ from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
+from sae.bank.read import Bank
 from sae.bank.read import read as read_bank
+from sae.bank.sae import Sae
 from sae.core import files
 from sae.core.errors import UserError
 from sae.core.progress import report_progress
@@ -40,7 +42,7 @@ from sae.models.inputs import unit_rows
 from sae.scoring import rows
 from sae.scoring.rows import KEY
 
-VERSION = 2
+VERSION = 3
 PICTURES = 15  # of a latent, its highest, that have a heatmap
 SPREAD_PICTURES = 10  # of these, those whose spread counts
 LEAST_SIDE = 5  # positions; of a coarser grid pictures are looked at larger
@@ -494,9 +496,8 @@ def draw(
         grid: the positions.
         vectors_of: returns the vectors of some rows of `images` at these positions.
             Pictures that it leaves out have no map.
-        most_images: so many pictures are looked at, at most: the highest of every
-            latent first, then the second of every latent, and so on; of these, those
-            that are so of the most latents.
+        most_images: so many pictures are looked at, at most, of the ten highest of each
+            latent: those that give as many latents as possible as many maps as possible.
 
     Returns:
         The maps of each SAE in turn.
@@ -505,7 +506,11 @@ def draw(
         highest_images(coder.encode(coder.open_inputs(images.embeddings)))
         for coder in coders
     ]
-    looked_at = _pictures_of_most_latents(highest, len(images.index), most_images)
+    looked_at = _pictures_to_look_at(
+        np.concatenate([rows[:, :SPREAD_PICTURES] for rows in highest]),
+        len(images.index),
+        most_images,
+    )
     # A row for each map. Maps are held as bytes, since they may be many.
     tables = []
     for rows_of_latents in highest:
@@ -540,19 +545,39 @@ def draw(
         yield Maps(shown_maps, by_latent.reindex(range(coder.m)).to_numpy())
 
 
-def _pictures_of_most_latents(
-    highest: Sequence[Int[np.ndarray, "latents pictures"]],
-    image_count: int,
-    most_images: int,
+def _pictures_to_look_at(
+    highest: Int[np.ndarray, "latents pictures"], image_count: int, most_images: int
 ) -> Int[np.ndarray, " looked_at"]:
-    if not highest:
-        return np.zeros(0, int)
-    chosen = []
-    for rank in range(PICTURES):
-        of_rank = np.concatenate([rows[:, rank] for rows in highest])
-        counts = np.bincount(of_rank[of_rank >= 0], minlength=image_count)
-        chosen.append(np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)])
-    return np.sort(pd.unique(np.concatenate(chosen))[:most_images])
+    """Choose pictures so that every latent has some, greedily.
+
+    A latent's first picture counts 1, its second 1/2, its third 1/3, and so on. The
+    picture that adds most is chosen next; of equal ones the first.
+
+    Args:
+        highest: (latents, pictures) rows of each latent's highest pictures, -1 for none.
+        image_count: how many pictures there are.
+        most_images: how many are chosen, at most.
+
+    Returns:
+        Their rows, in order.
+    """
+    latents, ranks = np.nonzero(highest >= 0)
+    images = highest[latents, ranks]
+    latents = latents[np.argsort(images, kind="stable")]
+    starts = np.searchsorted(np.sort(images), np.arange(image_count + 1))
+    gains = np.bincount(images, minlength=image_count).astype(float)
+    counts = np.zeros(len(highest))
+    chosen: list[int] = []
+    while len(chosen) < most_images and gains.max(initial=0) > 0:
+        image = int(gains.argmax())
+        chosen.append(image)
+        of_image = latents[starts[image] : starts[image + 1]]
+        losses = 1 / (1 + counts[of_image]) - 1 / (2 + counts[of_image])
+        counts[of_image] += 1
+        for pictures_of_latent, loss in zip(highest[of_image], losses, strict=True):
+            gains[pictures_of_latent[pictures_of_latent >= 0]] -= loss
+        gains[image] = 0
+    return np.sort(np.array(chosen, dtype=int))
 
 
 def to_bytes(
@@ -577,7 +602,7 @@ def run(
     artifacts: Path = Path("results/artifacts"),
     device: str = "cpu",
 ) -> None:
-    """Draw heatmaps of the latents of a bank's SAEs that a protocol chose.
+    """Draw heatmaps of the latents of the SAEs that a page shows.
 
     Writes `out`/maps.parquet, whose rows are those of :class:`Maps` under the key of
     their SAE, and tables of a stage of scoring, of which latents.parquet alone has rows:
@@ -598,11 +623,7 @@ def run(
         UserError: a file is missing or damaged, or an image cannot be read.
     """
     opened_bank = read_bank(bank)
-    saes = [
-        sae
-        for sae in opened_bank.saes
-        if sae.chosen and sae.ok and sae.method not in controls
-    ]
+    saes = _shown(opened_bank, controls)
     test = store.read(activations / "test")
     spec = files.read_json(dataset / "manifest.json", "manifest of dataset")["spec"]
     key_tables = [rows.table([], (*KEY, "latent", "image", "map"))]
@@ -634,6 +655,21 @@ def run(
     for name in ("metrics", "curves"):
         files.write_parquet(out / f"{name}.parquet", rows.table([]))
     files.write_parquet(out / "latents.parquet", rows.joined(latent_tables))
+
+
+def _shown(bank: Bank, controls: Sequence[str]) -> list[Sae]:
+    """Return the chosen SAE of each method that a page shows.
+
+    It is of protocol `tuned` where that chose one, and has the first seed.
+    """
+    chosen = [
+        sae for sae in bank.saes if sae.chosen and sae.ok and sae.method not in controls
+    ]
+    chosen.sort(key=lambda sae: (sae.protocol != "tuned", sae.seed))
+    first: dict[str, Sae] = {}
+    for sae in chosen:
+        first.setdefault(sae.method, sae)
+    return list(first.values())
 
 
 def _keyed(key: dict[str, Any], table: pd.DataFrame) -> pa.Table:

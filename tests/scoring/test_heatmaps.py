@@ -240,6 +240,33 @@ def test_maps_show_where_the_colour_is(tmp_path):
     assert fewer.table["image"].tolist() == [0, 0]
 
 
+def test_every_latent_gets_maps_before_one_gets_many():
+    # Pictures 0 and 1 are of three latents each, the same; picture 9 of another one.
+    highest = np.array([[0, 1, 2], [0, 1, 3], [0, 1, 4], [9, -1, -1]])
+
+    def looked_at(most):
+        return heatmaps._pictures_to_look_at(highest, 12, most).tolist()
+
+    assert looked_at(1) == [0]
+    assert looked_at(2) == [0, 1]  # 3 halves are more than 1.
+    assert looked_at(3) == [0, 1, 9]
+    assert looked_at(99) == [0, 1, 2, 3, 4, 9]
+    # Against a sum over all latents, anew for each picture.
+    rng = np.random.default_rng(0)
+    highest = rng.permuted(np.tile(np.arange(30), (40, 1)), axis=1)[:, :10]
+    counts, chosen = np.zeros(40), []
+    for _ in range(12):
+        gains = [
+            sum(1 / (1 + counts[np.any(highest == picture, axis=1)]))
+            if picture not in chosen
+            else -1
+            for picture in range(30)
+        ]
+        chosen.append(int(np.argmax(np.round(gains, 9))))
+        counts += np.any(highest == chosen[-1], axis=1)
+    assert heatmaps._pictures_to_look_at(highest, 30, 12).tolist() == sorted(chosen)
+
+
 def test_the_picture_that_is_highest_of_most_latents_is_looked_at_first():
     embeddings = np.array([[3, 0, 0], [2, 5, 4]], np.float32)
     coder = Coder(3, 3, 3)
@@ -340,7 +367,10 @@ def red_coder():
 def test_the_step_draws_what_was_chosen_and_joins_its_spread(pictures_of):
     folder = pictures_of(MADE)
     bank = TinyBank(folder / "bank.json")
-    bank.add("topk", coder=red_coder(), chosen=True)
+    # Of a method the page shows the SAE of protocol `tuned` with the first seed.
+    bank.add("topk", seed=9, coder=red_coder(), chosen=True)
+    bank.add("topk", seed=2, coder=red_coder(), chosen=True, protocol="tuned")
+    bank.add("topk", seed=1, coder=red_coder(), chosen=True, protocol="tuned")
     bank.add("reg1", coder=red_coder())
     bank.add("reg2", chosen=True, status="diverged")
     bank.add("untrained", coder=red_coder(), chosen=True)
@@ -353,6 +383,7 @@ def test_the_step_draws_what_was_chosen_and_joins_its_spread(pictures_of):
     maps = table.to_pandas()
     # Of the three live latents; the second picture is not looked at.
     assert set(maps["method"]) == {"topk"} and set(maps["image"]) == {0}
+    assert set(maps["seed"]) == {1}
     assert [len(row) for row in maps["map"]] == [64] * 3
 
     key = ["dataset", "backbone", "k", "method", "trial", "seed", "split", "latent"]
@@ -361,7 +392,7 @@ def test_the_step_draws_what_was_chosen_and_joins_its_spread(pictures_of):
             dict(
                 zip(
                     key,
-                    ("d", "b", 4, method, "default", 0, "test", latent),
+                    ("d", "b", 4, method, "default", 1, "test", latent),
                     strict=True,
                 )
             )

@@ -50,6 +50,10 @@ SITE.thumbnail = (images, image, size = 64, name = null) => {
 SITE.hasPictureAt = (images, image, size) =>
   Boolean(images.pictureSize(image)) && size > images.side;
 
+/** Say whether a map fits over an image: over thumbnails with borders none does. */
+SITE.takesMap = (images, image, size) =>
+  images.fillSquares || SITE.hasPictureAt(images, image, size);
+
 /**
  * Return one image larger than on the sheets: its picture, in a box of just its size,
  * over which more can be drawn. Where it has no picture, its thumbnail, which is not
@@ -83,8 +87,7 @@ SITE.picture = (images, image, size) => {
  * entries: [{image, value (an activation; may be left out)}], in the order given.
  * size: of an image, in pixels; beyond that of the sheets its picture is shown, if
  * it has one. filters: of the links. mapOf(image): what is drawn over a picture
- * (`SITE.loadMaps`); an image without that is pale. Over thumbnails with borders no map
- * fits.
+ * (`SITE.loadMaps`), where it has a map.
  */
 SITE.strip = (cell, images, entries, size = 64, filters = {}, mapOf = null) => {
   const item = ({ image, value }) => {
@@ -95,10 +98,8 @@ SITE.strip = (cell, images, entries, size = 64, filters = {}, mapOf = null) => {
       "data-image": image,
     };
     const picture = SITE.picture(images, image, size);
-    const isWhole = images.fillSquares || SITE.hasPictureAt(images, image, size);
-    const map = isWhole && mapOf?.(image);
+    const map = SITE.takesMap(images, image, size) && mapOf?.(image);
     if (map) picture.append(map);
-    else if (mapOf) picture.classList.add("unmapped");
     return h("li", h("a", attributes, picture));
   };
   return h("ul.strip", entries.map(item));

@@ -69,6 +69,6 @@ SITE.aboutMaps = ({ where }, saeRow) => {
   return note(`Lit is where it fires, by ${grid}${size}. `, saeRow.where === "exact"
     ? "Before what is negative is cut off, their mean is its pre-activation. "
     : "An approximation, which can say little: their mean is not its pre-activation. ",
-  "Pale pictures have no heatmap; of one that is all dark no position is positive.");
+  "Of a picture that is all dark no position is positive.");
 };
 })();

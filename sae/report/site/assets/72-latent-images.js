@@ -17,14 +17,17 @@ SITE.addSection("latent", showName);
 SITE.addSection("latent", showIntervals);
 SITE.addSection("latent", showActivationsAndClasses);
 
-/** Show the images that activate a latent most, beside a sample of all that do. */
+/**
+ * Show the images that activate a latent most, beside a sample of all that do. Where
+ * heatmaps are shown, those that have one.
+ */
 function showHighest({ cell, images, firing, latent, mapOf }) {
   if (!firing.length) return null;
   const size = Math.max(LEAST_SIDE, Math.min(MOST_SIDE, images.pictureSide));
   const box = h("");
   const draw = (seed) => {
     const sample = SITE.drawSample(firing, MOST_IMAGES, seed);
-    box.replaceChildren(SITE.strip(cell, images, sample, size, {}, mapOf));
+    box.replaceChildren(SITE.strip(cell, images, sample, size));
   };
   let seed = latent;
   draw(seed);
@@ -33,9 +36,16 @@ function showHighest({ cell, images, firing, latent, mapOf }) {
     draw(seed);
   };
   const hasOthers = firing.length > MOST_IMAGES;
+  const highest = firing.slice(0, MOST_IMAGES);
+  const mapped = mapOf && highest.filter(({ image }) =>
+    SITE.takesMap(images, image, size) && mapOf(image));
   return h(".pair",
     SITE.section("Images that activate it most",
-      SITE.strip(cell, images, firing.slice(0, MOST_IMAGES), size, {}, mapOf)),
+      mapped && note(mapped.length > 0
+        ? `Of its ${highest.length} highest images these ${mapped.length} have a heatmap.`
+        : `None of its ${highest.length} highest images has a heatmap.`),
+      SITE.strip(
+        cell, images, mapped?.length ? mapped : highest, size, {}, mapOf)),
     SITE.section("Random images that activate it",
       box, hasOthers && SITE.button("Others", drawOthers)));
 }
