@@ -44,6 +44,7 @@ from sae.training.recipe import Settings, later_options_of
 
 log = logging.getLogger(__name__)
 progress = logging.getLogger("sae.progress")
+details = logging.getLogger("sae.progress.details")
 
 # The scores of a training log whose last values are kept in result.json, and how the
 # console prints them. An objective need not have all of them.
@@ -277,7 +278,7 @@ class Trainer:
                 stored_sae = store.intact_sae(sae, store_folder / sae.key)
                 assert stored_sae is not None
 
-            progress.info(
+            details.info(
                 "%s: %d/%d %s: %s%s",
                 self._plan.cell,
                 number,

@@ -164,8 +164,8 @@ def make_card(
         }
 
     scored = [yours, *topk, *itertools.chain(*controls.values())]
-    for number, sae in enumerate(scored, 1):
-        progress.info("scores of %d of %d SAEs", number, len(scored))
+    progress.info("scores of %d SAEs, and intervals", len(scored))
+    for sae in scored:
         sae.on_test()
     readings = _all_readings(yours, topk, controls)
     judges_at_chance = _find_judges_at_chance(trials, tuned, images.judges)
@@ -376,7 +376,6 @@ def _reading(
     seed_variance = 0.0
     if len(of_topk) > 1:
         seed_variance = float(of_topk.var(ddof=1)) / len(of_topk)
-    progress.info("%s: its interval", SCORES[score].label)
     # One seed: what images vary is alike for all.
     without_fold = [
         value_of(yours.without_fold(fold), score)

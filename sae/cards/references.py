@@ -195,18 +195,17 @@ class References:
         """Return {trial: Top-k at each point and length}, but for what diverged."""
         for point in self._points(self.steps):
             self._note(point)
-        return self._coders_by_trial(
-            [self._member(TOPK, trial) for trial in self._trials.values()]
-        )
+        members = [self._member(TOPK, trial) for trial in self._trials.values()]
+        progress.info("%d trials of Top-k", len(members))
+        return self._coders_by_trial(members)
 
     def retrained(self, trial: str) -> list[Coder]:
         """Return Top-k at a trial with seeds of its own, but for what diverged."""
-        saes = self._bring(
-            [
-                self._member(TOPK, self._trials[trial], seed)
-                for seed in self.effort.seeds
-            ]
-        )
+        members = [
+            self._member(TOPK, self._trials[trial], seed) for seed in self.effort.seeds
+        ]
+        progress.info("the chosen trial with %d other seeds", len(members))
+        saes = self._bring(members)
         return [self._trainer.bank.open(sae) for sae in saes if sae.ok]
 
     def controls(self) -> dict[str, list[Coder]]:
@@ -214,6 +213,7 @@ class References:
         members = self._untrained()
         members.append(self._member("frozen_decoder", {"steps": self.steps}))
         members.append(self._member("pca", {}))
+        progress.info("%d controls", len(members))
         coders: dict[str, list[Coder]] = {}
         for sae in self._bring(members):
             if sae.ok:

@@ -171,7 +171,8 @@ def _log_to(file: Path | None) -> None:
 
 
 def _is_for_terminal(record: logging.LogRecord) -> bool:
-    return record.name == "sae.progress" or record.levelno >= logging.WARNING
+    is_progress = record.name.startswith("sae.progress")
+    return is_progress or record.levelno >= logging.WARNING
 
 
 def _is_stderr(file: Path) -> bool:

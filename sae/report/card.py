@@ -63,6 +63,7 @@ def card(
     quick: bool = False,
     yes: bool = False,
     pooled: bool = False,
+    verbose: bool = False,
     at_once: Count = 2,
     device: str = "cpu",
 ) -> None:
@@ -96,6 +97,7 @@ def card(
         yes: go on where it takes more than half an hour.
         pooled: the SAE was trained on one vector an image, although its format is one
             of patch tokens.
+        verbose: say what each SAE that is trained gives.
         at_once: references to train side by side, each in a process of its own; the
             result is the same.
         device: of PyTorch: cpu, cuda, cuda:1, mps, or auto for the best there is.
@@ -104,6 +106,8 @@ def card(
         UserError: the SAE or embeddings cannot be read or do not fit each other, rows
             or groups are too few or differ in number, or it would take too long.
     """
+    if not verbose:
+        logging.getLogger("sae.progress.details").setLevel(logging.WARNING)
     out = out.absolute()
     names = [card_page.PAGE, card_page.PLOT, card_page.JSON]
     outputs.check_folder(out, COMMAND, names)
