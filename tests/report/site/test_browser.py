@@ -547,6 +547,15 @@ def test_image_to_latents(visit, site):
     assert {int(href.rsplit("/", 1)[1]) for href in mine} == firing and len(
         mine
     ) == len(firing)
+    # Where on this image, of latents whose highest images it is among.
+    starts = code["offsets"]
+    ranks = [
+        list(code["image"][starts[latent] : starts[latent + 1]]).index(12)
+        for latent in firing
+    ]
+    assert page.locator(".card figure.where canvas").count() == sum(
+        rank < 15 for rank in ranks
+    )
     links[0].click()
     page.wait_for_url("**#/latent/**")
     settled(page)

@@ -2,24 +2,23 @@
 
 /** Heatmaps: where in its highest pictures a latent fires, drawn over them. */
 (() => {
-const { h, isNone, note, range } = SITE;
+const { h, isNone, note } = SITE;
 const DARKEST = 0.8; // Of a picture where the latent does not fire, as in style.css.
 
 /**
- * Return a promise of `mapOf(image)`, which returns what is drawn over a picture of a
- * latent, or null where it has no map.
+ * Return a promise of `mapsOf(latent)`, which returns `mapOf(image)`: what is drawn over
+ * a picture of the latent, or null where it has no map. An SAE without maps has none.
  */
-SITE.loadMaps = async (cell, saeRow, images, latent) => {
+SITE.loadMaps = async (cell, saeRow, images) => {
+  if (!saeRow.where) return () => () => null;
   const { image, maps } = await SITE.loadUnpacked(`where/${saeRow.number}`);
   const { height, width } = cell.where;
   const mapsOfEach = maps.length / saeRow.m / (height * width);
-  const placeOf = new Map();
-  for (const place of range(mapsOfEach).map((rank) => latent * mapsOfEach + rank)) {
-    if (!isNone(image, image[place])) placeOf.set(image[place], place);
-  }
-  return (shown) => {
-    if (!placeOf.has(shown)) return null;
-    const start = placeOf.get(shown) * height * width;
+  return (latent) => (shown) => {
+    const ofLatent = image.subarray(latent * mapsOfEach, (latent + 1) * mapsOfEach);
+    const rank = isNone(image, shown) ? -1 : ofLatent.indexOf(shown);
+    if (rank < 0) return null;
+    const start = (latent * mapsOfEach + rank) * height * width;
     const values = maps.subarray(start, start + height * width);
     return drawMap(values, cell.where, images.pictureSize(shown));
   };

@@ -5,7 +5,7 @@
  * is made of the sections of the slot `latent`, which may be promises. Their context is
  * {cell, saeRow (of the overview), sae, images, latent, firing (the images on which it
  * fires, [{image, value}], the highest first), conceptMatches, query, mapOf (what is
- * drawn over a picture of it: `SITE.loadMaps`)}.
+ * drawn over a picture of it, `SITE.loadMaps`, where heatmaps are asked for)}.
  */
 (() => {
 const { h, bdi, link, soft, note, decimals, href, openAddress } = SITE;
@@ -29,7 +29,9 @@ async function showLatent({ parts, query }) {
 
   const firing = sae.firingImages(latent);
   const isWhere = saeRow.where && query.get("show") === "where";
-  const mapOf = isWhere ? await SITE.loadMaps(cell, saeRow, images, latent) : undefined;
+  const mapOf = isWhere
+    ? (await SITE.loadMaps(cell, saeRow, images))(latent)
+    : undefined;
   const context =
     { cell, saeRow, sae, images, latent, firing, conceptMatches, query, mapOf };
   const numberedName = [`Latent ${latent} of `, bdi(SITE.label.method(saeRow.method))];

@@ -8,6 +8,7 @@
 const { h, bdi, link, note, section, href, openAddress, decimals, wholeNumber } = SITE;
 const LEAST_COSINE = 0.5; // From which two latents count as common.
 const MOST_FOUND = 60; // Images that a search shows.
+const MAP_SIDE = 118; // Pixels of the image under a heatmap.
 
 SITE.addView("image", {
   label: "Images",
@@ -44,7 +45,8 @@ async function showImage({ parts, query }) {
     return SITE.page(title, bar, finder(context), SITE.credit(images));
   }
 
-  const sides = pair.map((saeRow, place) => ({ saeRow, sae: saes[place] }));
+  const sides = await Promise.all(pair.map(async (saeRow, place) => (
+    { saeRow, sae: saes[place], mapsOf: await SITE.loadMaps(cell, saeRow, images) })));
   const openPair = (other) => imageHref(context, image, { ...methods, pair: other });
   return SITE.page(titleOf(context), bar,
     SITE.lackingNotice(cell, query),
@@ -149,7 +151,7 @@ function finder({ cell, images, imageCount, methods }) {
 
 // -- latents
 
-/** Show the latents that fire on an image, under one SAE or two, {saeRow, sae}. */
+/** Show what fires on an image, under one SAE or two, {saeRow, sae, mapsOf}. */
 function latentsOfSides(context, sides) {
   if (sides.length > 1) return latentsOfTwo(context, sides);
   const activations = sides[0].sae.latentsOn(context.image);
@@ -220,11 +222,19 @@ function shareLatents(image, first, second) {
   };
 }
 
-/** Return the card of a latent that fires on the image. */
-function activationCard({ cell, images }, { saeRow, sae }, activation, more = "") {
+/** Return the card of a latent that fires on the image, with its heatmap of this one. */
+function activationCard(context, { saeRow, sae, mapsOf }, activation, more = "") {
+  const { cell, images, image } = context;
   const { latent } = activation;
   const standing = SITE.activationText(sae, activation);
   const remark = [SITE.methodWithMarker(saeRow.method), ", ", standing, more];
-  return SITE.latentCard({ cell, images, saeRow, sae, latent, remark });
+  const card = SITE.latentCard({ cell, images, saeRow, sae, latent, remark });
+  const map = SITE.takesMap(images, image, MAP_SIDE) && mapsOf(latent)(image);
+  if (map) {
+    const picture = SITE.picture(images, image, MAP_SIDE);
+    picture.append(map);
+    card.append(h("figure.where", picture, h("figcaption", "where on this image")));
+  }
+  return card;
 }
 })();
