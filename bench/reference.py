@@ -7,8 +7,8 @@
 takes some seconds, and trains nothing.
 
 Kept are the rows: metrics.parquet with seven digits, selection.parquet, curves.parquet,
-made_by.json, and of latents.parquet what detection is a mean of. Rows of other cells
-that lie there stay: an experiment may be run a few cells at a time, on several
+made_by.json, and of latents.parquet the latents of SAEs that were judged. Rows of other
+cells that lie there stay: an experiment may be run a few cells at a time, on several
 machines. Tables and claims are written anew from these, and the figures that the
 folder's README.md shows. Left out is the leaderboard, here a copy of comparison.md.
 Rows that were scored before detection had two views have the paper's tables, and what
@@ -163,18 +163,21 @@ def shorten_scores(metrics: pd.DataFrame) -> pd.DataFrame:
 
 
 def judged_latents(latents: pd.DataFrame) -> pd.DataFrame:
-    """Return what detection is a mean of, and names, of the latents of chosen SAEs.
+    """Return all latents of SAEs that have detection on test: the chosen, and controls.
 
-    Four decimals are a third of the bytes, and beyond what an AUC of some images tells.
+    With how often each fires, whoever likes weighs them otherwise. Four decimals are a
+    third of the bytes, and beyond what an AUC of some images tells.
     """
     scores = ["detection", "copy_of", "n_active"]
-    names = [name for name in ("name", "name_precision") if name in latents]
+    others = [name for name in ("ms", "name", "name_precision") if name in latents]
     # Where there are no judges there is no detection.
-    latents = latents.reindex(columns=[*KEY, *scores, *names, "selected"])
-    is_on_test = latents["split"] == "test"
-    is_read = is_on_test & latents["detection"].notna()
-    slim = latents.loc[is_read, [*KEY, *scores, *names]]
-    decimals = {name: 4 for name in ("detection", "name_precision") if name in slim}
+    latents = latents.reindex(columns=[*KEY, *scores, *others])
+    on_test = latents[latents["split"] == "test"]
+    is_judged = on_test["detection"].notna().groupby([on_test[part] for part in KEY])
+    slim = on_test[is_judged.transform("any")]
+    decimals = {
+        name: 4 for name in ("detection", "ms", "name_precision") if name in slim
+    }
     return slim.astype(dict.fromkeys(decimals, "float32")).round(decimals)
 
 

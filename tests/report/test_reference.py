@@ -55,7 +55,10 @@ def test_cells_that_ran_apart_are_kept_side_by_side(tmp_path):
     first, second, third = "caltech101", "aid_6k", "cifar10_6k"
     into = tmp_path / "kept"
     rows = {name: files.read_parquet(PHOTOGRAPHS / name) for name in reference.ROWS}
-    rows["latents.parquet"] = rows["latents.parquet"].assign(copy_of=-1, selected=True)
+    latents = rows["latents.parquet"].assign(copy_of=-1, selected=True)
+    # One that could not be measured stays: it fires.
+    latents.loc[latents.index % 7 == 3, "detection"] = float("nan")
+    rows["latents.parquet"] = latents
     # A run has its curves in double precision.
     rows_of_run = {
         **rows,
