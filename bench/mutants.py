@@ -38,7 +38,7 @@ CODE = ("sae", "workflow/sae_workflow")
 # Tests that read code instead of running it, all of which would fail.
 READ_CODE = ("tests/core/test_versions.py", "tests/core/test_codehash.py")
 MOST_SECONDS = 300
-OPERATORS: dict[type[ast.AST], type[ast.AST]] = {
+COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE,
     ast.LtE: ast.Lt,
     ast.Gt: ast.GtE,
@@ -49,6 +49,8 @@ OPERATORS: dict[type[ast.AST], type[ast.AST]] = {
     ast.NotIn: ast.In,
     ast.Is: ast.IsNot,
     ast.IsNot: ast.Is,
+}
+ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
     ast.Add: ast.Sub,
     ast.Sub: ast.Add,
     ast.Mult: ast.Div,
@@ -58,8 +60,6 @@ OPERATORS: dict[type[ast.AST], type[ast.AST]] = {
     ast.Pow: ast.Mult,
     ast.BitAnd: ast.BitOr,
     ast.BitOr: ast.BitAnd,
-    ast.And: ast.Or,
-    ast.Or: ast.And,
 }
 MESSAGES = ("log", "progress", "details")  # Loggers, whose lines may be left out.
 
@@ -169,13 +169,14 @@ def mutants_of(file: Path) -> Iterator[Mutant]:
     for node in nodes_of(ast.parse(text)):
         for kind, after in changes(node):
             start = starts[node.lineno - 1] + node.col_offset
-            end = starts[node.end_lineno - 1] + node.end_col_offset
+            last_line, last_column = node.end_lineno or 0, node.end_col_offset or 0
+            end = starts[last_line - 1] + last_column
             before = text[start:end].decode()
             name = str(file.relative_to(ROOT))
             yield Mutant(name, node.lineno, start, end, kind, before, after)
 
 
-def nodes_of(tree: ast.AST) -> Iterator[ast.AST]:
+def nodes_of(tree: ast.AST) -> Iterator[ast.expr | ast.stmt]:
     """Yield the nodes of code that runs: not of annotations, texts and messages."""
     for field, value in ast.iter_fields(tree):
         if field in ("annotation", "returns"):
@@ -185,7 +186,7 @@ def nodes_of(tree: ast.AST) -> Iterator[ast.AST]:
                 continue
             if is_message(child):
                 continue
-            if hasattr(child, "end_lineno"):
+            if isinstance(child, ast.expr | ast.stmt):
                 yield child
             yield from nodes_of(child)
 
@@ -201,17 +202,16 @@ def is_message(node: ast.AST) -> bool:
 def changes(node: ast.AST) -> Iterator[tuple[str, str]]:
     """Yield what may stand in place of a node: (kind of change, text)."""
     match node:
-        case ast.Compare(ops=[operator]) if type(operator) in OPERATORS:
-            changed = ast.Compare(
-                node.left, [OPERATORS[type(operator)]()], node.comparators
-            )
-            yield "comparison", f"({ast.unparse(changed)})"
-        case ast.BinOp(op=operator) if type(operator) in OPERATORS:
-            changed = ast.BinOp(node.left, OPERATORS[type(operator)](), node.right)
-            yield "operator", f"({ast.unparse(changed)})"
-        case ast.BoolOp(op=operator):
-            changed = ast.BoolOp(OPERATORS[type(operator)](), node.values)
-            yield "operator", f"({ast.unparse(changed)})"
+        case ast.Compare(left, [test], right) if type(test) in COMPARISONS:
+            opposite = COMPARISONS[type(test)]()
+            changed = ast.unparse(ast.Compare(left, [opposite], right))
+            yield "comparison", f"({changed})"
+        case ast.BinOp(left, sign, right) if type(sign) in ARITHMETIC:
+            changed = ast.unparse(ast.BinOp(left, ARITHMETIC[type(sign)](), right))
+            yield "operator", f"({changed})"
+        case ast.BoolOp(word, values):
+            and_or = ast.Or() if isinstance(word, ast.And) else ast.And()
+            yield "operator", f"({ast.unparse(ast.BoolOp(and_or, values))})"
         case ast.UnaryOp(op=ast.Not() | ast.USub()):
             yield "operator", f"({ast.unparse(node.operand)})"
         case ast.Constant(value=bool() as value):
