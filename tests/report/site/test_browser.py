@@ -409,7 +409,7 @@ def test_the_switch_shows_where_in_its_pictures_a_latent_fires(visit, width):
     # Images of an even number have a picture, and are shown. Over the thumbnails of the
     # others, which have borders, a map would not fit.
     assert 5 <= len(drawn) < 10
-    expected = f"Of its 15 highest images these {len(drawn)} have a heatmap."
+    expected = f"These {len(drawn)} of its 15 highest have a heatmap."
     assert expected in highest.first.inner_text()
     assert all(map_["image"] % 2 == 0 for map_ in drawn)
     ranks = [rank for map_ in drawn for rank in map_["lit"]]

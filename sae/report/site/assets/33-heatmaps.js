@@ -6,8 +6,9 @@ const { h, isNone, note } = SITE;
 const DARKEST = 0.8; // Of a picture where the latent does not fire, as in style.css.
 
 /**
- * Return a promise of `mapsOf(latent)`, which returns `mapOf(image)`: what is drawn over
- * a picture of the latent, or null where it has no map. An SAE without maps has none.
+ * Return a promise of `mapsOf(latent)`, which returns `mapOf(image)`: what is drawn
+ * over a picture of the latent, or null where it has no map. An SAE without maps has
+ * none.
  */
 SITE.loadMaps = async (cell, saeRow, images) => {
   if (!saeRow.where) return () => () => null;

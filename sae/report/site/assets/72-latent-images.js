@@ -42,8 +42,8 @@ function showHighest({ cell, images, firing, latent, mapOf }) {
   return h(".pair",
     SITE.section("Images that activate it most",
       mapped && note(mapped.length > 0
-        ? `Of its ${highest.length} highest images these ${mapped.length} have a heatmap.`
-        : `None of its ${highest.length} highest images has a heatmap.`),
+        ? `These ${mapped.length} of its ${highest.length} highest have a heatmap.`
+        : `None of its ${highest.length} highest has a heatmap.`),
       SITE.strip(
         cell, images, mapped?.length ? mapped : highest, size, {}, mapOf)),
     SITE.section("Random images that activate it",

@@ -222,7 +222,7 @@ function shareLatents(image, first, second) {
   };
 }
 
-/** Return the card of a latent that fires on the image, with its heatmap of this one. */
+/** Return the card of a latent that fires on the image, with its heatmap there. */
 function activationCard(context, { saeRow, sae, mapsOf }, activation, more = "") {
   const { cell, images, image } = context;
   const { latent } = activation;
