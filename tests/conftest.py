@@ -40,6 +40,7 @@ TINY_RECIPE = {
 }
 # The files whose tests take longest, in that order.
 LONGEST = [
+    "golden/test_planted.py",
     "workflow/test_reruns.py",
     "workflow/test_extensions.py",
     "workflow/test_interrupt.py",
