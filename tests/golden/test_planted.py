@@ -1,7 +1,7 @@
 """A run of a small world says what it said before: each table, page and data file.
 
 After a change that is meant to alter results, look at what differs, then keep it with
-`python -m pytest tests/golden --regen-all`.
+`pytest -n 0 tests/golden --regen-all`.
 """
 
 import pytest
